@@ -1,0 +1,62 @@
+//! The two things that can happen: to one image ([`Stage`]) and to the stream of them ([`Regroup`]).
+
+pub use forebay_datasets::sample::Fault;
+pub use forebay_datasets::seed::Draws;
+
+/// What happens to one image: the same input and the same draws give the same output, on any thread, in any
+/// order.
+pub trait Stage: Send + Sync + 'static {
+    /// Key in the run file, name of the metric, name in errors, name of its draws.
+    const NAME: &'static str;
+    /// What it takes.
+    type In: Send + 'static;
+    /// What it gives.
+    type Out: Send + 'static;
+
+    /// Transforms one image.
+    ///
+    /// # Errors
+    /// A [`Fault`] rejects this image and no other.
+    fn apply(&self, input: Self::In, draws: &Draws) -> Result<Self::Out, Fault>;
+
+    /// This stage and then `next`, as one stage. A fault still carries the name of the one that refused.
+    fn then<S: Stage<In = Self::Out>>(self, next: S) -> Then<Self, S>
+    where
+        Self: Sized,
+    {
+        Then { first: self, second: next }
+    }
+}
+
+/// Two stages as one; see [`Stage::then`].
+#[derive(Clone, Debug)]
+pub struct Then<A, B> {
+    first: A,
+    second: B,
+}
+
+impl<A: Stage, B: Stage<In = A::Out>> Stage for Then<A, B> {
+    const NAME: &'static str = A::NAME;
+    type In = A::In;
+    type Out = B::Out;
+
+    fn apply(&self, input: A::In, draws: &Draws) -> Result<B::Out, Fault> {
+        self.second.apply(self.first.apply(input, draws)?, draws)
+    }
+}
+
+/// What happens to the stream: items are repeated, held back, reordered or grouped. It touches no pixels.
+pub trait Regroup: Send + 'static {
+    /// Key in the run file, name of the metric, name in errors.
+    const NAME: &'static str;
+    /// What it takes.
+    type In: Send + 'static;
+    /// What it gives.
+    type Out: Send + 'static;
+
+    /// Takes one item and puts what it releases, if anything, at the end of `out`.
+    fn push(&mut self, item: Self::In, out: &mut Vec<Self::Out>);
+
+    /// Releases what is still held. Called at the end of the source, and not when a run is interrupted.
+    fn finish(&mut self, _out: &mut Vec<Self::Out>) {}
+}
