@@ -2,3 +2,4 @@
 
 pub mod sample;
 pub mod seed;
+pub mod shard;
