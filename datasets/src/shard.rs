@@ -8,13 +8,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
+    ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, Schema, SchemaRef};
 use bytes::{Buf, Bytes, buf::Reader};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use parquet::basic::{Compression, Encoding};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{FooterTail, KeyValue, ParquetMetaData, ParquetMetaDataReader};
@@ -324,7 +326,8 @@ impl Index {
         let huggingface: serde_json::Value =
             key("huggingface").and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
         let names = huggingface["info"]["features"]["label"]["names"].as_array();
-        let classes = names.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_string())).collect();
+        let classes =
+            names.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_string())).collect();
         let in_order = metadata.num_row_groups() == footer.row_groups.iter().sum::<usize>();
         if !in_order || footer.groups.len() != footer.row_groups.len() {
             return Err(ShardError::Foreign("its footer and its row groups disagree".to_string()));
@@ -411,9 +414,14 @@ impl Index {
             let batch = batch?;
             let ids = column(&batch, "id")?.as_string_opt::<i32>().ok_or_else(|| odd("id"))?;
             let copies = int32_column(&batch, "copy")?;
-            let labels = column(&batch, "label")?.as_primitive_opt::<Int64Type>().ok_or_else(|| odd("label"))?;
+            let labels =
+                column(&batch, "label")?.as_primitive_opt::<Int64Type>().ok_or_else(|| odd("label"))?;
             for row in 0..batch.num_rows() {
-                identities.push((ids.value(row).into(), copies.value(row) as u32, labels.value(row) as Label));
+                identities.push((
+                    ids.value(row).into(),
+                    copies.value(row) as u32,
+                    labels.value(row) as Label,
+                ));
             }
         }
         Ok(identities)
@@ -544,14 +552,20 @@ mod tests {
 
     #[test]
     fn rows_come_back_by_planned_group_though_rejects_left_gaps() {
-        let groups =
-            vec![(0..99).map(|i| row(i, 10)).collect::<Vec<_>>(), vec![], (200..203).map(|i| row(i, 7)).collect()];
+        let groups = vec![
+            (0..99).map(|i| row(i, 10)).collect::<Vec<_>>(),
+            vec![],
+            (200..203).map(|i| row(i, 7)).collect(),
+        ];
         let file = shard(groups.clone());
         for (index, group) in groups.iter().enumerate() {
             assert_eq!(&read(&file, index), group);
         }
         let index = Index::of_file(&file).unwrap();
-        assert_eq!((&index.footer().groups[..], &index.footer().row_groups[..]), (&[99, 0, 3][..], &[1, 0, 1][..]));
+        assert_eq!(
+            (&index.footer().groups[..], &index.footer().row_groups[..]),
+            (&[99, 0, 3][..], &[1, 0, 1][..])
+        );
         assert_eq!(index.classes(), classes());
         let range = index.group_range(2);
         let identities = index.identities(2, file.slice(range.start as usize..range.end as usize)).unwrap();
@@ -581,10 +595,15 @@ mod tests {
             let reader = SerializedFileReader::new(file).unwrap();
             let group = reader.get_row_group(0).unwrap();
             for column in 0..group.num_columns() {
-                let pages: Vec<Page> = group.get_column_page_reader(column).unwrap().map(|p| p.unwrap()).collect();
+                let pages: Vec<Page> =
+                    group.get_column_page_reader(column).unwrap().map(|p| p.unwrap()).collect();
                 for page in pages.iter().filter(|page| !matches!(page, Page::DictionaryPage { .. })) {
                     assert!(page.num_values() > 0, "a page of column {column} without rows");
-                    assert!(page.buffer().len() <= (1 << 20) + 2 * bytes.max(1 << 10), "{}", page.buffer().len());
+                    assert!(
+                        page.buffer().len() <= (1 << 20) + 2 * bytes.max(1 << 10),
+                        "{}",
+                        page.buffer().len()
+                    );
                 }
             }
         }
