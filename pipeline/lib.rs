@@ -1,1 +1,3 @@
-//! Forebay.
+//! How Forebay runs.
+
+pub mod config;

@@ -1,0 +1,532 @@
+//! The run file as written, and the one table that maps each flag to its key in it.
+//!
+//! A flag beats `--set`, which beats the file, which beats the default. Everything is checked against the table
+//! at once, so that a run file with five mistakes is reported with five lines.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+/// The commands, by the names they have on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `forebay demo`
+    Demo,
+    /// `forebay inspect`
+    Inspect,
+    /// `forebay prepare` and `forebay plan prepare`
+    Prepare,
+    /// `forebay verify`
+    Verify,
+    /// `forebay train` and `forebay plan train`
+    Train,
+    /// `forebay bench`
+    Bench,
+}
+
+use Command::{Bench, Demo, Inspect, Prepare, Train, Verify};
+
+/// What a value of the run file may be.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `true` or `false`; the flag takes no value and sets the one given here.
+    Switch(bool),
+    /// Any text.
+    Text,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A whole number from the first to the second.
+    Integer(i64, i64),
+    /// A number from the first to the second.
+    Number(f64, f64),
+    /// A number of bytes: `536870912` or `512 MiB`.
+    Bytes,
+    /// One of these words, or a whole number from the second to the third.
+    ChoiceOrInteger(&'static [&'static str], i64, i64),
+    /// One of these words, or so many numbers from 0 to 1.
+    ChoiceOrShares(&'static [&'static str], usize),
+    /// A share between 0 and 1, or a whole number of at least 1.
+    ShareOrCount,
+    /// A preset by name, or a table of settings.
+    Preset(&'static [&'static str]),
+}
+
+/// One option: a key of the run file, and the flag that sets it.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionRow {
+    /// The key, with dots between tables.
+    pub key: &'static str,
+    /// The flag without its dashes; empty for a positional argument.
+    pub flag: &'static str,
+    /// What `--help` calls the value.
+    pub value: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// The default as text, or empty where there is none.
+    pub default: &'static str,
+    /// The commands that have the flag.
+    pub commands: &'static [Command],
+    /// What it does.
+    pub help: &'static str,
+}
+
+const EVERY: &[Command] = &[Demo, Inspect, Prepare, Verify, Train, Bench];
+const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench];
+const READS: &[Command] = &[Prepare, Train, Bench];
+
+macro_rules! options {
+    ($($key:literal, $flag:literal, $value:literal, $kind:expr, $default:literal, $commands:expr, $help:literal;)*) => {
+        &[$(OptionRow { key: $key, flag: $flag, value: $value, kind: $kind, default: $default, commands: $commands, help: $help }),*]
+    };
+}
+
+/// Every option there is: key, flag, value name, kind, default, commands, help.
+#[rustfmt::skip]
+pub const OPTIONS: &[OptionRow] = options![
+    "source", "", "SOURCE", Kind::Text, "", STORES, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
+    "dest", "", "DEST", Kind::Text, "", &[Prepare], "Where the shards go: a path, or a URL such as s3://bucket/prefix";
+
+    "out", "out", "RUN", Kind::Text, "", &[Train, Demo], "Where checkpoints, metrics and the report go: a path, or a URL";
+    "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, "Threads of the one pool that does all CPU work [default: one per core]";
+    "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, "The most memory that decoded images in flight may take";
+    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench], "Seed of every random draw but the split";
+    "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, "How many samples may be refused before the run fails";
+    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train], "Replace what an earlier, different run left in the destination";
+    "force", "force", "", Kind::Switch(true), "false", &[Train], "Balance or augment again what the shards hold balanced or augmented";
+
+    "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, "Address of an S3-compatible server; a plain http:// one is allowed";
+    "store.region", "region", "NAME", Kind::Text, "", STORES, "Region of the bucket [default: AWS_REGION, else us-east-1]";
+    "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, "Read a public bucket without credentials";
+    "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, "Ask the cloud's metadata service for credentials";
+
+    "decode.background", "background", "COLOR", Kind::Choice(&["drop", "white", "black"]), "drop", READS, "What shows through transparent pixels: drop keeps their color, as Pillow does";
+    "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, "Refuse images wider or higher than this";
+    "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, "Refuse images that decode to more than this";
+
+    "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, "Side of the images, or original [default: prepare 256; train the shards' square side, else 224]";
+    "resize.fit", "fit", "HOW", Kind::Choice(&["shortest", "crop", "pad", "squash"]), "shortest", &[Prepare], "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square; squash: aspect ignored";
+    "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], "Leave images smaller than the size as they are";
+    "resize.filter", "filter", "NAME", Kind::Choice(&["bilinear", "bicubic", "lanczos3"]), "bilinear", READS, "Interpolation, antialiased as in Pillow";
+
+    "encode.format", "encode", "FORMAT", Kind::Choice(&["jpeg", "png", "raw"]), "jpeg", &[Prepare], "How images are stored; png and raw (PPM) lose nothing";
+    "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], "Quality of stored JPEGs (4:2:0)";
+
+    "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], "Shares of a source without validation and test folders; none keeps all in train";
+    "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], "Seed of the split and of the order in shards";
+
+    "balance.mode", "balance", "MODE", Kind::Choice(&["none", "over", "under", "both", "sqrt"]), "none", &[Prepare, Train, Bench], "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only";
+    "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], "Smallest class over largest class that balancing aims at";
+    "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], "Most copies of one sample";
+
+    "augment", "augment", "PRESET", Kind::Preset(&["none", "light", "standard", "strong"]), "none", &[Prepare, Train, Bench], "Random changes of training images: a preset here, or a table of settings in the run file";
+
+    "shards.samples_per_shard", "samples-per-shard", "N", Kind::Integer(1, 10_000_000), "", &[Prepare], "Rows per shard [default: about 64 MiB, a multiple of 100 between 100 and 10000]";
+    "shards.order", "order", "ORDER", Kind::Choice(&["shuffled", "source"]), "shuffled", &[Prepare], "shuffled makes each shard a fair mixture; source keeps the order of names";
+
+    "train.model", "model", "NAME", Kind::Choice(&["small", "resnet18"]), "small", &[Train, Demo], "The network: small is a residual network for images up to about 100 pixels";
+    "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Train, Bench], "Passes over the training split";
+    "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench], "Images per step";
+    "train.optimizer", "optimizer", "NAME", Kind::Choice(&["sgd", "adamw"]), "adamw", &[Train], "sgd has momentum";
+    "train.learning_rate", "lr", "X", Kind::Number(0.0, 100.0), "", &[Train], "Highest learning rate [default: adamw 0.001, sgd 0.05]";
+    "train.momentum", "momentum", "X", Kind::Number(0.0, 1.0), "0.9", &[Train], "Momentum of sgd";
+    "train.weight_decay", "weight-decay", "X", Kind::Number(0.0, 10.0), "", &[Train], "L2 decay of weights, not of biases and norms [default: adamw 0.05, sgd 0.0005]";
+    "train.warmup", "warmup", "EPOCHS", Kind::Number(0.0, 1000.0), "1.0", &[Train], "Epochs in which the learning rate rises; then it falls as a cosine";
+    "train.label_smoothing", "label-smoothing", "X", Kind::Number(0.0, 1.0), "0.0", &[Train], "Share of the target spread over all classes";
+    "train.weights", "weights", "FILE", Kind::Text, "", &[Train], "Initial weights: a safetensors file with torchvision's names";
+    "train.freeze", "freeze", "WHAT", Kind::Choice(&["none", "backbone"]), "none", &[Train], "backbone trains the head only";
+    "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], "Go on from the last checkpoint in RUN";
+    "train.device", "device", "DEVICE", Kind::Text, "cpu", &[Train], "cpu, or cuda:0 in a build with --features cuda";
+    "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], "Mean of the normalisation, of values from 0 to 1";
+    "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], "Standard deviation of the normalisation";
+];
+
+/// The row of a key.
+pub fn option(key: &str) -> Option<&'static OptionRow> {
+    OPTIONS.iter().find(|option| option.key == key)
+}
+
+/// The resolved values of a run: every key of the table that has a value, checked by its kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    values: BTreeMap<&'static str, Value>,
+    /// Keys that something other than the default set.
+    given: Vec<&'static str>,
+}
+
+/// Everything that is wrong with the options of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+impl Config {
+    /// Merges the layers, weakest first: the run file, `--set` pairs, flags. Flags come as text by key.
+    ///
+    /// # Errors
+    /// Every problem of every layer, each in one line that names key, value and what is expected.
+    pub fn resolve(
+        file: Option<(&str, &str)>,
+        sets: &[String],
+        flags: &[(&'static str, String)],
+    ) -> Result<Config, Problems> {
+        let mut problems = Vec::new();
+        let mut config = Config { values: BTreeMap::new(), given: Vec::new() };
+        for row in OPTIONS.iter().filter(|row| !row.default.is_empty()) {
+            let value = row.kind.read(row.default).expect("defaults of the table are of their kind");
+            config.values.insert(row.key, value);
+        }
+        if let Some((name, text)) = file {
+            match text.parse::<Table>() {
+                Ok(table) => config.merge(&table, "", name, &mut problems),
+                Err(error) => problems.push(format!("{name}: {}", one_line(&error.to_string()))),
+            }
+        }
+        for set in sets {
+            let Some((key, text)) = set.split_once('=') else {
+                problems.push(format!("--set {set}: expected KEY=VALUE"));
+                continue;
+            };
+            let (key, text) = (key.trim(), text.trim());
+            match (option(key), key.strip_prefix("augment.")) {
+                (Some(row), _) => {
+                    config.set(row, row.kind.read(text), &format!("--set {key}"), &mut problems)
+                }
+                (None, Some(rest)) => {
+                    let value = text.parse::<Value>().unwrap_or_else(|_| Value::from(text));
+                    let mut table = match config.values.remove("augment") {
+                        Some(Value::Table(table)) => table,
+                        _ => Table::new(),
+                    };
+                    nest(&mut table, rest, value);
+                    config.values.insert("augment", Value::Table(table));
+                    config.given.push("augment");
+                }
+                (None, None) => problems.push(format!("--set {key}: {}", unknown(key))),
+            }
+        }
+        for (key, text) in flags {
+            let row = option(key).expect("flags come from the table");
+            let name = if row.flag.is_empty() { row.value.to_string() } else { format!("--{}", row.flag) };
+            let value = match row.kind {
+                Kind::Switch(value) => Ok(Value::Boolean(value)),
+                kind => kind.read(text),
+            };
+            config.set(row, value, &name, &mut problems);
+        }
+        if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+    }
+
+    fn merge(&mut self, table: &Table, prefix: &str, file: &str, problems: &mut Vec<String>) {
+        for (name, value) in table {
+            let key = format!("{prefix}{name}");
+            let is_table = OPTIONS.iter().any(|row| row.key.starts_with(&format!("{key}.")));
+            match (option(&key), value) {
+                (Some(row), value) => {
+                    let value = row.kind.check(value.clone());
+                    self.set(row, value, &format!("{file}: {key}"), problems);
+                }
+                (None, Value::Table(table)) if is_table => {
+                    self.merge(table, &format!("{key}."), file, problems)
+                }
+                (None, _) if is_table => problems.push(format!("{file}: {key}: expected a table")),
+                (None, _) => problems.push(format!("{file}: {key}: {}", unknown(&key))),
+            }
+        }
+    }
+
+    fn set(
+        &mut self,
+        row: &OptionRow,
+        value: Result<Value, String>,
+        place: &str,
+        problems: &mut Vec<String>,
+    ) {
+        match value {
+            Ok(value) => {
+                self.values.insert(row.key, value);
+                if !self.given.contains(&row.key) {
+                    self.given.push(row.key);
+                }
+            }
+            Err(expected) => problems.push(format!("{place}: {expected}")),
+        }
+    }
+
+    /// True where the user gave a value, the default among them.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.given.contains(&key)
+    }
+
+    /// The value of a key, if it has one.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        debug_assert!(option(key).is_some(), "{key} is not in the table");
+        self.values.get(key)
+    }
+
+    /// A text, if given; numbers are printed.
+    pub fn text(&self, key: &str) -> Option<String> {
+        match self.get(key)? {
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+
+    /// A word of a key that has a default.
+    ///
+    /// # Panics
+    /// When the table gives the key no default.
+    pub fn word(&self, key: &str) -> &str {
+        self.get(key).and_then(Value::as_str).unwrap_or_else(|| panic!("{key} has a default"))
+    }
+
+    /// A whole number, if given.
+    pub fn integer(&self, key: &str) -> Option<u64> {
+        self.get(key)?.as_integer().map(|value| value as u64)
+    }
+
+    /// A number, if given.
+    pub fn number(&self, key: &str) -> Option<f64> {
+        let value = self.get(key)?;
+        value.as_float().or_else(|| value.as_integer().map(|value| value as f64))
+    }
+
+    /// A switch.
+    pub fn is_on(&self, key: &str) -> bool {
+        self.get(key).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// A list of numbers, if the value is one.
+    pub fn numbers(&self, key: &str) -> Option<Vec<f64>> {
+        let values = self.get(key)?.as_array()?;
+        Some(
+            values.iter().filter_map(|v| v.as_float().or_else(|| v.as_integer().map(|v| v as f64))).collect(),
+        )
+    }
+
+    /// The flat settings under these keys or tables, in a fixed order: what fingerprints and manifests hold.
+    pub fn settings(&self, keys: &[&str]) -> BTreeMap<String, serde_json::Value> {
+        let chosen = |key: &str| keys.iter().any(|want| key == *want || key.starts_with(&format!("{want}.")));
+        let json = |value: &Value| serde_json::to_value(value).expect("TOML values are plain data");
+        self.values.iter().filter(|(key, _)| chosen(key)).map(|(key, v)| (key.to_string(), json(v))).collect()
+    }
+
+    /// The resolved run file, which gives the same run again. Secrets have no keys, so none can stand in it.
+    pub fn to_toml(&self) -> String {
+        let mut table = Table::new();
+        for (key, value) in &self.values {
+            nest(&mut table, key, value.clone());
+        }
+        toml::to_string_pretty(&table).expect("a table of plain values")
+    }
+
+    /// The same with another value, for commands that choose defaults of their own.
+    pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Config {
+        self.values.insert(key, value.into());
+        self
+    }
+}
+
+fn nest(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_string(), value);
+        }
+        Some((head, rest)) => {
+            let inner = table.entry(head).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                nest(inner, rest, value);
+            }
+        }
+    }
+}
+
+fn unknown(key: &str) -> String {
+    let near = OPTIONS.iter().map(|row| (distance(key, row.key), row.key)).min().expect("the table has rows");
+    let same_end = OPTIONS.iter().find(|row| row.key.rsplit('.').next() == Some(key));
+    match (same_end, near) {
+        (Some(row), _) => format!("unknown key; did you mean {}?", row.key),
+        (None, (steps, name)) if steps <= 1 + key.len() / 4 => format!("unknown key; did you mean {name}?"),
+        _ => "unknown key; `forebay --help` shows where the keys are listed".to_string(),
+    }
+}
+
+/// Edits between two words (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let change = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Reads a number of bytes such as `1073741824`, `64 MiB` or `2GB`.
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let factor: u64 = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => return None,
+    };
+    let number: f64 = text[..digits].parse().ok()?;
+    let bytes = number * factor as f64;
+    (bytes >= 1.0 && bytes < (1u64 << 53) as f64).then_some(bytes as u64)
+}
+
+impl Kind {
+    /// Text from a flag, `--set` or the table of defaults, as a value of this kind.
+    fn read(self, text: &str) -> Result<Value, String> {
+        let whole = || text.parse::<i64>().ok().map(Value::Integer);
+        let number = || text.parse::<f64>().ok().map(Value::Float);
+        let value = match self {
+            Kind::Switch(_) => text.parse::<bool>().ok().map(Value::Boolean),
+            Kind::Integer(..) => whole(),
+            Kind::Number(..) => number(),
+            Kind::ShareOrCount => whole().or_else(number),
+            Kind::ChoiceOrInteger(words, ..) if !words.contains(&text) => whole(),
+            Kind::ChoiceOrShares(words, _) if !words.contains(&text) => {
+                let parts: Option<Vec<Value>> =
+                    text.split(',').map(|part| part.trim().parse().ok().map(Value::Float)).collect();
+                parts.map(Value::Array)
+            }
+            _ => Some(Value::from(text)),
+        };
+        self.check(value.unwrap_or_else(|| Value::from(text)))
+    }
+
+    /// The value itself if it is of this kind, or what was expected and found.
+    fn check(self, value: Value) -> Result<Value, String> {
+        let number = |value: &Value| value.as_float().or_else(|| value.as_integer().map(|v| v as f64));
+        let word = |words: &[&str]| value.as_str().is_some_and(|text| words.contains(&text));
+        let within = |low: i64, high: i64| value.as_integer().is_some_and(|v| (low..=high).contains(&v));
+        let list = |words: &[&str]| words.join(", ");
+        let (fits, expected) = match self {
+            Kind::Switch(_) => (value.is_bool(), "true or false".to_string()),
+            Kind::Text => (value.as_str().is_some_and(|text| !text.is_empty()), "a text".to_string()),
+            Kind::Choice(words) => (word(words), format!("one of {}", list(words))),
+            Kind::Integer(low, high) => {
+                let bounds = if high > 1 << 30 {
+                    format!("of at least {low}")
+                } else {
+                    format!("from {low} to {high}")
+                };
+                (within(low, high), format!("a whole number {bounds}"))
+            }
+            Kind::Number(low, high) => (
+                number(&value).is_some_and(|v| (low..=high).contains(&v)),
+                format!("a number from {low} to {high}"),
+            ),
+            Kind::Bytes => {
+                let bytes = value.as_integer().filter(|&v| v > 0).map(|v| v as u64);
+                match bytes.or_else(|| value.as_str().and_then(parse_bytes)) {
+                    Some(bytes) => return Ok(Value::Integer(bytes as i64)),
+                    None => (false, "a number of bytes such as 512 MiB".to_string()),
+                }
+            }
+            Kind::ChoiceOrInteger(words, low, high) => (
+                word(words) || within(low, high),
+                format!("{}, or a whole number from {low} to {high}", list(words)),
+            ),
+            Kind::ChoiceOrShares(words, n) => {
+                let shares = value.as_array().is_some_and(|values| {
+                    values.len() == n
+                        && values.iter().all(|v| number(v).is_some_and(|share| (0.0..=1.0).contains(&share)))
+                });
+                (word(words) || shares, format!("{}, or {n} numbers from 0 to 1", list(words)))
+            }
+            Kind::ShareOrCount => {
+                let share = value.as_float().is_some_and(|share| (0.0..=1.0).contains(&share));
+                (share || within(0, i64::MAX), "a share from 0.0 to 1.0, or a whole number".to_string())
+            }
+            Kind::Preset(words) => {
+                (word(words) || value.is_table(), format!("one of {}, or a table of settings", list(words)))
+            }
+        };
+        if fits { Ok(value) } else { Err(format!("{value} is not {expected}").replace('\n', " ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(file: &str, sets: &[&str], flags: &[(&'static str, &str)]) -> Result<Config, Problems> {
+        let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+        let flags: Vec<_> = flags.iter().map(|(key, text)| (*key, text.to_string())).collect();
+        Config::resolve(Some(("run.toml", file)), &sets, &flags)
+    }
+
+    #[test]
+    fn a_flag_beats_a_set_beats_the_file_beats_the_default() {
+        let quality = |file, sets: &[&str], flags: &[(&'static str, &str)]| {
+            resolve(file, sets, flags).unwrap().integer("encode.quality").unwrap()
+        };
+        let file = "encode.quality = 80";
+        assert_eq!(quality("", &[], &[]), 90);
+        assert_eq!(quality(file, &[], &[]), 80);
+        assert_eq!(quality(file, &["encode.quality=70"], &[]), 70);
+        assert_eq!(quality(file, &["encode.quality=70"], &[("encode.quality", "60")]), 60);
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once() {
+        let file = "colour = 1\n[encode]\nformat = \"gif\"\nqualty = 3\n[split]\nshares = [0.5, 0.5]\n";
+        let problems = resolve(file, &["quality=3", "x"], &[("threads", "0")]).unwrap_err().0;
+        assert_eq!(
+            problems,
+            [
+                "run.toml: colour: unknown key; `forebay --help` shows where the keys are listed",
+                "run.toml: encode.format: \"gif\" is not one of jpeg, png, raw",
+                "run.toml: encode.qualty: unknown key; did you mean encode.quality?",
+                "run.toml: split.shares: [0.5, 0.5] is not none, or 3 numbers from 0 to 1",
+                "--set quality: unknown key; did you mean encode.quality?",
+                "--set x: expected KEY=VALUE",
+                "--threads: 0 is not a whole number from 1 to 4096",
+            ]
+        );
+        assert!(resolve("a = [", &[], &[]).is_err());
+    }
+
+    #[test]
+    fn the_resolved_run_file_gives_the_same_run() {
+        let config =
+            resolve("[augment]\nrotation = 10\n", &["memory=64 MiB"], &[("split.shares", "none")]).unwrap();
+        let again = resolve(&config.to_toml(), &[], &[]).unwrap();
+        assert_eq!(config.values, again.values);
+        assert_eq!(again.integer("memory"), Some(64 << 20));
+    }
+
+    #[test]
+    fn flags_and_keys_are_unique() {
+        for (index, row) in OPTIONS.iter().enumerate() {
+            for other in &OPTIONS[index + 1..] {
+                assert_ne!(row.key, other.key);
+                let shared = row.commands.iter().any(|command| other.commands.contains(command));
+                assert!(row.flag.is_empty() || row.flag != other.flag || !shared, "--{}", row.flag);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_are_read_with_their_unit() {
+        for (text, bytes) in [("1024", 1024), ("1.5 KiB", 1536), ("2GB", 2_000_000_000), ("1g", 1 << 30)] {
+            assert_eq!(parse_bytes(text), Some(bytes), "{text}");
+        }
+        for text in ["", "x", "-1", "1 XB", "0"] {
+            assert_eq!(parse_bytes(text), None, "{text}");
+        }
+    }
+}
