@@ -2,3 +2,5 @@
 
 pub mod collate;
 pub mod stage;
+pub mod group;
+pub mod shuffle;

@@ -1,0 +1,115 @@
+//! Samples become planned groups (the rows of a shard) or batches of survivors.
+
+use std::collections::VecDeque;
+
+use forebay_datasets::sample::Sample;
+
+use crate::stage::Regroup;
+
+/// Cuts the stream where the plan does: each planned group leaves when every one of its samples has arrived, as
+/// payload or as tombstone, together with the value that the plan gave it. An interrupted run therefore never
+/// emits a part of one.
+#[derive(Debug)]
+pub struct Group<K, P> {
+    plan: VecDeque<(K, usize)>,
+    held: Vec<Sample<P>>,
+}
+
+impl<K, P> Group<K, P> {
+    /// Groups of these sizes, in the order of the stream. A size of 0 leaves with the group before it.
+    pub fn new(plan: impl IntoIterator<Item = (K, usize)>) -> Group<K, P> {
+        Group { plan: plan.into_iter().collect(), held: Vec::new() }
+    }
+}
+
+impl<K: Send + 'static, P: Send + 'static> Regroup for Group<K, P> {
+    const NAME: &'static str = "group";
+    type In = Vec<Sample<P>>;
+    type Out = (K, Vec<Sample<P>>);
+
+    fn push(&mut self, chunk: Vec<Sample<P>>, out: &mut Vec<Self::Out>) {
+        self.held.extend(chunk);
+        while self.plan.front().is_some_and(|(_, size)| self.held.len() >= *size) {
+            let (key, size) = self.plan.pop_front().expect("it was looked at");
+            let rest = self.held.split_off(size);
+            out.push((key, std::mem::replace(&mut self.held, rest)));
+        }
+    }
+}
+
+/// Collects survivors into batches of `size`; tombstones end here. The last batch may be smaller.
+#[derive(Debug)]
+pub struct Batches<P> {
+    size: usize,
+    held: Vec<Sample<P>>,
+}
+
+impl<P> Batches<P> {
+    /// Batches of `size` samples, at least 1.
+    pub fn new(size: usize) -> Batches<P> {
+        Batches { size: size.max(1), held: Vec::new() }
+    }
+}
+
+impl<P: Send + 'static> Regroup for Batches<P> {
+    const NAME: &'static str = "batch";
+    type In = Vec<Sample<P>>;
+    type Out = Vec<Sample<P>>;
+
+    fn push(&mut self, chunk: Vec<Sample<P>>, out: &mut Vec<Self::Out>) {
+        for sample in chunk.into_iter().filter(|sample| sample.payload.is_ok()) {
+            self.held.push(sample);
+            if self.held.len() == self.size {
+                out.push(std::mem::take(&mut self.held));
+            }
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<Self::Out>) {
+        if !self.held.is_empty() {
+            out.push(std::mem::take(&mut self.held));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::Fault;
+
+    fn samples(range: std::ops::Range<u32>, bad: &[u32]) -> Vec<Sample<u32>> {
+        let payload = |i| if bad.contains(&i) { Err(Fault::new("decode", "bad")) } else { Ok(i) };
+        range.map(|i| Sample { id: format!("{i}").into(), copy: 0, label: 0, payload: payload(i) }).collect()
+    }
+
+    fn push_all<R: Regroup>(regroup: &mut R, chunks: Vec<R::In>) -> Vec<R::Out> {
+        let mut out = Vec::new();
+        for chunk in chunks {
+            regroup.push(chunk, &mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn a_group_leaves_when_its_last_sample_or_tombstone_has_arrived() {
+        let mut group = Group::new([("a", 3), ("b", 2), ("c", 4)]);
+        let out = push_all(&mut group, vec![samples(0..2, &[1]), samples(2..6, &[]), samples(6..7, &[])]);
+        let shapes: Vec<(&str, Vec<String>)> =
+            out.iter().map(|(k, s)| (*k, s.iter().map(|s| s.id.to_string()).collect())).collect();
+        let ids = |ids: &[&str]| ids.iter().map(|id| id.to_string()).collect::<Vec<_>>();
+        assert_eq!(shapes, [("a", ids(&["0", "1", "2"])), ("b", ids(&["3", "4"]))]);
+        let mut rest = Vec::new();
+        group.finish(&mut rest);
+        assert!(rest.is_empty(), "an incomplete group is thrown away");
+    }
+
+    #[test]
+    fn batches_hold_survivors_only_and_the_last_one_is_smaller() {
+        let mut batches = Batches::new(3);
+        let mut out = push_all(&mut batches, vec![samples(0..4, &[1]), samples(4..6, &[4])]);
+        batches.finish(&mut out);
+        let values: Vec<Vec<u32>> =
+            out.into_iter().map(|b| b.into_iter().map(|s| s.payload.unwrap()).collect()).collect();
+        assert_eq!(values, [vec![0, 2, 3], vec![5]]);
+    }
+}
