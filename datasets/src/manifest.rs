@@ -3,6 +3,8 @@
 //! A dataset exists if and only if its manifest does. No path, host name or time stands in either file, so that
 //! the same plan gives the same bytes everywhere.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::sample::Split;
@@ -32,6 +34,9 @@ pub struct PlanRecord {
     pub settings: serde_json::Value,
     /// The keys of every shard.
     pub shards: Vec<String>,
+    /// Samples that an earlier dataset put into another split than a fresh cut would: adding images moves no
+    /// old one.
+    pub pinned: BTreeMap<String, Split>,
 }
 
 /// Samples are conserved: `written + rejected + dropped = found`.

@@ -19,7 +19,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::{Compression, Encoding};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{FooterTail, KeyValue, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{ColumnChunkMetaData, FooterTail, KeyValue, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::ColumnPath;
@@ -397,19 +397,28 @@ impl Index {
         Ok(rows)
     }
 
-    /// Identity and label of every row of the whole file, group by group, without its images.
+    /// Where the columns other than the images lie in row group `row_group`: they follow the images.
+    pub fn identity_range(&self, row_group: usize) -> Range<u64> {
+        let columns = self.metadata().row_group(row_group).columns();
+        let named = |column: &&ColumnChunkMetaData| column.column_path().parts()[0] != "image";
+        let ranges = || columns.iter().filter(named).map(ColumnChunkMetaData::byte_range);
+        let start = ranges().map(|(start, _)| start).min().unwrap_or(0);
+        start..ranges().map(|(start, length)| start + length).max().unwrap_or(start)
+    }
+
+    /// Id, copy and label of every row of row group `row_group`, from the bytes of [`Index::identity_range`].
     ///
     /// # Errors
     /// [`ShardError`] when the bytes are damaged.
-    pub fn identities(&self, group: usize, bytes: Bytes) -> Result<Vec<(SampleId, u32, Label)>, ShardError> {
-        let start = self.group_range(group).start;
+    pub fn identities(&self, row_group: usize, bytes: Bytes) -> Result<Vec<(SampleId, u32, Label)>, ShardError> {
+        let start = self.identity_range(row_group).start;
         let window = Window { start, bytes, file_bytes: self.bytes };
         let schema = self.reader.parquet_schema();
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.reader.clone())
-            .with_row_groups(self.row_groups_of(group).collect())
+            .with_row_groups(vec![row_group])
             .with_projection(ProjectionMask::columns(schema, ["id", "copy", "label"]))
             .build()?;
-        let mut identities = Vec::with_capacity(self.footer.groups[group]);
+        let mut identities = Vec::new();
         for batch in reader {
             let batch = batch?;
             let ids = column(&batch, "id")?.as_string_opt::<i32>().ok_or_else(|| odd("id"))?;
@@ -567,8 +576,9 @@ mod tests {
             (&[99, 0, 3][..], &[1, 0, 1][..])
         );
         assert_eq!(index.classes(), classes());
-        let range = index.group_range(2);
-        let identities = index.identities(2, file.slice(range.start as usize..range.end as usize)).unwrap();
+        let range = index.identity_range(1);
+        assert!(range.start > index.group_range(2).start, "no image is read for an identity");
+        let identities = index.identities(1, file.slice(range.start as usize..range.end as usize)).unwrap();
         assert_eq!(identities[1], ("chat/0201.JPEG".into(), 0, 1));
     }
 
