@@ -1,1 +1,4 @@
 //! Forebay.
+
+pub mod flow;
+pub mod meter;
