@@ -1,0 +1,765 @@
+//! A dataflow is a source and a chain of nodes, each a task with a bounded window; this is the only file that
+//! starts tasks and threads.
+//!
+//! Four verbs are enough: [`Flow::io`] waits, [`Flow::compute`] and [`Flow::stage`] work on the one pool,
+//! [`Flow::regroup`] rearranges, [`Flow::drain`] (or [`Flow::collect`]) takes. Order is kept by all of them.
+//! The end travels down as a closed sender, a consumer that has gone travels up as a closed receiver.
+
+mod budget;
+mod error;
+mod rejects;
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use forebay_datasets::sample::Sample;
+use forebay_datasets::seed::Seed;
+use forebay_stages::stage::{Regroup, Stage};
+use futures::FutureExt;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::meter::{Meter, Open, Slot, State, Token, Verb};
+use budget::{Budget, Gate, Loan};
+pub use error::{Error, Interrupt};
+pub use rejects::{MaxRejects, Rejects};
+
+/// Samples travel in chunks, so that small images share the cost of a hop. The order within is kept.
+pub type Chunk<P> = Vec<Sample<P>>;
+
+/// How many items a node has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Items in work, or done and waiting for their turn to leave. 0 counts as 1.
+    pub slots: usize,
+    /// Items that wait for the next node. 0 counts as 1.
+    pub queue: usize,
+}
+
+impl Room {
+    fn slots(self) -> usize {
+        self.slots.max(1)
+    }
+
+    fn queue(self) -> usize {
+        self.queue.max(1)
+    }
+}
+
+/// The most items that can be in flight in a flow whose nodes have these rooms: one that the source has pulled
+/// and not yet handed over, slots + queue of each node, and one in the hands of the consumer. A regroup is a
+/// room with as many slots as one push releases at most (and at least 1); what it holds back comes on top.
+pub fn peak_items(rooms: &[Room]) -> usize {
+    1 + rooms.iter().map(|room| room.slots() + room.queue()).sum::<usize>() + 1
+}
+
+/// The most bytes that can be on loan when each item weighs `item_bytes`, for the `rooms` from the weighed node
+/// to the regroup (1 slot, no queue) or consumer that takes the item: as many items as there is room for, and
+/// one in hand, but no more than the budget of `memory_bytes` holds. A heavier item runs alone.
+pub fn peak_bytes(rooms: &[Room], item_bytes: u64, memory_bytes: u64) -> u64 {
+    let n_items = rooms.iter().map(|room| room.slots() + room.queue()).sum::<usize>() as u64 + 1;
+    let item_bytes = item_bytes.min(memory_bytes);
+    if item_bytes == 0 {
+        return 0;
+    }
+    n_items.min(memory_bytes / item_bytes) * item_bytes
+}
+
+/// What a run may use.
+#[derive(Clone, Copy, Debug)]
+pub struct RunOptions {
+    /// Threads that work; at least 1.
+    pub threads: usize,
+    /// The byte budget that [`Flow::weighed`] takes from.
+    pub memory_bytes: u64,
+    /// How many samples may be refused.
+    pub max_rejects: MaxRejects,
+}
+
+/// Threads that may wait for a disk at once. They do not compute, so that they are not among `threads`; idle,
+/// they end after ten seconds.
+pub const BLOCKING_THREADS: usize = 16;
+
+/// One run of the program: its threads, its budgets, its meter, and the first error of any of its flows.
+#[derive(Clone)]
+pub struct Run {
+    shared: Arc<Shared>,
+    runtime: Arc<OwnedRuntime>,
+}
+
+/// A runtime that may be dropped anywhere, also on one of its own threads, where waiting for them would panic.
+struct OwnedRuntime(Option<Runtime>);
+
+impl Drop for OwnedRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What the nodes of all flows of a run share.
+struct Shared {
+    tasks: Handle,
+    pool: rayon::ThreadPool,
+    budget: Arc<Budget>,
+    meter: Meter,
+    rejects: Rejects,
+    failure: Mutex<Option<Error>>,
+    halt: watch::Sender<Halt>,
+}
+
+/// Why sources close and nodes return.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Halt {
+    interrupt: Option<Interrupt>,
+    failed: bool,
+}
+
+impl Shared {
+    /// Ends every flow of the run; the first error wins.
+    fn fail(&self, error: Error) {
+        self.failure.lock().expect("no panic under the lock").get_or_insert(error);
+        self.halt.send_modify(|halt| halt.failed = true);
+    }
+
+    fn failure(&self) -> Option<Error> {
+        self.failure.lock().expect("no panic under the lock").clone()
+    }
+
+    fn failed(&self) -> bool {
+        self.halt.borrow().failed
+    }
+
+    /// Ends when the run has failed.
+    async fn wait_for_failure(&self) {
+        // The sender lives in `self`, so that this never ends with an error.
+        let _ = self.halt.subscribe().wait_for(|halt| halt.failed).await;
+    }
+}
+
+impl Run {
+    /// Starts the threads of a run.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for no threads, [`Error::Failed`] when the system gives none.
+    pub fn new(options: RunOptions) -> Result<Run, Error> {
+        if options.threads == 0 {
+            return Err(Error::Usage("threads: 0 is too few, give at least 1".to_string()));
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads)
+            .thread_name(|index| format!("compute-{index}"))
+            .build()
+            .map_err(|error| Error::failed(format!("start {} threads", options.threads), error))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            // Its tasks move items and wait; one worker for four threads that compute keeps up with them.
+            .worker_threads(options.threads.div_ceil(4))
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("flow")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::failed("start the threads that read and write", error))?;
+        let shared = Shared {
+            tasks: runtime.handle().clone(),
+            pool,
+            budget: Budget::new(options.memory_bytes),
+            meter: Meter::new(),
+            rejects: Rejects::new(options.max_rejects),
+            failure: Mutex::new(None),
+            halt: watch::Sender::new(Halt::default()),
+        };
+        Ok(Run { shared: Arc::new(shared), runtime: Arc::new(OwnedRuntime(Some(runtime))) })
+    }
+
+    /// Waits on this thread, which must not be one of the run's, for `future`.
+    pub fn block_on<R>(&self, future: impl Future<Output = R>) -> R {
+        self.runtime.0.as_ref().expect("taken only when dropped").block_on(future)
+    }
+
+    /// Runs `work` on the pool and waits for it: what it does in parallel, such as candle's matrix products,
+    /// uses the pool's threads and no others. `work` must not wait for a flow: it holds a thread that the flow
+    /// needs.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.shared.pool.install(work)
+    }
+
+    /// A flow of `items`, pulled one at a time when there is room. Pulling must not wait for long.
+    #[allow(clippy::disallowed_methods)]
+    pub fn source<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        items: impl IntoIterator<Item = T, IntoIter: Send> + Send + 'static,
+    ) -> Flow<T> {
+        let shared = self.shared.clone();
+        let truncated = Arc::new(AtomicBool::new(false));
+        let (output, input) = mpsc::channel(1);
+        let open = shared.meter.open(name, Verb::Source, 1);
+        let flow = Flow { shared, input, truncated, weigh: None, seen: false };
+        let (shared, truncated) = (flow.shared.clone(), flow.truncated.clone());
+        self.shared.tasks.spawn(async move {
+            let mut slot = open.slot();
+            let mut halt = shared.halt.subscribe();
+            slot.to(State::Busy);
+            let mut items = match catch_unwind(AssertUnwindSafe(|| items.into_iter())) {
+                Ok(items) => items,
+                Err(panic) => return shared.fail(Error::panicked(format!("start source {name}"), &*panic)),
+            };
+            loop {
+                slot.to(State::Blocked);
+                let permit = tokio::select! {
+                    biased;
+                    _ = halt.wait_for(|halt| *halt != Halt::default()) => {
+                        truncated.store(true, Ordering::SeqCst);
+                        return;
+                    }
+                    permit = output.reserve() => match permit {
+                        Ok(permit) => permit,
+                        Err(_) => return,
+                    },
+                };
+                slot.to(State::Busy);
+                match catch_unwind(AssertUnwindSafe(|| items.next())) {
+                    Ok(Some(value)) => {
+                        permit
+                            .send(Parcel { value, hold: Hold { _token: shared.meter.token(), loan: None } });
+                        open.count_out();
+                    }
+                    Ok(None) => return,
+                    Err(panic) => {
+                        return shared.fail(Error::panicked(format!("pull from source {name}"), &*panic));
+                    }
+                }
+                // An iterator never waits, so that this task would keep its worker from the others.
+                tokio::task::consume_budget().await;
+            }
+        });
+        flow
+    }
+
+    /// Closes every source of the run, now and later. What is in flight still goes through; then
+    /// [`Flow::collect`] and [`Flow::drain`] end with [`Error::Interrupted`].
+    pub fn stop(&self, signal: Interrupt) {
+        self.shared.halt.send_modify(|halt| {
+            halt.interrupt.get_or_insert(signal);
+        });
+    }
+
+    /// Who asked the run to stop, if anyone has.
+    pub fn interrupted(&self) -> Option<Interrupt> {
+        self.shared.halt.borrow().interrupt
+    }
+
+    /// From now on the first Ctrl-C or SIGTERM stops the run, and the second ends the process at once.
+    ///
+    /// # Errors
+    /// When the system lets us listen to no signals.
+    #[allow(clippy::disallowed_methods)]
+    pub fn stop_on_signals(&self) -> Result<(), Error> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| {
+            let _context = self.shared.tasks.enter();
+            signal(kind).map_err(|error| Error::failed("listen to signals", error))
+        };
+        let (mut interrupt, mut terminate) =
+            (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        let shared = self.shared.clone();
+        self.shared.tasks.spawn(async move {
+            loop {
+                let signal = tokio::select! {
+                    _ = interrupt.recv() => Interrupt::CtrlC,
+                    _ = terminate.recv() => Interrupt::Terminate,
+                };
+                if shared.halt.borrow().interrupt.is_some() {
+                    // Work on the pool cannot be aborted, and nothing needs it to be: what is not complete
+                    // does not exist.
+                    std::process::exit(signal.exit_code());
+                }
+                shared.halt.send_modify(|halt| halt.interrupt = Some(signal));
+            }
+        });
+        Ok(())
+    }
+
+    /// Where slot-time goes; live.
+    pub fn meter(&self) -> &Meter {
+        &self.shared.meter
+    }
+
+    /// The samples seen and refused; live. Call [`Rejects::check_at_end`] when the flows are done.
+    pub fn rejects(&self) -> &Rejects {
+        &self.shared.rejects
+    }
+
+    /// The most bytes that were on loan from the byte budget at once.
+    pub fn peak_bytes(&self) -> u64 {
+        self.shared.budget.peak()
+    }
+}
+
+/// Runs `work`, which waits for a disk, on one of [`BLOCKING_THREADS`] threads. For use within [`Flow::io`].
+///
+/// # Panics
+/// When `work` panics, and outside a [`Run`].
+#[allow(clippy::disallowed_methods)]
+pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only a runtime that shuts down cancels blocking work, and then nobody waits for this.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// An item on its way, with what it holds.
+struct Parcel<T> {
+    value: T,
+    hold: Hold,
+}
+
+/// What an item holds until the consumer or a regroup lets go of it.
+struct Hold {
+    _token: Token,
+    loan: Option<Loan>,
+}
+
+type Weigh<T> = Arc<dyn Fn(&T) -> u64 + Send + Sync>;
+
+/// A flow of items of one type; dropping it closes its source. Each verb adds a node, which starts at once.
+#[must_use = "a flow that nobody takes from closes its source"]
+pub struct Flow<T> {
+    shared: Arc<Shared>,
+    input: mpsc::Receiver<Parcel<T>>,
+    /// Whether the source was closed before its end.
+    truncated: Arc<AtomicBool>,
+    /// What the next node takes from the byte budget for an item.
+    weigh: Option<Weigh<T>>,
+    /// Whether a stage has counted the samples.
+    seen: bool,
+}
+
+impl<T: Send + 'static> Flow<T> {
+    /// Lets the next `io`, `compute` or `stage` take the bytes of each item from the byte budget, in the order
+    /// of the items, before it starts on the item. They are given back when a regroup or the consumer is done
+    /// with it, or exchanged at the next weighed node. An item heavier than the budget runs alone.
+    pub fn weighed(self, bytes: impl Fn(&T) -> u64 + Send + Sync + 'static) -> Flow<T> {
+        Flow { weigh: Some(Arc::new(bytes)), ..self }
+    }
+
+    /// Waits for something outside, such as a read, for up to `room.slots` items at once.
+    /// An error of `work` ends the run.
+    #[allow(clippy::disallowed_methods)]
+    pub fn io<U, Work>(
+        self,
+        name: &'static str,
+        room: Room,
+        work: impl Fn(T) -> Work + Send + Sync + 'static,
+    ) -> Flow<U>
+    where
+        U: Send + 'static,
+        Work: Future<Output = Result<U, Error>> + Send + 'static,
+    {
+        let tasks = self.shared.tasks.clone();
+        let work = Arc::new(work);
+        self.window(name, Verb::Io, room, move |index, value, mut slot, mut reply| {
+            let work = work.clone();
+            tasks.spawn(async move {
+                slot.to(State::Busy);
+                // The call itself is inside, because it may panic before its future is polled.
+                let working = AssertUnwindSafe(async { work(value).await }).catch_unwind();
+                let result = tokio::select! {
+                    biased;
+                    _ = reply.closed() => return,
+                    result = working => result,
+                };
+                slot.to(State::Blocked);
+                // Fails only when the node is gone, and then nobody wants it.
+                let _ = reply.send((slot, flatten(result, || format!("run {name} on item {index}"))));
+            });
+        })
+    }
+
+    /// Works on the pool, on up to `room.slots` items at once. An error of `work` ends the run.
+    pub fn compute<U: Send + 'static>(
+        self,
+        name: &'static str,
+        room: Room,
+        work: impl Fn(T) -> Result<U, Error> + Send + Sync + 'static,
+    ) -> Flow<U> {
+        self.pooled(name, room, move |_, value| work(value))
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    fn pooled<U: Send + 'static>(
+        self,
+        name: &'static str,
+        room: Room,
+        work: impl Fn(&Open, T) -> Result<U, Error> + Send + Sync + 'static,
+    ) -> Flow<U> {
+        let shared = self.shared.clone();
+        let work = Arc::new(work);
+        self.window(name, Verb::Compute, room, move |index, value, mut slot, reply| {
+            let work = work.clone();
+            shared.pool.spawn(move || {
+                if reply.is_closed() {
+                    return;
+                }
+                slot.to(State::Busy);
+                let result = catch_unwind(AssertUnwindSafe(|| work(slot.open(), value)));
+                slot.to(State::Blocked);
+                let _ = reply.send((slot, flatten(result, || format!("run {name} on item {index}"))));
+            });
+        })
+    }
+
+    /// The node behind `io` and `compute`: starts up to `room.slots` pieces of work and hands their results
+    /// on in the order of the items.
+    ///
+    /// The window holds only work that `start` has handed to the tasks or the pool, so that it goes on while
+    /// this node waits: a lazy future in it could hold something that whoever it waits for needs.
+    #[allow(clippy::disallowed_methods)]
+    fn window<U: Send + 'static>(
+        self,
+        name: &'static str,
+        verb: Verb,
+        room: Room,
+        mut start: impl FnMut(u64, T, Slot, oneshot::Sender<Answer<U>>) + Send + 'static,
+    ) -> Flow<U> {
+        let Flow { shared, mut input, truncated, weigh, seen } = self;
+        let open = shared.meter.open(name, verb, room.slots());
+        let gate = weigh.is_some().then(|| Gate::new(shared.budget.clone()));
+        let (output, next) = mpsc::channel(room.queue());
+        let flow = Flow { shared, input: next, truncated, weigh: None, seen };
+        let shared = flow.shared.clone();
+        flow.shared.tasks.clone().spawn(async move {
+            let failure = shared.wait_for_failure();
+            let gone = output.closed();
+            tokio::pin!(failure, gone);
+            let mut window: VecDeque<Work<U>> = VecDeque::new();
+            let mut waiting: Option<Weighing<T>> = None;
+            let mut ended = false;
+            let mut index = 0;
+            let mut begin = |window: &mut VecDeque<Work<U>>, value: T, mut slot: Slot, hold: Hold| {
+                slot.to(State::Contended);
+                let (reply, answer) = oneshot::channel();
+                start(index, value, slot, reply);
+                index += 1;
+                window.push_back(Work { hold, progress: Progress::Running(answer) });
+            };
+            while !(ended && window.is_empty() && waiting.is_none()) {
+                let has_room = waiting.is_none() && window.len() < room.slots();
+                let head = window.front_mut().map(|work| &mut work.progress);
+                let head_done = matches!(head, Some(Progress::Done(..)));
+                tokio::select! {
+                    biased;
+                    () = &mut failure => return,
+                    () = &mut gone => return,
+                    permit = output.reserve(), if head_done => {
+                        let Ok(permit) = permit else { return };
+                        let work = window.pop_front().expect("the head is done");
+                        if let Progress::Done(value, slot) = work.progress {
+                            open.count_out();
+                            drop(slot);
+                            permit.send(Parcel { value, hold: work.hold });
+                        }
+                    }
+                    answer = finished(head), if !head_done => match answer {
+                        Some((slot, Ok(value))) => {
+                            let head = window.front_mut().expect("the head has finished");
+                            head.progress = Progress::Done(value, slot);
+                        }
+                        Some((_, Err(error))) => return shared.fail(error),
+                        // The runtime shuts down and has dropped the work.
+                        None => return,
+                    },
+                    loan = granted(gate.as_ref(), waiting.as_ref().map(|waiting| waiting.bytes)) => {
+                        let Weighing { value, mut hold, slot, .. } = waiting.take().expect("it was granted");
+                        // What an earlier weighed node lent is given back here.
+                        hold.loan = Some(loan);
+                        begin(&mut window, value, slot, hold);
+                    }
+                    parcel = input.recv(), if has_room && !ended => match parcel {
+                        Some(Parcel { value, hold }) => {
+                            open.count_in();
+                            let mut slot = open.slot();
+                            match &weigh {
+                                Some(weigh) => {
+                                    slot.to(State::Blocked);
+                                    match catch_unwind(AssertUnwindSafe(|| weigh(&value))) {
+                                        Ok(bytes) => waiting = Some(Weighing { value, hold, slot, bytes }),
+                                        Err(panic) => {
+                                            let attempt = format!("weigh an item of {name}");
+                                            return shared.fail(Error::panicked(attempt, &*panic));
+                                        }
+                                    }
+                                }
+                                None => begin(&mut window, value, slot, hold),
+                            }
+                        }
+                        None => ended = true,
+                    },
+                }
+            }
+        });
+        flow
+    }
+
+    /// Rearranges the stream. What `regroup` holds back weighs nothing here: the plan accounts for it.
+    /// [`Regroup::finish`] is called when the source has ended, and not when the run was stopped or has failed.
+    #[allow(clippy::disallowed_methods)]
+    pub fn regroup<R: Regroup<In = T>>(self, queue: usize, mut regroup: R) -> Flow<R::Out> {
+        let Flow { shared, mut input, truncated, weigh: _, seen } = self;
+        let open = shared.meter.open(R::NAME, Verb::Regroup, 1);
+        let (output, next) = mpsc::channel(queue.max(1));
+        let flow = Flow { shared, input: next, truncated, weigh: None, seen };
+        let (shared, truncated) = (flow.shared.clone(), flow.truncated.clone());
+        flow.shared.tasks.clone().spawn(async move {
+            let failure = shared.wait_for_failure();
+            let gone = output.closed();
+            tokio::pin!(failure, gone);
+            let mut slot = open.slot();
+            let mut out = Vec::new();
+            let mut ended = false;
+            while !ended {
+                slot.to(State::Starved);
+                let parcel = tokio::select! {
+                    biased;
+                    () = &mut failure => return,
+                    () = &mut gone => return,
+                    parcel = input.recv() => parcel,
+                };
+                slot.to(State::Busy);
+                let pushed = match parcel {
+                    Some(Parcel { value, hold }) => {
+                        open.count_in();
+                        let pushed = catch_unwind(AssertUnwindSafe(|| regroup.push(value, &mut out)));
+                        drop(hold);
+                        pushed
+                    }
+                    None if truncated.load(Ordering::SeqCst) || shared.failed() => return,
+                    None => {
+                        ended = true;
+                        catch_unwind(AssertUnwindSafe(|| regroup.finish(&mut out)))
+                    }
+                };
+                if let Err(panic) = pushed {
+                    return shared.fail(Error::panicked(format!("run {}", R::NAME), &*panic));
+                }
+                slot.to(State::Blocked);
+                let parcels: Vec<_> = out
+                    .drain(..)
+                    .map(|value| Parcel { value, hold: Hold { _token: shared.meter.token(), loan: None } })
+                    .collect();
+                for parcel in parcels {
+                    if output.send(parcel).await.is_err() {
+                        return;
+                    }
+                    open.count_out();
+                }
+            }
+        });
+        flow
+    }
+
+    /// Gives the items to `consumer` on a thread called `name`, which may wait and block as it likes. The
+    /// consumer starts at once; an early return closes the source.
+    ///
+    /// # Errors
+    /// The first error of the run, that of `consumer` among them, or [`Error::Interrupted`] when the source was
+    /// stopped before its end; `consumer` has returned by then and has had its chance to save what it has.
+    #[allow(clippy::disallowed_methods)]
+    pub fn drain<R: Send + 'static>(
+        self,
+        name: &'static str,
+        consumer: impl FnOnce(Items<T>) -> Result<R, Error> + Send + 'static,
+    ) -> impl Future<Output = Result<R, Error>> + Send + 'static {
+        let Flow { shared, input, truncated, .. } = self;
+        let open = shared.meter.open(name, Verb::Drain, 1);
+        let mut slot = open.slot();
+        slot.to(State::Busy);
+        let end = End { shared: shared.clone(), truncated: truncated.clone() };
+        let items = Items { shared: shared.clone(), truncated, input, slot, hold: None };
+        let (reply, answer) = oneshot::channel();
+        let thread = std::thread::Builder::new().name(name.to_string()).spawn(move || {
+            let result = catch_unwind(AssertUnwindSafe(|| consumer(items)));
+            // Nobody waits when the future was dropped.
+            let _ = reply.send(flatten(result, || format!("run {name}")));
+        });
+        async move {
+            if let Err(error) = thread {
+                end.shared.fail(Error::failed(format!("start the thread {name}"), error));
+            }
+            match answer.await {
+                Ok(result) => end.of(result),
+                Err(_) => Err(end.shared.failure().expect("the thread answers unless it did not start")),
+            }
+        }
+    }
+
+    /// All items, in order.
+    ///
+    /// # Errors
+    /// The first error of the run, or [`Error::Interrupted`] when the source was stopped before its end, since
+    /// the items would then look complete and not be.
+    pub async fn collect(self) -> Result<Vec<T>, Error> {
+        let Flow { shared, mut input, truncated, .. } = self;
+        let end = End { shared, truncated };
+        let mut items = Vec::new();
+        while let Some(Parcel { value, .. }) = input.recv().await {
+            items.push(value);
+        }
+        end.of(Ok(items))
+    }
+}
+
+impl<P: Send + 'static> Flow<Chunk<P>> {
+    /// Applies `stage` to each sample on the pool, with the draws of (`seed`, id, copy, `epoch`). A fault makes
+    /// the sample a tombstone and counts against the reject budget; tombstones pass. The first stage of a flow
+    /// also counts the samples, and the tombstones that were made before it.
+    pub fn stage<S: Stage<In = P>>(
+        self,
+        room: Room,
+        seed: Seed,
+        epoch: u32,
+        stage: S,
+    ) -> Flow<Chunk<S::Out>> {
+        let shared = self.shared.clone();
+        let first = !self.seen;
+        let flow = self.pooled(S::NAME, room, move |open, chunk: Chunk<P>| {
+            let mut samples = Vec::with_capacity(chunk.len());
+            let mut refused = Vec::new();
+            for sample in chunk {
+                let is_new = first || sample.payload.is_ok();
+                let (id, copy) = (sample.id.clone(), sample.copy);
+                let applied = catch_unwind(AssertUnwindSafe(|| {
+                    sample.map(|input| stage.apply(input, &seed.draws(&id, copy, epoch)))
+                }));
+                let sample = applied.map_err(|panic| {
+                    let copy = if copy == 0 { String::new() } else { format!(" (copy {copy})") };
+                    Error::panicked(format!("run {} on {id}{copy}", S::NAME), &*panic)
+                })?;
+                if is_new && sample.payload.is_err() {
+                    refused.push(samples.len());
+                }
+                samples.push(sample);
+            }
+            let seen = if first { samples.len() as u64 } else { 0 };
+            let faults = refused.iter().filter_map(|&index| {
+                let sample: &Sample<S::Out> = &samples[index];
+                sample.payload.as_ref().err().map(|fault| (&*sample.id, fault))
+            });
+            shared.rejects.record(seen, faults)?;
+            open.count_samples(samples.len());
+            Ok(samples)
+        });
+        Flow { seen: true, ..flow }
+    }
+}
+
+/// The items of a flow, for a consumer on a thread of its own. Ends early when the run fails or is stopped.
+pub struct Items<T> {
+    shared: Arc<Shared>,
+    truncated: Arc<AtomicBool>,
+    input: mpsc::Receiver<Parcel<T>>,
+    slot: Slot,
+    /// What the item in the consumer's hands holds.
+    hold: Option<Hold>,
+}
+
+impl<T> Items<T> {
+    /// Who stopped the source before its end, if anyone has. Certain once the items have ended.
+    pub fn interrupted(&self) -> Option<Interrupt> {
+        let interrupt = self.shared.halt.borrow().interrupt;
+        interrupt.filter(|_| self.truncated.load(Ordering::SeqCst))
+    }
+}
+
+impl<T> Iterator for Items<T> {
+    type Item = T;
+
+    /// # Panics
+    /// On a thread of the pool, which the flow may need to make the item.
+    fn next(&mut self) -> Option<T> {
+        assert!(rayon::current_thread_index().is_none(), "a thread of the pool must not wait for a flow");
+        self.hold = None;
+        self.slot.to(State::Starved);
+        let parcel = if self.shared.failed() { None } else { self.input.blocking_recv() };
+        self.slot.to(State::Busy);
+        let Parcel { value, hold } = parcel?;
+        self.slot.open().count_in();
+        self.slot.open().count_out();
+        self.hold = Some(hold);
+        Some(value)
+    }
+}
+
+/// How a flow ended, asked by its consumer.
+struct End {
+    shared: Arc<Shared>,
+    truncated: Arc<AtomicBool>,
+}
+
+impl End {
+    fn of<R>(&self, result: Result<R, Error>) -> Result<R, Error> {
+        let result = result.inspect_err(|error| self.shared.fail(error.clone()));
+        if let Some(error) = self.shared.failure() {
+            return Err(error);
+        }
+        match self.shared.halt.borrow().interrupt {
+            Some(interrupt) if self.truncated.load(Ordering::SeqCst) => Err(Error::Interrupted(interrupt)),
+            _ => result,
+        }
+    }
+}
+
+/// The result of a piece of work, in the slot it ran in.
+type Answer<U> = (Slot, Result<U, Error>);
+
+/// An item in the window.
+struct Work<U> {
+    hold: Hold,
+    progress: Progress<U>,
+}
+
+enum Progress<U> {
+    Running(oneshot::Receiver<Answer<U>>),
+    Done(U, Slot),
+}
+
+/// An item that waits for its bytes.
+struct Weighing<T> {
+    value: T,
+    hold: Hold,
+    slot: Slot,
+    bytes: u64,
+}
+
+/// Waits until the head of the window has finished; forever when there is nothing to wait for.
+async fn finished<U>(head: Option<&mut Progress<U>>) -> Option<Answer<U>> {
+    match head {
+        Some(Progress::Running(answer)) => answer.await.ok(),
+        _ => std::future::pending().await,
+    }
+}
+
+/// Waits until the item that waits has its bytes; forever when there is none.
+async fn granted(gate: Option<&Gate>, bytes: Option<u64>) -> Loan {
+    match (gate, bytes) {
+        (Some(gate), Some(bytes)) => gate.take(bytes).await,
+        _ => std::future::pending().await,
+    }
+}
+
+/// A panic becomes the error of whoever caught it.
+fn flatten<U>(
+    result: Result<Result<U, Error>, Box<dyn Any + Send>>,
+    attempt: impl FnOnce() -> String,
+) -> Result<U, Error> {
+    result.unwrap_or_else(|panic| Err(Error::panicked(attempt(), &*panic)))
+}

@@ -1,0 +1,127 @@
+//! Why a run ended before its time: each variant is named after the reaction it calls for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::rejects::MaxRejects;
+
+/// Why a run ended. Cheap to clone: the first error of a run comes out of every flow of it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Call the program in another way: an option, a path or a file of the user is wrong.
+    #[error("{0}")]
+    Usage(String),
+
+    /// Mend the plan: all of its problems, one a line.
+    #[error("{}", .0.join("\n"))]
+    Plan(Vec<String>),
+
+    /// Look at the rejected samples, or allow more of them.
+    #[error(
+        "{rejected} of {seen} samples were rejected, which is more than {max}; the first: {}; \
+         mend them or allow more with --max-rejects",
+        .reasons.join("; ")
+    )]
+    TooManyRejects {
+        /// How many samples had met their first stage.
+        seen: u64,
+        /// How many were refused.
+        rejected: u64,
+        /// How many may be.
+        max: MaxRejects,
+        /// The first few, as `id: stage: reason`.
+        reasons: Vec<String>,
+    },
+
+    /// Look at the source: no sample of it could be used.
+    #[error("{0}")]
+    NothingLeft(String),
+
+    /// Do not trust what is stored: it differs from what was written.
+    #[error("{0}")]
+    Integrity(String),
+
+    /// Start again when it suits: the user or the system asked the run to stop.
+    #[error("interrupted by {0}")]
+    Interrupted(Interrupt),
+
+    /// Read the cause: something outside the plan went wrong.
+    #[error("cannot {attempt}")]
+    Failed {
+        /// What was attempted on what, as it reads after "cannot": `read a/b.jpg`.
+        attempt: String,
+        /// What stood in the way.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// `attempt` reads after "cannot" (`write s3://b/shard-00042.parquet`); `source` is what stood in the way.
+    pub fn failed(
+        attempt: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error::Failed { attempt: attempt.into(), source: Arc::from(source.into()) }
+    }
+
+    /// A panic of user code, with what it was doing.
+    pub(super) fn panicked(attempt: String, panic: &(dyn std::any::Any + Send)) -> Error {
+        let message = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        Error::failed(attempt, format!("it panicked: {message}"))
+    }
+
+    /// What the process exits with: 1 run failed, 2 usage or plan, 3 too many rejects or nothing left,
+    /// 4 integrity, 130 or 143 interrupted.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Error::Failed { .. } => 1,
+            Error::Usage(_) | Error::Plan(_) => 2,
+            Error::TooManyRejects { .. } | Error::NothingLeft(_) => 3,
+            Error::Integrity(_) => 4,
+            Error::Interrupted(interrupt) => interrupt.exit_code(),
+        }
+    }
+
+    /// The error and its causes in one line, from what was attempted down to what stood in the way.
+    pub fn chain(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            line = format!("{line}: {error}");
+            cause = error.source();
+        }
+        line
+    }
+}
+
+/// Who asked a run to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupt {
+    /// The user, with Ctrl-C (SIGINT).
+    CtrlC,
+    /// The system or a supervisor (SIGTERM).
+    Terminate,
+}
+
+impl Interrupt {
+    /// 128 and the number of the signal, as shells report it: 130 or 143.
+    pub fn exit_code(self) -> i32 {
+        match self {
+            Interrupt::CtrlC => 130,
+            Interrupt::Terminate => 143,
+        }
+    }
+}
+
+impl fmt::Display for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Interrupt::CtrlC => "Ctrl-C",
+            Interrupt::Terminate => "SIGTERM",
+        })
+    }
+}

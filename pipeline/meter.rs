@@ -1,0 +1,337 @@
+//! Where slot-time went: every slot of every node is busy, contended, blocked or starved, and the node with
+//! the largest busy + contended is the bottleneck.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// What a node is; decides what would help when it is the bottleneck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    /// Gives the items.
+    Source,
+    /// Waits for something outside: a disk, a network.
+    Io,
+    /// Works on the pool.
+    Compute,
+    /// Rearranges the stream, alone.
+    Regroup,
+    /// Takes the items.
+    Drain,
+}
+
+/// What a slot does at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Runs.
+    Busy,
+    /// Has work and waits for a core.
+    Contended,
+    /// Has a result that cannot leave, or an item that waits for memory.
+    Blocked,
+    /// Has nothing to do.
+    Starved,
+}
+
+/// What one node did, over all flows of the run that name it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NodeReport {
+    /// Its name: a stage's name, or the one given to the verb.
+    pub name: &'static str,
+    /// What kind of node it is.
+    pub verb: Verb,
+    /// Items that came in; a source has none.
+    pub items_in: u64,
+    /// Items that left. A stage's items are chunks.
+    pub items_out: u64,
+    /// Samples that left a stage, tombstones among them; 0 for other nodes.
+    pub samples: u64,
+    /// Slot-time in seconds: slots times the time they were open. The shares below are of this.
+    pub slot_seconds: f64,
+    /// Share of slot-time spent running, 0 to 1. The four shares add up to 1.
+    pub busy: f64,
+    /// Share of slot-time spent waiting for a core.
+    pub contended: f64,
+    /// Share of slot-time spent with a result that could not leave, or waiting for memory.
+    pub blocked: f64,
+    /// Share of slot-time spent with nothing to do.
+    pub starved: f64,
+    /// The most items it had in its slots at once: in work, or done and waiting to leave in order.
+    pub peak_items: usize,
+}
+
+impl NodeReport {
+    /// Share of slot-time in which this node, and no other, was what held the run up: busy + contended.
+    pub fn load(&self) -> f64 {
+        self.busy + self.contended
+    }
+
+    /// One sentence that names this node as the bottleneck and says what would help.
+    pub fn in_words(&self) -> String {
+        let name = self.name;
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        if self.contended > self.busy {
+            return format!(
+                "the cores are the bottleneck: {name} waits for one {} of its time and works {}; more threads \
+                 on more cores would help",
+                percent(self.contended),
+                percent(self.busy)
+            );
+        }
+        let help = match self.verb {
+            Verb::Source => "nothing downstream waits for anything else",
+            Verb::Io => "more requests at once would help",
+            Verb::Compute => "more threads would help",
+            Verb::Regroup => "it runs alone, so only less work in it would help",
+            Verb::Drain => "the nodes before it wait for it, so a faster feed would change nothing",
+        };
+        format!("{name} is the bottleneck: {} busy; {help}", percent(self.busy))
+    }
+}
+
+/// The node that holds the run up: the one with the largest busy + contended; the first of equals.
+pub fn bottleneck(reports: &[NodeReport]) -> Option<&NodeReport> {
+    let mut worst: Option<&NodeReport> = None;
+    for report in reports {
+        if report.slot_seconds > 0.0 && worst.is_none_or(|worst| report.load() > worst.load()) {
+            worst = Some(report);
+        }
+    }
+    worst
+}
+
+type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// The measures of all nodes of one run. Nodes of one name, such as those of one flow per epoch, share an
+/// entry.
+#[derive(Clone)]
+pub struct Meter {
+    clock: Clock,
+    nodes: Arc<Mutex<Vec<Arc<Node>>>>,
+    in_flight: Arc<Mutex<Gauge>>,
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Meter").field(&self.report()).finish()
+    }
+}
+
+impl Meter {
+    /// A meter that reads the machine's clock.
+    pub(crate) fn new() -> Meter {
+        let start = Instant::now();
+        Meter::with_clock(Arc::new(move || start.elapsed()))
+    }
+
+    fn with_clock(clock: Clock) -> Meter {
+        Meter { clock, nodes: Arc::default(), in_flight: Arc::default() }
+    }
+
+    /// What each node did so far, in order of first appearance.
+    pub fn report(&self) -> Vec<NodeReport> {
+        self.nodes.lock().expect("no panic under the lock").iter().map(|node| node.report()).collect()
+    }
+
+    /// Items that have left the nodes called `name` so far; 0 when there is none. A stage's items are chunks.
+    pub fn items(&self, name: &str) -> u64 {
+        self.find(name).map_or(0, |node| node.items_out.load(Ordering::Relaxed))
+    }
+
+    /// Samples that have left the stages called `name` so far, tombstones among them.
+    pub fn samples(&self, name: &str) -> u64 {
+        self.find(name).map_or(0, |node| node.samples.load(Ordering::Relaxed))
+    }
+
+    /// Items that are now between a source and the end of its flow, those in the consumer's hands included.
+    /// What a regroup holds back is not among them: it declares that itself.
+    pub fn items_in_flight(&self) -> usize {
+        self.in_flight.lock().expect("no panic under the lock").now
+    }
+
+    /// The most items that were in flight at once.
+    pub fn peak_items(&self) -> usize {
+        self.in_flight.lock().expect("no panic under the lock").peak
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Node>> {
+        self.nodes.lock().expect("no panic under the lock").iter().find(|node| node.name == name).cloned()
+    }
+
+    /// Opens `slots` slots of the node called `name`, starved at first.
+    pub(crate) fn open(&self, name: &'static str, verb: Verb, slots: usize) -> Arc<Open> {
+        let mut nodes = self.nodes.lock().expect("no panic under the lock");
+        let node = match nodes.iter().find(|node| node.name == name) {
+            Some(node) => node.clone(),
+            None => {
+                let node = Arc::new(Node::new(name, verb, self.clock.clone()));
+                nodes.push(node.clone());
+                node
+            }
+        };
+        node.change(|counts| counts[State::Starved as usize] += slots);
+        Arc::new(Open { node, slots })
+    }
+
+    /// An item comes into being.
+    pub(crate) fn token(&self) -> Token {
+        self.in_flight.lock().expect("no panic under the lock").up();
+        Token { gauge: self.in_flight.clone() }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Gauge {
+    now: usize,
+    peak: usize,
+}
+
+impl Gauge {
+    fn up(&mut self) {
+        self.now += 1;
+        self.peak = self.peak.max(self.now);
+    }
+}
+
+/// An item in flight, from its source to the end of its flow.
+pub(crate) struct Token {
+    gauge: Arc<Mutex<Gauge>>,
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.gauge.lock().expect("no panic under the lock").now -= 1;
+    }
+}
+
+struct Node {
+    name: &'static str,
+    verb: Verb,
+    clock: Clock,
+    items_in: AtomicU64,
+    items_out: AtomicU64,
+    samples: AtomicU64,
+    time: Mutex<SlotTime>,
+}
+
+/// Slots per state, and the slot-time spent in each: the integral of the counts.
+#[derive(Default)]
+struct SlotTime {
+    counts: [usize; 4],
+    totals: [Duration; 4],
+    last: Duration,
+    peak_items: usize,
+}
+
+impl Node {
+    fn new(name: &'static str, verb: Verb, clock: Clock) -> Node {
+        Node {
+            name,
+            verb,
+            clock,
+            items_in: AtomicU64::new(0),
+            items_out: AtomicU64::new(0),
+            samples: AtomicU64::new(0),
+            time: Mutex::default(),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut [usize; 4])) {
+        let mut time = self.time.lock().expect("no panic under the lock");
+        // Read under the lock, so that time does not run backwards between two slots.
+        let now = (self.clock)();
+        let SlotTime { counts, totals, last, peak_items } = &mut *time;
+        for (total, count) in totals.iter_mut().zip(&*counts) {
+            *total += now.saturating_sub(*last) * *count as u32;
+        }
+        *last = now;
+        change(counts);
+        let starved = counts[State::Starved as usize];
+        *peak_items = (*peak_items).max(counts.iter().sum::<usize>() - starved);
+    }
+
+    fn report(&self) -> NodeReport {
+        self.change(|_| ());
+        let time = self.time.lock().expect("no panic under the lock");
+        let totals = time.totals.map(|total| total.as_secs_f64());
+        let slot_seconds: f64 = totals.iter().sum();
+        let share =
+            |state: State| if slot_seconds > 0.0 { totals[state as usize] / slot_seconds } else { 0.0 };
+        NodeReport {
+            name: self.name,
+            verb: self.verb,
+            items_in: self.items_in.load(Ordering::Relaxed),
+            items_out: self.items_out.load(Ordering::Relaxed),
+            samples: self.samples.load(Ordering::Relaxed),
+            slot_seconds,
+            busy: share(State::Busy),
+            contended: share(State::Contended),
+            blocked: share(State::Blocked),
+            starved: share(State::Starved),
+            peak_items: time.peak_items,
+        }
+    }
+}
+
+/// The slots of one node of one flow. They close when the node and its last piece of work have let go.
+pub(crate) struct Open {
+    node: Arc<Node>,
+    slots: usize,
+}
+
+impl Open {
+    /// One of the slots, starved at first.
+    pub(crate) fn slot(self: &Arc<Open>) -> Slot {
+        Slot { open: self.clone(), state: State::Starved }
+    }
+
+    pub(crate) fn count_in(&self) {
+        self.node.items_in.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_out(&self) {
+        self.node.items_out.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_samples(&self, n_samples: usize) {
+        self.node.samples.fetch_add(n_samples as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.node.change(|counts| counts[State::Starved as usize] -= self.slots);
+    }
+}
+
+/// One slot; it travels with the work it holds and is starved again when dropped.
+pub(crate) struct Slot {
+    open: Arc<Open>,
+    state: State,
+}
+
+impl Slot {
+    pub(crate) fn open(&self) -> &Open {
+        &self.open
+    }
+
+    pub(crate) fn to(&mut self, state: State) {
+        if self.state != state {
+            let from = std::mem::replace(&mut self.state, state);
+            self.open.node.change(|counts| {
+                counts[from as usize] -= 1;
+                counts[state as usize] += 1;
+            });
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.to(State::Starved);
+    }
+}
