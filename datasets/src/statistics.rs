@@ -1,0 +1,164 @@
+//! What a user or a trainer asks of many images at once: class counts, sizes, channel means. Statistics of
+//! parts merge to those of the whole in any order, bit by bit, because they are sums of whole numbers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sample::{Label, Pixels};
+
+/// Statistics of a set of images, such as one shard or one split.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// The number of images.
+    pub images: u64,
+    /// Their bytes as stored.
+    pub bytes: u64,
+    /// `[classes]`: the images of each label; as long as the largest label needs.
+    pub classes: Vec<u64>,
+    /// Widths in pixels, as stored.
+    pub width: Lengths,
+    /// Heights in pixels, as stored.
+    pub height: Lengths,
+    /// Sums over the pixels as stored.
+    pub channels: Channels,
+}
+
+impl Statistics {
+    /// Adds one image whose stored form is `pixels` in `bytes` bytes.
+    pub fn add(&mut self, label: Label, pixels: &Pixels, bytes: u64) {
+        self.add_size(label, pixels.width, pixels.height, bytes);
+        self.channels.add(&pixels.data);
+    }
+
+    /// Adds one image of which only the header is known.
+    pub fn add_size(&mut self, label: Label, width: u32, height: u32, bytes: u64) {
+        self.images += 1;
+        self.bytes += bytes;
+        let label = label as usize;
+        self.classes.resize(self.classes.len().max(label + 1), 0);
+        self.classes[label] += 1;
+        self.width.add(width);
+        self.height.add(height);
+    }
+
+    /// Adds the images of `other`.
+    pub fn merge(&mut self, other: &Statistics) {
+        self.images += other.images;
+        self.bytes += other.bytes;
+        self.classes.resize(self.classes.len().max(other.classes.len()), 0);
+        for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
+            *mine += theirs;
+        }
+        self.width.merge(&other.width);
+        self.height.merge(&other.height);
+        self.channels.merge(&other.channels);
+    }
+}
+
+/// A distribution of lengths: its ends exactly, between them a histogram with eight buckets to a doubling.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lengths {
+    /// The smallest and the largest, when there is one.
+    pub range: Option<(u32, u32)>,
+    /// The smallest length of a bucket, and how many lengths it holds.
+    pub buckets: BTreeMap<u32, u64>,
+}
+
+impl Lengths {
+    /// Adds one length.
+    pub fn add(&mut self, length: u32) {
+        let (low, high) = self.range.unwrap_or((length, length));
+        self.range = Some((low.min(length), high.max(length)));
+        *self.buckets.entry(bucket(length)).or_default() += 1;
+    }
+
+    /// Adds the lengths of `other`.
+    pub fn merge(&mut self, other: &Lengths) {
+        self.range = match (self.range, other.range) {
+            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (mine, theirs) => mine.or(theirs),
+        };
+        for (length, count) in &other.buckets {
+            *self.buckets.entry(*length).or_default() += count;
+        }
+    }
+
+    /// The median, as the smallest length of its bucket but within the range: exact below 16, at most one
+    /// eighth too small above.
+    pub fn median(&self) -> Option<u32> {
+        let (low, high) = self.range?;
+        let half = self.buckets.values().sum::<u64>().div_ceil(2);
+        let mut seen = 0;
+        let bucket = self.buckets.iter().find(|(_, count)| {
+            seen += **count;
+            seen >= half
+        });
+        bucket.map(|(length, _)| (*length).clamp(low, high))
+    }
+}
+
+/// `length` with all but its four highest bits cleared.
+fn bucket(length: u32) -> u32 {
+    let cleared = (u32::BITS - length.leading_zeros()).saturating_sub(4);
+    length >> cleared << cleared
+}
+
+/// Sums from which mean and standard deviation of each channel follow. They hold 2.8e14 pixels, a billion
+/// images of 500 x 500, before they overflow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channels {
+    /// The pixels summed over.
+    pub pixels: u64,
+    /// `[3]`: the sum of the values 0 to 255 of red, green and blue.
+    pub sums: [u64; 3],
+    /// `[3]`: the sum of their squares.
+    pub squares: [u64; 3],
+}
+
+impl Channels {
+    /// Adds pixels, `[n, 3]`.
+    pub fn add(&mut self, data: &[u8]) {
+        self.pixels += (data.len() / 3) as u64;
+        // Blocks whose sums fit into 32 bits: 65,025 * 16,384 < 2³².
+        for block in data.chunks(3 * 16_384) {
+            let (mut sums, mut squares) = ([0u32; 3], [0u32; 3]);
+            for pixel in block.chunks_exact(3) {
+                for channel in 0..3 {
+                    let value = u32::from(pixel[channel]);
+                    sums[channel] += value;
+                    squares[channel] += value * value;
+                }
+            }
+            for channel in 0..3 {
+                self.sums[channel] += u64::from(sums[channel]);
+                self.squares[channel] += u64::from(squares[channel]);
+            }
+        }
+    }
+
+    /// Adds the pixels of `other`.
+    pub fn merge(&mut self, other: &Channels) {
+        self.pixels += other.pixels;
+        for channel in 0..3 {
+            self.sums[channel] += other.sums[channel];
+            self.squares[channel] += other.squares[channel];
+        }
+    }
+
+    /// The mean of each channel on the scale 0 to 1; 0 without pixels.
+    pub fn mean(&self) -> [f64; 3] {
+        self.sums.map(|sum| sum as f64 / self.pixels.max(1) as f64 / 255.0)
+    }
+
+    /// The standard deviation of each channel over all pixels, on the scale 0 to 1; 0 without pixels.
+    pub fn std(&self) -> [f64; 3] {
+        let n = u128::from(self.pixels.max(1));
+        std::array::from_fn(|channel| {
+            // n² times the variance, exactly: n Σx² - (Σx)².
+            let sum = u128::from(self.sums[channel]);
+            let scaled = n * u128::from(self.squares[channel]) - sum * sum;
+            (scaled as f64).sqrt() / n as f64 / 255.0
+        })
+    }
+}

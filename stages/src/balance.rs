@@ -1,0 +1,228 @@
+//! Balancing: how many copies of each train sample to make, so that rare classes count as much as common ones.
+//!
+//! Index arithmetic over labels: it is done before a byte is read, and a sample with zero copies never is.
+//! With n_c the images of class c, over the classes that have any, and r the ratio, the target of a class is
+//!
+//! | mode | target of class c |
+//! |---|---|
+//! | `none` | n_c |
+//! | `over` | at least ⌈r · max n⌉: smaller classes are raised to it, larger ones stay |
+//! | `under` | at most ⌊min n / r⌋: larger classes are cut to it, smaller ones stay |
+//! | `both` | between ⌈m · √r⌉ and ⌊m / √r⌋ with m = √(min n · max n); where no whole number lies between, m rounded |
+//! | `sqrt` | Σn · √n_c / Σ√n, rounded so that the sum stays Σn (largest remainders first, then the lower class) |
+//!
+//! and never more than n_c times the most repeats. A class without images stays without. A product within
+//! 10⁻⁹ of a whole number counts as that number, so that 0.1 · 30 is 3. Within a class with target t each
+//! image gets ⌊t / n⌋ copies, and t mod n of them, those that `seed.rank("balance", id, 0, 0)` puts first, one
+//! more. After `over`, `under` or `both` without a cap, every class holds at least r times the largest.
+
+use std::fmt;
+use std::str::FromStr;
+
+use forebay_datasets::seed::Seed;
+use forebay_datasets::split::TrainSamples;
+use serde::{Deserialize, Serialize};
+
+/// How the classes of the train split are evened out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Balance {
+    /// As they come.
+    #[default]
+    None,
+    /// Images of rare classes are repeated.
+    Over,
+    /// Images of common classes are dropped.
+    Under,
+    /// Both, towards the geometric mean of the smallest and the largest class.
+    Both,
+    /// Classes in proportion to the square roots of their sizes, and as many images in all as before.
+    Sqrt,
+}
+
+impl Balance {
+    /// All modes, in the order in which a help text lists them.
+    pub const ALL: [Balance; 5] =
+        [Balance::None, Balance::Over, Balance::Under, Balance::Both, Balance::Sqrt];
+
+    /// The name in a run file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Balance::None => "none",
+            Balance::Over => "over",
+            Balance::Under => "under",
+            Balance::Both => "both",
+            Balance::Sqrt => "sqrt",
+        }
+    }
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Balance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Balance, String> {
+        let found = Balance::ALL.into_iter().find(|balance| balance.name() == text);
+        found.ok_or_else(|| format!("{text}: expected none, over, under, both or sqrt"))
+    }
+}
+
+/// The settings of balancing.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BalanceOptions {
+    /// What is done.
+    pub mode: Balance,
+    /// The least that the smallest class may be of the largest afterwards, in `(0, 1]`; `sqrt` takes none.
+    pub ratio: f64,
+    /// The most copies of one image, at least 1.
+    pub max_repeats: u32,
+}
+
+impl Default for BalanceOptions {
+    fn default() -> BalanceOptions {
+        // Ten, so that a class of a hundred images against ten thousand is not learnt by heart.
+        BalanceOptions { mode: Balance::None, ratio: 1.0, max_repeats: 10 }
+    }
+}
+
+impl BalanceOptions {
+    /// Every problem of the settings, one line each, as a plan lists them.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = vec![];
+        if !(self.ratio > 0.0 && self.ratio <= 1.0) {
+            problems.push(format!("balance.ratio: {} is not above 0 and at most 1", self.ratio));
+        }
+        if self.max_repeats == 0 {
+            problems.push("balance.max_repeats: 0 would drop every image".to_string());
+        }
+        problems
+    }
+}
+
+/// How many copies to make of each train sample, in the order of `train.samples()`; 0 drops it.
+///
+/// # Panics
+/// When the options have [`problems`](BalanceOptions::problems).
+pub fn copies(train: &TrainSamples, options: &BalanceOptions, seed: Seed) -> Vec<u32> {
+    let problems = options.problems();
+    assert!(problems.is_empty(), "balance with {problems:?}");
+    let counts = train.counts();
+    let targets = capped(&counts, &targets(&counts, options), options);
+
+    let mut classes: Vec<Vec<(u128, usize)>> = vec![vec![]; train.classes()];
+    for (index, (id, label)) in train.samples().iter().enumerate() {
+        classes[*label as usize].push((seed.rank("balance", id, 0, 0), index));
+    }
+    let mut copies = vec![0; train.samples().len()];
+    for (class, target) in classes.iter_mut().zip(targets) {
+        class.sort_unstable();
+        let n = class.len() as u64;
+        for (rank, (_, index)) in (0..).zip(class.iter()) {
+            let number = target / n + u64::from(rank < target % n);
+            copies[*index] = u32::try_from(number).expect("a target is at most max_repeats a sample");
+        }
+    }
+    copies
+}
+
+/// `[classes]`: the wanted number of images of each class, before the cap.
+fn targets(counts: &[u64], options: &BalanceOptions) -> Vec<u64> {
+    let filled = || counts.iter().copied().filter(|n| *n > 0);
+    let (Some(least), Some(most)) = (filled().min(), filled().max()) else { return counts.to_vec() };
+    let (least, most, ratio) = (least as f64, most as f64, options.ratio);
+    let (low, high) = match options.mode {
+        Balance::None => return counts.to_vec(),
+        Balance::Sqrt => return by_square_root(counts),
+        Balance::Over => (up(ratio * most), u64::MAX),
+        Balance::Under => (0, down(least / ratio)),
+        Balance::Both => {
+            let middle = (least * most).sqrt();
+            let (low, high) = (up(middle * ratio.sqrt()), down(middle / ratio.sqrt()));
+            if low <= high { (low, high) } else { (middle.round() as u64, middle.round() as u64) }
+        }
+    };
+    counts.iter().map(|n| if *n == 0 { 0 } else { (*n).clamp(low, high) }).collect()
+}
+
+fn by_square_root(counts: &[u64]) -> Vec<u64> {
+    let total: u64 = counts.iter().sum();
+    let roots: f64 = counts.iter().map(|n| (*n as f64).sqrt()).sum();
+    let exact: Vec<f64> = counts.iter().map(|n| total as f64 * (*n as f64).sqrt() / roots).collect();
+    // No class is lost: the square root raises the smallest, so that all are at least what that one was.
+    let mut targets: Vec<u64> = exact.iter().map(|exact| down(*exact)).collect();
+    let mut order: Vec<usize> = (0..counts.len()).filter(|class| counts[*class] > 0).collect();
+    let remainder = |class: usize| exact[class] - targets[class] as f64;
+    order.sort_by(|a, b| remainder(*b).total_cmp(&remainder(*a)).then(a.cmp(b)));
+    let rest = total - targets.iter().sum::<u64>();
+    for class in order.into_iter().take(rest as usize) {
+        targets[class] += 1;
+    }
+    targets
+}
+
+fn capped(counts: &[u64], targets: &[u64], options: &BalanceOptions) -> Vec<u64> {
+    counts.iter().zip(targets).map(|(n, target)| (*target).min(n * u64::from(options.max_repeats))).collect()
+}
+
+/// Rounds up and down, with 10⁻⁹ of tolerance for products that should be whole.
+fn up(x: f64) -> u64 {
+    (x - 1e-9).ceil() as u64
+}
+
+fn down(x: f64) -> u64 {
+    (x + 1e-9).floor() as u64
+}
+
+/// What balancing did, for the summary of a run and the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalanceSummary {
+    /// `[classes]`.
+    pub classes: Vec<ClassBalance>,
+    /// Train images with zero copies.
+    pub dropped: u64,
+}
+
+/// One class of the train split before and after balancing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassBalance {
+    /// Its images in the source.
+    pub before: u64,
+    /// Its rows afterwards, copies included.
+    pub after: u64,
+    /// The rows it should have had when the most repeats kept it below.
+    pub wanted: Option<u64>,
+}
+
+impl BalanceSummary {
+    /// Sums up `copies` of these samples, as [`copies`] gave them.
+    ///
+    /// # Panics
+    /// When there is not one number of copies per sample.
+    pub fn of(train: &TrainSamples, copies: &[u32], options: &BalanceOptions) -> BalanceSummary {
+        assert_eq!(train.samples().len(), copies.len(), "one number of copies per sample");
+        let counts = train.counts();
+        let mut after = vec![0; train.classes()];
+        for ((_, label), n) in train.samples().iter().zip(copies) {
+            after[*label as usize] += u64::from(*n);
+        }
+        let classes =
+            counts.iter().zip(&after).zip(targets(&counts, options)).map(|((before, after), target)| {
+                ClassBalance { before: *before, after: *after, wanted: (target > *after).then_some(target) }
+            });
+        let dropped = copies.iter().filter(|n| **n == 0).count() as u64;
+        BalanceSummary { classes: classes.collect(), dropped }
+    }
+
+    /// `[classes]`: the share of each class among the rows afterwards, which is the prior that a model trained
+    /// on them takes over; 0 throughout without rows.
+    pub fn prior(&self) -> Vec<f64> {
+        let total = self.classes.iter().map(|class| class.after).sum::<u64>().max(1);
+        self.classes.iter().map(|class| class.after as f64 / total as f64).collect()
+    }
+}
