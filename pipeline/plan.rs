@@ -211,7 +211,7 @@ pub fn open(config: &Config, key: &'static str, what: &str) -> Result<Store, Err
 pub fn store_error(error: StoreError) -> Error {
     match error {
         StoreError::Correct(line) => Error::Usage(line),
-        StoreError::LeaveOut(line) | StoreError::Stop(line) => Error::Stopped(line),
+        StoreError::LeaveOut(line) | StoreError::Stop(line) => Error::Store(line),
     }
 }
 
@@ -275,19 +275,13 @@ fn augment(config: &Config, problems: &mut Vec<String>) -> Option<Augment> {
 }
 
 fn balance_options(config: &Config, problems: &mut Vec<String>) -> BalanceOptions {
-    let ratio = config.number("balance.ratio").expect("it has a default");
-    if ratio <= 0.0 {
-        problems.push("balance.ratio: 0 would leave nothing to aim at; give a number above 0".to_string());
-    }
-    let mode = match config.word("balance.mode") {
-        "over" => Balance::Over,
-        "under" => Balance::Under,
-        "both" => Balance::Both,
-        "sqrt" => Balance::Sqrt,
-        _ => Balance::None,
+    let options = BalanceOptions {
+        mode: config.word("balance.mode").parse().expect("modes are checked by kind"),
+        ratio: config.number("balance.ratio").expect("it has a default"),
+        max_repeats: config.integer("balance.max_repeats").expect("it has a default") as u32,
     };
-    let max_repeats = config.integer("balance.max_repeats").expect("it has a default");
-    BalanceOptions { mode, ratio: if ratio > 0.0 { ratio } else { 1.0 }, max_repeats: max_repeats as u32 }
+    problems.extend(options.problems());
+    options
 }
 
 fn shares(config: &Config, problems: &mut Vec<String>) -> Option<Shares> {
@@ -324,7 +318,8 @@ pub fn rows(
         .collect();
 
     let train = TrainSamples::of(&catalog, &splits);
-    let (copies, summary) = balance::copies(&train, &options, seed);
+    let copies = balance::copies(&train, &options, seed);
+    let summary = BalanceSummary::of(&train, &copies, &options);
     let mut copies = copies.into_iter();
     let mut planned = [const { Vec::new() }; 3];
     for (index, split) in splits.iter().enumerate() {

@@ -18,7 +18,7 @@ use forebay_stages::augment::Augment;
 use forebay_stages::decode::probe;
 use forebay_stages::encode::Stored;
 use forebay_stages::group::Group;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 
 use crate::flow::{Chunk, Error, Flow, Run, blocking};
 use crate::plan::{DestState, PlannedShard, PreparePlan, Rows, store_error};
@@ -123,7 +123,9 @@ pub(crate) async fn read(store: Store, chunk: Vec<Sample<()>>) -> Result<Chunk<E
     };
     if store.local_root().is_some() {
         let read = move || {
-            let bytes = |sample: &Sample<()>| futures::executor::block_on(store.read_sample(&sample.id));
+            let bytes = |sample: &Sample<()>| {
+                store.read_sample(&sample.id).now_or_never().expect("a local read blocks and does not wait")
+            };
             chunk.into_iter().map(|sample| (bytes(&sample), sample)).map(|(bytes, s)| open(s, bytes)).collect()
         };
         return blocking(read).await;
@@ -312,7 +314,7 @@ async fn finish(
         fingerprint: plan.fingerprint.clone(),
         classes: rows.catalog.classes.clone(),
         side_px: plan.side_px(),
-        balanced: rows.balance.changed(),
+        balanced: rows.balance.classes.iter().any(|class| class.before != class.after),
         augmented: plan.augment.is_some(),
         settings: serde_json::to_value(&plan.settings).expect("settings are plain data"),
         counts,

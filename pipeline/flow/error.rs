@@ -45,6 +45,10 @@ pub enum Error {
     #[error("interrupted by {0}")]
     Interrupted(Interrupt),
 
+    /// Read what a store said: it stands in the way of the whole run.
+    #[error("{0}")]
+    Store(String),
+
     /// Read the cause: something outside the plan went wrong.
     #[error("cannot {attempt}")]
     Failed {
@@ -78,7 +82,7 @@ impl Error {
     /// 4 integrity, 130 or 143 interrupted.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Error::Failed { .. } => 1,
+            Error::Store(_) | Error::Failed { .. } => 1,
             Error::Usage(_) | Error::Plan(_) => 2,
             Error::TooManyRejects { .. } | Error::NothingLeft(_) => 3,
             Error::Integrity(_) => 4,

@@ -16,6 +16,16 @@ pub enum MaxRejects {
     Count(u64),
 }
 
+impl MaxRejects {
+    /// Whether `rejected` of `seen` samples are too many.
+    pub fn is_exceeded_by(self, rejected: u64, seen: u64) -> bool {
+        match self {
+            MaxRejects::Share(share) => rejected as f64 > share * seen as f64,
+            MaxRejects::Count(count) => rejected > count,
+        }
+    }
+}
+
 impl fmt::Display for MaxRejects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -94,11 +104,7 @@ impl Rejects {
     }
 
     fn check(&self, tally: &Tally) -> Result<(), Error> {
-        let spent = match self.max {
-            MaxRejects::Share(share) => tally.rejected as f64 > share * tally.seen as f64,
-            MaxRejects::Count(count) => tally.rejected > count,
-        };
-        if !spent {
+        if !self.max.is_exceeded_by(tally.rejected, tally.seen) {
             return Ok(());
         }
         let Tally { seen, rejected, ref reasons } = *tally;

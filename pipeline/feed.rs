@@ -1,0 +1,349 @@
+//! The dataflow shards -> batches, or an image folder -> batches through the same stages.
+//!
+//! The order of an epoch is a pure function of (seed, epoch). A folder is read as if it were the shards that
+//! `prepare` would write, so that folder and lossless shards give identical batches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay_datasets::manifest::Manifest;
+use forebay_datasets::order::{shuffle_window, windows};
+use forebay_datasets::sample::{Encoded, Label, Sample, SampleId, Split};
+use forebay_datasets::seed::Seed;
+use forebay_datasets::shard::{self, Index, ROWS_PER_GROUP};
+use forebay_datasets::split::TrainSamples;
+use forebay_datasets::store::Store;
+use forebay_stages::augment::Augment;
+use forebay_stages::balance::{self, BalanceOptions, BalanceSummary};
+use forebay_stages::collate::{Batch, collate};
+use forebay_stages::group::Batches;
+use forebay_stages::shuffle::Shuffle;
+use forebay_stages::stage::Stage;
+
+use crate::flow::{Chunk, Error, Flow, Room, Run};
+use crate::plan::{Chain, Rooms, Rows, store_error};
+use crate::prepare::{decoded_bytes, read};
+
+/// Groups of rows that are mixed with each other: 1600 rows. Shards are fair mixtures already, so that more
+/// would cost memory and gain little.
+const WINDOW_GROUPS: usize = 16;
+
+/// Where a feed takes its images from.
+#[derive(Clone)]
+pub enum Origin {
+    /// A dataset of shards.
+    Shards(Arc<Shards>),
+    /// An image folder, planned as `prepare` would.
+    Folder(Arc<Rows>),
+}
+
+/// A dataset whose shards are known: where every group of rows lies.
+pub struct Shards {
+    /// What the dataset says of itself.
+    pub manifest: Manifest,
+    /// The index of every shard, in the order of the manifest.
+    indexes: Vec<Index>,
+}
+
+/// A source of batches, checked. It starts one flow per pass over a split.
+#[derive(Clone)]
+pub struct Feed {
+    /// Where the bytes are.
+    pub store: Store,
+    /// What is there.
+    pub origin: Origin,
+    /// Image bytes to a square of `side` pixels.
+    pub chain: Chain,
+    /// Width and height of the images of a batch, pixels.
+    pub side: u32,
+    /// What happens to training images.
+    pub augment: Option<Augment>,
+    /// Copies of each training sample, where a balance asks for other than one.
+    pub copies: Option<Arc<BTreeMap<SampleId, u32>>>,
+    /// Images per batch.
+    pub batch_size: usize,
+    /// Seed of order and augmentation.
+    pub seed: Seed,
+    /// Threads and memory.
+    pub rooms: Rooms,
+    /// Samples that pass together.
+    pub chunk: usize,
+}
+
+/// One pass over a split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// The training split in the order of this epoch, augmented.
+    Train(u32),
+    /// A split in its own order, as it is.
+    Evaluate(Split),
+}
+
+impl Pass {
+    fn split(self) -> Split {
+        match self {
+            Pass::Train(_) => Split::Train,
+            Pass::Evaluate(split) => split,
+        }
+    }
+}
+
+/// Reads the index of one shard.
+async fn index(store: &Store, key: &str, bytes: u64) -> Result<Index, Error> {
+    let damaged = |error| Error::Integrity(format!("{}/{key}: {}", store.location(), chain_of(&error)));
+    if bytes < shard::TAIL_BYTES {
+        return Err(Error::Integrity(format!("{}/{key}: {bytes} bytes are no shard", store.location())));
+    }
+    let tail = store.get_range(key, bytes - shard::TAIL_BYTES..bytes).await.map_err(store_error)?;
+    let end = shard::end_bytes(&tail).map_err(damaged)?.min(bytes);
+    let end = store.get_range(key, bytes - end..bytes).await.map_err(store_error)?;
+    Index::parse(&end, bytes).map_err(damaged)
+}
+
+fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
+
+/// Id, copy and label of every row of a shard; no image is read.
+///
+/// # Errors
+/// When the store fails or the shard is damaged.
+pub async fn identities(store: &Store, key: &str) -> Result<Vec<(SampleId, u32, Label)>, Error> {
+    let Some(bytes) = store.size(key).await.map_err(store_error)? else { return Ok(Vec::new()) };
+    let index = index(store, key, bytes).await?;
+    identities_of(store, key, &index).await
+}
+
+async fn identities_of(
+    store: &Store,
+    key: &str,
+    index: &Index,
+) -> Result<Vec<(SampleId, u32, Label)>, Error> {
+    let mut identities = Vec::new();
+    for row_group in 0..index.metadata().num_row_groups() {
+        let bytes = store.get_range(key, index.identity_range(row_group)).await.map_err(store_error)?;
+        let found = index.identities(row_group, bytes);
+        identities.extend(found.map_err(|error| Error::Integrity(format!("{key}: {}", chain_of(&error))))?);
+    }
+    Ok(identities)
+}
+
+impl Shards {
+    /// Reads the index of every shard and compares it with the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Integrity`] when a shard is missing or not the one that the manifest lists.
+    pub async fn open(store: &Store, manifest: Manifest) -> Result<Shards, Error> {
+        let mut indexes = Vec::with_capacity(manifest.shards.len());
+        for record in &manifest.shards {
+            let place = format!("{}/{}", store.location(), record.key);
+            let hint = "run `forebay verify`, or `forebay prepare` again";
+            match store.size(&record.key).await.map_err(store_error)? {
+                None => return Err(Error::Integrity(format!("{place} is missing; {hint}"))),
+                Some(bytes) if bytes != record.bytes => {
+                    let expected = record.bytes;
+                    let line = format!("{place} has {bytes} bytes, the manifest says {expected}; {hint}");
+                    return Err(Error::Integrity(line));
+                }
+                Some(bytes) => {
+                    let index = index(store, &record.key, bytes).await?;
+                    let footer = index.footer();
+                    if footer.fingerprint != manifest.fingerprint || footer.groups != record.groups {
+                        return Err(Error::Integrity(format!("{place} belongs to another dataset; {hint}")));
+                    }
+                    indexes.push(index);
+                }
+            }
+        }
+        Ok(Shards { manifest, indexes })
+    }
+
+    /// Every planned group of a split that holds rows: shard and group, in planned order. Empty ones stay in the
+    /// list, so that the order of an epoch does not depend on rejects.
+    fn groups(&self, split: Split) -> Vec<(usize, usize)> {
+        let shards = self.manifest.shards.iter().enumerate().filter(|(_, shard)| shard.split == split);
+        shards.flat_map(|(index, shard)| (0..shard.groups.len()).map(move |group| (index, group))).collect()
+    }
+}
+
+impl Feed {
+    /// Class names; a label is an index into them.
+    pub fn classes(&self) -> &[String] {
+        match &self.origin {
+            Origin::Shards(shards) => &shards.manifest.classes,
+            Origin::Folder(rows) => &rows.catalog.classes,
+        }
+    }
+
+    /// Rows of a split before rejects; the training split with its copies.
+    pub fn rows(&self, split: Split) -> u64 {
+        if let (Split::Train, Some(copies)) = (split, &self.copies) {
+            return copies.values().map(|n| u64::from(*n)).sum();
+        }
+        match &self.origin {
+            Origin::Shards(shards) => {
+                let of_split = shards.manifest.shards.iter().filter(|shard| shard.split == split);
+                of_split.map(forebay_datasets::manifest::ShardRecord::rows).sum()
+            }
+            Origin::Folder(rows) => rows.of(split).len() as u64,
+        }
+    }
+
+    /// Gives each training sample the copies that `options` ask for.
+    ///
+    /// # Errors
+    /// When the labels of the shards cannot be read.
+    pub async fn balance(&mut self, options: &BalanceOptions, seed: Seed) -> Result<BalanceSummary, Error> {
+        let labels: BTreeMap<SampleId, Label> = match &self.origin {
+            Origin::Folder(rows) => {
+                let train = rows.of(Split::Train).iter().map(|row| &rows.catalog.entries[row.entry]);
+                train.map(|entry| (entry.id.clone(), entry.label)).collect()
+            }
+            Origin::Shards(shards) => {
+                let mut labels = BTreeMap::new();
+                for (record, index) in shards.manifest.shards.iter().zip(&shards.indexes) {
+                    if record.split == Split::Train {
+                        let identities = identities_of(&self.store, &record.key, index).await?;
+                        labels.extend(identities.into_iter().map(|(id, _, label)| (id, label)));
+                    }
+                }
+                labels
+            }
+        };
+        let samples = labels.iter().map(|(id, label)| (id, *label, Split::Train));
+        let train = TrainSamples::among(samples, self.classes().len());
+        let copies = balance::copies(&train, options, seed);
+        let summary = BalanceSummary::of(&train, &copies, options);
+        self.copies = Some(Arc::new(labels.into_keys().zip(copies).collect()));
+        Ok(summary)
+    }
+
+    /// Starts one pass: batches of `[n, 3, side, side]` u8, the last one smaller.
+    pub fn batches(&self, run: &Run, pass: Pass) -> Flow<Batch> {
+        let (epoch, order) = match pass {
+            Pass::Train(epoch) => (epoch, Some((self.seed, epoch))),
+            Pass::Evaluate(_) => (0, None),
+        };
+        let images = match &self.origin {
+            Origin::Shards(shards) => self.from_shards(run, shards, pass, order),
+            Origin::Folder(rows) => self.from_folder(run, rows, pass, order),
+        };
+        let compute = self.rooms.compute();
+        let decoded = images
+            .weighed(decoded_bytes)
+            .stage(compute, self.seed, epoch, self.chain.decode.clone());
+        let view = match (&self.augment, pass) {
+            (Some(augment), Pass::Train(_)) => {
+                // An augmentation may change the size; the batch wants squares.
+                let resize = self.chain.resize.clone();
+                decoded.stage(compute, self.seed, epoch, resize.clone().then(augment.clone()).then(resize))
+            }
+            _ => decoded.stage(compute, self.seed, epoch, self.chain.resize.clone()),
+        };
+        let side = self.side;
+        view.regroup(2, Batches::new(self.batch_size))
+            .compute("collate", Room { slots: 2, queue: 2 }, move |samples| Ok(collate(samples, side)))
+    }
+
+    fn from_shards(
+        &self,
+        run: &Run,
+        shards: &Arc<Shards>,
+        pass: Pass,
+        order: Option<(Seed, u32)>,
+    ) -> Flow<Chunk<Encoded>> {
+        let groups = shards.groups(pass.split());
+        let windows = self.windows(groups.len(), order);
+        let sizes: Vec<usize> = windows.iter().map(Vec::len).collect();
+        let in_order: Vec<(usize, usize)> = windows.iter().flatten().map(|&group| groups[group]).collect();
+        let (reader, unpacker, store) = (shards.clone(), shards.clone(), self.store.clone());
+        let copies = self.copies.clone().filter(|_| matches!(pass, Pass::Train(_)));
+        run.source("groups", in_order)
+            .io("read", Room { slots: 2, queue: 1 }, move |(shard, group): (usize, usize)| {
+                let (store, shards) = (store.clone(), reader.clone());
+                async move {
+                    let range = shards.indexes[shard].group_range(group);
+                    let bytes = if range.is_empty() {
+                        Bytes::new()
+                    } else {
+                        let key = &shards.manifest.shards[shard].key;
+                        store.get_range(key, range).await.map_err(store_error)?
+                    };
+                    Ok((shard, group, bytes))
+                }
+            })
+            .compute("unpack", Room { slots: 2, queue: 1 }, move |(shard, group, bytes)| {
+                let rows = unpacker.indexes[shard].rows(group, bytes).map_err(|error| {
+                    let key = &unpacker.manifest.shards[shard].key;
+                    Error::Integrity(format!("{key}, group {group}: {}", chain_of(&error)))
+                })?;
+                let samples: Vec<Sample<Encoded>> = rows.into_iter().map(Sample::from).collect();
+                Ok(repeat(samples, copies.as_deref()))
+            })
+            .regroup(2, Shuffle::new(sizes, order, self.chunk))
+    }
+
+    fn from_folder(
+        &self,
+        run: &Run,
+        rows: &Arc<Rows>,
+        pass: Pass,
+        order: Option<(Seed, u32)>,
+    ) -> Flow<Chunk<Encoded>> {
+        let planned: Vec<Sample<()>> = rows
+            .of(pass.split())
+            .iter()
+            .map(|row| {
+                let entry = &rows.catalog.entries[row.entry];
+                Sample { id: entry.id.clone(), copy: row.copy, label: entry.label, payload: Ok(()) }
+            })
+            .collect();
+        let groups: Vec<&[Sample<()>]> = planned.chunks(ROWS_PER_GROUP).collect();
+        let copies = self.copies.clone().filter(|_| matches!(pass, Pass::Train(_)));
+        let mut chunks = Vec::new();
+        for window in self.windows(groups.len(), order) {
+            let samples = window.iter().flat_map(|&group| groups[group].to_vec()).collect();
+            let mut samples = repeat(samples, copies.as_deref());
+            if let Some((seed, epoch)) = order {
+                shuffle_window(&mut samples, seed, epoch, |sample| (&sample.id, sample.copy));
+            }
+            chunks.extend(samples.chunks(self.chunk).map(<[_]>::to_vec));
+        }
+        let store = self.store.clone();
+        run.source("samples", chunks).io("read", self.rooms.read(), move |chunk| read(store.clone(), chunk))
+    }
+
+    fn windows(&self, groups: usize, order: Option<(Seed, u32)>) -> Vec<Vec<usize>> {
+        match order {
+            Some((seed, epoch)) => windows(groups, WINDOW_GROUPS, seed, epoch),
+            // Nothing is mixed, so nothing needs to be held.
+            None => (0..groups).map(|group| vec![group]).collect(),
+        }
+    }
+}
+
+/// Repeats and drops samples as a balance asks.
+fn repeat<P: Clone>(
+    samples: Vec<Sample<P>>,
+    copies: Option<&BTreeMap<SampleId, u32>>,
+) -> Vec<Sample<P>> {
+    let Some(copies) = copies else { return samples };
+    let mut repeated = Vec::with_capacity(samples.len());
+    for sample in samples {
+        let n = copies.get(&sample.id).copied().unwrap_or(1);
+        repeated.extend((0..n).map(|copy| Sample { copy, ..sample.clone() }));
+    }
+    repeated
+}
+
+/// The splits of which a feed holds rows.
+pub fn splits(feed: &Feed) -> BTreeSet<Split> {
+    Split::ALL.into_iter().filter(|split| feed.rows(*split) > 0).collect()
+}

@@ -1,0 +1,85 @@
+//! Shows a random window of the image, of random area and aspect, at a fixed size.
+
+use forebay_datasets::sample::Pixels;
+use forebay_datasets::seed::Stream;
+use serde::{Deserialize, Serialize};
+
+use super::check_range;
+use crate::resize::{Filter, resample_window};
+use crate::stage::{Draws, Fault, Stage};
+
+/// A window of random area and aspect at a random place, resized (bilinear, antialiased): torchvision's
+/// `RandomResizedCrop`, from the Inception recipe (arXiv 1409.4842).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RandomResizedCrop {
+    /// The side of the square it becomes, in pixels. `None`: the size stays what it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub side: Option<u32>,
+    /// The window's share of the area is uniform between these two, above 0 to 1.
+    pub scale: [f64; 2],
+    /// The window's width over its height: its logarithm is uniform between those of these two.
+    pub ratio: [f64; 2],
+}
+
+impl Default for RandomResizedCrop {
+    /// 8 to 100 % of the area, aspect 3/4 to 4/3, the size stays.
+    fn default() -> RandomResizedCrop {
+        RandomResizedCrop { side: None, scale: [0.08, 1.0], ratio: [3.0 / 4.0, 4.0 / 3.0] }
+    }
+}
+
+impl RandomResizedCrop {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.side == Some(0) {
+            return Err("side is 0, and must be at least 1 pixel".to_string());
+        }
+        check_range("scale", self.scale, 0.001, 1.0)?;
+        check_range("ratio", self.ratio, 0.01, 100.0)
+    }
+
+    /// Left, top, width and height of the window. Ten tries, then the largest window in the middle whose aspect
+    /// is allowed, as in torchvision.
+    pub fn window(&self, width: u32, height: u32, stream: &mut Stream) -> [u32; 4] {
+        let area = f64::from(width) * f64::from(height);
+        for _ in 0..10 {
+            let target = area * stream.range(self.scale[0], self.scale[1]);
+            let aspect = stream.range(self.ratio[0].ln(), self.ratio[1].ln()).exp();
+            let window_width = (target * aspect).sqrt().round();
+            let window_height = (target / aspect).sqrt().round();
+            if (1.0..=f64::from(width)).contains(&window_width)
+                && (1.0..=f64::from(height)).contains(&window_height)
+            {
+                let (window_width, window_height) = (window_width as u32, window_height as u32);
+                let top = stream.below(u64::from(height - window_height) + 1) as u32;
+                let left = stream.below(u64::from(width - window_width) + 1) as u32;
+                return [left, top, window_width, window_height];
+            }
+        }
+        let aspect = f64::from(width) / f64::from(height);
+        let (window_width, window_height) = if aspect < self.ratio[0] {
+            (width, (f64::from(width) / self.ratio[0]).round().clamp(1.0, f64::from(height)) as u32)
+        } else if aspect > self.ratio[1] {
+            ((f64::from(height) * self.ratio[1]).round().clamp(1.0, f64::from(width)) as u32, height)
+        } else {
+            (width, height)
+        };
+        [(width - window_width) / 2, (height - window_height) / 2, window_width, window_height]
+    }
+}
+
+impl Stage for RandomResizedCrop {
+    const NAME: &'static str = "random_resized_crop";
+    type In = Pixels;
+    type Out = Pixels;
+
+    fn apply(&self, input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
+        let window = self.window(input.width, input.height, &mut draws.of(Self::NAME));
+        let (width, height) = match self.side {
+            Some(0) => return Err(Fault::new(Self::NAME, "the side is 0, and must be at least 1 pixel")),
+            Some(side) => (side, side),
+            None => (input.width, input.height),
+        };
+        Ok(resample_window(input, window, width, height, Filter::Bilinear))
+    }
+}

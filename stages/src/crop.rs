@@ -1,0 +1,115 @@
+//! Cuts a square view out of an image: the centre to evaluate on, a random place to train on.
+
+use forebay_datasets::sample::Pixels;
+use serde::{Deserialize, Serialize};
+
+use crate::resize::{Filter, Fit, Resize, Size};
+use crate::stage::{Draws, Fault, Stage};
+
+/// The centre square. An image whose shorter side is smaller than `side` is first enlarged to it.
+///
+/// Out: `[side, side, 3]`, u8.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CenterCrop {
+    /// Pixels, at least 1.
+    pub side: u32,
+}
+
+impl Stage for CenterCrop {
+    const NAME: &'static str = "center_crop";
+    type In = Pixels;
+    type Out = Pixels;
+
+    fn apply(&self, input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
+        let input = at_least(self.side, input, draws, Self::NAME)?;
+        // torchvision's `int(round((height - side) / 2))`, which Python rounds half to even.
+        let offset = |length: u32| (f64::from(length - self.side) / 2.0).round_ties_even() as u32;
+        let (left, top) = (offset(input.width), offset(input.height));
+        Ok(cut(input, left, top, self.side, self.side))
+    }
+}
+
+/// A square at a random place. An image whose shorter side is smaller than `side` is first enlarged to it.
+///
+/// Out: `[side, side, 3]`, u8.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RandomCrop {
+    /// Pixels, at least 1.
+    pub side: u32,
+    /// Black pixels that are added on each of the four edges before the crop, 4 in the usual CIFAR recipe.
+    #[serde(default)]
+    pub pad: u32,
+}
+
+impl Stage for RandomCrop {
+    const NAME: &'static str = "random_crop";
+    type In = Pixels;
+    type Out = Pixels;
+
+    fn apply(&self, input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
+        let input = at_least(self.side, input, draws, Self::NAME)?;
+        let mut stream = draws.of(Self::NAME);
+        let mut place = |length: u32| {
+            let room = u64::from(length - self.side) + 2 * u64::from(self.pad) + 1;
+            stream.below(room) as i64 - i64::from(self.pad)
+        };
+        let left = place(input.width);
+        let top = place(input.height);
+        Ok(window(input, left, top, self.side, self.side, [0; 3]))
+    }
+}
+
+/// The image, enlarged where its shorter side is smaller than `side`.
+fn at_least(side: u32, input: Pixels, draws: &Draws, name: &str) -> Result<Pixels, Fault> {
+    if side == 0 {
+        return Err(Fault::new(name, "the side is 0, and must be at least 1 pixel"));
+    }
+    if input.width.min(input.height) >= side {
+        return Ok(input);
+    }
+    let resize =
+        Resize { size: Size::Side(side), fit: Fit::Shortest, filter: Filter::Bilinear, ..Resize::default() };
+    resize.apply(input, draws).map_err(|fault| Fault::new(name, fault.reason))
+}
+
+/// Cuts a rectangle out of an image; no copy where it is the whole image.
+///
+/// # Panics
+/// When the rectangle reaches over the edge.
+pub(crate) fn cut(input: Pixels, left: u32, top: u32, width: u32, height: u32) -> Pixels {
+    if (width, height) == (input.width, input.height) {
+        return input;
+    }
+    let stride = input.width as usize * 3;
+    let mut data = Vec::with_capacity(width as usize * height as usize * 3);
+    for row in top as usize..top as usize + height as usize {
+        let start = row * stride + left as usize * 3;
+        data.extend_from_slice(&input.data[start..start + width as usize * 3]);
+    }
+    Pixels { width, height, data, original: input.original }
+}
+
+/// A rectangle that may reach over the edges of the image; what lies outside is `fill`.
+pub(crate) fn window(input: Pixels, left: i64, top: i64, width: u32, height: u32, fill: [u8; 3]) -> Pixels {
+    let inside =
+        |start: i64, length: u32, whole: u32| start >= 0 && start + i64::from(length) <= i64::from(whole);
+    if inside(left, width, input.width) && inside(top, height, input.height) {
+        return cut(input, left as u32, top as u32, width, height);
+    }
+    let mut data = fill.repeat(width as usize * height as usize);
+    // The columns of the window that lie within the image.
+    let first = (-left).clamp(0, i64::from(width));
+    let last = (i64::from(input.width) - left).clamp(first, i64::from(width));
+    for (row, line) in data.chunks_exact_mut(width as usize * 3).enumerate() {
+        let source = top + row as i64;
+        if source < 0 || source >= i64::from(input.height) || first == last {
+            continue;
+        }
+        let start = (source as usize * input.width as usize + (left + first) as usize) * 3;
+        let length = (last - first) as usize * 3;
+        line[first as usize * 3..][..length].copy_from_slice(&input.data[start..start + length]);
+    }
+    Pixels { width, height, data, original: input.original }
+}

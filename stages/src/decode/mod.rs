@@ -1,0 +1,260 @@
+//! Turns the bytes of an image file into 8-bit RGB pixels, or says in one line why it cannot.
+//!
+//! The format is recognised by content, never by extension: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF and
+//! PNM. Whatever a file holds becomes RGB as Pillow's `convert("RGB")` gives it, with two differences: the
+//! orientation in the EXIF data is applied, and 16-bit samples are divided by 257 and rounded, never clipped.
+//! Colour profiles (ICC, gamma, cHRM) are ignored, as torchvision, timm and Keras ignore them.
+//!
+//! Nothing is allocated for an image before its header has passed the [`Limits`]. Decoders meet hostile
+//! bytes, so they run inside `catch_unwind`: a panic in one is a [`Fault`] of this image and no more.
+
+mod jpeg;
+mod netpbm;
+mod panics;
+mod still;
+
+use std::fmt;
+
+use forebay_datasets::sample::{Encoded, Pixels};
+use image::metadata::Orientation;
+use serde::{Deserialize, Serialize};
+
+use crate::stage::{Draws, Fault, Stage};
+
+/// The stage that decodes a file.
+///
+/// Out: `[height, width, 3]`, u8, 0 to 255, in the file's own gamma, as displayed (orientation applied).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Decode {
+    /// The colour that transparent pixels are composited on. `None`: alpha is dropped, which shows whatever
+    /// colour the transparent pixels happen to have, as Pillow's `convert("RGB")` does.
+    pub background: Option<[u8; 3]>,
+    /// What is refused by its header.
+    pub limits: Limits,
+}
+
+/// The largest image that is decoded; larger ones are refused by their header.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The longest side in pixels.
+    pub side_px_max: u32,
+    /// The most bytes that the pixels of one image may take as they leave the decoder: width × height ×
+    /// channels × bytes per channel.
+    pub memory_bytes_max: u64,
+}
+
+impl Default for Limits {
+    /// 16,384 pixels and 256 MiB.
+    fn default() -> Limits {
+        Limits { side_px_max: 16_384, memory_bytes_max: 256 << 20 }
+    }
+}
+
+impl Limits {
+    /// Refuses an image whose decoded pixels take `bytes_per_pixel` each.
+    fn check(&self, width: u32, height: u32, bytes_per_pixel: u64) -> Result<(), Fault> {
+        if width == 0 || height == 0 {
+            return Err(fault(format_args!("the header says {width}x{height} pixels: there is no image")));
+        }
+        if width.max(height) > self.side_px_max {
+            let max = self.side_px_max;
+            return Err(fault(format_args!("{width}x{height} pixels are more than decode.max_side {max}")));
+        }
+        let bytes = u64::from(width) * u64::from(height) * bytes_per_pixel;
+        if bytes > self.memory_bytes_max {
+            let max = self.memory_bytes_max;
+            return Err(fault(format_args!(
+                "{width}x{height} pixels take {bytes} bytes, more than decode.max_memory {max}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The file formats that are decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Baseline and progressive, 8-bit.
+    Jpeg,
+    /// All colour types and depths; of an animation the default image.
+    Png,
+    /// Lossy and lossless; of an animation the first frame.
+    WebP,
+    /// The first frame.
+    Gif,
+    /// Windows bitmaps.
+    Bmp,
+    /// The first page.
+    Tiff,
+    /// PBM, PGM, PPM and PAM; a binary 8-bit PPM is what raw shards hold.
+    Pnm,
+}
+
+impl Format {
+    /// The format as people write it: `JPEG`, `WebP`, ….
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Jpeg => "JPEG",
+            Format::Png => "PNG",
+            Format::WebP => "WebP",
+            Format::Gif => "GIF",
+            Format::Bmp => "BMP",
+            Format::Tiff => "TIFF",
+            Format::Pnm => "PNM",
+        }
+    }
+
+    /// Recognises a file by its first bytes.
+    fn of(bytes: &[u8]) -> Result<Format, Fault> {
+        use image::ImageFormat as Known;
+        if bytes.is_empty() {
+            return Err(fault("not an image: the file is empty"));
+        }
+        let known = match image::guess_format(bytes) {
+            Ok(Known::Jpeg) => return Ok(Format::Jpeg),
+            Ok(Known::Png) => return Ok(Format::Png),
+            Ok(Known::WebP) => return Ok(Format::WebP),
+            Ok(Known::Gif) => return Ok(Format::Gif),
+            Ok(Known::Bmp) => return Ok(Format::Bmp),
+            Ok(Known::Tiff) => return Ok(Format::Tiff),
+            Ok(Known::Pnm) => return Ok(Format::Pnm),
+            Ok(other) => other.extensions_str().first().copied(),
+            Err(_) => None,
+        };
+        Err(match known.or_else(|| guess_other(bytes)) {
+            Some(name) => fault(format_args!(
+                "not an image that can be read: the content is {name}, and JPEG, PNG, WebP, GIF, BMP, TIFF \
+                 and PNM are"
+            )),
+            None => fault("not an image: the content begins like no known image format"),
+        })
+    }
+}
+
+/// Names common contents that carry an image's extension by mistake.
+fn guess_other(bytes: &[u8]) -> Option<&'static str> {
+    let text = bytes.trim_ascii_start();
+    let begins = |with: &[u8]| text.len() >= with.len() && text[..with.len()].eq_ignore_ascii_case(with);
+    if begins(b"<!doctype html") || begins(b"<html") {
+        Some("HTML")
+    } else if begins(b"<svg") {
+        Some("SVG")
+    } else if begins(b"<?xml") {
+        Some("XML")
+    } else if begins(b"{") || begins(b"[{") {
+        Some("JSON")
+    } else if begins(b"%PDF") {
+        Some("PDF")
+    } else if begins(b"PK\x03\x04") {
+        Some("a zip archive")
+    } else if begins(&[0x1f, 0x8b]) {
+        Some("a gzip archive")
+    } else if bytes.get(4..8) == Some(b"ftyp") {
+        Some("HEIC or a video")
+    } else {
+        None
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What a file says about itself before any pixel is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// By content.
+    pub format: Format,
+    /// Columns as displayed, the orientation applied.
+    pub width: u32,
+    /// Rows as displayed, the orientation applied.
+    pub height: u32,
+}
+
+impl Header {
+    /// The bytes of the decoded image, `width * height * 3`: what to take from a memory budget.
+    pub fn pixel_bytes(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height) * 3
+    }
+}
+
+/// Reads the header only. It allocates nothing of the image's size and applies no limit, so that the caller can
+/// print what is there.
+///
+/// # Errors
+/// A [`Fault`] of stage `decode` when the content is no known image or its header is broken.
+pub fn probe(bytes: &[u8]) -> Result<Header, Fault> {
+    panics::guard(|| {
+        let format = Format::of(bytes)?;
+        let (width, height, orientation) = match format {
+            Format::Jpeg => {
+                let layout = jpeg::Layout::read(bytes)?;
+                (layout.width, layout.height, layout.orientation)
+            }
+            Format::Pnm => match netpbm::Ppm::read(bytes) {
+                Some(ppm) => (ppm.width, ppm.height, Orientation::NoTransforms),
+                None => still::dimensions(bytes, format)?,
+            },
+            Format::Png | Format::WebP | Format::Gif | Format::Bmp | Format::Tiff => {
+                still::dimensions(bytes, format)?
+            }
+        };
+        let (width, height) = if swaps_sides(orientation) { (height, width) } else { (width, height) };
+        Ok(Header { format, width, height })
+    })
+}
+
+impl Stage for Decode {
+    const NAME: &'static str = "decode";
+    type In = Encoded;
+    type Out = Pixels;
+
+    fn apply(&self, input: Encoded, _draws: &Draws) -> Result<Pixels, Fault> {
+        panics::guard(|| {
+            let bytes = input.bytes.as_ref();
+            let format = Format::of(bytes)?;
+            match format {
+                Format::Jpeg => jpeg::decode(bytes, &self.limits),
+                Format::Pnm => match netpbm::Ppm::read(bytes) {
+                    Some(ppm) => ppm.decode(bytes, &self.limits),
+                    None => still::decode(bytes, format, self),
+                },
+                Format::Png | Format::WebP | Format::Gif | Format::Bmp | Format::Tiff => {
+                    still::decode(bytes, format, self)
+                }
+            }
+        })
+    }
+}
+
+/// A fault of this stage.
+fn fault(reason: impl fmt::Display) -> Fault {
+    Fault::new(Decode::NAME, reason)
+}
+
+/// True where width and height change places.
+fn swaps_sides(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
+}
+
+/// Turns an image as its orientation says.
+fn oriented(pixels: Pixels, orientation: Orientation) -> Pixels {
+    if orientation == Orientation::NoTransforms {
+        return pixels;
+    }
+    let image = image::RgbImage::from_raw(pixels.width, pixels.height, pixels.data)
+        .expect("pixels hold width * height * 3 bytes");
+    let mut image = image::DynamicImage::ImageRgb8(image);
+    image.apply_orientation(orientation);
+    let (width, height) = (image.width(), image.height());
+    Pixels::new(width, height, image.into_bytes())
+}
+
+#[cfg(test)]
+mod tests;

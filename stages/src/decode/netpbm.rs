@@ -1,0 +1,88 @@
+//! The fast path for binary 8-bit PPM, which raw shards hold: a header of a dozen bytes, then the pixels.
+
+use forebay_datasets::sample::Pixels;
+
+use super::{Limits, fault};
+use crate::stage::Fault;
+
+/// A binary PPM of depth 255, the header read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ppm {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    /// Where the first pixel is.
+    start: usize,
+}
+
+impl Ppm {
+    /// Reads `P6`, width, height and 255 between whitespace and `#` comments; `None` for anything else, which
+    /// the general decoder then reads or refuses.
+    pub(super) fn read(bytes: &[u8]) -> Option<Ppm> {
+        let mut rest = bytes.strip_prefix(b"P6")?;
+        let mut numbers = [0u32; 3];
+        for number in &mut numbers {
+            rest = skip_space(rest)?;
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            *number = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+            rest = &rest[digits..];
+        }
+        let [width, height, 255] = numbers else { return None };
+        // Exactly one byte of whitespace: the next one is already a pixel.
+        rest.first().filter(|byte| byte.is_ascii_whitespace())?;
+        Some(Ppm { width, height, start: bytes.len() - rest.len() + 1 })
+    }
+
+    /// Copies the pixels. Bytes after them are ignored.
+    pub(super) fn decode(&self, bytes: &[u8], limits: &Limits) -> Result<Pixels, Fault> {
+        let Ppm { width, height, start } = *self;
+        limits.check(width, height, 3)?;
+        let length = width as usize * height as usize * 3;
+        let Some(data) = bytes[start..].get(..length) else {
+            let found = bytes.len() - start;
+            return Err(fault(format_args!("truncated PPM: {found} of {length} bytes of pixels are there")));
+        };
+        Ok(Pixels::new(width, height, data.to_vec()))
+    }
+}
+
+/// Skips at least one byte of whitespace, and comments up to the ends of their lines.
+fn skip_space(bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = bytes;
+    loop {
+        match rest.first()? {
+            b'#' => rest = &rest[rest.iter().position(|&byte| byte == b'\n')?..],
+            byte if byte.is_ascii_whitespace() => rest = &rest[1..],
+            _ if rest.len() < bytes.len() => return Some(rest),
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bytes: &[u8], expected: Option<(u32, u32, usize)>) {
+        let found = Ppm::read(bytes).map(|ppm| (ppm.width, ppm.height, ppm.start));
+        assert_eq!(found, expected, "{:?}", String::from_utf8_lossy(bytes));
+    }
+
+    #[test]
+    fn a_header_is_read_with_comments_and_any_whitespace() {
+        check(b"P6\n3 2\n255\nxxx", Some((3, 2, 11)));
+        check(b"P6 #a 9\n3\t2\r255 ", Some((3, 2, 16)));
+        check(b"P6\n3 2\n65535\n", None);
+        check(b"P6\n3 2\n255", None);
+        check(b"P6\n3 -2\n255\n", None);
+        check(b"P63 2\n255\n", None);
+        check(b"P5\n3 2\n255\n", None);
+        check(b"P6\n99999999999 2\n255\n", None);
+        check(b"P6\n#", None);
+    }
+
+    #[test]
+    fn a_pixel_that_looks_like_whitespace_stays_a_pixel() {
+        let ppm = Ppm::read(b"P6\n1 1\n255\n\n\n\n").unwrap();
+        assert_eq!(ppm.decode(b"P6\n1 1\n255\n\n\n\n", &Limits::default()).unwrap().data, b"\n\n\n");
+    }
+}

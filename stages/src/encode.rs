@@ -1,0 +1,205 @@
+//! Turns pixels into the bytes that a shard stores: JPEG, PNG, or raw pixels behind a short PPM header.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use forebay_datasets::sample::Pixels;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use serde::{Deserialize, Serialize};
+
+use crate::stage::{Draws, Fault, Stage};
+
+/// The stage that encodes an image for its shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Encode {
+    /// What the bytes are.
+    pub encoding: Encoding,
+}
+
+/// What the bytes of a stored image are. All three open as images in Pillow, and so in Hugging Face `datasets`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// Baseline, 4:2:0. Small; loses detail.
+    Jpeg {
+        /// 1 to 100.
+        quality: u8,
+    },
+    /// Lossless, written for speed rather than size.
+    Png,
+    /// Lossless and uncompressed: a binary PPM, `P6\n<width> <height>\n255\n` and `[height, width, 3]` bytes.
+    Raw,
+}
+
+impl Default for Encoding {
+    /// JPEG of quality 90.
+    fn default() -> Encoding {
+        Encoding::Jpeg { quality: 90 }
+    }
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Encoding::Jpeg { .. } => "jpeg",
+            Encoding::Png => "png",
+            Encoding::Raw => "raw",
+        })
+    }
+}
+
+impl FromStr for Encoding {
+    type Err = String;
+
+    /// `jpeg` is of the default quality, 90.
+    fn from_str(text: &str) -> Result<Encoding, String> {
+        match text {
+            "jpeg" => Ok(Encoding::default()),
+            "png" => Ok(Encoding::Png),
+            "raw" => Ok(Encoding::Raw),
+            _ => Err(format!("encoding is {text:?}, and must be jpeg, png or raw")),
+        }
+    }
+}
+
+/// An image as a shard stores it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The encoded image.
+    pub bytes: Bytes,
+    /// Columns as stored.
+    pub width: u32,
+    /// Rows as stored.
+    pub height: u32,
+    /// Columns as read, the orientation applied, before any resize.
+    pub original_width: u32,
+    /// Rows as read, the orientation applied, before any resize.
+    pub original_height: u32,
+}
+
+impl Stage for Encode {
+    const NAME: &'static str = "encode";
+    type In = Pixels;
+    type Out = Stored;
+
+    fn apply(&self, input: Pixels, _draws: &Draws) -> Result<Stored, Fault> {
+        let bytes = match self.encoding {
+            Encoding::Jpeg { quality } => jpeg(&input, quality)?,
+            Encoding::Png => png(&input)?,
+            Encoding::Raw => raw(&input),
+        };
+        let (original_width, original_height) = input.original;
+        let (width, height) = (input.width, input.height);
+        Ok(Stored { bytes: bytes.into(), width, height, original_width, original_height })
+    }
+}
+
+fn jpeg(pixels: &Pixels, quality: u8) -> Result<Vec<u8>, Fault> {
+    let (Ok(width), Ok(height)) = (u16::try_from(pixels.width), u16::try_from(pixels.height)) else {
+        let (width, height) = (pixels.width, pixels.height);
+        return Err(fault(format_args!("{width}x{height} pixels are more than the 65535 of a JPEG's side")));
+    };
+    if !(1..=100).contains(&quality) {
+        return Err(fault(format_args!("encode.quality is {quality}, and must be 1 to 100")));
+    }
+    // A guess that saves most reallocations: quality 90 takes about 2 bits per pixel.
+    let mut bytes = Vec::with_capacity(pixels.data.len() / 8 + 1024);
+    let mut encoder = Encoder::new(&mut bytes, quality);
+    encoder.set_sampling_factor(SamplingFactor::F_2_2);
+    encoder.encode(&pixels.data, width, height, ColorType::Rgb).map_err(fault)?;
+    Ok(bytes)
+}
+
+fn png(pixels: &Pixels) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::with_capacity(pixels.data.len() / 2 + 1024);
+    PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive)
+        .write_image(&pixels.data, pixels.width, pixels.height, ExtendedColorType::Rgb8)
+        .map_err(fault)?;
+    Ok(bytes)
+}
+
+fn raw(pixels: &Pixels) -> Vec<u8> {
+    let header = format!("P6\n{} {}\n255\n", pixels.width, pixels.height);
+    [header.as_bytes(), &pixels.data].concat()
+}
+
+fn fault(reason: impl fmt::Display) -> Fault {
+    Fault::new(Encode::NAME, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_datasets::sample::Encoded;
+    use forebay_datasets::seed::Seed;
+
+    use super::*;
+    use crate::decode::{Decode, Format, probe};
+
+    /// A colour gradient with a little structure.
+    fn gradient(width: u32, height: u32) -> Pixels {
+        let pixel =
+            |x: u32, y: u32| [(x * 255 / width) as u8, (y * 255 / height) as u8, ((x ^ y) & 63) as u8];
+        let data = (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y))).collect();
+        Pixels { original: (7, 9), ..Pixels::new(width, height, data) }
+    }
+
+    fn round_trip(pixels: &Pixels, encoding: Encoding) -> (Stored, Pixels) {
+        let draws = Seed(0).draws("a", 0, 0);
+        let stored = Encode { encoding }.apply(pixels.clone(), &draws).unwrap();
+        let decoded = Decode::default().apply(Encoded { bytes: stored.bytes.clone() }, &draws).unwrap();
+        (stored, decoded)
+    }
+
+    #[test]
+    fn png_and_raw_give_back_every_pixel() {
+        for (width, height) in [(1, 1), (1, 40), (40, 1), (33, 17)] {
+            let pixels = gradient(width, height);
+            for encoding in [Encoding::Png, Encoding::Raw] {
+                let (stored, decoded) = round_trip(&pixels, encoding);
+                assert_eq!(decoded.data, pixels.data, "{encoding} {width}x{height}");
+                assert_eq!((stored.width, stored.height), (width, height));
+                assert_eq!((stored.original_width, stored.original_height), (7, 9));
+            }
+        }
+    }
+
+    #[test]
+    fn raw_is_a_ppm_header_and_the_pixels() {
+        let pixels = Pixels::new(2, 1, vec![1, 2, 3, 4, 5, 6]);
+        let (stored, _) = round_trip(&pixels, Encoding::Raw);
+        assert_eq!(&stored.bytes[..], b"P6\n2 1\n255\n\x01\x02\x03\x04\x05\x06");
+    }
+
+    #[test]
+    fn jpeg_of_high_quality_is_close_and_of_low_quality_smaller() {
+        let smooth = Pixels::new(64, 48, (0..64 * 48 * 3).map(|i| (i / 3 % 64 * 3) as u8).collect());
+        let (fine, decoded) = round_trip(&smooth, Encoding::Jpeg { quality: 95 });
+        let (coarse, _) = round_trip(&smooth, Encoding::Jpeg { quality: 30 });
+        assert_eq!(probe(&fine.bytes).unwrap().format, Format::Jpeg);
+        assert!(coarse.bytes.len() < fine.bytes.len());
+        let worst = decoded.data.iter().zip(&smooth.data).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(worst <= 4, "{worst}");
+    }
+
+    #[test]
+    fn a_side_that_jpeg_cannot_hold_is_refused() {
+        let long = Pixels::new(65_536, 1, vec![0; 65_536 * 3]);
+        let refused = Encode::default().apply(long, &Seed(0).draws("a", 0, 0)).unwrap_err();
+        assert_eq!(refused.to_string(), "encode: 65536x1 pixels are more than the 65535 of a JPEG's side");
+    }
+
+    #[test]
+    fn names_and_values_go_both_ways() {
+        for name in ["jpeg", "png", "raw"] {
+            assert_eq!(name.parse::<Encoding>().unwrap().to_string(), name);
+        }
+        assert!("webp".parse::<Encoding>().is_err());
+        let written = serde_json::to_string(&Encoding::Jpeg { quality: 80 }).unwrap();
+        assert_eq!(written, r#"{"jpeg":{"quality":80}}"#);
+        assert_eq!(serde_json::from_str::<Encoding>(r#""raw""#).unwrap(), Encoding::Raw);
+    }
+}
