@@ -102,7 +102,8 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    fn of(config: &Config) -> Rooms {
+    /// What the run file gives.
+    pub fn of(config: &Config) -> Rooms {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Rooms {
             threads: config.integer("threads").map_or(cores, |threads| threads as usize),
@@ -215,7 +216,7 @@ pub fn store_error(error: StoreError) -> Error {
     }
 }
 
-fn catalog_error(error: catalog::CatalogError) -> Error {
+pub(crate) fn catalog_error(error: catalog::CatalogError) -> Error {
     match error {
         catalog::CatalogError::Correct(line) => Error::Usage(line),
         catalog::CatalogError::Store(error) => store_error(error),
@@ -259,7 +260,7 @@ pub fn chain(config: &Config, size: Size, fit: Fit) -> Chain {
 }
 
 /// The augmentation that the run file gives; `None` where it is off.
-fn augment(config: &Config, problems: &mut Vec<String>) -> Option<Augment> {
+pub(crate) fn augment(config: &Config, problems: &mut Vec<String>) -> Option<Augment> {
     let augment: Augment = match config.get("augment") {
         Some(Value::Table(table)) => match table.clone().try_into() {
             Ok(augment) => augment,
@@ -274,7 +275,7 @@ fn augment(config: &Config, problems: &mut Vec<String>) -> Option<Augment> {
     (!augment.is_off()).then_some(augment)
 }
 
-fn balance_options(config: &Config, problems: &mut Vec<String>) -> BalanceOptions {
+pub(crate) fn balance_options(config: &Config, problems: &mut Vec<String>) -> BalanceOptions {
     let options = BalanceOptions {
         mode: config.word("balance.mode").parse().expect("modes are checked by kind"),
         ratio: config.number("balance.ratio").expect("it has a default"),
@@ -480,11 +481,15 @@ fn cut(split: Split, rows: usize, samples_per_shard: usize) -> impl Iterator<Ite
     })
 }
 
-/// Samples per chunk: about 64 KiB of files, and no more than a row group.
+/// Samples per chunk where files have this size on average: about 64 KiB, and no more than a row group.
+pub fn chunk_of(mean_bytes: u64) -> usize {
+    ((64 << 10) / mean_bytes.max(1)).clamp(1, ROWS_PER_GROUP as u64) as usize
+}
+
+/// Samples per chunk for the files of a catalog.
 pub fn chunk(catalog: &Catalog) -> usize {
     let bytes: u64 = catalog.entries.iter().map(|entry| entry.bytes).sum();
-    let mean = bytes / (catalog.entries.len() as u64).max(1);
-    ((64 << 10) / mean.max(1)).clamp(1, ROWS_PER_GROUP as u64) as usize
+    chunk_of(bytes / (catalog.entries.len() as u64).max(1))
 }
 
 /// The estimated bytes of one stored image. Bits per pixel of JPEG and PNG are those of photographs at 256
@@ -507,7 +512,7 @@ fn stored_bytes(catalog: &Catalog, resize: &Resize, encoding: Encoding) -> u64 {
 
 /// The identity of a plan: format version, (id, size, label) of every sample, split, the settings of every
 /// stage and the seeds; never threads, places or times.
-fn fingerprint(rows: &Rows, settings: &BTreeMap<String, serde_json::Value>) -> String {
+pub(crate) fn fingerprint(rows: &Rows, settings: &BTreeMap<String, serde_json::Value>) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut field = |text: &str| {
         hasher.update(&(text.len() as u64).to_le_bytes());
