@@ -2,3 +2,4 @@
 
 pub mod collate;
 pub mod stage;
+pub mod train;
