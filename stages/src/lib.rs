@@ -1,13 +1,14 @@
 #![doc = include_str!("../README.md")]
 
-pub mod stage;
-pub mod decode;
-pub mod resize;
-pub mod crop;
 pub mod augment;
-pub mod encode;
 pub mod balance;
-pub mod group;
-pub mod shuffle;
 pub mod collate;
+pub mod crop;
+pub mod decode;
+pub mod encode;
+pub mod group;
 pub mod normalize;
+pub mod resize;
+pub mod shuffle;
+pub mod stage;
+pub mod train;

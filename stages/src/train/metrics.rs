@@ -1,0 +1,160 @@
+//! What a classifier got right: the confusion matrix, and what follows from it.
+
+use serde::Serialize;
+
+/// Counts of (truth, prediction).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Confusion {
+    classes: usize,
+    /// Row by row: `counts[truth * classes + prediction]`.
+    counts: Vec<u64>,
+}
+
+/// What is known of one class. Where nothing can be said (no prediction, no example) the value is 0, as
+/// scikit-learn prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ClassScores {
+    /// Of those predicted as this class, the share that is.
+    pub precision: f64,
+    /// Of those of this class, the share that was found.
+    pub recall: f64,
+    /// The harmonic mean of both.
+    pub f1: f64,
+    /// How many there are.
+    pub support: u64,
+}
+
+impl Confusion {
+    /// An empty matrix.
+    pub fn new(classes: usize) -> Confusion {
+        Confusion { classes, counts: vec![0; classes * classes] }
+    }
+
+    /// The number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Counts one prediction.
+    ///
+    /// # Panics
+    /// When either is not below the number of classes.
+    pub fn add(&mut self, truth: usize, prediction: usize) {
+        assert!(
+            truth < self.classes && prediction < self.classes,
+            "class {truth} or {prediction} is unknown"
+        );
+        self.counts[truth * self.classes + prediction] += 1;
+    }
+
+    /// Adds the counts of a part of the data.
+    ///
+    /// # Panics
+    /// When the numbers of classes differ.
+    pub fn merge(&mut self, other: &Confusion) {
+        assert_eq!(self.classes, other.classes, "two matrices of one problem");
+        for (count, other) in self.counts.iter_mut().zip(&other.counts) {
+            *count += other;
+        }
+    }
+
+    /// How often `truth` was taken for `prediction`.
+    pub fn count(&self, truth: usize, prediction: usize) -> u64 {
+        self.counts[truth * self.classes + prediction]
+    }
+
+    /// All predictions counted.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The share of right predictions; 0 when there is none.
+    pub fn accuracy(&self) -> f64 {
+        let right = (0..self.classes).map(|class| self.count(class, class)).sum();
+        ratio(right, self.total())
+    }
+
+    /// The scores of one class.
+    pub fn class(&self, class: usize) -> ClassScores {
+        let right = self.count(class, class);
+        let support = (0..self.classes).map(|prediction| self.count(class, prediction)).sum();
+        let predicted: u64 = (0..self.classes).map(|truth| self.count(truth, class)).sum();
+        ClassScores {
+            precision: ratio(right, predicted),
+            recall: ratio(right, support),
+            f1: ratio(2 * right, predicted + support),
+            support,
+        }
+    }
+
+    /// The mean of the scores of all classes, each class weighing the same; support is the total.
+    pub fn macro_average(&self) -> ClassScores {
+        let scores: Vec<ClassScores> = (0..self.classes).map(|class| self.class(class)).collect();
+        let mean = |score: fn(&ClassScores) -> f64| {
+            if scores.is_empty() { 0.0 } else { scores.iter().map(score).sum::<f64>() / scores.len() as f64 }
+        };
+        ClassScores {
+            precision: mean(|scores| scores.precision),
+            recall: mean(|scores| scores.recall),
+            f1: mean(|scores| scores.f1),
+            support: self.total(),
+        }
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// The index of the largest of `logits`, the first of equal ones.
+///
+/// # Panics
+/// When there is none.
+pub fn prediction(logits: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = index;
+        }
+    }
+    assert!(!logits.is_empty(), "a prediction among no classes");
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn confusion() -> Confusion {
+        let mut confusion = Confusion::new(3);
+        for (truth, prediction) in [(0, 0), (0, 0), (0, 1), (1, 1), (1, 0)] {
+            confusion.add(truth, prediction);
+        }
+        confusion
+    }
+
+    #[test]
+    fn scores_follow_from_the_counts() {
+        let confusion = confusion();
+        assert_eq!((confusion.total(), confusion.accuracy()), (5, 0.6));
+        let scores = confusion.class(0);
+        assert_eq!((scores.precision, scores.recall, scores.support), (2.0 / 3.0, 2.0 / 3.0, 3));
+        let scores = confusion.class(1);
+        assert_eq!((scores.precision, scores.recall, scores.f1, scores.support), (0.5, 0.5, 0.5, 2));
+        assert_eq!(confusion.class(2), ClassScores { precision: 0.0, recall: 0.0, f1: 0.0, support: 0 });
+        assert!((confusion.macro_average().recall - (2.0 / 3.0 + 0.5) / 3.0).abs() < 1e-12);
+        assert_eq!(Confusion::new(2).accuracy(), 0.0);
+    }
+
+    #[test]
+    fn parts_add_up() {
+        let mut whole = confusion();
+        whole.merge(&confusion());
+        assert_eq!((whole.total(), whole.count(0, 1), whole.accuracy()), (10, 2, 0.6));
+    }
+
+    #[test]
+    fn the_first_of_the_largest_is_predicted() {
+        assert_eq!(prediction(&[-1.0, 3.0, 3.0, 2.0]), 1);
+    }
+}

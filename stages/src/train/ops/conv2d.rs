@@ -1,0 +1,536 @@
+//! Two-dimensional convolution as matrix products over unfolded tiles, forward and backward.
+//!
+//! The image is unfolded (im2col) one tile of output rows at a time, so that the unfolded values stay in cache;
+//! where a plane is small, a tile covers several images, so that the product stays large enough to be fast.
+
+use std::ops::Range;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::product::{Matrix, product};
+use super::{Element, values, with_element, with_values};
+
+/// Stride and zero padding of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    /// Step between windows, in pixels, the same in both directions.
+    pub stride: usize,
+    /// Zeros added above and below, and left and right, in pixels.
+    pub padding: (usize, usize),
+}
+
+/// Convolves `x` `[batch, channels_in, height, width]` with `weight` `[channels_out, channels_in,
+/// kernel_height, kernel_width]` to `[batch, channels_out, (height + 2·padding - kernel) / stride + 1, ..]`
+/// (a cross-correlation, as PyTorch's `conv2d` without bias).
+///
+/// # Errors
+/// When the shapes do not belong together, or the kernel is larger than the padded image.
+pub fn conv2d(x: &Tensor, weight: &Tensor, convolution: Convolution) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return composed(x, weight, convolution);
+    }
+    x.contiguous()?.apply_op2(&weight.contiguous()?, convolution)
+}
+
+/// The same from candle's own convolution, for other devices than the CPU. The image is padded first and cut to
+/// the pixels that some window sees: candle's gradient is then right also where padding or remainder differ
+/// between the two directions.
+fn composed(x: &Tensor, weight: &Tensor, convolution: Convolution) -> Result<Tensor> {
+    let geometry = Geometry::new(x.dims(), weight.dims(), convolution)?;
+    let Convolution { stride, padding: (rows, columns) } = convolution;
+    let used = |output: usize, kernel: usize| (output - 1) * stride + kernel;
+    x.pad_with_zeros(2, rows, rows)?
+        .pad_with_zeros(3, columns, columns)?
+        .narrow(2, 0, used(geometry.output.0, geometry.kernel.0))?
+        .narrow(3, 0, used(geometry.output.1, geometry.kernel.1))?
+        .contiguous()?
+        .conv2d(weight, 0, stride, 1, 1)
+}
+
+/// The sizes of one convolution.
+#[derive(Clone, Copy)]
+struct Geometry {
+    batch: usize,
+    channels_in: usize,
+    input: (usize, usize),
+    channels_out: usize,
+    kernel: (usize, usize),
+    output: (usize, usize),
+    stride: usize,
+    padding: (usize, usize),
+}
+
+/// The unfolded values of a tile, at most: 384 KiB of f32, which leaves room in a second-level cache.
+const TILE_VALUES: usize = 96 * 1024;
+/// The columns of a tile, at least: below, packing the weights costs more than multiplying by them.
+const TILE_COLUMNS: usize = 192;
+
+impl Geometry {
+    fn new(x: &[usize], weight: &[usize], convolution: Convolution) -> Result<Geometry> {
+        let (&[batch, channels_in, height, width], &[channels_out, depth, kernel_height, kernel_width]) =
+            (x, weight)
+        else {
+            bail!("a convolution needs four dimensions, got {x:?} and {weight:?}")
+        };
+        let Convolution { stride, padding } = convolution;
+        let (padded_height, padded_width) = (height + 2 * padding.0, width + 2 * padding.1);
+        if depth != channels_in || stride == 0 || kernel_height == 0 || kernel_width == 0 {
+            bail!("a convolution of {x:?} with weights {weight:?} and stride {stride}: they do not fit");
+        }
+        if kernel_height > padded_height || kernel_width > padded_width {
+            bail!("an image of {height} x {width} pixels is too small here for a kernel of {weight:?}");
+        }
+        let output =
+            ((padded_height - kernel_height) / stride + 1, (padded_width - kernel_width) / stride + 1);
+        Ok(Geometry {
+            batch,
+            channels_in,
+            input: (height, width),
+            channels_out,
+            kernel: (kernel_height, kernel_width),
+            output,
+            stride,
+            padding,
+        })
+    }
+
+    /// Values that one output pixel depends on.
+    fn depth(&self) -> usize {
+        self.channels_in * self.kernel.0 * self.kernel.1
+    }
+
+    fn input_plane(&self) -> usize {
+        self.input.0 * self.input.1
+    }
+
+    fn output_plane(&self) -> usize {
+        self.output.0 * self.output.1
+    }
+
+    /// True where the unfolded image is the image.
+    fn is_pointwise(&self) -> bool {
+        self.kernel == (1, 1) && self.stride == 1 && self.padding == (0, 0)
+    }
+
+    /// Images of one tile: several where planes are small. A function of the shape alone.
+    fn images_per_tile(&self) -> usize {
+        let fitting = (256 / self.output_plane()).max(1);
+        1 << fitting.ilog2()
+    }
+
+    /// The row ranges of the tiles of one image.
+    fn row_tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (height, width) = self.output;
+        let columns = (TILE_VALUES / self.depth()).max(TILE_COLUMNS);
+        let rows = (columns / width).clamp(1, height);
+        (0..height).step_by(rows).map(move |start| start..(start + rows).min(height))
+    }
+
+    /// Output columns whose input column, `column * stride + offset - padding`, lies inside the image.
+    fn inside(&self, offset: usize) -> Range<usize> {
+        let (padding, width) = (self.padding.1, self.input.1);
+        let start = padding.saturating_sub(offset).div_ceil(self.stride);
+        let end = (width + padding).saturating_sub(offset).div_ceil(self.stride).min(self.output.1);
+        start.min(end)..end
+    }
+
+    /// Writes the unfolded rows of one image into `columns`, whose rows are `stride` values apart.
+    fn unfold<T: Element>(&self, image: &[T], rows: Range<usize>, columns: &mut [T], stride: usize) {
+        let (height, width) = self.input;
+        let (kernel_height, kernel_width) = self.kernel;
+        let out_width = self.output.1;
+        for depth in 0..self.depth() {
+            let (channel, window) =
+                (depth / (kernel_height * kernel_width), depth % (kernel_height * kernel_width));
+            let (row_offset, column_offset) = (window / kernel_width, window % kernel_width);
+            let plane = &image[channel * height * width..][..height * width];
+            let inside = self.inside(column_offset);
+            for (slot, row) in rows.clone().enumerate() {
+                let target = &mut columns[depth * stride + slot * out_width..][..out_width];
+                let source_row = (row * self.stride + row_offset).wrapping_sub(self.padding.0);
+                if source_row >= height || inside.is_empty() {
+                    target.fill(T::ZERO);
+                    continue;
+                }
+                target[..inside.start].fill(T::ZERO);
+                target[inside.end..].fill(T::ZERO);
+                let first = inside.start * self.stride + column_offset - self.padding.1;
+                let source = &plane[source_row * width + first..(source_row + 1) * width];
+                if self.stride == 1 {
+                    target[inside.clone()].copy_from_slice(&source[..inside.len()]);
+                } else {
+                    let source = source.iter().step_by(self.stride);
+                    for (target, source) in target[inside.clone()].iter_mut().zip(source) {
+                        *target = *source;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds unfolded rows back where they came from: the transpose of [`Geometry::unfold`].
+    fn fold<T: Element>(&self, image: &mut [T], rows: Range<usize>, columns: &[T], stride: usize) {
+        let (height, width) = self.input;
+        let (kernel_height, kernel_width) = self.kernel;
+        let out_width = self.output.1;
+        for depth in 0..self.depth() {
+            let (channel, window) =
+                (depth / (kernel_height * kernel_width), depth % (kernel_height * kernel_width));
+            let (row_offset, column_offset) = (window / kernel_width, window % kernel_width);
+            let plane = &mut image[channel * height * width..][..height * width];
+            let inside = self.inside(column_offset);
+            for (slot, row) in rows.clone().enumerate() {
+                let source = &columns[depth * stride + slot * out_width..][..out_width];
+                let target_row = (row * self.stride + row_offset).wrapping_sub(self.padding.0);
+                if target_row >= height || inside.is_empty() {
+                    continue;
+                }
+                let first = inside.start * self.stride + column_offset - self.padding.1;
+                let target = &mut plane[target_row * width + first..(target_row + 1) * width];
+                for (target, source) in target.iter_mut().step_by(self.stride).zip(&source[inside.clone()]) {
+                    *target += *source;
+                }
+            }
+        }
+    }
+
+    /// `[batch, channels_out, height, width]` of the output.
+    fn forward<T: Element>(&self, x: &[T], weight: &[T]) -> Vec<T> {
+        let (depth, plane) = (self.depth(), self.output_plane());
+        let (input_size, output_size) = (self.channels_in * self.input_plane(), self.channels_out * plane);
+        let images = self.images_per_tile();
+        let mut y = vec![T::ZERO; self.batch * output_size];
+        let weight = Matrix::rows(weight, depth);
+        y.par_chunks_mut(images * output_size).zip(x.par_chunks(images * input_size)).for_each(|(y, x)| {
+            let count = y.len() / output_size;
+            T::with_scratch(|columns, gathered| {
+                if count > 1 {
+                    let width = count * plane;
+                    columns.resize((depth * width).max(columns.len()), T::ZERO);
+                    gathered.resize((self.channels_out * width).max(gathered.len()), T::ZERO);
+                    for (index, image) in x.chunks_exact(input_size).enumerate() {
+                        self.unfold(image, 0..self.output.0, &mut columns[index * plane..], width);
+                    }
+                    let sizes = (self.channels_out, depth, width);
+                    product(sizes, weight, Matrix::rows(columns, width), gathered, width, false);
+                    for (index, image) in y.chunks_exact_mut(output_size).enumerate() {
+                        for (channel, target) in image.chunks_exact_mut(plane).enumerate() {
+                            target.copy_from_slice(&gathered[channel * width + index * plane..][..plane]);
+                        }
+                    }
+                    return;
+                }
+                for rows in self.row_tiles() {
+                    let (start, width) = (rows.start * self.output.1, rows.len() * self.output.1);
+                    let sizes = (self.channels_out, depth, width);
+                    if self.is_pointwise() {
+                        product(
+                            sizes,
+                            weight,
+                            Matrix::rows(&x[start..], plane),
+                            &mut y[start..],
+                            plane,
+                            false,
+                        );
+                        continue;
+                    }
+                    columns.resize((depth * width).max(columns.len()), T::ZERO);
+                    self.unfold(x, rows, columns, width);
+                    product(sizes, weight, Matrix::rows(columns, width), &mut y[start..], plane, false);
+                }
+            });
+        });
+        y
+    }
+
+    /// The gradient of the input.
+    fn backward_input<T: Element>(&self, weight: &[T], gradient: &[T]) -> Vec<T> {
+        if let Some(turned) = self.turned() {
+            return turned.forward(gradient, &self.turn(weight));
+        }
+        let (depth, plane) = (self.depth(), self.output_plane());
+        let (input_size, output_size) = (self.channels_in * self.input_plane(), self.channels_out * plane);
+        let images = self.images_per_tile();
+        let mut dx = vec![T::ZERO; self.batch * input_size];
+        let weight = Matrix::transposed(weight, depth);
+        let jobs = dx.par_chunks_mut(images * input_size).zip(gradient.par_chunks(images * output_size));
+        jobs.for_each(|(dx, gradient)| {
+            let count = gradient.len() / output_size;
+            T::with_scratch(|columns, gathered| {
+                if count > 1 {
+                    let width = count * plane;
+                    columns.resize((depth * width).max(columns.len()), T::ZERO);
+                    self.gather(gradient, gathered);
+                    let sizes = (depth, self.channels_out, width);
+                    product(sizes, weight, Matrix::rows(gathered, width), columns, width, false);
+                    for (index, image) in dx.chunks_exact_mut(input_size).enumerate() {
+                        self.fold(image, 0..self.output.0, &columns[index * plane..], width);
+                    }
+                    return;
+                }
+                for rows in self.row_tiles() {
+                    let (start, width) = (rows.start * self.output.1, rows.len() * self.output.1);
+                    columns.resize((depth * width).max(columns.len()), T::ZERO);
+                    let sizes = (depth, self.channels_out, width);
+                    product(sizes, weight, Matrix::rows(&gradient[start..], plane), columns, width, false);
+                    self.fold(dx, rows, columns, width);
+                }
+            });
+        });
+        dx
+    }
+
+    /// The convolution that turns the gradient of the output into that of the input: at stride 1 it is the
+    /// convolution with the kernel turned by 180 degrees and the channels exchanged.
+    fn turned(&self) -> Option<Geometry> {
+        let (height, width) = self.kernel;
+        let fits = self.stride == 1 && self.padding.0 < height && self.padding.1 < width;
+        fits.then(|| Geometry {
+            channels_in: self.channels_out,
+            channels_out: self.channels_in,
+            input: self.output,
+            output: self.input,
+            padding: (height - 1 - self.padding.0, width - 1 - self.padding.1),
+            ..*self
+        })
+    }
+
+    /// The weights of [`Geometry::turned`].
+    fn turn<T: Element>(&self, weight: &[T]) -> Vec<T> {
+        let window = self.kernel.0 * self.kernel.1;
+        let mut turned = Vec::with_capacity(weight.len());
+        for channel_in in 0..self.channels_in {
+            for channel_out in 0..self.channels_out {
+                let start = (channel_out * self.channels_in + channel_in) * window;
+                turned.extend(weight[start..start + window].iter().rev());
+            }
+        }
+        turned
+    }
+
+    /// Lays the planes of several images side by side: `[count, channels, plane]` to `[channels, count * plane]`.
+    fn gather<T: Element>(&self, gradient: &[T], gathered: &mut Vec<T>) {
+        let plane = self.output_plane();
+        let output_size = self.channels_out * plane;
+        let width = gradient.len() / self.channels_out;
+        gathered.resize(gradient.len().max(gathered.len()), T::ZERO);
+        for (index, image) in gradient.chunks_exact(output_size).enumerate() {
+            for (channel, source) in image.chunks_exact(plane).enumerate() {
+                gathered[channel * width + index * plane..][..plane].copy_from_slice(source);
+            }
+        }
+    }
+
+    /// Partial sums of the gradient of the weights: enough for the cores of one machine where the weights are
+    /// few, fewer where adding them up would cost more than it gains. A function of the shape alone.
+    fn partial_sums(&self) -> usize {
+        match self.channels_out * self.depth() {
+            0..=65_536 => 16,
+            65_537..=524_288 => 8,
+            _ => 4,
+        }
+    }
+
+    /// The gradient of the weights.
+    fn backward_weight<T: Element>(&self, x: &[T], gradient: &[T]) -> Vec<T> {
+        let (depth, plane) = (self.depth(), self.output_plane());
+        let (input_size, output_size) = (self.channels_in * self.input_plane(), self.channels_out * plane);
+        let images = self.images_per_tile();
+        // Each partial sum covers a whole number of tiles.
+        let tiles = self.batch.div_ceil(images);
+        let share = tiles.div_ceil(self.partial_sums()) * images;
+        let mut sums: Vec<Vec<T>> = (x.par_chunks(share * input_size))
+            .zip(gradient.par_chunks(share * output_size))
+            .map(|(x, gradient)| {
+                let mut sum = vec![T::ZERO; self.channels_out * depth];
+                let mut first = true;
+                T::with_scratch(|columns, gathered| {
+                    let tiles = x.chunks(images * input_size).zip(gradient.chunks(images * output_size));
+                    for (x, gradient) in tiles {
+                        let count = gradient.len() / output_size;
+                        if count > 1 {
+                            let width = count * plane;
+                            columns.resize((depth * width).max(columns.len()), T::ZERO);
+                            for (index, image) in x.chunks_exact(input_size).enumerate() {
+                                self.unfold(image, 0..self.output.0, &mut columns[index * plane..], width);
+                            }
+                            self.gather(gradient, gathered);
+                            let sizes = (self.channels_out, width, depth);
+                            let columns = Matrix::transposed(columns, width);
+                            product(sizes, Matrix::rows(gathered, width), columns, &mut sum, depth, !first);
+                            first = false;
+                            continue;
+                        }
+                        for rows in self.row_tiles() {
+                            let (start, width) = (rows.start * self.output.1, rows.len() * self.output.1);
+                            let sizes = (self.channels_out, width, depth);
+                            let gradient = Matrix::rows(&gradient[start..], plane);
+                            if self.is_pointwise() {
+                                let columns = Matrix::transposed(&x[start..], plane);
+                                product(sizes, gradient, columns, &mut sum, depth, !first);
+                            } else {
+                                columns.resize((depth * width).max(columns.len()), T::ZERO);
+                                self.unfold(x, rows, columns, width);
+                                let columns = Matrix::transposed(columns, width);
+                                product(sizes, gradient, columns, &mut sum, depth, !first);
+                            }
+                            first = false;
+                        }
+                    }
+                });
+                sum
+            })
+            .collect();
+        if sums.is_empty() {
+            return vec![T::ZERO; self.channels_out * depth];
+        }
+        let mut total = sums.remove(0);
+        total.par_chunks_mut(16 * 1024).enumerate().for_each(|(chunk, total)| {
+            for sum in &sums {
+                for (total, value) in total.iter_mut().zip(&sum[chunk * 16 * 1024..]) {
+                    *total += *value;
+                }
+            }
+        });
+        total
+    }
+}
+
+impl CustomOp2 for Convolution {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let geometry = Geometry::new(x_layout.dims(), weight_layout.dims(), *self)?;
+        let shape = (geometry.batch, geometry.channels_out, geometry.output.0, geometry.output.1);
+        with_element!("conv2d", x.dtype(), T => {
+            let y = geometry.forward::<T>(values(x, x_layout)?, values(weight, weight_layout)?);
+            Ok((candle_core::WithDType::to_cpu_storage_owned(y), shape.into()))
+        })
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _y: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let geometry = Geometry::new(x.dims(), weight.dims(), *self)?;
+        with_element!("conv2d", x.dtype(), T => {
+            with_values::<T, _, 3>([x, weight, gradient], |[x_values, weight_values, gradient]| {
+                let dx = x.track_op().then(|| {
+                    Tensor::from_vec(geometry.backward_input(weight_values, gradient), x.dims(), &Device::Cpu)
+                });
+                let dw = weight.track_op().then(|| {
+                    Tensor::from_vec(geometry.backward_weight(x_values, gradient), weight.dims(), &Device::Cpu)
+                });
+                Ok((dx.transpose()?, dw.transpose()?))
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gradient_check::{check, close, gradients, normal};
+    use super::*;
+    use candle_core::{DType, Var};
+
+    /// Odd sizes, strides, paddings (also larger than the kernel and unequal), kernels of 1, 3 and 1 x 4.
+    const CASES: &[([usize; 4], [usize; 4], usize, (usize, usize))] = &[
+        ([2, 3, 5, 7], [4, 3, 3, 3], 1, (1, 1)),
+        ([3, 2, 6, 5], [3, 2, 3, 3], 2, (1, 1)),
+        ([2, 2, 5, 5], [3, 2, 1, 1], 1, (0, 0)),
+        ([2, 2, 5, 6], [3, 2, 1, 1], 2, (0, 0)),
+        ([1, 2, 7, 5], [2, 2, 1, 4], 1, (0, 2)),
+        ([1, 1, 3, 3], [1, 1, 2, 2], 1, (3, 2)),
+        ([2, 1, 9, 9], [2, 1, 7, 7], 2, (3, 3)),
+        ([1, 1, 2, 2], [2, 1, 5, 5], 3, (2, 2)),
+        ([1, 1, 20, 17], [2, 1, 3, 3], 1, (1, 1)),
+    ];
+
+    #[test]
+    fn gradients_equal_finite_differences() -> Result<()> {
+        for &(x, weight, stride, padding) in CASES {
+            let inputs = [normal(&x, "x"), normal(&weight, "weight")];
+            check(&inputs, &|inputs| conv2d(&inputs[0], &inputs[1], Convolution { stride, padding }))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_kernel_equals_the_composition_of_other_devices() -> Result<()> {
+        for &(x, weight, stride, padding) in CASES {
+            let convolution = Convolution { stride, padding };
+            let inputs = [normal(&x, "x"), normal(&weight, "weight")];
+            close(
+                &conv2d(&inputs[0], &inputs[1], convolution)?,
+                &composed(&inputs[0], &inputs[1], convolution)?,
+                1e-12,
+            )?;
+            let ours = gradients(&inputs, &|inputs| conv2d(&inputs[0], &inputs[1], convolution))?;
+            let theirs = gradients(&inputs, &|inputs| composed(&inputs[0], &inputs[1], convolution))?;
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                close(ours, theirs, 1e-12)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() -> Result<()> {
+        let x = normal(&[37, 5, 11, 13], "x").to_dtype(DType::F32)?;
+        for (stride, padding) in [(1, 1), (2, 0)] {
+            let weight = normal(&[6, 5, 3, 3], "weight").to_dtype(DType::F32)?;
+            let inputs = [x.clone(), weight];
+            let convolution = Convolution { stride, padding: (padding, padding) };
+            let run = |threads: usize| -> Result<Vec<Vec<f32>>> {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+                pool.install(|| {
+                    let mut bits =
+                        vec![conv2d(&inputs[0], &inputs[1], convolution)?.flatten_all()?.to_vec1()?];
+                    for gradient in gradients(&inputs, &|inputs| conv2d(&inputs[0], &inputs[1], convolution))?
+                    {
+                        bits.push(gradient.flatten_all()?.to_vec1()?);
+                    }
+                    Ok(bits)
+                })
+            };
+            let one = run(1)?;
+            assert_eq!(one, run(2)?);
+            assert_eq!(one, run(8)?);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_trained_gets_no_gradient() -> Result<()> {
+        let (x, weight) = (normal(&[1, 1, 4, 4], "x"), normal(&[1, 1, 3, 3], "weight"));
+        let convolution = Convolution { stride: 1, padding: (1, 1) };
+        assert!(!conv2d(&x, &weight, convolution)?.track_op());
+        let weight = Var::from_tensor(&weight)?;
+        let gradients = conv2d(&x, weight.as_tensor(), convolution)?.sum_all()?.backward()?;
+        assert!(gradients.get(&x).is_none() && gradients.get(&weight).is_some());
+        Ok(())
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() -> Result<()> {
+        let convolution = Convolution { stride: 1, padding: (0, 0) };
+        let x = normal(&[1, 2, 4, 4], "x");
+        assert!(conv2d(&x, &normal(&[1, 3, 3, 3], "weight"), convolution).is_err());
+        let error = conv2d(&x, &normal(&[1, 2, 5, 5], "weight"), convolution).expect_err("too small");
+        assert!(error.to_string().contains("an image of 4 x 4 pixels is too small"), "{error}");
+        Ok(())
+    }
+}

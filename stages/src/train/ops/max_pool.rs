@@ -1,0 +1,215 @@
+//! Max-pooling with overlapping and padded windows, whose gradient goes to the one largest value of a window.
+
+use std::sync::OnceLock;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, WithDType, bail};
+use rayon::prelude::*;
+
+use super::{Element, values, with_element, with_values};
+
+/// A square window, how far apart windows are, and how far they reach over the edge, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pooling {
+    /// Side of a window.
+    pub window: usize,
+    /// Step between windows.
+    pub stride: usize,
+    /// Pixels by which windows reach over each edge; they never win. At most half the window.
+    pub padding: usize,
+}
+
+/// The largest value of each window of `x` `[batch, channels, height, width]`, as `[batch, channels,
+/// (height + 2·padding - window) / stride + 1, ..]`. Of equal values the first in reading order wins, and gets
+/// the whole gradient, as in PyTorch.
+///
+/// # Errors
+/// When a window is larger than the padded image, or lies wholly in the padding.
+pub fn max_pool(x: &Tensor, pooling: Pooling) -> Result<Tensor> {
+    let (_, _, height, width) = x.dims4()?;
+    let Pooling { window, stride, padding } = pooling;
+    if window == 0 || stride == 0 || 2 * padding > window {
+        bail!("max_pool with window {window}, stride {stride} and padding {padding} is not defined");
+    }
+    if height + 2 * padding < window || width + 2 * padding < window || height * width == 0 {
+        bail!("an image of {height} x {width} pixels is too small here for a window of {window} x {window}");
+    }
+    if !x.device().is_cpu() {
+        return composed(x, pooling);
+    }
+    x.contiguous()?.apply_op1(MaxPool { pooling, winners: OnceLock::new() })
+}
+
+impl Pooling {
+    fn output(&self, size: usize) -> usize {
+        (size + 2 * self.padding - self.window) / self.stride + 1
+    }
+
+    /// The part of window `index` inside an image of `size` pixels.
+    fn inside(&self, index: usize, size: usize) -> std::ops::Range<usize> {
+        let start = index * self.stride;
+        start.saturating_sub(self.padding)..(start + self.window - self.padding).min(size)
+    }
+}
+
+/// The same from candle operations, for other devices than the CPU: the windows are laid side by side by
+/// index, and `gather` takes, and gives back to, the first of the largest.
+fn composed(x: &Tensor, pooling: Pooling) -> Result<Tensor> {
+    let (_, _, height, width) = x.dims4()?;
+    // A window that reaches over the edge sees its first inside row or column again instead, which changes no
+    // maximum; reading order is kept, so the first of equal values still wins.
+    let indices = |size: usize, offset: usize| {
+        let index = |window: usize| {
+            let inside = pooling.inside(window, size);
+            let position = (window * pooling.stride + offset).saturating_sub(pooling.padding);
+            position.clamp(inside.start, inside.end - 1) as u32
+        };
+        Tensor::from_iter((0..pooling.output(size)).map(index), x.device())
+    };
+    let mut views = Vec::with_capacity(pooling.window * pooling.window);
+    for row in 0..pooling.window {
+        let rows = x.index_select(&indices(height, row)?, 2)?;
+        for column in 0..pooling.window {
+            views.push(rows.index_select(&indices(width, column)?, 3)?);
+        }
+    }
+    let windows = Tensor::stack(&views, 4)?.contiguous()?;
+    let winners = windows.detach().argmax_keepdim(4)?;
+    windows.gather(&winners, 4)?.squeeze(4)
+}
+
+struct MaxPool {
+    pooling: Pooling,
+    /// For each output value, the position of its winner in the input plane.
+    winners: OnceLock<Vec<u32>>,
+}
+
+impl MaxPool {
+    fn forward<T: Element>(&self, x: &[T], planes: usize, height: usize, width: usize) -> Vec<T> {
+        let (out_height, out_width) = (self.pooling.output(height), self.pooling.output(width));
+        let out_plane = out_height * out_width;
+        let mut y = vec![T::ZERO; planes * out_plane];
+        let mut winners = vec![0; planes * out_plane];
+        let jobs = y.par_chunks_mut(out_plane).zip(winners.par_chunks_mut(out_plane));
+        jobs.zip(x.par_chunks(height * width)).for_each(|((y, winners), x)| {
+            for row in 0..out_height {
+                let rows = self.pooling.inside(row, height);
+                for column in 0..out_width {
+                    let columns = self.pooling.inside(column, width);
+                    let mut winner = rows.start * width + columns.start;
+                    let mut most = x[winner];
+                    for row in rows.clone() {
+                        for position in row * width + columns.start..row * width + columns.end {
+                            let value = x[position];
+                            // The second half is true for NaN, which then stays visible.
+                            #[allow(clippy::eq_op)]
+                            if value > most || value != value {
+                                (winner, most) = (position, value);
+                            }
+                        }
+                    }
+                    y[row * out_width + column] = most;
+                    winners[row * out_width + column] = winner as u32;
+                }
+            }
+        });
+        // A second run over the same input has the same winners.
+        let _ = self.winners.set(winners);
+        y
+    }
+
+    fn backward<T: Element>(&self, gradient: &[T], planes: usize, plane: usize) -> Vec<T> {
+        let winners = self.winners.get().expect("the forward pass has filled them");
+        let out_plane = gradient.len() / planes;
+        let mut dx = vec![T::ZERO; planes * plane];
+        let jobs = gradient.par_chunks(out_plane).zip(winners.par_chunks(out_plane));
+        dx.par_chunks_mut(plane).zip(jobs).for_each(|(dx, (gradient, winners))| {
+            for (&gradient, &winner) in gradient.iter().zip(winners) {
+                dx[winner as usize] += gradient;
+            }
+        });
+        dx
+    }
+}
+
+impl CustomOp1 for MaxPool {
+    fn name(&self) -> &'static str {
+        "max_pool"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (batch, channels, height, width) = layout.shape().dims4()?;
+        let shape = (batch, channels, self.pooling.output(height), self.pooling.output(width));
+        with_element!("max_pool", x.dtype(), T => {
+            let y = self.forward::<T>(values(x, layout)?, batch * channels, height, width);
+            Ok((WithDType::to_cpu_storage_owned(y), shape.into()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let (batch, channels, height, width) = x.dims4()?;
+        with_element!("max_pool", x.dtype(), T => with_values::<T, _, 1>([gradient], |[gradient]| {
+            let dx = self.backward(gradient, batch * channels, height * width);
+            Tensor::from_vec(dx, x.dims(), &Device::Cpu).map(Some)
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gradient_check::{check, close, gradients, normal};
+    use super::*;
+
+    /// ResNet's, VGG's (also on an odd size) and Inception's windows, and one of a single row of windows.
+    const CASES: &[([usize; 4], Pooling)] = &[
+        ([2, 3, 7, 9], Pooling { window: 3, stride: 2, padding: 1 }),
+        ([1, 2, 8, 6], Pooling { window: 3, stride: 2, padding: 1 }),
+        ([1, 2, 5, 5], Pooling { window: 2, stride: 2, padding: 0 }),
+        ([1, 1, 7, 8], Pooling { window: 3, stride: 2, padding: 0 }),
+        ([1, 1, 5, 4], Pooling { window: 3, stride: 1, padding: 1 }),
+        ([1, 1, 3, 9], Pooling { window: 3, stride: 3, padding: 0 }),
+        ([1, 1, 1, 1], Pooling { window: 3, stride: 2, padding: 1 }),
+    ];
+
+    #[test]
+    fn gradients_equal_finite_differences() -> Result<()> {
+        for &(shape, pooling) in CASES {
+            check(&[normal(&shape, "x")], &|inputs| max_pool(&inputs[0], pooling))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_kernel_equals_the_composition_of_other_devices() -> Result<()> {
+        for &(shape, pooling) in CASES {
+            // Few distinct values, so that windows have ties.
+            let x = (normal(&shape, "x") * 1.5)?.round()?;
+            close(&max_pool(&x, pooling)?, &composed(&x, pooling)?, 0.0)?;
+            let ours = gradients(std::slice::from_ref(&x), &|inputs| max_pool(&inputs[0], pooling))?;
+            let theirs = gradients(std::slice::from_ref(&x), &|inputs| composed(&inputs[0], pooling))?;
+            close(&ours[0], &theirs[0], 1e-12)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn of_equal_values_the_first_gets_the_gradient() -> Result<()> {
+        let x = Tensor::new(&[[[[1f32, 3.0], [3.0, 3.0]]]], &Device::Cpu)?;
+        let x = candle_core::Var::from_tensor(&x)?;
+        let pooling = Pooling { window: 2, stride: 2, padding: 0 };
+        let gradients = max_pool(x.as_tensor(), pooling)?.sum_all()?.backward()?;
+        let gradient = gradients.get(&x).expect("a gradient").flatten_all()?.to_vec1::<f32>()?;
+        assert_eq!(gradient, [0.0, 1.0, 0.0, 0.0]);
+        Ok(())
+    }
+
+    #[test]
+    fn padding_never_wins_and_nan_stays_visible() -> Result<()> {
+        let pooling = Pooling { window: 3, stride: 2, padding: 1 };
+        let x = Tensor::new(&[[[[-5f32, -4.0], [-3.0, -2.0]]]], &Device::Cpu)?;
+        assert_eq!(max_pool(&x, pooling)?.flatten_all()?.to_vec1::<f32>()?, [-2.0]);
+        let x = Tensor::new(&[[[[-5f32, f32::NAN], [-3.0, -2.0]]]], &Device::Cpu)?;
+        assert!(max_pool(&x, pooling)?.flatten_all()?.to_vec1::<f32>()?[0].is_nan());
+        Ok(())
+    }
+}

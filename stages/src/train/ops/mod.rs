@@ -1,0 +1,191 @@
+//! The differentiable operations of a trained path: each with its gradient, proven by finite differences.
+//!
+//! candle brings tensors, devices and the chain rule; several of its own gradients are wrong or missing
+//! (pooling, ReLU at 0, softmax), and its CPU convolutions are slow, so every operation that a model trains
+//! through stands here. On the CPU each is a kernel, parallel in the rayon pool it is called in. On another
+//! device each is a composition of those candle operations whose gradients are right, and the same
+//! composition is tested against the kernel on the CPU.
+//!
+//! Results do not depend on the number of threads: work is cut by shape, never by pool, and partial sums are
+//! added in one fixed order. An argument that nothing trains costs nothing: its gradient is never computed.
+
+mod batch_norm;
+mod conv2d;
+mod cross_entropy;
+mod global_average_pool;
+mod linear;
+mod max_pool;
+mod normalize;
+mod product;
+mod relu;
+mod update;
+
+pub use batch_norm::{Activation, BatchStatistics, batch_norm, batch_norm_fixed};
+pub use conv2d::{Convolution, conv2d};
+pub use cross_entropy::cross_entropy;
+pub use global_average_pool::global_average_pool;
+pub use linear::linear;
+pub use max_pool::{Pooling, max_pool};
+pub use normalize::normalize;
+pub use relu::{add_relu, relu};
+pub(crate) use update::{adamw, sgd};
+
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
+
+/// An element type that the CPU kernels are written for: f32 to train, f64 so that a finite difference can
+/// tell a wrong gradient from a rounding error.
+pub(crate) trait Element: WithDType {
+    /// Zero.
+    const ZERO: Self;
+
+    /// Calls `work` with two buffers that this thread keeps: pages are then faulted in once, not per call.
+    /// `work` must not enter the pool, which could start another job of this thread.
+    fn with_scratch<R>(work: impl FnOnce(&mut Vec<Self>, &mut Vec<Self>) -> R) -> R;
+}
+
+macro_rules! element {
+    ($type:ty) => {
+        impl Element for $type {
+            const ZERO: $type = 0.0;
+
+            fn with_scratch<R>(work: impl FnOnce(&mut Vec<Self>, &mut Vec<Self>) -> R) -> R {
+                thread_local! {
+                    static SCRATCH: std::cell::RefCell<(Vec<$type>, Vec<$type>)> = const {
+                        std::cell::RefCell::new((Vec::new(), Vec::new()))
+                    };
+                }
+                SCRATCH.with_borrow_mut(|(first, second)| work(first, second))
+            }
+        }
+    };
+}
+
+element!(f32);
+element!(f64);
+
+/// Runs `$work` with the type `$element` standing for the element type of `$storage`.
+macro_rules! with_element {
+    ($operation:expr, $dtype:expr, $element:ident => $work:expr) => {
+        match $dtype {
+            candle_core::DType::F32 => {
+                type $element = f32;
+                $work
+            }
+            candle_core::DType::F64 => {
+                type $element = f64;
+                $work
+            }
+            other => candle_core::bail!("{} of {other:?}: only f32 and f64 are supported", $operation),
+        }
+    };
+}
+pub(crate) use with_element;
+
+/// The values of a contiguous tensor on the CPU.
+fn values<'a, T: Element>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+    let Some((start, end)) = layout.contiguous_offsets() else { bail!("a kernel got a strided tensor") };
+    Ok(&T::cpu_storage_as_slice(storage)?[start..end])
+}
+
+/// The storage of a tensor that must be on the CPU.
+fn on_cpu(storage: &Storage) -> Result<&CpuStorage> {
+    match storage {
+        Storage::Cpu(storage) => Ok(storage),
+        _ => bail!("a CPU kernel got a tensor of another device"),
+    }
+}
+
+/// Calls `work` with the values of each of `tensors`.
+fn with_values<T: Element, R, const N: usize>(
+    tensors: [&Tensor; N],
+    work: impl FnOnce([&[T]; N]) -> Result<R>,
+) -> Result<R> {
+    let tensors = tensors.map(|tensor| tensor.contiguous());
+    let mut contiguous = Vec::with_capacity(N);
+    for tensor in tensors {
+        contiguous.push(tensor?);
+    }
+    let guards: Vec<_> = contiguous.iter().map(|tensor| tensor.storage_and_layout()).collect();
+    let mut slices: [&[T]; N] = [&[]; N];
+    for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
+        *slice = values(on_cpu(storage)?, layout)?;
+    }
+    work(slices)
+}
+
+#[cfg(test)]
+pub(crate) mod gradient_check {
+    use candle_core::{DType, Device, Result, Tensor, Var};
+    use forebay_datasets::seed::Seed;
+
+    /// A tensor of standard normal numbers.
+    pub(crate) fn normal(shape: &[usize], name: &str) -> Tensor {
+        let mut stream = Seed(11).stream(name);
+        let count = shape.iter().product();
+        let values: Vec<f64> = (0..count).map(|_| stream.normal()).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).expect("the count is the product of the shape")
+    }
+
+    /// The gradients of `sum(weights * function(inputs))` by the chain rule.
+    pub(crate) fn gradients(
+        inputs: &[Tensor],
+        function: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    ) -> Result<Vec<Tensor>> {
+        let variables = inputs.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
+        let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
+        let output = function(&tensors)?;
+        let weights = normal(output.dims(), "the weights of the loss").to_dtype(output.dtype())?;
+        let gradients = (output * weights)?.sum_all()?.backward()?;
+        variables.iter().map(|v| Ok(gradients.get(v).expect("every input has a gradient").clone())).collect()
+    }
+
+    fn loss(inputs: &[Tensor], function: &dyn Fn(&[Tensor]) -> Result<Tensor>) -> Result<f64> {
+        let output = function(inputs)?;
+        let weights = normal(output.dims(), "the weights of the loss");
+        (output * weights)?.sum_all()?.to_scalar::<f64>()
+    }
+
+    /// Asserts that the gradient of every element of every input equals a central difference in f64, and that
+    /// the gradients in f32 equal those in f64 up to rounding.
+    pub(crate) fn check(inputs: &[Tensor], function: &dyn Fn(&[Tensor]) -> Result<Tensor>) -> Result<()> {
+        let analytic = gradients(inputs, function)?;
+        let step = 1e-5;
+        for (index, input) in inputs.iter().enumerate() {
+            let values = input.flatten_all()?.to_vec1::<f64>()?;
+            let gradient = analytic[index].flatten_all()?.to_vec1::<f64>()?;
+            for element in 0..values.len() {
+                let at = |offset: f64| -> Result<f64> {
+                    let mut moved = values.clone();
+                    moved[element] += offset;
+                    let mut inputs = inputs.to_vec();
+                    inputs[index] = Tensor::from_vec(moved, input.dims(), &Device::Cpu)?;
+                    loss(&inputs, function)
+                };
+                let difference = (at(step)? - at(-step)?) / (2.0 * step);
+                let error = (difference - gradient[element]).abs();
+                assert!(
+                    error <= 1e-6 * (1.0 + difference.abs()),
+                    "input {index} element {element}: gradient {} but difference {difference}",
+                    gradient[element]
+                );
+            }
+        }
+        let single = inputs.iter().map(|t| t.to_dtype(DType::F32)).collect::<Result<Vec<_>>>()?;
+        for (single, double) in gradients(&single, function)?.iter().zip(&analytic) {
+            close(&single.to_dtype(DType::F64)?, double, 1e-4)?;
+        }
+        Ok(())
+    }
+
+    /// Asserts that two tensors of one shape differ by at most `tolerance` of the largest value (at least 1).
+    pub(crate) fn close(left: &Tensor, right: &Tensor, tolerance: f64) -> Result<()> {
+        assert_eq!(left.dims(), right.dims());
+        let left = left.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        let right = right.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        let scale = right.iter().fold(1f64, |most, value| most.max(value.abs()));
+        for (index, (left, right)) in left.iter().zip(&right).enumerate() {
+            assert!((left - right).abs() <= tolerance * scale, "element {index}: {left} is not {right}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! The arithmetic of the optimisers: a parameter and its state are updated in place.
+
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
+use rayon::prelude::*;
+
+/// One step of stochastic gradient descent with momentum, as PyTorch's `SGD` without dampening:
+/// `d = gradient + weight_decay · parameter`, `velocity = momentum · velocity + d`, and the parameter moves by
+/// `-learning_rate` times the velocity, or `d + momentum · velocity` with Nesterov's look-ahead.
+pub(crate) fn sgd(
+    parameter: &Var,
+    velocity: &Var,
+    gradient: &Tensor,
+    learning_rate: f64,
+    (momentum, nesterov): (f64, bool),
+    weight_decay: f64,
+) -> Result<()> {
+    let (values, state) = (parameter.as_detached_tensor(), velocity.as_detached_tensor());
+    let gradient = gradient.contiguous()?;
+    if !values.device().is_cpu() {
+        let decayed = (&gradient + (&values * weight_decay)?)?;
+        let moved = ((&state * momentum)? + &decayed)?;
+        velocity.set(&moved)?;
+        let direction = if nesterov { (decayed + (moved * momentum)?)? } else { moved };
+        return parameter.set(&(values - (direction * learning_rate)?)?);
+    }
+    let (rate, momentum, decay) = (learning_rate as f32, momentum as f32, weight_decay as f32);
+    state.inplace_op3(
+        &gradient,
+        &values,
+        &Elementwise(|velocity: f32, [gradient, value]: [f32; 2]| {
+            momentum * velocity + (gradient + decay * value)
+        }),
+    )?;
+    values.inplace_op3(
+        &gradient,
+        &state,
+        &Elementwise(|value: f32, [gradient, velocity]: [f32; 2]| {
+            let direction = if nesterov { gradient + decay * value + momentum * velocity } else { velocity };
+            value - rate * direction
+        }),
+    )
+}
+
+/// One step of AdamW with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as PyTorch's
+/// `AdamW`; `step` counts from 1.
+pub(crate) fn adamw(
+    parameter: &Var,
+    (first, second): (&Var, &Var),
+    gradient: &Tensor,
+    learning_rate: f64,
+    (beta1, beta2, epsilon): (f64, f64, f64),
+    weight_decay: f64,
+    step: u64,
+) -> Result<()> {
+    let (values, mean, square) =
+        (parameter.as_detached_tensor(), first.as_detached_tensor(), second.as_detached_tensor());
+    let gradient = gradient.contiguous()?;
+    let power = |beta: f64| 1.0 - beta.powf(step as f64);
+    let (size, root, keep) =
+        (learning_rate / power(beta1), power(beta2).sqrt(), 1.0 - learning_rate * weight_decay);
+    if !values.device().is_cpu() {
+        let mean = (&mean + ((&gradient - &mean)? * (1.0 - beta1))?)?;
+        let square = ((square * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
+        let denominator = ((square.sqrt()? * (1.0 / root))? + epsilon)?;
+        parameter.set(&((values * keep)? - ((&mean / denominator)? * size)?)?)?;
+        first.set(&mean)?;
+        return second.set(&square);
+    }
+    let (weight1, beta2, weight2) = ((1.0 - beta1) as f32, beta2 as f32, (1.0 - beta2) as f32);
+    let (size, root, keep, epsilon) = (size as f32, root as f32, keep as f32, epsilon as f32);
+    mean.inplace_op2(
+        &gradient,
+        &Elementwise(|mean: f32, [gradient]: [f32; 1]| mean + (gradient - mean) * weight1),
+    )?;
+    square.inplace_op2(
+        &gradient,
+        &Elementwise(|square: f32, [gradient]: [f32; 1]| square * beta2 + weight2 * gradient * gradient),
+    )?;
+    values.inplace_op3(
+        &mean,
+        &square,
+        &Elementwise(|value: f32, [mean, square]: [f32; 2]| {
+            value * keep - size * (mean / (square.sqrt() / root + epsilon))
+        }),
+    )
+}
+
+/// `target = function(target, sources)` for every element, f32 on the CPU.
+struct Elementwise<F>(F);
+
+/// Values per job: enough to pay for handing it out.
+const CHUNK: usize = 16 * 1024;
+
+impl<F> Elementwise<F> {
+    fn run<const N: usize>(
+        &self,
+        target: &mut CpuStorage,
+        layout: &Layout,
+        sources: [(&CpuStorage, &Layout); N],
+    ) -> Result<()>
+    where
+        F: Fn(f32, [f32; N]) -> f32 + Sync,
+    {
+        let (CpuStorage::F32(target), Some((start, end))) = (target, layout.contiguous_offsets()) else {
+            bail!("an optimiser updates contiguous f32 parameters only")
+        };
+        let mut slices: [&[f32]; N] = [&[]; N];
+        for (slice, (storage, layout)) in slices.iter_mut().zip(sources) {
+            *slice = super::values(storage, layout)?;
+            if slice.len() != end - start {
+                bail!("an optimiser got {} values for {}", slice.len(), end - start);
+            }
+        }
+        target[start..end].par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, target)| {
+            let sources = slices.map(|slice| &slice[chunk * CHUNK..][..target.len()]);
+            for (index, target) in target.iter_mut().enumerate() {
+                *target = (self.0)(*target, sources.map(|source| source[index]));
+            }
+        });
+        Ok(())
+    }
+}
+
+impl<F: Fn(f32, [f32; 1]) -> f32 + Sync> InplaceOp2 for Elementwise<F> {
+    fn name(&self) -> &'static str {
+        "optimiser update"
+    }
+
+    fn cpu_fwd(
+        &self,
+        target: &mut CpuStorage,
+        target_layout: &Layout,
+        source: &CpuStorage,
+        source_layout: &Layout,
+    ) -> Result<()> {
+        self.run(target, target_layout, [(source, source_layout)])
+    }
+}
+
+impl<F: Fn(f32, [f32; 2]) -> f32 + Sync> InplaceOp3 for Elementwise<F> {
+    fn name(&self) -> &'static str {
+        "optimiser update"
+    }
+
+    fn cpu_fwd(
+        &self,
+        target: &mut CpuStorage,
+        target_layout: &Layout,
+        first: &CpuStorage,
+        first_layout: &Layout,
+        second: &CpuStorage,
+        second_layout: &Layout,
+    ) -> Result<()> {
+        self.run(target, target_layout, [(first, first_layout), (second, second_layout)])
+    }
+}

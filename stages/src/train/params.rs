@@ -1,0 +1,208 @@
+//! The parameters of a network by name: what the optimiser moves, what is frozen, what only remembers.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use forebay_datasets::seed::Seed;
+
+use super::ops::BatchStatistics;
+
+/// What a tensor of a network is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Weights of a convolution or a linear layer: trained, with weight decay.
+    Weight,
+    /// A bias, or scale and shift of a norm: trained, without weight decay.
+    Shift,
+    /// Running statistics: never trained, updated by the forward pass of a training step.
+    Buffer,
+}
+
+/// One tensor of a network.
+#[derive(Debug)]
+pub struct Entry {
+    variable: Var,
+    kind: Kind,
+    frozen: bool,
+}
+
+impl Entry {
+    /// What the tensor is for.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// True when the optimiser moves it.
+    pub fn is_trainable(&self) -> bool {
+        self.kind != Kind::Buffer && !self.frozen
+    }
+
+    /// The variable itself, for the optimiser.
+    pub fn variable(&self) -> &Var {
+        &self.variable
+    }
+
+    /// Its values, outside of any graph.
+    pub fn values(&self) -> Tensor {
+        self.variable.as_detached_tensor()
+    }
+}
+
+/// All tensors of a network in the order of their names, which is torchvision's for the families it has.
+#[derive(Debug)]
+pub struct ParamStore {
+    entries: BTreeMap<String, Entry>,
+    device: Device,
+}
+
+impl ParamStore {
+    /// An empty store whose tensors will live on `device`.
+    pub fn new(device: Device) -> ParamStore {
+        ParamStore { entries: BTreeMap::new(), device }
+    }
+
+    /// The device of every tensor.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Names and tensors in the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// The tensor called `name`.
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    /// Freezes every tensor for which `frozen` is true and trains the others. A frozen tensor is a plain one to
+    /// the forward pass: nothing before it costs a graph, and the statistics of a frozen norm do not move.
+    pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) {
+        for (name, entry) in &mut self.entries {
+            entry.frozen = frozen(name);
+        }
+    }
+
+    /// Overwrites the values of `name`, keeping what it is for.
+    ///
+    /// # Errors
+    /// When there is no such tensor, or it has another shape.
+    pub fn set(&self, name: &str, values: &Tensor) -> Result<()> {
+        let Some(entry) = self.entries.get(name) else { bail!("the network has no tensor `{name}`") };
+        entry.variable.set(&values.to_device(&self.device)?.to_dtype(DType::F32)?.contiguous()?)
+    }
+}
+
+/// Registers the tensors of a network while it is built, with their initial values.
+#[derive(Debug)]
+pub struct Builder<'a> {
+    store: &'a mut ParamStore,
+    seed: Seed,
+}
+
+impl<'a> Builder<'a> {
+    /// Initial values are a function of `seed` and of the name of a tensor, so that adding a layer changes no
+    /// other layer's.
+    pub fn new(store: &'a mut ParamStore, seed: Seed) -> Builder<'a> {
+        Builder { store, seed }
+    }
+
+    /// Normal numbers of mean 0 and the given standard deviation.
+    pub(crate) fn normal(&mut self, name: &str, shape: &[usize], std: f64) -> Result<()> {
+        let mut stream = self.seed.stream(&format!("weights/{name}"));
+        self.insert(name, shape, Kind::Weight, || (std * stream.normal()) as f32)
+    }
+
+    /// Uniform numbers in `[-bound, bound)`.
+    pub(crate) fn uniform(&mut self, name: &str, shape: &[usize], kind: Kind, bound: f64) -> Result<()> {
+        let mut stream = self.seed.stream(&format!("weights/{name}"));
+        self.insert(name, shape, kind, || stream.range(-bound, bound) as f32)
+    }
+
+    /// The same number everywhere.
+    pub(crate) fn constant(&mut self, name: &str, shape: &[usize], kind: Kind, value: f32) -> Result<()> {
+        self.insert(name, shape, kind, || value)
+    }
+
+    fn insert(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        kind: Kind,
+        mut value: impl FnMut() -> f32,
+    ) -> Result<()> {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
+        let variable = Var::from_vec(values, shape, &self.store.device)?;
+        let before = self.store.entries.insert(name.to_owned(), Entry { variable, kind, frozen: false });
+        assert!(before.is_none(), "two tensors are called {name}");
+        Ok(())
+    }
+}
+
+/// What a forward pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A training step: batch statistics in norms that are not frozen, a graph for what is trained.
+    Train,
+    /// Evaluation: running statistics, no graph.
+    Evaluate,
+}
+
+/// One forward pass: hands tensors to the layers, and takes from them the statistics of the batch.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    store: &'a ParamStore,
+    mode: Mode,
+    statistics: RefCell<Vec<(String, BatchStatistics)>>,
+}
+
+impl<'a> Pass<'a> {
+    /// A pass over the tensors of `store`.
+    pub fn new(store: &'a ParamStore, mode: Mode) -> Pass<'a> {
+        Pass { store, mode, statistics: RefCell::default() }
+    }
+
+    /// The tensor called `name`: with a graph when this pass trains it, plain otherwise.
+    ///
+    /// # Panics
+    /// When the network was built without it: names come from the layers that registered them.
+    pub fn tensor(&self, name: &str) -> Tensor {
+        let entry = self.store.get(name).unwrap_or_else(|| panic!("no tensor is called {name}"));
+        if self.trains(name) { entry.variable.as_tensor().clone() } else { entry.values() }
+    }
+
+    /// True when this pass trains the tensor called `name`.
+    pub fn trains(&self, name: &str) -> bool {
+        self.mode == Mode::Train && self.store.get(name).is_some_and(Entry::is_trainable)
+    }
+
+    /// Keeps the statistics of the norm called `name` for [`Pass::finish`].
+    pub fn record(&self, name: &str, statistics: BatchStatistics) {
+        self.statistics.borrow_mut().push((name.to_owned(), statistics));
+    }
+
+    /// The statistics that norms recorded. They are applied by [`update_running_statistics`] once the step is
+    /// known to be sound, so that a step that fails leaves the network as it was.
+    pub fn finish(self) -> Vec<(String, BatchStatistics)> {
+        self.statistics.into_inner()
+    }
+}
+
+/// Moves running means and variances towards those of a batch: `running += 0.1 · (batch - running)`, PyTorch's
+/// default momentum.
+///
+/// # Errors
+/// When a norm is not in the store.
+pub fn update_running_statistics(store: &ParamStore, statistics: &[(String, BatchStatistics)]) -> Result<()> {
+    const MOMENTUM: f64 = 0.1;
+    for (norm, batch) in statistics {
+        for (name, batch) in [("running_mean", &batch.mean), ("running_var", &batch.unbiased_variance)] {
+            let name = format!("{norm}.{name}");
+            let Some(entry) = store.get(&name) else { bail!("the network has no tensor `{name}`") };
+            entry.variable.set(&((entry.values() * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?)?;
+        }
+    }
+    Ok(())
+}
