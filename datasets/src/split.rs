@@ -201,3 +201,116 @@ impl TrainSamples {
         counts
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Entry;
+
+    /// A catalog of classes with so many images each.
+    fn catalog(counts: &[usize], declared: Option<Split>) -> Catalog {
+        let mut entries = vec![];
+        for (label, count) in (0..).zip(counts) {
+            for n in 0..*count {
+                entries.push(Entry { id: format!("{label}/{n}").into(), bytes: 1, label, split: None });
+            }
+        }
+        if let (Some(split), Some(first)) = (declared, entries.first_mut()) {
+            first.split = Some(split);
+        }
+        Catalog {
+            layout: String::new(),
+            classes: (0..counts.len()).map(|class| class.to_string()).collect(),
+            entries,
+            rejects: vec![],
+            ignored: BTreeMap::new(),
+            warnings: vec![],
+            declared: declared.into_iter().collect(),
+        }
+    }
+
+    /// `[classes][splits]`.
+    fn counts(catalog: &Catalog, splits: &[Split]) -> Vec<[usize; 3]> {
+        let mut counts = vec![[0; 3]; catalog.classes.len()];
+        for (entry, split) in catalog.entries.iter().zip(splits) {
+            counts[entry.label as usize][*split as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn every_class_is_cut_at_the_shares_and_keeps_one_for_train() {
+        let catalog = catalog(&[1000, 10, 5, 2, 1, 0], None);
+        let splits = assign(&catalog, Some(Shares::default()), Seed(0), &BTreeMap::new());
+        let expected = [[800, 100, 100], [8, 1, 1], [4, 1, 0], [2, 0, 0], [1, 0, 0], [0, 0, 0]];
+        assert_eq!(counts(&catalog, &splits), expected);
+        let half = Shares::new(0.2, 0.0, 0.8).expect("shares");
+        let splits = assign(&catalog, Some(half), Seed(0), &BTreeMap::new());
+        assert_eq!(counts(&catalog, &splits)[3..], [[1, 0, 1], [1, 0, 0], [0, 0, 0]]);
+        let splits = assign(&catalog, None, Seed(0), &BTreeMap::new());
+        assert!(splits.iter().all(|split| *split == Split::Train));
+    }
+
+    #[test]
+    fn another_seed_is_another_cut_and_the_same_seed_the_same() {
+        let catalog = catalog(&[100], None);
+        let cut = |seed| assign(&catalog, Some(Shares::default()), Seed(seed), &BTreeMap::new());
+        assert_eq!(cut(1), cut(1));
+        assert_ne!(cut(1), cut(2));
+    }
+
+    #[test]
+    fn a_declared_split_wins_and_an_earlier_assignment_wins_over_it() {
+        let shares = Some(Shares::new(0.0, 0.0, 1.0).expect("shares"));
+        let with_train = catalog(&[3], Some(Split::Train));
+        assert_eq!(assign(&with_train, shares, Seed(0), &BTreeMap::new()), [Split::Test; 3]);
+        let with_validation = catalog(&[3], Some(Split::Validation));
+        let mut previous = BTreeMap::new();
+        let declared = [Split::Validation, Split::Train, Split::Train];
+        assert_eq!(assign(&with_validation, shares, Seed(0), &previous), declared);
+        previous.insert("0/0".into(), Split::Test);
+        let kept = [Split::Test, Split::Train, Split::Train];
+        assert_eq!(assign(&with_validation, shares, Seed(0), &previous), kept);
+    }
+
+    #[test]
+    fn new_images_move_no_old_one() {
+        let old = catalog(&[50], None);
+        let before = assign(&old, Some(Shares::default()), Seed(0), &BTreeMap::new());
+        let previous: BTreeMap<_, _> =
+            old.entries.iter().map(|entry| entry.id.clone()).zip(before.clone()).collect();
+        let after = assign(&catalog(&[500], None), Some(Shares::default()), Seed(0), &previous);
+        assert_eq!(after[..50], before);
+        assert_ne!(
+            assign(&catalog(&[500], None), Some(Shares::default()), Seed(0), &BTreeMap::new())[..50],
+            before
+        );
+    }
+
+    #[test]
+    fn shares_are_read_and_checked() {
+        assert_eq!(parse("none"), Ok(None));
+        assert_eq!(parse(" 0.8, 0.1,0.1"), Ok(Some(Shares::default())));
+        assert_eq!("0.7,0.2,0.1".parse::<Shares>().expect("shares").to_string(), "0.7,0.2,0.1");
+        for (text, problem) in [
+            ("0.8,0.1", "0.8,0.1: expected three shares, as in 0.8,0.1,0.1"),
+            ("a,b,c", "a,b,c: expected three shares, as in 0.8,0.1,0.1"),
+            ("0.5,0.5,0.5", "0.5,0.5,0.5: the shares add up to 1.5 and not to 1"),
+            ("1.5,-0.5,0", "1.5,-0.5,0: a share is at least 0"),
+            ("NaN,0,1", "NaN,0,1: a share is at least 0"),
+        ] {
+            assert_eq!(parse(text), Err(problem.to_string()));
+        }
+        let json = serde_json::to_string(&Shares::default()).expect("writes");
+        assert_eq!(json, "[0.8,0.1,0.1]");
+        assert!(serde_json::from_str::<Shares>("[1.0,1.0,0.0]").is_err());
+    }
+
+    #[test]
+    fn only_train_can_be_balanced() {
+        let catalog = catalog(&[2, 1], None);
+        let train = TrainSamples::of(&catalog, &[Split::Test, Split::Train, Split::Validation]);
+        assert_eq!(train.samples(), [("0/1".into(), 0)]);
+        assert_eq!(train.counts(), [1, 0]);
+    }
+}

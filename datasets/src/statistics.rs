@@ -162,3 +162,60 @@ impl Channels {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_of_a_chequered_image_are_exact() {
+        let mut statistics = Statistics::default();
+        statistics.add(2, &Pixels::new(2, 1, vec![0, 51, 255, 255, 51, 255]), 10);
+        assert_eq!(statistics.channels.mean(), [0.5, 0.2, 1.0]);
+        assert_eq!(statistics.channels.std(), [0.5, 0.0, 0.0]);
+        assert_eq!((statistics.classes, statistics.bytes), (vec![0, 0, 1], 10));
+        assert_eq!(Channels::default().std(), [0.0; 3]);
+    }
+
+    #[test]
+    fn white_pixels_do_not_overflow_a_block() {
+        let mut channels = Channels::default();
+        channels.add(&vec![255; 3 * 40_000]);
+        assert_eq!((channels.sums[1], channels.squares[1]), (255 * 40_000, 65_025 * 40_000));
+    }
+
+    #[test]
+    fn parts_merge_to_the_whole_in_any_order_and_survive_json() {
+        let image = |n: u32| Pixels::new(n, 2, (0..n * 6).map(|value| (value * 37 % 256) as u8).collect());
+        let of = |sizes: &[u32]| {
+            let mut statistics = Statistics::default();
+            for n in sizes {
+                statistics.add(n % 3, &image(*n), u64::from(*n));
+            }
+            statistics
+        };
+        let (mut left, mut right) = (of(&[5, 200, 31]), of(&[7]));
+        left.merge(&of(&[7]));
+        right.merge(&of(&[31, 5, 200]));
+        assert_eq!(left, right);
+        assert_eq!(left, of(&[5, 200, 31, 7]));
+        let json = serde_json::to_string(&left).expect("writes");
+        assert_eq!(serde_json::from_str::<Statistics>(&json).expect("reads"), left);
+    }
+
+    #[test]
+    fn a_median_is_at_most_an_eighth_too_small() {
+        for (lengths, low, high) in [
+            (vec![3, 5, 9], 5, 5),
+            (vec![300, 301, 5000], 264, 301),
+            (vec![77; 4], 77, 77),
+            (vec![640], 640, 640),
+        ] {
+            let mut all = Lengths::default();
+            lengths.iter().for_each(|length| all.add(*length));
+            let median = all.median().expect("lengths");
+            assert!((low..=high).contains(&median), "{lengths:?}: {median}");
+        }
+        assert_eq!(Lengths::default().median(), None);
+    }
+}

@@ -83,7 +83,7 @@ impl Store {
                 })?;
                 Ok(Store::local(path, location.to_string()))
             }
-            "s3" => Store::s3(rest, options),
+            "s3" => Store::s3(rest, options, AmazonS3Builder::from_env()),
             _ => Err(StoreError::Correct(format!(
                 "{}: unknown scheme {scheme}://: give a local path, file:// or s3://bucket/prefix",
                 without_user(location)
@@ -104,7 +104,7 @@ impl Store {
         Store { location, root: Root::Local(path.into()), secrets: Arc::default() }
     }
 
-    fn s3(rest: &str, options: &StoreOptions) -> Result<Store, StoreError> {
+    fn s3(rest: &str, options: &StoreOptions, builder: AmazonS3Builder) -> Result<Store, StoreError> {
         let location = without_user(&format!("s3://{rest}"));
         let correct = |what: String| StoreError::Correct(format!("{location}: {what}"));
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -119,7 +119,7 @@ impl Store {
         let prefix = Key::parse(prefix)
             .map_err(|error| correct(format!("not a prefix: {}", one_line(&error.to_string()))))?;
 
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+        let mut builder = builder.with_bucket_name(bucket);
         if let Some(region) = &options.region {
             builder = builder.with_region(region);
         }
@@ -621,4 +621,194 @@ fn one_line(text: &str) -> String {
 
 fn redacted(text: &str, secrets: &[String]) -> String {
     secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), "[hidden]"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::executor::block_on;
+
+    fn folder() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store =
+            Store::open(folder.path().to_str().expect("UTF-8"), &StoreOptions::default()).expect("opens");
+        (folder, store)
+    }
+
+    #[test]
+    fn a_local_folder_and_memory_do_the_same() {
+        let (_folder, local) = folder();
+        for store in [local, Store::memory()] {
+            block_on(async {
+                assert_eq!(store.list("").await, Ok(vec![]));
+                assert_eq!(store.size("a/b").await, Ok(None));
+                store.put("a/b", "one".into()).await.expect("a new object");
+                store.put("a/b", "other".into()).await.expect("a new version of it");
+                store.put("ab/c d%20é", "x".into()).await.expect("a key that is not escaped");
+                assert_eq!(store.size("a/b").await, Ok(Some(5)));
+                assert_eq!(store.get("a/b").await.expect("the object"), "other");
+                assert_eq!(store.get_range("a/b", 1..3).await.expect("a part"), "th");
+                assert_eq!(store.read_sample("ab/c d%20é").await.expect("the object"), "x");
+                assert_eq!(store.list("a").await, Ok(vec![("a/b".to_string(), 5)]));
+                assert_eq!(store.list("").await.expect("a listing").len(), 2);
+                store.delete("a/b").await.expect("deletes");
+                store.delete("a/b").await.expect("what is gone is gone");
+                let error = store.get("a/b").await.expect_err("deleted");
+                assert!(error.loses_only_this_object(), "{error}");
+                assert!(store.get("a/../b").await.is_err() && store.put("a\nb", "".into()).await.is_err());
+            });
+        }
+    }
+
+    #[test]
+    fn a_destination_is_made_by_the_first_put_and_not_before() {
+        let (folder, _) = folder();
+        let path = folder.path().join("new/er");
+        let store = Store::open(path.to_str().expect("UTF-8"), &StoreOptions::default()).expect("opens");
+        assert_eq!(block_on(store.list("")), Ok(vec![]));
+        assert_eq!(block_on(store.size("x")), Ok(None));
+        assert!(!path.exists());
+        block_on(store.put("x", "1".into())).expect("makes the folders");
+        assert_eq!(std::fs::read(path.join("x")).expect("the file"), b"1");
+    }
+
+    #[test]
+    fn a_destination_below_a_file_is_named() {
+        let (folder, _) = folder();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").expect("a file");
+        for (location, key) in
+            [(file.join("below"), "x"), (file.clone(), "x"), (folder.path().into(), "file/x")]
+        {
+            let store =
+                Store::open(location.to_str().expect("UTF-8"), &StoreOptions::default()).expect("opens");
+            let error = block_on(store.put(key, "1".into())).expect_err("below a file");
+            let line = format!(
+                "cannot write {}/{key}: {} is a file, not a folder",
+                location.display(),
+                file.display()
+            );
+            assert_eq!(error, StoreError::Stop(line));
+        }
+    }
+
+    #[test]
+    fn leftovers_of_a_killed_put_are_removed_and_nothing_else() {
+        let (folder, store) = folder();
+        for name in
+            ["data/a.parquet#1", "data/a.parquet#12", "data/a.parquet", "data/mine#1", "data/a.parquet#x"]
+        {
+            std::fs::create_dir_all(folder.path().join("data")).expect("a folder");
+            std::fs::write(folder.path().join(name), "x").expect("a file");
+        }
+        let removed = block_on(store.remove_leftovers("data", |key| key == "data/a.parquet"));
+        assert_eq!(removed, Ok(2));
+        let left: Vec<String> =
+            block_on(store.list("")).expect("a listing").into_iter().map(|(key, _)| key).collect();
+        assert_eq!(left, ["data/a.parquet", "data/a.parquet#x", "data/mine#1"]);
+    }
+
+    #[test]
+    fn a_local_sample_is_read_whatever_its_name_and_never_outside() {
+        let (folder, store) = folder();
+        std::fs::write(folder.path().join("a#1"), "x").expect("a file");
+        assert_eq!(store.read_local("a#1").expect("the file"), "x");
+        assert_eq!(block_on(store.read_sample("a#1")).expect("the file"), "x");
+        for id in ["../a", "/etc/hostname", "b/../../a", "missing"] {
+            let error = block_on(store.read_sample(id)).expect_err(id);
+            assert!(error.loses_only_this_object(), "{id}: {error}");
+        }
+    }
+
+    #[test]
+    fn locations_that_cannot_be_are_refused_in_one_line() {
+        let refused = |location: &str| {
+            Store::open(location, &StoreOptions::default()).expect_err("refused").to_string()
+        };
+        assert_eq!(
+            refused("gs://bucket/x"),
+            "gs://bucket/x: unknown scheme gs://: give a local path, file:// or s3://bucket/prefix"
+        );
+        assert_eq!(
+            refused("http://user:geheim@host/x"),
+            "http://host/x: unknown scheme http://: give a local path, file:// or s3://bucket/prefix"
+        );
+        assert_eq!(
+            refused("s3://key:geheim@bucket/x"),
+            "s3://bucket/x: a URL may hold no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        );
+        assert_eq!(refused("s3:///x"), "s3:///x: the bucket is missing: write s3://bucket/prefix");
+        assert_eq!(refused(""), "an empty location: give a folder or a URL");
+        assert_eq!(refused("file://x/y"), "file://x/y: not a local file URL: write file:///absolute/path");
+        let file = Store::open("file:///a%20b", &StoreOptions::default()).expect("a file URL");
+        assert_eq!(file.local_root(), Some(Path::new("/a b")));
+    }
+
+    fn s3(settings: &[(AmazonS3ConfigKey, &str)], options: &StoreOptions) -> Result<Store, StoreError> {
+        let builder =
+            settings.iter().fold(AmazonS3Builder::new(), |all, (key, value)| all.with_config(*key, *value));
+        Store::s3("bucket/pre/fix/", options, builder)
+    }
+
+    const KEY: (AmazonS3ConfigKey, &str) = (AmazonS3ConfigKey::AccessKeyId, "AKIDEXAMPLE");
+    const SECRET: (AmazonS3ConfigKey, &str) = (AmazonS3ConfigKey::SecretAccessKey, "wJalrXUtnFEMI");
+
+    #[test]
+    fn s3_without_credentials_says_which_variables() {
+        let default = StoreOptions::default();
+        let refused = |settings: &[_]| s3(settings, &default).expect_err("refused").to_string();
+        assert!(refused(&[]).starts_with("s3://bucket/pre/fix/: no credentials: set AWS_ACCESS_KEY_ID and"));
+        assert_eq!(refused(&[KEY]), "s3://bucket/pre/fix/: AWS_SECRET_ACCESS_KEY is not set");
+        assert_eq!(refused(&[SECRET]), "s3://bucket/pre/fix/: AWS_ACCESS_KEY_ID is not set");
+        let http = Some("http://localhost:1".to_string());
+        let anonymous = StoreOptions { anonymous: true, endpoint: http.clone(), ..default.clone() };
+        s3(&[], &anonymous).expect("a public bucket");
+        let asked = StoreOptions { endpoint: http, ..default };
+        assert_eq!(s3(&[KEY, SECRET], &asked).expect("opens").location(), "s3://bucket/pre/fix");
+    }
+
+    #[test]
+    fn what_a_server_says_becomes_one_line_without_secrets() {
+        let options = StoreOptions { endpoint: Some("http://localhost:1".to_string()), ..Default::default() };
+        let store = s3(&[KEY, SECRET], &options).expect("opens");
+        assert_eq!(format!("{store:?}"), "Store(\"s3://bucket/pre/fix\")");
+        let said = |verb: &str, code: &str, error: fn(String, io::Error) -> object_store::Error| {
+            let body =
+                format!("status code: 403 Forbidden: <Error>\n<Code>{code}</Code><K>AKIDEXAMPLE</K></Error>");
+            store.explain(verb, "x", &error("x".to_string(), io::Error::other(body)))
+        };
+        let denied =
+            |path, source: io::Error| object_store::Error::PermissionDenied { path, source: source.into() };
+        let missing = |path, source: io::Error| object_store::Error::NotFound { path, source: source.into() };
+        let other =
+            |_, source: io::Error| object_store::Error::Generic { store: "S3", source: source.into() };
+        let stop = |line: &str| StoreError::Stop(line.to_string());
+        assert_eq!(
+            said("list", "SignatureDoesNotMatch", denied),
+            stop(
+                "cannot list s3://bucket/pre/fix/x: the server refused the credentials (SignatureDoesNotMatch): \
+                 check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        );
+        assert_eq!(
+            said("read", "NoSuchBucket", missing),
+            stop("cannot read s3://bucket/pre/fix/x: there is no bucket called bucket")
+        );
+        assert!(said("read", "AccessDenied", denied).loses_only_this_object());
+        assert!(said("read", "NoSuchKey", missing).loses_only_this_object());
+        assert_eq!(
+            said("write", "AccessDenied", denied),
+            stop("cannot write s3://bucket/pre/fix/x: access denied: the credentials may not do this here")
+        );
+        assert_eq!(
+            said("write", "Odd", other),
+            stop("cannot write s3://bucket/pre/fix/x: the server answered 403 Forbidden (Odd)")
+        );
+        let plain =
+            object_store::Error::Generic { store: "S3", source: "a\nwJalrXUtnFEMI AKIDEXAMPLE".into() };
+        assert_eq!(
+            store.explain("write", "x", &plain),
+            stop("cannot write s3://bucket/pre/fix/x: a [hidden] [hidden]")
+        );
+    }
 }

@@ -226,3 +226,101 @@ impl BalanceSummary {
         self.classes.iter().map(|class| class.after as f64 / total as f64).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_datasets::sample::{SampleId, Split};
+
+    fn train(counts: &[u64]) -> TrainSamples {
+        let ids: Vec<(SampleId, u32)> = (0..)
+            .zip(counts)
+            .flat_map(|(label, count)| (0..*count).map(move |n| (format!("{label}/{n}").into(), label)))
+            .collect();
+        TrainSamples::among(ids.iter().map(|(id, label)| (id, *label, Split::Train)), counts.len())
+    }
+
+    fn options(mode: Balance, ratio: f64, max_repeats: u32) -> BalanceOptions {
+        BalanceOptions { mode, ratio, max_repeats }
+    }
+
+    fn check(counts: &[u64], options: BalanceOptions, expected: &[u64]) {
+        let train = train(counts);
+        let copies = copies(&train, &options, Seed(1));
+        let summary = BalanceSummary::of(&train, &copies, &options);
+        let after: Vec<u64> = summary.classes.iter().map(|class| class.after).collect();
+        assert_eq!(after, expected, "{counts:?} with {options:?}");
+        for (label, class) in (0..).zip(&summary.classes) {
+            let own =
+                train.samples().iter().zip(&copies).filter(|((_, of), _)| *of == label).map(|(_, n)| *n);
+            let (least, most) = own.fold((u32::MAX, 0), |(least, most), n| (least.min(n), most.max(n)));
+            assert!(class.before == 0 || most - least <= 1, "copies of one class differ by more than one");
+        }
+    }
+
+    #[test]
+    fn each_mode_reaches_its_target() {
+        use Balance::*;
+        check(&[100, 10, 0, 37], options(None, 0.5, 10), &[100, 10, 0, 37]);
+        check(&[100, 10, 0, 37], options(Over, 1.0, 10), &[100, 100, 0, 100]);
+        check(&[100, 10, 0, 37], options(Over, 0.5, 10), &[100, 50, 0, 50]);
+        check(&[30, 1], options(Over, 0.1, 10), &[30, 3]);
+        check(&[31, 1], options(Over, 0.1, 10), &[31, 4]);
+        check(&[100, 10, 0, 37], options(Under, 1.0, 10), &[10, 10, 0, 10]);
+        check(&[100, 10, 0, 37], options(Under, 0.3, 10), &[33, 10, 0, 33]);
+        check(&[90, 10, 0, 37], options(Both, 1.0, 10), &[30, 30, 0, 30]);
+        check(&[90, 10, 0, 37], options(Both, 0.25, 10), &[60, 15, 0, 37]);
+        check(&[2, 1], options(Both, 1.0, 10), &[1, 1]);
+        check(&[81, 16, 1, 0], options(Sqrt, 1.0, 99), &[63, 28, 7, 0]);
+        check(&[], options(Over, 1.0, 10), &[]);
+        check(&[0, 0], options(Sqrt, 1.0, 10), &[0, 0]);
+    }
+
+    #[test]
+    fn the_square_root_keeps_the_total() {
+        for counts in [vec![1, 2, 3, 5, 8, 1000], vec![7; 13], vec![1, 1, 1], vec![999, 1]] {
+            let targets = by_square_root(&counts);
+            assert_eq!(targets.iter().sum::<u64>(), counts.iter().sum::<u64>(), "{counts:?}: {targets:?}");
+            assert!(targets.iter().all(|target| *target > 0));
+        }
+    }
+
+    #[test]
+    fn the_cap_holds_and_is_reported() {
+        let train = train(&[100, 10, 3]);
+        let options = options(Balance::Over, 1.0, 5);
+        let copies = copies(&train, &options, Seed(1));
+        let summary = BalanceSummary::of(&train, &copies, &options);
+        assert_eq!(copies.iter().max(), Some(&5));
+        let class = |before, after, wanted| ClassBalance { before, after, wanted };
+        assert_eq!(
+            summary.classes,
+            [class(100, 100, None), class(10, 50, Some(100)), class(3, 15, Some(100))]
+        );
+        assert_eq!(summary.dropped, 0);
+        assert_eq!(summary.prior(), [100.0 / 165.0, 50.0 / 165.0, 15.0 / 165.0]);
+    }
+
+    #[test]
+    fn which_image_is_dropped_or_repeated_depends_on_the_seed_and_on_no_other_class() {
+        let under = options(Balance::Under, 1.0, 10);
+        let first = copies(&train(&[20, 5]), &under, Seed(1));
+        assert_eq!(first.iter().filter(|n| **n == 0).count(), 15);
+        assert_ne!(first, copies(&train(&[20, 5]), &under, Seed(2)));
+        assert_eq!(first[..20], copies(&train(&[20, 5, 9]), &under, Seed(1))[..20]);
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_problems() {
+        assert!(BalanceOptions::default().problems().is_empty());
+        for ratio in [0.0, -1.0, 1.1, f64::NAN] {
+            assert_eq!(options(Balance::Over, ratio, 1).problems().len(), 1);
+        }
+        assert_eq!(options(Balance::Over, 2.0, 0).problems().len(), 2);
+        assert_eq!("both".parse(), Ok(Balance::Both));
+        assert_eq!(
+            "most".parse::<Balance>(),
+            Err("most: expected none, over, under, both or sqrt".to_string())
+        );
+    }
+}

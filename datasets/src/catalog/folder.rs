@@ -380,3 +380,201 @@ fn printable(name: &OsStr) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::read;
+    use crate::store::{Store, StoreOptions};
+    use futures::executor::block_on;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for file in files {
+            let path = folder.path().join(file);
+            if file.ends_with('/') {
+                fs::create_dir_all(path).expect("a folder");
+            } else {
+                fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+                fs::write(path, file).expect("a file");
+            }
+        }
+        folder
+    }
+
+    fn local(folder: &Path) -> Result<Catalog, CatalogError> {
+        let location = folder.to_str().expect("UTF-8");
+        block_on(read(&Store::open(location, &StoreOptions::default()).expect("opens")))
+    }
+
+    /// The catalog in one line: `CLASSES: ID=LABEL(SPLIT) …`.
+    fn summary(catalog: &Catalog) -> String {
+        let entries = catalog.entries.iter().map(|entry| match entry.split {
+            Some(split) => format!(" {}={}({split})", entry.id, entry.label),
+            None => format!(" {}={}", entry.id, entry.label),
+        });
+        format!("{}:{}", catalog.classes.join(","), entries.collect::<String>())
+    }
+
+    fn check(files: &[&str], expected: &str) -> Catalog {
+        let catalog = local(folder(files).path()).expect("a catalog");
+        assert_eq!(summary(&catalog), expected);
+        catalog
+    }
+
+    #[test]
+    fn a_folder_is_a_class_and_names_are_sorted_by_bytes() {
+        let catalog = check(
+            &["b/2.JPG", "b/10.png", "a/deep/er/x.WebP", "B/x.tif", "é/x.gif", "b/notes.txt", "README"],
+            "B,a,b,é: B/x.tif=0 a/deep/er/x.WebP=1 b/10.png=2 b/2.JPG=2 é/x.gif=3",
+        );
+        assert_eq!(catalog.layout, "folder per class");
+        assert_eq!(catalog.ignored, [(".txt".to_string(), 1), ("(no extension)".to_string(), 1)].into());
+        assert_eq!(catalog.entries[2].bytes, 8);
+    }
+
+    #[test]
+    fn split_folders_go_by_their_synonyms_and_share_the_labels() {
+        let catalog = check(
+            &[
+                "Training/cat/1.jpg",
+                "Training/dog/1.jpg",
+                "VAL/dog/2.jpg",
+                "eval/emu/3.jpg",
+                "docs/x.pdf",
+                "dev/",
+            ],
+            "cat,dog,emu: Training/cat/1.jpg=0(train) Training/dog/1.jpg=1(train) VAL/dog/2.jpg=1(validation) \
+             eval/emu/3.jpg=2(test)",
+        );
+        assert_eq!(catalog.declared, Split::ALL);
+        assert_eq!(catalog.layout, "folder per class, in Training/, VAL/, eval/");
+        assert_eq!(catalog.warnings, ["no train image of emu: a model cannot learn it"]);
+    }
+
+    #[test]
+    fn a_train_beside_a_plane_is_a_vehicle() {
+        let catalog = check(
+            &["train/1.jpg", "train/2.jpg", "plane/1.jpg", "plane/2.jpg"],
+            "plane,train: plane/1.jpg=0 plane/2.jpg=0 train/1.jpg=1 train/2.jpg=1",
+        );
+        assert_eq!(
+            catalog.warnings,
+            ["train/ named like a split but standing beside other folders: taken as a class"]
+        );
+    }
+
+    #[test]
+    fn an_empty_class_folder_keeps_its_class_and_is_named() {
+        let catalog = check(
+            &["a/1.jpg", "a/2.jpg", "b/", "c/.gitkeep", "d/notes.txt", "test/", "e/1.jpg"],
+            "a,b,c,e: a/1.jpg=0 a/2.jpg=0 e/1.jpg=3",
+        );
+        assert_eq!(
+            catalog.warnings,
+            [
+                "no image in b/, c/: kept as a class without samples",
+                "only one image in e/: it goes to train",
+                "no image but other files in d/: not a class",
+            ]
+        );
+        assert_eq!(check(&["a/1.jpg", "a/2.jpg"], "a: a/1.jpg=0 a/2.jpg=0").warnings.len(), 1);
+        check(&["train/a/1.jpg", "train/b/"], "a,b: train/a/1.jpg=0(train)");
+    }
+
+    #[test]
+    fn what_systems_leave_behind_is_no_sample() {
+        check(
+            &[
+                "a/x.jpg",
+                "a/.y.jpg",
+                "a/._x.jpg",
+                ".git/b/x.jpg",
+                "__MACOSX/a/x.jpg",
+                "a/.DS_Store",
+                "a/Thumbs.db",
+            ],
+            "a: a/x.jpg=0",
+        );
+    }
+
+    #[test]
+    fn odd_names_are_ids_and_impossible_ones_are_rejects() {
+        let folder =
+            folder(&["a/x y.jpg", "a/#1%20.jpg", "a/ü#1.jpg", "a/b..jpg", "a/line\nbreak.jpg", "top.jpg"]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt;
+            fs::write(folder.path().join("a").join(OsStr::from_bytes(b"l\xe4tin.jpg")), "").expect("a file");
+        }
+        let catalog = local(folder.path()).expect("a catalog");
+        assert_eq!(summary(&catalog), "a: a/#1%20.jpg=0 a/b..jpg=0 a/x y.jpg=0 a/ü#1.jpg=0");
+        let rejects: Vec<_> = catalog.rejects.iter().map(|(id, fault)| format!("{id}: {fault}")).collect();
+        let reason = "its path holds a control character or is not UTF-8: rename it to something printable";
+        assert_eq!(
+            rejects,
+            [
+                format!("a/l\\xe4tin.jpg: catalog: {reason}"),
+                format!("a/line\\nbreak.jpg: catalog: {reason}"),
+                "top.jpg: catalog: in no class folder".to_string(),
+            ]
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_loops_end() {
+        use std::os::unix::fs::symlink;
+        let elsewhere = folder(&["x/1.jpg"]);
+        let folder = folder(&["a/1.jpg", "b/1.jpg"]);
+        let path = folder.path();
+        symlink(elsewhere.path().join("x"), path.join("c")).expect("a link to a folder");
+        symlink(path.join("a/1.jpg"), path.join("b/2.jpg")).expect("a link to a file");
+        symlink(path, path.join("a/loop")).expect("a loop");
+        symlink(path.join("b"), path.join("a/b")).expect("a link across");
+        symlink(path.join("a"), path.join("b/a")).expect("a link back");
+        symlink(path.join("gone.jpg"), path.join("a/gone.jpg")).expect("a broken link");
+        let catalog = local(path).expect("a catalog");
+        assert_eq!(
+            summary(&catalog),
+            "a,b,c: a/1.jpg=0 a/b/1.jpg=0 a/b/2.jpg=0 b/1.jpg=1 b/2.jpg=1 b/a/1.jpg=1 c/1.jpg=2"
+        );
+        let rejects: Vec<&str> = catalog.rejects.iter().map(|(id, _)| &**id).collect();
+        assert_eq!(rejects, ["a/gone.jpg", "b/a/gone.jpg"]);
+    }
+
+    #[test]
+    fn a_listing_gives_the_catalog_of_the_folder() {
+        let files =
+            ["train/b/1.jpg", "train/a/#%20.png", "test/a/2.jpg", "train/a/.x.jpg", "notes.txt", "x.jpg"];
+        let store = Store::memory();
+        for file in files {
+            block_on(store.put(file, file.into())).expect("an object");
+        }
+        assert_eq!(block_on(read(&store)), local(folder(&files).path()));
+    }
+
+    #[test]
+    fn a_source_without_images_says_what_was_looked_for() {
+        let message = |path: &Path| local(path).expect_err("no catalog").to_string();
+        let case = |files: &[&str], expected: &str| {
+            let folder = folder(files);
+            let message = message(folder.path());
+            let start = format!("no dataset in {}: it holds {expected}; looked for", folder.path().display());
+            assert!(message.starts_with(&start), "{message}");
+        };
+        case(&[], "nothing");
+        case(&["train/", "test/"], "nothing");
+        case(&["a.txt", "b/c.txt", "b/d.csv"], "only files that are no images (1 .csv, 2 .txt)");
+        case(&["1.jpg", "2.jpg"], "2 images that cannot be used, such as 1.jpg (in no class folder)");
+        case(&["test/2.jpg"], "an image that cannot be used, such as test/2.jpg (in no class folder)");
+        let folder = folder(&["x.jpg"]);
+        let path = folder.path().join("gone");
+        assert_eq!(message(&path), format!("cannot read {}: there is no such folder", path.display()));
+        let path = folder.path().join("x.jpg");
+        assert_eq!(
+            message(&path),
+            format!("{} is a file: give the folder that holds one folder per class", path.display())
+        );
+    }
+}

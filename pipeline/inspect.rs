@@ -1,0 +1,129 @@
+//! What is in a source: classes, sizes, formats, and every file that would be rejected, with its reason.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use forebay_datasets::catalog::{self, Catalog};
+use forebay_datasets::sample::{Encoded, Sample, Split};
+use forebay_datasets::shard::Reject;
+use forebay_datasets::store::Store;
+use forebay_stages::decode::{Decode, probe};
+use forebay_stages::stage::Stage;
+use forebay_datasets::seed::Seed;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::flow::{Chunk, Error, Run};
+use crate::plan::{self, Rooms, catalog_error};
+use crate::prepare::{decoded_bytes, read};
+
+/// What was found in an image folder.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspected {
+    /// The layout in words.
+    pub layout: String,
+    /// Samples found, those that would be rejected among them.
+    pub found: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// Class names and their samples.
+    pub classes: Vec<(String, u64)>,
+    /// Samples by the split that the source declares; all of them under `train` where it declares none.
+    pub splits: BTreeMap<Split, u64>,
+    /// Samples by format.
+    pub formats: BTreeMap<String, u64>,
+    /// Least, median and greatest width and height, pixels.
+    pub width_px: (u32, u32, u32),
+    /// As the width.
+    pub height_px: (u32, u32, u32),
+    /// Samples that would be rejected.
+    pub rejects: Vec<Reject>,
+    /// Files that are no samples, by extension or kind.
+    pub ignored: BTreeMap<String, u64>,
+    /// What a user would want to know before going on.
+    pub warnings: Vec<String>,
+}
+
+/// What one file turned out to be: format, width, height.
+type Found = (&'static str, u32, u32);
+
+/// Decodes every image of a folder and tells what it found.
+///
+/// # Errors
+/// When the source cannot be read.
+pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspected, Error> {
+    let catalog: Catalog = catalog::read(store).await.map_err(catalog_error)?;
+    let rooms = Rooms::of(config);
+    let decode = Arc::new(plan::chain(config, forebay_stages::resize::Size::Original, forebay_stages::resize::Fit::Crop).decode);
+    let samples: Vec<Sample<()>> = catalog
+        .entries
+        .iter()
+        .map(|entry| Sample { id: entry.id.clone(), copy: 0, label: entry.label, payload: Ok(()) })
+        .collect();
+    let chunks: Vec<Vec<Sample<()>>> = samples.chunks(plan::chunk(&catalog)).map(<[_]>::to_vec).collect();
+    let source = store.clone();
+    let found: Vec<Chunk<Found>> = run
+        .source("samples", chunks)
+        .io("read", rooms.read(), move |chunk| read(source.clone(), chunk))
+        .weighed(decoded_bytes)
+        .compute(Decode::NAME, rooms.compute(), move |chunk: Chunk<Encoded>| {
+            Ok(chunk.into_iter().map(|sample| look(&decode, sample)).collect())
+        })
+        .collect()
+        .await?;
+    let found: Vec<Sample<Found>> = found.into_iter().flatten().collect();
+
+    let mut classes: Vec<(String, u64)> = catalog.classes.iter().map(|name| (name.clone(), 0)).collect();
+    let mut splits = BTreeMap::new();
+    for entry in &catalog.entries {
+        classes[entry.label as usize].1 += 1;
+        *splits.entry(entry.split.unwrap_or(Split::Train)).or_insert(0) += 1;
+    }
+    let mut rejects: Vec<Reject> =
+        catalog.rejects.iter().map(|(id, fault)| Reject::new(id, fault)).collect();
+    let mut formats = BTreeMap::new();
+    let (mut widths, mut heights) = (Vec::new(), Vec::new());
+    for sample in &found {
+        match &sample.payload {
+            Ok((format, width, height)) => {
+                *formats.entry(format.to_string()).or_insert(0) += 1;
+                widths.push(*width);
+                heights.push(*height);
+            }
+            Err(fault) => rejects.push(Reject::new(&sample.id, fault)),
+        }
+    }
+    Ok(Inspected {
+        found: (catalog.entries.len() + catalog.rejects.len()) as u64,
+        bytes: catalog.entries.iter().map(|entry| entry.bytes).sum(),
+        layout: catalog.layout,
+        classes,
+        splits,
+        formats,
+        width_px: spread(widths),
+        height_px: spread(heights),
+        rejects,
+        ignored: catalog.ignored,
+        warnings: catalog.warnings,
+    })
+}
+
+/// Decodes a whole image, since only that tells whether it is whole, and keeps what its header says.
+fn look(decode: &Decode, sample: Sample<Encoded>) -> Sample<Found> {
+    let draws = Seed(0).draws(&sample.id, 0, 0);
+    sample.map(|encoded| {
+        let format = probe(&encoded.bytes)?.format.name();
+        let pixels = decode.apply(encoded, &draws)?;
+        Ok((format, pixels.width, pixels.height))
+    })
+}
+
+/// Least, median and greatest; zeros where there is nothing.
+fn spread(mut values: Vec<u32>) -> (u32, u32, u32) {
+    values.sort_unstable();
+    match values.as_slice() {
+        [] => (0, 0, 0),
+        [first, .., last] => (*first, values[values.len() / 2], *last),
+        [only] => (*only, *only, *only),
+    }
+}

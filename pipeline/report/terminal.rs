@@ -1,0 +1,254 @@
+//! Tables and bar charts for a terminal.
+
+use std::fmt::Write as _;
+
+use forebay_datasets::manifest::Manifest;
+use forebay_datasets::sample::Split;
+use forebay_datasets::shard::Reject;
+use forebay_stages::balance::BalanceSummary;
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+
+use crate::bench::Benched;
+use crate::inspect::Inspected;
+use crate::plan::bytes_in_words;
+use crate::prepare::Prepared;
+use crate::train::{EpochMetrics, Trained};
+
+/// Width of a bar chart's bars, characters.
+const BAR: usize = 40;
+
+/// Rows of a list before it is cut short.
+const ROWS_MAX: usize = 40;
+
+/// A progress bar on stderr; hidden where stderr is no terminal.
+pub fn progress(what: &str, total: u64, unit: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:<14} {wide_bar:.cyan/blue} {pos}/{len} {prefix} {per_sec} {eta}")
+        .expect("the template is fixed")
+        .progress_chars("━╸─");
+    ProgressBar::new(total).with_style(style).with_message(what.to_string()).with_prefix(unit)
+}
+
+/// One bar per row, scaled to the largest value.
+pub fn bars(rows: &[(String, u64)]) -> String {
+    let largest = rows.iter().map(|(_, value)| *value).max().unwrap_or(0).max(1);
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(32);
+    let mut text = String::new();
+    for (name, value) in rows.iter().take(ROWS_MAX) {
+        let eighths = (*value as f64 / largest as f64 * BAR as f64 * 8.0).round() as usize;
+        let part = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
+        let bar = format!("{}{part}", "█".repeat(eighths / 8));
+        let name = shorten(name, width);
+        let _ = writeln!(text, "  {name:<width$} {bar:<BAR$} {}", HumanCount(*value));
+    }
+    if rows.len() > ROWS_MAX {
+        let _ = writeln!(text, "  … and {} more", rows.len() - ROWS_MAX);
+    }
+    text
+}
+
+/// A name in at most `width` characters on one line.
+fn shorten(name: &str, width: usize) -> String {
+    let name: String = name.chars().map(|c| if c.is_control() { '·' } else { c }).collect();
+    if name.chars().count() <= width {
+        return name;
+    }
+    let kept: String = name.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+fn reject_lines(rejects: &[Reject]) -> String {
+    let mut text = String::new();
+    for Reject { id, stage, reason } in rejects.iter().take(ROWS_MAX) {
+        let _ = writeln!(text, "  {}: {stage}: {reason}", id.escape_debug());
+    }
+    if rejects.len() > ROWS_MAX {
+        let _ = writeln!(text, "  … and {} more", rejects.len() - ROWS_MAX);
+    }
+    text
+}
+
+/// What `inspect` found in an image folder.
+pub fn inspected(location: &str, found: &Inspected) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "{location}: {}", found.layout);
+    let (n, bytes) = (HumanCount(found.found), bytes_in_words(found.bytes));
+    let _ = writeln!(text, "{n} samples in {} classes, {bytes}", found.classes.len());
+    text += &bars(&found.classes);
+    let joined = |pairs: Vec<String>| pairs.join(", ");
+    let splits = found.splits.iter().map(|(split, n)| format!("{split} {}", HumanCount(*n))).collect();
+    let _ = writeln!(text, "splits   {}", joined(splits));
+    let formats = found.formats.iter().map(|(name, n)| format!("{name} {}", HumanCount(*n))).collect();
+    let _ = writeln!(text, "formats  {}", joined(formats));
+    let ((w0, w1, w2), (h0, h1, h2)) = (found.width_px, found.height_px);
+    let _ = writeln!(text, "width    {w0} to {w2} px, median {w1}");
+    let _ = writeln!(text, "height   {h0} to {h2} px, median {h1}");
+    if !found.ignored.is_empty() {
+        let ignored = found.ignored.iter().map(|(name, n)| format!("{name} {}", HumanCount(*n))).collect();
+        let _ = writeln!(text, "ignored  {}", joined(ignored));
+    }
+    if !found.rejects.is_empty() {
+        let _ = writeln!(text, "{} would be rejected:", found.rejects.len());
+        text += &reject_lines(&found.rejects);
+    }
+    text
+}
+
+/// What `inspect` says of a dataset of shards.
+pub fn dataset(location: &str, manifest: &Manifest) -> String {
+    let mut text = String::new();
+    let counts = &manifest.counts;
+    let _ = writeln!(text, "{location}: shards of Forebay, {} rows in {} shards", counts.rows, manifest.shards.len());
+    let side = manifest.side_px.map_or("of various sizes".to_string(), |side| format!("{side}x{side} px"));
+    let encoding = manifest.settings["encode.format"].as_str().unwrap_or("?");
+    let _ = writeln!(text, "images {side}, stored as {encoding}");
+    for split in &manifest.splits {
+        let _ = writeln!(text, "{} {} rows, {}", split.split, split.rows, bytes_in_words(split.bytes));
+        let rows: Vec<(String, u64)> = split.classes.iter().map(|c| (c.name.clone(), c.rows)).collect();
+        text += &bars(&rows);
+    }
+    text
+}
+
+/// Each class before and after balancing.
+pub fn balance(classes: &[String], summary: &BalanceSummary) -> String {
+    let width = classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(5, 32);
+    let mut text = format!("  {:<width$} {:>9} {:>9}\n", "class", "before", "after");
+    for (name, class) in classes.iter().zip(&summary.classes).take(ROWS_MAX) {
+        let name = shorten(name, width);
+        let capped = match class.wanted {
+            Some(wanted) => format!("  (balance.max_repeats kept it below {wanted})"),
+            None => String::new(),
+        };
+        let _ = writeln!(text, "  {name:<width$} {:>9} {:>9}{capped}", class.before, class.after);
+    }
+    text
+}
+
+/// What `prepare` did.
+pub fn prepared(location: &str, done: &Prepared, seconds: f64) -> String {
+    let mut text = String::new();
+    let counts = &done.manifest.counts;
+    let reused = match done.shards_reused {
+        0 => String::new(),
+        n => format!(", {n} of them found finished"),
+    };
+    let _ = writeln!(
+        text,
+        "{} found = {} written + {} rejected + {} dropped by the balance",
+        counts.found, counts.written, counts.rejected, counts.dropped
+    );
+    let _ = writeln!(text, "{} rows in {} shards{reused}, {seconds:.1} s", counts.rows, done.manifest.shards.len());
+    for split in &done.manifest.splits {
+        let _ = writeln!(text, "  {:<12} {:>9} rows  {}", split.split, split.rows, bytes_in_words(split.bytes));
+    }
+    if !done.rejects.is_empty() {
+        let _ = writeln!(text, "rejected (all of them in {location}/rejects.jsonl):");
+        text += &reject_lines(&done.rejects);
+    }
+    let _ = writeln!(text, "written to {location}");
+    text
+}
+
+/// One line per epoch.
+pub fn epoch(metrics: &EpochMetrics, epochs: u32) -> String {
+    let validation = match (metrics.validation_loss, metrics.validation_accuracy) {
+        (Some(loss), Some(accuracy)) => {
+            format!("validation loss {loss:.4}, accuracy {:5.2} %", accuracy * 100.0)
+        }
+        _ => "no validation".to_string(),
+    };
+    format!(
+        "epoch {:>3}/{epochs}  loss {:.4}, accuracy {:5.2} %  {validation}  {:.0} images/s\n",
+        metrics.epoch,
+        metrics.train_loss,
+        metrics.train_accuracy * 100.0,
+        metrics.images_per_second
+    )
+}
+
+/// The per-class table and the confusion matrix.
+pub fn trained(done: &Trained) -> String {
+    let mut text = String::new();
+    let names: Vec<&str> = done.classes.iter().map(|row| row.class.as_str()).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(9, 32);
+    let _ = writeln!(text, "{:>width$} {:>9} {:>9} {:>9} {:>9}", "", "precision", "recall", "f1-score", "support");
+    for row in done.classes.iter().take(ROWS_MAX) {
+        let name = shorten(&row.class, width);
+        let _ = writeln!(
+            text,
+            "{name:>width$} {:>9.4} {:>9.4} {:>9.4} {:>9}",
+            row.precision, row.recall, row.f1, row.support
+        );
+    }
+    if done.classes.len() > ROWS_MAX {
+        let _ = writeln!(text, "{:>width$} and {} more classes", "…", done.classes.len() - ROWS_MAX);
+    }
+    if done.classes.len() <= 16 {
+        let cell = done.confusion.iter().flatten().map(|n| n.to_string().len()).max().unwrap_or(1).max(3);
+        let _ = writeln!(text, "\nconfusion matrix: rows are true classes, columns predictions in the same order");
+        for (name, row) in names.iter().zip(&done.confusion) {
+            let cells: Vec<String> = row.iter().map(|n| format!("{n:>cell$}")).collect();
+            let _ = writeln!(text, "{:>width$} {}", shorten(name, width), cells.join(" "));
+        }
+    }
+    let what = match done.split {
+        Split::Test => "on test images that training never saw",
+        Split::Validation => "on validation images (there is no test split)",
+        Split::Train => "on the training images themselves (there is no other split)",
+    };
+    let _ = writeln!(
+        text,
+        "\naccuracy {:.2} %, macro F1 {:.4} {what}; best checkpoint of epoch {}",
+        done.accuracy * 100.0,
+        done.macro_f1,
+        done.best_epoch
+    );
+    let _ = writeln!(text, "train: starved {:.0} % (the share of time it waited for a batch)", done.starved * 100.0);
+    text
+}
+
+/// Where slot-time went and what holds the feed up.
+pub fn benched(done: &Benched) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "{:<10} {:>6} {:>9} {:>8} {:>8}", "stage", "busy", "contended", "blocked", "starved");
+    for node in &done.stages {
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        let _ = writeln!(
+            text,
+            "{:<10} {:>6} {:>9} {:>8} {:>8}",
+            node.name,
+            percent(node.busy),
+            percent(node.contended),
+            percent(node.blocked),
+            percent(node.starved)
+        );
+    }
+    let _ = writeln!(text, "{}", done.verdict);
+    let _ = writeln!(
+        text,
+        "{:.0} images/s ({} images in {:.2} s, first batch after {:.2} s)",
+        done.images_per_second, done.images, done.seconds, done.first_batch_seconds
+    );
+    let _ = writeln!(
+        text,
+        "{:.3} CPU-seconds per 1000 images, peak memory {}",
+        done.cpu_seconds_per_1000,
+        bytes_in_words(done.peak_memory_bytes)
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_scale_to_the_largest_and_names_stay_on_one_line() {
+        let text = bars(&[("cat".into(), 10), ("a\nb".into(), 5), ("none".into(), 0)]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].contains(&"█".repeat(BAR)) && lines[0].ends_with(" 10"));
+        assert!(lines[1].contains("a·b") && lines[1].matches('█').count() == BAR / 2);
+        assert!(!lines[2].contains('█'));
+    }
+}
