@@ -1,7 +1,7 @@
 //! How fast the feed is when nothing is trained: images per second, where slot-time went, what holds it up.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use forebay_datasets::sample::Split;

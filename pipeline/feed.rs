@@ -236,9 +236,8 @@ impl Feed {
             Origin::Folder(rows) => self.from_folder(run, rows, pass, order),
         };
         let compute = self.rooms.compute();
-        let decoded = images
-            .weighed(decoded_bytes)
-            .stage(compute, self.seed, epoch, self.chain.decode.clone());
+        let decoded =
+            images.weighed(decoded_bytes).stage(compute, self.seed, epoch, self.chain.decode.clone());
         let view = match (&self.augment, pass) {
             (Some(augment), Pass::Train(_)) => {
                 // An augmentation may change the size; the batch wants squares.
@@ -248,8 +247,11 @@ impl Feed {
             _ => decoded.stage(compute, self.seed, epoch, self.chain.resize.clone()),
         };
         let side = self.side;
-        view.regroup(2, Batches::new(self.batch_size))
-            .compute("collate", Room { slots: 2, queue: 2 }, move |samples| Ok(collate(samples, side)))
+        view.regroup(2, Batches::new(self.batch_size)).compute(
+            "collate",
+            Room { slots: 2, queue: 2 },
+            move |samples| Ok(collate(samples, side)),
+        )
     }
 
     fn from_shards(
@@ -330,10 +332,7 @@ impl Feed {
 }
 
 /// Repeats and drops samples as a balance asks.
-fn repeat<P: Clone>(
-    samples: Vec<Sample<P>>,
-    copies: Option<&BTreeMap<SampleId, u32>>,
-) -> Vec<Sample<P>> {
+fn repeat<P: Clone>(samples: Vec<Sample<P>>, copies: Option<&BTreeMap<SampleId, u32>>) -> Vec<Sample<P>> {
     let Some(copies) = copies else { return samples };
     let mut repeated = Vec::with_capacity(samples.len());
     for sample in samples {

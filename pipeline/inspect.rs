@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use forebay_datasets::catalog::{self, Catalog};
 use forebay_datasets::sample::{Encoded, Sample, Split};
+use forebay_datasets::seed::Seed;
 use forebay_datasets::shard::Reject;
 use forebay_datasets::store::Store;
 use forebay_stages::decode::{Decode, probe};
 use forebay_stages::stage::Stage;
-use forebay_datasets::seed::Seed;
 use serde::Serialize;
 
 use crate::config::Config;
@@ -54,7 +54,9 @@ type Found = (&'static str, u32, u32);
 pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspected, Error> {
     let catalog: Catalog = catalog::read(store).await.map_err(catalog_error)?;
     let rooms = Rooms::of(config);
-    let decode = Arc::new(plan::chain(config, forebay_stages::resize::Size::Original, forebay_stages::resize::Fit::Crop).decode);
+    let decode = Arc::new(
+        plan::chain(config, forebay_stages::resize::Size::Original, forebay_stages::resize::Fit::Crop).decode,
+    );
     let samples: Vec<Sample<()>> = catalog
         .entries
         .iter()
@@ -79,8 +81,7 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
         classes[entry.label as usize].1 += 1;
         *splits.entry(entry.split.unwrap_or(Split::Train)).or_insert(0) += 1;
     }
-    let mut rejects: Vec<Reject> =
-        catalog.rejects.iter().map(|(id, fault)| Reject::new(id, fault)).collect();
+    let mut rejects: Vec<Reject> = catalog.rejects.iter().map(|(id, fault)| Reject::new(id, fault)).collect();
     let mut formats = BTreeMap::new();
     let (mut widths, mut heights) = (Vec::new(), Vec::new());
     for sample in &found {

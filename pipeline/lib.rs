@@ -1,16 +1,16 @@
 //! How Forebay runs.
 
+pub mod bench;
+pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod feed;
+pub mod flow;
+pub mod inspect;
+pub mod meter;
 pub mod plan;
 pub mod prepare;
-pub mod verify;
-pub mod inspect;
-pub mod feed;
-pub mod bench;
-pub mod train;
-pub mod flow;
-pub mod meter;
-pub mod usage;
 pub mod report;
-pub mod demo;
-pub mod cli;
+pub mod train;
+pub mod usage;
+pub mod verify;

@@ -117,11 +117,7 @@ impl Rooms {
 
     /// What a [`crate::flow::Run`] is started with.
     pub fn run_options(&self) -> RunOptions {
-        RunOptions {
-            threads: self.threads,
-            memory_bytes: self.memory_bytes,
-            max_rejects: self.max_rejects,
-        }
+        RunOptions { threads: self.threads, memory_bytes: self.memory_bytes, max_rejects: self.max_rejects }
     }
 
     /// Reads wait, they do not compute: enough of them to keep the pool fed from a store that answers slowly.
@@ -232,8 +228,8 @@ pub async fn manifest(store: &Store) -> Result<Option<Manifest>, Error> {
         return Ok(None);
     }
     let json = store.get(MANIFEST_KEY).await.map_err(store_error)?;
-    let manifest = Manifest::parse(&json)
-        .map_err(|error| Error::Integrity(format!("{}: {error}", store.location())))?;
+    let manifest =
+        Manifest::parse(&json).map_err(|error| Error::Integrity(format!("{}: {error}", store.location())))?;
     Ok(Some(manifest))
 }
 
@@ -269,7 +265,9 @@ pub(crate) fn augment(config: &Config, problems: &mut Vec<String>) -> Option<Aug
                 return None;
             }
         },
-        other => other.and_then(Value::as_str).unwrap_or("none").parse().expect("presets are checked by kind"),
+        other => {
+            other.and_then(Value::as_str).unwrap_or("none").parse().expect("presets are checked by kind")
+        }
     };
     problems.extend(augment.problems().into_iter().map(|problem| format!("augment.{problem}")));
     (!augment.is_off()).then_some(augment)
@@ -368,7 +366,8 @@ impl PreparePlan {
                 bytes_in_words(chain.decode.limits.memory_bytes_max)
             ));
         }
-        let mut place = |key, what| open(config, key, what).map_err(|error| problems.push(error.to_string())).ok();
+        let mut place =
+            |key, what| open(config, key, what).map_err(|error| problems.push(error.to_string())).ok();
         let (source, dest) = (place("source", "SOURCE"), place("dest", "DEST"));
         let (Some(source), Some(dest), []) = (source, dest, &problems[..]) else {
             return Err(Error::Plan(problems));
@@ -383,25 +382,32 @@ impl PreparePlan {
         let encoding = match config.word("encode.format") {
             "png" => Encoding::Png,
             "raw" => Encoding::Raw,
-            _ => Encoding::Jpeg { quality: config.integer("encode.quality").expect("it has a default") as u8 },
+            _ => {
+                Encoding::Jpeg { quality: config.integer("encode.quality").expect("it has a default") as u8 }
+            }
         };
         let sample_bytes = stored_bytes(&rows.catalog, &chain.resize, encoding);
         let samples_per_shard = match config.integer("shards.samples_per_shard") {
             Some(samples) => samples as usize,
             None => ((64 << 20) / sample_bytes.max(1) / 100 * 100).clamp(100, 10_000) as usize,
         };
-        let mut settings = config.settings(&["decode", "resize", "encode", "split", "balance", "augment", "shards", "seed"]);
-        settings.insert("resize.size".to_string(), match size {
-            Size::Original => "original".into(),
-            Size::Side(side) => side.into(),
-        });
+        let mut settings =
+            config.settings(&["decode", "resize", "encode", "split", "balance", "augment", "shards", "seed"]);
+        settings.insert(
+            "resize.size".to_string(),
+            match size {
+                Size::Original => "original".into(),
+                Size::Side(side) => side.into(),
+            },
+        );
         settings.insert("shards.samples_per_shard".to_string(), samples_per_shard.into());
         let fingerprint = fingerprint(&rows, &settings);
         let shards: Vec<PlannedShard> = Split::ALL
             .into_iter()
             .flat_map(|split| cut(split, rows.of(split).len(), samples_per_shard))
             .collect();
-        let dest_state = dest_state(&dest, record, &fingerprint, &rows.pinned, config.is_on("overwrite")).await?;
+        let dest_state =
+            dest_state(&dest, record, &fingerprint, &rows.pinned, config.is_on("overwrite")).await?;
         Ok(PreparePlan {
             chunk: chunk(&rows.catalog),
             seed: Seed(config.integer("seed").expect("it has a default")),
@@ -463,7 +469,10 @@ impl PreparePlan {
         let shard = self.sample_bytes() * rows;
         let (pack, write) = (self.rooms.shard(), self.rooms.shard());
         vec![
-            ("files read and not yet decoded", (read.slots + read.queue + 1) as u64 * self.chunk as u64 * largest),
+            (
+                "files read and not yet decoded",
+                (read.slots + read.queue + 1) as u64 * self.chunk as u64 * largest,
+            ),
             ("decoded images (memory)", self.rooms.memory_bytes),
             ("shard being grouped", shard),
             ("shards being encoded", 2 * (pack.slots + pack.queue) as u64 * shard),
@@ -619,11 +628,21 @@ impl std::fmt::Display for PreparePlan {
         let catalog = &self.rows.catalog;
         let _ = writeln!(text, "prepare {} -> {}", self.source.location(), self.dest.location());
         let _ = writeln!(text, "  fingerprint  {}", &self.fingerprint[..16]);
-        let _ = writeln!(text, "  source       {}: {} samples in {} classes", catalog.layout, catalog.entries.len(), catalog.classes.len());
+        let _ = writeln!(
+            text,
+            "  source       {}: {} samples in {} classes",
+            catalog.layout,
+            catalog.entries.len(),
+            catalog.classes.len()
+        );
         for split in Split::ALL {
             let rows = self.rows.of(split).len();
             let shards = self.shards.iter().filter(|shard| shard.split == split).count();
-            let _ = writeln!(text, "  {split:<12} {rows} rows in {shards} shards of up to {}", self.samples_per_shard);
+            let _ = writeln!(
+                text,
+                "  {split:<12} {rows} rows in {shards} shards of up to {}",
+                self.samples_per_shard
+            );
         }
         let (read, compute, shard) = (self.rooms.read(), self.rooms.compute(), self.rooms.shard());
         let _ = writeln!(text, "  stages       (slots + queue, of chunks of {} samples)", self.chunk);
@@ -633,14 +652,24 @@ impl std::fmt::Display for PreparePlan {
         };
         let size = match self.chain.resize.size {
             Size::Original => "original size".to_string(),
-            Size::Side(side) => format!("{side} px, {}", self.settings["resize.fit"].as_str().unwrap_or_default()),
+            Size::Side(side) => {
+                format!("{side} px, {}", self.settings["resize.fit"].as_str().unwrap_or_default())
+            }
         };
         for (name, room, what) in [
             ("read", read, self.source.location().to_string()),
             ("decode", compute, format!("to RGB, up to {} px a side", self.chain.decode.limits.side_px_max)),
             ("resize", compute, size),
             ("augment", compute, augment),
-            ("encode", compute, format!("{}, about {} a sample", self.settings["encode.format"].as_str().unwrap_or_default(), bytes_in_words(self.sample_bytes()))),
+            (
+                "encode",
+                compute,
+                format!(
+                    "{}, about {} a sample",
+                    self.settings["encode.format"].as_str().unwrap_or_default(),
+                    bytes_in_words(self.sample_bytes())
+                ),
+            ),
             ("group", Room { slots: 1, queue: 1 }, "by planned shard".to_string()),
             ("pack", shard, "Parquet".to_string()),
             ("write", shard, self.dest.location().to_string()),

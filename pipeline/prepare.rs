@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_datasets::manifest::{
-    CARD_KEY, ClassCount, Counts, FORMAT, MANIFEST_KEY, Manifest, PLAN_KEY, REJECTS_KEY, ShardRecord, SplitSummary,
-    card, to_json,
+    CARD_KEY, ClassCount, Counts, FORMAT, MANIFEST_KEY, Manifest, PLAN_KEY, REJECTS_KEY, ShardRecord,
+    SplitSummary, card, to_json,
 };
 use forebay_datasets::sample::{Encoded, Fault, Sample, Split};
 use forebay_datasets::shard::{self, Footer, Index, ROWS_PER_GROUP, Reject, Row};
@@ -77,9 +77,8 @@ async fn write_shards(
     let ids = samples(&plan.rows, &shards, plan.chunk);
     let sizes: Vec<(PlannedShard, usize)> = shards.iter().map(|shard| (*shard, shard.rows)).collect();
 
-    let images: Flow<Chunk<Encoded>> = run
-        .source("samples", ids)
-        .io("read", rooms.read(), move |chunk| read(reader.source.clone(), chunk));
+    let images: Flow<Chunk<Encoded>> =
+        run.source("samples", ids).io("read", rooms.read(), move |chunk| read(reader.source.clone(), chunk));
     let resized = images
         .weighed(decoded_bytes)
         .stage(rooms.compute(), seed, 0, plan.chain.decode.clone())
@@ -105,7 +104,8 @@ async fn write_shards(
 
 /// The samples of the planned shards in their order, in chunks, not yet read.
 fn samples(rows: &Rows, shards: &[PlannedShard], chunk: usize) -> Vec<Vec<Sample<()>>> {
-    let planned = shards.iter().flat_map(|shard| &rows.of(shard.split)[shard.first..shard.first + shard.rows]);
+    let planned =
+        shards.iter().flat_map(|shard| &rows.of(shard.split)[shard.first..shard.first + shard.rows]);
     let samples: Vec<Sample<()>> = planned
         .map(|row| {
             let entry = &rows.catalog.entries[row.entry];
@@ -126,7 +126,11 @@ pub(crate) async fn read(store: Store, chunk: Vec<Sample<()>>) -> Result<Chunk<E
             let bytes = |sample: &Sample<()>| {
                 store.read_sample(&sample.id).now_or_never().expect("a local read blocks and does not wait")
             };
-            chunk.into_iter().map(|sample| (bytes(&sample), sample)).map(|(bytes, s)| open(s, bytes)).collect()
+            chunk
+                .into_iter()
+                .map(|sample| (bytes(&sample), sample))
+                .map(|(bytes, s)| open(s, bytes))
+                .collect()
         };
         return blocking(read).await;
     }
@@ -140,10 +144,7 @@ pub(crate) async fn read(store: Store, chunk: Vec<Sample<()>>) -> Result<Chunk<E
     futures::stream::iter(reads).buffered(8).collect::<Vec<_>>().await.into_iter().collect()
 }
 
-fn lost(
-    sample: Sample<()>,
-    error: forebay_datasets::store::StoreError,
-) -> Result<Sample<Encoded>, Error> {
+fn lost(sample: Sample<()>, error: forebay_datasets::store::StoreError) -> Result<Sample<Encoded>, Error> {
     if error.loses_only_this_object() {
         Ok(sample.map(|()| Err(Fault::new("read", error))))
     } else {
@@ -342,7 +343,8 @@ async fn finish(
 fn check_rejects(plan: &PreparePlan, counts: &Counts, rejects: &[Reject]) -> Result<(), Error> {
     let max = plan.rooms.max_rejects;
     let reasons = || {
-        let lines = rejects.iter().map(|reject| format!("{}: {}: {}", reject.id, reject.stage, reject.reason));
+        let lines =
+            rejects.iter().map(|reject| format!("{}: {}: {}", reject.id, reject.stage, reject.reason));
         lines.take(3).collect()
     };
     if max.is_exceeded_by(counts.rejected, counts.found) {

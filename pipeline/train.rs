@@ -91,7 +91,8 @@ pub async fn feed(config: &Config) -> Result<(Feed, Option<BalanceSummary>, Vec<
         Some(manifest) => {
             refuse_twice(config, &manifest, &augment, balance.mode)?;
             let side = manifest.side_px;
-            let (rows, bytes) = (manifest.counts.rows.max(1), manifest.shards.iter().map(|s| s.bytes).sum::<u64>());
+            let (rows, bytes) =
+                (manifest.counts.rows.max(1), manifest.shards.iter().map(|s| s.bytes).sum::<u64>());
             let chunk = plan::chunk_of(bytes / rows);
             (Origin::Shards(Arc::new(Shards::open(&store, manifest).await?)), side, chunk)
         }
@@ -246,7 +247,9 @@ impl TrainPlan {
 }
 
 fn device(text: &str) -> Result<DeviceKind, Error> {
-    let number = text.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or(if rest.is_empty() { "0" } else { rest }));
+    let number = text
+        .strip_prefix("cuda")
+        .map(|rest| rest.strip_prefix(':').unwrap_or(if rest.is_empty() { "0" } else { rest }));
     match (text, number.map(str::parse)) {
         ("cpu", _) => Ok(DeviceKind::Cpu),
         (_, Some(Ok(_))) if !cfg!(feature = "cuda") => Err(Error::Usage(format!(
@@ -658,10 +661,11 @@ async fn evaluate(
     let classes = plan.options.classes.len();
     let consume = move |batches: Items<Batch>| {
         let session = session.lock().expect("one pass at a time");
+        let trainer = &session.trainer;
         let mut confusion = Confusion::new(classes);
         let mut loss = 0.0;
         for batch in batches {
-            let logits = pool.install(|| session.trainer.predict(&batch));
+            let logits = pool.install(|| trainer.predict(&batch));
             let logits = logits.map_err(|error| train_error("evaluate", error))?;
             loss += Trainer::loss(&logits, &batch.labels) * batch.len() as f64;
             for (row, label) in logits.iter().zip(&batch.labels) {
@@ -681,11 +685,13 @@ async fn test(
     session: Arc<Mutex<Session>>,
     epochs: Vec<EpochMetrics>,
 ) -> Result<Trained, Error> {
-    let best = folder.get(files::BEST).await?.ok_or_else(|| {
-        Error::Integrity(format!("{}/{} is missing", folder.location(), files::BEST))
-    })?;
+    let best = folder
+        .get(files::BEST)
+        .await?
+        .ok_or_else(|| Error::Integrity(format!("{}/{} is missing", folder.location(), files::BEST)))?;
     let best_epoch = {
         let mut session = session.lock().expect("the train thread has ended");
+        let session = &mut *session;
         let loaded = run.install(|| session.trainer.load_weights(&best));
         loaded.map_err(|error| train_error(files::BEST, error))?;
         session.progress.best_epoch

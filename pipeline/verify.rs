@@ -43,7 +43,8 @@ pub async fn verify(run: &Run, rooms: &Rooms, store: &Store, manifest: &Manifest
             }
             let found = blake3::hash(&file).to_hex().to_string();
             let differs = found != shard.blake3;
-            Ok(differs.then(|| format!("{}: checksum {found}, the manifest says {}", shard.key, shard.blake3)))
+            Ok(differs
+                .then(|| format!("{}: checksum {found}, the manifest says {}", shard.key, shard.blake3)))
         })
         .collect()
         .await?;

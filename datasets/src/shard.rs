@@ -19,7 +19,9 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::{Compression, Encoding};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ColumnChunkMetaData, FooterTail, KeyValue, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, FooterTail, KeyValue, ParquetMetaData, ParquetMetaDataReader,
+};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::ColumnPath;
@@ -410,7 +412,11 @@ impl Index {
     ///
     /// # Errors
     /// [`ShardError`] when the bytes are damaged.
-    pub fn identities(&self, row_group: usize, bytes: Bytes) -> Result<Vec<(SampleId, u32, Label)>, ShardError> {
+    pub fn identities(
+        &self,
+        row_group: usize,
+        bytes: Bytes,
+    ) -> Result<Vec<(SampleId, u32, Label)>, ShardError> {
         let start = self.identity_range(row_group).start;
         let window = Window { start, bytes, file_bytes: self.bytes };
         let schema = self.reader.parquet_schema();

@@ -22,9 +22,10 @@ const ROWS_MAX: usize = 40;
 
 /// A progress bar on stderr; hidden where stderr is no terminal.
 pub fn progress(what: &str, total: u64, unit: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:<14} {wide_bar:.cyan/blue} {pos}/{len} {prefix} {per_sec} {eta}")
-        .expect("the template is fixed")
-        .progress_chars("━╸─");
+    let style =
+        ProgressStyle::with_template("{msg:<14} {wide_bar:.cyan/blue} {pos}/{len} {prefix} {per_sec} {eta}")
+            .expect("the template is fixed")
+            .progress_chars("━╸─");
     ProgressBar::new(total).with_style(style).with_message(what.to_string()).with_prefix(unit)
 }
 
@@ -97,7 +98,12 @@ pub fn inspected(location: &str, found: &Inspected) -> String {
 pub fn dataset(location: &str, manifest: &Manifest) -> String {
     let mut text = String::new();
     let counts = &manifest.counts;
-    let _ = writeln!(text, "{location}: shards of Forebay, {} rows in {} shards", counts.rows, manifest.shards.len());
+    let _ = writeln!(
+        text,
+        "{location}: shards of Forebay, {} rows in {} shards",
+        counts.rows,
+        manifest.shards.len()
+    );
     let side = manifest.side_px.map_or("of various sizes".to_string(), |side| format!("{side}x{side} px"));
     let encoding = manifest.settings["encode.format"].as_str().unwrap_or("?");
     let _ = writeln!(text, "images {side}, stored as {encoding}");
@@ -137,9 +143,15 @@ pub fn prepared(location: &str, done: &Prepared, seconds: f64) -> String {
         "{} found = {} written + {} rejected + {} dropped by the balance",
         counts.found, counts.written, counts.rejected, counts.dropped
     );
-    let _ = writeln!(text, "{} rows in {} shards{reused}, {seconds:.1} s", counts.rows, done.manifest.shards.len());
+    let _ = writeln!(
+        text,
+        "{} rows in {} shards{reused}, {seconds:.1} s",
+        counts.rows,
+        done.manifest.shards.len()
+    );
     for split in &done.manifest.splits {
-        let _ = writeln!(text, "  {:<12} {:>9} rows  {}", split.split, split.rows, bytes_in_words(split.bytes));
+        let _ =
+            writeln!(text, "  {:<12} {:>9} rows  {}", split.split, split.rows, bytes_in_words(split.bytes));
     }
     if !done.rejects.is_empty() {
         let _ = writeln!(text, "rejected (all of them in {location}/rejects.jsonl):");
@@ -171,7 +183,11 @@ pub fn trained(done: &Trained) -> String {
     let mut text = String::new();
     let names: Vec<&str> = done.classes.iter().map(|row| row.class.as_str()).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(9, 32);
-    let _ = writeln!(text, "{:>width$} {:>9} {:>9} {:>9} {:>9}", "", "precision", "recall", "f1-score", "support");
+    let _ = writeln!(
+        text,
+        "{:>width$} {:>9} {:>9} {:>9} {:>9}",
+        "", "precision", "recall", "f1-score", "support"
+    );
     for row in done.classes.iter().take(ROWS_MAX) {
         let name = shorten(&row.class, width);
         let _ = writeln!(
@@ -185,7 +201,10 @@ pub fn trained(done: &Trained) -> String {
     }
     if done.classes.len() <= 16 {
         let cell = done.confusion.iter().flatten().map(|n| n.to_string().len()).max().unwrap_or(1).max(3);
-        let _ = writeln!(text, "\nconfusion matrix: rows are true classes, columns predictions in the same order");
+        let _ = writeln!(
+            text,
+            "\nconfusion matrix: rows are true classes, columns predictions in the same order"
+        );
         for (name, row) in names.iter().zip(&done.confusion) {
             let cells: Vec<String> = row.iter().map(|n| format!("{n:>cell$}")).collect();
             let _ = writeln!(text, "{:>width$} {}", shorten(name, width), cells.join(" "));
@@ -203,14 +222,19 @@ pub fn trained(done: &Trained) -> String {
         done.macro_f1,
         done.best_epoch
     );
-    let _ = writeln!(text, "train: starved {:.0} % (the share of time it waited for a batch)", done.starved * 100.0);
+    let _ = writeln!(
+        text,
+        "train: starved {:.0} % (the share of time it waited for a batch)",
+        done.starved * 100.0
+    );
     text
 }
 
 /// Where slot-time went and what holds the feed up.
 pub fn benched(done: &Benched) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "{:<10} {:>6} {:>9} {:>8} {:>8}", "stage", "busy", "contended", "blocked", "starved");
+    let _ =
+        writeln!(text, "{:<10} {:>6} {:>9} {:>8} {:>8}", "stage", "busy", "contended", "blocked", "starved");
     for node in &done.stages {
         let percent = |share: f64| format!("{:.0} %", share * 100.0);
         let _ = writeln!(

@@ -21,7 +21,11 @@ pub struct Shuffle<P> {
 impl<P> Shuffle<P> {
     /// `windows` says how many groups each window takes, in the order of the stream; `order` is (seed, epoch),
     /// or `None` to keep the order and only cut chunks of `chunk` samples.
-    pub fn new(windows: impl IntoIterator<Item = usize>, order: Option<(Seed, u32)>, chunk: usize) -> Shuffle<P> {
+    pub fn new(
+        windows: impl IntoIterator<Item = usize>,
+        order: Option<(Seed, u32)>,
+        chunk: usize,
+    ) -> Shuffle<P> {
         Shuffle {
             windows: windows.into_iter().collect(),
             order,
@@ -64,8 +68,9 @@ mod tests {
         let mut shuffle = Shuffle::new([2, 1], order, 4);
         let mut out = Vec::new();
         for group in [0..3, 3..6, 6..9] {
-            let group =
-                group.map(|i| Sample { id: format!("{i}").into(), copy: 0, label: 0, payload: Ok(i) }).collect();
+            let group = group
+                .map(|i| Sample { id: format!("{i}").into(), copy: 0, label: 0, payload: Ok(i) })
+                .collect();
             shuffle.push(group, &mut out);
         }
         out.into_iter().map(|chunk| chunk.into_iter().map(|s| s.payload.unwrap()).collect()).collect()

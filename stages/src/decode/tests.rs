@@ -24,7 +24,11 @@ fn refusal(bytes: &[u8]) -> String {
 /// A picture with edges in both directions and all colours.
 fn picture(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
-        Rgb([(x * 255 / width) as u8, (y * 255 / height) as u8, if (x / 8 + y / 8) % 2 == 0 { 60 } else { 180 }])
+        Rgb([
+            (x * 255 / width) as u8,
+            (y * 255 / height) as u8,
+            if (x / 8 + y / 8) % 2 == 0 { 60 } else { 180 },
+        ])
     })
 }
 

@@ -9,7 +9,7 @@ use candle_core::{Result, Tensor};
 use super::params::{Builder, Pass};
 
 /// A classifier: its tensors are in a [`ParamStore`](super::params::ParamStore), its structure is here.
-pub trait Network: Send {
+pub trait Network: Send + Sync {
     /// Logits `[batch, classes]` of normalised images `[batch, 3, height, width]`.
     ///
     /// # Errors

@@ -210,7 +210,9 @@ mod tests {
             let wave = wave(gradient.len(), 0.0);
             let ours = (dot(&|index| wave[index]), dot(&|index| f64::from(gradient[index])).sqrt());
             let error = (ours.0 - projection).abs().max((ours.1 - norm).abs());
-            if error > 1e-4*norm {eprintln!("{name}: {ours:?} is not {:?}", (projection, norm));}
+            if error > 1e-4 * norm {
+                eprintln!("{name}: {ours:?} is not {:?}", (projection, norm));
+            }
         }
         update_running_statistics(&store, &pass.finish())?;
         let values = |name: &str| -> Result<Vec<f32>> {
