@@ -639,7 +639,11 @@ fn all_threads_are_counted_those_of_candle_too() {
             for (_, tensor) in items {
                 let name = trainer.install(|| {
                     let product = square(600).matmul(&square(600)).unwrap();
-                    ((&product + &product).unwrap(), tensor.matmul(&tensor).unwrap());
+                    let sums = (&product + &product).unwrap();
+                    assert_eq!(
+                        (sums.dims(), tensor.matmul(&tensor).unwrap().dims()),
+                        (&[600; 2][..], &[300; 2][..])
+                    );
                     std::thread::current().name().map(str::to_string)
                 });
                 assert!(name.unwrap().starts_with("compute-"));
