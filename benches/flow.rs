@@ -6,7 +6,6 @@
 //! for each thread, which must wait for its head.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forebay::flow::{Flow, MaxRejects, Room, Run, RunOptions};
@@ -53,18 +52,19 @@ fn hops(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Works for `duration` of this thread's time, as decoding does.
-fn spin(duration: Duration) {
-    let start = Instant::now();
-    while start.elapsed() < duration {
-        black_box(0);
+/// A fixed amount of work, about `microseconds` on a core of its own, so that a busy machine does not shorten
+/// it as it would a loop that looks at the clock.
+fn spin(microseconds: u64) {
+    let mut state = 1u64;
+    for _ in 0..microseconds * 400 {
+        state = black_box(state ^ (state << 13) ^ (state >> 7));
     }
 }
 
 fn order(criterion: &mut Criterion) {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let run = run(threads);
-    let work = |i: u64| Duration::from_micros(if i.is_multiple_of(10) { 5000 } else { 500 });
+    let work = |i: u64| if i.is_multiple_of(10) { 5000 } else { 500 };
     const N_PIECES: u64 = 200;
     let mut group = criterion.benchmark_group("order");
     group.throughput(Throughput::Elements(N_PIECES)).sample_size(10);

@@ -598,6 +598,16 @@ fn a_run_may_be_dropped_on_its_own_threads() {
     wait_until_dropped(&is_dropped);
 }
 
+#[test]
+fn a_flow_outlives_the_run_that_it_was_made_of() {
+    let other = run(1);
+    let flow = run(1).source("numbers", 0..500).io("read", ONE, async |i| Ok(i)).regroup(1, pass());
+    assert_eq!(wait(&other, flow.collect()).unwrap().len(), 500);
+    let end =
+        run(1).source("numbers", 0..500).compute("work", ONE, Ok).drain("sink", |items| Ok(items.count()));
+    assert_eq!(wait(&other, end).unwrap(), 500);
+}
+
 /// Runs one test of this file again, in a process of its own in which `CHILD` is set.
 fn in_a_process_of_its_own(test: &str, variables: &[(&str, String)]) -> Output {
     Command::new(std::env::current_exe().unwrap())
