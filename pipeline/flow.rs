@@ -20,6 +20,7 @@ use forebay_datasets::sample::Sample;
 use forebay_datasets::seed::Seed;
 use forebay_stages::stage::{Regroup, Stage};
 use futures::FutureExt;
+use serde::Serialize;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -32,7 +33,7 @@ pub use rejects::{MaxRejects, Rejects};
 pub type Chunk<P> = Vec<Sample<P>>;
 
 /// How many items a node has room for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Room {
     /// Items in work, or done and waiting for their turn to leave. 0 counts as 1.
     pub slots: usize,
@@ -195,12 +196,11 @@ impl Run {
         name: &'static str,
         items: impl IntoIterator<Item = T, IntoIter: Send> + Send + 'static,
     ) -> Flow<T> {
-        let shared = self.shared.clone();
         let truncated = Arc::new(AtomicBool::new(false));
         let (output, input) = mpsc::channel(1);
-        let open = shared.meter.open(name, Verb::Source, 1);
-        let flow = Flow { shared, input, truncated, weigh: None, seen: false };
-        let (shared, truncated) = (flow.shared.clone(), flow.truncated.clone());
+        let open = self.shared.meter.open(name, Verb::Source, 1);
+        let flow = Flow { run: self.clone(), input, truncated, weigh: None, seen: false };
+        let (shared, truncated) = (self.shared.clone(), flow.truncated.clone());
         self.shared.tasks.spawn(async move {
             let mut slot = open.slot();
             let mut halt = shared.halt.subscribe();
@@ -301,6 +301,36 @@ impl Run {
     }
 }
 
+/// The variables that candle reads, and what they must be for it to use no more than `threads` threads.
+///
+/// Its matrix products are split `RAYON_NUM_THREADS` ways, over the threads of the pool that they run in. Its
+/// element-wise operations use a second pool of `CANDLE_NUM_THREADS` - 1 spinning threads of its own, which no
+/// call can limit; with 1 it has none, and they run where they are called.
+fn candle_variables(threads: usize) -> [(&'static str, String); 2] {
+    [("RAYON_NUM_THREADS", threads.to_string()), ("CANDLE_NUM_THREADS", "1".to_string())]
+}
+
+/// Makes candle obey `threads` too. Call it in `main` before anything starts a thread; [`Run::install`] does
+/// the rest.
+///
+/// # Errors
+/// When the process already has more than one thread, on a system that tells.
+#[allow(unsafe_code, clippy::disallowed_methods)]
+pub fn limit_candle(threads: usize) -> Result<(), Error> {
+    let n_threads = std::fs::read_dir("/proc/self/task").map_or(1, |tasks| tasks.count());
+    if n_threads > 1 {
+        return Err(Error::failed(
+            "limit the threads of candle",
+            format!("the process has {n_threads} threads and must have one"),
+        ));
+    }
+    for (name, value) in candle_variables(threads) {
+        // SAFETY: nothing reads the environment at the same time, because this is the only thread.
+        unsafe { std::env::set_var(name, value) };
+    }
+    Ok(())
+}
+
 /// Runs `work`, which waits for a disk, on one of [`BLOCKING_THREADS`] threads. For use within [`Flow::io`].
 ///
 /// # Panics
@@ -334,7 +364,8 @@ type Weigh<T> = Arc<dyn Fn(&T) -> u64 + Send + Sync>;
 /// A flow of items of one type; dropping it closes its source. Each verb adds a node, which starts at once.
 #[must_use = "a flow that nobody takes from closes its source"]
 pub struct Flow<T> {
-    shared: Arc<Shared>,
+    /// Keeps the threads alive while somebody takes from the flow: it would otherwise look complete.
+    run: Run,
     input: mpsc::Receiver<Parcel<T>>,
     /// Whether the source was closed before its end.
     truncated: Arc<AtomicBool>,
@@ -365,7 +396,7 @@ impl<T: Send + 'static> Flow<T> {
         U: Send + 'static,
         Work: Future<Output = Result<U, Error>> + Send + 'static,
     {
-        let tasks = self.shared.tasks.clone();
+        let tasks = self.run.shared.tasks.clone();
         let work = Arc::new(work);
         self.window(name, Verb::Io, room, move |index, value, mut slot, mut reply| {
             let work = work.clone();
@@ -402,7 +433,7 @@ impl<T: Send + 'static> Flow<T> {
         room: Room,
         work: impl Fn(&Open, T) -> Result<U, Error> + Send + Sync + 'static,
     ) -> Flow<U> {
-        let shared = self.shared.clone();
+        let shared = self.run.shared.clone();
         let work = Arc::new(work);
         self.window(name, Verb::Compute, room, move |index, value, mut slot, reply| {
             let work = work.clone();
@@ -431,13 +462,13 @@ impl<T: Send + 'static> Flow<T> {
         room: Room,
         mut start: impl FnMut(u64, T, Slot, oneshot::Sender<Answer<U>>) + Send + 'static,
     ) -> Flow<U> {
-        let Flow { shared, mut input, truncated, weigh, seen } = self;
+        let Flow { run, mut input, truncated, weigh, seen } = self;
+        let shared = run.shared.clone();
         let open = shared.meter.open(name, verb, room.slots());
         let gate = weigh.is_some().then(|| Gate::new(shared.budget.clone()));
         let (output, next) = mpsc::channel(room.queue());
-        let flow = Flow { shared, input: next, truncated, weigh: None, seen };
-        let shared = flow.shared.clone();
-        flow.shared.tasks.clone().spawn(async move {
+        let flow = Flow { run, input: next, truncated, weigh: None, seen };
+        flow.run.shared.tasks.spawn(async move {
             let failure = shared.wait_for_failure();
             let gone = output.closed();
             tokio::pin!(failure, gone);
@@ -514,12 +545,13 @@ impl<T: Send + 'static> Flow<T> {
     /// [`Regroup::finish`] is called when the source has ended, and not when the run was stopped or has failed.
     #[allow(clippy::disallowed_methods)]
     pub fn regroup<R: Regroup<In = T>>(self, queue: usize, mut regroup: R) -> Flow<R::Out> {
-        let Flow { shared, mut input, truncated, weigh: _, seen } = self;
+        let Flow { run, mut input, truncated, weigh: _, seen } = self;
+        let shared = run.shared.clone();
         let open = shared.meter.open(R::NAME, Verb::Regroup, 1);
         let (output, next) = mpsc::channel(queue.max(1));
-        let flow = Flow { shared, input: next, truncated, weigh: None, seen };
-        let (shared, truncated) = (flow.shared.clone(), flow.truncated.clone());
-        flow.shared.tasks.clone().spawn(async move {
+        let flow = Flow { run, input: next, truncated, weigh: None, seen };
+        let truncated = flow.truncated.clone();
+        flow.run.shared.tasks.spawn(async move {
             let failure = shared.wait_for_failure();
             let gone = output.closed();
             tokio::pin!(failure, gone);
@@ -579,12 +611,12 @@ impl<T: Send + 'static> Flow<T> {
         name: &'static str,
         consumer: impl FnOnce(Items<T>) -> Result<R, Error> + Send + 'static,
     ) -> impl Future<Output = Result<R, Error>> + Send + 'static {
-        let Flow { shared, input, truncated, .. } = self;
-        let open = shared.meter.open(name, Verb::Drain, 1);
+        let Flow { run, input, truncated, .. } = self;
+        let open = run.shared.meter.open(name, Verb::Drain, 1);
         let mut slot = open.slot();
         slot.to(State::Busy);
-        let end = End { shared: shared.clone(), truncated: truncated.clone() };
-        let items = Items { shared: shared.clone(), truncated, input, slot, hold: None };
+        let end = End { run: run.clone(), truncated: truncated.clone() };
+        let items = Items { run, truncated, input, slot, hold: None };
         let (reply, answer) = oneshot::channel();
         let thread = std::thread::Builder::new().name(name.to_string()).spawn(move || {
             let result = catch_unwind(AssertUnwindSafe(|| consumer(items)));
@@ -593,11 +625,11 @@ impl<T: Send + 'static> Flow<T> {
         });
         async move {
             if let Err(error) = thread {
-                end.shared.fail(Error::failed(format!("start the thread {name}"), error));
+                end.run.shared.fail(Error::failed(format!("start the thread {name}"), error));
             }
             match answer.await {
                 Ok(result) => end.of(result),
-                Err(_) => Err(end.shared.failure().expect("the thread answers unless it did not start")),
+                Err(_) => Err(end.run.shared.failure().expect("the thread answers unless it did not start")),
             }
         }
     }
@@ -608,8 +640,8 @@ impl<T: Send + 'static> Flow<T> {
     /// The first error of the run, or [`Error::Interrupted`] when the source was stopped before its end, since
     /// the items would then look complete and not be.
     pub async fn collect(self) -> Result<Vec<T>, Error> {
-        let Flow { shared, mut input, truncated, .. } = self;
-        let end = End { shared, truncated };
+        let Flow { run, mut input, truncated, .. } = self;
+        let end = End { run, truncated };
         let mut items = Vec::new();
         while let Some(Parcel { value, .. }) = input.recv().await {
             items.push(value);
@@ -629,7 +661,7 @@ impl<P: Send + 'static> Flow<Chunk<P>> {
         epoch: u32,
         stage: S,
     ) -> Flow<Chunk<S::Out>> {
-        let shared = self.shared.clone();
+        let shared = self.run.shared.clone();
         let first = !self.seen;
         let flow = self.pooled(S::NAME, room, move |open, chunk: Chunk<P>| {
             let mut samples = Vec::with_capacity(chunk.len());
@@ -664,7 +696,7 @@ impl<P: Send + 'static> Flow<Chunk<P>> {
 
 /// The items of a flow, for a consumer on a thread of its own. Ends early when the run fails or is stopped.
 pub struct Items<T> {
-    shared: Arc<Shared>,
+    run: Run,
     truncated: Arc<AtomicBool>,
     input: mpsc::Receiver<Parcel<T>>,
     slot: Slot,
@@ -675,8 +707,7 @@ pub struct Items<T> {
 impl<T> Items<T> {
     /// Who stopped the source before its end, if anyone has. Certain once the items have ended.
     pub fn interrupted(&self) -> Option<Interrupt> {
-        let interrupt = self.shared.halt.borrow().interrupt;
-        interrupt.filter(|_| self.truncated.load(Ordering::SeqCst))
+        self.run.interrupted().filter(|_| self.truncated.load(Ordering::SeqCst))
     }
 }
 
@@ -689,7 +720,7 @@ impl<T> Iterator for Items<T> {
         assert!(rayon::current_thread_index().is_none(), "a thread of the pool must not wait for a flow");
         self.hold = None;
         self.slot.to(State::Starved);
-        let parcel = if self.shared.failed() { None } else { self.input.blocking_recv() };
+        let parcel = if self.run.shared.failed() { None } else { self.input.blocking_recv() };
         self.slot.to(State::Busy);
         let Parcel { value, hold } = parcel?;
         self.slot.open().count_in();
@@ -701,17 +732,17 @@ impl<T> Iterator for Items<T> {
 
 /// How a flow ended, asked by its consumer.
 struct End {
-    shared: Arc<Shared>,
+    run: Run,
     truncated: Arc<AtomicBool>,
 }
 
 impl End {
     fn of<R>(&self, result: Result<R, Error>) -> Result<R, Error> {
-        let result = result.inspect_err(|error| self.shared.fail(error.clone()));
-        if let Some(error) = self.shared.failure() {
+        let result = result.inspect_err(|error| self.run.shared.fail(error.clone()));
+        if let Some(error) = self.run.shared.failure() {
             return Err(error);
         }
-        match self.shared.halt.borrow().interrupt {
+        match self.run.interrupted() {
             Some(interrupt) if self.truncated.load(Ordering::SeqCst) => Err(Error::Interrupted(interrupt)),
             _ => result,
         }
@@ -763,3 +794,6 @@ fn flatten<U>(
 ) -> Result<U, Error> {
     result.unwrap_or_else(|panic| Err(Error::panicked(attempt(), &*panic)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,7 +89,11 @@ impl NodeReport {
             Verb::Regroup => "it runs alone, so only less work in it would help",
             Verb::Drain => "the nodes before it wait for it, so a faster feed would change nothing",
         };
-        format!("{name} is the bottleneck: {} busy; {help}", percent(self.busy))
+        let waiting = match self.verb {
+            Verb::Compute => format!(", {} waiting for a core", percent(self.contended)),
+            _ => String::new(),
+        };
+        format!("{name} is the bottleneck: {} busy{waiting}; {help}", percent(self.busy))
     }
 }
 
@@ -333,5 +337,98 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.to(State::Starved);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A meter and the milliseconds that its clock shows.
+    fn clockwork() -> (Meter, Arc<AtomicU64>) {
+        let now = Arc::new(AtomicU64::new(0));
+        let clock = now.clone();
+        (Meter::with_clock(Arc::new(move || Duration::from_millis(clock.load(Ordering::SeqCst)))), now)
+    }
+
+    #[test]
+    fn the_four_shares_are_of_all_slot_time_and_add_up_to_one() {
+        let (meter, now) = clockwork();
+        now.store(1000, Ordering::SeqCst);
+        let open = meter.open("decode", Verb::Compute, 2);
+        let (mut first, mut second) = (open.slot(), open.slot());
+        // (time, first slot, second slot)
+        for (time, one, other) in [
+            (1000, State::Contended, State::Starved),
+            (1010, State::Busy, State::Contended),
+            (1040, State::Blocked, State::Busy),
+            (1070, State::Starved, State::Blocked),
+        ] {
+            now.store(time, Ordering::SeqCst);
+            first.to(one);
+            second.to(other);
+        }
+        now.store(1100, Ordering::SeqCst);
+        drop((first, second, open));
+        // After it has closed no time passes for it.
+        now.store(5000, Ordering::SeqCst);
+        let report = &meter.report()[0];
+        assert!((report.slot_seconds - 0.2).abs() < 1e-9, "two slots, 100 ms each: {report:?}");
+        let shares = [report.busy, report.contended, report.blocked, report.starved];
+        for (share, milliseconds) in shares.iter().zip([60.0, 40.0, 60.0, 40.0]) {
+            assert!((share - milliseconds / 200.0).abs() < 1e-9, "{report:?}");
+        }
+        assert_eq!(report.peak_items, 2);
+    }
+
+    #[test]
+    fn nodes_of_one_name_share_an_entry_in_order_of_appearance() {
+        let (meter, now) = clockwork();
+        for epoch in 0..3 {
+            let read = meter.open("read", Verb::Io, 1);
+            let decode = meter.open("decode", Verb::Compute, 1 + epoch);
+            read.count_out();
+            decode.count_in();
+            let mut slot = decode.slot();
+            slot.to(State::Busy);
+            now.fetch_add(10, Ordering::SeqCst);
+        }
+        let reports = meter.report();
+        assert_eq!(reports.iter().map(|report| report.name).collect::<Vec<_>>(), ["read", "decode"]);
+        assert_eq!((meter.items("read"), reports[1].items_in, reports[1].items_out), (3, 3, 0));
+        // One slot of 1, 2 and 3 was busy.
+        assert!((reports[1].busy - 30.0 / 60.0).abs() < 1e-9, "{reports:?}");
+    }
+
+    #[test]
+    fn the_bottleneck_has_the_largest_busy_and_contended_and_is_named_in_words() {
+        let report = |name, verb, busy, contended| NodeReport {
+            name,
+            verb,
+            items_in: 1,
+            items_out: 1,
+            samples: 0,
+            slot_seconds: 1.0,
+            busy,
+            contended,
+            blocked: 0.0,
+            starved: 1.0 - busy - contended,
+            peak_items: 1,
+        };
+        let mut reports = vec![
+            report("read", Verb::Io, 0.3, 0.0),
+            report("decode", Verb::Compute, 0.5, 0.44),
+            report("train", Verb::Drain, 0.9, 0.0),
+        ];
+        let words = |reports: &[NodeReport]| bottleneck(reports).expect("there are nodes").in_words();
+        assert_eq!(
+            words(&reports),
+            "decode is the bottleneck: 50 % busy, 44 % waiting for a core; more threads would help"
+        );
+        (reports[1].busy, reports[1].contended) = (0.2, 0.74);
+        assert!(words(&reports).starts_with("the cores are the bottleneck: decode waits for one 74 % "));
+        reports.remove(1);
+        assert!(words(&reports).starts_with("train is the bottleneck: 90 % busy; the nodes before it wait"));
+        assert_eq!(bottleneck(&[]), None);
     }
 }

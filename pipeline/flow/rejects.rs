@@ -81,7 +81,6 @@ impl Rejects {
     ) -> Result<(), Error> {
         let mut tally = self.tally.lock().expect("no panic under the lock");
         tally.seen += seen;
-        let before = tally.rejected;
         for (id, fault) in faults {
             tally.rejected += 1;
             if tally.reasons.len() < N_REASONS {
@@ -92,7 +91,7 @@ impl Rejects {
             MaxRejects::Share(_) => tally.seen >= SEEN_BEFORE_SHARE,
             MaxRejects::Count(_) => true,
         };
-        if tally.rejected > before && worth_a_check { self.check(&tally) } else { Ok(()) }
+        if worth_a_check { self.check(&tally) } else { Ok(()) }
     }
 
     /// Whether the budget holds, also for fewer than a hundred samples.
