@@ -239,11 +239,13 @@ struct Figure {
 impl Figure {
     fn draw(stream: &mut Stream, form: Form, ground: &Ground, width: f64, height: f64) -> Figure {
         let side = width.min(height);
-        let radius = side * stream.range(0.27, 0.45);
+        let radius = side * stream.range(0.3, 0.47);
         // Whole within the centre square, which is what a centre crop keeps.
         let mut place = |length: f64| length / 2.0 + (side / 2.0 - radius) * stream.range(-1.0, 1.0);
         let centre = (place(width), place(height));
-        let (sin, cos) = stream.range(0.0, std::f64::consts::TAU).sin_cos();
+        // Up to a twelfth of a turn from upright: enough to need learning, and little enough for a few hundred
+        // images to teach it.
+        let (sin, cos) = (stream.range(-1.0, 1.0) * std::f64::consts::TAU / 12.0).sin_cos();
         let squash = stream.range(0.85, 1.0);
         let middle = mix(ground.from, ground.to, 0.5);
         let colour = standing_out(stream, &[ground.from, ground.to, middle]);
@@ -264,9 +266,11 @@ impl Figure {
             period: radius * stream.range(0.5, 0.75),
             phase: (stream.unit(), stream.unit()),
             corners: match form {
-                Form::Triangle => (0..3).map(|corner| on_circle(corner as f64 / 3.0, 1.0)).collect(),
+                Form::Triangle => (0..3).map(|corner| on_circle(corner as f64 / 3.0 - 0.25, 1.0)).collect(),
                 Form::Star => (0..10)
-                    .map(|corner| on_circle(corner as f64 / 10.0, if corner % 2 == 0 { 1.0 } else { 0.42 }))
+                    .map(|corner| {
+                        on_circle(corner as f64 / 10.0 - 0.25, if corner % 2 == 0 { 1.0 } else { 0.42 })
+                    })
                     .collect(),
                 _ => vec![],
             },
