@@ -189,3 +189,50 @@ pub(crate) mod gradient_check {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::gradient_check::{check, normal};
+    use super::*;
+    use candle_core::Device;
+
+    /// Stem, pool, a residual block with a convolution beside it, classifier and loss: all operations in one.
+    fn network(inputs: &[Tensor]) -> Result<Tensor> {
+        let [x, stem, first, second, beside, scale, shift, weight, bias] = inputs else {
+            bail!("nine tensors")
+        };
+        let norm = |x: &Tensor, activation| {
+            Ok::<_, candle_core::Error>(batch_norm(x, scale, shift, 1e-5, activation)?.0)
+        };
+        let convolution = |kernel: usize, stride| Convolution { stride, padding: (kernel / 2, kernel / 2) };
+        let x = norm(&conv2d(x, stem, convolution(3, 1))?, Activation::Relu)?;
+        let x = max_pool(&x, Pooling { window: 3, stride: 2, padding: 1 })?;
+        let y = norm(&conv2d(&x, first, convolution(3, 2))?, Activation::Relu)?;
+        let y = norm(&conv2d(&y, second, convolution(3, 1))?, Activation::Identity)?;
+        let x = add_relu(&y, &norm(&conv2d(&x, beside, convolution(1, 2))?, Activation::Identity)?)?;
+        let logits = linear(&relu(&global_average_pool(&x)?)?, weight, bias)?;
+        let targets = Tensor::new(&[[0.9f64, 0.1], [0.2, 0.8]], &Device::Cpu)?;
+        cross_entropy(&logits, &targets.to_dtype(logits.dtype())?)
+    }
+
+    #[test]
+    fn the_gradients_of_a_whole_network_equal_finite_differences() -> Result<()> {
+        let shapes: [&[usize]; 9] = [
+            &[2, 2, 9, 7],
+            &[3, 2, 3, 3],
+            &[3, 3, 3, 3],
+            &[3, 3, 3, 3],
+            &[3, 3, 1, 1],
+            &[3],
+            &[3],
+            &[2, 3],
+            &[2],
+        ];
+        let inputs: Vec<Tensor> = shapes
+            .iter()
+            .enumerate()
+            .map(|(index, shape)| normal(shape, &format!("tensor {index}")))
+            .collect();
+        check(&inputs, &network)
+    }
+}
