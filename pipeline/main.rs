@@ -8,7 +8,7 @@ use std::time::Instant;
 use forebay::cli::{self, Invocation};
 use forebay::config::{Command, Config};
 use forebay::feed::Origin;
-use forebay::flow::{Error, Run};
+use forebay::flow::{Error, Run, limit_candle};
 use forebay::plan::{self, PreparePlan, Rooms};
 use forebay::report::{say, terminal, watched};
 use forebay::train::{Live, RunFolder, TrainPlan, Trained, files};
@@ -58,7 +58,9 @@ fn warn(warnings: &[String]) {
 
 fn run(asked: &Invocation) -> Result<(), Error> {
     let config = &asked.config;
-    let run = Run::new(Rooms::of(config).run_options())?;
+    let rooms = Rooms::of(config);
+    limit_candle(rooms.threads)?;
+    let run = Run::new(rooms.run_options())?;
     run.stop_on_signals()?;
     run.block_on(async {
         match asked.command {

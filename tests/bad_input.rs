@@ -1,0 +1,205 @@
+//! Bad input gets one clear line, the documented exit code, and loses nothing.
+
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::symlink;
+
+use crate::fixture::Place;
+
+fn two_classes(place: &Place) {
+    for index in 0..8 {
+        place.write_png(&format!("in/{}/{index}.png", ["a", "b"][index as usize % 2]), 6, 6, index);
+    }
+}
+
+#[test]
+fn sources_that_hold_nothing() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("empty")).unwrap();
+    place.write("file.jpg", b"x");
+    for command in ["prepare", "plan prepare"] {
+        place.run(&format!("{command} empty out")).refused(2, "empty");
+        place.run(&format!("{command} missing out")).refused(2, "there is no such folder");
+        place.run(&format!("{command} file.jpg out")).refused(2, "is a file");
+    }
+    place.run("train empty --out run").refused(2, "empty");
+    place.run("inspect missing").refused(2, "there is no such folder");
+    place.run("verify empty").refused(2, "no manifest.json");
+    place.run("prepare in").refused(2, "DEST is missing");
+    assert!(!place.path("out").exists() && !place.path("run").exists());
+}
+
+#[test]
+fn one_class_is_prepared_with_a_warning_and_not_trained() {
+    let place = Place::new();
+    for index in 0..10 {
+        place.write_png(&format!("in/only/{index}.png"), 4, 4, index);
+    }
+    let said = place.run("prepare in out --encode png").done();
+    assert!(said.stderr.contains("warning") && said.stderr.contains("class"), "{}", said.stderr);
+    place.run("train out --out run").refused(2, "two or more");
+    place.run("train in --out run").refused(2, "two or more");
+}
+
+#[test]
+fn a_class_with_one_image_goes_to_train() {
+    let place = Place::new();
+    two_classes(&place);
+    place.write_png("in/single/1.png", 4, 4, 9);
+    let said = place.run("prepare in out --encode png --size original").done();
+    assert!(said.stderr.lines().any(|line| line.contains("single") && line.contains("warning")), "{}", said.stderr);
+    let manifest: serde_json::Value = serde_json::from_slice(&place.files("out")["manifest.json"]).unwrap();
+    let train = &manifest["splits"][0];
+    assert_eq!((train["split"].as_str(), train["classes"][2]["rows"].as_u64()), (Some("train"), Some(1)));
+}
+
+#[test]
+fn broken_files_are_rejects_with_reasons() {
+    let place = Place::new();
+    two_classes(&place);
+    let mut jpeg = Vec::new();
+    let encoder = jpeg_encoder::Encoder::new(&mut jpeg, 90);
+    let noise: Vec<u8> = (0..64 * 64 * 3u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    encoder.encode(&noise, 64, 64, jpeg_encoder::ColorType::Rgb).unwrap();
+    let half = &jpeg[..jpeg.len() / 2];
+    let mut huge = jpeg.clone();
+    let sof = huge.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    huge[sof + 5..sof + 9].copy_from_slice(&[0xff, 0xff, 0xff, 0xff]);
+    let cases: [(&str, &[u8]); 6] = [
+        ("text.jpg", b"<html>404 not found</html>"),
+        ("zero.png", b""),
+        ("magic.jpg", &[0xff, 0xd8, 0xff]),
+        ("half.jpg", half),
+        ("nearly.jpg", &jpeg[..jpeg.len() * 99 / 100]),
+        ("huge.jpg", &huge),
+    ];
+    for (name, bytes) in cases {
+        place.write(&format!("in/a/{name}"), bytes);
+    }
+    place.write("in/a/whole.jpg", &jpeg);
+    place.write("in/a/no-end.jpg", &jpeg[..jpeg.len() - 2]);
+    place.write("in/a/trailing.jpg", &[jpeg.as_slice(), b"trailing bytes"].concat());
+    place.write_png("in/b/wide.png", 500, 1, 1);
+    place.write_png("in/b/high.png", 1, 500, 2);
+    let done = place.run("prepare in out --size 16 --split none --max-rejects 6 --json").done().json();
+    assert_eq!((done["rejected"].as_u64(), done["written"].as_u64()), (Some(6), Some(13)));
+    let rejects = String::from_utf8(place.files("out")["rejects.jsonl"].clone()).unwrap();
+    for (name, _) in cases {
+        assert!(rejects.contains(&format!("a/{name}")), "{name} in {rejects}");
+    }
+    assert!(rejects.contains("65535"), "{rejects}");
+    let said = place.run("inspect in").done();
+    assert!(said.stdout.contains("a/half.jpg") && said.stdout.contains("6 would be rejected"), "{}", said.stdout);
+    // A budget that is spent leaves no dataset, and everything else as it was.
+    place.run("prepare in none --size 16 --split none --max-rejects 5").refused(3, "--max-rejects");
+    assert!(!place.path("none/manifest.json").exists());
+}
+
+#[test]
+fn a_dataset_of_broken_files_only_is_no_dataset() {
+    let place = Place::new();
+    place.write("in/a/1.jpg", b"x");
+    place.write("in/b/2.jpg", b"y");
+    place.run("prepare in out --max-rejects 1.0").refused(3, "nothing was written");
+    place.run("train in --out run --max-rejects 1.0").refused(3, "no training image");
+}
+
+#[test]
+fn odd_names_are_samples_or_named_rejects() {
+    let place = Place::new();
+    two_classes(&place);
+    let odd = ["with space.png", "ünï-😀.png", "a#1.png", "100%.png", "..dots..png", "[x].png", "quote\".png"];
+    for (index, name) in odd.iter().enumerate() {
+        place.write_png(&format!("in/c d/{name}"), 5, 5, index as u64);
+    }
+    place.write_png("in/a/new\nline.png", 5, 5, 1);
+    let bytes = std::fs::read(place.path("in/a/0.png")).unwrap();
+    let not_utf8 = std::ffi::OsString::from_vec(b"bad-\xff.png".to_vec());
+    std::fs::write(place.path("in/a").join(not_utf8), bytes).unwrap();
+    symlink(place.path("in"), place.path("in/a/loop")).unwrap();
+    symlink(place.path("in/a/nowhere"), place.path("in/a/broken.png")).unwrap();
+    for hidden in ["in/.DS_Store", "in/a/._0.png", "in/a/Thumbs.db", "in/__MACOSX/a/0.png", "in/a/notes.txt"] {
+        place.write(hidden, b"x");
+    }
+    let done = place.run("prepare in out --encode png --size original --split none --max-rejects 50 --json").done();
+    let json = done.json();
+    let rejects = String::from_utf8(place.files("out")["rejects.jsonl"].clone()).unwrap();
+    let ids: Vec<String> = rejects
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_str().unwrap().to_string())
+        .collect();
+    assert!(ids.iter().any(|id| id.contains("line")), "{ids:?}");
+    assert!(ids.iter().any(|id| id.contains("bad-")), "{ids:?}");
+    assert!(ids.iter().any(|id| id.contains("broken.png")), "{ids:?}");
+    let count = |key: &str| json[key].as_u64().unwrap();
+    assert_eq!(count("written") + count("rejected"), count("found"));
+    for name in odd {
+        assert!(!ids.iter().any(|id| id.contains(name)), "{name} is a sample: {rejects}");
+    }
+    place.run("verify out").done();
+}
+
+#[test]
+fn destinations_that_cannot_be_written() {
+    let place = Place::new();
+    two_classes(&place);
+    place.write("file", b"a regular file");
+    place.run("prepare in file/below").refused(1, "file/below");
+    place.run("train in --out file/below --size 16 --epochs 1").refused(1, "file/below");
+    assert_eq!(std::fs::read(place.path("file")).unwrap(), b"a regular file");
+    place.run("prepare in in").refused(2, "both");
+    place.run("prepare in gopher://x/y").refused(2, "gopher");
+}
+
+#[test]
+fn a_full_disk_is_one_line_and_a_resume_finishes_the_work() {
+    let place = Place::new();
+    for index in 0..8 {
+        place.write_png(&format!("in/{}/{index}.png", ["a", "b"][index as usize % 2]), 200, 200, index);
+    }
+    let arguments = "prepare in out --encode raw --size original --split none --samples-per-shard 2";
+    let script = format!("ulimit -f 64; exec {} {arguments}", env!("CARGO_BIN_EXE_forebay"));
+    let output = std::process::Command::new("bash").arg("-c").arg(script).current_dir(place.path("")).output().unwrap();
+    let said = crate::fixture::Said::of(output);
+    said.refused(1, "cannot write");
+    assert!(!place.path("out/manifest.json").exists());
+    assert!(place.files("out").keys().all(|name| !name.contains('#')), "{:?}", place.files("out").keys());
+    place.run(arguments).done();
+    place.run("verify out").done();
+}
+
+#[test]
+fn another_dataset_is_replaced_only_when_asked() {
+    let place = Place::new();
+    two_classes(&place);
+    place.run("prepare in out --encode png").done();
+    place.write("out/notes.txt", b"mine");
+    let before = place.files("out");
+    place.run("prepare in out --encode raw").refused(2, "--overwrite");
+    place.run("plan prepare in out --encode raw").refused(2, "--overwrite");
+    assert_eq!(place.files("out"), before);
+    place.run("prepare in out --encode raw --samples-per-shard 1 --overwrite").done();
+    place.run("verify out").done();
+    let after = place.files("out");
+    assert_eq!(after["notes.txt"], b"mine", "what no plan lists is not deleted");
+    assert!(after.keys().all(|name| !name.contains("of-00001")), "{:?}", after.keys());
+    place.write("foreign/README.md", b"somebody's");
+    place.run("prepare in foreign").refused(2, "README.md");
+}
+
+#[test]
+fn every_problem_of_a_run_file_is_named_at_once() {
+    let place = Place::new();
+    two_classes(&place);
+    place.write("run.toml", b"[resize]\nsize = \"big\"\n[encode]\nqualty = 3\n[split]\nshares = [0.9, 0.2, 0.1]\n");
+    let said = place.run("plan prepare in out --config run.toml").refused(2, "encode.qualty");
+    assert!(said.stderr.contains("resize.size"), "{}", said.stderr);
+    place.write("run.toml", b"memory = \"1 MiB\"\n[split]\nshares = [0.9, 0.2, 0.1]\n[augment.rotation]\ndegrees = 999\n");
+    let said = place.run("plan prepare in out --config run.toml").refused(2, "split.shares");
+    assert!(said.stderr.contains("memory") && said.stderr.contains("augment.rotation"), "{}", said.stderr);
+    place.run("prepare in out --config nowhere.toml").refused(2, "nowhere.toml");
+    place.run("prepare in out --quality 0").refused(2, "--quality");
+    place.run("prepare in out --no-such-flag").refused(2, "--no-such-flag");
+    place.run("train in --out run --device cuda:0").refused(2, "--features cuda");
+    place.run("train in --out run --size original").refused(2, "resize.size");
+    place.run("train in --out run --resume").refused(2, "--resume");
+}

@@ -1,0 +1,141 @@
+//! The same job from and to a bucket: an S3 server on loopback that checks signatures.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+
+use crate::fixture::{Place, Said, files};
+
+const SECRET: &str = "a-secret-that-is-never-printed";
+
+/// A server with one bucket, `bucket`, kept as a folder.
+struct Server {
+    address: SocketAddr,
+    root: PathBuf,
+    _folder: tempfile::TempDir,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Server {
+    #[allow(clippy::disallowed_methods, reason = "a server of a test is not a node of a dataflow")]
+    fn start() -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("bucket");
+        std::fs::create_dir(&root).unwrap();
+        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).unwrap());
+        builder.set_auth(SimpleAuth::from_single("key-id", SECRET));
+        let service = builder.build();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let connection = Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(socket), service.clone())
+                    .into_owned();
+                tokio::spawn(async move {
+                    let _ = connection.await;
+                });
+            }
+        });
+        Server { address, root, _folder: folder, _runtime: runtime }
+    }
+
+    fn place(&self, secret: &str) -> Place {
+        let mut place = Place::new();
+        place.set("AWS_ACCESS_KEY_ID", "key-id");
+        place.set("AWS_SECRET_ACCESS_KEY", secret);
+        place
+    }
+
+    fn endpoint(&self) -> String {
+        format!("--endpoint http://{}", self.address)
+    }
+
+    fn parquet(&self, prefix: &str) -> usize {
+        files(&self.root.join(prefix)).keys().filter(|name| name.ends_with(".parquet")).count()
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for (name, bytes) in files(from) {
+        let path = to.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn the_whole_job_runs_from_and_to_a_bucket() {
+    let server = Server::start();
+    let place = server.place(SECRET);
+    place.draw();
+    copy(&place.path("images"), &server.root.join("images"));
+    let endpoint = server.endpoint();
+    let options = "--size 32 --fit crop --encode png --samples-per-shard 10 --max-rejects 10 --json";
+    let mut heard = String::new();
+    let mut run = |arguments: &str| -> Said {
+        let said = place.run(arguments);
+        heard.push_str(&said.stdout);
+        heard.push_str(&said.stderr);
+        said
+    };
+
+    // The same bytes as on a disk, and after a kill.
+    run(&format!("prepare images local {options}")).done();
+    let prepare = format!("prepare s3://bucket/images s3://bucket/shards {options} {endpoint}");
+    place.run_and_kill(&prepare, || server.parquet("shards") >= 2);
+    assert!(!server.root.join("shards/manifest.json").exists());
+    let resumed = run(&prepare).done().json();
+    assert!(resumed["shards_reused"].as_u64().unwrap() >= 2, "{resumed}");
+    let local = place.files("local");
+    let remote = files(&server.root.join("shards"));
+    for (name, bytes) in &local {
+        assert_eq!(remote.get(name), Some(bytes), "{name}");
+    }
+    run(&format!("verify s3://bucket/shards {endpoint}")).done();
+    run(&format!("inspect s3://bucket/images {endpoint}")).done();
+    run(&format!("bench s3://bucket/shards --json {endpoint}")).done();
+
+    let train = "--epochs 1 --batch-size 16 --json";
+    run(&format!("train local --out run {train}")).done();
+    run(&format!("train s3://bucket/shards --out s3://bucket/run {train} {endpoint}")).done();
+    for name in ["best.safetensors", "last.safetensors", "metrics.jsonl", "run.toml", "report.html"] {
+        assert!(server.root.join("run").join(name).exists(), "{name}");
+    }
+    // The identity of the run differs in nothing but where its data is.
+    let weights = |bytes: &[u8]| -> Vec<(String, Vec<u8>)> {
+        let tensors = safetensors::SafeTensors::deserialize(bytes).unwrap();
+        let mut tensors: Vec<_> = tensors.iter().map(|(n, t)| (n.to_string(), t.data().to_vec())).collect();
+        tensors.sort();
+        tensors
+    };
+    let remote = std::fs::read(server.root.join("run/best.safetensors")).unwrap();
+    assert_eq!(weights(&remote), weights(&place.files("run")["best.safetensors"]));
+
+    assert!(!heard.contains(SECRET), "the secret was printed");
+    let stored = files(&server.root);
+    let contains = |bytes: &[u8]| bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
+    assert!(stored.values().all(|bytes| !contains(bytes)), "the secret was stored");
+}
+
+#[test]
+fn a_wrong_secret_and_a_missing_bucket_get_one_line() {
+    let server = Server::start();
+    let wrong = server.place("another-secret-that-is-wrong");
+    let endpoint = server.endpoint();
+    for command in ["prepare s3://bucket/a s3://bucket/b", "inspect s3://bucket/a", "train s3://bucket/a --out run"] {
+        let said = wrong.run(&format!("{command} {endpoint}")).refused(1, "AWS_SECRET_ACCESS_KEY");
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+        assert!(!said.stderr.contains("another-secret"), "{}", said.stderr);
+    }
+    let place = server.place(SECRET);
+    let said = place.run(&format!("inspect s3://nowhere/a {endpoint}"));
+    assert!(said.code != 0 && said.stderr.contains("nowhere"), "{}", said.stderr);
+    let none = Place::new();
+    none.run("inspect s3://bucket/a").refused(2, "AWS_ACCESS_KEY_ID");
+}

@@ -1,0 +1,8 @@
+//! The program as its users run it: every test starts the binary, most on a dataset that it draws first.
+
+mod bad_input;
+mod bucket;
+mod fixture;
+mod prepare;
+mod tidy;
+mod train;

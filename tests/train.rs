@@ -1,0 +1,154 @@
+//! `train` and `bench`: what can be learnt is learnt, and a run that was stopped goes on as if it had not been.
+
+use std::collections::BTreeMap;
+
+use crate::fixture::Place;
+
+/// Two classes that differ in their left half, 16 pixels a side.
+fn learnable(place: &Place, n: u64) {
+    for index in 0..n {
+        let name = format!("in/{}/{index}.png", ["dark", "light"][index as usize % 2]);
+        let image = place.write_png(&name, 16, 16, index);
+        let level = if index % 2 == 0 { 30 } else { 220 };
+        let mut image = image;
+        for (x, _, pixel) in image.enumerate_pixels_mut() {
+            if x < 8 {
+                *pixel = image::Rgb([level; 3]);
+            }
+        }
+        image.save(place.path(&name)).unwrap();
+    }
+}
+
+fn tensors(place: &Place, name: &str) -> BTreeMap<String, Vec<u8>> {
+    let bytes = std::fs::read(place.path(name)).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    tensors.iter().map(|(name, tensor)| (name.to_string(), tensor.data().to_vec())).collect()
+}
+
+#[test]
+fn what_can_be_learnt_is_learnt_and_everything_is_kept() {
+    let place = Place::new();
+    learnable(&place, 80);
+    place.run("prepare in shards --size original --encode png").done();
+    let said = place.run("train shards --size 16 --out run --epochs 4 --batch-size 8 --json").done();
+    let done = said.json();
+    assert_eq!(done["split"], "test");
+    assert!(done["accuracy"].as_f64().unwrap() >= 0.9, "{done}");
+    let losses: Vec<f64> = done["epochs"].as_array().unwrap().iter().map(|e| e["train_loss"].as_f64().unwrap()).collect();
+    assert!(losses[3] < losses[0] / 2.0, "{losses:?}");
+    let files = place.files("run");
+    for name in ["run.toml", "chain.json", "metrics.jsonl", "last.safetensors", "best.safetensors", "scores.json", "report.html"] {
+        assert!(files.contains_key(name), "{name} in {:?}", files.keys());
+    }
+    assert_eq!(String::from_utf8(files["metrics.jsonl"].clone()).unwrap().lines().count(), 4);
+    assert!(String::from_utf8(files["report.html"].clone()).unwrap().contains("<svg"));
+    // The resolved run file gives the same run.
+    place.run("train --config run/run.toml --out again --json").done();
+    assert_eq!(tensors(&place, "run/last.safetensors"), tensors(&place, "again/last.safetensors"));
+    place.run("train shards --size 16 --out run --epochs 4").refused(2, "holds a run already");
+}
+
+#[test]
+fn a_folder_and_lossless_shards_give_the_same_weights() {
+    let place = Place::new();
+    place.draw();
+    place.run("prepare images png --size 24 --fit crop --encode png --max-rejects 10").done();
+    place.run("prepare images raw --size 24 --fit crop --encode raw --max-rejects 10").done();
+    let options = "--size 24 --epochs 2 --batch-size 16 --augment light --balance over --max-rejects 100";
+    for source in ["images", "png", "raw"] {
+        place.run(&format!("train {source} --out run-{source} {options}")).done();
+    }
+    let of = |source: &str| tensors(&place, &format!("run-{source}/last.safetensors"));
+    assert_eq!(of("png"), of("raw"));
+    assert_eq!(of("png"), of("images"));
+}
+
+#[test]
+fn a_resumed_run_has_the_weights_of_an_uninterrupted_one() {
+    let place = Place::new();
+    learnable(&place, 160);
+    place.run("prepare in shards --size original --encode png").done();
+    let train = |out: &str, more: &str| {
+        format!("train shards --size 16 --out {out} --epochs 3 --batch-size 4 --optimizer sgd --augment standard {more}")
+    };
+    place.run(&train("whole", "")).done();
+    // Killed with SIGKILL after the first checkpoint, and interrupted with SIGINT in the middle of an epoch.
+    let first = || place.path("killed/last.safetensors").exists();
+    place.run_and_kill(&train("killed", ""), first);
+    place.run(&train("killed", "--resume")).done();
+    assert_eq!(tensors(&place, "killed/last.safetensors"), tensors(&place, "whole/last.safetensors"));
+
+    let arguments = train("stopped", "");
+    let arguments: Vec<&str> = arguments.split_whitespace().collect();
+    let child = place.command(&arguments).spawn().unwrap();
+    while !place.path("stopped/last.safetensors").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let said = crate::fixture::Said::of(child.wait_with_output().unwrap());
+    if said.code != 0 {
+        said.refused(130, "--resume goes on");
+        place.run(&train("stopped", "--resume")).done();
+    }
+    let (stopped, whole) = (tensors(&place, "stopped/last.safetensors"), tensors(&place, "whole/last.safetensors"));
+    assert_eq!(stopped, whole);
+    place.run(&train("whole", "--resume --seed 5")).refused(2, "other data or options");
+}
+
+#[test]
+fn weights_of_an_earlier_run_are_loaded_and_the_backbone_stays_frozen() {
+    let place = Place::new();
+    learnable(&place, 40);
+    let train = "train in --size 16 --batch-size 8 --epochs 1 --split none";
+    place.run(&format!("{train} --out first")).done();
+    let said = place.run(&format!("{train} --out second --weights first/best.safetensors --freeze backbone")).done();
+    assert!(said.stderr.contains("loaded"), "{}", said.stderr);
+    let (before, after) = (tensors(&place, "first/best.safetensors"), tensors(&place, "second/best.safetensors"));
+    let changed: Vec<&String> = after.iter().filter(|(name, data)| before[*name] != **data).map(|(n, _)| n).collect();
+    assert!(!changed.is_empty() && changed.iter().all(|name| name.starts_with("fc.")), "{changed:?}");
+    place.write("broken.safetensors", b"no weights");
+    place.run(&format!("{train} --out third --weights broken.safetensors")).refused(1, "broken.safetensors");
+    place.run(&format!("{train} --out third --weights missing.safetensors")).refused(2, "missing.safetensors");
+}
+
+#[test]
+fn threads_change_no_weight() {
+    let place = Place::new();
+    learnable(&place, 40);
+    for threads in [1, 2, 8] {
+        place.run(&format!("train in --size 16 --batch-size 8 --epochs 1 --out run{threads} --threads {threads}")).done();
+    }
+    let one = tensors(&place, "run1/last.safetensors");
+    assert_eq!(one, tensors(&place, "run2/last.safetensors"));
+    assert_eq!(one, tensors(&place, "run8/last.safetensors"));
+}
+
+#[test]
+fn bench_names_the_bottleneck_of_a_folder_and_of_shards() {
+    let place = Place::new();
+    place.draw();
+    place.run("prepare images shards --size 32 --fit crop --max-rejects 10").done();
+    for source in ["images", "shards"] {
+        let done = place.run(&format!("bench {source} --size 32 --epochs 2 --max-rejects 100 --json")).done().json();
+        assert!(done["images_per_second"].as_f64().unwrap() > 0.0);
+        assert!(done["cpu_seconds_per_1000"].as_f64().unwrap() > 0.0);
+        let stages = done["stages"].as_array().unwrap();
+        assert!(stages.iter().any(|stage| stage["name"] == done["bottleneck"]), "{done}");
+        for stage in stages.iter().filter(|stage| stage["slot_seconds"].as_f64().unwrap() > 0.0) {
+            let shares = ["busy", "contended", "blocked", "starved"].map(|key| stage[key].as_f64().unwrap());
+            assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{stage}");
+        }
+    }
+}
+
+#[test]
+fn the_demo_runs_the_whole_job_and_says_what_to_do_next() {
+    let place = Place::new();
+    let said = place.run("demo --epochs 1 --json").done();
+    let done = said.json();
+    assert!(done["accuracy"].as_f64().unwrap() > 0.125, "better than a guess among eight: {done}");
+    assert!(said.stderr.contains("forebay prepare PHOTOS SHARDS"), "{}", said.stderr);
+    place.run("verify forebay-demo/shards").done();
+}
