@@ -102,11 +102,8 @@ fn a_translation_moves_whole_pixels_and_at_most_its_share() {
     let mut seen = [false; 3];
     for index in 0..50 {
         let moved = run(&stage, &image, index);
-        let shifts = [
-            grays(&[[2, 3, 4, 9], [6, 7, 8, 9]]),
-            image.clone(),
-            grays(&[[9, 1, 2, 3], [9, 5, 6, 7]]),
-        ];
+        let shifts =
+            [grays(&[[2, 3, 4, 9], [6, 7, 8, 9]]), image.clone(), grays(&[[9, 1, 2, 3], [9, 5, 6, 7]])];
         let shift = shifts.iter().position(|expected| *expected == moved).expect("a shift by -1, 0 or 1");
         seen[shift] = true;
     }
