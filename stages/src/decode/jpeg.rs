@@ -316,7 +316,7 @@ fn with_zune(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
     decoder.decode_headers().map_err(refused)?;
     // In some files it takes for luma and chroma what libjpeg takes for red, green and blue, or the other way
     // round. Asked for luma and chroma it converts nothing, and nor does it where it sees none.
-    let converts = decoder.input_colorspace() == Some(ColorSpace::YCbCr);
+    let converts = matches!(decoder.input_colorspace(), Some(ColorSpace::YCbCr | ColorSpace::YCCK));
     let is_misread = layout.components.len() == 3 && converts == layout.is_rgb;
     if is_misread && converts {
         decoder.set_options(options.jpeg_set_out_colorspace(ColorSpace::YCbCr));

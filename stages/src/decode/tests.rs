@@ -187,6 +187,7 @@ fn rare_layouts_of_jpeg_show_their_picture() {
         fixture!("progressive-refined"),
         fixture!("restarts"),
         fixture!("jfif-and-adobe-0"),
+        fixture!("adobe-2"),
         fixture!("jfif-and-rgb-ids"),
         fixture!("rgb"),
         fixture!("cmyk-adobe"),
