@@ -113,3 +113,93 @@ pub(crate) fn window(input: Pixels, left: i64, top: i64, width: u32, height: u32
     }
     Pixels { width, height, data, original: input.original }
 }
+
+#[cfg(test)]
+mod tests {
+    use forebay_datasets::seed::Seed;
+
+    use super::*;
+
+    fn draws(index: u32) -> Draws {
+        Seed(5).draws("a", index, 0)
+    }
+
+    /// One grey level per pixel, counting from the top left.
+    fn counting(width: u32, height: u32) -> Pixels {
+        let data = (0..width * height).flat_map(|place| [place as u8; 3]).collect();
+        Pixels { original: (99, 98), ..Pixels::new(width, height, data) }
+    }
+
+    fn levels(pixels: &Pixels) -> Vec<u8> {
+        pixels.data.iter().step_by(3).copied().collect()
+    }
+
+    #[test]
+    fn the_centre_is_that_of_torchvision() {
+        let crop = |side, width, height| {
+            let pixels = CenterCrop { side }.apply(counting(width, height), &draws(0)).unwrap();
+            assert_eq!((pixels.width, pixels.height, pixels.original), (side, side, (99, 98)));
+            levels(&pixels)
+        };
+        assert_eq!(crop(2, 4, 4), [5, 6, 9, 10]);
+        // (5 - 2) / 2 = 1.5 and (3 - 2) / 2 = 0.5 round to even: 2 and 0.
+        assert_eq!(crop(2, 5, 3), [2, 3, 7, 8]);
+        assert_eq!(crop(3, 3, 3), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn an_image_smaller_than_the_view_is_enlarged_first() {
+        for (width, height) in [(3, 5), (1, 1), (9, 2)] {
+            let center = CenterCrop { side: 8 }.apply(counting(width, height), &draws(0)).unwrap();
+            let random = RandomCrop { side: 8, pad: 0 }.apply(counting(width, height), &draws(0)).unwrap();
+            assert_eq!((center.width, center.height, random.width, random.height), (8, 8, 8, 8));
+        }
+        let refused = CenterCrop { side: 0 }.apply(counting(2, 2), &draws(0)).unwrap_err();
+        assert_eq!(refused.to_string(), "center_crop: the side is 0, and must be at least 1 pixel");
+    }
+
+    #[test]
+    fn random_crops_reach_every_place_and_no_other() {
+        let mut corners: Vec<u8> = (0..200)
+            .map(|index| {
+                let pixels = RandomCrop { side: 2, pad: 0 }.apply(counting(4, 3), &draws(index)).unwrap();
+                let found = levels(&pixels);
+                assert_eq!(found, [found[0], found[0] + 1, found[0] + 4, found[0] + 5]);
+                found[0]
+            })
+            .collect();
+        corners.sort_unstable();
+        corners.dedup();
+        assert_eq!(corners, [0, 1, 2, 4, 5, 6]);
+    }
+
+    #[test]
+    fn padding_moves_the_image_by_at_most_the_pad() {
+        let crop = RandomCrop { side: 2, pad: 1 };
+        let image = Pixels::new(2, 2, [7, 8, 9, 10].map(|level| [level; 3]).concat());
+        let mut seen: Vec<Vec<u8>> =
+            (0..200).map(|index| levels(&crop.apply(image.clone(), &draws(index)).unwrap())).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        let expected = [
+            [0, 0, 0, 7],
+            [0, 0, 7, 8],
+            [0, 0, 8, 0],
+            [0, 7, 0, 9],
+            [0, 9, 0, 0],
+            [7, 8, 9, 10],
+            [8, 0, 10, 0],
+            [9, 10, 0, 0],
+            [10, 0, 0, 0],
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_window_far_outside_is_all_fill() {
+        for (left, top) in [(-50, 0), (50, 0), (0, -50), (0, 50)] {
+            assert_eq!(levels(&window(counting(3, 3), left, top, 2, 2, [6; 3])), [6; 4]);
+        }
+        assert_eq!(levels(&window(counting(3, 3), -1, 2, 5, 2, [9; 3])), [9, 6, 7, 8, 9, 9, 9, 9, 9, 9]);
+    }
+}

@@ -1,7 +1,9 @@
-//! JPEG: the markers are read here, and say which decoder gets the file right.
+//! JPEG: the markers are read here, and say which decoder gets the file right, if any.
 //!
-//! zune-jpeg is the fast one, in its strict mode, which refuses truncated files. It decodes some legal layouts
-//! to garbage without an error; those go to the `jpeg-decoder` crate instead.
+//! zune-jpeg is the fast one, in its strict mode, which refuses truncated files. Some legal layouts it decodes
+//! to garbage without an error, or not at all; those go to the `jpeg-decoder` crate, and what neither gets right
+//! is refused. Which is which was found by comparing with libjpeg-turbo over 2,500 combinations of
+//! subsampling, restart interval, scan script and size.
 
 use forebay_datasets::sample::Pixels;
 use image::metadata::Orientation;
@@ -22,10 +24,32 @@ pub(super) struct Layout {
     pub(super) height: u32,
     pub(super) orientation: Orientation,
     progressive: bool,
-    /// Horizontal and vertical sampling factor of each component.
-    components: Vec<(u8, u8)>,
+    components: Vec<Component>,
     /// How many components the first scan holds.
     first_scan: usize,
+    /// Where the first scan's marker is.
+    scan_at: usize,
+    /// Minimum coded units between restart markers; 0 where there are none.
+    restart_interval: usize,
+    /// True where three components are red, green and blue rather than luma and chroma.
+    is_rgb: bool,
+    /// True where bytes lie between segments that belong to none.
+    has_stray_bytes: bool,
+}
+
+#[derive(Debug)]
+struct Component {
+    id: u8,
+    /// Horizontal and vertical sampling factor, 1 to 4.
+    sampling: [u8; 2],
+}
+
+/// Which decoder gets a layout right.
+#[derive(Debug, PartialEq, Eq)]
+enum Route {
+    Zune,
+    JpegDecoder,
+    Neither,
 }
 
 impl Layout {
@@ -34,27 +58,51 @@ impl Layout {
     pub(super) fn read(bytes: &[u8]) -> Result<Layout, Fault> {
         let mut frame: Option<(u8, &[u8])> = None;
         let mut orientation = None;
+        let mut has_jfif = false;
+        let mut adobe = None;
+        let mut restart_interval = 0;
+        let mut has_stray_bytes = false;
         let mut at = 2;
         loop {
-            let (marker, segment, next) = segment(bytes, at)?;
-            at = next;
+            let Segment { marker, body, start, end } = segment(bytes, at)?;
+            has_stray_bytes |= start > at;
+            at = end;
             match marker {
                 0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
                     if frame.is_some() {
                         return Err(fault("broken JPEG: two frame headers"));
                     }
-                    frame = Some((marker, segment));
+                    frame = Some((marker, body));
                 }
+                0xdd => restart_interval = body.get(..2).map_or(0, |two| usize::from(be16(two))),
+                0xe0 => has_jfif |= body.starts_with(b"JFIF\0"),
                 0xe1 if orientation.is_none() => {
-                    orientation = segment.strip_prefix(b"Exif\0\0").and_then(Orientation::from_exif_chunk);
+                    orientation = body.strip_prefix(b"Exif\0\0").and_then(Orientation::from_exif_chunk);
                 }
+                0xee if body.starts_with(b"Adobe") => adobe = body.get(11).copied().or(adobe),
                 0xda => {
                     let Some((sof, frame)) = frame else {
                         return Err(fault("broken JPEG: a scan without a frame header"));
                     };
-                    let first_scan = usize::from(segment.first().copied().unwrap_or(0));
-                    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
-                    return Layout::of_frame(sof, frame, first_scan, orientation);
+                    let (width, height, components) = read_frame(sof, frame)?;
+                    // As libjpeg decides (`default_decompress_parms`).
+                    let is_rgb = !has_jfif
+                        && match adobe {
+                            Some(transform) => transform == 0,
+                            None => components.iter().map(|component| component.id).eq(*b"RGB"),
+                        };
+                    return Ok(Layout {
+                        width,
+                        height,
+                        orientation: orientation.unwrap_or(Orientation::NoTransforms),
+                        progressive: sof == 0xc2,
+                        components,
+                        first_scan: usize::from(body.first().copied().unwrap_or(0)),
+                        scan_at: start,
+                        restart_interval,
+                        is_rgb,
+                        has_stray_bytes,
+                    });
                 }
                 0xd9 => return Err(fault("broken JPEG: it ends before its first scan")),
                 _ => {}
@@ -62,120 +110,257 @@ impl Layout {
         }
     }
 
-    fn of_frame(sof: u8, frame: &[u8], first_scan: usize, orientation: Orientation) -> Result<Layout, Fault> {
-        let &[precision, h1, h0, w1, w0, n, ref components @ ..] = frame else {
-            return Err(fault("broken JPEG: its frame header is too short"));
-        };
-        match sof {
-            0xc0..=0xc2 => {}
-            0xc3 => return Err(fault("lossless JPEG is not supported")),
-            0xc9 | 0xca => return Err(fault("JPEG with arithmetic coding is not supported")),
-            _ => return Err(fault("hierarchical or lossless JPEG is not supported")),
-        }
-        if precision != 8 {
-            return Err(fault(format_args!("JPEG of {precision} bits is not supported, only of 8")));
-        }
-        let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
-        if height == 0 {
-            return Err(fault("JPEG with its height after the first scan (DNL) is not supported"));
-        }
-        if width == 0 {
-            return Err(fault("broken JPEG: its width is 0"));
-        }
-        if components.len() < usize::from(n) * 3 {
-            return Err(fault("broken JPEG: its frame header is too short"));
-        }
-        let components: Vec<(u8, u8)> = components
-            .chunks_exact(3)
-            .take(usize::from(n))
-            .map(|component| (component[1] >> 4, component[1] & 15))
-            .collect();
-        if !matches!(n, 1 | 3 | 4) {
-            return Err(fault(format_args!("JPEG with {n} components is not supported")));
-        }
-        if components.iter().any(|&(h, v)| !(1..=4).contains(&h) || !(1..=4).contains(&v)) {
-            return Err(fault("broken JPEG: a sampling factor is not 1 to 4"));
-        }
-        Ok(Layout {
-            width: width.into(),
-            height: height.into(),
-            orientation,
-            progressive: sof == 0xc2,
-            components,
-            first_scan,
-        })
+    /// The largest sampling factors, horizontal and vertical.
+    fn sampling_max(&self) -> [u8; 2] {
+        [0, 1].map(|axis| self.components.iter().map(|component| component.sampling[axis]).max().unwrap_or(1))
     }
 
-    /// True where zune-jpeg 0.5 gives garbage without an error.
-    fn needs_the_slow_decoder(&self) -> bool {
-        // A baseline file with one scan per component (zune-image#419).
-        !self.progressive && self.first_scan < self.components.len()
+    fn route(&self) -> Route {
+        let max = self.sampling_max();
+        let factors = || self.components.iter().flat_map(|component| std::iter::zip(component.sampling, max));
+        // zune-jpeg takes luma to be the component with the most samples, and divides by shifting.
+        let odd = self.components.first().is_none_or(|luma| luma.sampling != max)
+            || factors().any(|(factor, _)| factor == 3);
+        let one_scan = !self.progressive && self.first_scan == self.components.len();
+        // Neither finds the blocks of such a component where it has a scan of its own.
+        if factors().any(|(factor, max)| 1 < factor && factor < max) {
+            return if one_scan && !odd { Route::Zune } else { Route::Neither };
+        }
+        // A baseline file with several scans is zune-image#419.
+        let separate = !self.progressive && !one_scan;
+        if odd || separate || self.has_stray_bytes { Route::JpegDecoder } else { Route::Zune }
     }
 }
 
-/// The marker at `at`, its segment without the length, and where the next marker is.
-fn segment(bytes: &[u8], at: usize) -> Result<(u8, &[u8], usize), Fault> {
+/// Width, height and components of a frame that can be decoded.
+fn read_frame(sof: u8, frame: &[u8]) -> Result<(u32, u32, Vec<Component>), Fault> {
+    let &[precision, h1, h0, w1, w0, n, ref components @ ..] = frame else {
+        return Err(fault("broken JPEG: its frame header is too short"));
+    };
+    match sof {
+        0xc0..=0xc2 => {}
+        0xc9 | 0xca => return Err(fault("JPEG with arithmetic coding is not supported")),
+        _ => return Err(fault("lossless or hierarchical JPEG is not supported")),
+    }
+    if precision != 8 {
+        return Err(fault(format_args!("JPEG of {precision} bits is not supported, only of 8")));
+    }
+    let (width, height) = (be16(&[w1, w0]), be16(&[h1, h0]));
+    if width == 0 {
+        return Err(fault("broken JPEG: its width is 0"));
+    }
+    if height == 0 {
+        return Err(fault("JPEG with its height after the first scan (DNL) is not supported"));
+    }
+    if !matches!(n, 1 | 3 | 4) {
+        return Err(fault(format_args!("JPEG with {n} components is not supported")));
+    }
+    let Some(components) = components.get(..usize::from(n) * 3) else {
+        return Err(fault("broken JPEG: its frame header is too short"));
+    };
+    let components: Vec<Component> = components
+        .chunks_exact(3)
+        .map(|component| Component { id: component[0], sampling: [component[1] >> 4, component[1] & 15] })
+        .collect();
+    if components.iter().flat_map(|component| component.sampling).any(|factor| !(1..=4).contains(&factor)) {
+        return Err(fault("broken JPEG: a sampling factor is not 1 to 4"));
+    }
+    Ok((width.into(), height.into(), components))
+}
+
+/// A marker and what belongs to it.
+struct Segment<'a> {
+    marker: u8,
+    /// Without its length; empty for a marker that has none.
+    body: &'a [u8],
+    /// Where the marker's first byte is.
+    start: usize,
+    /// Where the next marker should be.
+    end: usize,
+}
+
+/// The next segment at or after `at`. Some writers leave bytes between segments; libjpeg skips them.
+fn segment(bytes: &[u8], at: usize) -> Result<Segment<'_>, Fault> {
     let ends = || fault("truncated JPEG: the file ends in its headers");
-    let mut at = at;
-    // Some writers leave bytes between segments; libjpeg skips to the next marker, and so do we.
-    while *bytes.get(at).ok_or_else(ends)? != 0xff {
-        at += 1;
-    }
+    let start =
+        at + bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xff)).ok_or_else(ends)?;
     // A marker may be preceded by any number of fill bytes.
-    while *bytes.get(at).ok_or_else(ends)? == 0xff {
-        at += 1;
-    }
-    let marker = bytes[at];
-    at += 1;
+    let fill = bytes[start..].iter().position(|&byte| byte != 0xff).ok_or_else(ends)?;
+    let marker = bytes[start + fill];
+    let end = start + fill + 1;
     if matches!(marker, 0x00 | 0x01 | 0xd0..=0xd9) {
-        return Ok((marker, &[], at));
+        return Ok(Segment { marker, body: &[], start, end });
     }
-    let length = bytes.get(at..at + 2).ok_or_else(ends)?;
-    let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+    let length = usize::from(be16(bytes.get(end..end + 2).ok_or_else(ends)?));
     if length < 2 {
         return Err(fault("broken JPEG: a segment of no length"));
     }
-    let segment = bytes.get(at + 2..at + length).ok_or_else(ends)?;
-    Ok((marker, segment, at + length))
+    let body = bytes.get(end + 2..end + length).ok_or_else(ends)?;
+    Ok(Segment { marker, body, start, end: end + length })
+}
+
+fn be16(two: &[u8]) -> u16 {
+    u16::from_be_bytes([two[0], two[1]])
 }
 
 /// Decodes after the header has passed the limits.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Pixels, Fault> {
     let layout = Layout::read(bytes)?;
     limits.check(layout.width, layout.height, 3)?;
-    let data = if layout.needs_the_slow_decoder() { slow(bytes, &layout)? } else { fast(bytes, &layout)? };
+    // The end marker is nearly always the last two bytes, so that this search is short.
+    let has_end = bytes[layout.scan_at..].windows(2).rev().any(|two| two == [0xff, 0xd9]);
+    let data = if has_end {
+        check_restarts(bytes, &layout)?;
+        decode_whole(bytes, &layout)?
+    } else {
+        decode_without_end(bytes, &layout)?
+    };
     Ok(oriented(Pixels::new(layout.width, layout.height, data), layout.orientation))
 }
 
-fn fast(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+fn decode_whole(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+    match layout.route() {
+        Route::Zune => with_zune(bytes, layout),
+        Route::JpegDecoder => with_jpeg_decoder(bytes, layout),
+        Route::Neither => {
+            let factors =
+                layout.components.iter().map(|Component { sampling: [h, v], .. }| format!("{h}x{v}"));
+            let factors = factors.collect::<Vec<_>>().join(", ");
+            Err(fault(format_args!("JPEG with sampling factors {factors} in such scans is not supported")))
+        }
+    }
+}
+
+/// Decodes a file without an end marker: one that lacks nothing else is whole, any other is truncated.
+///
+/// Decoders read ahead and make up what they miss, so that a cut of a few bytes goes unnoticed. But the pixels
+/// of a whole image cannot depend on what follows it: it is decoded with zeros and with ones after it. All ones
+/// is no valid code.
+fn decode_without_end(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+    let cut = || fault("truncated JPEG: the file ends before the image does");
+    // A lone 0xff is the first half of the end marker.
+    let length = bytes.iter().rposition(|&byte| byte != 0xff).map_or(0, |last| last + 1);
+    if check_restarts(bytes, layout).is_err() || !all_coefficients_are_there(&bytes[..length], layout) {
+        return Err(cut());
+    }
+    let with_zeros = [&bytes[..length], &[0xff, 0xd9]].concat();
+    let with_ones = [&bytes[..length], &[0xff, 0x00].repeat(64), &[0xff, 0xd9]].concat();
+    let data = decode_whole(&with_zeros, layout)?;
+    match decode_whole(&with_ones, layout) {
+        Ok(other) if other == data => Ok(data),
+        _ => Err(cut()),
+    }
+}
+
+/// True where the scans that begin in the file bring every coefficient of every component to full precision.
+fn all_coefficients_are_there(bytes: &[u8], layout: &Layout) -> bool {
+    let mut missing: Vec<(u8, u64)> =
+        layout.components.iter().map(|component| (component.id, u64::MAX)).collect();
+    let mut at = layout.scan_at;
+    while let Ok(Segment { marker, body, end, .. }) = segment(bytes, at) {
+        at = end;
+        let Some((&n, rest)) = body.split_first() else { continue };
+        let Some((ids, &[from, to, approximation, ..])) = rest.split_at_checked(2 * usize::from(n)) else {
+            continue;
+        };
+        if marker != 0xda || approximation & 15 != 0 || from > to || to > 63 {
+            continue;
+        }
+        let band = (u64::MAX >> (63 - to)) & (u64::MAX << from);
+        for (id, coefficients) in &mut missing {
+            if ids.chunks_exact(2).any(|pair| pair[0] == *id) {
+                *coefficients &= !band;
+            }
+        }
+    }
+    missing.iter().all(|&(_, coefficients)| coefficients == 0)
+}
+
+/// Refuses a file whose restart markers are out of order or, where they can be counted, too few: zune-jpeg
+/// would shift the rest of the image.
+fn check_restarts(bytes: &[u8], layout: &Layout) -> Result<(), Fault> {
+    if layout.restart_interval == 0 {
+        return Ok(());
+    }
+    let mut seen = 0;
+    let mut at = layout.scan_at;
+    while let Ok(Segment { marker, end, .. }) = segment(bytes, at) {
+        at = end;
+        match marker {
+            0xda => seen = 0,
+            0xd0..=0xd7 if usize::from(marker - 0xd0) == seen % 8 => seen += 1,
+            0xd0..=0xd7 => return Err(fault("broken JPEG: a restart marker is missing or out of order")),
+            0xd9 => break,
+            _ => {}
+        }
+    }
+    let one_scan = !layout.progressive && layout.first_scan == layout.components.len();
+    if one_scan && layout.components.len() > 1 {
+        let [h, v] = layout.sampling_max().map(|factor| u32::from(factor) * 8);
+        let units = layout.width.div_ceil(h) as usize * layout.height.div_ceil(v) as usize;
+        if seen + 1 < units.div_ceil(layout.restart_interval) {
+            return Err(fault("broken JPEG: a restart marker is missing, or the image is cut short"));
+        }
+    }
+    Ok(())
+}
+
+fn with_zune(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
     let options = DecoderOptions::new_fast()
         .set_strict_mode(true)
         .set_max_width(usize::from(u16::MAX))
         .set_max_height(usize::from(u16::MAX))
         .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let refused = |error: zune_jpeg::errors::DecodeErrors| refused(&format!("{error:?}"));
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(refused)?;
+    // In some files it takes for luma and chroma what libjpeg takes for red, green and blue, or the other way
+    // round. Asked for luma and chroma it converts nothing, and nor does it where it sees none.
+    let converts = matches!(decoder.input_colorspace(), Some(ColorSpace::YCbCr | ColorSpace::YCCK));
+    let is_misread = layout.components.len() == 3 && converts == layout.is_rgb;
+    if is_misread && converts {
+        decoder.set_options(options.jpeg_set_out_colorspace(ColorSpace::YCbCr));
+    }
     let mut data = vec![0; layout.width as usize * layout.height as usize * 3];
-    decoder.decode_into(&mut data).map_err(|error| refused(&format!("{error:?}")))?;
+    decoder.decode_into(&mut data).map_err(refused)?;
+    if is_misread && !converts {
+        data.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| *pixel = from_ycbcr(*pixel));
+    }
     Ok(data)
 }
 
-fn slow(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+/// Full-range BT.601, as JFIF defines it.
+fn from_ycbcr(pixel: [u8; 3]) -> [u8; 3] {
+    let [y, cb, cr] = pixel.map(f32::from);
+    let (cb, cr) = (cb - 128.0, cr - 128.0);
+    // A cast from float to integer clips.
+    [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb].map(|value| value.round() as u8)
+}
+
+fn with_jpeg_decoder(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+    use jpeg_decoder::ColorTransform;
+    let n = layout.components.len();
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
+    match n {
+        1 => {}
+        3 if layout.is_rgb => decoder.set_color_transform(ColorTransform::RGB),
+        3 => decoder.set_color_transform(ColorTransform::YCbCr),
+        _ => return Err(fault(format_args!("JPEG with {n} components in such scans is not supported"))),
+    }
     let data = decoder.decode().map_err(|error| refused(&error.to_string()))?;
     let pixels = layout.width as usize * layout.height as usize;
-    match layout.components.len() {
-        1 if data.len() == pixels => Ok(data.iter().flat_map(|&gray| [gray; 3]).collect()),
-        3 if data.len() == pixels * 3 => Ok(data),
-        n => Err(fault(format_args!("JPEG with {n} components in several scans is not supported"))),
+    if data.len() != pixels * n {
+        return Err(fault("broken JPEG: its scans do not add up to its size"));
     }
+    Ok(if n == 1 { data.iter().flat_map(|&gray| [gray; 3]).collect() } else { data })
 }
 
 /// One line for what a decoder says.
 fn refused(text: &str) -> Fault {
     let lower = text.to_lowercase();
-    if ["premature", "exhausted", "unexpected end", "failed to fill"].iter().any(|word| lower.contains(word))
-    {
+    let early = ["premature", "exhausted", "bits left", "bytes left", "unexpected end", "failed to fill"];
+    if early.iter().any(|words| lower.contains(words)) {
         return fault("truncated JPEG: the file ends before the image does");
     }
-    fault(format_args!("broken JPEG: {text}"))
+    fault(format_args!("broken JPEG: {}", text.trim_matches('"')))
 }
