@@ -484,7 +484,8 @@ mod tests {
     use candle_core::{DType, Var};
 
     /// Odd sizes, strides, paddings (also larger than the kernel and unequal), kernels of 1, 3 and 1 x 4.
-    const CASES: &[([usize; 4], [usize; 4], usize, (usize, usize))] = &[
+    type Case = ([usize; 4], [usize; 4], usize, (usize, usize));
+    const CASES: &[Case] = &[
         ([2, 3, 5, 7], [4, 3, 3, 3], 1, (1, 1)),
         ([3, 2, 6, 5], [3, 2, 3, 3], 2, (1, 1)),
         ([2, 2, 5, 5], [3, 2, 1, 1], 1, (0, 0)),
