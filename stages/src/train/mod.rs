@@ -13,5 +13,7 @@ mod trainer;
 mod weights;
 
 pub use optim::OptimizerKind;
-pub use trainer::{DeviceKind, Freeze, ParameterSummary, StepReport, TrainError, TrainOptions, Trainer};
+pub use trainer::{
+    DeviceKind, FileDescription, Freeze, ParameterSummary, StepReport, TrainError, TrainOptions, Trainer,
+};
 pub use weights::WeightsReport;

@@ -135,6 +135,21 @@ pub struct ParameterSummary {
     pub frozen: usize,
 }
 
+/// What a file of weights or a checkpoint says about itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileDescription {
+    /// The name of the network.
+    pub model: String,
+    /// The class of each logit.
+    pub classes: Vec<String>,
+    /// Steps done when it was written.
+    pub step: u64,
+    /// The optimiser of a checkpoint; `None` for weights alone, from which no run can resume.
+    pub optimizer: Option<OptimizerKind>,
+    /// What was kept with it.
+    pub metadata: BTreeMap<String, String>,
+}
+
 /// A network in training.
 ///
 /// Runs in the rayon pool it is called in. The same options and batches give the same weights, bit for bit, for
@@ -361,17 +376,18 @@ impl Trainer {
         Ok(header.metadata)
     }
 
-    /// The classes and the network's name that a file of [`Trainer::checkpoint`] or [`Trainer::weights`] was
-    /// written with, and its metadata; `None` for a file of another program.
+    /// What a file of [`Trainer::checkpoint`] or [`Trainer::weights`] says about itself, read without its
+    /// tensors; `None` for a file of another program.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn describe(
-        bytes: &[u8],
-    ) -> Result<Option<(String, Vec<String>, BTreeMap<String, String>)>, TrainError> {
+    pub fn describe(bytes: &[u8]) -> Result<Option<FileDescription>, TrainError> {
         let header =
             checkpoint::header(bytes).map_err(|source| TrainError::File { what: "weights", source })?;
-        Ok(header.map(|header| (header.model, header.classes, header.metadata)))
+        Ok(header.map(|header| {
+            let Header { model, classes, step, optimizer, metadata } = header;
+            FileDescription { model, classes, step, optimizer, metadata }
+        }))
     }
 
     fn header(&self, optimizer: Option<OptimizerKind>, metadata: &BTreeMap<String, String>) -> Header {
@@ -491,6 +507,12 @@ mod tests {
     }
 
     #[test]
+    fn a_trainer_may_move_to_the_thread_that_trains() {
+        fn is_send<T: Send>() {}
+        is_send::<Trainer>();
+    }
+
+    #[test]
     fn coloured_squares_are_learnt() {
         let mut trainer = trainer(&options("small", 3));
         let first = trainer.step(&squares(16, 16, 0)).expect("a step").loss;
@@ -516,6 +538,9 @@ mod tests {
             }
             let metadata = BTreeMap::from([("epoch".to_owned(), "2".to_owned())]);
             let saved = part.checkpoint(&metadata).expect("a checkpoint");
+            let described = Trainer::describe(&saved).expect("its own file").expect("a header");
+            assert_eq!((described.step, described.optimizer), (3, Some(optimizer)));
+            assert_eq!((&*described.model, described.classes.len()), ("small", 3));
             // Another seed: everything must come from the file.
             let mut resumed = trainer(&TrainOptions { seed: Seed(99), ..options });
             assert_eq!(resumed.restore(&saved).expect("its own file"), metadata);

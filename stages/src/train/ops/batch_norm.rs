@@ -123,31 +123,41 @@ struct Normalisation {
     moments: Arc<OnceLock<Moments>>,
 }
 
-/// The sum of `term` over the values of one channel: blocks of a thousand values in the element type, in
-/// sixteen lanes that the compiler vectorises, and the blocks in f64. One order for any number of threads.
-fn channel_sum<T: Element>(
-    planes: impl Iterator<Item = usize>,
-    plane: usize,
-    term: impl Fn(usize) -> T,
-) -> f64 {
-    let mut total = 0.0;
-    for start in planes {
-        for block in (0..plane).step_by(1024) {
-            let end = (block + 1024).min(plane);
-            let mut lanes = [T::ZERO; 16];
-            let whole = block + (end - block) / 16 * 16;
-            for position in (block..whole).step_by(16) {
-                for (lane, sum) in lanes.iter_mut().enumerate() {
-                    *sum += term(start + position + lane);
+/// Sums of `term` over the values of slices of one length, added to `totals`: blocks of a thousand values in the
+/// element type, in sixteen lanes that the compiler vectorises, and the blocks in f64. One order for any number
+/// of threads.
+fn add_sums<T: Element, const N: usize, const M: usize>(
+    slices: [&[T]; N],
+    totals: &mut [f64; M],
+    term: impl Fn([T; N]) -> [T; M],
+) {
+    const LANES: usize = 16;
+    const BLOCK: usize = 64 * LANES;
+    let length = slices[0].len();
+    for start in (0..length).step_by(BLOCK) {
+        let end = (start + BLOCK).min(length);
+        let block = slices.map(|slice| &slice[start..end]);
+        let mut lanes = [[T::ZERO; LANES]; M];
+        let groups = block.map(|slice| slice.as_chunks::<LANES>());
+        for index in 0..groups[0].0.len() {
+            let group = groups.map(|(group, _)| &group[index]);
+            for lane in 0..LANES {
+                let terms = term(group.map(|values| values[lane]));
+                for (lanes, term) in lanes.iter_mut().zip(terms) {
+                    lanes[lane] += term;
                 }
             }
-            for position in whole..end {
-                lanes[position - whole] += term(start + position);
+        }
+        for lane in 0..groups[0].1.len() {
+            let terms = term(groups.map(|(_, rest)| rest[lane]));
+            for (lanes, term) in lanes.iter_mut().zip(terms) {
+                lanes[lane] += term;
             }
-            total += lanes.iter().map(|lane| lane.to_f64()).sum::<f64>();
+        }
+        for (total, lanes) in totals.iter_mut().zip(&lanes) {
+            *total += lanes.iter().map(|lane| lane.to_f64()).sum::<f64>();
         }
     }
-    total
 }
 
 impl Normalisation {
@@ -157,14 +167,16 @@ impl Normalisation {
             let moments: Vec<(f64, f64)> = (0..channels)
                 .into_par_iter()
                 .map(|channel| {
-                    let planes = || (channel * plane..x.len()).step_by(channels * plane);
-                    let mean = channel_sum(planes(), plane, |index| x[index]) / count;
+                    let planes = || x.chunks_exact(plane).skip(channel).step_by(channels);
+                    let mut sum = [0.0];
+                    planes().for_each(|plane| add_sums([plane], &mut sum, |[x]| [x]));
+                    let mean = sum[0] / count;
                     let centre = T::from_f64(mean);
-                    let squares = channel_sum(planes(), plane, |index| {
-                        let centred = x[index] - centre;
-                        centred * centred
+                    let mut squares = [0.0];
+                    planes().for_each(|plane| {
+                        add_sums([plane], &mut squares, |[x]| [(x - centre) * (x - centre)]);
                     });
-                    (mean, squares / count)
+                    (mean, squares[0] / count)
                 })
                 .collect();
             let (mean, variance) = moments.into_iter().unzip();
@@ -212,20 +224,21 @@ impl Normalisation {
         let count = (x.len() / channels) as f64;
         let moments = self.moments(x, channels, plane);
         let relu = self.activation == Activation::Relu;
-        let passed = |index: usize| {
-            if relu && y[index] <= T::ZERO { T::ZERO } else { gradient[index] }
-        };
         let inverse: Vec<f64> =
             moments.variance.iter().map(|variance| 1.0 / (variance + self.epsilon).sqrt()).collect();
         let sums: Vec<(f64, f64)> = (0..channels)
             .into_par_iter()
             .map(|channel| {
-                let planes = || (channel * plane..x.len()).step_by(channels * plane);
                 let (mean, inverse) = (T::from_f64(moments.mean[channel]), T::from_f64(inverse[channel]));
-                let bias = channel_sum(planes(), plane, passed);
-                let weight =
-                    channel_sum(planes(), plane, |index| passed(index) * ((x[index] - mean) * inverse));
-                (weight, bias)
+                let planes = |values| <[T]>::chunks_exact(values, plane).skip(channel).step_by(channels);
+                let mut sums = [0.0; 2];
+                for ((x, y), gradient) in planes(x).zip(planes(y)).zip(planes(gradient)) {
+                    add_sums([x, y, gradient], &mut sums, |[x, y, gradient]| {
+                        let passed = if relu && y <= T::ZERO { T::ZERO } else { gradient };
+                        [passed * ((x - mean) * inverse), passed]
+                    });
+                }
+                (sums[0], sums[1])
             })
             .collect();
         let dx = needs_input.then(|| {

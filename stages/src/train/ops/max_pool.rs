@@ -99,12 +99,12 @@ impl MaxPool {
                     let mut winner = rows.start * width + columns.start;
                     let mut most = x[winner];
                     for row in rows.clone() {
-                        for position in row * width + columns.start..row * width + columns.end {
-                            let value = x[position];
+                        let start = row * width + columns.start;
+                        for (offset, &value) in x[start..][..columns.len()].iter().enumerate() {
                             // The second half is true for NaN, which then stays visible.
                             #[allow(clippy::eq_op)]
                             if value > most || value != value {
-                                (winner, most) = (position, value);
+                                (winner, most) = (start + offset, value);
                             }
                         }
                     }
