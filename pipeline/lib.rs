@@ -1,4 +1,4 @@
-//! How Forebay runs.
+#![doc = include_str!("README.md")]
 
 pub mod bench;
 pub mod cli;
