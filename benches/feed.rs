@@ -1,0 +1,55 @@
+//! How many images per second does the feed give from the demo's images: as a folder, as JPEG, as raw shards?
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use forebay::bench::bench;
+use forebay::config::Config;
+use forebay::demo::{DemoOptions, draw};
+use forebay::flow::Run;
+use forebay::plan::{PreparePlan, Rooms};
+use forebay::prepare::prepare;
+use forebay::train;
+use forebay_datasets::seed::Seed;
+
+fn config(flags: &[(&'static str, &str)]) -> Config {
+    let flags: Vec<_> = flags.iter().map(|(key, text)| (*key, text.to_string())).collect();
+    Config::resolve(None, &[], &flags).expect("options of a bench")
+}
+
+fn feed(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder for the bench");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    draw(folder.path().join("images").as_path(), Seed(0), DemoOptions::default()).expect("it can be drawn");
+    for encode in ["jpeg", "raw"] {
+        let options = config(&[
+            ("source", &path("images")),
+            ("dest", &path(encode)),
+            ("resize.size", "64"),
+            ("resize.fit", "crop"),
+            ("encode.format", encode),
+            ("max_rejects", "10"),
+        ]);
+        let run = Run::new(Rooms::of(&options).run_options()).expect("threads");
+        run.block_on(async {
+            let plan = PreparePlan::resolve(&options).await.expect("a plan");
+            prepare(&run, Arc::new(plan)).await.expect("shards");
+        });
+    }
+    let mut group = criterion.benchmark_group("feed");
+    group.sample_size(10);
+    for source in ["images", "jpeg", "raw"] {
+        let options = config(&[("source", &path(source)), ("resize.size", "64"), ("max_rejects", "1000000")]);
+        let run = Run::new(Rooms::of(&options).run_options()).expect("threads");
+        let (feed, ..) = run.block_on(train::feed(&options)).expect("a feed");
+        group.throughput(Throughput::Elements(feed.rows(forebay_datasets::sample::Split::Train)));
+        group.bench_function(source, |bencher| {
+            bencher.iter(|| run.block_on(bench(&run, &feed, 1, Arc::new(AtomicU64::new(0)))).expect("an epoch"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, feed);
+criterion_main!(benches);
