@@ -55,6 +55,9 @@ fn refused(format: Format, error: &ImageError) -> Fault {
     {
         return fault(format_args!("decoding this {format} takes more memory than decode.max_memory"));
     }
+    if let ImageError::Unsupported(_) = error {
+        return fault(format_args!("{format} of a kind that is not supported: {error}"));
+    }
     let truncated = match error {
         ImageError::IoError(error) => error.kind() == ErrorKind::UnexpectedEof,
         ImageError::Decoding(error) => ends_early(error),

@@ -371,6 +371,16 @@ fn other_formats_cut_short_are_refused() {
 }
 
 #[test]
+fn a_kind_of_tiff_that_is_not_supported_is_not_called_broken() {
+    let mut bytes = encoded(image::GrayImage::new(4, 4), ImageFormat::Tiff);
+    // PhotometricInterpretation, one short, becomes 3: a palette.
+    let tag = bytes.windows(8).position(|eight| eight == [6, 1, 3, 0, 1, 0, 0, 0]).unwrap();
+    bytes[tag + 8] = 3;
+    let reason = refusal(&bytes);
+    assert!(reason.starts_with("TIFF of a kind that is not supported: "), "{reason}");
+}
+
+#[test]
 fn a_png_with_a_wrong_checksum_is_refused() {
     let mut bytes = encoded(picture(20, 20), ImageFormat::Png);
     let data = bytes.windows(4).position(|four| four == b"IDAT").unwrap();
