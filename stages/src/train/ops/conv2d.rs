@@ -10,6 +10,7 @@ use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, 
 use rayon::prelude::*;
 
 use super::product::{Matrix, product};
+use super::tape::apply2;
 use super::{Element, values, with_element, with_values};
 
 /// Stride and zero padding of a convolution.
@@ -31,7 +32,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, convolution: Convolution) -> Result<T
     if !x.device().is_cpu() {
         return composed(x, weight, convolution);
     }
-    x.contiguous()?.apply_op2(&weight.contiguous()?, convolution)
+    apply2(&x.contiguous()?, &weight.contiguous()?, convolution)
 }
 
 /// The same from candle's own convolution, for other devices than the CPU. The image is padded first and cut to
