@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use forebay_datasets::seed::Seed;
 use thiserror::Error;
 
 use super::checkpoint::{self, Header, OPTIMIZER};
 use super::metrics::prediction;
 use super::models::{self, Network};
-use super::ops;
+use super::ops::{self, Tape};
 use super::optim::{Optimizer, OptimizerKind};
 use super::params::{Builder, Mode, ParamStore, Pass, update_running_statistics};
 use super::schedule::Cosine;
@@ -232,9 +232,12 @@ impl Trainer {
         let images = self.upload(batch)?;
         let targets = self.targets(batch)?;
         let pass = Pass::new(&self.store, Mode::Train);
-        let logits = self.network.forward(&images, &pass).map_err(compute("run the network forward"))?;
+        let (logits, tape) = Tape::record(|| self.network.forward(&images, &pass));
+        let logits = logits.map_err(compute("run the network forward"))?;
         let statistics = pass.finish();
-        let loss = ops::cross_entropy(&logits, &targets).map_err(compute("compute the loss"))?;
+        // The loss is few numbers: its own gradient comes from candle, and the network's from the tape.
+        let scores = Var::from_tensor(&logits.detach()).map_err(compute("compute the loss"))?;
+        let loss = ops::cross_entropy(&scores, &targets).map_err(compute("compute the loss"))?;
         let value = f64::from(loss.to_scalar::<f32>().map_err(compute("read the loss"))?);
         if !value.is_finite() {
             return Err(TrainError::Diverged { step, loss: value, learning_rate });
@@ -242,7 +245,13 @@ impl Trainer {
         let rows = logits.detach().to_vec2::<f32>().map_err(compute("read the logits"))?;
         let correct =
             rows.iter().zip(&batch.labels).filter(|(row, label)| prediction(row) == **label as usize).count();
-        let gradients = loss.backward().map_err(compute("run the network backward"))?;
+        let gradients = loss
+            .backward()
+            .and_then(|mut gradients| {
+                let gradient = gradients.remove(&scores).expect("the loss is a function of the scores");
+                tape.backward(&logits, gradient, self.store.iter().map(|(_, entry)| &**entry.variable()))
+            })
+            .map_err(compute("run the network backward"))?;
         self.optimizer
             .step(&self.store, &gradients, learning_rate, step)
             .map_err(compute("update the weights"))?;

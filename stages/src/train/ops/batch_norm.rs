@@ -9,6 +9,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::tape::apply3;
 use super::{Element, relu, values, with_element, with_values};
 
 /// What is applied to the normalised values.
@@ -60,7 +61,7 @@ pub fn batch_norm(
     }
     let moments = Arc::new(OnceLock::new());
     let op = Normalisation { epsilon, activation, fixed: false, moments: moments.clone() };
-    let y = x.contiguous()?.apply_op3(weight, bias, op)?;
+    let y = apply3([&x.contiguous()?, weight, bias], op)?;
     let moments: &Moments = moments.get().expect("the forward pass has filled them");
     let tensor = |values: Vec<f64>| Tensor::new(values, &Device::Cpu)?.to_dtype(x.dtype());
     let variance = moments.variance.iter().map(|variance| variance * unbiased).collect();
@@ -88,7 +89,7 @@ pub fn batch_norm_fixed(
     let double = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>();
     let moments = Moments { mean: double(mean)?, variance: double(variance)? };
     let op = Normalisation { epsilon, activation, fixed: true, moments: Arc::new(OnceLock::from(moments)) };
-    x.contiguous()?.apply_op3(weight, bias, op)
+    apply3([&x.contiguous()?, weight, bias], op)
 }
 
 /// What remains once the moments are known, from candle operations, for other devices than the CPU.

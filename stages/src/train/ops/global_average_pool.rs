@@ -4,6 +4,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
+use super::tape::apply1;
 use super::{Element, values, with_element, with_values};
 
 /// The mean over the pixels of `x` `[batch, channels, height, width]`, as `[batch, channels]`.
@@ -15,7 +16,7 @@ pub fn global_average_pool(x: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return x.reshape((batch, channels, height * width))?.mean(2);
     }
-    x.contiguous()?.apply_op1(GlobalAveragePool)
+    apply1(&x.contiguous()?, GlobalAveragePool)
 }
 
 struct GlobalAveragePool;

@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, 
 use rayon::prelude::*;
 
 use super::product::{Matrix, product};
+use super::tape::apply3;
 use super::{Element, values, with_element, with_values};
 
 /// `x × weightᵀ + bias`: `x` `[batch, features_in]`, `weight` `[features_out, features_in]`, `bias`
@@ -16,7 +17,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return x.matmul(&weight.t()?)?.broadcast_add(bias);
     }
-    x.contiguous()?.apply_op3(&weight.contiguous()?, bias, Linear)
+    apply3([&x.contiguous()?, &weight.contiguous()?, bias], Linear)
 }
 
 /// Rows of a result that one job computes: a function of nothing, so that no sum depends on the pool.

@@ -6,6 +6,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
+use super::tape::apply1;
 use super::{Element, values, with_element, with_values};
 
 /// A square window, how far apart windows are, and how far they reach over the edge, in pixels.
@@ -37,7 +38,7 @@ pub fn max_pool(x: &Tensor, pooling: Pooling) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return composed(x, pooling);
     }
-    x.contiguous()?.apply_op1(MaxPool { pooling, winners: OnceLock::new() })
+    apply1(&x.contiguous()?, MaxPool { pooling, winners: OnceLock::new() })
 }
 
 impl Pooling {

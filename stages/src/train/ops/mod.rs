@@ -18,6 +18,7 @@ mod max_pool;
 mod normalize;
 mod product;
 mod relu;
+mod tape;
 mod update;
 
 pub use batch_norm::{Activation, BatchStatistics, batch_norm, batch_norm_fixed};
@@ -28,6 +29,7 @@ pub use linear::linear;
 pub use max_pool::{Pooling, max_pool};
 pub use normalize::normalize;
 pub use relu::{add_relu, relu};
+pub(crate) use tape::{Gradients, Tape};
 pub(crate) use update::{adamw, sgd};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};

@@ -4,6 +4,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::tape::{apply1, apply2};
 use super::{Element, values, with_element, with_values};
 
 /// `max(x, 0)` for every value of a tensor of any shape; NaN stays NaN.
@@ -14,7 +15,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return composed(x);
     }
-    x.contiguous()?.apply_op1(Relu)
+    apply1(&x.contiguous()?, Relu)
 }
 
 /// `max(a + b, 0)` for two tensors of one shape: the end of a residual block.
@@ -25,7 +26,7 @@ pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !a.device().is_cpu() {
         return composed(&(a + b)?);
     }
-    a.contiguous()?.apply_op2(&b.contiguous()?, AddRelu)
+    apply2(&a.contiguous()?, &b.contiguous()?, AddRelu)
 }
 
 /// The same from candle operations, for other devices than the CPU.
