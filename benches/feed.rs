@@ -45,7 +45,8 @@ fn feed(criterion: &mut Criterion) {
         let (feed, ..) = run.block_on(train::feed(&options)).expect("a feed");
         group.throughput(Throughput::Elements(feed.rows(forebay_datasets::sample::Split::Train)));
         group.bench_function(source, |bencher| {
-            bencher.iter(|| run.block_on(bench(&run, &feed, 1, Arc::new(AtomicU64::new(0)))).expect("an epoch"));
+            bencher
+                .iter(|| run.block_on(bench(&run, &feed, 1, Arc::new(AtomicU64::new(0)))).expect("an epoch"));
         });
     }
     group.finish();

@@ -124,7 +124,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "shards.order", "order", "ORDER", Kind::Choice(&["shuffled", "source"]), "shuffled", &[Prepare], "shuffled makes each shard a fair mixture; source keeps the order of names";
 
     "train.model", "model", "NAME", Kind::Choice(&["small", "resnet18"]), "small", &[Train, Demo], "The network: small is a residual network for images up to about 100 pixels";
-    "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Train, Bench], "Passes over the training split";
+    "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Demo, Train, Bench], "Passes over the training split";
     "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench], "Images per step";
     "train.optimizer", "optimizer", "NAME", Kind::Choice(&["sgd", "adamw"]), "adamw", &[Train], "sgd has momentum";
     "train.learning_rate", "lr", "X", Kind::Number(0.0, 100.0), "", &[Train], "Highest learning rate [default: adamw 0.001, sgd 0.05]";

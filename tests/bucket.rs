@@ -29,7 +29,8 @@ impl Server {
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).unwrap());
         builder.set_auth(SimpleAuth::from_single("key-id", SECRET));
         let service = builder.build();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         runtime.spawn(async move {
@@ -95,7 +96,7 @@ fn the_whole_job_runs_from_and_to_a_bucket() {
     let local = place.files("local");
     let remote = files(&server.root.join("shards"));
     for (name, bytes) in &local {
-        assert_eq!(remote.get(name), Some(bytes), "{name}");
+        assert!(remote.get(name) == Some(bytes), "{name} differs");
     }
     run(&format!("verify s3://bucket/shards {endpoint}")).done();
     run(&format!("inspect s3://bucket/images {endpoint}")).done();
@@ -108,9 +109,10 @@ fn the_whole_job_runs_from_and_to_a_bucket() {
         assert!(server.root.join("run").join(name).exists(), "{name}");
     }
     // The identity of the run differs in nothing but where its data is.
-    let weights = |bytes: &[u8]| -> Vec<(String, Vec<u8>)> {
+    let weights = |bytes: &[u8]| -> Vec<(String, String)> {
         let tensors = safetensors::SafeTensors::deserialize(bytes).unwrap();
-        let mut tensors: Vec<_> = tensors.iter().map(|(n, t)| (n.to_string(), t.data().to_vec())).collect();
+        let mut tensors: Vec<_> =
+            tensors.iter().map(|(n, t)| (n.to_string(), blake3::hash(t.data()).to_string())).collect();
         tensors.sort();
         tensors
     };
@@ -128,7 +130,9 @@ fn a_wrong_secret_and_a_missing_bucket_get_one_line() {
     let server = Server::start();
     let wrong = server.place("another-secret-that-is-wrong");
     let endpoint = server.endpoint();
-    for command in ["prepare s3://bucket/a s3://bucket/b", "inspect s3://bucket/a", "train s3://bucket/a --out run"] {
+    for command in
+        ["prepare s3://bucket/a s3://bucket/b", "inspect s3://bucket/a", "train s3://bucket/a --out run"]
+    {
         let said = wrong.run(&format!("{command} {endpoint}")).refused(1, "AWS_SECRET_ACCESS_KEY");
         assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
         assert!(!said.stderr.contains("another-secret"), "{}", said.stderr);

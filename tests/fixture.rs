@@ -73,7 +73,8 @@ impl Place {
 
     /// Draws a dataset of about 60 images in 8 classes, some of them broken, as `images`.
     pub(crate) fn draw(&self) {
-        draw(&self.path("images"), Seed(0), DemoOptions { scale: 0.1, side: (24, 96) }).expect("it can be drawn");
+        draw(&self.path("images"), Seed(0), DemoOptions { scale: 0.1, side: (24, 96) })
+            .expect("it can be drawn");
     }
 
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
@@ -113,7 +114,8 @@ impl Place {
     /// Starts the binary and kills it with SIGKILL as soon as `when` is true; false if it had ended by itself.
     pub(crate) fn run_and_kill(&self, arguments: &str, when: impl Fn() -> bool) -> bool {
         let arguments: Vec<&str> = arguments.split_whitespace().collect();
-        let mut child = self.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        let mut child =
+            self.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
         while !when() {
             if child.try_wait().expect("a child").is_some() {
                 return false;

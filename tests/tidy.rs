@@ -47,10 +47,18 @@ fn only_the_runtime_spawns() {
 #[test]
 fn no_stage_is_named_twice_and_every_file_says_what_it_is() {
     let mut names = std::collections::BTreeSet::new();
-    for (path, text) in [sources("datasets/src"), sources("stages/src"), sources("pipeline"), sources("benches")].concat() {
-        assert!(text.starts_with("//!") || text.starts_with("#![doc"), "{path} does not open with a sentence");
+    for (path, text) in
+        [sources("datasets/src"), sources("stages/src"), sources("pipeline"), sources("benches")].concat()
+    {
+        assert!(
+            text.starts_with("//!") || text.starts_with("#![doc"),
+            "{path} does not open with a sentence"
+        );
         let tested = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for line in tested.lines().filter(|line| line.contains("const NAME: &'static str = \"") && path.contains("/src/")) {
+        for line in tested
+            .lines()
+            .filter(|line| line.contains("const NAME: &'static str = \"") && path.contains("/src/"))
+        {
             assert!(names.insert(line.trim().to_string()), "{path}: {line} is taken");
         }
     }

@@ -1,3 +1,5 @@
+//! The claims of the runtime: bounds that equal their formulas, order, stops, panics, bottlenecks.
+
 use std::process::{Command, Output};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

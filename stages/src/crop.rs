@@ -1,34 +1,10 @@
-//! Cuts a square view out of an image: the centre to evaluate on, a random place to train on.
+//! Cuts views out of an image; the crop at a random place is the usual recipe for training on small images.
 
 use forebay_datasets::sample::Pixels;
 use serde::{Deserialize, Serialize};
 
 use crate::resize::{Filter, Fit, Resize, Size};
 use crate::stage::{Draws, Fault, Stage};
-
-/// The centre square. An image whose shorter side is smaller than `side` is first enlarged to it.
-///
-/// Out: `[side, side, 3]`, u8.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CenterCrop {
-    /// Pixels, at least 1.
-    pub side: u32,
-}
-
-impl Stage for CenterCrop {
-    const NAME: &'static str = "center_crop";
-    type In = Pixels;
-    type Out = Pixels;
-
-    fn apply(&self, input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
-        let input = at_least(self.side, input, draws, Self::NAME)?;
-        // torchvision's `int(round((height - side) / 2))`, which Python rounds half to even.
-        let offset = |length: u32| (f64::from(length - self.side) / 2.0).round_ties_even() as u32;
-        let (left, top) = (offset(input.width), offset(input.height));
-        Ok(cut(input, left, top, self.side, self.side))
-    }
-}
 
 /// A square at a random place. An image whose shorter side is smaller than `side` is first enlarged to it.
 ///
@@ -41,6 +17,12 @@ pub struct RandomCrop {
     /// Black pixels that are added on each of the four edges before the crop, 4 in the usual CIFAR recipe.
     #[serde(default)]
     pub pad: u32,
+}
+
+impl RandomCrop {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.side == 0 { Err("side is 0, and must be at least 1 pixel".to_string()) } else { Ok(()) }
+    }
 }
 
 impl Stage for RandomCrop {
@@ -135,27 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn the_centre_is_that_of_torchvision() {
-        let crop = |side, width, height| {
-            let pixels = CenterCrop { side }.apply(counting(width, height), &draws(0)).unwrap();
-            assert_eq!((pixels.width, pixels.height, pixels.original), (side, side, (99, 98)));
-            levels(&pixels)
-        };
-        assert_eq!(crop(2, 4, 4), [5, 6, 9, 10]);
-        // (5 - 2) / 2 = 1.5 and (3 - 2) / 2 = 0.5 round to even: 2 and 0.
-        assert_eq!(crop(2, 5, 3), [2, 3, 7, 8]);
-        assert_eq!(crop(3, 3, 3), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    }
-
-    #[test]
     fn an_image_smaller_than_the_view_is_enlarged_first() {
         for (width, height) in [(3, 5), (1, 1), (9, 2)] {
-            let center = CenterCrop { side: 8 }.apply(counting(width, height), &draws(0)).unwrap();
             let random = RandomCrop { side: 8, pad: 0 }.apply(counting(width, height), &draws(0)).unwrap();
-            assert_eq!((center.width, center.height, random.width, random.height), (8, 8, 8, 8));
+            assert_eq!((random.width, random.height, random.original), (8, 8, (99, 98)));
         }
-        let refused = CenterCrop { side: 0 }.apply(counting(2, 2), &draws(0)).unwrap_err();
-        assert_eq!(refused.to_string(), "center_crop: the side is 0, and must be at least 1 pixel");
+        let refused = RandomCrop { side: 0, pad: 0 }.apply(counting(2, 2), &draws(0)).unwrap_err();
+        assert_eq!(refused.to_string(), "random_crop: the side is 0, and must be at least 1 pixel");
     }
 
     #[test]

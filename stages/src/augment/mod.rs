@@ -28,16 +28,19 @@ pub use self::random_resized_crop::RandomResizedCrop;
 pub use self::rotation::Rotation;
 pub use self::scale::Scale;
 pub use self::translation::Translation;
+use crate::crop::RandomCrop;
 use crate::stage::{Draws, Fault, Stage};
 
 /// The augmentations of a run, in the order in which they are applied; `None` is off, and all are off by
 /// default.
 ///
-/// In and out: `[height, width, 3]`, u8, 0 to 255. The size changes only where `random_resized_crop` names a
-/// side.
+/// In and out: `[height, width, 3]`, u8, 0 to 255. The size changes only where a crop names a side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
+    /// A square at a random place, after padding: the usual recipe for small images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub random_crop: Option<RandomCrop>,
     /// A window of random area and aspect, resized.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub random_resized_crop: Option<RandomResizedCrop>,
@@ -85,6 +88,7 @@ impl Augment {
         fn each<T>(stage: &Option<T>, check: impl Fn(&T) -> Result<(), String>) -> Result<(), String> {
             stage.as_ref().map_or(Ok(()), check)
         }
+        check(RandomCrop::NAME, each(&self.random_crop, RandomCrop::check));
         check(RandomResizedCrop::NAME, each(&self.random_resized_crop, RandomResizedCrop::check));
         check(HorizontalFlip::NAME, each(&self.horizontal_flip, HorizontalFlip::check));
         check(VerticalFlip::NAME, each(&self.vertical_flip, VerticalFlip::check));
@@ -161,7 +165,8 @@ impl Stage for Augment {
                 None => Ok(input),
             }
         }
-        let pixels = run(&self.random_resized_crop, input, draws)?;
+        let pixels = run(&self.random_crop, input, draws)?;
+        let pixels = run(&self.random_resized_crop, pixels, draws)?;
         let pixels = run(&self.horizontal_flip, pixels, draws)?;
         let pixels = run(&self.vertical_flip, pixels, draws)?;
         let pixels = run(&self.scale, pixels, draws)?;

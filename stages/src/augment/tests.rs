@@ -1,3 +1,5 @@
+//! Every augmentation: identity at zero strength, geometry on tiny images, draws of its own.
+
 use forebay_datasets::seed::Seed;
 
 use super::*;

@@ -66,7 +66,7 @@ impl Limits {
         if bytes > self.memory_bytes_max {
             let max = self.memory_bytes_max;
             return Err(fault(format_args!(
-                "{width}x{height} pixels take {bytes} bytes, more than decode.max_memory {max}"
+                "{width}x{height} pixels take {bytes} bytes, more than decode.max_bytes {max}"
             )));
         }
         Ok(())

@@ -53,7 +53,7 @@ fn refused(format: Format, error: &ImageError) -> Fault {
     if let ImageError::Limits(limit) = error
         && matches!(limit.kind(), LimitErrorKind::InsufficientMemory)
     {
-        return fault(format_args!("decoding this {format} takes more memory than decode.max_memory"));
+        return fault(format_args!("decoding this {format} takes more memory than decode.max_bytes"));
     }
     if let ImageError::Unsupported(_) = error {
         return fault(format_args!("{format} of a kind that is not supported: {error}"));

@@ -1,3 +1,5 @@
+//! Files of every kind, whole and broken, against what they should decode to.
+
 use std::io::Cursor;
 
 use forebay_datasets::seed::Seed;
@@ -406,7 +408,7 @@ fn too_large_an_image_is_refused_by_its_header() {
     assert_eq!(refusal(&bytes), "30000x30000 pixels are more than decode.max_side 16384");
 
     assert_eq!(refusal(b"P6\n20000 2\n255\n"), "20000x2 pixels are more than decode.max_side 16384");
-    let reason = "16000x16000 pixels take 768000000 bytes, more than decode.max_memory 268435456";
+    let reason = "16000x16000 pixels take 768000000 bytes, more than decode.max_bytes 268435456";
     assert_eq!(refusal(b"P6\n16000 16000\n255\n"), reason);
 
     let small = Limits { side_px_max: 10, memory_bytes_max: 200 };
@@ -416,7 +418,7 @@ fn too_large_an_image_is_refused_by_its_header() {
         let reason = decode_with(&encoded(picture(11, 2), format), &small).unwrap_err().reason;
         assert_eq!(reason, "11x2 pixels are more than decode.max_side 10", "{format:?}");
         let reason = decode_with(&encoded(picture(10, 7), format), &small).unwrap_err().reason;
-        assert_eq!(reason, "10x7 pixels take 210 bytes, more than decode.max_memory 200", "{format:?}");
+        assert_eq!(reason, "10x7 pixels take 210 bytes, more than decode.max_bytes 200", "{format:?}");
     }
 }
 
