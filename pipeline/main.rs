@@ -293,17 +293,17 @@ async fn demo_command(run: &Run, asked: &Invocation) -> Result<(), Error> {
         inspect_command(run, &inspect_asked).await?;
     }
 
-    heading(&format!("3. forebay prepare {images} {shards} --size 64 --fit crop --encode png"));
+    heading(&format!("3. forebay prepare {images} {shards} --size 48 --fit crop --encode png"));
     let prepare_config = source
         .with("dest", shards.clone())
-        .with("resize.size", 64)
+        .with("resize.size", 48)
         .with("resize.fit", "crop")
         .with("encode.format", "png")
         .with("overwrite", true);
     let prepare_asked = Invocation { config: prepare_config.clone(), ..quiet(asked, Command::Prepare) };
     prepare_command(run, &prepare_asked, &prepare_config).await?;
 
-    let epochs = config.integer("train.epochs").filter(|_| config.is_given("train.epochs")).unwrap_or(8);
+    let epochs = config.integer("train.epochs").filter(|_| config.is_given("train.epochs")).unwrap_or(16);
     heading(&format!(
         "4. forebay train {shards} --out {trained} --balance over --augment light --epochs {epochs}"
     ));
@@ -314,6 +314,8 @@ async fn demo_command(run: &Run, asked: &Invocation) -> Result<(), Error> {
         .with("balance.mode", "over")
         .with("augment", "light")
         .with("train.epochs", epochs as i64)
+        .with("train.batch_size", 16)
+        .with("train.learning_rate", 0.003)
         .with("overwrite", true);
     let done = train_command(run, &quiet(asked, Command::Demo), &train_config).await?;
     let done = done.expect("it was trained, not only planned");
