@@ -18,10 +18,6 @@ use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use serde_json::json;
 
-/// Buffers of a step are kept for the next one.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     ignore_file_size_signal();
     tracing_subscriber::fmt()
