@@ -25,9 +25,13 @@ use crate::flow::{Chunk, Error, Flow, Room, Run};
 use crate::plan::{Chain, Rooms, Rows, store_error};
 use crate::prepare::{decoded_bytes, read};
 
-/// Groups of rows that are mixed with each other: 1600 rows. Shards are fair mixtures already, so that more
-/// would cost memory and gain little.
-const WINDOW_GROUPS: usize = 16;
+/// The most groups of rows that are mixed with each other: 1600 rows. Shards are fair mixtures already, so that
+/// more would cost memory and gain little.
+const WINDOW_GROUPS_MAX: usize = 16;
+
+/// What a window may take: fewer groups are mixed where images are large. It is counted in pixels of the batch,
+/// so that folder, PNG and raw shards agree on the order.
+const WINDOW_BYTES_MAX: usize = 64 << 20;
 
 /// Where a feed takes its images from.
 #[derive(Clone)]
@@ -225,6 +229,31 @@ impl Feed {
         Ok(summary)
     }
 
+    /// How many groups of rows are mixed with each other in an epoch.
+    fn window_groups(&self) -> usize {
+        (WINDOW_BYTES_MAX / (ROWS_PER_GROUP * self.image_bytes())).clamp(1, WINDOW_GROUPS_MAX)
+    }
+
+    /// Bytes of one image of a batch.
+    fn image_bytes(&self) -> usize {
+        self.side as usize * self.side as usize * 3
+    }
+
+    /// The most memory that a pass can hold, part by part: name and bytes. Rows in the mixing window are counted
+    /// as raw images of the batch's size; encoded ones are smaller.
+    pub fn memory(&self) -> Vec<(&'static str, u64)> {
+        let group = (ROWS_PER_GROUP * self.image_bytes()) as u64;
+        let batch = (self.batch_size * self.image_bytes()) as u64;
+        let (read, collate) = (self.rooms.group(), self.rooms.group());
+        let per_room = |room: Room| (room.slots + room.queue) as u64;
+        vec![
+            ("groups being read and unpacked", 2 * per_room(read) * group),
+            ("rows in the mixing window", 2 * self.window_groups() as u64 * group),
+            ("decoded images (memory)", self.rooms.memory_bytes),
+            ("batches", (2 * per_room(collate) + 2) * batch),
+        ]
+    }
+
     /// Starts one pass: batches of `[n, 3, side, side]` u8, the last one smaller.
     pub fn batches(&self, run: &Run, pass: Pass) -> Flow<Batch> {
         let (epoch, order) = match pass {
@@ -232,8 +261,8 @@ impl Feed {
             Pass::Evaluate(_) => (0, None),
         };
         let images = match &self.origin {
-            Origin::Shards(shards) => self.from_shards(run, shards, pass, order),
-            Origin::Folder(rows) => self.from_folder(run, rows, pass, order),
+            Origin::Shards(shards) => self.shard_images(run, shards, pass, order),
+            Origin::Folder(rows) => self.folder_images(run, rows, pass, order),
         };
         let compute = self.rooms.compute();
         let decoded =
@@ -254,7 +283,7 @@ impl Feed {
         )
     }
 
-    fn from_shards(
+    fn shard_images(
         &self,
         run: &Run,
         shards: &Arc<Shards>,
@@ -268,7 +297,7 @@ impl Feed {
         let (reader, unpacker, store) = (shards.clone(), shards.clone(), self.store.clone());
         let copies = self.copies.clone().filter(|_| matches!(pass, Pass::Train(_)));
         run.source("groups", in_order)
-            .io("read", Room { slots: 2, queue: 1 }, move |(shard, group): (usize, usize)| {
+            .io("read", self.rooms.group(), move |(shard, group): (usize, usize)| {
                 let (store, shards) = (store.clone(), reader.clone());
                 async move {
                     let range = shards.indexes[shard].group_range(group);
@@ -281,7 +310,7 @@ impl Feed {
                     Ok((shard, group, bytes))
                 }
             })
-            .compute("unpack", Room { slots: 2, queue: 1 }, move |(shard, group, bytes)| {
+            .compute("unpack", self.rooms.group(), move |(shard, group, bytes)| {
                 let rows = unpacker.indexes[shard].rows(group, bytes).map_err(|error| {
                     let key = &unpacker.manifest.shards[shard].key;
                     Error::Integrity(format!("{key}, group {group}: {}", chain_of(&error)))
@@ -292,7 +321,7 @@ impl Feed {
             .regroup(2, Shuffle::new(sizes, order, self.chunk))
     }
 
-    fn from_folder(
+    fn folder_images(
         &self,
         run: &Run,
         rows: &Arc<Rows>,
@@ -324,7 +353,7 @@ impl Feed {
 
     fn windows(&self, groups: usize, order: Option<(Seed, u32)>) -> Vec<Vec<usize>> {
         match order {
-            Some((seed, epoch)) => windows(groups, WINDOW_GROUPS, seed, epoch),
+            Some((seed, epoch)) => windows(groups, self.window_groups(), seed, epoch),
             // Nothing is mixed, so nothing needs to be held.
             None => (0..groups).map(|group| vec![group]).collect(),
         }

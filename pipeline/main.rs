@@ -11,7 +11,7 @@ use forebay::feed::Origin;
 use forebay::flow::{Error, Run, limit_candle};
 use forebay::plan::{self, PreparePlan, Rooms};
 use forebay::report::{say, terminal, watched};
-use forebay::train::{Live, RunFolder, TrainPlan, Trained, files};
+use forebay::train::{Live, RunFolder, Start, TrainPlan, Trained, Watch, files};
 use forebay::usage::Usage;
 use forebay::{bench, demo, inspect, prepare, train, verify};
 use forebay_datasets::sample::Split;
@@ -194,17 +194,13 @@ async fn train_command(run: &Run, asked: &Invocation, config: &Config) -> Result
         let line = terminal::epoch(metrics, epochs);
         bar.suspend(|| if asked.json { eprint!("{line}") } else { say(&line) });
     };
-    let (resume, overwrite) = (config.is_on("train.resume"), config.is_on("overwrite"));
-    let work = train::train(
-        run,
-        plan.clone(),
-        &folder,
-        resume,
-        overwrite,
-        live.clone(),
-        &mut on_weights,
-        &mut on_epoch,
-    );
+    let begin = match (config.is_on("train.resume"), config.is_on("overwrite")) {
+        (true, _) => Start::Resume,
+        (false, true) => Start::Overwrite,
+        (false, false) => Start::New,
+    };
+    let watch = Watch { live: live.clone(), on_weights: &mut on_weights, on_epoch: &mut on_epoch };
+    let work = train::train(run, plan.clone(), &folder, begin, watch);
     let done = watched(work, || {
         bar.set_position(live.step.load(Ordering::Relaxed));
         let loss = f64::from_bits(live.loss.load(Ordering::Relaxed));

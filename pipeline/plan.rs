@@ -130,6 +130,11 @@ impl Rooms {
         Room { slots: 2 * self.threads, queue: 2 }
     }
 
+    /// Groups of rows and batches are worth hundreds of images, so two in work and one that waits are enough.
+    pub fn group(&self) -> Room {
+        Room { slots: 2, queue: 1 }
+    }
+
     /// Shards in the making are large, so there are few: one encoded, one written.
     pub fn shard(&self) -> Room {
         Room { slots: 1, queue: 1 }
@@ -176,8 +181,8 @@ pub enum DestState {
     Empty,
     /// The same plan, begun or finished.
     Same {
-        /// The manifest, if it was finished.
-        manifest: Option<Box<Manifest>>,
+        /// Whether its manifest is there.
+        is_finished: bool,
     },
     /// Another dataset, which `--overwrite` allows to delete: the keys that it lists.
     Replace(Vec<String>),
@@ -579,7 +584,7 @@ async fn dest_state(
 ) -> Result<DestState, Error> {
     match record {
         Some(record) if record.fingerprint == fingerprint && record.pinned == *pinned => {
-            Ok(DestState::Same { manifest: manifest(dest).await?.map(Box::new) })
+            Ok(DestState::Same { is_finished: manifest(dest).await?.is_some() })
         }
         Some(record) if overwrite => Ok(DestState::Replace(record.shards)),
         Some(_) => Err(Error::Usage(format!(
@@ -608,6 +613,16 @@ async fn dest_state(
             }
         }
     }
+}
+
+/// The most memory in flight and its parts, as lines of a plan.
+pub fn memory_in_words(parts: &[(&'static str, u64)]) -> String {
+    let total: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+    let mut text = format!("  memory       at most {} in flight:\n", bytes_in_words(total));
+    for (name, bytes) in parts {
+        let _ = writeln!(text, "    {:>10}  {name}", bytes_in_words(*bytes));
+    }
+    text
 }
 
 /// `1.5 GiB`, for people.
@@ -677,12 +692,7 @@ impl std::fmt::Display for PreparePlan {
             let _ = writeln!(text, "    {name:<10} {:>3} + {:<3} {what}", room.slots, room.queue);
         }
         let _ = writeln!(text, "  threads      {}", self.rooms.threads);
-        let memory = self.memory();
-        let total: u64 = memory.iter().map(|(_, bytes)| bytes).sum();
-        let _ = writeln!(text, "  memory       at most {} in flight:", bytes_in_words(total));
-        for (name, bytes) in memory {
-            let _ = writeln!(text, "    {:>10}  {name}", bytes_in_words(bytes));
-        }
+        text += &memory_in_words(&self.memory());
         f.write_str(&text)
     }
 }

@@ -218,24 +218,23 @@ type Finished = BTreeMap<String, (ShardRecord, Footer)>;
 /// Readies the destination and finds what of the plan is finished there.
 async fn begin(run: &Run, plan: &Arc<PreparePlan>) -> Result<Finished, Error> {
     let dest = &plan.dest;
-    match &plan.dest_state {
-        DestState::Empty => {}
-        DestState::Same { manifest: None } => {}
-        DestState::Same { manifest: Some(_) } => delete(dest, &[MANIFEST_KEY]).await?,
-        DestState::Replace(shards) => {
-            // The manifest first: without it the dataset does not exist.
-            delete(dest, &[MANIFEST_KEY, CARD_KEY, REJECTS_KEY]).await?;
-            let keys: Vec<&str> = shards.iter().map(String::as_str).collect();
-            delete(dest, &keys).await?;
-        }
+    if let DestState::Replace(shards) = &plan.dest_state {
+        // The manifest first: without it the dataset does not exist.
+        delete(dest, &[MANIFEST_KEY, CARD_KEY, REJECTS_KEY]).await?;
+        let keys: Vec<&str> = shards.iter().map(String::as_str).collect();
+        delete(dest, &keys).await?;
     }
     let owned = |key: &str| {
         [PLAN_KEY, MANIFEST_KEY, CARD_KEY, REJECTS_KEY].contains(&key)
             || (key.starts_with("data/") && key.ends_with(".parquet"))
     };
     dest.remove_leftovers("", owned).await.map_err(store_error)?;
-    if let DestState::Same { .. } = plan.dest_state {
-        return finished(run, plan).await;
+    if let DestState::Same { is_finished } = plan.dest_state {
+        let finished = finished(run, plan).await?;
+        if is_finished && finished.len() < plan.shards.len() {
+            delete(dest, &[MANIFEST_KEY]).await?;
+        }
+        return Ok(finished);
     }
     dest.put(PLAN_KEY, Bytes::from(to_json(&plan.record()))).await.map_err(store_error)?;
     Ok(Finished::new())

@@ -26,7 +26,7 @@ use toml::Value;
 use crate::config::Config;
 use crate::feed::{Feed, Origin, Pass, Shards};
 use crate::flow::{Error, Items, Run};
-use crate::plan::{self, Rooms, bytes_in_words, catalog_error, open, store_error};
+use crate::plan::{self, Rooms, catalog_error, memory_in_words, open, store_error};
 
 /// The files of a run folder.
 pub mod files {
@@ -453,11 +453,26 @@ pub struct Live {
     pub epoch: AtomicU64,
 }
 
-/// Called with each finished epoch.
-pub type OnEpoch<'a> = &'a mut (dyn FnMut(&EpochMetrics) + Send);
+/// Who is told while a run goes on.
+pub struct Watch<'a> {
+    /// Where the run stands, for a progress bar.
+    pub live: Arc<Live>,
+    /// Called with what became of the initial weights.
+    pub on_weights: &'a mut (dyn FnMut(&WeightsReport) + Send),
+    /// Called with each finished epoch.
+    pub on_epoch: &'a mut (dyn FnMut(&EpochMetrics) + Send),
+}
 
-/// Called with what became of the initial weights.
-pub type OnWeights<'a> = &'a mut (dyn FnMut(&WeightsReport) + Send);
+/// How a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Anew, in a folder that holds no run.
+    New,
+    /// Anew, in the place of a run that the folder may hold.
+    Overwrite,
+    /// With the last checkpoint in the folder.
+    Resume,
+}
 
 fn train_error(what: &str, error: TrainError) -> Error {
     match error {
@@ -475,13 +490,11 @@ pub async fn train(
     run: &Run,
     plan: Arc<TrainPlan>,
     folder: &RunFolder,
-    resume: bool,
-    overwrite: bool,
-    live: Arc<Live>,
-    on_weights: OnWeights<'_>,
-    on_epoch: OnEpoch<'_>,
+    begin: Start,
+    watch: Watch<'_>,
 ) -> Result<Trained, Error> {
-    let (session, mut history) = start(run, &plan, folder, resume, overwrite, on_weights).await?;
+    let Watch { live, on_weights, on_epoch } = watch;
+    let (session, mut history) = start(run, &plan, folder, begin, on_weights).await?;
     let validates = plan.feed.rows(Split::Validation) > 0;
     loop {
         let epoch = session.lock().expect("the train thread has ended").progress.epoch;
@@ -557,12 +570,11 @@ async fn start(
     run: &Run,
     plan: &TrainPlan,
     folder: &RunFolder,
-    resume: bool,
-    overwrite: bool,
-    on_weights: OnWeights<'_>,
+    begin: Start,
+    on_weights: &mut (dyn FnMut(&WeightsReport) + Send),
 ) -> Result<(Arc<Mutex<Session>>, Vec<EpochMetrics>), Error> {
     let last = folder.get(files::LAST).await?;
-    if last.is_some() && !resume && !overwrite {
+    if last.is_some() && begin == Start::New {
         return Err(Error::Usage(format!(
             "{} holds a run already: --resume goes on with it, --overwrite starts again",
             folder.location()
@@ -571,7 +583,7 @@ async fn start(
     let trainer = run.install(|| Trainer::new(&plan.options));
     let mut trainer = trainer.map_err(|error| train_error("build the network", error))?;
     let place = |name: &str| format!("{}/{name}", folder.location());
-    if resume {
+    if begin == Start::Resume {
         let Some(bytes) = last else {
             return Err(Error::Usage(format!(
                 "{} holds no {} to resume from; leave out --resume",
@@ -770,12 +782,6 @@ impl std::fmt::Display for TrainPlan {
             self.epochs, self.steps_per_epoch, options.warmup_steps
         )?;
         writeln!(f, "  threads      {}", feed.rooms.threads)?;
-        let batch = feed.batch_size as u64 * u64::from(feed.side).pow(2) * 3;
-        writeln!(
-            f,
-            "  memory       decoded images at most {}, batches at most {}",
-            bytes_in_words(feed.rooms.memory_bytes),
-            bytes_in_words(batch * 8)
-        )
+        f.write_str(&memory_in_words(&feed.memory()))
     }
 }

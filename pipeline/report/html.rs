@@ -29,9 +29,9 @@ pub fn train(plan: &TrainPlan, done: &Trained) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{0}</title><style>{STYLE}</style></head><body>\n<h1>{0}</h1>\n",
         escape(&title)
     );
-    let _ = write!(
+    let _ = writeln!(
         page,
-        "<p><span class=\"big\">{:.2} %</span> accuracy on the {} split, macro F1 {:.4}<br><span class=\"muted\">best checkpoint: epoch {} of {}; the train thread waited for batches {:.0} % of its time</span></p>\n",
+        "<p><span class=\"big\">{:.2} %</span> accuracy on the {} split, macro F1 {:.4}<br><span class=\"muted\">best checkpoint: epoch {} of {}; the train thread waited for batches {:.0} % of its time</span></p>",
         done.accuracy * 100.0,
         done.split,
         done.macro_f1,
@@ -68,7 +68,7 @@ pub fn train(plan: &TrainPlan, done: &Trained) -> String {
     if done.classes.len() <= 50 {
         page += &matrix(done);
     }
-    let _ = write!(page, "<h2>Run file</h2>\n<pre>{}</pre>\n</body></html>\n", escape(&plan.run_file));
+    let _ = writeln!(page, "<h2>Run file</h2>\n<pre>{}</pre>\n</body></html>", escape(&plan.run_file));
     page
 }
 
