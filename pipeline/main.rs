@@ -297,7 +297,8 @@ async fn demo_command(run: &Run, asked: &Invocation) -> Result<(), Error> {
 
     let epochs = config.integer("train.epochs").filter(|_| config.is_given("train.epochs")).unwrap_or(16);
     heading(&format!(
-        "4. forebay train {shards} --out {trained} --balance over --augment light --epochs {epochs}"
+        "4. forebay train {shards} --out {trained} --balance over --augment light --epochs {epochs} \
+         --batch-size 16 --lr 0.003"
     ));
     let train_config = config
         .clone()
