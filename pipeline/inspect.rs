@@ -7,6 +7,7 @@ use forebay_datasets::catalog::{self, Catalog};
 use forebay_datasets::sample::{Encoded, Sample, Split};
 use forebay_datasets::seed::Seed;
 use forebay_datasets::shard::Reject;
+use forebay_datasets::statistics::{Channels, Statistics};
 use forebay_datasets::store::Store;
 use forebay_stages::decode::{Decode, probe};
 use forebay_stages::stage::Stage;
@@ -32,10 +33,12 @@ pub struct Inspected {
     pub splits: BTreeMap<Split, u64>,
     /// Samples by format.
     pub formats: BTreeMap<String, u64>,
-    /// Least, median and greatest width and height, pixels.
-    pub width_px: (u32, u32, u32),
-    /// As the width.
-    pub height_px: (u32, u32, u32),
+    /// Counts, sizes and channel sums of the images that decode; they merge with those of other sources.
+    pub statistics: Statistics,
+    /// Mean of each channel over all pixels, of values from 0 to 1: what `--mean` takes.
+    pub mean: [f64; 3],
+    /// Standard deviation of each channel, as `--std` takes it.
+    pub std: [f64; 3],
     /// Samples that would be rejected.
     pub rejects: Vec<Reject>,
     /// Files that are no samples, by extension or kind.
@@ -44,8 +47,8 @@ pub struct Inspected {
     pub warnings: Vec<String>,
 }
 
-/// What one file turned out to be: format, width, height.
-type Found = (&'static str, u32, u32);
+/// What one file turned out to be: format, width, height, and the sums over its pixels.
+type Found = (&'static str, u32, u32, Channels);
 
 /// Decodes every image of a folder and tells what it found.
 ///
@@ -83,13 +86,13 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
     }
     let mut rejects: Vec<Reject> = catalog.rejects.iter().map(|(id, fault)| Reject::new(id, fault)).collect();
     let mut formats = BTreeMap::new();
-    let (mut widths, mut heights) = (Vec::new(), Vec::new());
-    for sample in &found {
+    let mut statistics = Statistics::default();
+    for (sample, entry) in found.iter().zip(&catalog.entries) {
         match &sample.payload {
-            Ok((format, width, height)) => {
+            Ok((format, width, height, channels)) => {
                 *formats.entry(format.to_string()).or_insert(0) += 1;
-                widths.push(*width);
-                heights.push(*height);
+                statistics.add_size(sample.label, *width, *height, entry.bytes);
+                statistics.channels.merge(channels);
             }
             Err(fault) => rejects.push(Reject::new(&sample.id, fault)),
         }
@@ -101,8 +104,9 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
         classes,
         splits,
         formats,
-        width_px: spread(widths),
-        height_px: spread(heights),
+        mean: statistics.channels.mean(),
+        std: statistics.channels.std(),
+        statistics,
         rejects,
         ignored: catalog.ignored,
         warnings: catalog.warnings,
@@ -115,16 +119,8 @@ fn look(decode: &Decode, sample: Sample<Encoded>) -> Sample<Found> {
     sample.map(|encoded| {
         let format = probe(&encoded.bytes)?.format.name();
         let pixels = decode.apply(encoded, &draws)?;
-        Ok((format, pixels.width, pixels.height))
+        let mut channels = Channels::default();
+        channels.add(&pixels.data);
+        Ok((format, pixels.width, pixels.height, channels))
     })
-}
-
-/// Least, median and greatest; zeros where there is nothing.
-fn spread(mut values: Vec<u32>) -> (u32, u32, u32) {
-    values.sort_unstable();
-    match values.as_slice() {
-        [] => (0, 0, 0),
-        [first, .., last] => (*first, values[values.len() / 2], *last),
-        [only] => (*only, *only, *only),
-    }
 }

@@ -80,9 +80,13 @@ pub fn inspected(location: &str, found: &Inspected) -> String {
     let _ = writeln!(text, "splits   {}", joined(splits));
     let formats = found.formats.iter().map(|(name, n)| format!("{name} {}", HumanCount(*n))).collect();
     let _ = writeln!(text, "formats  {}", joined(formats));
-    let ((w0, w1, w2), (h0, h1, h2)) = (found.width_px, found.height_px);
-    let _ = writeln!(text, "width    {w0} to {w2} px, median {w1}");
-    let _ = writeln!(text, "height   {h0} to {h2} px, median {h1}");
+    for (name, lengths) in [("width", &found.statistics.width), ("height", &found.statistics.height)] {
+        if let (Some((least, most)), Some(median)) = (lengths.range, lengths.median()) {
+            let _ = writeln!(text, "{name:<8} {least} to {most} px, median about {median}");
+        }
+    }
+    let triple = |values: [f64; 3]| values.map(|value| format!("{value:.3}")).join(",");
+    let _ = writeln!(text, "colour   --mean {} --std {}", triple(found.mean), triple(found.std));
     if !found.ignored.is_empty() {
         let ignored = found.ignored.iter().map(|(name, n)| format!("{name} {}", HumanCount(*n))).collect();
         let _ = writeln!(text, "ignored  {}", joined(ignored));
