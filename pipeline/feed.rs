@@ -3,7 +3,7 @@
 //! The order of an epoch is a pure function of (seed, epoch). A folder is read as if it were the shards that
 //! `prepare` would write, so that folder and lossless shards give identical batches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -369,9 +369,4 @@ fn repeat<P: Clone>(samples: Vec<Sample<P>>, copies: Option<&BTreeMap<SampleId, 
         repeated.extend((0..n).map(|copy| Sample { copy, ..sample.clone() }));
     }
     repeated
-}
-
-/// The splits of which a feed holds rows.
-pub fn splits(feed: &Feed) -> BTreeSet<Split> {
-    Split::ALL.into_iter().filter(|split| feed.rows(*split) > 0).collect()
 }

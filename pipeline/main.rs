@@ -1,5 +1,6 @@
 //! `forebay`: the commands, as a table of contents.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     ignore_file_size_signal();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("FOREBAY_LOG"))
         .init();
     let matches = cli::command_line().get_matches();

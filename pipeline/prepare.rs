@@ -48,6 +48,12 @@ struct Packed {
 pub async fn prepare(run: &Run, plan: Arc<PreparePlan>) -> Result<Prepared, Error> {
     let finished = begin(run, &plan).await?;
     let shards_reused = finished.len();
+    tracing::debug!(
+        shards = plan.shards.len(),
+        shards_reused,
+        fingerprint = plan.fingerprint,
+        "prepare begins"
+    );
     let mut shards = finished;
     for split in Split::ALL {
         let missing: Vec<PlannedShard> = plan
@@ -95,6 +101,7 @@ async fn write_shards(
             let dest = writer.clone();
             async move {
                 dest.put(&packed.record.key, packed.bytes).await.map_err(store_error)?;
+                tracing::debug!(key = packed.record.key, bytes = packed.record.bytes, "shard written");
                 Ok((packed.record, packed.footer))
             }
         })

@@ -556,6 +556,7 @@ pub async fn train(
         folder.put(files::METRICS, lines).await?;
         // Last of all: a checkpoint says that everything before it is in place.
         keep(&plan, folder, &session).await?;
+        tracing::debug!(epoch = metrics.epoch, steps = metrics.steps, is_best, "epoch kept");
         on_epoch(&metrics);
         if let Some(interrupt) = run.interrupted() {
             return Err(Error::Interrupted(interrupt));
