@@ -50,9 +50,10 @@ fn ignore_file_size_signal() {
 #[allow(unsafe_code)]
 fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets two numbers of the allocator before any other thread exists; both are documented for `mallopt`.
+    // SAFETY: sets three numbers of the allocator before any other thread exists; both are documented for `mallopt`.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
     }
 }

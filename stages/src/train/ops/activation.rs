@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::tape::note;
-use super::{CHUNK, Element, vectorized, with_element, with_values};
+use super::{CHUNK, Element, with_element, with_values};
 
 /// A function of one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,24 +27,22 @@ pub enum Activation {
     Gelu,
 }
 
-/// Runs `$work` with `$function` standing for the function of `$activation`, or for its derivative, as a closure
-/// over `$element`: a loop in `$work` is compiled once per activation, and vectorised where that can be.
+/// Runs `$work` with `$function` standing for the function (`value`) or the derivative (`slope`) of `$activation` as a
+/// closure over `$element`: a loop in `$work` is compiled and vectorised for each of the listed activations, and for
+/// others `$else` is the result.
 macro_rules! with_activation {
-    (@arms $activation:expr, $method:ident, $element:ident, $function:ident => $work:expr; $($variant:ident),*) => {
+    (
+        $activation:expr, $method:ident, $element:ident, $function:ident => $work:expr;
+        $($variant:ident)|+, else $else:expr
+    ) => {
         match $activation {
             $($crate::train::ops::Activation::$variant => {
-                let $function = |value: $element| {
-                    $crate::train::ops::Activation::$variant.$method(value)
-                };
+                let $function = |value: $element| $crate::train::ops::Activation::$variant.$method(value);
                 $work
-            })*
+            })+
+            #[allow(unreachable_patterns)]
+            _ => $else,
         }
-    };
-    ($activation:expr, $method:ident, $element:ident, $function:ident => $work:expr) => {
-        $crate::train::ops::activation::with_activation!(
-            @arms $activation, $method, $element, $function => $work;
-            Identity, Relu, Relu6, HardSwish, HardSigmoid, Sigmoid, Silu, Gelu
-        )
     };
 }
 pub(super) use with_activation;
@@ -62,6 +60,10 @@ impl Activation {
         Activation::Silu,
         Activation::Gelu,
     ];
+
+    /// Those that other kernels apply to their results while they are in cache.
+    pub(super) const FUSED: [Activation; 5] =
+        [Activation::Identity, Activation::Relu, Activation::Relu6, Activation::HardSwish, Activation::Silu];
 
     /// The function. NaN stays NaN.
     #[inline(always)]
@@ -169,12 +171,11 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 fn values_of(x: &Tensor, activation: Activation) -> Result<Tensor> {
     with_element!("an activation", x.dtype(), T => with_values::<T, _, 1>([x], |[x_values]| {
         let mut y = vec![T::ZERO; x_values.len()];
-        let jobs = y.par_chunks_mut(CHUNK).zip(x_values.par_chunks(CHUNK));
-        with_activation!(activation, value, T, value => jobs.for_each(|(y, x)| vectorized(|| {
+        y.par_chunks_mut(CHUNK).zip(x_values.par_chunks(CHUNK)).for_each(|(y, x)| {
             for (y, &x) in y.iter_mut().zip(x) {
-                *y = value(x);
+                *y = activation.value(x);
             }
-        })));
+        });
         Tensor::from_vec(y, x.dims(), &Device::Cpu)
     }))
 }
@@ -187,11 +188,15 @@ pub(super) fn scaled_by_slope(x: &Tensor, gradient: &Tensor, activation: Activat
     with_element!("a slope", x.dtype(), T => with_values::<T, _, 2>([x, gradient], |[x_values, gradient]| {
         let mut result = vec![T::ZERO; gradient.len()];
         let jobs = result.par_chunks_mut(CHUNK).zip(x_values.par_chunks(CHUNK)).zip(gradient.par_chunks(CHUNK));
-        with_activation!(activation, slope, T, slope => jobs.for_each(|((result, x), gradient)| vectorized(|| {
-            for ((result, &x), &gradient) in result.iter_mut().zip(x).zip(gradient) {
-                *result = gradient * slope(x);
-            }
-        })));
+        jobs.for_each(|((result, x), gradient)| {
+            with_activation!(activation, slope, T, slope => T::vectorized(|| {
+                for ((result, &x), &gradient) in result.iter_mut().zip(x).zip(gradient) {
+                    *result = gradient * slope(x);
+                }
+            }); Relu | Relu6, else for ((result, &x), &gradient) in result.iter_mut().zip(x).zip(gradient) {
+                *result = gradient * activation.slope(x);
+            });
+        });
         Tensor::from_vec(result, x.dims(), &Device::Cpu)
     }))
 }

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::activation::{self, Activation, scaled_by_slope, with_activation};
+use super::activation::{self, Activation, scaled_by_slope};
 use super::tape::note;
 use super::{CHUNK, Element, with_element, with_values};
 
@@ -21,11 +21,11 @@ pub fn add(a: &Tensor, b: &Tensor, activation: Activation) -> Result<Tensor> {
     let y = with_element!("a sum", a.dtype(), T => with_values::<T, _, 2>([a, b], |[a_values, b]| {
         let mut y = vec![T::ZERO; b.len()];
         let jobs = y.par_chunks_mut(CHUNK).zip(a_values.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK));
-        with_activation!(activation, value, T, value => jobs.for_each(|((y, a), b)| {
+        jobs.for_each(|((y, a), b)| {
             for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-                *y = value(a + b);
+                *y = activation.value(a + b);
             }
-        }));
+        });
         Tensor::from_vec(y, a.dims(), &Device::Cpu)
     }))?;
     // Of the rectifiers the output tells the slope, so that neither argument is kept for the backward pass.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::activation::{self, Activation, scaled_by_slope, with_activation};
 use super::tape::note;
-use super::{Element, vectorized, with_element, with_values};
+use super::{Element, with_element, with_values};
 
 /// `activation(x + bias)` with one number per channel: `x` `[batch, channels, height, width]`, `bias`
 /// `[channels]`. The activation is one whose slope its output tells: identity or a rectifier.
@@ -27,12 +27,14 @@ pub fn add_bias(x: &Tensor, bias: &Tensor, activation: Activation) -> Result<Ten
     let y = with_element!("a bias", x.dtype(), T => with_values::<T, _, 2>([x, bias], |[x_values, bias]| {
         let mut y = vec![T::ZERO; x_values.len()];
         let jobs = y.par_chunks_mut(plane).zip(x_values.par_chunks(plane)).enumerate();
-        with_activation!(activation, value, T, value => jobs.for_each(|(index, (y, x))| vectorized(|| {
+        jobs.for_each(|(index, (y, x))| {
             let bias = bias[index % channels];
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = value(x + bias);
-            }
-        })));
+            with_activation!(activation, value, T, value => T::vectorized(|| {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = value(x + bias);
+                }
+            }); Identity | Relu | Relu6, else unreachable!("refused above"));
+        });
         Tensor::from_vec(y, x.dims(), &Device::Cpu)
     }))?;
     let kept = y.clone();

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::batch_norm::ChannelMap;
 use super::product::{Matrix, product};
 use super::tape::note;
+use super::winograd::Winograd;
 use super::{Activation, Element, with_element, with_values};
 
 /// Stride and zero padding of a convolution.
@@ -68,6 +69,7 @@ pub fn conv2d_fixed(
     activation: Activation,
 ) -> Result<Tensor> {
     let geometry = Geometry::new(x.dims(), weight.dims(), convolution)?;
+    check_fused(activation, residual.is_some())?;
     if x.dtype() != DType::F32 {
         bail!("a fixed convolution of {:?}: only f32 is supported", x.dtype());
     }
@@ -89,6 +91,18 @@ pub fn conv2d_fixed(
         })
     })?;
     Tensor::from_vec(values, geometry.shape(), &Device::Cpu)
+}
+
+/// Refuses activations that [`ChannelMap`] has no loop for.
+pub(super) fn check_fused(activation: Activation, with_residual: bool) -> Result<()> {
+    let known = match with_residual {
+        true => &Activation::FUSED[..3],
+        false => &Activation::FUSED[..],
+    };
+    if !known.contains(&activation) {
+        bail!("a fixed convolution followed by {activation:?}: apply the activation apart");
+    }
+    Ok(())
 }
 
 /// The same from candle's own convolution, for other devices than the CPU. The image is padded first and cut to
@@ -267,9 +281,28 @@ impl Geometry {
         }
     }
 
+    /// The same convolution by minimal filtering, where that pays.
+    fn winograd(&self) -> Option<Winograd> {
+        let Geometry { batch, channels_in, channels_out, input, output, padding, .. } = *self;
+        let winograd = Winograd { batch, channels_in, channels_out, input, output, padding };
+        (self.kernel == (3, 3) && self.stride == 1 && winograd.pays()).then_some(winograd)
+    }
+
     /// `[batch, channels_out, height, width]` of the output. `finish` gets the finished values of one channel while
     /// they are in cache: image, channel, place of the first in the plane, values.
     fn forward<T: Element>(
+        &self,
+        x: &[T],
+        weight: &[T],
+        finish: impl Fn(usize, usize, usize, &mut [T]) + Sync,
+    ) -> Vec<T> {
+        match self.winograd() {
+            Some(winograd) => winograd.forward(x, &winograd.weights(weight, false), finish),
+            None => self.forward_unfolded(x, weight, finish),
+        }
+    }
+
+    fn forward_unfolded<T: Element>(
         &self,
         x: &[T],
         weight: &[T],
@@ -324,7 +357,12 @@ impl Geometry {
     /// The gradient of the input.
     fn backward_input<T: Element>(&self, weight: &[T], gradient: &[T]) -> Vec<T> {
         if let Some(turned) = self.turned() {
-            return turned.forward(gradient, &self.turn(weight), |_, _, _, _| ());
+            return match turned.winograd() {
+                Some(winograd) => {
+                    winograd.forward(gradient, &winograd.weights(weight, true), |_, _, _, _| ())
+                }
+                None => turned.forward_unfolded(gradient, &self.turn(weight), |_, _, _, _| ()),
+            };
         }
         let (depth, plane) = (self.depth(), self.output_plane());
         let (input_size, output_size) = (self.channels_in * self.input_plane(), self.channels_out * plane);
@@ -411,6 +449,13 @@ impl Geometry {
 
     /// The gradient of the weights.
     fn backward_weight<T: Element>(&self, x: &[T], gradient: &[T]) -> Vec<T> {
+        match self.winograd() {
+            Some(winograd) => winograd.backward_weight(x, gradient),
+            None => self.backward_weight_unfolded(x, gradient),
+        }
+    }
+
+    fn backward_weight_unfolded<T: Element>(&self, x: &[T], gradient: &[T]) -> Vec<T> {
         let (depth, plane) = (self.depth(), self.output_plane());
         let (input_size, output_size) = (self.channels_in * self.input_plane(), self.channels_out * plane);
         let images = self.images_per_tile();
@@ -569,10 +614,57 @@ mod tests {
     }
 
     #[test]
+    fn minimal_filtering_equals_the_unfolded_convolution_forward_and_backward() -> Result<()> {
+        // Odd and even sizes, several images per job, several blocks per image, unequal channels, no padding and two.
+        for (x, channels_out, padding) in [
+            ([3, 2, 7, 9], 4, (1, 1)),
+            ([5, 3, 8, 6], 2, (1, 0)),
+            ([1, 40, 41, 90], 33, (1, 1)),
+            ([2, 33, 5, 6], 32, (2, 2)),
+        ] {
+            let weight = [channels_out, x[1], 3, 3];
+            let geometry = Geometry::new(&x, &weight, Convolution { stride: 1, padding })?;
+            let Geometry { batch, channels_in, channels_out, input, output, padding, .. } = geometry;
+            let winograd = Winograd { batch, channels_in, channels_out, input, output, padding };
+            let list = |shape: &[usize], name: &str| normal(shape, name).flatten_all()?.to_vec1::<f64>();
+            let (image, kernel) = (list(&x, "x")?, list(&weight, "weight")?);
+            let gradient = list(&[batch, channels_out, output.0, output.1], "gradient")?;
+            let same = |ours: Vec<f64>, theirs: Vec<f64>| {
+                close(&Tensor::new(ours, &Device::Cpu)?, &Tensor::new(theirs, &Device::Cpu)?, 1e-12)
+            };
+            let seen = std::sync::Mutex::new(0);
+            let finish =
+                |_: usize, _: usize, _: usize, values: &mut [f64]| *seen.lock().unwrap() += values.len();
+            let ours = winograd.forward(&image, &winograd.weights(&kernel, false), finish);
+            assert_eq!(seen.into_inner().unwrap(), ours.len());
+            same(ours, geometry.forward_unfolded(&image, &kernel, |_, _, _, _| ()))?;
+            same(
+                winograd.backward_weight(&image, &gradient),
+                geometry.backward_weight_unfolded(&image, &gradient),
+            )?;
+            let turned = geometry.turned().expect("stride 1 and little padding");
+            let back = Winograd {
+                channels_in: turned.channels_in,
+                channels_out: turned.channels_out,
+                input: turned.input,
+                output: turned.output,
+                padding: turned.padding,
+                ..winograd
+            };
+            same(
+                back.forward(&gradient, &back.weights(&kernel, true), |_, _, _, _| ()),
+                turned.forward_unfolded(&gradient, &geometry.turn(&kernel), |_, _, _, _| ()),
+            )?;
+        }
+        Ok(())
+    }
+
+    #[test]
     fn any_number_of_threads_gives_the_same_bits() -> Result<()> {
-        let x = normal(&[37, 5, 11, 13], "x").to_dtype(DType::F32)?;
-        for (stride, padding) in [(1, 1), (2, 0)] {
-            let weight = normal(&[6, 5, 3, 3], "weight").to_dtype(DType::F32)?;
+        // Unfolded at both strides, and by minimal filtering.
+        for (channels, stride, padding) in [(5, 1, 1), (5, 2, 0), (32, 1, 1)] {
+            let x = normal(&[37, channels, 11, 13], "x").to_dtype(DType::F32)?;
+            let weight = normal(&[channels, channels, 3, 3], "weight").to_dtype(DType::F32)?;
             let inputs = [x.clone(), weight];
             let convolution = Convolution { stride, padding: (padding, padding) };
             let run = |threads: usize| -> Result<Vec<Vec<f32>>> {

@@ -8,8 +8,9 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::batch_norm::{ChannelMap, add_sums};
+use super::conv2d::check_fused;
 use super::tape::note;
-use super::{Activation, Convolution, Element, vectorized, with_element, with_values};
+use super::{Activation, Convolution, Element, with_element, with_values};
 
 /// Convolves each channel of `x` `[batch, channels, height, width]` with its plane of `weight` `[channels, 1,
 /// kernel_height, kernel_width]`, as PyTorch's `conv2d` with as many groups as channels and no bias.
@@ -54,6 +55,7 @@ pub fn depthwise_conv2d_fixed(
     activation: Activation,
 ) -> Result<Tensor> {
     let geometry = Geometry::new(x.dims(), weight.dims(), convolution)?;
+    check_fused(activation, false)?;
     if x.dtype() != DType::F32 {
         bail!("a fixed depthwise convolution of {:?}: only f32 is supported", x.dtype());
     }
@@ -202,28 +204,41 @@ impl Geometry {
         jobs.for_each_init(
             || (Vec::new(), Vec::new()),
             |(phases, rows), (index, (y, x))| {
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        let weight = &weight[index % self.channels * self.taps()..][..self.taps()];
-                        let span = self.span();
-                        phases.resize(self.phase_size() * self.stride * self.stride, T::ZERO);
-                        rows.resize(span, T::ZERO);
-                        self.split(x, phases);
-                        let source = |tap: usize| {
-                            let (phase, offset) = self.tap(tap);
-                            &phases[phase * self.phase_size() + offset..][..span]
-                        };
-                        weighted_sum(weight, source, rows);
-                        for (y, row) in y.chunks_exact_mut(self.output.1).zip(rows.chunks(self.phase.1)) {
-                            y.copy_from_slice(&row[..self.output.1]);
-                        }
-                        finish(index % self.channels, y);
-                    },
-                )
+                let channel = index % self.channels;
+                self.convolve(x, &weight[channel * self.taps()..][..self.taps()], phases, rows, y);
+                finish(channel, y);
             },
         );
         y
+    }
+
+    /// One plane of the output.
+    #[inline(never)]
+    fn convolve<T: Element>(
+        &self,
+        x: &[T],
+        weight: &[T],
+        phases: &mut Vec<T>,
+        rows: &mut Vec<T>,
+        y: &mut [T],
+    ) {
+        T::vectorized(
+            #[inline(always)]
+            || {
+                let span = self.span();
+                phases.resize(self.phase_size() * self.stride * self.stride, T::ZERO);
+                rows.resize(span, T::ZERO);
+                self.split(x, phases);
+                let source = |tap: usize| {
+                    let (phase, offset) = self.tap(tap);
+                    &phases[phase * self.phase_size() + offset..][..span]
+                };
+                weighted_sum(weight, source, rows);
+                for (y, row) in y.chunks_exact_mut(self.output.1).zip(rows.chunks(self.phase.1)) {
+                    y.copy_from_slice(&row[..self.output.1]);
+                }
+            },
+        );
     }
 
     /// Output values with zeros between rows, as long as those of a phase.
@@ -247,7 +262,7 @@ impl Geometry {
         jobs.for_each_init(
             || (Vec::new(), Vec::new()),
             |(phases, rows), (index, (dx, gradient))| {
-                vectorized(
+                T::vectorized(
                     #[inline(always)]
                     || {
                         let weight = &weight[index % self.channels * self.taps()..][..self.taps()];
@@ -289,7 +304,7 @@ impl Geometry {
                 let mut totals = vec![0.0; self.taps()];
                 for image in 0..self.batch {
                     let index = image * self.channels + channel;
-                    vectorized(
+                    T::vectorized(
                         #[inline(always)]
                         || {
                             self.split(&x[index * plane..][..plane], phases);

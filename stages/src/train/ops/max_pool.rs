@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::tape::note;
+use super::tape::{is_tracked, note};
 use super::{Element, with_element, with_values};
 
 /// A square window, how far apart windows are, and how far they reach over the edge, in pixels.
@@ -36,8 +36,10 @@ pub fn max_pool(x: &Tensor, pooling: Pooling) -> Result<Tensor> {
     }
     let (planes, plane) = (batch * channels, height * width);
     let shape = (batch, channels, pooling.output(height), pooling.output(width));
+    let tracked = is_tracked(x);
     let (y, winners) = with_element!("max_pool", x.dtype(), T => with_values::<T, _, 1>([x], |[x_values]| {
-        let (y, winners) = forward(x_values, pooling, planes, (height, width));
+        let y = forward(x_values, pooling, planes, (height, width));
+        let winners = if tracked { winners(x_values, &y, pooling, (height, width)) } else { Vec::new() };
         Ok((Tensor::from_vec(y, shape, &Device::Cpu)?, winners))
     }))?;
     note("max_pool", &y, [x], move |gradient, _| {
@@ -108,41 +110,75 @@ fn composed(x: &Tensor, pooling: Pooling) -> Result<Tensor> {
     windows.gather(&winners, 4)?.squeeze(4)
 }
 
-/// The largest values, and for each the position of its winner in the input plane.
-fn forward<T: Element>(
-    x: &[T],
-    pooling: Pooling,
-    planes: usize,
-    (height, width): (usize, usize),
-) -> (Vec<T>, Vec<u32>) {
+/// The largest value of each window. Rows are compared first, then columns, each as long vectors: a row of maxima is
+/// split by column modulo stride, so that what one column of a window meets lies side by side.
+fn forward<T: Element>(x: &[T], pooling: Pooling, planes: usize, (height, width): (usize, usize)) -> Vec<T> {
     let (out_height, out_width) = (pooling.output(height), pooling.output(width));
     let out_plane = out_height * out_width;
+    let Pooling { window, stride, padding, .. } = pooling;
+    // Columns of one residue, padding and the last window included.
+    let length = (width + padding).div_ceil(stride).max(out_width + (window - 1) / stride) + 1;
     let mut y = vec![T::ZERO; planes * out_plane];
-    let mut winners = vec![0; planes * out_plane];
-    let jobs = y.par_chunks_mut(out_plane).zip(winners.par_chunks_mut(out_plane));
-    jobs.zip(x.par_chunks(height * width)).for_each(|((y, winners), x)| {
-        for row in 0..out_height {
-            let rows = pooling.inside(row, height);
-            for column in 0..out_width {
-                let columns = pooling.inside(column, width);
-                let mut winner = rows.start * width + columns.start;
-                let mut most = x[winner];
-                for row in rows.clone() {
-                    let start = row * width + columns.start;
-                    for (offset, &value) in x[start..][..columns.len()].iter().enumerate() {
-                        // The second half is true for NaN, which then stays visible.
-                        #[allow(clippy::eq_op)]
-                        if value > most || value != value {
-                            (winner, most) = (start + offset, value);
+    let jobs = y.par_chunks_mut(out_plane).zip(x.par_chunks(height * width));
+    jobs.for_each_init(
+        || (vec![T::ZERO; width], vec![T::from_f64(f64::NEG_INFINITY); length * stride]),
+        |(most, columns), (y, x)| {
+            T::vectorized(
+                #[inline(always)]
+                || {
+                    for (row, y) in y.chunks_exact_mut(out_width).enumerate() {
+                        let rows = pooling.inside(row, height);
+                        most.copy_from_slice(&x[rows.start * width..][..width]);
+                        for row in rows.start + 1..rows.end {
+                            keep_larger(most, &x[row * width..][..width]);
+                        }
+                        for (column, &value) in most.iter().enumerate() {
+                            let column = column + padding;
+                            columns[column % stride * length + column / stride] = value;
+                        }
+                        y.copy_from_slice(&columns[..out_width]);
+                        for column in 1..window {
+                            let start = column % stride * length + column / stride;
+                            keep_larger(y, &columns[start..][..out_width]);
                         }
                     }
-                }
-                y[row * out_width + column] = most;
-                winners[row * out_width + column] = winner as u32;
-            }
+                },
+            );
+        },
+    );
+    y
+}
+
+#[inline(always)]
+fn keep_larger<T: Element>(most: &mut [T], values: &[T]) {
+    for (most, &value) in most.iter_mut().zip(values) {
+        // The second half is true for NaN, which then stays visible.
+        #[allow(clippy::eq_op)]
+        if value > *most || value != value {
+            *most = value;
+        }
+    }
+}
+
+/// For each output value, the position of its winner in the input plane: the first that equals it.
+fn winners<T: Element>(x: &[T], y: &[T], pooling: Pooling, (height, width): (usize, usize)) -> Vec<u32> {
+    let (out_height, out_width) = (pooling.output(height), pooling.output(width));
+    let mut winners = vec![0; y.len()];
+    let jobs = winners.par_chunks_mut(out_height * out_width).zip(y.par_chunks(out_height * out_width));
+    jobs.zip(x.par_chunks(height * width)).for_each(|((winners, y), x)| {
+        for (index, (winner, &most)) in winners.iter_mut().zip(y).enumerate() {
+            let columns = pooling.inside(index % out_width, width);
+            let mut positions = pooling.inside(index / out_width, height).flat_map(|row| {
+                let start = row * width + columns.start;
+                start..start + columns.len()
+            });
+            // Nothing equals NaN: then the first NaN is the winner.
+            #[allow(clippy::eq_op)]
+            let found = positions.find(|&position| x[position] == most || x[position] != x[position]);
+            *winner = found.expect("the largest value is in its window") as u32;
         }
     });
-    (y, winners)
+    winners
 }
 
 fn backward<T: Element>(gradient: &[T], winners: &[u32], planes: usize, plane: usize) -> Vec<T> {

@@ -26,6 +26,7 @@ mod product;
 mod scale_channels;
 mod tape;
 mod update;
+mod winograd;
 
 pub use activation::{Activation, activate, relu};
 pub use add::add;
@@ -49,12 +50,6 @@ use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
 /// Values per job of an elementwise kernel: enough to pay for handing it out.
 const CHUNK: usize = 16 * 1024;
 
-/// Runs a loop compiled for the widest vectors of this processor; `work` must be a closure that inlines.
-#[inline(always)]
-fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
-}
-
 /// An element type that the CPU kernels are written for: f32 to train, f64 so that a finite difference can
 /// tell a wrong gradient from a rounding error.
 pub(crate) trait Element: WithDType {
@@ -64,18 +59,27 @@ pub(crate) trait Element: WithDType {
     /// `exp(-self)`.
     fn neg_exp(self) -> Self;
 
+    /// Runs a loop compiled for the vectors of this processor; `work` must be a closure that inlines.
+    fn vectorized<R>(work: impl FnOnce() -> R) -> R;
+
     /// Calls `work` with two buffers that this thread keeps: pages are then faulted in once, not per call.
     /// `work` must not enter the pool, which could start another job of this thread.
     fn with_scratch<R>(work: impl FnOnce(&mut Vec<Self>, &mut Vec<Self>) -> R) -> R;
 }
 
 macro_rules! element {
-    ($type:ty) => {
+    ($type:ty, $work:ident => $vectorized:expr) => {
         impl Element for $type {
             const ZERO: $type = 0.0;
 
             fn neg_exp(self) -> $type {
                 (-self).exp()
+            }
+
+            #[inline(always)]
+            fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+                let $work = work;
+                $vectorized
             }
 
             fn with_scratch<R>(work: impl FnOnce(&mut Vec<Self>, &mut Vec<Self>) -> R) -> R {
@@ -90,10 +94,12 @@ macro_rules! element {
     };
 }
 
-element!(f32);
-element!(f64);
+element!(f32, work => pulp::Arch::new().dispatch(work));
+// Double precision is for finite differences: one version is enough.
+element!(f64, work => work());
 
-/// Runs `$work` with the type `$element` standing for the element type of `$storage`.
+/// Runs `$work` with the type `$element` standing for the element type `$dtype`. Double precision is for finite
+/// differences: kernels are compiled for it in tests only.
 macro_rules! with_element {
     ($operation:expr, $dtype:expr, $element:ident => $work:expr) => {
         match $dtype {
@@ -101,11 +107,12 @@ macro_rules! with_element {
                 type $element = f32;
                 $work
             }
+            #[cfg(test)]
             candle_core::DType::F64 => {
                 type $element = f64;
                 $work
             }
-            other => candle_core::bail!("{} of {other:?}: only f32 and f64 are supported", $operation),
+            other => candle_core::bail!("{} of {other:?}: only f32 is supported", $operation),
         }
     };
 }
