@@ -10,7 +10,7 @@ mod optim;
 pub mod params;
 pub mod schedule;
 mod trainer;
-mod weights;
+pub mod weights;
 
 pub use optim::OptimizerKind;
 pub use trainer::{
