@@ -29,6 +29,9 @@ pub struct Resize {
     pub filter: Filter,
     /// The colour of the bars that `pad` adds.
     pub pad_color: [u8; 3],
+    /// With `crop`: the shorter side before the centre square is cut out, where that is larger than `size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shorter_side: Option<u32>,
 }
 
 impl Default for Resize {
@@ -40,6 +43,7 @@ impl Default for Resize {
             enlarge: true,
             filter: Filter::Bilinear,
             pad_color: [0; 3],
+            shorter_side: None,
         }
     }
 }
@@ -90,13 +94,17 @@ impl Resize {
         match self.fit {
             Fit::Shortest => self.scaled(width, height, side),
             Fit::Crop => {
-                let (width, height) = self.scaled(width, height, side);
+                let (width, height) = self.scaled(width, height, self.before_crop(side));
                 (width.min(side), height.min(side))
             }
             Fit::Pad => (side, side),
             Fit::Squash if self.enlarge => (side, side),
             Fit::Squash => (width.min(side), height.min(side)),
         }
+    }
+
+    fn before_crop(&self, side: u32) -> u32 {
+        self.shorter_side.unwrap_or(side).max(side)
     }
 
     /// The size whose shorter side is `side`; the size as it is where that would enlarge and must not.
@@ -160,7 +168,7 @@ impl Resize {
     /// Resizes only what survives the centre crop. The box in the source is that of resizing everything and
     /// then cropping, so that the result is the same.
     fn crop(&self, input: Pixels, side: u32, width: u32, height: u32) -> Pixels {
-        let (whole_width, whole_height) = self.scaled(input.width, input.height, side);
+        let (whole_width, whole_height) = self.scaled(input.width, input.height, self.before_crop(side));
         // torchvision's and timm's centre: `round((whole - crop) / 2)`, which Python rounds half to even.
         let offset = |whole: u32, crop: u32| (f64::from(whole - crop) / 2.0).round_ties_even();
         let (left, top) = (offset(whole_width, width), offset(whole_height, height));

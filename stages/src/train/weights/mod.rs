@@ -1,6 +1,7 @@
 //! Pretrained weights: reading a file of any of the usual kinds, and which of its tensors belong to which of the
 //! network.
 
+pub mod golden;
 pub mod names;
 mod pytorch;
 pub mod registry;
@@ -16,7 +17,7 @@ use super::params::ParamStore;
 use super::trainer::TrainError;
 
 /// What became of the tensors of a weights file. Each list is in the order of names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct WeightsReport {
     /// Taken from the file.
     pub loaded: Vec<String>,
@@ -34,6 +35,9 @@ pub struct WeightsReport {
     pub translated: usize,
     /// The key of a checkpoint under which the weights were found.
     pub found_under: Option<String>,
+    /// What the norms of the file's network and of this one add to the variance, where that differs. The running
+    /// variances were moved by the difference, so that evaluation computes what it did there.
+    pub norm_epsilons: Option<(f64, f64)>,
 }
 
 impl fmt::Display for WeightsReport {
@@ -53,6 +57,13 @@ impl fmt::Display for WeightsReport {
         writeln!(f)?;
         names(f, "missing", &self.missing)?;
         names(f, "unexpected", &self.unexpected)?;
+        if let Some((theirs, ours)) = self.norm_epsilons {
+            writeln!(
+                f,
+                "running variances are moved by {:e}: batch norms add {theirs} there and {ours} here",
+                theirs - ours
+            )?;
+        }
         if self.passed_over > 0 {
             writeln!(f, "{:<11} {:>4}", "passed over", self.passed_over)?;
         }
@@ -158,8 +169,8 @@ fn match_shapes(
             stripped.insert(short.to_owned(), tensor);
         }
     }
-    if let Some((looks, whose)) =
-        names::looks_like(stripped.iter().map(|(name, tensor)| (name.as_str(), tensor.dims())))
+    let looks = names::looks_like(stripped.iter().map(|(name, tensor)| (name.as_str(), tensor.dims())));
+    if let Some((looks, whose)) = looks
         && !model.contains(looks)
     {
         return Err(format!(
@@ -168,6 +179,8 @@ fn match_shapes(
         ));
     }
     let family = Family::of(model);
+    report.norm_epsilons =
+        family.zip(looks).and_then(|(family, (_, whose))| names::norm_epsilons(family, whose));
     let first = stripped.keys().next().cloned();
     let mut found: BTreeMap<String, Tensor> = BTreeMap::new();
     for (name, tensor) in stripped {
@@ -185,7 +198,12 @@ fn match_shapes(
         });
         match tensor.transpose()? {
             None => report.missing.push((*name).to_owned()),
-            Some(tensor) if tensor.dims() == here => {
+            Some(mut tensor) if tensor.dims() == here => {
+                if let Some((theirs, ours)) = report.norm_epsilons.filter(|_| name.ends_with(".running_var"))
+                {
+                    let moved = tensor + (theirs - ours);
+                    tensor = moved.map_err(|error| format!("cannot move `{name}`: {error}"))?;
+                }
                 report.loaded.push((*name).to_owned());
                 tensors.push(((*name).to_owned(), tensor));
             }
@@ -336,6 +354,31 @@ mod tests {
         assert_eq!((report.passed_over, report.unexpected.as_slice()), (2, &["extra.weight".to_owned()][..]));
         let text = report.to_string();
         assert!(text.contains("the file tells 1000 classes apart, this run 7"), "{text}");
+    }
+
+    #[test]
+    fn another_epsilon_of_norms_goes_into_the_running_variance() {
+        let tensors = names::tests::tensors(names::tests::TABLES[6].3);
+        let network = network("mobilenet_v3_small", &tensors);
+        let network: Vec<(&str, Vec<usize>)> =
+            network.iter().map(|(name, shape)| (name.as_str(), shape.clone())).collect();
+        let variance = |tensors: Vec<(String, Vec<usize>)>| {
+            let matched = match_shapes(file(tensors), &network, "mobilenet_v3_small", "classifier");
+            let matched = matched.expect("the same network");
+            let (_, tensor) = matched
+                .tensors
+                .iter()
+                .find(|(name, _)| name == "features.0.1.running_var")
+                .expect("it is there");
+            let values: Vec<f32> = tensor.to_vec1().expect("f32 on the CPU");
+            values[0]
+        };
+        // Zeros in the file: timm's variance plus 1e-5 is ours plus 1e-3.
+        let timm = variance(tensors.iter().map(|(name, _, shape)| (name.clone(), shape.clone())).collect());
+        assert!((f64::from(timm) + 1e-3 - 1e-5).abs() < 1e-9, "{timm}");
+        let ours =
+            variance(network.iter().map(|(name, shape)| ((*name).to_owned(), shape.clone())).collect());
+        assert_eq!(ours, 0.0);
     }
 
     #[test]

@@ -281,3 +281,70 @@ pub const KNOWN: &[KnownWeights] = &[
     known("timm/efficientnet_b0.ra4_e3600_r224_in1k", "efficientnet_b0", "apache-2.0", 224, 0.9, Filter::Bicubic, HALF, 1000, ""),
     known("timm/efficientnet_b0.ra_in1k", "efficientnet_b0", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "efficientnet_b0_ra-3dd342df.pth"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_entry_is_sound_and_none_is_twice_there() {
+        let ids: BTreeSet<&str> = KNOWN.iter().map(|known| known.id).collect();
+        assert_eq!(ids.len(), KNOWN.len());
+        for known in KNOWN {
+            assert!(known.preprocessing.is_sound() && known.classes > 1, "{}", known.id);
+            assert!(super::super::names::Family::of(known.model).is_some(), "{}", known.id);
+            assert!(known.file.is_empty() || promised_digest(known.file).is_some(), "{}", known.file);
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_libraries() {
+        let of = |id: &str| by_id(id).expect("it is known").preprocessing;
+        // `resize_size` of torchvision's transforms.
+        assert_eq!(of("torchvision/resnet50.IMAGENET1K_V1").shorter_side(), 256);
+        assert_eq!(of("torchvision/resnet50.IMAGENET1K_V2").shorter_side(), 232);
+        assert_eq!(of("torchvision/inception_v3.IMAGENET1K_V1").shorter_side(), 342);
+        assert_eq!(of("timm/resnet50.a1_in1k").shorter_side(), 235);
+        assert_eq!(of("timm/mobilenetv3_large_100.miil_in21k_ft_in1k").std, [1.0; 3]);
+        assert_eq!(of("timm/mobilenetv3_large_100.ra4_e3600_r224_in1k").mean, [0.5; 3]);
+        assert!(by_id("timm/resnet18.fb_ssl_yfcc100m_ft_in1k").expect("it is known").is_non_commercial());
+        assert_eq!(
+            by_file("/a/b/resnet50-0676ba61.pth").expect("it is known").id,
+            "torchvision/resnet50.IMAGENET1K_V1"
+        );
+        assert_eq!(promised_digest("x/resnet50-0676ba61.pth"), Some("0676ba61"));
+        for name in ["resnet50.pth", "resnet50-x676ba61.pth", "resnet50-06.pth", "a-0676ba61.safetensors"] {
+            assert_eq!(promised_digest(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_configurations_of_libraries_are_read() {
+        let timm = json!({"architecture": "resnet18", "pretrained_cfg": {
+            "input_size": [3, 224, 224], "crop_pct": 0.95, "crop_mode": "center", "interpolation": "bicubic",
+            "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}});
+        let expected = by_id("timm/resnet18.a1_in1k").expect("it is known").preprocessing;
+        assert_eq!(Preprocessing::from_timm(&timm), Some(expected));
+        // As microsoft/resnet-50 has it.
+        let convnext = json!({"crop_pct": 0.875, "do_resize": true, "image_mean": [0.485, 0.456, 0.406],
+            "image_std": [0.229, 0.224, 0.225], "resample": 3, "size": {"shortest_edge": 224}});
+        let expected = Preprocessing { filter: Filter::Bicubic, ..Preprocessing::IMAGENET };
+        assert_eq!(Preprocessing::from_transformers(&convnext), Some(expected));
+        let cropped = json!({"crop_size": {"height": 224, "width": 224}, "do_center_crop": true,
+            "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "resample": 2, "size": {"shortest_edge": 256}});
+        let found = Preprocessing::from_transformers(&cropped).expect("it is sound");
+        assert_eq!((found.size, found.shorter_side(), found.filter), (224, 256, Filter::Bilinear));
+        for broken in [
+            json!({}),
+            json!({"input_size": [3, 224, 224], "crop_pct": 0.0, "interpolation": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1]}),
+            json!({"input_size": [3, 224, 224], "crop_pct": 1.0, "interpolation": "bicubic", "mean": [0, 0, 0], "std": [1, 0, 1]}),
+            json!({"input_size": [3, 224, 224], "crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1]}),
+        ] {
+            assert_eq!(Preprocessing::from_timm(&broken), None, "{broken}");
+        }
+    }
+}
