@@ -400,17 +400,18 @@ impl<'a> Server<'a> {
         Ok(Server { client, token, home: home.clone(), reference, name })
     }
 
-    /// One request and the redirects after it. `stop` ends at a redirect to another host, whose headers are then
-    /// the answer.
+    /// One request and the redirects after it, with what the hub itself said of the file on the way: the answer
+    /// at the end may be of a plain store. `stop` ends at a redirect to another host.
     async fn follow(
         &self,
         method: &Method,
         url: &Url,
         from: u64,
         stop: bool,
-    ) -> Result<Response, reqwest::Error> {
+    ) -> Result<(Response, HeaderMap), reqwest::Error> {
         let mut url = url.clone();
-        for _ in 0..REDIRECTS_MAX {
+        let mut said = HeaderMap::new();
+        for hop in 0.. {
             let is_home = url.origin() == self.home.origin();
             let mut request = self.client.request(method.clone(), url.clone());
             request = request.header("Accept-Encoding", "identity");
@@ -421,20 +422,26 @@ impl<'a> Server<'a> {
                 request = request.header("Range", format!("bytes={from}-"));
             }
             let response = request.send().await?;
-            if !response.status().is_redirection() {
-                return Ok(response);
+            if is_home {
+                for name in ["x-repo-commit", "x-linked-etag", "x-linked-size"] {
+                    if let Some(value) = response.headers().get(name) {
+                        said.insert(HeaderName::from_static(name), value.clone());
+                    }
+                }
+            }
+            if !response.status().is_redirection() || hop == REDIRECTS_MAX {
+                return Ok((response, said));
             }
             let next = text(response.headers(), "location").and_then(|place| url.join(&place).ok());
             let Some(next) = next.filter(|next| matches!(next.scheme(), "http" | "https")) else {
-                return Ok(response);
+                return Ok((response, said));
             };
-            let knows_all = text(response.headers(), "x-linked-etag").is_some();
-            if stop && knows_all && next.origin() != self.home.origin() {
-                return Ok(response);
+            if stop && said.contains_key("x-linked-etag") && next.origin() != self.home.origin() {
+                return Ok((response, said));
             }
             url = next;
         }
-        self.client.request(method.clone(), url).send().await
+        unreachable!("the last hop returns")
     }
 
     /// The same, tried again when the server fails or does not answer.
@@ -445,15 +452,15 @@ impl<'a> Server<'a> {
         from: u64,
         stop: bool,
         tries: u32,
-    ) -> Result<Response, Refusal> {
+    ) -> Result<(Response, HeaderMap), Refusal> {
         let mut wait = FIRST_WAIT;
         for attempt in 1.. {
             let problem = match self.follow(&method, url, from, stop).await {
-                Ok(response) => match response.status() {
+                Ok((response, said)) => match response.status() {
                     status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                         format!("the server says {status}")
                     }
-                    _ => return Ok(response),
+                    _ => return Ok((response, said)),
                 },
                 Err(error) => root_cause(&error),
             };
@@ -473,12 +480,12 @@ impl<'a> Server<'a> {
     }
 
     async fn metadata(&self, url: &Url, tries: u32) -> Result<Metadata, Refusal> {
-        let response = self.ask(Method::HEAD, url, 0, true, tries).await?;
+        let (response, said) = self.ask(Method::HEAD, url, 0, true, tries).await?;
         if !response.status().is_success() && !response.status().is_redirection() {
             return Err(self.refusal(&response));
         }
         let headers = response.headers();
-        let etag = text(headers, "x-linked-etag").or_else(|| text(headers, "etag"));
+        let etag = text(&said, "x-linked-etag").or_else(|| text(headers, "etag"));
         let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_string());
         // The tag becomes the name of a file.
         let is_name = |etag: &String| {
@@ -486,7 +493,7 @@ impl<'a> Server<'a> {
                 && !etag.starts_with('.')
                 && etag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         };
-        let commit = text(headers, "x-repo-commit")
+        let commit = text(&said, "x-repo-commit")
             .or_else(|| is_commit(&self.reference.revision).then(|| self.reference.revision.clone()))
             .filter(|commit| is_commit(commit));
         let (Some(etag), Some(commit)) = (etag.filter(is_name), commit) else {
@@ -497,7 +504,7 @@ impl<'a> Server<'a> {
             ))));
         };
         let length = text(headers, "content-length").filter(|_| response.status().is_success());
-        let bytes = text(headers, "x-linked-size").or(length).and_then(|bytes| bytes.parse().ok());
+        let bytes = text(&said, "x-linked-size").or(length).and_then(|bytes| bytes.parse().ok());
         Ok(Metadata { commit, etag, bytes })
     }
 
@@ -524,7 +531,7 @@ impl<'a> Server<'a> {
             }
             let before = at;
             if metadata.bytes.is_none() || metadata.bytes.is_some_and(|bytes| at < bytes) {
-                let mut response = self.ask(Method::GET, url, at, false, TRIES).await?;
+                let (mut response, _) = self.ask(Method::GET, url, at, false, TRIES).await?;
                 match response.status() {
                     StatusCode::PARTIAL_CONTENT if goes_on_at(response.headers(), at) => {}
                     StatusCode::OK => at = 0,

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use fast_image_resize::images::{CroppedImage, Image, ImageRef};
+use fast_image_resize::images::{CroppedImage, Image, ImageRef, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::F32x3;
 use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use forebay_datasets::sample::Pixels;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -184,9 +185,8 @@ impl Resize {
             (f64::from(width) * across).min(f64::from(input.width) - left * across),
             (f64::from(height) * down).min(f64::from(input.height) - top * down),
         ];
-        let original = input.original;
-        let source = view(&input);
-        Pixels { original, ..run(&source, window, width, height, self.filter) }
+        let whole = [0, 0, input.width, input.height];
+        Pixels { original: input.original, ..run(&input, whole, window, width, height, self.filter) }
     }
 }
 
@@ -195,9 +195,8 @@ pub(crate) fn resample(input: Pixels, width: u32, height: u32, filter: Filter) -
     if (width, height) == (input.width, input.height) {
         return input;
     }
-    let original = input.original;
-    let window = [0.0, 0.0, f64::from(input.width), f64::from(input.height)];
-    Pixels { original, ..run(&view(&input), window, width, height, filter) }
+    let whole = [0, 0, input.width, input.height];
+    Pixels { original: input.original, ..run(&input, whole, whole.map(f64::from), width, height, filter) }
 }
 
 /// A window of the image at another size: the same as cutting it out and then resizing, without the copy.
@@ -206,7 +205,7 @@ pub(crate) fn resample(input: Pixels, width: u32, height: u32, filter: Filter) -
 /// When the window is empty or reaches over the edge.
 pub(crate) fn resample_window(
     input: Pixels,
-    [left, top, window_width, window_height]: [u32; 4],
+    inside @ [left, top, window_width, window_height]: [u32; 4],
     width: u32,
     height: u32,
     filter: Filter,
@@ -214,22 +213,15 @@ pub(crate) fn resample_window(
     if (width, height) == (window_width, window_height) {
         return cut(input, left, top, width, height);
     }
-    let original = input.original;
-    let whole = view(&input);
-    let window = CroppedImage::new(&whole, left, top, window_width, window_height)
-        .expect("the window lies within the image");
-    let inside = [0.0, 0.0, f64::from(window_width), f64::from(window_height)];
-    Pixels { original, ..run(&window, inside, width, height, filter) }
+    let window = [0.0, 0.0, f64::from(window_width), f64::from(window_height)];
+    Pixels { original: input.original, ..run(&input, inside, window, width, height, filter) }
 }
 
-fn view(pixels: &Pixels) -> ImageRef<'_> {
-    ImageRef::new(pixels.width, pixels.height, &pixels.data, PixelType::U8x3)
-        .expect("pixels hold width * height * 3 bytes")
-}
-
-/// A window (left, top, width, height) of an image at another size.
+/// A window of a part of an image at another size; nothing outside the part is seen. Both are left, top, width and
+/// height, the window in pixels of the part.
 fn run(
-    source: &impl IntoImageView,
+    input: &Pixels,
+    [part_left, part_top, part_width, part_height]: [u32; 4],
     [left, top, window_width, window_height]: [f64; 4],
     width: u32,
     height: u32,
@@ -239,45 +231,62 @@ fn run(
         // Weights that are never negative cannot leave the range of a byte, so that the order of the passes
         // changes nothing but roundings.
         Filter::Bilinear => {
-            let target = pass(source, [left, top, window_width, window_height], width, height, filter);
-            return Pixels::new(width, height, target.into_vec());
+            let whole = ImageRef::new(input.width, input.height, &input.data, PixelType::U8x3)
+                .expect("pixels hold width * height * 3 bytes");
+            let part = CroppedImage::new(&whole, part_left, part_top, part_width, part_height)
+                .expect("the part lies within the image");
+            return pass(&part, [left, top, window_width, window_height], width, height, filter);
         }
         Filter::Bicubic => 2.0,
         Filter::Lanczos3 => 3.0,
     };
-    // What overshoots is cut off after each pass, so that their order shows: Pillow's is rows, then columns. Rows
-    // that no output row sees are left out.
+    // What overshoots is cut off after each pass, so that their order shows: Pillow's is rows, then columns. A
+    // level that the first pass rounds the other way may become two in the second, so that it has to be exact.
+    // Rows of the source that no row of the result sees are left out.
     let reach = radius * (window_height / f64::from(height)).max(1.0) + 1.0;
-    let first = (top - reach).floor().max(0.0);
-    let last = (top + window_height + reach).ceil().min(f64::from(source.height()));
-    let rows = (last - first) as u32;
-    let narrowed = pass(source, [left, first, window_width, f64::from(rows)], width, rows, filter);
-    let top = top - first;
+    let first = (top - reach).floor().max(0.0) as u32;
+    let last = (top + window_height + reach).ceil().min(f64::from(part_height)) as u32;
+    let (stride, length) = (input.width as usize * 3, part_width as usize * 3);
+    let pixels: Vec<F32x3> = (first..last)
+        .flat_map(|row| {
+            let start = (part_top + row) as usize * stride + part_left as usize * 3;
+            let line = input.data[start..start + length].chunks_exact(3);
+            line.map(|pixel| F32x3::new([pixel[0], pixel[1], pixel[2]].map(f32::from)))
+        })
+        .collect();
+    let rows = last - first;
+    let source = TypedImageRef::new(part_width, rows, &pixels).expect("as many pixels");
+    let mut narrowed = TypedImage::<F32x3>::new(width, rows);
+    let options = options([left, 0.0, window_width, f64::from(rows)], filter);
+    Resizer::new()
+        .resize_typed(&source, &mut narrowed, &options)
+        .expect("the window lies within the part, which has its rows");
+    // Half is rounded up, and what is below 0 or above 255 is cut off by the conversion.
+    let levels: Vec<u8> =
+        narrowed.pixels().iter().flat_map(|pixel| pixel.0.map(|level| (level + 0.5) as u8)).collect();
+    let narrowed = ImageRef::new(width, rows, &levels, PixelType::U8x3).expect("three levels per pixel");
+    let top = top - f64::from(first);
     // A last bit too much would reach over the edge.
     let window_height = window_height.min(f64::from(rows) - top);
-    let target = pass(&narrowed, [0.0, top, f64::from(width), window_height], width, height, filter);
+    pass(&narrowed, [0.0, top, f64::from(width), window_height], width, height, filter)
+}
+
+fn pass(source: &impl IntoImageView, window: [f64; 4], width: u32, height: u32, filter: Filter) -> Pixels {
+    let mut target = Image::new(width, height, PixelType::U8x3);
+    Resizer::new()
+        .resize(source, &mut target, &options(window, filter))
+        .expect("source and target are 8-bit RGB, and the window lies within the source");
     Pixels::new(width, height, target.into_vec())
 }
 
-fn pass(
-    source: &impl IntoImageView,
-    [left, top, window_width, window_height]: [f64; 4],
-    width: u32,
-    height: u32,
-    filter: Filter,
-) -> Image<'static> {
+fn options([left, top, width, height]: [f64; 4], filter: Filter) -> ResizeOptions {
     let filter = match filter {
         Filter::Bilinear => FilterType::Bilinear,
         Filter::Bicubic => FilterType::CatmullRom,
         Filter::Lanczos3 => FilterType::Lanczos3,
     };
-    let options = ResizeOptions::new().crop(left, top, window_width, window_height);
-    let options = options.resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
-    let mut target = Image::new(width, height, PixelType::U8x3);
-    Resizer::new()
-        .resize(source, &mut target, &options)
-        .expect("source and target are 8-bit RGB, and the box lies within the source");
-    target
+    let options = ResizeOptions::new().crop(left, top, width, height);
+    options.resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false)
 }
 
 /// Centres an image on a square canvas.

@@ -73,9 +73,10 @@ impl fmt::Display for WeightsReport {
         }
         if let Some((_, file, network)) = self.mismatched.first() {
             let (file, network) = (file.first().unwrap_or(&0), network.first().unwrap_or(&0));
+            let background = if *file == 1001 { " (ImageNet's after one for the background)" } else { "" };
             write!(
                 f,
-                "\nthe classifier is initialised anew: the file tells {file} classes apart, this run {network}"
+                "\nthe classifier is initialised anew: the file tells {file} classes apart{background}, this run {network}"
             )?;
         }
         Ok(())
@@ -379,6 +380,32 @@ mod tests {
         let ours =
             variance(network.iter().map(|(name, shape)| ((*name).to_owned(), shape.clone())).collect());
         assert_eq!(ours, 0.0);
+    }
+
+    #[test]
+    fn no_damage_of_a_safetensors_file_is_a_panic() {
+        let values: Vec<u8> = (0..24u8).flat_map(|n| f32::from(n).to_le_bytes()).collect();
+        let view = |shape: &[usize], bytes| {
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), bytes)
+                .expect("it fits")
+        };
+        let tensors = [("fc.weight", view(&[3, 4], &values[..48])), ("fc.bias", view(&[12], &values[48..]))];
+        let whole = safetensors::serialize(tensors, None).expect("room");
+        assert_eq!(read(&whole).expect("a whole file").tensors.len(), 2);
+        for length in 0..whole.len() {
+            assert!(read(&whole[..length]).is_err(), "{length} of {} bytes", whole.len());
+        }
+        for place in 0..whole.len() {
+            for flip in [0x01, 0x02, 0x10, 0x80, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[place] ^= flip;
+                let _ = read(&damaged);
+            }
+        }
+        // A shape whose number of values is beyond 64 bits.
+        let header = br#"{"w":{"dtype":"F32","shape":[4294967296,4294967296,16],"data_offsets":[0,4]}}"#;
+        let huge = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
+        assert!(read(&huge).is_err());
     }
 
     #[test]
