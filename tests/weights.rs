@@ -69,6 +69,7 @@ struct Hub {
 }
 
 impl Hub {
+    #[allow(clippy::disallowed_methods, reason = "a server of a test is not a node of a dataflow")]
     fn start(files: &[(&str, &[u8])]) -> Hub {
         let files = files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect();
         let state = Arc::new(Mutex::new(State { files, ..State::default() }));
