@@ -111,6 +111,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<WeightsFile, TrainError> {
 
 /// What a file is that is often taken for weights.
 fn other_kind(bytes: &[u8]) -> Option<&'static str> {
+    // A safetensors file begins with the length of its header, which may be any bytes, and JSON.
+    if bytes.get(8) == Some(&b'{') {
+        return None;
+    }
     let starts =
         |magic: &[u8]| bytes.get(..magic.len()).is_some_and(|start| start.eq_ignore_ascii_case(magic));
     Some(if starts(b"version https://git-lfs") {
@@ -401,6 +405,16 @@ mod tests {
                 damaged[place] ^= flip;
                 let _ = read(&damaged);
             }
+        }
+        // A length of the header that begins as a pickle does.
+        for length in [0x0280, 0x0580] {
+            let tensors = [("fc.bias", view(&[24], &values))];
+            let mut file = safetensors::serialize(tensors, None).expect("room");
+            let header = u64::from_le_bytes(*file.first_chunk().expect("a length")) as usize;
+            let spaces = vec![b' '; length - header];
+            file.splice(8 + header..8 + header, spaces);
+            file[..8].copy_from_slice(&(length as u64).to_le_bytes());
+            assert_eq!(read(&file).expect("a whole file").tensors.len(), 1);
         }
         // A shape whose number of values is beyond 64 bits.
         let header = br#"{"w":{"dtype":"F32","shape":[4294967296,4294967296,16],"data_offsets":[0,4]}}"#;
