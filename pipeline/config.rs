@@ -124,6 +124,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "resize.fit", "fit", "HOW", Kind::Choice(&["shortest", "crop", "pad", "squash"]), "shortest", &[Prepare], "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square; squash: aspect ignored";
     "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], "Leave images smaller than the size as they are";
     "resize.filter", "filter", "NAME", Kind::Choice(&["bilinear", "bicubic", "lanczos3"]), "bilinear", READS, "Interpolation, antialiased as in Pillow";
+    "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", READS, "Side of the centre crop over the shorter side before it, as in timm; prepare needs --fit crop [default: 1, or what the weights were trained with]";
 
     "encode.format", "encode", "FORMAT", Kind::Choice(&["jpeg", "png", "raw"]), "jpeg", &[Prepare], "How images are stored; png and raw (PPM) lose nothing";
     "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], "Quality of stored JPEGs (4:2:0)";
@@ -149,7 +150,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.weight_decay", "weight-decay", "X", Kind::Number(0.0, 10.0), "", &[Train], "L2 decay of weights, not of biases and norms [default: adamw 0.05, sgd 0.0005]";
     "train.warmup", "warmup", "EPOCHS", Kind::Number(0.0, 1000.0), "1.0", &[Train], "Epochs in which the learning rate rises; then it falls as a cosine";
     "train.label_smoothing", "label-smoothing", "X", Kind::Number(0.0, 1.0), "0.0", &[Train], "Share of the target spread over all classes";
-    "train.weights", "weights", "FILE", Kind::Text, "", &[Train], "Initial weights: a safetensors file with torchvision's names";
+    "train.weights", "weights", "FILE|hf:OWNER/NAME", Kind::Text, "", &[Train], "Initial weights: a safetensors, .pth or .bin file, or hf:OWNER/NAME[@REVISION][:FILE] of the Hugging Face hub; size, crop, filter, mean and std are then theirs";
     "train.freeze", "freeze", "WHAT", Kind::Choice(&["none", "backbone"]), "none", &[Train], "backbone trains the head only";
     "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], "Go on from the last checkpoint in RUN";
     "train.device", "device", "DEVICE", Kind::Text, "cpu", &[Train], "cpu, or cuda:0 in a build with --features cuda";

@@ -271,7 +271,10 @@ impl Feed {
             (Some(augment), Pass::Train(_)) => {
                 // An augmentation may change the size; the batch wants squares.
                 let resize = self.chain.resize.clone();
-                decoded.stage(compute, self.seed, epoch, resize.clone().then(augment.clone()).then(resize))
+                // The margin of a crop is cut off once.
+                let mut again = resize.clone();
+                again.shorter_side = None;
+                decoded.stage(compute, self.seed, epoch, resize.then(augment.clone()).then(again))
             }
             _ => decoded.stage(compute, self.seed, epoch, self.chain.resize.clone()),
         };

@@ -254,9 +254,15 @@ pub fn chain(config: &Config, size: Size, fit: Fit) -> Chain {
         "lanczos3" => Filter::Lanczos3,
         _ => Filter::Bilinear,
     };
+    let shorter_side = match (size, config.number("resize.crop_pct")) {
+        // As timm: the side that is left of a shorter side of which the crop is this share.
+        (Size::Side(side), Some(share)) if fit == Fit::Crop => Some((f64::from(side) / share).floor() as u32),
+        _ => None,
+    };
+    let enlarge = config.is_on("resize.enlarge");
     Chain {
         decode: Decode { background, limits },
-        resize: Resize { size, fit, enlarge: config.is_on("resize.enlarge"), filter, pad_color: [0; 3] },
+        resize: Resize { size, fit, enlarge, filter, pad_color: [0; 3], shorter_side },
     }
 }
 
@@ -364,6 +370,9 @@ impl PreparePlan {
             _ => Fit::Shortest,
         };
         let chain = chain(config, size, fit);
+        if config.is_given("resize.crop_pct") && chain.resize.shorter_side.is_none() {
+            problems.push("resize.crop_pct: only --fit crop with a --size cuts a margin off".to_string());
+        }
         if chain.decode.limits.memory_bytes_max > rooms.memory_bytes {
             problems.push(format!(
                 "memory: {} is less than decode.max_bytes {}; one image must fit",

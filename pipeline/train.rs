@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::feed::{Feed, Origin, Pass, Shards};
 use crate::flow::{Error, Items, Run};
 use crate::plan::{self, Rooms, catalog_error, memory_in_words, open, store_error};
+use crate::weights;
 
 /// The files of a run folder.
 pub mod files {
@@ -120,6 +121,18 @@ pub async fn feed(config: &Config) -> Result<(Feed, Option<BalanceSummary>, Vec<
     };
     // A batch has one size, so that small images are enlarged whatever the run file says of shards.
     feed.chain.resize.enlarge = true;
+    if let Some(prepared) = default_side
+        && feed.chain.resize.shorter_side.is_some_and(|shorter| prepared < shorter)
+    {
+        // The margin was cut off when the shards were prepared, or was never there.
+        feed.chain.resize.shorter_side = None;
+        if prepared < side {
+            warnings.push(format!(
+                "the shards hold images of {prepared} pixels, which are enlarged to {side}: prepare them larger, or \
+                 train at their size"
+            ));
+        }
+    }
     let summary = match balance.mode {
         Balance::None => None,
         _ => Some(feed.balance(&balance, feed.seed).await?),
@@ -154,7 +167,11 @@ impl TrainPlan {
     /// [`Error::Plan`] or [`Error::Usage`] for options or a source that cannot be used, others when a store fails.
     pub async fn resolve(config: &Config) -> Result<TrainPlan, Error> {
         let device = device(config.word("train.device"))?;
+        let initial = weights::read(config).await?;
+        let applied = initial.as_ref().map(|initial| weights::apply(config, initial)).transpose()?;
+        let config = applied.as_ref().unwrap_or(config);
         let (feed, balance, mut warnings) = feed(config).await?;
+        warnings.extend(initial.iter().flat_map(|initial| initial.warnings.iter().cloned()));
         let place = feed.store.location().to_string();
         let classes = feed.classes().to_vec();
         if classes.len() < 2 {
@@ -199,11 +216,7 @@ impl TrainPlan {
             seed: feed.seed,
             device,
         };
-        let weights = match config.text("train.weights") {
-            Some(file) => Some((file.clone(), read_weights(config, &file).await?)),
-            None => None,
-        };
-        if options.freeze == Freeze::Backbone && weights.is_none() {
+        if options.freeze == Freeze::Backbone && initial.is_none() {
             warnings.push("--freeze backbone without --weights trains a head on random features".to_string());
         }
         let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
@@ -217,11 +230,18 @@ impl TrainPlan {
                 Origin::Folder(_) => serde_json::Value::Null,
             },
             "decode": config.settings(&["decode"]),
-            "resize": {"side": feed.side, "fit": "crop", "filter": config.word("resize.filter")},
+            "resize": {
+                "side": feed.side,
+                "fit": "crop",
+                "filter": config.word("resize.filter"),
+                "crop_pct": config.number("resize.crop_pct").unwrap_or(1.0),
+                "shorter_side": feed.chain.resize.shorter_side.unwrap_or(feed.side),
+            },
             "augment": feed.augment,
             "normalize": {"mean": normalize.mean, "std": normalize.std},
             "layout": format!("[batch, 3, {0}, {0}] RGB", feed.side),
             "classes": options.classes,
+            "weights": initial.as_ref().map(|initial| initial.record.clone()),
         });
         let mut identity = settings;
         // Where and how long a run goes on is not what it is.
@@ -238,7 +258,7 @@ impl TrainPlan {
             epochs,
             steps_per_epoch,
             balance,
-            weights,
+            weights: initial.map(|initial| (initial.name, initial.bytes)),
             chain,
             run_file: config.to_toml(),
             warnings,
@@ -258,14 +278,6 @@ fn device(text: &str) -> Result<DeviceKind, Error> {
         (_, Some(Ok(number))) => Ok(DeviceKind::Cuda(number)),
         _ => Err(Error::Usage(format!("train.device: \"{text}\" is not cpu or cuda:N"))),
     }
-}
-
-/// Reads a weights file from a path or a URL.
-async fn read_weights(config: &Config, file: &str) -> Result<Bytes, Error> {
-    let (folder, name) = file.rsplit_once('/').unwrap_or((".", file));
-    let folder = if folder.is_empty() { "/" } else { folder };
-    let store = Store::open(folder, &plan::store_options(config)).map_err(store_error)?;
-    store.get(name).await.map_err(|error| Error::Usage(error.to_string()))
 }
 
 /// A run folder: kept locally, and where RUN is remote each file is also put there whole.
@@ -440,6 +452,8 @@ impl Progress {
 struct Session {
     trainer: Trainer,
     progress: Progress,
+    /// Whether the classifier came with the initial weights.
+    classifies: bool,
 }
 
 /// What the world sees of a run while it goes on.
@@ -610,15 +624,18 @@ async fn start(
             .filter_map(|line| serde_json::from_str::<EpochMetrics>(line).ok())
             .filter(|metrics| metrics.epoch <= progress.epoch)
             .collect();
-        return Ok((Arc::new(Mutex::new(Session { trainer, progress })), history));
+        return Ok((Arc::new(Mutex::new(Session { trainer, progress, classifies: false })), history));
     }
+    let mut classifies = false;
     if let Some((name, bytes)) = &plan.weights {
         let loaded = run.install(|| trainer.load_weights(bytes));
-        on_weights(&loaded.map_err(|error| train_error(&format!("load {name}"), error))?);
+        let loaded = loaded.map_err(|error| train_error(&format!("load {name}"), error))?;
+        classifies = loaded.missing.is_empty() && loaded.mismatched.is_empty();
+        on_weights(&loaded);
     }
     folder.put(files::RUN, plan.run_file.clone()).await?;
     folder.put(files::CHAIN, forebay_datasets::manifest::to_json(&plan.chain)).await?;
-    Ok((Arc::new(Mutex::new(Session { trainer, progress: Progress::default() })), Vec::new()))
+    Ok((Arc::new(Mutex::new(Session { trainer, progress: Progress::default(), classifies })), Vec::new()))
 }
 
 /// Writes the checkpoint to resume from.
@@ -640,6 +657,7 @@ async fn pass(
     live: Arc<Live>,
 ) -> Result<Option<StepReport>, Error> {
     let pool = run.clone();
+    let pretrained = plan.weights.is_some().then_some(plan.options.normalize);
     let consume = move |batches: Items<Batch>| {
         let mut session = session.lock().expect("one pass at a time");
         let session = &mut *session;
@@ -647,6 +665,10 @@ async fn pass(
         live.step.store(done, Ordering::Relaxed);
         let mut last = None;
         for batch in batches.skip(done as usize) {
+            if let Some(normalize) = pretrained.filter(|_| (epoch, session.progress.batch) == (0, 0)) {
+                let look = || weights::complaints(&session.trainer, &batch, normalize, session.classifies);
+                pool.install(look).iter().for_each(|line| eprintln!("warning: {line}"));
+            }
             let report = pool.install(|| session.trainer.step(&batch));
             let report = report.map_err(|error| train_error("train", error))?;
             let progress = &mut session.progress;

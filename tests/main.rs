@@ -6,3 +6,4 @@ mod fixture;
 mod prepare;
 mod tidy;
 mod train;
+mod weights;

@@ -9,7 +9,7 @@ use super::models::{self, Head, Network};
 use super::ops::{self, Tape};
 use super::params::{Builder, Kind, Mode, ParamStore, Pass};
 use super::trainer::{TrainError, compute, unknown_network};
-use super::weights::{self, WeightsReport};
+use super::weights::{self, WeightsFile, WeightsReport};
 
 /// What a pass computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Forward {
     pub gradients: bool,
 }
 
-/// Runs the network called `arch` with the tensors of the file `weights` over the tensors of the safetensors file
+/// Runs the network called `arch` with the tensors of the file `weights` (safetensors, or PyTorch's `.pth`) over the tensors of the safetensors file
 /// `input`: `input` `[batch, 3, height, width]`, already normalised, and for gradients `label` `[batch]`, i64 or u32.
 /// Returns a safetensors file with `logits` `[batch, classes]`, and with gradients the mean cross-entropy `loss` and the
 /// gradient of each parameter under `grad.` and its name; and what became of the weights.
@@ -34,8 +34,7 @@ pub fn forward(
     input: &[u8],
     what: Forward,
 ) -> Result<(Vec<u8>, WeightsReport), TrainError> {
-    let (_, file) =
-        checkpoint::decode(weights).map_err(|source| TrainError::File { what: "weights", source })?;
+    let file = weights::read(weights)?;
     let (_, inputs) =
         checkpoint::decode(input).map_err(|source| TrainError::File { what: "input", source })?;
     let mut store = ParamStore::new(Device::Cpu);
@@ -114,7 +113,7 @@ fn one_hot(labels: &Tensor, logits: &[usize]) -> Result<Tensor, TrainError> {
 /// has.
 fn network_of(
     arch: &str,
-    file: BTreeMap<String, Tensor>,
+    file: WeightsFile,
     store: &mut ParamStore,
 ) -> Result<(Network, WeightsReport), TrainError> {
     let build = |classes: usize, store: &mut ParamStore| {

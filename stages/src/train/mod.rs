@@ -11,7 +11,7 @@ mod optim;
 pub mod params;
 pub mod schedule;
 mod trainer;
-mod weights;
+pub mod weights;
 
 pub use forward::{Forward, forward};
 pub use optim::OptimizerKind;

@@ -206,16 +206,16 @@ impl Trainer {
         Ok(Trainer { options: options.clone(), network, store, optimizer, step: 0 })
     }
 
-    /// Takes the weights that fit from the bytes of a safetensors file, under torchvision's names or ours; the
+    /// Takes the weights that fit from the bytes of a safetensors file, or a `.pth` or `.bin` file of PyTorch,
+    /// under the names of torchvision, timm, transformers or ours; the
     /// classifier of another number of classes keeps its initial values, which the report says. Nothing is
     /// changed when an error is returned.
     ///
     /// # Errors
     /// When the file cannot be read, or is for another network.
     pub fn load_weights(&mut self, file_bytes: &[u8]) -> Result<WeightsReport, TrainError> {
-        let (_, tensors) =
-            checkpoint::decode(file_bytes).map_err(|source| TrainError::File { what: "weights", source })?;
-        let matched = weights::match_names(tensors, &self.store, &self.options.model, self.network.head())
+        let file = weights::read(file_bytes)?;
+        let matched = weights::match_names(file, &self.store, &self.options.model, self.network.head())
             .map_err(TrainError::Weights)?;
         for (name, tensor) in &matched.tensors {
             self.store.set(name, tensor).map_err(compute("set the weights"))?;

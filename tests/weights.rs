@@ -1,0 +1,450 @@
+//! `--weights`: files of other programs, and the Hugging Face hub, imitated by a server on loopback.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use crate::fixture::Place;
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const TRAIN: &str = "train in --model small --batch-size 8 --epochs 1 --split none";
+
+/// Two classes of one colour each, 16 pixels a side.
+fn draw(place: &Place) {
+    std::fs::create_dir_all(place.path("in/dark")).unwrap();
+    std::fs::create_dir_all(place.path("in/light")).unwrap();
+    for index in 0..16u8 {
+        let (class, level) = if index % 2 == 0 { ("dark", 40) } else { ("light", 200) };
+        // No two alike, and none of one level.
+        let image = image::RgbImage::from_fn(16, 16, |x, y| {
+            image::Rgb([level + index + (x % 4) as u8 * 10, level + (y % 5) as u8 * 8, level + index])
+        });
+        image.save(place.path(&format!("in/{class}/{index}.png"))).unwrap();
+    }
+}
+
+/// The weights of a short run, made in `place`.
+fn weights(place: &Place) -> Vec<u8> {
+    place.run(&format!("{TRAIN} --size 16 --out first")).done();
+    std::fs::read(place.path("first/best.safetensors")).unwrap()
+}
+
+/// The same tensors without what our own files say about themselves.
+fn of_another_program(bytes: &[u8]) -> Vec<u8> {
+    let tensors = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    safetensors::serialize(tensors.iter(), None).unwrap()
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A request as the server saw it.
+#[derive(Clone, Debug)]
+struct Request {
+    method: String,
+    path: String,
+    headers: BTreeMap<String, String>,
+}
+
+/// What the server has, and how it misbehaves.
+#[derive(Default)]
+struct State {
+    /// Files of the repository `o/n`, and of `o/private`, which wants a token.
+    files: BTreeMap<String, Vec<u8>>,
+    /// So many requests are answered with 503 first.
+    failures: usize,
+    /// The next download of a large file ends after so many bytes.
+    cut: Option<usize>,
+    /// What a large file really holds, where that is not what was announced.
+    rubbish: Option<Vec<u8>>,
+    requests: Vec<Request>,
+}
+
+/// A hub, and a host of another origin that large files are redirected to.
+struct Hub {
+    hub: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl Hub {
+    #[allow(clippy::disallowed_methods, reason = "a server of a test is not a node of a dataflow")]
+    fn start(files: &[(&str, &[u8])]) -> Hub {
+        let files = files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect();
+        let state = Arc::new(Mutex::new(State { files, ..State::default() }));
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (hub, storage) = (listen(), listen());
+        let (hub_address, storage_address) = (hub.local_addr().unwrap(), storage.local_addr().unwrap());
+        for (listener, is_hub) in [(hub, true), (storage, false)] {
+            let state = state.clone();
+            std::thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let state = state.clone();
+                    std::thread::spawn(move || answer(stream, &state, is_hub, storage_address));
+                }
+            });
+        }
+        Hub { hub: hub_address, state }
+    }
+
+    /// A place whose runs see this hub and a cache of their own.
+    fn connect(&self, place: &mut Place) {
+        place.set("HF_ENDPOINT", &format!("http://{}", self.hub));
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Requests of a method for files of this name, on either host.
+    fn requests(&self, method: &str, file: &str) -> Vec<Request> {
+        let state = self.state();
+        let asked = |request: &&Request| request.method == method && request.path.ends_with(file);
+        state.requests.iter().filter(asked).cloned().collect()
+    }
+}
+
+fn answer(stream: TcpStream, state: &Mutex<State>, is_hub: bool, storage: SocketAddr) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+    let Some(first) = lines.next() else { return };
+    let mut words = first.split(' ').map(str::to_string);
+    let (method, path) = (words.next().unwrap(), words.next().unwrap());
+    let headers = lines.take_while(|line| !line.is_empty());
+    let headers = headers.filter_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        Some((name.to_ascii_lowercase(), value.to_string()))
+    });
+    let request = Request { headers: headers.collect(), method, path };
+    let mut state = state.lock().unwrap();
+    state.requests.push(request.clone());
+    let mut stream = stream;
+    let mut respond = |status: &str, headers: &[(&str, String)], body: &[u8]| {
+        let mut text = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
+        for (name, value) in headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        let _ = stream.write_all((text + "\r\n").as_bytes());
+        if request.method != "HEAD" {
+            let _ = stream.write_all(body);
+        }
+    };
+    if state.failures > 0 {
+        state.failures -= 1;
+        return respond("503 Service Unavailable", &[("Content-Length", "0".into())], b"");
+    }
+    let path = request.path.split('?').next().unwrap_or_default();
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let name = parts.last().copied().unwrap_or_default().to_string();
+    if !is_hub {
+        let bytes = state.rubbish.clone().unwrap_or_else(|| state.files[&name].clone());
+        let from = request.headers.get("range").map_or(0, |range| {
+            range.trim_start_matches("bytes=").trim_end_matches('-').parse::<usize>().unwrap()
+        });
+        let end = state.cut.take().map_or(bytes.len(), |cut| cut.min(bytes.len()));
+        let length = ("Content-Length", (bytes.len() - from).to_string());
+        let range = ("Content-Range", format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len()));
+        return match from {
+            0 => respond("200 OK", &[length], &bytes[..end]),
+            _ => respond("206 Partial Content", &[length, range], &bytes[from..end.max(from)]),
+        };
+    }
+    let error = |code: &str| {
+        vec![("Content-Length", "0".into()), ("X-Error-Code", code.into()), ("X-Repo-Commit", COMMIT.into())]
+    };
+    let has_token = request.headers.get("authorization").is_some_and(|value| value == "Bearer hf_secret");
+    match parts.as_slice() {
+        ["o", "gated", ..] => respond("403 Forbidden", &error("GatedRepo"), b""),
+        ["o", "private", ..] if !has_token => respond("401 Unauthorized", &error("RepoNotFound"), b""),
+        ["o", "n" | "private", "resolve", "main" | COMMIT, file] => match state.files.get(*file) {
+            None => respond("404 Not Found", &error("EntryNotFound"), b""),
+            // Small files are moved to a cache of the hub, whose answer names no commit.
+            Some(_) if file.ends_with(".json") && !request.path.contains("cached") => {
+                let place = format!("/{}/n/resolve/main/{file}?cached", parts[0]);
+                let moved = [
+                    ("Content-Length", "0".to_string()),
+                    ("X-Repo-Commit", COMMIT.into()),
+                    ("Location", place),
+                ];
+                respond("307 Temporary Redirect", &moved, b"");
+            }
+            Some(bytes) if file.ends_with(".json") => {
+                let blob = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
+                let tag = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &blob);
+                let tag = ("ETag", format!("\"{}\"", hexadecimal(tag.as_ref())));
+                let length = ("Content-Length", bytes.len().to_string());
+                respond("200 OK", &[tag, length], bytes);
+            }
+            Some(bytes) => {
+                let tag = hexadecimal(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+                let headers = [
+                    ("Content-Length", "0".to_string()),
+                    ("X-Repo-Commit", COMMIT.into()),
+                    ("X-Linked-Etag", format!("\"{tag}\"")),
+                    ("X-Linked-Size", bytes.len().to_string()),
+                    ("Location", format!("http://{storage}/{file}")),
+                ];
+                respond("302 Found", &headers, b"");
+            }
+        },
+        ["o", "n", "resolve", ..] => respond("404 Not Found", &error("RevisionNotFound"), b""),
+        _ => respond("401 Unauthorized", &error("RepoNotFound"), b""),
+    }
+}
+
+/// A configuration as timm writes it, of images of 16 pixels cut out of 18.
+fn timm_config() -> Vec<u8> {
+    serde_json::json!({"architecture": "small", "num_classes": 2, "pretrained_cfg": {
+        "input_size": [3, 16, 16], "crop_pct": 0.875, "crop_mode": "center", "interpolation": "bicubic",
+        "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}})
+    .to_string()
+    .into_bytes()
+}
+
+#[test]
+fn a_repository_is_downloaded_once_and_its_images_are_prepared_as_its_weights_want() {
+    let mut place = Place::new();
+    draw(&place);
+    let bytes = of_another_program(&weights(&place));
+    let hub = Hub::start(&[("model.safetensors", &bytes), ("config.json", &timm_config())]);
+    hub.connect(&mut place);
+    let said = place.run(&format!("{TRAIN} --out run --weights hf:o/n")).done();
+    assert!(said.stderr.contains("downloading model.safetensors of o/n"), "{}", said.stderr);
+    let chain = String::from_utf8(place.files("run")["chain.json"].clone()).unwrap();
+    let chain: serde_json::Value = serde_json::from_str(&chain).unwrap();
+    assert_eq!(chain["normalize"], serde_json::json!({"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}));
+    assert_eq!((&chain["resize"]["side"], &chain["resize"]["shorter_side"]), (&16.into(), &18.into()));
+    assert_eq!(
+        (&chain["resize"]["filter"], &chain["weights"]["commit"]),
+        (&"bicubic".into(), &COMMIT.into())
+    );
+
+    // As Python's library lays it out: a link from the commit to a blob that is named by its tag.
+    let repository = place.path(".cache/huggingface/hub/models--o--n");
+    let tag = hexadecimal(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref());
+    assert_eq!(std::fs::read_to_string(repository.join("refs/main")).unwrap(), COMMIT);
+    let link = std::fs::read_link(repository.join(format!("snapshots/{COMMIT}/model.safetensors"))).unwrap();
+    assert_eq!(link, std::path::PathBuf::from(format!("../../blobs/{tag}")));
+    assert_eq!(std::fs::read(repository.join("blobs").join(tag)).unwrap(), bytes);
+
+    // What is there is used without a request, and offline.
+    let n = hub.state().requests.len();
+    place.run(&format!("{TRAIN} --out again --weights hf:o/n")).done();
+    assert_eq!(hub.state().requests.len(), n, "{:?}", hub.state().requests);
+    place.set("HF_HUB_OFFLINE", "1");
+    place.run(&format!("{TRAIN} --out offline --weights hf:o/n@{COMMIT}")).done();
+    place.run(&format!("{TRAIN} --out none --weights hf:o/other")).refused(2, "HF_HUB_OFFLINE is set, and");
+
+    // Other preparations need to be asked for twice.
+    let other = format!("{TRAIN} --out other --weights hf:o/n --mean 0.4,0.4,0.4 --size 32");
+    let said = place.run(&other).refused(2, "train.mean: [0.4, 0.4, 0.4] contradicts hf:o/n");
+    assert!(said.stderr.contains("resize.size: 32 contradicts hf:o/n"), "{}", said.stderr);
+    let said = place.run(&format!("{other} --std 0.01,0.01,0.01 --force")).done();
+    let looked = "the first batch does not look like what pretrained weights are used to";
+    assert!(said.stderr.contains(looked), "{}", said.stderr);
+    // The resolved run file contradicts nothing.
+    place.run("train --config run/run.toml --out resolved").done();
+}
+
+#[test]
+fn a_download_that_is_cut_goes_on_where_it_ended_and_a_server_that_fails_is_asked_again() {
+    let mut place = Place::new();
+    draw(&place);
+    let bytes = weights(&place);
+    let hub = Hub::start(&[("pytorch_model.bin", b"not asked for"), ("model.safetensors", &bytes)]);
+    hub.connect(&mut place);
+    hub.state().cut = Some(100_000);
+    hub.state().failures = 2;
+    place.run(&format!("{TRAIN} --out run --weights hf:o/n")).done();
+    let ranges: Vec<Option<String>> = hub
+        .requests("GET", "/model.safetensors")
+        .iter()
+        .filter(|request| request.path == "/model.safetensors")
+        .map(|request| request.headers.get("range").cloned())
+        .collect();
+    assert_eq!(ranges, [None, Some("bytes=100000-".to_string())]);
+    assert!(hub.requests("GET", "pytorch_model.bin").is_empty());
+    // A part of an earlier run is gone on with; one that is rubbish is thrown away.
+    for (part, first) in [(&bytes[..5000], 5000), (&[7u8; 3000][..], 3000)] {
+        let blobs = place.path(".cache/huggingface/hub/models--o--n/blobs");
+        let tag = hexadecimal(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref());
+        std::fs::remove_file(blobs.join(&tag)).unwrap();
+        std::fs::write(blobs.join(format!("{tag}.incomplete")), part).unwrap();
+        hub.state().requests.clear();
+        place.run(&format!("{TRAIN} --out run --overwrite --weights hf:o/n")).done();
+        let asked = hub.requests("GET", "/model.safetensors");
+        let range = asked.iter().find_map(|request| request.headers.get("range"));
+        assert_eq!(range.map(String::as_str), Some(format!("bytes={first}-").as_str()));
+        assert_eq!(std::fs::read(blobs.join(&tag)).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn what_is_not_what_was_announced_is_thrown_away() {
+    let mut place = Place::new();
+    draw(&place);
+    let hub = Hub::start(&[("model.safetensors", &[1; 5000])]);
+    hub.connect(&mut place);
+    hub.state().rubbish = Some(vec![2; 5000]);
+    let run = format!("{TRAIN} --out run --weights hf:o/n");
+    place.run(&run).refused(4, "model.safetensors of o/n is not what http://127.0.0.1");
+    let left: Vec<String> = place.files(".cache/huggingface/hub/models--o--n/blobs").into_keys().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_token_goes_to_the_hub_only() {
+    let mut place = Place::new();
+    draw(&place);
+    let bytes = weights(&place);
+    let hub = Hub::start(&[("model.safetensors", &bytes)]);
+    hub.connect(&mut place);
+    let run = format!("{TRAIN} --out run --weights hf:o/private");
+    place.run(&run).refused(2, "has no repository o/private, or it is private");
+    place.write(".cache/huggingface/token", b"hf_secret\n");
+    let said = place.run(&run).done();
+    assert!(!said.stderr.contains("hf_secret") && !said.stdout.contains("hf_secret"));
+    let state = hub.state();
+    let sent: Vec<bool> = state
+        .requests
+        .iter()
+        .filter(|request| request.path == "/model.safetensors")
+        .map(|request| request.headers.contains_key("authorization"))
+        .collect();
+    assert_eq!(sent, [false], "the storage is another host");
+}
+
+#[test]
+fn each_refusal_of_the_hub_is_one_line() {
+    let mut place = Place::new();
+    draw(&place);
+    let hub = Hub::start(&[("README.md", b"nothing")]);
+    hub.connect(&mut place);
+    for (reference, code, words) in [
+        ("hf:o/n", 2, "o/n at main holds no model.safetensors or pytorch_model.bin"),
+        ("hf:o/n:x.safetensors", 2, "o/n at main holds no file x.safetensors"),
+        ("hf:o/n@v9", 2, "o/n has no branch, tag or commit v9"),
+        ("hf:o/gated", 2, "o/gated is gated: accept its terms at"),
+        ("hf:o/missing", 2, "has no repository o/missing, or it is private"),
+        ("hf:o", 2, "expected hf:OWNER/NAME"),
+    ] {
+        let said = place.run(&format!("{TRAIN} --out run --weights {reference}")).refused(code, words);
+        assert_eq!(said.stderr.trim().lines().count(), 1, "{}", said.stderr);
+    }
+    // Nobody listens.
+    place.set("HF_ENDPOINT", "http://127.0.0.1:9");
+    let said = place.run(&format!("{TRAIN} --out run --weights hf:o/n")).refused(1, "without the network");
+    assert_eq!(said.stderr.trim().lines().count(), 1, "{}", said.stderr);
+}
+
+#[test]
+fn two_runs_download_a_file_once() {
+    let mut place = Place::new();
+    draw(&place);
+    let bytes = weights(&place);
+    let hub = Hub::start(&[("model.safetensors", &bytes)]);
+    hub.connect(&mut place);
+    let start = |out: &str| {
+        let arguments = format!("{TRAIN} --out {out} --weights hf:o/n");
+        place.command(&arguments.split(' ').collect::<Vec<_>>()).spawn().unwrap()
+    };
+    for child in [start("a"), start("b"), start("c")] {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let stored = hub.requests("GET", "model.safetensors");
+    assert_eq!(stored.iter().filter(|request| request.path == "/model.safetensors").count(), 1);
+}
+
+/// What `torch.save` writes for a state dict under `state_dict`, with the names of `DataParallel`.
+fn pth(bytes: &[u8]) -> Vec<u8> {
+    let tensors = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
+    let number = |value: usize| [b"J", &(value as u32).to_le_bytes()[..]].concat();
+    let tuple = |values: &[usize]| {
+        let items: Vec<u8> = values.iter().flat_map(|value| number(*value)).collect();
+        [b"(".to_vec(), items, b"t".to_vec()].concat()
+    };
+    let mut pickle =
+        [b"\x80\x02}".to_vec(), text("epoch"), number(3), b"s".to_vec(), text("state_dict")].concat();
+    pickle.extend_from_slice(b"ccollections\nOrderedDict\n)R(");
+    let mut files: Vec<(String, Vec<u8>)> = vec![("archive/version".into(), b"3\n".to_vec())];
+    for (index, (name, tensor)) in tensors.iter().enumerate() {
+        let shape = tensor.shape();
+        let count: usize = shape.iter().product();
+        let strides: Vec<usize> = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
+        pickle.extend(text(&format!("module.{name}")));
+        pickle.extend_from_slice(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+        pickle.extend(text("storage"));
+        pickle.extend_from_slice(b"ctorch\nFloatStorage\n");
+        pickle.extend([text(&index.to_string()), text("cpu"), number(count)].concat());
+        pickle.extend_from_slice(b"tQ");
+        pickle.extend([number(0), tuple(shape), tuple(&strides)].concat());
+        pickle.extend_from_slice(b"\x89ccollections\nOrderedDict\n)RtR");
+        files.push((format!("archive/data/{index}"), tensor.data().to_vec()));
+    }
+    pickle.extend_from_slice(b"us.");
+    files.push(("archive/data.pkl".into(), pickle));
+    let (mut archive, mut directory) = (Vec::new(), Vec::new());
+    for (name, data) in &files {
+        let at = (archive.len() as u32).to_le_bytes();
+        let size = (data.len() as u32).to_le_bytes();
+        let shared = [&[0; 14][..], &size, &size, &(name.len() as u16).to_le_bytes(), &[0; 2]].concat();
+        archive.extend([b"PK\x03\x04", &shared[..], name.as_bytes(), data].concat());
+        directory.extend([b"PK\x01\x02\0\0", &shared[..], &[0; 10], &at, name.as_bytes()].concat());
+    }
+    let n = (files.len() as u16).to_le_bytes();
+    let (length, at) = ((directory.len() as u32).to_le_bytes(), (archive.len() as u32).to_le_bytes());
+    archive.extend([directory.as_slice(), b"PK\x05\x06\0\0\0\0", &n, &n, &length, &at, &[0; 2]].concat());
+    archive
+}
+
+#[test]
+fn a_pth_file_gives_the_weights_of_the_safetensors_file() {
+    let place = Place::new();
+    draw(&place);
+    let bytes = of_another_program(&weights(&place));
+    place.write("w.safetensors", &bytes);
+    place.write("w.pth", &pth(&bytes));
+    let mut trained = Vec::new();
+    for file in ["w.safetensors", "w.pth"] {
+        let out = file.replace('.', "-");
+        let said = place.run(&format!("{TRAIN} --size 16 --out {out} --weights {file}")).done();
+        assert!(said.stderr.contains("nothing tells how the images of"), "{}", said.stderr);
+        let kept = std::fs::read(place.path(&format!("{out}/last.safetensors"))).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&kept).unwrap();
+        let digest = |data: &[u8]| blake3::hash(data).to_hex().to_string();
+        let digests: BTreeMap<String, String> =
+            tensors.iter().map(|(name, tensor)| (name.to_string(), digest(tensor.data()))).collect();
+        trained.push((digests, said.stderr));
+    }
+    assert_eq!(trained[0].0, trained[1].0);
+    assert!(trained[1].1.contains("(from `state_dict` of the file)"), "{}", trained[1].1);
+}
+
+#[test]
+fn files_that_hold_no_weights_of_this_network_are_refused_in_a_line() {
+    let place = Place::new();
+    draw(&place);
+    let whole = pth(&of_another_program(&weights(&place)));
+    place.write("cut.pth", &whole[..whole.len() / 2]);
+    place.write("hostile.pth", b"\x80\x02cposix\nsystem\nX\x02\0\0\0id\x85R.");
+    place.write("pointer.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+    place.write("resnet50-0676ba61.pth", b"PK\x03\x04 not it");
+    for (file, code, words) in [
+        ("cut.pth", 2, "cut.pth: a zip archive that is cut short or damaged"),
+        ("hostile.pth", 2, "hostile.pth: a bare pickle"),
+        ("pointer.safetensors", 2, "a pointer of Git LFS"),
+        ("resnet50-0676ba61.pth", 4, "its name promises 0676ba61"),
+    ] {
+        place.run(&format!("{TRAIN} --size 16 --out run --weights {file}")).refused(code, words);
+    }
+    let said = place
+        .run(&format!("{TRAIN} --size 32 --out run --weights first/best.safetensors"))
+        .refused(2, "resize.size: 32 contradicts first/best.safetensors");
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    let other = TRAIN.replace("--model small", "--model resnet18");
+    place
+        .run(&format!("{other} --out run --weights first/best.safetensors"))
+        .refused(2, "for another network than resnet18");
+}
