@@ -4,5 +4,6 @@ mod bad_input;
 mod bucket;
 mod fixture;
 mod prepare;
+mod run_folder;
 mod tidy;
 mod train;
