@@ -586,9 +586,7 @@ async fn start(
             let loaded = run.install(|| trainer.load_weights(bytes));
             on_weights(&loaded.map_err(|error| train_error(&format!("load {name}"), error))?);
         }
-        if begin == Start::Overwrite {
-            discard(folder).await?;
-        }
+        discard(folder, begin).await?;
         folder.put(files::CONFIG, plan.run_file.clone()).await?;
         folder.put(files::CHAIN, forebay_datasets::manifest::to_json(&plan.chain)).await?;
     }
@@ -627,9 +625,11 @@ fn resume(
         .ok_or_else(|| Error::Integrity(format!("{place} does not say where its run stands")))
 }
 
-/// Deletes what an earlier run left, so that nothing of it can be taken for the new one's.
-async fn discard(folder: &RunFolder) -> Result<(), Error> {
-    let left = [
+/// Deletes what an earlier run left, so that nothing of it can be taken for the new one's: all of it when it is to
+/// be replaced, else the curves of one that ended before its first checkpoint.
+async fn discard(folder: &RunFolder, begin: Start) -> Result<(), Error> {
+    let names = folder.names().await?;
+    let of_a_run = [
         // The checkpoint first: without one the folder holds no run.
         files::LAST,
         files::MODEL,
@@ -642,13 +642,12 @@ async fn discard(folder: &RunFolder) -> Result<(), Error> {
         files::SUMMARY_TEXT,
         files::REPORT,
     ];
-    let names = folder.names().await?;
-    for name in left.into_iter().chain(files::CURVES) {
-        if names.iter().any(|found| found == name) {
+    for name in of_a_run.into_iter().chain(files::CURVES) {
+        if begin == Start::Overwrite && names.iter().any(|found| found == name) {
             folder.delete(name).await?;
         }
     }
-    for name in names.iter().filter(|name| name.starts_with(files::EVENTS)) {
+    for name in names.iter().filter(|name| recorder::is_event_file(name)) {
         folder.delete(name).await?;
     }
     Ok(())

@@ -124,8 +124,9 @@ fn weights_of_an_earlier_run_are_loaded_and_the_backbone_stays_frozen() {
     learnable(&place, 40);
     let train = "train in --size 16 --batch-size 8 --epochs 1 --split none";
     place.run(&format!("{train} --out first")).done();
-    let said =
-        place.run(&format!("{train} --out second --weights first/model.safetensors --freeze backbone")).done();
+    let said = place
+        .run(&format!("{train} --out second --weights first/model.safetensors --freeze backbone"))
+        .done();
     assert!(said.stderr.contains("loaded"), "{}", said.stderr);
     let (before, after) =
         (tensors(&place, "first/model.safetensors"), tensors(&place, "second/model.safetensors"));
