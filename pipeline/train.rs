@@ -293,9 +293,9 @@ pub struct EpochMetrics {
     /// Epochs since the last improvement, with this one: 0 for an improvement. What `--early-stop` counts.
     #[serde(default)]
     pub epochs_without_improvement: u32,
-    /// How long the epoch took, validation included.
+    /// How long the epoch took, validation included; of an epoch that was resumed, the part since then.
     pub seconds: f64,
-    /// Training images per second.
+    /// Training images per second, validation not counted; of an epoch that was resumed, in the part since then.
     pub images_per_second: f64,
 }
 
@@ -476,20 +476,28 @@ pub async fn train(
         let seen_before = lock(&session).progress.seen;
         let measured = async {
             pass(run, &plan, folder, session.clone(), epoch, live.clone()).await?;
+            let trained = start.elapsed();
             if !validates {
-                return Ok(None);
+                return Ok((trained, None));
             }
             live.turn_to(Phase::Validating);
-            evaluate(run, &plan, session.clone(), Split::Validation).await.map(Some)
+            let validation = evaluate(run, &plan, session.clone(), Split::Validation).await?;
+            Ok((trained, Some(validation)))
         };
-        let validation = match measured.await {
+        let (trained, validation) = match measured.await {
             Err(Error::Interrupted(interrupt)) => {
                 keep(&plan, folder, &session).await?;
                 return Err(Error::Interrupted(interrupt));
             }
             measured => measured?,
         };
-        let metrics = finish_epoch(&plan, &mut lock(&session), seen_before, start, validation.as_ref())?;
+        let metrics = {
+            let session = &mut lock(&session);
+            let images = session.progress.seen - seen_before;
+            let images_per_second = images as f64 / trained.as_secs_f64().max(1e-9);
+            let seconds = start.elapsed().as_secs_f64();
+            finish_epoch(&plan, session, seconds, images_per_second, validation.as_ref())?
+        };
         history.push(metrics.clone());
         live.seen().epochs.push(metrics.clone());
         if lock(&session).progress.best.epoch == epoch + 1 {
@@ -517,15 +525,15 @@ pub async fn train(
 fn finish_epoch(
     plan: &TrainPlan,
     session: &mut Session,
-    seen_before: u64,
-    start: Instant,
+    seconds: f64,
+    images_per_second: f64,
     validation: Option<&(f64, Confusion)>,
 ) -> Result<EpochMetrics, Error> {
     let Session { trainer, progress, recorder, .. } = session;
     if progress.seen == 0 {
         return Err(Error::NothingLeft("no training image could be read".to_string()));
     }
-    let (seconds, steps) = (start.elapsed().as_secs_f64(), trainer.steps_done());
+    let steps = trainer.steps_done();
     let mut metrics = EpochMetrics {
         epoch: progress.epoch + 1,
         steps,
@@ -537,7 +545,7 @@ fn finish_epoch(
         validation_macro_f1: validation.map(|(_, confusion)| confusion.macro_average().f1),
         epochs_without_improvement: 0,
         seconds,
-        images_per_second: (progress.seen - seen_before) as f64 / seconds,
+        images_per_second,
     };
     // Without a validation split the last epoch is the best.
     let score = plan.keeping.monitor.score(&metrics).unwrap_or(f64::from(metrics.epoch));

@@ -185,7 +185,7 @@ fn options_that_cannot_be_met_are_refused_in_a_line() {
     place.run(&format!("{train} run --early-stop 2 --split none")).refused(2, "no validation images");
     place.run(&format!("{train} run --min-delta 0.1")).refused(2, "train.min_delta");
     place.run(&format!("{train} run --checkpoint-every often")).refused(2, "train.checkpoint_every");
-    place.run(&format!("{train} run --monitor luck")).refused(2, "train.monitor");
+    place.run(&format!("{train} run --monitor luck")).refused(2, "--monitor");
 }
 
 #[test]

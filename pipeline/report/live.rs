@@ -135,7 +135,7 @@ fn draw<B: Backend>(terminal: &mut Terminal<B>, title: &Title, seen: &Seen, feed
             Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(tables);
         draw_feed(frame, feed_area, feed);
         draw_epochs(frame, epoch_area, seen);
-        let keys = "training ─ blue, validation ─ orange      q: write a checkpoint and stop";
+        let keys = "training blue, validation yellow      q: write a checkpoint and stop";
         frame.render_widget(Paragraph::new(keys).style(Style::new().fg(Color::DarkGray)), foot);
     });
 }

@@ -89,7 +89,8 @@ impl Keeping {
                     .to_string(),
             );
         }
-        if config.is_given("train.min_delta") && patience.is_none() {
+        let min_delta = config.number("train.min_delta").expect("it has a default");
+        if min_delta > 0.0 && patience.is_none() {
             problems.push(
                 "train.min_delta: it says what counts for --early-stop, which is not given".to_string(),
             );
@@ -98,7 +99,7 @@ impl Keeping {
             checkpoint_every,
             monitor,
             patience,
-            min_delta: config.number("train.min_delta").expect("it has a default"),
+            min_delta,
             log_every: config.integer("train.log_every").expect("it has a default"),
         };
         if problems.is_empty() { Ok(keeping) } else { Err(problems) }
