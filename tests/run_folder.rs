@@ -229,3 +229,58 @@ fn the_folder_holds_what_other_programs_open() {
     assert_eq!(events(&place), 1);
     assert_eq!(lines(&place, "run/metrics.jsonl"), 1);
 }
+
+/// Digest and position of each batch of the first epoch after `skip` samples, and how many groups were read.
+fn batches(
+    place: &Place,
+    source: &str,
+    more: &[(&'static str, &str)],
+    skip: u64,
+) -> (Vec<(String, u64)>, u64) {
+    use forebay::flow::{MaxRejects, Run, RunOptions};
+
+    let source = place.path(source).to_string_lossy().into_owned();
+    let mut flags = vec![("source", source), ("resize.size", "256".into()), ("train.batch_size", "7".into())];
+    flags.extend(more.iter().map(|(key, value)| (*key, value.to_string())));
+    let config = forebay::config::Config::resolve(None, &[], &flags).unwrap();
+    let options = RunOptions { threads: 2, memory_bytes: 64 << 20, max_rejects: MaxRejects::Count(1000) };
+    let run = Run::new(options).unwrap();
+    let found = run.block_on(async {
+        let (feed, ..) = forebay::train::feed(&config).await.unwrap();
+        let flow = feed.batches_after(&run, forebay::feed::Pass::Train(1), skip);
+        flow.collect().await.unwrap()
+    });
+    let digest = |batch: &forebay_stages::collate::Batch| {
+        let ids = batch.ids.join("\n");
+        blake3::hash(&[&batch.images[..], ids.as_bytes()].concat()).to_hex().to_string()
+    };
+    let digests = found.iter().map(|(batch, used)| (digest(batch), *used)).collect();
+    (digests, run.meter().items("read"))
+}
+
+#[test]
+fn a_feed_that_is_cut_after_any_batch_gives_the_rest_bit_for_bit() {
+    let place = Place::new();
+    // 256 pixels a side make windows of three groups, so that there are several; the images are small files.
+    images(&place, 700);
+    place.run("prepare in shards --size original --encode png --max-rejects 100 --split none").done();
+    let cases: [(&str, &[(&'static str, &str)]); 3] = [
+        ("shards", &[("augment", "light")]),
+        ("shards", &[("balance.mode", "both"), ("balance.ratio", "0.5")]),
+        ("in", &[("augment", "light"), ("split.shares", "none")]),
+    ];
+    for (source, more) in cases {
+        let (whole, read) = batches(&place, source, more, 0);
+        assert!(whole.len() > 80, "{}", whole.len());
+        for done in [1, whole.len() / 2, whole.len() - 2] {
+            let (rest, read_of_rest) = batches(&place, source, more, whole[done - 1].1);
+            assert!(rest == whole[done..], "{source} {more:?} after {done} batches");
+            // Without a balance it is known before reading what need not be read.
+            let is_known = more.iter().all(|(key, _)| *key != "balance.mode");
+            assert!(
+                !is_known || done < whole.len() / 2 || read_of_rest < read,
+                "{read_of_rest} of {read} read"
+            );
+        }
+    }
+}
