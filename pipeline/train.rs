@@ -414,7 +414,7 @@ impl Session {
     /// Whether a checkpoint is due within an epoch.
     fn is_due(&self, keeping: &Keeping) -> bool {
         match keeping.checkpoint_every {
-            CheckpointEvery::Steps(steps) => self.trainer.steps_done() % steps == 0,
+            CheckpointEvery::Steps(steps) => self.trainer.steps_done().is_multiple_of(steps),
             CheckpointEvery::Time(time) => self.kept.elapsed() >= time,
         }
     }
@@ -726,7 +726,11 @@ async fn pass(
             live.seen().points.extend(point);
             if session.is_due(&plan.keeping) {
                 let bytes = session.checkpoint(&plan)?;
-                run.block_on(folder.put(files::LAST, bytes))?;
+                run.block_on(async {
+                    folder.publish(files::STEPS).await?;
+                    folder.publish(&session.recorder.events).await?;
+                    folder.put(files::LAST, bytes).await
+                })?;
                 session.kept = Instant::now();
             }
         }
@@ -874,6 +878,7 @@ impl std::fmt::Display for TrainPlan {
             "  schedule     {} epochs of {} steps, {} steps of warm-up, then cosine",
             self.epochs, self.steps_per_epoch, options.warmup_steps
         )?;
+        writeln!(f, "  keeping      {}", self.keeping)?;
         writeln!(f, "  threads      {}", feed.rooms.threads)?;
         f.write_str(&memory_in_words(&feed.memory()))
     }

@@ -108,14 +108,19 @@ pub fn svg(title: &str, x_name: &str, series: &[Series]) -> String {
     svg + "</svg>\n"
 }
 
-/// Three digits that count, without zeros at the end.
-fn number(value: f64) -> String {
-    let digits = if value == 0.0 { 0 } else { 2 - value.abs().log10().floor().clamp(-6.0, 9.0) as i32 };
-    let text = format!("{value:.*}", digits.clamp(0, 8) as usize);
-    match text.contains('.') {
+/// Three digits that count, without zeros at the end; very small and very large ones as `1.2e-6`.
+pub fn number(value: f64) -> String {
+    let exponent = if value == 0.0 { 0 } else { value.abs().log10().floor().clamp(-400.0, 400.0) as i32 };
+    let trim = |text: &str| match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
-        false => text,
+        false => text.to_string(),
+    };
+    if !(-3..6).contains(&exponent) {
+        let text = format!("{value:.2e}");
+        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+        return format!("{}e{power}", trim(digits));
     }
+    trim(&format!("{value:.*}", (2 - exponent).max(0) as usize))
 }
 
 #[cfg(test)]
@@ -132,6 +137,8 @@ mod tests {
             (0.00123, "0.00123"),
             (1234.0, "1234"),
             (-0.25, "-0.25"),
+            (0.0000114, "1.14e-5"),
+            (6.0e15, "6e15"),
         ] {
             assert_eq!(number(value), text);
         }

@@ -18,7 +18,7 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph, Row, Table};
 
-use super::curves::thinned;
+use super::curves::{number, thinned};
 use super::terminal::clock;
 use crate::flow::Error;
 use crate::meter::NodeReport;
@@ -187,10 +187,6 @@ fn plot(
         return;
     }
     let (x, y) = (bounds(|point| point.0), bounds(|point| point.1));
-    let label = |value: f64| match value.abs() {
-        value_abs if value_abs > 0.0 && value_abs < 0.01 => format!("{value:.0e}"),
-        _ => format!("{value:.2}"),
-    };
     let line = |points, color| {
         let line = Dataset::default().marker(Marker::Braille).graph_type(GraphType::Line);
         line.style(Style::new().fg(color)).data(points)
@@ -198,10 +194,8 @@ fn plot(
     let grey = Style::new().fg(Color::DarkGray);
     let chart = Chart::new(vec![line(&training, Color::Blue), line(&validation, Color::Yellow)])
         .block(block)
-        .x_axis(
-            Axis::default().style(grey).bounds(x).labels([format!("{:.1}", x[0]), format!("{:.1}", x[1])]),
-        )
-        .y_axis(Axis::default().style(grey).bounds(y).labels([label(y[0]), label(y[1])]));
+        .x_axis(Axis::default().style(grey).bounds(x).labels([number(x[0]), number(x[1])]))
+        .y_axis(Axis::default().style(grey).bounds(y).labels([number(y[0]), number(y[1])]));
     frame.render_widget(chart, area);
 }
 

@@ -106,6 +106,24 @@ impl Keeping {
     }
 }
 
+impl std::fmt::Display for Keeping {
+    /// In a line: `a checkpoint after each epoch and every 600 s; best validation accuracy; …`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a checkpoint after each epoch and every ")?;
+        match self.checkpoint_every {
+            CheckpointEvery::Steps(steps) => write!(f, "{steps} steps")?,
+            CheckpointEvery::Time(time) => write!(f, "{} s", time.as_secs())?,
+        }
+        write!(f, "; the model with the best validation {}", self.monitor.name())?;
+        match self.patience {
+            Some(epochs) => {
+                write!(f, "; it ends after {epochs} epochs without more than {} better", self.min_delta)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// Reads `500`, `90s`, `10m` or `1h`; nothing of none of these.
 fn every(text: &str) -> Option<CheckpointEvery> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

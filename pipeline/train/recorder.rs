@@ -105,7 +105,7 @@ impl Recorder {
         window.correct += report.correct;
         window.loss += report.loss * images as f64;
         let step = report.step + 1;
-        if step % self.log_every != 0 {
+        if !step.is_multiple_of(self.log_every) {
             return Ok(None);
         }
         let window = std::mem::replace(&mut self.window, Window::new());
