@@ -152,6 +152,12 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.label_smoothing", "label-smoothing", "X", Kind::Number(0.0, 1.0), "0.0", &[Train], "Share of the target spread over all classes";
     "train.weights", "weights", "FILE|hf:OWNER/NAME", Kind::Text, "", &[Train], "Initial weights: a safetensors, .pth or .bin file, or hf:OWNER/NAME[@REVISION][:FILE] of the Hugging Face hub; size, crop, filter, mean and std are then theirs";
     "train.freeze", "freeze", "WHAT", Kind::Choice(&["none", "backbone"]), "none", &[Train], "backbone trains the head only";
+    "train.early_stop", "early-stop", "EPOCHS", Kind::Integer(1, 100_000), "", &[Train], "End the run after so many epochs in a row without an improvement; the best epoch is what is kept in any case";
+    "train.monitor", "monitor", "SCORE", Kind::Choice(&["accuracy", "loss", "macro-f1"]), "accuracy", &[Train], "The score on the validation split that the best epoch is best in";
+    "train.min_delta", "min-delta", "X", Kind::Number(0.0, 1000.0), "0.0", &[Train], "How much better an epoch must be to count as an improvement for --early-stop";
+    "train.checkpoint_every", "checkpoint-every", "STEPS|TIME", Kind::Text, "10m", &[Train], "Write a checkpoint every so many steps (500) or so often (90s, 10m, 1h), besides the one after each epoch";
+    "train.log_every", "log-every", "STEPS", Kind::Integer(1, 1_000_000), "10", &[Train], "Steps between two points of the training curves";
+    "train.live", "live", "", Kind::Switch(true), "false", &[Train], "Show curves, learning rate and the state of the feed in the terminal while it runs; q ends the run as Ctrl-C does";
     "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], "Go on from the last checkpoint in RUN";
     "train.device", "device", "DEVICE", Kind::Text, "cpu", &[Train], "cpu, or cuda:0 in a build with --features cuda";
     "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], "Mean of the normalisation, of values from 0 to 1";

@@ -256,13 +256,30 @@ impl Feed {
 
     /// Starts one pass: batches of `[n, 3, side, side]` u8, the last one smaller.
     pub fn batches(&self, run: &Run, pass: Pass) -> Flow<Batch> {
+        self.collated(run, pass, 0, |batch, _| batch)
+    }
+
+    /// Starts one pass after the first `skip` samples of its order, which are not decoded, nor read where that
+    /// can be known. With each batch comes how many samples of the order, rejected ones among them, are used up
+    /// when it is: given as `skip`, the rest of the batches follow, bit for bit.
+    pub fn batches_after(&self, run: &Run, pass: Pass, skip: u64) -> Flow<(Batch, u64)> {
+        self.collated(run, pass, skip, |batch, used| (batch, used))
+    }
+
+    fn collated<T: Send + 'static>(
+        &self,
+        run: &Run,
+        pass: Pass,
+        skip: u64,
+        finish: impl Fn(Batch, u64) -> T + Send + Sync + 'static,
+    ) -> Flow<T> {
         let (epoch, order) = match pass {
             Pass::Train(epoch) => (epoch, Some((self.seed, epoch))),
             Pass::Evaluate(_) => (0, None),
         };
         let images = match &self.origin {
-            Origin::Shards(shards) => self.shard_images(run, shards, pass, order),
-            Origin::Folder(rows) => self.folder_images(run, rows, pass, order),
+            Origin::Shards(shards) => self.shard_images(run, shards, pass, order, skip),
+            Origin::Folder(rows) => self.folder_images(run, rows, pass, order, skip),
         };
         let compute = self.rooms.compute();
         let decoded =
@@ -279,10 +296,10 @@ impl Feed {
             _ => decoded.stage(compute, self.seed, epoch, self.chain.resize.clone()),
         };
         let side = self.side;
-        view.regroup(2, Batches::new(self.batch_size)).compute(
+        view.regroup(2, Batches::new(self.batch_size, skip)).compute(
             "collate",
             Room { slots: 2, queue: 2 },
-            move |samples| Ok(collate(samples, side)),
+            move |(samples, used)| Ok(finish(collate(samples, side), used)),
         )
     }
 
@@ -292,13 +309,28 @@ impl Feed {
         shards: &Arc<Shards>,
         pass: Pass,
         order: Option<(Seed, u32)>,
+        mut skip: u64,
     ) -> Flow<Chunk<Encoded>> {
         let groups = shards.groups(pass.split());
-        let windows = self.windows(groups.len(), order);
+        let mut windows = self.windows(groups.len(), order);
+        let copies = self.copies.clone().filter(|_| matches!(pass, Pass::Train(_)));
+        // How many rows a balance makes of a group is known when the group is read; without one, whole windows
+        // need not be.
+        while copies.is_none() && !windows.is_empty() {
+            let rows = |&group: &usize| {
+                let (shard, group) = groups[group];
+                shards.indexes[shard].footer().groups[group] as u64
+            };
+            let rows: u64 = windows[0].iter().map(rows).sum();
+            if rows > skip {
+                break;
+            }
+            skip -= rows;
+            windows.remove(0);
+        }
         let sizes: Vec<usize> = windows.iter().map(Vec::len).collect();
         let in_order: Vec<(usize, usize)> = windows.iter().flatten().map(|&group| groups[group]).collect();
         let (reader, unpacker, store) = (shards.clone(), shards.clone(), self.store.clone());
-        let copies = self.copies.clone().filter(|_| matches!(pass, Pass::Train(_)));
         run.source("groups", in_order)
             .io("read", self.rooms.group(), move |(shard, group): (usize, usize)| {
                 let (store, shards) = (store.clone(), reader.clone());
@@ -321,7 +353,7 @@ impl Feed {
                 let samples: Vec<Sample<Encoded>> = rows.into_iter().map(Sample::from).collect();
                 Ok(repeat(samples, copies.as_deref()))
             })
-            .regroup(2, Shuffle::new(sizes, order, self.chunk))
+            .regroup(2, Shuffle::new(sizes, order, self.chunk).skipping(skip))
     }
 
     fn folder_images(
@@ -330,6 +362,7 @@ impl Feed {
         rows: &Arc<Rows>,
         pass: Pass,
         order: Option<(Seed, u32)>,
+        mut skip: u64,
     ) -> Flow<Chunk<Encoded>> {
         let planned: Vec<Sample<()>> = rows
             .of(pass.split())
@@ -348,7 +381,9 @@ impl Feed {
             if let Some((seed, epoch)) = order {
                 shuffle_window(&mut samples, seed, epoch, |sample| (&sample.id, sample.copy));
             }
-            chunks.extend(samples.chunks(self.chunk).map(<[_]>::to_vec));
+            let skipped = skip.min(samples.len() as u64);
+            skip -= skipped;
+            chunks.extend(samples[skipped as usize..].chunks(self.chunk).map(<[_]>::to_vec));
         }
         let store = self.store.clone();
         run.source("samples", chunks).io("read", self.rooms.read(), move |chunk| read(store.clone(), chunk))

@@ -11,6 +11,7 @@ use forebay::config::{Command, Config};
 use forebay::feed::Origin;
 use forebay::flow::{Error, Run, limit_candle};
 use forebay::plan::{self, PreparePlan, Rooms};
+use forebay::report::live::{LiveView, Title};
 use forebay::report::{say, terminal, watched};
 use forebay::train::{Live, RunFolder, Start, TrainPlan, Trained, Watch, files};
 use forebay::usage::Usage;
@@ -203,31 +204,12 @@ async fn train_command(run: &Run, asked: &Invocation, config: &Config) -> Result
         eprintln!("balance: {}, training split", config.word("balance.mode"));
         eprint!("{}", terminal::balance(&plan.options.classes, summary));
     }
-    let live = Arc::new(Live::default());
-    let bar = terminal::progress("train", plan.steps_per_epoch, "steps");
-    let epochs = plan.epochs;
-    let mut on_weights = |report: &forebay_stages::train::WeightsReport| {
-        bar.suspend(|| eprintln!("initial weights:\n{report}"));
-    };
-    // Epochs are results of a run that is watched, and progress of one that is read by a program.
-    let mut on_epoch = |metrics: &train::EpochMetrics| {
-        let line = terminal::epoch(metrics, epochs);
-        bar.suspend(|| if asked.json { eprint!("{line}") } else { say(&line) });
-    };
     let begin = match (config.is_on("train.resume"), config.is_on("overwrite")) {
         (true, _) => Start::Resume,
         (false, true) => Start::Overwrite,
         (false, false) => Start::New,
     };
-    let watch = Watch { live: live.clone(), on_weights: &mut on_weights, on_epoch: &mut on_epoch };
-    let work = train::train(run, plan.clone(), &folder, begin, watch);
-    let done = watched(work, || {
-        bar.set_position(live.step.load(Ordering::Relaxed));
-        let loss = f64::from_bits(live.loss.load(Ordering::Relaxed));
-        bar.set_message(format!("epoch {}, loss {loss:.3}", live.epoch.load(Ordering::Relaxed)));
-    })
-    .await;
-    bar.finish_and_clear();
+    let done = watch_training(run, asked, config, &plan, &folder, begin).await;
     let location = folder.location();
     let done = done.inspect_err(|error| {
         if matches!(error, Error::Interrupted(_)) {
@@ -244,9 +226,83 @@ async fn train_command(run: &Run, asked: &Invocation, config: &Config) -> Result
         say_json(&value);
     } else if !asked.json {
         say(&terminal::trained(&done));
-        say(&format!("\nwritten to {location}: {}, {}, {}\n", files::BEST, files::METRICS, files::REPORT));
+        say(&format!("\nwritten to {location}: {}, {}, {}\n", files::MODEL, files::METRICS, files::REPORT));
     }
     Ok(Some(done))
+}
+
+/// Trains, and shows how it goes: in the live view, as a progress bar, or line by line without a terminal.
+async fn watch_training(
+    run: &Run,
+    asked: &Invocation,
+    config: &Config,
+    plan: &Arc<TrainPlan>,
+    folder: &RunFolder,
+    begin: Start,
+) -> Result<Trained, Error> {
+    let live = Arc::new(Live::default());
+    let is_live = config.is_on("train.live") && std::io::stderr().is_terminal();
+    if config.is_on("train.live") && !is_live {
+        warn(&["--live needs a terminal on stderr; going on line by line".to_string()]);
+    }
+    let mut view = match is_live {
+        true => Some(LiveView::open()?),
+        false => None,
+    };
+    let bar = match is_live {
+        true => indicatif::ProgressBar::hidden(),
+        false => terminal::training_progress(plan.steps_per_epoch),
+    };
+    // Lines that would break the picture wait until the terminal is given back.
+    let held = std::sync::Mutex::new(Vec::<(bool, String)>::new());
+    let is_viewed = std::sync::atomic::AtomicBool::new(is_live);
+    let tell = |is_result: bool, text: String| match is_viewed.load(Ordering::Relaxed) {
+        true => held.lock().expect("no panic under the lock").push((is_result, text)),
+        false => bar.suspend(|| if is_result { say(&text) } else { eprint!("{text}") }),
+    };
+    let mut on_weights = |report: &forebay_stages::train::WeightsReport| {
+        tell(false, format!("initial weights:\n{report}\n"));
+    };
+    // Epochs are results of a run that is watched, and progress of one that is read by a program.
+    let mut on_epoch =
+        |metrics: &train::EpochMetrics| tell(!asked.json, terminal::epoch(metrics, plan.epochs));
+    let title = Title {
+        text: format!("{} on {}, into {}", plan.options.model, plan.feed.store.location(), folder.location()),
+        epochs: plan.epochs,
+        steps_per_epoch: plan.steps_per_epoch,
+    };
+    let give_back = |view: &mut Option<LiveView>| {
+        drop(view.take());
+        is_viewed.store(false, Ordering::Relaxed);
+        let lines = std::mem::take(&mut *held.lock().expect("no panic under the lock"));
+        lines.into_iter().for_each(|(is_result, text)| tell(is_result, text));
+    };
+    let watch = Watch { live: live.clone(), on_weights: &mut on_weights, on_epoch: &mut on_epoch };
+    let work = train::train(run, plan.clone(), folder, begin, watch);
+    let done = watched(work, || {
+        let nodes = run.meter().report();
+        if let Some(shown) = &mut view {
+            if shown.asked_to_stop() {
+                run.stop(forebay::flow::Interrupt::CtrlC);
+            }
+            if run.interrupted().is_some() {
+                give_back(&mut view);
+                eprintln!("stopping: the batches in flight are finished and a checkpoint is written");
+                return;
+            }
+            shown.draw(&title, &live.seen(), &nodes);
+            return;
+        }
+        let seen = live.seen();
+        let starved = nodes.iter().find(|node| node.name == "train").map_or(0.0, |node| node.starved);
+        bar.set_position(seen.step);
+        bar.set_prefix(format!("epoch {}/{}", seen.epoch, plan.epochs));
+        bar.set_message(terminal::training_state(&seen, plan.steps_per_epoch, starved));
+    })
+    .await;
+    give_back(&mut view);
+    bar.finish_and_clear();
+    done
 }
 
 async fn bench_command(run: &Run, asked: &Invocation) -> Result<(), Error> {

@@ -1,24 +1,30 @@
 //! Batches -> model: epochs of training and validation, checkpoints, and the test at the end.
 //!
 //! The device is touched by the train thread only. A run folder holds the resolved run file, the whole chain
-//! from image bytes to tensor, metrics, the last and the best checkpoint, and a report.
+//! from image bytes to tensor, metrics, the last checkpoint, the best model as timm and transformers open it, and
+//! a report.
+
+mod keeping;
+mod live;
+mod recorder;
+mod run_folder;
+mod seal;
+pub mod timm;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use bytes::Bytes;
 use forebay_datasets::catalog;
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
-use forebay_datasets::store::Store;
 use forebay_stages::balance::{Balance, BalanceSummary};
 use forebay_stages::collate::Batch;
 use forebay_stages::resize::{Fit, Size};
 use forebay_stages::train::metrics::{Confusion, prediction};
 use forebay_stages::train::{
-    DeviceKind, Freeze, OptimizerKind, StepReport, TrainError, TrainOptions, Trainer, WeightsReport,
+    DeviceKind, Freeze, OptimizerKind, TrainError, TrainOptions, Trainer, WeightsReport,
 };
 use serde::{Deserialize, Serialize};
 use toml::Value;
@@ -26,26 +32,14 @@ use toml::Value;
 use crate::config::Config;
 use crate::feed::{Feed, Origin, Pass, Shards};
 use crate::flow::{Error, Items, Run};
-use crate::plan::{self, Rooms, catalog_error, memory_in_words, open, store_error};
+use crate::plan::{self, Rooms, catalog_error, memory_in_words, open};
 use crate::weights;
-
-/// The files of a run folder.
-pub mod files {
-    /// The resolved run file.
-    pub const RUN: &str = "run.toml";
-    /// The chain from image bytes to tensor.
-    pub const CHAIN: &str = "chain.json";
-    /// One JSON object per epoch.
-    pub const METRICS: &str = "metrics.jsonl";
-    /// The checkpoint to resume from.
-    pub const LAST: &str = "last.safetensors";
-    /// The weights of the best epoch.
-    pub const BEST: &str = "best.safetensors";
-    /// The scores of the best checkpoint.
-    pub const SCORES: &str = "scores.json";
-    /// The report for people.
-    pub const REPORT: &str = "report.html";
-}
+use keeping::Best;
+pub use keeping::{CheckpointEvery, Keeping, Monitor};
+pub use live::{Live, Phase, Seen};
+use recorder::Recorder;
+pub use recorder::StepPoint;
+pub use run_folder::{RunFolder, files};
 
 /// `forebay train`, checked.
 #[derive(Clone)]
@@ -60,6 +54,8 @@ pub struct TrainPlan {
     pub steps_per_epoch: u64,
     /// The classes before and after balancing, where a balance was asked for.
     pub balance: Option<BalanceSummary>,
+    /// When it is checkpointed, what its best epoch is best in, and when it has gone on for long enough.
+    pub keeping: Keeping,
     /// Initial weights: the name of the file and its bytes.
     pub weights: Option<(String, Bytes)>,
     /// The whole chain from image bytes to tensor.
@@ -187,6 +183,7 @@ impl TrainPlan {
         if feed.rows(Split::Validation) == 0 {
             warnings.push("no validation images: the best checkpoint is the last one".to_string());
         }
+        let keeping = Keeping::resolve(config, feed.rows(Split::Validation) > 0).map_err(Error::Plan)?;
         let optimizer = match config.word("train.optimizer") {
             "sgd" => OptimizerKind::Sgd {
                 momentum: config.number("train.momentum").expect("it has a default"),
@@ -248,6 +245,9 @@ impl TrainPlan {
         for key in ["train.resume", "train.epochs", "train.device"] {
             identity.remove(key);
         }
+        for key in ["early_stop", "min_delta", "checkpoint_every", "log_every", "live"] {
+            identity.remove(&format!("train.{key}"));
+        }
         identity.insert("dataset".to_string(), dataset.into());
         identity.insert("side".to_string(), feed.side.into());
         let identity = serde_json::to_string(&identity).expect("settings are plain data");
@@ -258,6 +258,7 @@ impl TrainPlan {
             epochs,
             steps_per_epoch,
             balance,
+            keeping,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
             chain,
             run_file: config.to_toml(),
@@ -280,69 +281,6 @@ fn device(text: &str) -> Result<DeviceKind, Error> {
     }
 }
 
-/// A run folder: kept locally, and where RUN is remote each file is also put there whole.
-#[derive(Clone, Debug)]
-pub struct RunFolder {
-    local: Store,
-    remote: Option<Store>,
-}
-
-impl RunFolder {
-    /// Opens RUN. A remote one is kept below the user's cache folder as well.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] when it cannot be a place.
-    pub fn open(config: &Config) -> Result<RunFolder, Error> {
-        let out = open(config, "out", "--out RUN")?;
-        if out.local_root().is_some() {
-            return Ok(RunFolder { local: out, remote: None });
-        }
-        let cache = std::env::var_os("XDG_CACHE_HOME")
-            .map(std::path::PathBuf::from)
-            .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-            .unwrap_or_else(std::env::temp_dir);
-        let name = blake3::hash(out.location().as_bytes()).to_hex();
-        let local = cache.join("forebay").join("runs").join(&name.as_str()[..16]);
-        let local = Store::open(&local.to_string_lossy(), &Default::default()).map_err(store_error)?;
-        Ok(RunFolder { local, remote: Some(out) })
-    }
-
-    /// Where a user finds the run.
-    pub fn location(&self) -> &str {
-        self.remote.as_ref().unwrap_or(&self.local).location()
-    }
-
-    /// The store that counts: the remote one where there is one.
-    fn authority(&self) -> &Store {
-        self.remote.as_ref().unwrap_or(&self.local)
-    }
-
-    /// Reads a file of the run, if it is there.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn get(&self, name: &str) -> Result<Option<Bytes>, Error> {
-        let store = self.authority();
-        match store.size(name).await.map_err(store_error)? {
-            Some(_) => Ok(Some(store.get(name).await.map_err(store_error)?)),
-            None => Ok(None),
-        }
-    }
-
-    /// Writes a file of the run, whole or not at all.
-    ///
-    /// # Errors
-    /// When a store fails.
-    pub async fn put(&self, name: &str, bytes: impl Into<Bytes>) -> Result<(), Error> {
-        let bytes = bytes.into();
-        self.local.put(name, bytes.clone()).await.map_err(store_error)?;
-        match &self.remote {
-            Some(remote) => remote.put(name, bytes).await.map_err(store_error),
-            None => Ok(()),
-        }
-    }
-}
-
 /// What one epoch came to, as a line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
@@ -360,9 +298,15 @@ pub struct EpochMetrics {
     pub validation_loss: Option<f64>,
     /// The accuracy on the validation split.
     pub validation_accuracy: Option<f64>,
-    /// How long the epoch took, validation included.
+    /// The mean F1 of the classes on the validation split, each weighing the same.
+    #[serde(default)]
+    pub validation_macro_f1: Option<f64>,
+    /// Epochs since the last improvement, with this one: 0 for an improvement. What `--early-stop` counts.
+    #[serde(default)]
+    pub epochs_without_improvement: u32,
+    /// How long the epoch took, validation included; of an epoch that was resumed, the part since then.
     pub seconds: f64,
-    /// Training images per second.
+    /// Training images per second, validation not counted; of an epoch that was resumed, in the part since then.
     pub images_per_second: f64,
 }
 
@@ -390,6 +334,10 @@ pub struct Trained {
     pub split: Split,
     /// The epoch of the best checkpoint, counted from 1.
     pub best_epoch: u32,
+    /// What it was best in, on the validation split.
+    pub monitor: Monitor,
+    /// Whether the run ended before its last epoch because nothing got better.
+    pub stopped_early: bool,
     /// The mean over classes, each weighing the same.
     pub macro_f1: f64,
     /// Every class in the order of the labels.
@@ -409,13 +357,14 @@ struct Progress {
     epoch: u32,
     /// Batches done of the epoch at hand.
     batch: u64,
+    /// Samples of the order of the epoch at hand that those batches used up, rejected ones among them.
+    used: u64,
     /// Sums over those batches.
     loss: f64,
     correct: u64,
     seen: u64,
-    /// Epoch and score of the best checkpoint.
-    best_epoch: u32,
-    best_score: f64,
+    /// The best epoch so far, and the patience that is used up.
+    best: Best,
 }
 
 impl Progress {
@@ -426,11 +375,15 @@ impl Progress {
             ("chain".to_string(), plan.chain.to_string()),
             ("epoch".to_string(), self.epoch.to_string()),
             ("batch".to_string(), self.batch.to_string()),
+            ("used".to_string(), self.used.to_string()),
             ("loss".to_string(), self.loss.to_bits().to_string()),
             ("correct".to_string(), self.correct.to_string()),
             ("seen".to_string(), self.seen.to_string()),
-            ("best_epoch".to_string(), self.best_epoch.to_string()),
-            ("best_score".to_string(), self.best_score.to_bits().to_string()),
+            ("best_epoch".to_string(), self.best.epoch.to_string()),
+            ("best_score".to_string(), self.best.score.to_bits().to_string()),
+            ("reference_score".to_string(), self.best.reference.to_bits().to_string()),
+            ("stale_epochs".to_string(), self.best.stale.to_string()),
+            (seal::KEY.to_string(), seal::blank()),
         ])
     }
 
@@ -439,11 +392,16 @@ impl Progress {
         Some(Progress {
             epoch: number("epoch")? as u32,
             batch: number("batch")?,
+            used: number("used")?,
             loss: f64::from_bits(number("loss")?),
             correct: number("correct")?,
             seen: number("seen")?,
-            best_epoch: number("best_epoch")? as u32,
-            best_score: f64::from_bits(number("best_score")?),
+            best: Best {
+                epoch: number("best_epoch")? as u32,
+                score: f64::from_bits(number("best_score")?),
+                reference: f64::from_bits(number("reference_score")?),
+                stale: number("stale_epochs")? as u32,
+            },
         })
     }
 }
@@ -454,22 +412,34 @@ struct Session {
     progress: Progress,
     /// Whether the classifier came with the initial weights.
     classifies: bool,
+    recorder: Recorder,
+    /// When the last checkpoint was written.
+    kept: Instant,
 }
 
-/// What the world sees of a run while it goes on.
-#[derive(Debug, Default)]
-pub struct Live {
-    /// Steps of the epoch at hand.
-    pub step: AtomicU64,
-    /// Bits of the running mean loss of the epoch at hand.
-    pub loss: AtomicU64,
-    /// The epoch at hand, counted from 1.
-    pub epoch: AtomicU64,
+impl Session {
+    /// The checkpoint to resume from, as it is now.
+    fn checkpoint(&self, plan: &TrainPlan) -> Result<Vec<u8>, Error> {
+        let bytes = self.trainer.checkpoint(&self.progress.to_metadata(plan));
+        Ok(seal::seal(bytes.map_err(|error| train_error("write the checkpoint", error))?))
+    }
+
+    /// Whether a checkpoint is due within an epoch.
+    fn is_due(&self, keeping: &Keeping) -> bool {
+        match keeping.checkpoint_every {
+            CheckpointEvery::Steps(steps) => self.trainer.steps_done().is_multiple_of(steps),
+            CheckpointEvery::Time(time) => self.kept.elapsed() >= time,
+        }
+    }
+}
+
+fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
+    session.lock().expect("the train thread has ended")
 }
 
 /// Who is told while a run goes on.
 pub struct Watch<'a> {
-    /// Where the run stands, for a progress bar.
+    /// Where the run stands, for a progress bar or the live view.
     pub live: Arc<Live>,
     /// Called with what became of the initial weights.
     pub on_weights: &'a mut (dyn FnMut(&WeightsReport) + Send),
@@ -508,60 +478,43 @@ pub async fn train(
     watch: Watch<'_>,
 ) -> Result<Trained, Error> {
     let Watch { live, on_weights, on_epoch } = watch;
-    let (session, mut history) = start(run, &plan, folder, begin, on_weights).await?;
+    let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;
     let validates = plan.feed.rows(Split::Validation) > 0;
     loop {
-        let epoch = session.lock().expect("the train thread has ended").progress.epoch;
-        if epoch >= plan.epochs {
+        let Progress { epoch, best, .. } = lock(&session).progress;
+        if epoch >= plan.epochs || best.is_enough(&plan.keeping) {
             break;
         }
-        live.epoch.store(u64::from(epoch) + 1, Ordering::Relaxed);
         let start = Instant::now();
-        let trained = pass(run, &plan, session.clone(), epoch, live.clone()).await;
-        if let Err(Error::Interrupted(interrupt)) = trained {
-            keep(&plan, folder, &session).await?;
-            return Err(Error::Interrupted(interrupt));
-        }
-        let last = trained?;
-        let validation = match validates {
-            true => Some(evaluate(run, &plan, session.clone(), Split::Validation).await?),
-            false => None,
+        let seen_before = lock(&session).progress.seen;
+        let measured = async {
+            pass(run, &plan, folder, session.clone(), epoch, live.clone()).await?;
+            let trained = start.elapsed();
+            if !validates {
+                return Ok((trained, None));
+            }
+            live.turn_to(Phase::Validating);
+            let validation = evaluate(run, &plan, session.clone(), Split::Validation).await?;
+            Ok((trained, Some(validation)))
+        };
+        let (trained, validation) = match measured.await {
+            Err(Error::Interrupted(interrupt)) => {
+                keep(&plan, folder, &session).await?;
+                return Err(Error::Interrupted(interrupt));
+            }
+            measured => measured?,
         };
         let metrics = {
-            let mut session = session.lock().expect("the train thread has ended");
-            let progress = &mut session.progress;
-            if progress.seen == 0 {
-                return Err(Error::NothingLeft("no training image could be read".to_string()));
-            }
+            let session = &mut lock(&session);
+            let images = session.progress.seen - seen_before;
+            let images_per_second = images as f64 / trained.as_secs_f64().max(1e-9);
             let seconds = start.elapsed().as_secs_f64();
-            let metrics = EpochMetrics {
-                epoch: epoch + 1,
-                steps: last.map_or(0, |step| step.step + 1),
-                learning_rate: last.map_or(0.0, |step| step.learning_rate),
-                train_loss: progress.loss / progress.seen as f64,
-                train_accuracy: progress.correct as f64 / progress.seen as f64,
-                validation_loss: validation.as_ref().map(|(loss, _)| *loss),
-                validation_accuracy: validation.as_ref().map(|(_, confusion)| confusion.accuracy()),
-                seconds,
-                images_per_second: progress.seen as f64 / seconds,
-            };
-            let score = metrics.validation_accuracy.unwrap_or(f64::from(epoch + 1));
-            let is_best = progress.best_epoch == 0 || score > progress.best_score;
-            if is_best {
-                (progress.best_epoch, progress.best_score) = (epoch + 1, score);
-            }
-            *progress = Progress { epoch: epoch + 1, batch: 0, loss: 0.0, correct: 0, seen: 0, ..*progress };
-            metrics
+            finish_epoch(&plan, session, seconds, images_per_second, validation.as_ref())?
         };
         history.push(metrics.clone());
-        let is_best = session.lock().expect("the train thread has ended").progress.best_epoch == epoch + 1;
-        if is_best {
-            let bytes = {
-                let session = session.lock().expect("the train thread has ended");
-                let metadata = session.progress.to_metadata(&plan);
-                session.trainer.weights(&metadata).map_err(|error| train_error("write the weights", error))?
-            };
-            folder.put(files::BEST, bytes).await?;
+        live.seen().epochs.push(metrics.clone());
+        if lock(&session).progress.best.epoch == epoch + 1 {
+            keep_model(&plan, folder, &session).await?;
         }
         let lines: String = history
             .iter()
@@ -570,14 +523,50 @@ pub async fn train(
         folder.put(files::METRICS, lines).await?;
         // Last of all: a checkpoint says that everything before it is in place.
         keep(&plan, folder, &session).await?;
-        tracing::debug!(epoch = metrics.epoch, steps = metrics.steps, is_best, "epoch kept");
+        tracing::debug!(epoch = metrics.epoch, steps = metrics.steps, "epoch kept");
         on_epoch(&metrics);
         if let Some(interrupt) = run.interrupted() {
             return Err(Error::Interrupted(interrupt));
         }
     }
     run.rejects().check_at_end()?;
-    test(run, &plan, folder, session, history).await
+    live.turn_to(Phase::Testing);
+    test(run, &plan, folder, session, history, &live).await
+}
+
+/// What an epoch came to; the next one begins.
+fn finish_epoch(
+    plan: &TrainPlan,
+    session: &mut Session,
+    seconds: f64,
+    images_per_second: f64,
+    validation: Option<&(f64, Confusion)>,
+) -> Result<EpochMetrics, Error> {
+    let Session { trainer, progress, recorder, .. } = session;
+    if progress.seen == 0 {
+        return Err(Error::NothingLeft("no training image could be read".to_string()));
+    }
+    let steps = trainer.steps_done();
+    let mut metrics = EpochMetrics {
+        epoch: progress.epoch + 1,
+        steps,
+        learning_rate: trainer.learning_rate(steps.saturating_sub(1)),
+        train_loss: progress.loss / progress.seen as f64,
+        train_accuracy: progress.correct as f64 / progress.seen as f64,
+        validation_loss: validation.map(|(loss, _)| *loss),
+        validation_accuracy: validation.map(|(_, confusion)| confusion.accuracy()),
+        validation_macro_f1: validation.map(|(_, confusion)| confusion.macro_average().f1),
+        epochs_without_improvement: 0,
+        seconds,
+        images_per_second,
+    };
+    // Without a validation split the last epoch is the best.
+    let score = plan.keeping.monitor.score(&metrics).unwrap_or(f64::from(metrics.epoch));
+    let best = progress.best.after(metrics.epoch, score, &plan.keeping);
+    metrics.epochs_without_improvement = best.stale;
+    *progress = Progress { epoch: metrics.epoch, best, ..Progress::default() };
+    recorder.epoch(&metrics)?;
+    Ok(metrics)
 }
 
 /// Builds the trainer: from the last checkpoint, from a weights file, or anew.
@@ -586,6 +575,7 @@ async fn start(
     plan: &TrainPlan,
     folder: &RunFolder,
     begin: Start,
+    live: &Live,
     on_weights: &mut (dyn FnMut(&WeightsReport) + Send),
 ) -> Result<(Arc<Mutex<Session>>, Vec<EpochMetrics>), Error> {
     let last = folder.get(files::LAST).await?;
@@ -597,7 +587,9 @@ async fn start(
     }
     let trainer = run.install(|| Trainer::new(&plan.options));
     let mut trainer = trainer.map_err(|error| train_error("build the network", error))?;
-    let place = |name: &str| format!("{}/{name}", folder.location());
+    let mut progress = Progress::default();
+    let mut history = Vec::new();
+    let mut classifies = false;
     if begin == Start::Resume {
         let Some(bytes) = last else {
             return Err(Error::Usage(format!(
@@ -606,83 +598,166 @@ async fn start(
                 files::LAST
             )));
         };
-        let restored = run.install(|| trainer.restore(&bytes));
-        let metadata = restored.map_err(|error| train_error(&place(files::LAST), error))?;
-        let progress = Progress::from_metadata(&metadata).ok_or_else(|| {
-            Error::Integrity(format!("{} does not say where its run stands", place(files::LAST)))
-        })?;
-        if metadata.get("identity") != Some(&plan.identity) {
-            return Err(Error::Usage(format!(
-                "{} is of a run with other data or options; give the options of its {}, or another --out",
-                place(files::LAST),
-                files::RUN
-            )));
-        }
+        progress = resume(run, plan, folder, &mut trainer, &bytes)?;
         let metrics = folder.get(files::METRICS).await?.unwrap_or_default();
-        let history = String::from_utf8_lossy(&metrics)
-            .lines()
-            .filter_map(|line| serde_json::from_str::<EpochMetrics>(line).ok())
-            .filter(|metrics| metrics.epoch <= progress.epoch)
-            .collect();
-        return Ok((Arc::new(Mutex::new(Session { trainer, progress, classifies: false })), history));
+        let lines = String::from_utf8_lossy(&metrics);
+        let read = lines.lines().filter_map(|line| serde_json::from_str::<EpochMetrics>(line).ok());
+        history.extend(read.filter(|metrics| metrics.epoch <= progress.epoch));
+    } else {
+        if let Some((name, bytes)) = &plan.weights {
+            let loaded = run.install(|| trainer.load_weights(bytes));
+            let loaded = loaded.map_err(|error| train_error(&format!("load {name}"), error))?;
+            classifies = loaded.missing.is_empty() && loaded.mismatched.is_empty();
+            on_weights(&loaded);
+        }
+        discard(folder, begin).await?;
+        folder.put(files::CONFIG, plan.run_file.clone()).await?;
+        folder.put(files::CHAIN, forebay_datasets::manifest::to_json(&plan.chain)).await?;
     }
-    let mut classifies = false;
-    if let Some((name, bytes)) = &plan.weights {
-        let loaded = run.install(|| trainer.load_weights(bytes));
-        let loaded = loaded.map_err(|error| train_error(&format!("load {name}"), error))?;
-        classifies = loaded.missing.is_empty() && loaded.mismatched.is_empty();
-        on_weights(&loaded);
+    let (recorder, points) =
+        Recorder::start(folder, begin, trainer.steps_done(), plan.keeping.log_every).await?;
+    let mut seen = live.seen();
+    (seen.points, seen.epochs) = (points, history.clone());
+    drop(seen);
+    let session = Session { trainer, progress, classifies, recorder, kept: Instant::now() };
+    Ok((Arc::new(Mutex::new(session)), history))
+}
+
+/// Sets the trainer to a checkpoint, once it is certain that it is whole and of this run.
+fn resume(
+    run: &Run,
+    plan: &TrainPlan,
+    folder: &RunFolder,
+    trainer: &mut Trainer,
+    bytes: &[u8],
+) -> Result<Progress, Error> {
+    let place = format!("{}/{}", folder.location(), files::LAST);
+    seal::check(bytes).map_err(|damage| {
+        Error::Integrity(format!(
+            "{place} is damaged: {damage}; put a copy in its place, or start again with --overwrite"
+        ))
+    })?;
+    let restored = run.install(|| trainer.restore(bytes));
+    let metadata = restored.map_err(|error| train_error(&place, error))?;
+    if metadata.get("identity") != Some(&plan.identity) {
+        return Err(Error::Usage(format!(
+            "{place} is of a run with other data or options; give the options of its {}, or another --out",
+            files::CONFIG
+        )));
     }
-    folder.put(files::RUN, plan.run_file.clone()).await?;
-    folder.put(files::CHAIN, forebay_datasets::manifest::to_json(&plan.chain)).await?;
-    Ok((Arc::new(Mutex::new(Session { trainer, progress: Progress::default(), classifies })), Vec::new()))
+    Progress::from_metadata(&metadata)
+        .ok_or_else(|| Error::Integrity(format!("{place} does not say where its run stands")))
+}
+
+/// Deletes what an earlier run left, so that nothing of it can be taken for the new one's: all of it when it is to
+/// be replaced, else the curves of one that ended before its first checkpoint.
+async fn discard(folder: &RunFolder, begin: Start) -> Result<(), Error> {
+    let names = folder.names().await?;
+    let of_a_run = [
+        // The checkpoint first: without one the folder holds no run.
+        files::LAST,
+        files::MODEL,
+        files::TIMM,
+        files::PREPROCESSOR,
+        files::LABELS,
+        files::METRICS,
+        files::STEPS,
+        files::SUMMARY,
+        files::SUMMARY_TEXT,
+        files::REPORT,
+    ];
+    for name in of_a_run.into_iter().chain(files::CURVES) {
+        if begin == Start::Overwrite && names.iter().any(|found| found == name) {
+            folder.delete(name).await?;
+        }
+    }
+    for name in names.iter().filter(|name| recorder::is_event_file(name)) {
+        folder.delete(name).await?;
+    }
+    Ok(())
 }
 
 /// Writes the checkpoint to resume from.
 async fn keep(plan: &TrainPlan, folder: &RunFolder, session: &Mutex<Session>) -> Result<(), Error> {
-    let bytes = {
-        let session = session.lock().expect("the train thread has ended");
-        let metadata = session.progress.to_metadata(plan);
-        session.trainer.checkpoint(&metadata).map_err(|error| train_error("write the checkpoint", error))?
+    let (bytes, events) = {
+        let mut session = lock(session);
+        session.kept = Instant::now();
+        (session.checkpoint(plan)?, session.recorder.events.clone())
     };
+    folder.publish(files::STEPS).await?;
+    folder.publish(&events).await?;
+    // The store replaces a file when the new one is whole, so that the one before is there until then.
     folder.put(files::LAST, bytes).await
 }
 
-/// Trains one epoch; a resumed one goes on after the batches that were done.
+/// Writes the model as it is now, as the best so far, with what timm and transformers need beside it.
+async fn keep_model(plan: &TrainPlan, folder: &RunFolder, session: &Mutex<Session>) -> Result<(), Error> {
+    let (bytes, steps) = {
+        let session = lock(session);
+        let weights = session.trainer.weights(&session.progress.to_metadata(plan));
+        (weights.map_err(|error| train_error("write the weights", error))?, session.trainer.steps_done())
+    };
+    let model = timm::exported(&bytes, &plan.options.model, steps);
+    let config = timm::config(plan, &model);
+    let preprocessor = timm::preprocessor(plan, &config);
+    folder.put(files::TIMM, forebay_datasets::manifest::to_json(&config)).await?;
+    folder.put(files::PREPROCESSOR, forebay_datasets::manifest::to_json(&preprocessor)).await?;
+    let labels: String =
+        plan.options.classes.iter().map(|class| class.replace(['\n', '\r'], " ") + "\n").collect();
+    folder.put(files::LABELS, labels).await?;
+    folder.put(files::MODEL, seal::seal(model)).await
+}
+
+/// Trains one epoch; a resumed one goes on after the samples that were used up.
 async fn pass(
     run: &Run,
-    plan: &TrainPlan,
+    plan: &Arc<TrainPlan>,
+    folder: &RunFolder,
     session: Arc<Mutex<Session>>,
     epoch: u32,
     live: Arc<Live>,
-) -> Result<Option<StepReport>, Error> {
-    let pool = run.clone();
+) -> Result<(), Error> {
+    let Progress { batch, used, .. } = lock(&session).progress;
+    live.begin(epoch + 1, batch);
+    let (run_here, plan_here, folder) = (run.clone(), plan.clone(), folder.clone());
     let pretrained = plan.weights.is_some().then_some(plan.options.normalize);
-    let consume = move |batches: Items<Batch>| {
+    let consume = move |batches: Items<(Batch, u64)>| {
+        let (run, plan) = (run_here, plan_here);
         let mut session = session.lock().expect("one pass at a time");
         let session = &mut *session;
-        let done = session.progress.batch;
-        live.step.store(done, Ordering::Relaxed);
-        let mut last = None;
-        for batch in batches.skip(done as usize) {
+        session.recorder.begin();
+        for (batch, used) in batches {
             if let Some(normalize) = pretrained.filter(|_| (epoch, session.progress.batch) == (0, 0)) {
                 let look = || weights::complaints(&session.trainer, &batch, normalize, session.classifies);
-                pool.install(look).iter().for_each(|line| eprintln!("warning: {line}"));
+                run.install(look).iter().for_each(|line| eprintln!("warning: {line}"));
             }
-            let report = pool.install(|| session.trainer.step(&batch));
+            let report = run.install(|| session.trainer.step(&batch));
             let report = report.map_err(|error| train_error("train", error))?;
             let progress = &mut session.progress;
             progress.batch += 1;
+            progress.used = used;
             progress.loss += report.loss * batch.len() as f64;
             progress.correct += report.correct as u64;
             progress.seen += batch.len() as u64;
-            live.step.store(progress.batch, Ordering::Relaxed);
-            live.loss.store((progress.loss / progress.seen as f64).to_bits(), Ordering::Relaxed);
-            last = Some(report);
+            let seen = progress.seen as f64;
+            let (loss, accuracy) = (progress.loss / seen, progress.correct as f64 / seen);
+            let part = progress.batch as f64 / plan.steps_per_epoch as f64;
+            live.step(batch.len(), loss, accuracy, report.learning_rate);
+            let point = session.recorder.step(&report, batch.len(), f64::from(epoch) + part)?;
+            live.seen().points.extend(point);
+            if session.is_due(&plan.keeping) {
+                let bytes = session.checkpoint(&plan)?;
+                run.block_on(async {
+                    folder.publish(files::STEPS).await?;
+                    folder.publish(&session.recorder.events).await?;
+                    folder.put(files::LAST, bytes).await
+                })?;
+                session.kept = Instant::now();
+            }
         }
-        Ok(last)
+        Ok(())
     };
-    plan.feed.batches(run, Pass::Train(epoch)).drain("train", consume).await
+    plan.feed.batches_after(run, Pass::Train(epoch), used).drain("train", consume).await
 }
 
 /// Mean loss and confusion matrix of one split, in evaluation mode.
@@ -712,6 +787,27 @@ async fn evaluate(
     plan.feed.batches(run, Pass::Evaluate(split)).drain("evaluate", consume).await
 }
 
+/// Sets the trainer to the weights of the best epoch.
+async fn load_best(
+    run: &Run,
+    plan: &TrainPlan,
+    folder: &RunFolder,
+    session: &Mutex<Session>,
+) -> Result<(), Error> {
+    let place = format!("{}/{}", folder.location(), files::MODEL);
+    let best =
+        folder.get(files::MODEL).await?.ok_or_else(|| Error::Integrity(format!("{place} is missing")))?;
+    seal::check(&best).map_err(|damage| Error::Integrity(format!("{place} is damaged: {damage}")))?;
+    let mut session = lock(session);
+    let trainer = &mut session.trainer;
+    let current =
+        trainer.weights(&BTreeMap::new()).map_err(|error| train_error("read the weights", error))?;
+    let best = timm::imported(&best, &current, &plan.options.model)
+        .ok_or_else(|| Error::Integrity(format!("{place} holds the tensors of another network")))?;
+    run.install(|| trainer.load_weights(&best)).map_err(|error| train_error(&place, error))?;
+    Ok(())
+}
+
 /// Tests the best checkpoint on images that training never saw.
 async fn test(
     run: &Run,
@@ -719,18 +815,10 @@ async fn test(
     folder: &RunFolder,
     session: Arc<Mutex<Session>>,
     epochs: Vec<EpochMetrics>,
+    live: &Live,
 ) -> Result<Trained, Error> {
-    let best = folder
-        .get(files::BEST)
-        .await?
-        .ok_or_else(|| Error::Integrity(format!("{}/{} is missing", folder.location(), files::BEST)))?;
-    let best_epoch = {
-        let mut session = session.lock().expect("the train thread has ended");
-        let session = &mut *session;
-        let loaded = run.install(|| session.trainer.load_weights(&best));
-        loaded.map_err(|error| train_error(files::BEST, error))?;
-        session.progress.best_epoch
-    };
+    let Progress { epoch, best, .. } = lock(&session).progress;
+    load_best(run, plan, folder, &session).await?;
     let held = [Split::Test, Split::Validation, Split::Train];
     let split = held.into_iter().find(|split| plan.feed.rows(*split) > 0).expect("there are training rows");
     let (_, confusion) = evaluate(run, plan, session, split).await?;
@@ -752,15 +840,22 @@ async fn test(
     let trained = Trained {
         accuracy: confusion.accuracy(),
         split,
-        best_epoch,
+        best_epoch: best.epoch,
+        monitor: plan.keeping.monitor,
+        stopped_early: epoch < plan.epochs && best.is_enough(&plan.keeping),
         macro_f1: confusion.macro_average().f1,
         classes,
         confusion: (0..n).map(|truth| (0..n).map(|guess| confusion.count(truth, guess)).collect()).collect(),
         epochs,
         starved: nodes.iter().find(|node| node.name == "train").map_or(0.0, |node| node.starved),
     };
-    folder.put(files::SCORES, forebay_datasets::manifest::to_json(&trained)).await?;
-    folder.put(files::REPORT, crate::report::html::train(plan, &trained)).await?;
+    let curves = crate::report::training_curves(&trained.epochs, &live.seen().points);
+    for (name, curve) in files::CURVES.iter().zip(&curves) {
+        folder.put(name, curve.clone()).await?;
+    }
+    folder.put(files::SUMMARY_TEXT, crate::report::terminal::summary(plan, &trained)).await?;
+    folder.put(files::REPORT, crate::report::html::train(plan, &trained, &curves)).await?;
+    folder.put(files::SUMMARY, forebay_datasets::manifest::to_json(&trained)).await?;
     Ok(trained)
 }
 
@@ -804,6 +899,7 @@ impl std::fmt::Display for TrainPlan {
             "  schedule     {} epochs of {} steps, {} steps of warm-up, then cosine",
             self.epochs, self.steps_per_epoch, options.warmup_steps
         )?;
+        writeln!(f, "  keeping      {}", self.keeping)?;
         writeln!(f, "  threads      {}", feed.rooms.threads)?;
         f.write_str(&memory_in_words(&feed.memory()))
     }

@@ -105,7 +105,7 @@ fn the_whole_job_runs_from_and_to_a_bucket() {
     let train = "--epochs 1 --batch-size 16 --json";
     run(&format!("train local --out run {train}")).done();
     run(&format!("train s3://bucket/shards --out s3://bucket/run {train} {endpoint}")).done();
-    for name in ["best.safetensors", "last.safetensors", "metrics.jsonl", "run.toml", "report.html"] {
+    for name in ["model.safetensors", "last.safetensors", "metrics.jsonl", "config.toml", "report.html"] {
         assert!(server.root.join("run").join(name).exists(), "{name}");
     }
     // The identity of the run differs in nothing but where its data is.
@@ -116,8 +116,8 @@ fn the_whole_job_runs_from_and_to_a_bucket() {
         tensors.sort();
         tensors
     };
-    let remote = std::fs::read(server.root.join("run/best.safetensors")).unwrap();
-    assert_eq!(weights(&remote), weights(&place.files("run")["best.safetensors"]));
+    let remote = std::fs::read(server.root.join("run/model.safetensors")).unwrap();
+    assert_eq!(weights(&remote), weights(&place.files("run")["model.safetensors"]));
 
     assert!(!heard.contains(SECRET), "the secret was printed");
     let stored = files(&server.root);

@@ -44,12 +44,12 @@ fn what_can_be_learnt_is_learnt_and_everything_is_kept() {
     assert!(losses[3] < losses[0] / 2.0, "{losses:?}");
     let files = place.files("run");
     for name in [
-        "run.toml",
+        "config.toml",
         "chain.json",
         "metrics.jsonl",
         "last.safetensors",
-        "best.safetensors",
-        "scores.json",
+        "model.safetensors",
+        "summary.json",
         "report.html",
     ] {
         assert!(files.contains_key(name), "{name} in {:?}", files.keys());
@@ -57,7 +57,7 @@ fn what_can_be_learnt_is_learnt_and_everything_is_kept() {
     assert_eq!(String::from_utf8(files["metrics.jsonl"].clone()).unwrap().lines().count(), 4);
     assert!(String::from_utf8(files["report.html"].clone()).unwrap().contains("<svg"));
     // The resolved run file gives the same run.
-    place.run("train --config run/run.toml --out again --json").done();
+    place.run("train --config run/config.toml --out again --json").done();
     assert_eq!(tensors(&place, "run/last.safetensors"), tensors(&place, "again/last.safetensors"));
     place.run("train shards --size 16 --out run --epochs 4").refused(2, "holds a run already");
 }
@@ -124,11 +124,12 @@ fn weights_of_an_earlier_run_are_loaded_and_the_backbone_stays_frozen() {
     learnable(&place, 40);
     let train = "train in --size 16 --batch-size 8 --epochs 1 --split none";
     place.run(&format!("{train} --out first")).done();
-    let said =
-        place.run(&format!("{train} --out second --weights first/best.safetensors --freeze backbone")).done();
+    let said = place
+        .run(&format!("{train} --out second --weights first/model.safetensors --freeze backbone"))
+        .done();
     assert!(said.stderr.contains("loaded"), "{}", said.stderr);
     let (before, after) =
-        (tensors(&place, "first/best.safetensors"), tensors(&place, "second/best.safetensors"));
+        (tensors(&place, "first/model.safetensors"), tensors(&place, "second/model.safetensors"));
     let changed: Vec<&String> =
         after.iter().filter(|(name, data)| before[*name] != **data).map(|(n, _)| n).collect();
     assert!(!changed.is_empty() && changed.iter().all(|name| name.starts_with("fc.")), "{changed:?}");

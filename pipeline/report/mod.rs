@@ -2,11 +2,17 @@
 //!
 //! Results go to stdout, everything else to stderr. A stdout that was closed ends the program quietly.
 
+pub mod curves;
 pub mod html;
+pub mod live;
+pub mod tensorboard;
 pub mod terminal;
 
 use std::io::Write;
 use std::time::Duration;
+
+use crate::train::{EpochMetrics, StepPoint};
+use curves::{Series, TRAIN, VALIDATION};
 
 /// Writes results to stdout. When the reader has gone (`forebay … | head`), nothing is left to say.
 pub fn say(text: &str) {
@@ -30,4 +36,41 @@ pub async fn watched<R>(work: impl Future<Output = R>, mut look: impl FnMut()) -
             _ = ticks.tick() => look(),
         }
     }
+}
+
+/// The curves of a run as SVG: loss, accuracy, learning rate. Training is drawn from the points between epochs
+/// where there are some, validation once per epoch.
+pub fn training_curves(epochs: &[EpochMetrics], points: &[StepPoint]) -> [String; 3] {
+    let by_epoch = |pick: fn(&EpochMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
+        epochs.iter().filter_map(|metrics| Some((f64::from(metrics.epoch), pick(metrics)?))).collect()
+    };
+    let train = |by_step: fn(&StepPoint) -> f64, by: fn(&EpochMetrics) -> Option<f64>| {
+        let (points, dots) = match points.len() < epochs.len() {
+            true => (by_epoch(by), true),
+            false => (points.iter().map(|point| (point.epoch, by_step(point))).collect(), false),
+        };
+        Series { name: "training", color: TRAIN, points, dots }
+    };
+    let validation =
+        |points| Series { name: "validation", color: VALIDATION, points, dots: epochs.len() <= 50 };
+    [
+        curves::svg(
+            "Loss",
+            "epoch",
+            &[train(|p| p.loss, |e| Some(e.train_loss)), validation(by_epoch(|e| e.validation_loss))],
+        ),
+        curves::svg(
+            "Accuracy",
+            "epoch",
+            &[
+                train(|p| p.accuracy, |e| Some(e.train_accuracy)),
+                validation(by_epoch(|e| e.validation_accuracy)),
+            ],
+        ),
+        curves::svg(
+            "Learning rate",
+            "epoch",
+            &[Series { name: "", ..train(|p| p.learning_rate, |e| Some(e.learning_rate)) }],
+        ),
+    ]
 }

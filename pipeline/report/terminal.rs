@@ -12,7 +12,7 @@ use crate::bench::Benched;
 use crate::inspect::Inspected;
 use crate::plan::bytes_in_words;
 use crate::prepare::Prepared;
-use crate::train::{EpochMetrics, Trained};
+use crate::train::{EpochMetrics, Phase, Seen, TrainPlan, Trained};
 
 /// Width of a bar chart's bars, characters.
 const BAR: usize = 40;
@@ -27,6 +27,43 @@ pub fn progress(what: &str, total: u64, unit: &'static str) -> ProgressBar {
             .expect("the template is fixed")
             .progress_chars("━╸─");
     ProgressBar::new(total).with_style(style).with_message(what.to_string()).with_prefix(unit)
+}
+
+/// The progress bar of a training run; [`training_state`] says what stands behind it.
+pub fn training_progress(steps_per_epoch: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} {bar:24.cyan/blue} {pos}/{len} {msg}")
+        .expect("the template is fixed")
+        .progress_chars("━╸─");
+    ProgressBar::new(steps_per_epoch).with_style(style)
+}
+
+/// Where a run stands, in half a line; `starved` is the share of time in which it waited for the feed.
+pub fn training_state(seen: &Seen, steps_per_epoch: u64, starved: f64) -> String {
+    if seen.phase != Phase::Training {
+        return seen.phase.name().to_string();
+    }
+    let left = steps_per_epoch.saturating_sub(seen.step) as f64 / seen.steps_per_second.max(1e-9);
+    let left = match seen.steps_per_second > 0.0 {
+        true => format!(", {}", clock(left)),
+        false => String::new(),
+    };
+    format!(
+        "loss {:.4}, accuracy {:.1} %, lr {:.2e}, {:.0} images/s, starved {:.0} %{left}",
+        seen.loss,
+        seen.accuracy * 100.0,
+        seen.learning_rate,
+        seen.images_per_second,
+        starved * 100.0
+    )
+}
+
+/// Seconds as a clock shows them: `0:07`, `12:30`, `3:05:00`.
+pub fn clock(seconds: f64) -> String {
+    let seconds = seconds.clamp(0.0, 3.6e8) as u64;
+    match seconds / 3600 {
+        0 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
+    }
 }
 
 /// One bar per row, scaled to the largest value.
@@ -214,6 +251,9 @@ pub fn trained(done: &Trained) -> String {
             let _ = writeln!(text, "{:>width$} {}", shorten(name, width), cells.join(" "));
         }
     }
+    if done.stopped_early {
+        let _ = writeln!(text, "\n{}", stopped_early(done));
+    }
     let what = match done.split {
         Split::Test => "on test images that training never saw",
         Split::Validation => "on validation images (there is no test split)",
@@ -232,6 +272,61 @@ pub fn trained(done: &Trained) -> String {
         done.starved * 100.0
     );
     text
+}
+
+/// Why a run ended before its last epoch.
+fn stopped_early(done: &Trained) -> String {
+    let stale = done.epochs.last().map_or(0, |metrics| metrics.epochs_without_improvement);
+    let (epochs, monitor) = (done.epochs.len(), done.monitor.name());
+    format!("stopped early after epoch {epochs}: validation {monitor} got no better for {stale} epochs")
+}
+
+/// What a run came to, as a page of Markdown.
+pub fn summary(plan: &TrainPlan, done: &Trained) -> String {
+    let mut text = String::new();
+    // Names are from outside: nothing of them may end a cell or a line.
+    let plain = |name: &str| shorten(&name.replace('|', "\\|"), 200);
+    let _ = writeln!(text, "# {} on {}\n", plan.options.model, plain(plan.feed.store.location()));
+    let _ = writeln!(
+        text,
+        "{:.2} % accuracy and macro F1 {:.4} on the {} split, with the weights of epoch {} of {} (best validation {}).",
+        done.accuracy * 100.0,
+        done.macro_f1,
+        done.split,
+        done.best_epoch,
+        done.epochs.len(),
+        done.monitor.name()
+    );
+    if done.stopped_early {
+        let _ = writeln!(text, "The run was {}.", stopped_early(done));
+    }
+    let _ = writeln!(text, "\n| class | precision | recall | F1 | support |\n|---|--:|--:|--:|--:|");
+    for row in &done.classes {
+        let name = plain(&row.class);
+        let _ = writeln!(
+            text,
+            "| {name} | {:.4} | {:.4} | {:.4} | {} |",
+            row.precision, row.recall, row.f1, row.support
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n| epoch | loss | accuracy | validation loss | validation accuracy | images/s |\n|--:|--:|--:|--:|--:|--:|"
+    );
+    for metrics in &done.epochs {
+        let optional = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.4}"));
+        let _ = writeln!(
+            text,
+            "| {} | {:.4} | {:.4} | {} | {} | {:.0} |",
+            metrics.epoch,
+            metrics.train_loss,
+            metrics.train_accuracy,
+            optional(metrics.validation_loss),
+            optional(metrics.validation_accuracy),
+            metrics.images_per_second
+        );
+    }
+    text + "\n![loss](loss.svg)\n![accuracy](accuracy.svg)\n![learning rate](learning_rate.svg)\n"
 }
 
 /// Where slot-time went and what holds the feed up.

@@ -37,37 +37,47 @@ impl<K: Send + 'static, P: Send + 'static> Regroup for Group<K, P> {
     }
 }
 
-/// Collects survivors into batches of `size`; tombstones end here. The last batch may be smaller.
+/// Collects survivors into batches of `size`; tombstones end here. The last batch may be smaller. With each batch
+/// comes how many samples of the stream, tombstones among them, went by up to its last one: a stream cut there
+/// gives the rest of the batches.
 #[derive(Debug)]
 pub struct Batches<P> {
     size: usize,
     held: Vec<Sample<P>>,
+    passed: u64,
+    /// `passed` as it was at the last sample held.
+    passed_with_held: u64,
 }
 
 impl<P> Batches<P> {
-    /// Batches of `size` samples, at least 1.
-    pub fn new(size: usize) -> Batches<P> {
-        Batches { size: size.max(1), held: Vec::new() }
+    /// Batches of `size` samples, at least 1, of a stream of which `passed` samples went by before.
+    pub fn new(size: usize, passed: u64) -> Batches<P> {
+        Batches { size: size.max(1), held: Vec::new(), passed, passed_with_held: passed }
     }
 }
 
 impl<P: Send + 'static> Regroup for Batches<P> {
     const NAME: &'static str = "batch";
     type In = Vec<Sample<P>>;
-    type Out = Vec<Sample<P>>;
+    type Out = (Vec<Sample<P>>, u64);
 
     fn push(&mut self, chunk: Vec<Sample<P>>, out: &mut Vec<Self::Out>) {
-        for sample in chunk.into_iter().filter(|sample| sample.payload.is_ok()) {
+        for sample in chunk {
+            self.passed += 1;
+            if sample.payload.is_err() {
+                continue;
+            }
             self.held.push(sample);
+            self.passed_with_held = self.passed;
             if self.held.len() == self.size {
-                out.push(std::mem::take(&mut self.held));
+                out.push((std::mem::take(&mut self.held), self.passed));
             }
         }
     }
 
     fn finish(&mut self, out: &mut Vec<Self::Out>) {
         if !self.held.is_empty() {
-            out.push(std::mem::take(&mut self.held));
+            out.push((std::mem::take(&mut self.held), self.passed_with_held));
         }
     }
 }
@@ -105,11 +115,18 @@ mod tests {
 
     #[test]
     fn batches_hold_survivors_only_and_the_last_one_is_smaller() {
-        let mut batches = Batches::new(3);
-        let mut out = push_all(&mut batches, vec![samples(0..4, &[1]), samples(4..6, &[4])]);
+        let mut batches = Batches::new(3, 0);
+        let mut out = push_all(&mut batches, vec![samples(0..4, &[1]), samples(4..7, &[4, 6])]);
         batches.finish(&mut out);
-        let values: Vec<Vec<u32>> =
-            out.into_iter().map(|b| b.into_iter().map(|s| s.payload.unwrap()).collect()).collect();
-        assert_eq!(values, [vec![0, 2, 3], vec![5]]);
+        let values = |out: Vec<(Vec<Sample<u32>>, u64)>| -> Vec<(Vec<u32>, u64)> {
+            let payloads = |batch: Vec<Sample<u32>>| batch.into_iter().map(|s| s.payload.unwrap()).collect();
+            out.into_iter().map(|(batch, passed)| (payloads(batch), passed)).collect()
+        };
+        assert_eq!(values(out), [(vec![0, 2, 3], 4), (vec![5], 6)]);
+        // What was said to have passed is where the stream can be cut.
+        let mut rest = Batches::new(3, 4);
+        let mut out = push_all(&mut rest, vec![samples(4..7, &[4, 6])]);
+        rest.finish(&mut out);
+        assert_eq!(values(out), [(vec![5], 6)]);
     }
 }

@@ -14,6 +14,7 @@ pub struct Shuffle<P> {
     windows: VecDeque<usize>,
     order: Option<(Seed, u32)>,
     chunk: usize,
+    skip: u64,
     groups_held: usize,
     held: Vec<Sample<P>>,
 }
@@ -30,9 +31,15 @@ impl<P> Shuffle<P> {
             windows: windows.into_iter().collect(),
             order,
             chunk: chunk.max(1),
+            skip: 0,
             groups_held: 0,
             held: Vec::new(),
         }
+    }
+
+    /// Lets the first `n` samples go of what it would give, and gives the rest as it would have.
+    pub fn skipping(self, n: u64) -> Shuffle<P> {
+        Shuffle { skip: n, ..self }
     }
 }
 
@@ -53,7 +60,9 @@ impl<P: Send + 'static> Regroup for Shuffle<P> {
         if let Some((seed, epoch)) = self.order {
             shuffle_window(&mut rows, seed, epoch, |sample| (&sample.id, sample.copy));
         }
-        let mut rows = rows.into_iter().peekable();
+        let skipped = self.skip.min(rows.len() as u64);
+        self.skip -= skipped;
+        let mut rows = rows.into_iter().skip(skipped as usize).peekable();
         while rows.peek().is_some() {
             out.push(rows.by_ref().take(self.chunk).collect());
         }
@@ -65,7 +74,11 @@ mod tests {
     use super::*;
 
     fn run(order: Option<(Seed, u32)>) -> Vec<Vec<u32>> {
-        let mut shuffle = Shuffle::new([2, 1], order, 4);
+        run_skipping(order, 0)
+    }
+
+    fn run_skipping(order: Option<(Seed, u32)>, skip: u64) -> Vec<Vec<u32>> {
+        let mut shuffle = Shuffle::new([2, 1], order, 4).skipping(skip);
         let mut out = Vec::new();
         for group in [0..3, 3..6, 6..9] {
             let group = group
@@ -85,5 +98,14 @@ mod tests {
         first.sort_unstable();
         assert_eq!(first, [0, 1, 2, 3, 4, 5]);
         assert_ne!(mixed, run(Some((Seed(1), 1))));
+    }
+
+    #[test]
+    fn what_is_left_after_a_skip_is_the_end_of_the_whole() {
+        let order = Some((Seed(1), 3));
+        let whole = run(order).concat();
+        for skip in 0..=whole.len() {
+            assert_eq!(run_skipping(order, skip as u64).concat(), whole[skip..], "after {skip}");
+        }
     }
 }

@@ -90,6 +90,8 @@ pub(super) struct WeightsFile {
     pub(super) tensors: BTreeMap<String, Tensor>,
     /// The key of a checkpoint under which they were.
     pub(super) found_under: Option<String>,
+    /// Whether this program wrote the file, whose norms then have the constants of this one under any names.
+    pub(super) is_ours: bool,
 }
 
 /// Reads safetensors, and PyTorch's `.pth` and `.bin` of either form, by what the bytes are.
@@ -99,14 +101,14 @@ pub(super) struct WeightsFile {
 pub(super) fn read(bytes: &[u8]) -> Result<WeightsFile, TrainError> {
     if pytorch::is_archive(bytes) || pytorch::is_legacy(bytes) {
         let (tensors, found_under) = pytorch::read(bytes).map_err(TrainError::Weights)?;
-        return Ok(WeightsFile { tensors, found_under });
+        return Ok(WeightsFile { tensors, found_under, is_ours: false });
     }
     if let Some(kind) = other_kind(bytes) {
         return Err(TrainError::Weights(kind.to_owned()));
     }
-    let (_, tensors) =
+    let (header, tensors) =
         checkpoint::decode(bytes).map_err(|source| TrainError::File { what: "weights", source })?;
-    Ok(WeightsFile { tensors, found_under: None })
+    Ok(WeightsFile { tensors, found_under: None, is_ours: header.is_some() })
 }
 
 /// What a file is that is often taken for weights.
@@ -184,8 +186,10 @@ fn match_shapes(
         ));
     }
     let family = Family::of(model);
-    report.norm_epsilons =
-        family.zip(looks).and_then(|(family, (_, whose))| names::norm_epsilons(family, whose));
+    report.norm_epsilons = family
+        .zip(looks)
+        .filter(|_| !file.is_ours)
+        .and_then(|(family, (_, whose))| names::norm_epsilons(family, whose));
     let first = stripped.keys().next().cloned();
     let mut found: BTreeMap<String, Tensor> = BTreeMap::new();
     for (name, tensor) in stripped {
@@ -254,6 +258,7 @@ mod tests {
         WeightsFile {
             tensors: tensors.into_iter().map(|(name, shape)| (name, zeros(&shape))).collect(),
             found_under: None,
+            is_ours: false,
         }
     }
 

@@ -1,0 +1,155 @@
+//! The folder that a run leaves: what its files are called, and how they are written whole.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use forebay_datasets::store::Store;
+
+use crate::config::Config;
+use crate::flow::Error;
+use crate::plan::{open, store_error};
+
+/// The files of a run folder.
+pub mod files {
+    /// The resolved run file.
+    pub const CONFIG: &str = "config.toml";
+    /// The chain from image bytes to tensor.
+    pub const CHAIN: &str = "chain.json";
+    /// The checkpoint to resume from.
+    pub const LAST: &str = "last.safetensors";
+    /// The weights of the best epoch, under the names that timm has for them.
+    pub const MODEL: &str = "model.safetensors";
+    /// What timm and transformers need to know of the model.
+    pub const TIMM: &str = "config.json";
+    /// How transformers turns an image into the tensor that the model takes.
+    pub const PREPROCESSOR: &str = "preprocessor_config.json";
+    /// The class of each logit, one a line.
+    pub const LABELS: &str = "labels.txt";
+    /// One JSON object per epoch.
+    pub const METRICS: &str = "metrics.jsonl";
+    /// One JSON object per point of the training curves, every few steps.
+    pub const STEPS: &str = "steps.jsonl";
+    /// What the names of TensorBoard's event files begin with; every start of the run adds one.
+    pub const EVENTS: &str = "events.out.tfevents.";
+    /// The curves of loss, accuracy and learning rate.
+    pub const CURVES: [&str; 3] = ["loss.svg", "accuracy.svg", "learning_rate.svg"];
+    /// What the run came to, for programs.
+    pub const SUMMARY: &str = "summary.json";
+    /// What the run came to, for people.
+    pub const SUMMARY_TEXT: &str = "summary.md";
+    /// The report for people, with every curve and table.
+    pub const REPORT: &str = "report.html";
+}
+
+/// A run folder: kept locally, and where RUN is remote each file is also put there whole.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    local: Store,
+    remote: Option<Store>,
+}
+
+impl RunFolder {
+    /// Opens RUN. A remote one is kept below the user's cache folder as well.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it cannot be a place.
+    pub fn open(config: &Config) -> Result<RunFolder, Error> {
+        let out = open(config, "out", "--out RUN")?;
+        if out.local_root().is_some() {
+            return Ok(RunFolder { local: out, remote: None });
+        }
+        let cache = std::env::var_os("XDG_CACHE_HOME")
+            .map(std::path::PathBuf::from)
+            .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+            .unwrap_or_else(std::env::temp_dir);
+        let name = blake3::hash(out.location().as_bytes()).to_hex();
+        let local = cache.join("forebay").join("runs").join(&name.as_str()[..16]);
+        let local = Store::open(&local.to_string_lossy(), &Default::default()).map_err(store_error)?;
+        Ok(RunFolder { local, remote: Some(out) })
+    }
+
+    /// Where a user finds the run.
+    pub fn location(&self) -> &str {
+        self.remote.as_ref().unwrap_or(&self.local).location()
+    }
+
+    /// The store that counts: the remote one where there is one.
+    fn authority(&self) -> &Store {
+        self.remote.as_ref().unwrap_or(&self.local)
+    }
+
+    /// Reads a file of the run, if it is there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn get(&self, name: &str) -> Result<Option<Bytes>, Error> {
+        let store = self.authority();
+        match store.size(name).await.map_err(store_error)? {
+            Some(_) => Ok(Some(store.get(name).await.map_err(store_error)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes a file of the run, whole or not at all.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn put(&self, name: &str, bytes: impl Into<Bytes>) -> Result<(), Error> {
+        let bytes = bytes.into();
+        self.local.put(name, bytes.clone()).await.map_err(store_error)?;
+        match &self.remote {
+            Some(remote) => remote.put(name, bytes).await.map_err(store_error),
+            None => Ok(()),
+        }
+    }
+
+    /// The names of the files of the run.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn names(&self) -> Result<Vec<String>, Error> {
+        let found = self.authority().list("").await.map_err(store_error)?;
+        Ok(found.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Deletes a file of the run; one that is not there is no error.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn delete(&self, name: &str) -> Result<(), Error> {
+        self.local.delete(name).await.map_err(store_error)?;
+        match &self.remote {
+            Some(remote) => remote.delete(name).await.map_err(store_error),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds to the end of a file that grows while the run goes on, in the local folder only.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn append(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let root = self.local.local_root().expect("a run is kept locally");
+        let path = root.join(name);
+        let written = std::fs::create_dir_all(root).and_then(|()| {
+            let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
+            file.write_all(bytes)
+        });
+        written.map_err(|error| Error::failed(format!("write {}", path.display()), error))
+    }
+
+    /// Puts what [`append`](RunFolder::append) wrote where the run is remote.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn publish(&self, name: &str) -> Result<(), Error> {
+        let Some(remote) = &self.remote else { return Ok(()) };
+        match self.local.size(name).await.map_err(store_error)? {
+            Some(_) => {
+                let bytes = self.local.get(name).await.map_err(store_error)?;
+                remote.put(name, bytes).await.map_err(store_error)
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! A run folder that timm and transformers open as it is: their names for the tensors and the two JSON files that
+//! they read.
+//!
+//! A network here has torchvision's names for its tensors. timm has its own names for some families; one pure
+//! function per family translates. Only the header of the safetensors file is written anew: a tensor keeps its
+//! bytes, and at most its shape changes, where timm has a 1x1 convolution for a linear layer.
+
+use serde_json::{Map, Value, json};
+
+use crate::train::TrainPlan;
+
+/// How timm calls a network of ours, and what of it its configuration names; `None` for one that timm lacks.
+#[derive(Clone, Copy, Debug)]
+pub struct Architecture {
+    /// The name in timm.
+    pub name: &'static str,
+    /// The first convolution, by timm's name.
+    pub first_conv: &'static str,
+    /// The layer that gives the logits, by timm's name.
+    pub classifier: &'static str,
+    /// The constant of its batch norms where timm's default is another one.
+    pub batch_norm_eps: Option<f64>,
+    names: fn(&str) -> String,
+}
+
+/// The architecture of a network by torchvision's name.
+pub fn architecture(model: &str) -> Option<Architecture> {
+    let resnet = |name| (name, "conv1", "fc", None, same as fn(&str) -> String);
+    let vgg = |name| (name, "features.0", "head.fc", None, vgg as fn(&str) -> String);
+    let efficient = |name, eps, names| (name, "conv_stem", "classifier", eps, names);
+    let (name, first_conv, classifier, batch_norm_eps, names) = match model {
+        "resnet18" => resnet("resnet18"),
+        "resnet34" => resnet("resnet34"),
+        "resnet50" => resnet("resnet50"),
+        "resnet101" => resnet("resnet101"),
+        "vgg11" => vgg("vgg11"),
+        "vgg11_bn" => vgg("vgg11_bn"),
+        "vgg13" => vgg("vgg13"),
+        "vgg13_bn" => vgg("vgg13_bn"),
+        "vgg16" => vgg("vgg16"),
+        "vgg16_bn" => vgg("vgg16_bn"),
+        "vgg19" => vgg("vgg19"),
+        "vgg19_bn" => vgg("vgg19_bn"),
+        "inception_v3" => ("inception_v3", "Conv2d_1a_3x3.conv", "fc", None, same as fn(&str) -> String),
+        "mobilenet_v2" => efficient("mobilenetv2_100", None, mobilenet_v2 as fn(&str) -> String),
+        // torchvision's constant is 0.001, timm's 0.00001.
+        "mobilenet_v3_large" => efficient("mobilenetv3_large_100", Some(0.001), mobilenet_v3_large),
+        "mobilenet_v3_small" => efficient("mobilenetv3_small_100", Some(0.001), mobilenet_v3_small),
+        "efficientnet_b0" => efficient("efficientnet_b0", None, efficientnet_b0),
+        _ => return None,
+    };
+    Some(Architecture { name, first_conv, classifier, batch_norm_eps, names })
+}
+
+/// ResNet and InceptionV3: both have the names of the papers' authors.
+fn same(name: &str) -> String {
+    name.to_owned()
+}
+
+/// VGG: timm keeps the two large layers as convolutions before the head.
+fn vgg(name: &str) -> String {
+    for (ours, theirs) in [
+        ("classifier.0.", "pre_logits.fc1."),
+        ("classifier.3.", "pre_logits.fc2."),
+        ("classifier.6.", "head.fc."),
+    ] {
+        if let Some(tensor) = name.strip_prefix(ours) {
+            return format!("{theirs}{tensor}");
+        }
+    }
+    name.to_owned()
+}
+
+/// Where a block of `features.N` stands in timm's stages, which hold `sizes` blocks each; N starts at 1.
+fn stage(block: usize, sizes: &[usize]) -> Option<(usize, usize)> {
+    let mut first = 1;
+    for (stage, size) in sizes.iter().enumerate() {
+        if block < first + size {
+            return block.checked_sub(first).map(|index| (stage, index));
+        }
+        first += size;
+    }
+    None
+}
+
+/// A convolution (`0`) or a batch norm (`1`) of a pair, by the names of each.
+fn of_pair<'a>(index: &str, convolution: &'a str, norm: &'a str) -> Option<&'a str> {
+    match index {
+        "0" => Some(convolution),
+        "1" => Some(norm),
+        _ => None,
+    }
+}
+
+fn translated(name: &str, translate: impl Fn(&[&str]) -> Option<String>) -> String {
+    let Some((layer, tensor)) = name.rsplit_once('.') else { return name.to_owned() };
+    let parts: Vec<&str> = layer.split('.').collect();
+    translate(&parts).map_or_else(|| name.to_owned(), |layer| format!("{layer}.{tensor}"))
+}
+
+/// MobileNetV2: seven stages of inverted residuals, of which the first block has no expansion.
+fn mobilenet_v2(name: &str) -> String {
+    const SIZES: [usize; 7] = [1, 2, 3, 4, 3, 3, 1];
+    translated(name, |parts| {
+        Some(match parts {
+            ["features", "0", pair] => of_pair(pair, "conv_stem", "bn1")?.to_owned(),
+            ["features", "18", pair] => of_pair(pair, "conv_head", "bn2")?.to_owned(),
+            ["classifier", "1"] => "classifier".to_owned(),
+            ["features", block, "conv", rest @ ..] => {
+                let (stage, index) = stage(block.parse().ok()?, &SIZES)?;
+                let layer = match (stage, rest) {
+                    (0, ["0", pair]) => of_pair(pair, "conv_dw", "bn1")?,
+                    (0, ["1"]) => "conv_pw",
+                    (0, ["2"]) => "bn2",
+                    (_, ["0", pair]) => of_pair(pair, "conv_pw", "bn1")?,
+                    (_, ["1", pair]) => of_pair(pair, "conv_dw", "bn2")?,
+                    (_, ["2"]) => "conv_pwl",
+                    (_, ["3"]) => "bn3",
+                    _ => return None,
+                };
+                format!("blocks.{stage}.{index}.{layer}")
+            }
+            _ => return None,
+        })
+    })
+}
+
+/// Blocks of MobileNetV3 and EfficientNet: a first one without expansion, with or without squeeze-and-excitation
+/// (`excites`) in between, which has two layers `fc1` and `fc2` instead of a pair.
+fn inverted_residual(rest: &[&str], expands: bool, excites: bool) -> Option<&'static str> {
+    let layers: &[(&str, &str)] = match (expands, excites) {
+        (false, false) => &[("conv_dw", "bn1"), ("conv_pw", "bn2")],
+        (false, true) => &[("conv_dw", "bn1"), ("se", ""), ("conv_pw", "bn2")],
+        (true, false) => &[("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")],
+        (true, true) => &[("conv_pw", "bn1"), ("conv_dw", "bn2"), ("se", ""), ("conv_pwl", "bn3")],
+    };
+    let [index, part] = rest else { return None };
+    match (layers.get(index.parse::<usize>().ok()?)?, *part) {
+        (("se", _), "fc1") => Some("se.conv_reduce"),
+        (("se", _), "fc2") => Some("se.conv_expand"),
+        (("se", _), _) => None,
+        ((convolution, norm), pair) => of_pair(pair, convolution, norm),
+    }
+}
+
+/// MobileNetV3: after the blocks one more convolution with its norm, and a head whose first layer is a
+/// convolution in timm. `excites` says which of the blocks have squeeze-and-excitation.
+fn mobilenet_v3(name: &str, sizes: &[usize], excites: fn(usize) -> bool) -> String {
+    let last = sizes.iter().sum::<usize>() + 1;
+    translated(name, |parts| {
+        Some(match parts {
+            ["features", "0", pair] => of_pair(pair, "conv_stem", "bn1")?.to_owned(),
+            ["features", block, pair] if block.parse() == Ok(last) => {
+                // timm has this layer as a last stage of one block.
+                format!("blocks.{}.0.{}", sizes.len(), of_pair(pair, "conv", "bn1")?)
+            }
+            ["classifier", "0"] => "conv_head".to_owned(),
+            ["classifier", "3"] => "classifier".to_owned(),
+            ["features", block, "block", rest @ ..] => {
+                let block = block.parse().ok()?;
+                let (stage, index) = stage(block, sizes)?;
+                let layer = inverted_residual(rest, block > 1, excites(block))?;
+                format!("blocks.{stage}.{index}.{layer}")
+            }
+            _ => return None,
+        })
+    })
+}
+
+fn mobilenet_v3_large(name: &str) -> String {
+    mobilenet_v3(name, &[1, 2, 3, 4, 2, 3], |block| matches!(block, 4..=6 | 11..=15))
+}
+
+fn mobilenet_v3_small(name: &str) -> String {
+    mobilenet_v3(name, &[1, 2, 3, 2, 3], |block| block == 1 || block >= 4)
+}
+
+/// EfficientNet-B0: seven stages, squeeze-and-excitation in each block.
+fn efficientnet_b0(name: &str) -> String {
+    translated(name, |parts| {
+        Some(match parts {
+            ["features", "0", pair] => of_pair(pair, "conv_stem", "bn1")?.to_owned(),
+            ["features", "8", pair] => of_pair(pair, "conv_head", "bn2")?.to_owned(),
+            ["classifier", "1"] => "classifier".to_owned(),
+            ["features", stage, index, "block", rest @ ..] => {
+                let stage = stage.parse::<usize>().ok()?.checked_sub(1)?;
+                format!("blocks.{stage}.{index}.{}", inverted_residual(rest, stage > 0, true)?)
+            }
+            _ => return None,
+        })
+    })
+}
+
+/// The shape that timm has for a tensor of ours: a 1x1 convolution, or one that covers the whole map, where we
+/// have a linear layer.
+fn shape(theirs: &str, shape: &[u64]) -> Vec<u64> {
+    match (theirs, shape) {
+        ("pre_logits.fc1.weight", [out, flat]) => {
+            let side = (flat / 512).isqrt();
+            vec![*out, 512, side, side]
+        }
+        ("pre_logits.fc2.weight" | "conv_head.weight", [out, flat]) => vec![*out, *flat, 1, 1],
+        _ => shape.to_vec(),
+    }
+}
+
+/// The header of a safetensors file that we wrote, and where its data begins.
+fn header(bytes: &[u8]) -> (Map<String, Value>, usize) {
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let header = serde_json::from_slice(&bytes[8..8 + length]).expect("our own file has a whole header");
+    (header, 8 + length)
+}
+
+/// A file with this header and data; the header is padded so that the data is aligned.
+fn file(header: &Map<String, Value>, data: &[&[u8]]) -> Vec<u8> {
+    let mut json = serde_json::to_vec(header).expect("a header is plain data");
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(json);
+    data.iter().for_each(|part| bytes.extend(*part));
+    bytes
+}
+
+fn offsets(tensor: &Value) -> (u64, u64) {
+    let at = |index: usize| tensor["data_offsets"][index].as_u64().expect("two offsets");
+    (at(0), at(1))
+}
+
+fn dims(tensor: &Value) -> Vec<u64> {
+    let dims = tensor["shape"].as_array().expect("a shape");
+    dims.iter().map(|dim| dim.as_u64().expect("a whole number")).collect()
+}
+
+/// Our file of weights as timm's: its names and shapes, the counters of the batch norms, and `format: pt`, without
+/// which transformers opens no file. `steps` is what the counters say.
+pub(super) fn exported(weights: &[u8], model: &str, steps: u64) -> Vec<u8> {
+    let (tensors, start) = header(weights);
+    let names = architecture(model).map_or(same as fn(&str) -> String, |architecture| architecture.names);
+    let norms: Vec<String> = tensors
+        .keys()
+        .filter_map(|name| Some(format!("{}.num_batches_tracked", name.strip_suffix(".running_mean")?)))
+        .collect();
+    // The counters go first, where eight bytes of them are aligned whatever follows.
+    let before = 8 * norms.len() as u64;
+    let mut renamed = Map::new();
+    for (index, name) in norms.iter().enumerate() {
+        let at = 8 * index as u64;
+        renamed.insert(names(name), json!({"dtype": "I64", "shape": [], "data_offsets": [at, at + 8]}));
+    }
+    for (name, tensor) in &tensors {
+        if name == "__metadata__" {
+            let mut metadata = tensor.clone();
+            metadata["format"] = "pt".into();
+            renamed.insert(name.clone(), metadata);
+            continue;
+        }
+        let theirs = names(name);
+        let (from, to) = offsets(tensor);
+        let tensor = json!({
+            "dtype": tensor["dtype"], "shape": shape(&theirs, &dims(tensor)),
+            "data_offsets": [from + before, to + before],
+        });
+        renamed.insert(theirs, tensor);
+    }
+    let counters: Vec<u8> = norms.iter().flat_map(|_| (steps as i64).to_le_bytes()).collect();
+    file(&renamed, &[&counters, &weights[start..]])
+}
+
+/// The file that [`exported`] made, under our names and shapes again: those of `ours`, any file of weights of the
+/// same network. `None` when it holds other tensors.
+pub(super) fn imported(theirs: &[u8], ours: &[u8], model: &str) -> Option<Vec<u8>> {
+    let ((found, start), (wanted, _)) = (header(theirs), header(ours));
+    let names = architecture(model).map_or(same as fn(&str) -> String, |architecture| architecture.names);
+    let mut renamed = Map::new();
+    let mut data: Vec<&[u8]> = Vec::new();
+    let mut at = 0;
+    for (name, tensor) in &wanted {
+        if name == "__metadata__" {
+            renamed.insert(name.clone(), found.get(name)?.clone());
+            continue;
+        }
+        let stored = found.get(&names(name))?;
+        let elements = |tensor: &Value| dims(tensor).iter().product::<u64>();
+        if elements(stored) != elements(tensor) {
+            return None;
+        }
+        let (from, to) = offsets(stored);
+        data.push(theirs.get(start + from as usize..start + to as usize)?);
+        let end = at + (to - from);
+        renamed.insert(
+            name.clone(),
+            json!({"dtype": stored["dtype"], "shape": tensor["shape"], "data_offsets": [at, end]}),
+        );
+        at = end;
+    }
+    Some(file(&renamed, &data))
+}
+
+/// How an image becomes the tensor that the model takes, in timm's words.
+fn preprocessing(plan: &TrainPlan) -> Value {
+    let filter = match plan.chain["resize"]["filter"].as_str() {
+        Some("bicubic") => "bicubic",
+        Some("lanczos3") => "lanczos",
+        _ => "bilinear",
+    };
+    // What the shards hold has been through this first; the batch's own crop then has nothing to cut.
+    let crop_mode = match plan.chain["prepared"]["resize.fit"].as_str() {
+        Some("squash") => "squash",
+        Some("pad") => "border",
+        _ => "center",
+    };
+    let (mean, std) = plan.options.normalize;
+    let side = plan.feed.side;
+    json!({
+        "input_size": [3, side, side], "interpolation": filter, "crop_pct": 1.0, "crop_mode": crop_mode,
+        "mean": decimal(mean), "std": decimal(std),
+    })
+}
+
+/// f32 values as the shortest decimals that give them.
+fn decimal(values: [f32; 3]) -> Vec<f64> {
+    values.iter().map(|value| value.to_string().parse().expect("a number as it is printed")).collect()
+}
+
+/// `config.json`: timm's keys and those of transformers' `TimmWrapperForImageClassification`. `weights` is the
+/// exported file, which tells the width before the classifier.
+pub(super) fn config(plan: &TrainPlan, weights: &[u8]) -> Value {
+    let (classes, model) = (&plan.options.classes, plan.options.model.as_str());
+    let architecture = architecture(model);
+    let head = architecture.map_or("fc", |architecture| architecture.classifier);
+    let (tensors, _) = header(weights);
+    let features = tensors.get(&format!("{head}.weight")).and_then(|tensor| dims(tensor).get(1).copied());
+    let mut cfg = preprocessing(plan);
+    let known = cfg.as_object_mut().expect("an object");
+    known.insert("num_classes".into(), classes.len().into());
+    known.insert("first_conv".into(), architecture.map_or("conv1", |a| a.first_conv).into());
+    known.insert("classifier".into(), head.into());
+    known.insert("tag".into(), "forebay".into());
+    known.insert("custom_load".into(), false.into());
+    let eps = architecture.and_then(|architecture| architecture.batch_norm_eps);
+    let id2label: Map<String, Value> =
+        classes.iter().enumerate().map(|(id, name)| (id.to_string(), name.as_str().into())).collect();
+    let label2id: Map<String, Value> =
+        classes.iter().enumerate().map(|(id, name)| (name.clone(), id.into())).collect();
+    let mut config = json!({
+        "architecture": architecture.map_or_else(|| format!("forebay_{model}"), |a| a.name.to_owned()),
+        "num_classes": classes.len(),
+        "num_features": features,
+        "global_pool": "avg",
+        "label_names": classes,
+        "model_args": eps.map_or_else(|| json!({}), |eps| json!({"bn_eps": eps})),
+        "pretrained_cfg": cfg,
+    });
+    if architecture.is_some() {
+        let ours = config.as_object_mut().expect("an object");
+        ours.insert("architectures".into(), json!(["TimmWrapperForImageClassification"]));
+        ours.insert("model_type".into(), "timm_wrapper".into());
+        ours.insert("id2label".into(), id2label.into());
+        ours.insert("label2id".into(), label2id.into());
+        ours.insert("torch_dtype".into(), "float32".into());
+    }
+    config
+}
+
+/// `preprocessor_config.json`, as transformers reads it.
+pub(super) fn preprocessor(plan: &TrainPlan, config: &Value) -> Value {
+    json!({
+        "image_processor_type": "TimmWrapperImageProcessor",
+        "architecture": config["architecture"],
+        "data_config": preprocessing(plan),
+        "pretrained_cfg": config["pretrained_cfg"],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layer_of_every_family_has_the_name_that_timm_gives_it() {
+        // Made by `tests/interop/run_folder.py --names` from torchvision and timm.
+        let known = include_str!("../../tests/fixtures/timm-names.txt");
+        let (mut names, mut layers, mut taken) = (None, 0, std::collections::BTreeSet::new());
+        for line in known.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["#", ours, theirs] => {
+                    let known = architecture(ours).unwrap_or_else(|| panic!("{ours} is not known"));
+                    assert_eq!(known.name, theirs);
+                    names = Some(known.names);
+                    taken.clear();
+                }
+                [ours, theirs] => {
+                    let named = names.unwrap()(&format!("{ours}.running_mean"));
+                    assert_eq!(named, format!("{theirs}.running_mean"));
+                    assert!(taken.insert(named), "{theirs} is given twice");
+                    layers += 1;
+                }
+                _ => panic!("{line}"),
+            }
+        }
+        assert!(layers > 700, "{layers}");
+    }
+
+    /// A file of f32 tensors.
+    fn weights(tensors: &[(&str, &[u64])]) -> Vec<u8> {
+        let mut header = Map::from_iter([("__metadata__".to_string(), json!({"forebay": "{}"}))]);
+        let mut data: Vec<u8> = Vec::new();
+        for (index, (name, dims)) in tensors.iter().enumerate() {
+            let from = data.len();
+            data.extend(
+                std::iter::repeat_n(index as f32, dims.iter().product::<u64>() as usize)
+                    .flat_map(f32::to_le_bytes),
+            );
+            header.insert(
+                name.to_string(),
+                json!({"dtype": "F32", "shape": dims, "data_offsets": [from, data.len()]}),
+            );
+        }
+        file(&header, &[&data])
+    }
+
+    #[test]
+    fn what_is_exported_comes_back() {
+        let ours = weights(&[
+            ("classifier.0.weight", &[2, 512 * 4]),
+            ("classifier.6.bias", &[3]),
+            ("features.1.running_mean", &[5]),
+        ]);
+        let theirs = exported(&ours, "vgg11_bn", 7);
+        let (tensors, start) = header(&theirs);
+        assert_eq!(dims(&tensors["pre_logits.fc1.weight"]), [2, 512, 2, 2]);
+        assert_eq!(tensors["__metadata__"]["format"], "pt");
+        let (from, to) = offsets(&tensors["features.1.num_batches_tracked"]);
+        assert_eq!(theirs[start + from as usize..start + to as usize], 7i64.to_le_bytes());
+        let back = imported(&theirs, &ours, "vgg11_bn").unwrap();
+        let values = |file: &[u8]| -> Vec<(String, Vec<u8>)> {
+            let (tensors, start) = header(file);
+            let tensors = tensors.iter().filter(|(name, _)| *name != "__metadata__");
+            tensors
+                .map(|(name, tensor)| {
+                    let (from, to) = offsets(tensor);
+                    (
+                        format!("{name} {:?}", dims(tensor)),
+                        file[start + from as usize..start + to as usize].to_vec(),
+                    )
+                })
+                .collect()
+        };
+        assert_eq!(values(&back), values(&ours));
+        assert!(imported(&theirs, &ours, "resnet18").is_none());
+    }
+}
