@@ -52,13 +52,25 @@ const COMMANDS: &[(&str, Command, &str, &str)] = &[
         "train",
         Command::Train,
         "Fine-tune a model on shards or on an image folder",
-        "forebay train shards/ --out runs/first\n  forebay train photos/ --out runs/r18 --size 224 --model resnet18 --weights resnet18.safetensors --freeze backbone",
+        "forebay train shards/ --out runs/first\n  forebay train photos/ --out runs/r18 --size 224 --arch resnet18 --weights resnet18.safetensors --freeze backbone",
     ),
     (
         "bench",
         Command::Bench,
         "Measure the feed without a trainer and name what holds it up",
-        "forebay bench shards/ --epochs 3 --batch-size 64",
+        "forebay bench shards/ --epochs 3 --batch-size 64\n  forebay bench model resnet50 --batch 8 --mode step",
+    ),
+    (
+        "model",
+        Command::BenchModel,
+        "Measure a network on random weights: images per second, processor time, memory",
+        "forebay bench model mobilenet_v2 --batch 8 --size 224 --mode step --json",
+    ),
+    (
+        "forward",
+        Command::Forward,
+        "Run a network over given tensors, to compare it with another program",
+        "forebay forward resnet50 --weights W.safetensors --input X.safetensors --output Y.safetensors --gradients",
     ),
 ];
 
@@ -77,6 +89,13 @@ pub fn command_line() -> clap::Command {
         .subcommand_required(true)
         .arg_required_else_help(true);
     for (name, command, about, example) in COMMANDS {
+        if *command == Command::BenchModel {
+            let model = subcommand(name, *command, about, example);
+            program = program.mut_subcommand("bench", |bench| {
+                bench.args_conflicts_with_subcommands(true).subcommand(model)
+            });
+            continue;
+        }
         program = program.subcommand(subcommand(name, *command, about, example));
         if matches!(command, Command::Prepare | Command::Train) {
             let about = format!("Print the plan of `forebay {name}`");
@@ -127,7 +146,7 @@ fn argument(row: &'static OptionRow) -> Arg {
     };
     let key = if row.flag.is_empty() { String::new() } else { format!(" [{}]", row.key) };
     let argument = Arg::new(row.key).help(format!("{}{default}{key}", row.help));
-    match (row.flag, row.kind) {
+    let argument = match (row.flag, row.kind) {
         ("", _) => argument.value_name(row.value).allow_hyphen_values(false),
         (flag, Kind::Switch(_)) => argument.long(flag).action(ArgAction::SetTrue),
         (flag, Kind::Choice(words) | Kind::Preset(words)) => {
@@ -135,7 +154,9 @@ fn argument(row: &'static OptionRow) -> Arg {
             argument.long(flag).value_name(if words.len() <= 34 { words } else { row.value.to_string() })
         }
         (flag, _) => argument.long(flag).value_name(row.value).allow_negative_numbers(true),
-    }
+    };
+    // What the network was called before other programs could be compared with.
+    if row.flag == "arch" { argument.alias("model") } else { argument }
 }
 
 /// Resolves the arguments; `read` reads the run file.
@@ -148,8 +169,8 @@ pub fn resolve(
 ) -> Result<Invocation, Problems> {
     let (mut name, mut matches) = matches.subcommand().expect("a subcommand is required");
     let plan_only = name == "plan";
-    if plan_only {
-        (name, matches) = matches.subcommand().expect("a subcommand is required");
+    if let Some(inner) = matches.subcommand() {
+        (name, matches) = inner;
     }
     let (_, command, ..) =
         COMMANDS.iter().find(|(known, ..)| *known == name).expect("made from the same table");

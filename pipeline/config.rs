@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use forebay_stages::train::models::NAMES;
 use toml::{Table, Value};
 
 /// The commands, by the names they have on the command line.
@@ -22,9 +23,13 @@ pub enum Command {
     Train,
     /// `forebay bench`
     Bench,
+    /// `forebay bench model`
+    BenchModel,
+    /// `forebay forward`
+    Forward,
 }
 
-use Command::{Bench, Demo, Inspect, Prepare, Train, Verify};
+use Command::{Bench, BenchModel, Demo, Forward, Inspect, Prepare, Train, Verify};
 
 /// What a value of the run file may be.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +75,7 @@ pub struct OptionRow {
     pub help: &'static str,
 }
 
-const EVERY: &[Command] = &[Demo, Inspect, Prepare, Verify, Train, Bench];
+const EVERY: &[Command] = &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward];
 const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench];
 const READS: &[Command] = &[Prepare, Train, Bench];
 
@@ -85,6 +90,18 @@ macro_rules! options {
 pub const OPTIONS: &[OptionRow] = options![
     "source", "", "SOURCE", Kind::Text, "", STORES, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
     "dest", "", "DEST", Kind::Text, "", &[Prepare], "Where the shards go: a path, or a URL such as s3://bucket/prefix";
+
+    "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], "The network, by torchvision's name";
+    "forward.weights", "weights", "FILE", Kind::Text, "", &[Forward], "Weights of the network: a safetensors file";
+    "forward.input", "input", "FILE", Kind::Text, "", &[Forward], "A safetensors file with input [batch, 3, height, width], normalised, and for gradients label [batch]";
+    "forward.output", "output", "FILE", Kind::Text, "", &[Forward], "Where logits, loss and grad.NAME go, as a safetensors file";
+    "forward.mode", "mode", "MODE", Kind::Choice(&["eval", "train"]), "eval", &[Forward], "eval: norms by their running statistics; train: by those of the batch. No dropout in either";
+    "forward.gradients", "gradients", "", Kind::Switch(true), "false", &[Forward], "Also the mean cross-entropy and the gradient of every parameter";
+    "bench_model.mode", "mode", "MODE", Kind::Choice(&["forward", "step"]), "forward", &[BenchModel], "forward: evaluation; step: forward, backward and update, norms in training form";
+    "bench_model.batch", "batch", "N", Kind::Integer(1, 65_536), "8", &[BenchModel], "Images per pass";
+    "bench_model.size", "size", "PIXELS", Kind::Integer(1, 16_384), "224", &[BenchModel], "Side of the images";
+    "bench_model.frozen", "frozen", "WHAT", Kind::Choice(&["none", "backbone"]), "none", &[BenchModel], "What a step does not train";
+    "bench_model.seconds", "seconds", "X", Kind::Number(0.0, 3600.0), "5", &[BenchModel], "Measure at least so long, after one pass to warm up";
 
     "out", "out", "RUN", Kind::Text, "", &[Train, Demo], "Where checkpoints, metrics and the report go: a path, or a URL";
     "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, "Threads of the one pool that does all CPU work [default: one per core]";
@@ -123,7 +140,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "shards.samples_per_shard", "samples-per-shard", "N", Kind::Integer(1, 10_000_000), "", &[Prepare], "Rows per shard [default: about 64 MiB, a multiple of 100 between 100 and 10000]";
     "shards.order", "order", "ORDER", Kind::Choice(&["shuffled", "source"]), "shuffled", &[Prepare], "shuffled makes each shard a fair mixture; source keeps the order of names";
 
-    "train.model", "model", "NAME", Kind::Choice(&["small", "resnet18"]), "small", &[Train, Demo], "The network: small is a residual network for images up to about 100 pixels";
+    "train.arch", "arch", "NAME", Kind::Choice(NAMES), "small", &[Train, Demo], "The network, by torchvision's name; small is a residual network for images up to about 100 pixels";
     "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Demo, Train, Bench], "Passes over the training split";
     "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench], "Images per step";
     "train.optimizer", "optimizer", "NAME", Kind::Choice(&["sgd", "adamw"]), "adamw", &[Train], "sgd has momentum";

@@ -8,6 +8,7 @@ pub mod feed;
 pub mod flow;
 pub mod inspect;
 pub mod meter;
+pub mod model;
 pub mod plan;
 pub mod prepare;
 pub mod report;

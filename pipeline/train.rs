@@ -183,7 +183,7 @@ impl TrainPlan {
         let warmup = config.number("train.warmup").expect("it has a default") * steps_per_epoch as f64;
         let steps_total = steps_per_epoch * u64::from(epochs);
         let options = TrainOptions {
-            model: config.word("train.model").to_string(),
+            model: config.word("train.arch").to_string(),
             classes,
             optimizer,
             learning_rate: config.number("train.learning_rate").unwrap_or(if is_sgd { 0.05 } else { 0.001 }),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -31,21 +31,42 @@ pub(super) struct Header {
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// The bytes of a file with these f32 tensors.
+/// The bytes of a file with these tensors.
 pub(super) fn encode(header: &Header, tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
+    let json = serde_json::to_string(header).map_err(candle_core::Error::wrap)?;
+    serialize(tensors, Some(HashMap::from([(KEY.to_owned(), json)])))
+}
+
+/// The same without a word about itself, for other programs.
+pub(super) fn encode_plain(tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
+    serialize(tensors, None)
+}
+
+fn serialize(tensors: &[(String, Tensor)], metadata: Option<HashMap<String, String>>) -> Result<Vec<u8>> {
     let mut blocks = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
-        let values = tensor.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        blocks.push((name.as_str(), tensor.dims().to_vec(), bytes));
+        let (dtype, bytes): (_, Vec<u8>) = match tensor.dtype() {
+            DType::F32 => {
+                let values = tensor.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+                (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            }
+            DType::I64 => {
+                let values = tensor.flatten_all()?.to_vec1::<i64>()?;
+                (Dtype::I64, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            }
+            DType::U32 => {
+                let values = tensor.flatten_all()?.to_vec1::<u32>()?;
+                (Dtype::U32, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            }
+            other => bail!("cannot write `{name}` of {other:?}"),
+        };
+        blocks.push((name.as_str(), tensor.dims().to_vec(), dtype, bytes));
     }
-    let views = blocks.iter().map(|(name, shape, bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("four bytes per value");
+    let views = blocks.iter().map(|(name, shape, dtype, bytes)| {
+        let view = TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as values");
         (*name, view)
     });
-    let json = serde_json::to_string(header).map_err(candle_core::Error::wrap)?;
-    safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
-        .map_err(candle_core::Error::wrap)
+    safetensors::serialize(views, metadata).map_err(candle_core::Error::wrap)
 }
 
 /// The tensors of a file by name, floating-point ones as f32 on the CPU, others as they are.

@@ -3,6 +3,7 @@
 //! [`Trainer`] is what a program calls; the modules below it are what it is made of.
 
 mod checkpoint;
+mod forward;
 pub mod metrics;
 pub mod models;
 pub mod ops;
@@ -12,6 +13,7 @@ pub mod schedule;
 mod trainer;
 mod weights;
 
+pub use forward::{Forward, forward};
 pub use optim::OptimizerKind;
 pub use trainer::{
     DeviceKind, FileDescription, Freeze, ParameterSummary, StepReport, TrainError, TrainOptions, Trainer,

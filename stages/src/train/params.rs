@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
-use forebay_datasets::seed::Seed;
+use forebay_datasets::seed::{Seed, Stream};
 
 use super::ops::BatchStatistics;
 
@@ -24,6 +24,7 @@ pub enum Kind {
 pub struct Entry {
     variable: Var,
     kind: Kind,
+    part: usize,
     frozen: bool,
 }
 
@@ -31,6 +32,11 @@ impl Entry {
     /// What the tensor is for.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The part of the network that it belongs to, counted from the images.
+    pub fn part(&self) -> usize {
+        self.part
     }
 
     /// True when the optimiser moves it.
@@ -99,31 +105,50 @@ impl ParamStore {
 #[derive(Debug)]
 pub struct Builder<'a> {
     store: &'a mut ParamStore,
-    seed: Seed,
+    seed: Option<Seed>,
+    part: usize,
 }
 
 impl<'a> Builder<'a> {
     /// Initial values are a function of `seed` and of the name of a tensor, so that adding a layer changes no
     /// other layer's.
     pub fn new(store: &'a mut ParamStore, seed: Seed) -> Builder<'a> {
-        Builder { store, seed }
+        Builder { store, seed: Some(seed), part: 0 }
+    }
+
+    /// Initial values are zero: for a network that is overwritten whole.
+    pub fn blank(store: &'a mut ParamStore) -> Builder<'a> {
+        Builder { store, seed: None, part: 0 }
+    }
+
+    /// What is registered from here on belongs to the part of this number.
+    pub(crate) fn begin_part(&mut self, part: usize) {
+        self.part = part;
     }
 
     /// Normal numbers of mean 0 and the given standard deviation.
     pub(crate) fn normal(&mut self, name: &str, shape: &[usize], std: f64) -> Result<()> {
-        let mut stream = self.seed.stream(&format!("weights/{name}"));
-        self.insert(name, shape, Kind::Weight, || (std * stream.normal()) as f32)
+        let mut stream = self.stream(name);
+        self.insert(name, shape, Kind::Weight, || {
+            stream.as_mut().map_or(0.0, |stream| (std * stream.normal()) as f32)
+        })
     }
 
     /// Uniform numbers in `[-bound, bound)`.
     pub(crate) fn uniform(&mut self, name: &str, shape: &[usize], kind: Kind, bound: f64) -> Result<()> {
-        let mut stream = self.seed.stream(&format!("weights/{name}"));
-        self.insert(name, shape, kind, || stream.range(-bound, bound) as f32)
+        let mut stream = self.stream(name);
+        self.insert(name, shape, kind, || {
+            stream.as_mut().map_or(0.0, |stream| stream.range(-bound, bound) as f32)
+        })
     }
 
     /// The same number everywhere.
     pub(crate) fn constant(&mut self, name: &str, shape: &[usize], kind: Kind, value: f32) -> Result<()> {
         self.insert(name, shape, kind, || value)
+    }
+
+    fn stream(&self, name: &str) -> Option<Stream> {
+        self.seed.map(|seed| seed.stream(&format!("weights/{name}")))
     }
 
     fn insert(
@@ -135,7 +160,10 @@ impl<'a> Builder<'a> {
     ) -> Result<()> {
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
         let variable = Var::from_vec(values, shape, &self.store.device)?;
-        let before = self.store.entries.insert(name.to_owned(), Entry { variable, kind, frozen: false });
+        let before = self
+            .store
+            .entries
+            .insert(name.to_owned(), Entry { variable, kind, part: self.part, frozen: false });
         assert!(before.is_none(), "two tensors are called {name}");
         Ok(())
     }
@@ -150,18 +178,50 @@ pub enum Mode {
     Evaluate,
 }
 
+/// The statistics of a batch that a norm saw, on their way into its running statistics.
+#[derive(Clone, Debug)]
+pub struct NormUpdate {
+    norm: String,
+    momentum: f64,
+    statistics: BatchStatistics,
+}
+
 /// One forward pass: hands tensors to the layers, and takes from them the statistics of the batch.
 #[derive(Debug)]
 pub struct Pass<'a> {
     store: &'a ParamStore,
     mode: Mode,
-    statistics: RefCell<Vec<(String, BatchStatistics)>>,
+    dropout: Option<(Seed, u64)>,
+    fixed_norms: bool,
+    updates: RefCell<Vec<NormUpdate>>,
 }
 
 impl<'a> Pass<'a> {
-    /// A pass over the tensors of `store`.
+    /// A pass over the tensors of `store`, without dropout.
     pub fn new(store: &'a ParamStore, mode: Mode) -> Pass<'a> {
-        Pass { store, mode, statistics: RefCell::default() }
+        Pass { store, mode, dropout: None, fixed_norms: false, updates: RefCell::default() }
+    }
+
+    /// The same with dropout, whose masks are a function of the seed, the step and the name of the layer.
+    pub fn with_dropout(self, seed: Seed, step: u64) -> Pass<'a> {
+        Pass { dropout: Some((seed, step)), ..self }
+    }
+
+    /// The same with norms that use their running statistics and leave them alone, also where their weights are
+    /// trained: what evaluation computes, with its gradients.
+    pub fn with_fixed_norms(self) -> Pass<'a> {
+        Pass { fixed_norms: true, ..self }
+    }
+
+    /// True when the norm called `name` uses the moments of the batch.
+    pub fn uses_batch_moments(&self, name: &str) -> bool {
+        !self.fixed_norms && self.trains(&format!("{name}.weight"))
+    }
+
+    /// The draws of the dropout layer called `name`; `None` in a pass without dropout.
+    pub fn dropout(&self, name: &str) -> Option<Stream> {
+        let (seed, step) = self.dropout?;
+        (self.mode == Mode::Train).then(|| seed.stream(&format!("dropout/{step}/{name}")))
     }
 
     /// The tensor called `name`: with a graph when this pass trains it, plain otherwise.
@@ -178,30 +238,30 @@ impl<'a> Pass<'a> {
         self.mode == Mode::Train && self.store.get(name).is_some_and(Entry::is_trainable)
     }
 
-    /// Keeps the statistics of the norm called `name` for [`Pass::finish`].
-    pub fn record(&self, name: &str, statistics: BatchStatistics) {
-        self.statistics.borrow_mut().push((name.to_owned(), statistics));
+    /// Keeps the statistics of the norm called `name` for [`Pass::finish`]; `momentum` is the share that a batch has
+    /// in its running statistics.
+    pub fn record(&self, name: &str, momentum: f64, statistics: BatchStatistics) {
+        self.updates.borrow_mut().push(NormUpdate { norm: name.to_owned(), momentum, statistics });
     }
 
     /// The statistics that norms recorded. They are applied by [`update_running_statistics`] once the step is
     /// known to be sound, so that a step that fails leaves the network as it was.
-    pub fn finish(self) -> Vec<(String, BatchStatistics)> {
-        self.statistics.into_inner()
+    pub fn finish(self) -> Vec<NormUpdate> {
+        self.updates.into_inner()
     }
 }
 
-/// Moves running means and variances towards those of a batch: `running += 0.1 · (batch - running)`, PyTorch's
-/// default momentum.
+/// Moves running means and variances towards those of a batch: `running += momentum · (batch - running)`.
 ///
 /// # Errors
 /// When a norm is not in the store.
-pub fn update_running_statistics(store: &ParamStore, statistics: &[(String, BatchStatistics)]) -> Result<()> {
-    const MOMENTUM: f64 = 0.1;
-    for (norm, batch) in statistics {
-        for (name, batch) in [("running_mean", &batch.mean), ("running_var", &batch.unbiased_variance)] {
+pub fn update_running_statistics(store: &ParamStore, updates: &[NormUpdate]) -> Result<()> {
+    for NormUpdate { norm, momentum, statistics } in updates {
+        let pairs = [("running_mean", &statistics.mean), ("running_var", &statistics.unbiased_variance)];
+        for (name, batch) in pairs {
             let name = format!("{norm}.{name}");
             let Some(entry) = store.get(&name) else { bail!("the network has no tensor `{name}`") };
-            entry.variable.set(&((entry.values() * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?)?;
+            entry.variable.set(&((entry.values() * (1.0 - momentum))? + (batch * *momentum)?)?)?;
         }
     }
     Ok(())

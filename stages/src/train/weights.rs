@@ -72,7 +72,7 @@ pub(super) fn match_names(
         found.insert(short.to_owned(), tensor);
     }
     let first = found.keys().next().cloned();
-    let is_head = |name: &str| name.split('.').next() == Some(head);
+    let is_head = |name: &str| name.strip_prefix(head).is_some_and(|rest| rest.starts_with('.'));
     for (name, entry) in store.iter() {
         let here = entry.values().dims().to_vec();
         match found.remove(name) {

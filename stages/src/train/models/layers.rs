@@ -1,80 +1,357 @@
 //! Layers: each registers its tensors under a name when it is built and asks the pass for them when it runs.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
-use crate::train::ops::{self, Activation, Convolution};
+use crate::train::ops::{self, Activation, ChannelMap, Convolution};
 use crate::train::params::{Builder, Kind, Pass};
 
-/// A convolution without bias, followed by batch normalisation and perhaps a ReLU.
-#[derive(Debug)]
-pub struct ConvNorm {
-    convolution: String,
-    norm: String,
-    options: Convolution,
-    activation: Activation,
+/// A step of a network: a tensor goes in, a tensor comes out.
+pub trait Layer: Send + Sync {
+    /// Applies the layer, usually to `[batch, channels, height, width]`.
+    ///
+    /// # Errors
+    /// When the image is too small for the layer, or the device fails.
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 }
 
-/// Sizes of a convolution with a square kernel.
+/// Layers one after the other.
+pub type Layers = Vec<Box<dyn Layer>>;
+
+/// Runs `x` through `layers`.
+///
+/// # Errors
+/// As the layers.
+pub fn run(layers: &[Box<dyn Layer>], x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+    layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x, pass))
+}
+
+/// The sizes of a convolution.
 #[derive(Clone, Copy, Debug)]
-pub struct ConvSizes {
+pub struct Conv {
     /// Channels of the input.
     pub channels_in: usize,
     /// Channels of the output.
     pub channels_out: usize,
-    /// Side of the kernel, odd; the padding is half of it, so that stride 1 keeps the size.
-    pub kernel: usize,
-    /// Step between windows.
+    /// Height and width of the kernel, in pixels.
+    pub kernel: (usize, usize),
+    /// Step between windows, in pixels.
     pub stride: usize,
+    /// Zeros added above and below, and left and right, in pixels.
+    pub padding: (usize, usize),
+    /// True where every channel has a kernel of its own and sees no other.
+    pub depthwise: bool,
 }
 
-/// PyTorch's default.
-const EPSILON: f64 = 1e-5;
+impl Conv {
+    /// A square kernel of odd size whose padding is half of it, so that stride 1 keeps the size.
+    pub fn same(channels_in: usize, channels_out: usize, kernel: usize, stride: usize) -> Conv {
+        let padding = (kernel / 2, kernel / 2);
+        Conv { channels_in, channels_out, kernel: (kernel, kernel), stride, padding, depthwise: false }
+    }
+
+    /// A kernel without padding at stride 1, which makes the image smaller.
+    pub fn valid(channels_in: usize, channels_out: usize, kernel: (usize, usize)) -> Conv {
+        Conv { channels_in, channels_out, kernel, stride: 1, padding: (0, 0), depthwise: false }
+    }
+
+    /// One kernel per channel, with the size of [`Conv::same`].
+    pub fn depthwise(channels: usize, kernel: usize, stride: usize) -> Conv {
+        Conv { depthwise: true, ..Conv::same(channels, channels, kernel, stride) }
+    }
+
+    /// Registers `{name}.weight`: normal with `std`, or with He's over the fan-out (arXiv 1502.01852).
+    fn register(&self, builder: &mut Builder<'_>, name: &str, std: Option<f64>) -> Result<()> {
+        let fan_out = self.channels_out * self.kernel.0 * self.kernel.1;
+        let depth = if self.depthwise { 1 } else { self.channels_in };
+        let shape = [self.channels_out, depth, self.kernel.0, self.kernel.1];
+        builder.normal(&format!("{name}.weight"), &shape, std.unwrap_or((2.0 / fan_out as f64).sqrt()))
+    }
+
+    fn options(&self) -> Convolution {
+        Convolution { stride: self.stride, padding: self.padding }
+    }
+
+    fn forward(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        match self.depthwise {
+            true => ops::depthwise_conv2d(x, weight, self.options()),
+            false => ops::conv2d(x, weight, self.options()),
+        }
+    }
+
+    fn forward_fixed(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        map: &ChannelMap,
+        residual: Option<&Tensor>,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        match (self.depthwise, residual) {
+            (false, _) => ops::conv2d_fixed(x, weight, self.options(), map, residual, activation),
+            (true, None) => ops::depthwise_conv2d_fixed(x, weight, self.options(), map, activation),
+            (true, Some(_)) => bail!("a depthwise convolution ends no residual block"),
+        }
+    }
+}
+
+/// The constants of a batch normalisation.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// The share that a batch has in the running statistics.
+    pub momentum: f64,
+}
+
+impl Norm {
+    /// PyTorch's defaults.
+    pub const DEFAULT: Norm = Norm { epsilon: 1e-5, momentum: 0.1 };
+}
+
+/// A convolution without bias, followed by batch normalisation and perhaps an activation.
+#[derive(Debug)]
+pub struct ConvNorm {
+    convolution: String,
+    norm: String,
+    conv: Conv,
+    constants: Norm,
+    activation: Activation,
+}
 
 impl ConvNorm {
-    /// Registers `{convolution}.weight` (He's normal initialisation over the fan-out, arXiv 1502.01852, as
-    /// torchvision's ResNet) and `{norm}.{weight, bias, running_mean, running_var}`.
+    /// Registers `{convolution}.weight` and `{norm}.{weight, bias, running_mean, running_var}`.
     ///
     /// # Errors
     /// When the device cannot hold the tensors.
     pub fn new(
         builder: &mut Builder<'_>,
         (convolution, norm): (&str, &str),
-        sizes: ConvSizes,
+        conv: Conv,
+        constants: Norm,
         activation: Activation,
     ) -> Result<ConvNorm> {
-        let ConvSizes { channels_in, channels_out, kernel, stride } = sizes;
-        let std = (2.0 / (channels_out * kernel * kernel) as f64).sqrt();
-        builder.normal(
-            &format!("{convolution}.weight"),
-            &[channels_out, channels_in, kernel, kernel],
-            std,
-        )?;
-        let channels = [channels_out];
-        builder.constant(&format!("{norm}.weight"), &channels, Kind::Shift, 1.0)?;
-        builder.constant(&format!("{norm}.bias"), &channels, Kind::Shift, 0.0)?;
-        builder.constant(&format!("{norm}.running_mean"), &channels, Kind::Buffer, 0.0)?;
-        builder.constant(&format!("{norm}.running_var"), &channels, Kind::Buffer, 1.0)?;
-        let options = Convolution { stride, padding: (kernel / 2, kernel / 2) };
-        Ok(ConvNorm { convolution: convolution.to_owned(), norm: norm.to_owned(), options, activation })
+        ConvNorm::with_std(builder, (convolution, norm), conv, constants, activation, None)
     }
 
-    /// `[batch, channels_in, height, width]` to `[batch, channels_out, ..]`. A norm that this pass does not
-    /// train uses its running statistics and leaves them alone.
+    /// The same with a standard deviation of the initial weights that is not He's.
     ///
     /// # Errors
-    /// When the image is smaller than the kernel, or a training batch has one value per channel.
-    pub fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let of_norm = |name: &str| pass.tensor(&format!("{}.{name}", self.norm));
-        let y = ops::conv2d(x, &pass.tensor(&format!("{}.weight", self.convolution)), self.options)?;
-        let (weight, bias) = (of_norm("weight"), of_norm("bias"));
-        if pass.trains(&format!("{}.weight", self.norm)) {
-            let (y, statistics) = ops::batch_norm(&y, &weight, &bias, EPSILON, self.activation)?;
-            pass.record(&self.norm, statistics);
+    /// When the device cannot hold the tensors.
+    pub fn with_std(
+        builder: &mut Builder<'_>,
+        (convolution, norm): (&str, &str),
+        conv: Conv,
+        constants: Norm,
+        activation: Activation,
+        std: Option<f64>,
+    ) -> Result<ConvNorm> {
+        conv.register(builder, convolution, std)?;
+        register_norm(builder, norm, conv.channels_out)?;
+        Ok(ConvNorm {
+            convolution: convolution.to_owned(),
+            norm: norm.to_owned(),
+            conv,
+            constants,
+            activation,
+        })
+    }
+
+    /// [`Layer::forward`] with a residual added before the activation, where there is one.
+    ///
+    /// # Errors
+    /// As [`Layer::forward`], and when the residual has another shape.
+    pub fn forward_with(&self, x: &Tensor, residual: Option<&Tensor>, pass: &Pass<'_>) -> Result<Tensor> {
+        let weight = pass.tensor(&format!("{}.weight", self.convolution));
+        let trains_weight = pass.trains(&format!("{}.weight", self.convolution));
+        let norm = NormOf { name: &self.norm, constants: self.constants, activation: self.activation };
+        if let Some(map) = norm.fixed_map(pass)?
+            && !trains_weight
+            && is_plain(x)
+            && residual.is_none_or(is_plain)
+        {
+            return self.conv.forward_fixed(x, &weight, &map, residual, self.activation);
+        }
+        norm.forward(&self.conv.forward(x, &weight)?, residual, pass)
+    }
+}
+
+/// True where nothing trained is behind `x`, on the device that has fused kernels.
+fn is_plain(x: &Tensor) -> bool {
+    x.device().is_cpu() && !ops::is_tracked(x)
+}
+
+impl Layer for ConvNorm {
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.forward_with(x, None, pass)
+    }
+}
+
+fn register_norm(builder: &mut Builder<'_>, norm: &str, channels: usize) -> Result<()> {
+    let channels = [channels];
+    builder.constant(&format!("{norm}.weight"), &channels, Kind::Shift, 1.0)?;
+    builder.constant(&format!("{norm}.bias"), &channels, Kind::Shift, 0.0)?;
+    builder.constant(&format!("{norm}.running_mean"), &channels, Kind::Buffer, 0.0)?;
+    builder.constant(&format!("{norm}.running_var"), &channels, Kind::Buffer, 1.0)
+}
+
+/// A batch normalisation: by the moments of the batch where the pass trains it, by its running statistics, which it
+/// then leaves alone, where not.
+struct NormOf<'a> {
+    name: &'a str,
+    constants: Norm,
+    activation: Activation,
+}
+
+impl NormOf<'_> {
+    fn tensor(&self, part: &str, pass: &Pass<'_>) -> Tensor {
+        pass.tensor(&format!("{}.{part}", self.name))
+    }
+
+    /// What the norm comes to where it is not trained.
+    fn fixed_map(&self, pass: &Pass<'_>) -> Result<Option<ChannelMap>> {
+        if pass.trains(&format!("{}.weight", self.name)) {
+            return Ok(None);
+        }
+        let moments = (&self.tensor("running_mean", pass), &self.tensor("running_var", pass));
+        let (weight, bias) = (self.tensor("weight", pass), self.tensor("bias", pass));
+        ChannelMap::norm(moments, &weight, &bias, self.constants.epsilon).map(Some)
+    }
+
+    fn forward(&self, x: &Tensor, residual: Option<&Tensor>, pass: &Pass<'_>) -> Result<Tensor> {
+        let (weight, bias) = (self.tensor("weight", pass), self.tensor("bias", pass));
+        let Norm { epsilon, momentum } = self.constants;
+        if pass.uses_batch_moments(self.name) {
+            let (y, statistics) = ops::batch_norm(x, &weight, &bias, epsilon, self.activation, residual)?;
+            pass.record(self.name, momentum, statistics);
             return Ok(y);
         }
-        let moments = (&of_norm("running_mean"), &of_norm("running_var"));
-        ops::batch_norm_fixed(&y, moments, &weight, &bias, EPSILON, self.activation)
+        let moments = (&self.tensor("running_mean", pass), &self.tensor("running_var", pass));
+        ops::batch_norm_fixed(x, moments, &weight, &bias, epsilon, self.activation, residual)
     }
+}
+
+/// A convolution with bias, then batch normalisation where `norm` names one, then a ReLU: VGG's layer.
+#[derive(Debug)]
+pub struct ConvBiasRelu {
+    name: String,
+    norm: Option<String>,
+    conv: Conv,
+}
+
+impl ConvBiasRelu {
+    /// Registers `{name}.{weight, bias}`, and the tensors of the norm.
+    ///
+    /// # Errors
+    /// When the device cannot hold the tensors.
+    pub fn new(
+        builder: &mut Builder<'_>,
+        name: &str,
+        norm: Option<&str>,
+        conv: Conv,
+    ) -> Result<ConvBiasRelu> {
+        conv.register(builder, name, None)?;
+        builder.constant(&format!("{name}.bias"), &[conv.channels_out], Kind::Shift, 0.0)?;
+        if let Some(norm) = norm {
+            register_norm(builder, norm, conv.channels_out)?;
+        }
+        Ok(ConvBiasRelu { name: name.to_owned(), norm: norm.map(str::to_owned), conv })
+    }
+}
+
+impl Layer for ConvBiasRelu {
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let (weight, bias) =
+            (pass.tensor(&format!("{}.weight", self.name)), pass.tensor(&format!("{}.bias", self.name)));
+        let trained = pass.trains(&format!("{}.weight", self.name));
+        let Some(name) = &self.norm else {
+            if !trained && is_plain(x) {
+                return self.conv.forward_fixed(
+                    x,
+                    &weight,
+                    &ChannelMap::bias(&bias)?,
+                    None,
+                    Activation::Relu,
+                );
+            }
+            return ops::add_bias(&self.conv.forward(x, &weight)?, &bias, Activation::Relu);
+        };
+        let norm = NormOf { name, constants: Norm::DEFAULT, activation: Activation::Relu };
+        if let Some(map) = norm.fixed_map(pass)?
+            && !trained
+            && is_plain(x)
+        {
+            return self.conv.forward_fixed(x, &weight, &map.after_bias(&bias)?, None, Activation::Relu);
+        }
+        let y = ops::add_bias(&self.conv.forward(x, &weight)?, &bias, Activation::Identity)?;
+        norm.forward(&y, None, pass)
+    }
+}
+
+/// The largest value of each window.
+#[derive(Debug)]
+pub struct MaxPool(pub ops::Pooling);
+
+impl Layer for MaxPool {
+    fn forward(&self, x: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
+        ops::max_pool(x, self.0)
+    }
+}
+
+/// The mean over the plane: `[batch, channels, height, width]` to `[batch, channels]`.
+#[derive(Debug)]
+pub struct GlobalAveragePool;
+
+impl Layer for GlobalAveragePool {
+    fn forward(&self, x: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
+        ops::global_average_pool(x)
+    }
+}
+
+/// The mean of each cell of a grid of `rows` x `columns`, for images of any size.
+#[derive(Debug)]
+pub struct AdaptiveAveragePool(pub usize, pub usize);
+
+impl Layer for AdaptiveAveragePool {
+    fn forward(&self, x: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
+        ops::adaptive_average_pool(x, (self.0, self.1))
+    }
+}
+
+/// An activation that stands alone.
+#[derive(Debug)]
+pub struct Activate(pub Activation);
+
+impl Layer for Activate {
+    fn forward(&self, x: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
+        ops::activate(x, self.0)
+    }
+}
+
+/// Dropout, in a training pass that has it; the identity otherwise.
+#[derive(Debug)]
+pub struct Dropout {
+    /// The name of its draws.
+    pub name: String,
+    /// The share of values that are set to zero, in `[0, 1)`.
+    pub probability: f64,
+}
+
+impl Layer for Dropout {
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        match pass.dropout(&self.name) {
+            Some(mut stream) if self.probability > 0.0 => ops::dropout(x, self.probability, &mut stream),
+            _ => Ok(x.clone()),
+        }
+    }
+}
+
+/// How the weights of a linear layer start.
+#[derive(Clone, Copy, Debug)]
+pub enum LinearInit {
+    /// Weights and biases uniform within `1 / √features_in`, as PyTorch's `Linear`.
+    Uniform,
+    /// Weights normal with this standard deviation, biases zero.
+    Normal(f64),
 }
 
 /// A fully connected layer with bias.
@@ -84,24 +361,75 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Registers `{name}.weight` `[features_out, features_in]` and `{name}.bias`, both uniform within
-    /// `1 / √features_in`, as PyTorch's `Linear`.
+    /// Registers `{name}.weight` `[features_out, features_in]` and `{name}.bias`.
     ///
     /// # Errors
     /// When the device cannot hold the tensors.
-    pub fn new(builder: &mut Builder<'_>, name: &str, features: usize, classes: usize) -> Result<Linear> {
-        let bound = 1.0 / (features as f64).sqrt();
-        builder.uniform(&format!("{name}.weight"), &[classes, features], Kind::Weight, bound)?;
-        builder.uniform(&format!("{name}.bias"), &[classes], Kind::Shift, bound)?;
+    pub fn new(
+        builder: &mut Builder<'_>,
+        name: &str,
+        (features, classes): (usize, usize),
+        init: LinearInit,
+    ) -> Result<Linear> {
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        match init {
+            LinearInit::Uniform => {
+                let bound = 1.0 / (features as f64).sqrt();
+                builder.uniform(&weight, &[classes, features], Kind::Weight, bound)?;
+                builder.uniform(&bias, &[classes], Kind::Shift, bound)?;
+            }
+            LinearInit::Normal(std) => {
+                builder.normal(&weight, &[classes, features], std)?;
+                builder.constant(&bias, &[classes], Kind::Shift, 0.0)?;
+            }
+        }
         Ok(Linear { name: name.to_owned() })
     }
+}
 
-    /// `[batch, features_in]` to `[batch, features_out]`.
-    ///
-    /// # Errors
-    /// When `x` has another number of features.
-    pub fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+impl Layer for Linear {
+    /// `[batch, ..]`, flattened, to `[batch, features_out]`.
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let tensor = |part: &str| pass.tensor(&format!("{}.{part}", self.name));
         ops::linear(x, &tensor("weight"), &tensor("bias"))
+    }
+}
+
+/// Squeeze-and-excitation (arXiv 1709.01507): the mean of each channel, through two fully connected layers, weighs the
+/// channels.
+#[derive(Debug)]
+pub struct SqueezeExcite {
+    name: String,
+    inner: Activation,
+    gate: Activation,
+}
+
+impl SqueezeExcite {
+    /// Registers `{name}.fc1` and `{name}.fc2`, 1 x 1 convolutions with bias from `channels` to `squeezed` and back.
+    ///
+    /// # Errors
+    /// When the device cannot hold the tensors.
+    pub fn new(
+        builder: &mut Builder<'_>,
+        name: &str,
+        (channels, squeezed): (usize, usize),
+        (inner, gate): (Activation, Activation),
+    ) -> Result<SqueezeExcite> {
+        for (layer, from, to) in [("fc1", channels, squeezed), ("fc2", squeezed, channels)] {
+            Conv::same(from, to, 1, 1).register(builder, &format!("{name}.{layer}"), None)?;
+            builder.constant(&format!("{name}.{layer}.bias"), &[to], Kind::Shift, 0.0)?;
+        }
+        Ok(SqueezeExcite { name: name.to_owned(), inner, gate })
+    }
+}
+
+impl Layer for SqueezeExcite {
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let linear = |x: &Tensor, layer: &str| {
+            let tensor = |part: &str| pass.tensor(&format!("{}.{layer}.{part}", self.name));
+            ops::linear(x, &tensor("weight"), &tensor("bias"))
+        };
+        let squeezed = ops::activate(&linear(&ops::global_average_pool(x)?, "fc1")?, self.inner)?;
+        ops::scale_channels(x, &ops::activate(&linear(&squeezed, "fc2")?, self.gate)?)
     }
 }

@@ -1,117 +1,183 @@
 //! Deep residual networks (He et al., arXiv 1512.03385), under the names and with the arithmetic of torchvision.
+//!
+//! Section 3.4 of the paper has the networks for images of about 224 pixels, section 4.2 those for 32 pixels; a
+//! shortcut whose shape changes is a 1 x 1 convolution (option B) in both. The stride of a bottleneck is in its 3 x 3
+//! convolution, as in torchvision.
 
 use candle_core::{Result, Tensor};
 
-use super::Network;
-use super::layers::{ConvNorm, ConvSizes, Linear};
-use crate::train::ops::{self, Activation, Pooling};
+use super::layers::{Conv, ConvNorm, GlobalAveragePool, Layer, LinearInit, MaxPool, Norm};
+use super::{Head, Network, Parts};
+use crate::train::ops::{Activation, Pooling};
 use crate::train::params::{Builder, Pass};
 
-/// Two 3 x 3 convolutions beside an identity (figure 2 of the paper): `relu(x + bn(conv(relu(bn(conv(x))))))`.
-/// Where the shape changes, the identity is a 1 x 1 convolution with the same stride (option B).
-#[derive(Debug)]
-pub struct BasicBlock {
-    first: ConvNorm,
-    second: ConvNorm,
-    downsample: Option<ConvNorm>,
+/// What comes before the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stem {
+    /// A 7 x 7 convolution and a pool that divide the size by four.
+    Large,
+    /// A 3 x 3 convolution at full size.
+    Small,
 }
 
-impl BasicBlock {
-    /// Registers `{name}.{conv1, bn1, conv2, bn2}` and, where needed, `{name}.downsample.{0, 1}`.
-    ///
-    /// # Errors
-    /// When the device cannot hold the tensors.
-    pub fn new(
-        builder: &mut Builder<'_>,
-        name: &str,
-        channels_in: usize,
-        channels_out: usize,
-        stride: usize,
-    ) -> Result<BasicBlock> {
-        let mut layer = |convolution: &str, norm: &str, sizes: ConvSizes, activation| {
-            let names = (&*format!("{name}.{convolution}"), &*format!("{name}.{norm}"));
-            ConvNorm::new(builder, names, sizes, activation)
-        };
-        let sizes = ConvSizes { channels_in, channels_out, kernel: 3, stride };
-        let first = layer("conv1", "bn1", sizes, Activation::Relu)?;
-        let inner = ConvSizes { channels_in: channels_out, stride: 1, ..sizes };
-        let second = layer("conv2", "bn2", inner, Activation::Identity)?;
-        let downsample = (stride != 1 || channels_in != channels_out)
-            .then(|| {
-                let sizes = ConvSizes { kernel: 1, ..sizes };
-                layer("downsample.0", "downsample.1", sizes, Activation::Identity)
-            })
-            .transpose()?;
-        Ok(BasicBlock { first, second, downsample })
-    }
-
-    /// `[batch, channels_in, height, width]` to `[batch, channels_out, height / stride, width / stride]`,
-    /// rounded up.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let y = self.second.forward(&self.first.forward(x, pass)?, pass)?;
-        match &self.downsample {
-            Some(downsample) => ops::add_relu(&y, &downsample.forward(x, pass)?),
-            None => ops::add_relu(&y, x),
-        }
-    }
+/// Which block the stages are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// Two 3 x 3 convolutions (figure 5 left).
+    Basic,
+    /// A 1 x 1, a 3 x 3 and a 1 x 1 convolution to four times as many channels (figure 5 right).
+    Bottleneck,
 }
 
-/// ResNet for images of about 224 pixels: a 7 x 7 stem that divides the size by four, four stages of blocks, the
-/// mean over the plane, a linear classifier `fc`.
-#[derive(Debug)]
+/// A residual network: a stem, stages of blocks of which each after the first has twice the channels at half the size,
+/// the mean over the plane, a classifier `fc`. Parts: `conv1`, `layer1`, ..., `head`.
+#[derive(Clone, Copy, Debug)]
 pub struct ResNet {
-    stem: ConvNorm,
-    blocks: Vec<BasicBlock>,
-    head: Linear,
+    /// What comes before the blocks.
+    pub stem: Stem,
+    /// Which block.
+    pub block: Block,
+    /// Blocks of each stage.
+    pub blocks: &'static [usize],
+    /// Channels of the stem and of the first stage.
+    pub width: usize,
 }
 
 impl ResNet {
-    /// Eighteen layers: two blocks per stage, 64 to 512 channels.
-    ///
-    /// # Errors
-    /// When the device cannot hold the tensors.
-    pub fn resnet18(builder: &mut Builder<'_>, classes: usize) -> Result<ResNet> {
-        let sizes = ConvSizes { channels_in: 3, channels_out: 64, kernel: 7, stride: 2 };
-        let stem = ConvNorm::new(builder, ("conv1", "bn1"), sizes, Activation::Relu)?;
-        let mut blocks = Vec::new();
-        let mut channels_in = 64;
-        for (stage, channels) in [64, 128, 256, 512].into_iter().enumerate() {
-            for block in 0..2 {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                let name = format!("layer{}.{block}", stage + 1);
-                blocks.push(BasicBlock::new(builder, &name, channels_in, channels, stride)?);
-                channels_in = channels;
-            }
+    /// The network called `name`, if it is one of this family.
+    pub fn named(name: &str) -> Option<ResNet> {
+        let (stem, name) = match name.strip_prefix("cifar_") {
+            Some(name) => (Stem::Small, name),
+            None => (Stem::Large, name),
+        };
+        let large = |block, blocks| Some(ResNet { stem, block, blocks, width: 64 });
+        let small = |blocks| {
+            (stem == Stem::Large).then_some(ResNet {
+                stem: Stem::Small,
+                block: Block::Basic,
+                blocks,
+                width: 16,
+            })
+        };
+        match name {
+            "resnet18" => large(Block::Basic, &[2, 2, 2, 2]),
+            "resnet34" => large(Block::Basic, &[3, 4, 6, 3]),
+            "resnet50" => large(Block::Bottleneck, &[3, 4, 6, 3]),
+            "resnet101" if stem == Stem::Large => large(Block::Bottleneck, &[3, 4, 23, 3]),
+            "resnet20" => small(&[3, 3, 3]),
+            "resnet32" => small(&[5, 5, 5]),
+            "resnet56" => small(&[9, 9, 9]),
+            _ => None,
         }
-        Ok(ResNet { stem, blocks, head: Linear::new(builder, "fc", channels_in, classes)? })
+    }
+
+    /// Registers `conv1`, `bn1`, `layer{stage}.{block}` and `fc`.
+    pub(super) fn build(&self, mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
+        let conv = match self.stem {
+            Stem::Large => Conv::same(3, self.width, 7, 2),
+            Stem::Small => Conv::same(3, self.width, 3, 1),
+        };
+        parts.add("conv1", |builder| {
+            let stem = ConvNorm::new(builder, ("conv1", "bn1"), conv, Norm::DEFAULT, Activation::Relu)?;
+            Ok(match self.stem {
+                Stem::Large => vec![
+                    Box::new(stem),
+                    Box::new(MaxPool(Pooling { window: 3, stride: 2, padding: 1, ceil: false })),
+                ],
+                Stem::Small => vec![Box::new(stem)],
+            })
+        })?;
+        let mut channels_in = self.width;
+        for (stage, &count) in self.blocks.iter().enumerate() {
+            let width = self.width << stage;
+            let name = format!("layer{}", stage + 1);
+            let mut channels = channels_in;
+            parts.add(&name, |builder| {
+                (0..count)
+                    .map(|block| {
+                        let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                        let name = format!("{name}.{block}");
+                        let residual = Residual::new(builder, &name, self.block, (channels, width), stride)?;
+                        channels = residual.channels_out;
+                        Ok(Box::new(residual) as Box<dyn Layer>)
+                    })
+                    .chain([Ok(Box::new(GlobalAveragePool) as Box<dyn Layer>)])
+                    .take(if stage + 1 == self.blocks.len() { count + 1 } else { count })
+                    .collect()
+            })?;
+            channels_in = channels;
+        }
+        parts.finish("fc", channels_in, head, (0.0, LinearInit::Uniform), 1)
     }
 }
 
-impl Network for ResNet {
-    fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let mut x = self.stem.forward(images, pass)?;
-        x = ops::max_pool(&x, Pooling { window: 3, stride: 2, padding: 1 })?;
-        for block in &self.blocks {
-            x = block.forward(&x, pass)?;
-        }
-        self.head.forward(&ops::global_average_pool(&x)?, pass)
-    }
+/// Convolutions beside an identity: `relu(x + f(x))`, where the identity is a 1 x 1 convolution if the shape changes.
+#[derive(Debug)]
+struct Residual {
+    first: Vec<ConvNorm>,
+    last: ConvNorm,
+    downsample: Option<ConvNorm>,
+    channels_out: usize,
+}
 
-    fn head(&self) -> &'static str {
-        "fc"
+impl Residual {
+    /// Registers `{name}.{conv1, bn1, conv2, bn2, ..}` and, where needed, `{name}.downsample.{0, 1}`.
+    fn new(
+        builder: &mut Builder<'_>,
+        name: &str,
+        block: Block,
+        (channels_in, width): (usize, usize),
+        stride: usize,
+    ) -> Result<Residual> {
+        let mut layer = |convolution: &str, norm: &str, conv: Conv, activation| {
+            let names = (&*format!("{name}.{convolution}"), &*format!("{name}.{norm}"));
+            ConvNorm::new(builder, names, conv, Norm::DEFAULT, activation)
+        };
+        let channels_out = match block {
+            Block::Basic => width,
+            Block::Bottleneck => 4 * width,
+        };
+        let (first, last) = match block {
+            Block::Basic => (
+                vec![layer("conv1", "bn1", Conv::same(channels_in, width, 3, stride), Activation::Relu)?],
+                layer("conv2", "bn2", Conv::same(width, width, 3, 1), Activation::Relu)?,
+            ),
+            Block::Bottleneck => (
+                vec![
+                    layer("conv1", "bn1", Conv::same(channels_in, width, 1, 1), Activation::Relu)?,
+                    layer("conv2", "bn2", Conv::same(width, width, 3, stride), Activation::Relu)?,
+                ],
+                layer("conv3", "bn3", Conv::same(width, channels_out, 1, 1), Activation::Relu)?,
+            ),
+        };
+        let downsample = (stride != 1 || channels_in != channels_out)
+            .then(|| {
+                let conv = Conv::same(channels_in, channels_out, 1, stride);
+                layer("downsample.0", "downsample.1", conv, Activation::Identity)
+            })
+            .transpose()?;
+        Ok(Residual { first, last, downsample, channels_out })
+    }
+}
+
+impl Layer for Residual {
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let beside = match &self.downsample {
+            Some(downsample) => downsample.forward(x, pass)?,
+            None => x.clone(),
+        };
+        let y = self.first.iter().try_fold(x.clone(), |y, layer| layer.forward(&y, pass))?;
+        self.last.forward_with(&y, Some(&beside), pass)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Result, Tensor};
-    use forebay_datasets::seed::Seed;
+    use candle_core::{Device, Result, Tensor, Var};
 
+    use super::super::build;
     use super::*;
-    use crate::train::ops::cross_entropy;
+    use crate::train::ops::{Tape, cross_entropy};
     use crate::train::params::{Kind, Mode, ParamStore, update_running_statistics};
 
     /// Numbers that another program can make too.
@@ -120,9 +186,10 @@ mod tests {
     }
 
     /// A network for five classes whose tensors are waves, each with its place in the order of names as phase.
-    fn resnet18() -> Result<(ParamStore, ResNet)> {
+    fn resnet18() -> Result<(ParamStore, Network)> {
         let mut store = ParamStore::new(Device::Cpu);
-        let network = ResNet::resnet18(&mut Builder::new(&mut store, Seed(0)), 5)?;
+        let network =
+            build("resnet18", &Head::linear(5), &mut Builder::blank(&mut store))?.expect("a known name");
         for (index, (name, entry)) in store.iter().enumerate() {
             let shape = entry.values().dims().to_vec();
             let scale = |value: f64| match *shape {
@@ -160,7 +227,6 @@ mod tests {
     fn logits_in_evaluation_equal_torchvisions() -> Result<()> {
         let (store, network) = resnet18()?;
         let logits = network.forward(&images()?, &Pass::new(&store, Mode::Evaluate))?;
-        assert!(!logits.track_op(), "evaluation builds no graph");
         let expected = [
             1.827825903892517,
             0.29669323563575745,
@@ -181,7 +247,8 @@ mod tests {
     fn a_training_pass_equals_torchvisions_down_to_every_gradient() -> Result<()> {
         let (store, network) = resnet18()?;
         let pass = Pass::new(&store, Mode::Train);
-        let logits = network.forward(&images()?, &pass)?;
+        let (logits, tape) = Tape::record(|| network.forward(&images()?, &pass));
+        let logits = logits?;
         let expected = [
             1.9608330726623535,
             1.8037420511245728,
@@ -197,9 +264,11 @@ mod tests {
         assert_close(&logits.flatten_all()?.to_vec1()?, &expected, 1e-4);
         let targets =
             Tensor::new(&[[0.02f32, 0.92, 0.02, 0.02, 0.02], [0.02, 0.02, 0.02, 0.02, 0.92]], &Device::Cpu)?;
-        let loss = cross_entropy(&logits, &targets)?;
+        let scores = Var::from_tensor(&logits)?;
+        let loss = cross_entropy(&scores, &targets)?;
         assert_close(&[loss.to_scalar()?], &[1.8056403398513794], 1e-5);
-        let gradients = loss.backward()?;
+        let gradient = loss.backward()?.remove(&scores).expect("the loss is a function of the scores");
+        let gradients = tape.backward(&logits, gradient, std::iter::empty())?;
         let parameters: Vec<_> = store.iter().filter(|(_, entry)| entry.kind() != Kind::Buffer).collect();
         assert_eq!(parameters.len(), GRADIENTS.len());
         for ((name, entry), (projection, norm)) in parameters.into_iter().zip(GRADIENTS) {

@@ -5,13 +5,13 @@
 
 use std::ops::Range;
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
+use super::batch_norm::ChannelMap;
 use super::product::{Matrix, product};
-use super::tape::apply2;
-use super::{Element, values, with_element, with_values};
+use super::tape::note;
+use super::{Activation, Element, with_element, with_values};
 
 /// Stride and zero padding of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,63 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, convolution: Convolution) -> Result<T
     if !x.device().is_cpu() {
         return composed(x, weight, convolution);
     }
-    apply2(&x.contiguous()?, &weight.contiguous()?, convolution)
+    let geometry = Geometry::new(x.dims(), weight.dims(), convolution)?;
+    let y = with_element!("conv2d", x.dtype(), T => with_values::<T, _, 2>([x, weight], |[x_values, weight]| {
+        Tensor::from_vec(geometry.forward(x_values, weight, |_, _, _, _| ()), geometry.shape(), &Device::Cpu)
+    }))?;
+    let (kept_x, kept_weight) = (x.clone(), weight.clone());
+    note("conv2d", &y, [x, weight], move |gradient, needs| {
+        let (x, weight) = (&kept_x, &kept_weight);
+        with_element!("conv2d", x.dtype(), T => {
+            with_values::<T, _, 3>([x, weight, gradient], |[x_values, weight_values, gradient]| {
+                let dx = needs[0].then(|| {
+                    Tensor::from_vec(geometry.backward_input(weight_values, gradient), x.dims(), &Device::Cpu)
+                });
+                let dw = needs[1].then(|| {
+                    Tensor::from_vec(geometry.backward_weight(x_values, gradient), weight.dims(), &Device::Cpu)
+                });
+                Ok([dx.transpose()?, dw.transpose()?])
+            })
+        })
+    })?;
+    Ok(y)
+}
+
+/// [`conv2d`] followed by a fixed map of each channel, the sum with a residual where there is one, and an
+/// activation, where nothing is trained: the output is finished while it is still in cache.
+///
+/// # Errors
+/// As [`conv2d`], or when the residual has another shape; f32 on the CPU only.
+pub fn conv2d_fixed(
+    x: &Tensor,
+    weight: &Tensor,
+    convolution: Convolution,
+    map: &ChannelMap,
+    residual: Option<&Tensor>,
+    activation: Activation,
+) -> Result<Tensor> {
+    let geometry = Geometry::new(x.dims(), weight.dims(), convolution)?;
+    if x.dtype() != DType::F32 {
+        bail!("a fixed convolution of {:?}: only f32 is supported", x.dtype());
+    }
+    let (image, plane) = (geometry.channels_out * geometry.output_plane(), geometry.output_plane());
+    if let Some(residual) = residual
+        && residual.elem_count() != geometry.batch * image
+    {
+        bail!("a convolution to {:?} got a residual of {:?}", geometry.shape(), residual.dims());
+    }
+    let values = with_values::<f32, _, 3>([x, weight, residual.unwrap_or(weight)], |[x, weight, added]| {
+        Ok(match residual {
+            None => {
+                geometry.forward(x, weight, |_, channel, _, y: &mut [f32]| map.apply(channel, y, activation))
+            }
+            Some(_) => geometry.forward(x, weight, |index, channel, start, y: &mut [f32]| {
+                let residual = &added[index * image + channel * plane + start..][..y.len()];
+                map.apply_with(channel, y, residual, activation);
+            }),
+        })
+    })?;
+    Tensor::from_vec(values, geometry.shape(), &Device::Cpu)
 }
 
 /// The same from candle's own convolution, for other devices than the CPU. The image is padded first and cut to
@@ -96,6 +152,10 @@ impl Geometry {
             stride,
             padding,
         })
+    }
+
+    fn shape(&self) -> (usize, usize, usize, usize) {
+        (self.batch, self.channels_out, self.output.0, self.output.1)
     }
 
     /// Values that one output pixel depends on.
@@ -207,14 +267,21 @@ impl Geometry {
         }
     }
 
-    /// `[batch, channels_out, height, width]` of the output.
-    fn forward<T: Element>(&self, x: &[T], weight: &[T]) -> Vec<T> {
+    /// `[batch, channels_out, height, width]` of the output. `finish` gets the finished values of one channel while
+    /// they are in cache: image, channel, place of the first in the plane, values.
+    fn forward<T: Element>(
+        &self,
+        x: &[T],
+        weight: &[T],
+        finish: impl Fn(usize, usize, usize, &mut [T]) + Sync,
+    ) -> Vec<T> {
         let (depth, plane) = (self.depth(), self.output_plane());
         let (input_size, output_size) = (self.channels_in * self.input_plane(), self.channels_out * plane);
         let images = self.images_per_tile();
         let mut y = vec![T::ZERO; self.batch * output_size];
         let weight = Matrix::rows(weight, depth);
-        y.par_chunks_mut(images * output_size).zip(x.par_chunks(images * input_size)).for_each(|(y, x)| {
+        let jobs = y.par_chunks_mut(images * output_size).zip(x.par_chunks(images * input_size));
+        jobs.enumerate().for_each(|(job, (y, x))| {
             let count = y.len() / output_size;
             T::with_scratch(|columns, gathered| {
                 if count > 1 {
@@ -229,6 +296,7 @@ impl Geometry {
                     for (index, image) in y.chunks_exact_mut(output_size).enumerate() {
                         for (channel, target) in image.chunks_exact_mut(plane).enumerate() {
                             target.copy_from_slice(&gathered[channel * width + index * plane..][..plane]);
+                            finish(job * images + index, channel, 0, target);
                         }
                     }
                     return;
@@ -236,20 +304,17 @@ impl Geometry {
                 for rows in self.row_tiles() {
                     let (start, width) = (rows.start * self.output.1, rows.len() * self.output.1);
                     let sizes = (self.channels_out, depth, width);
+                    let target = &mut y[start..];
                     if self.is_pointwise() {
-                        product(
-                            sizes,
-                            weight,
-                            Matrix::rows(&x[start..], plane),
-                            &mut y[start..],
-                            plane,
-                            false,
-                        );
-                        continue;
+                        product(sizes, weight, Matrix::rows(&x[start..], plane), target, plane, false);
+                    } else {
+                        columns.resize((depth * width).max(columns.len()), T::ZERO);
+                        self.unfold(x, rows, columns, width);
+                        product(sizes, weight, Matrix::rows(columns, width), target, plane, false);
                     }
-                    columns.resize((depth * width).max(columns.len()), T::ZERO);
-                    self.unfold(x, rows, columns, width);
-                    product(sizes, weight, Matrix::rows(columns, width), &mut y[start..], plane, false);
+                    for channel in 0..self.channels_out {
+                        finish(job * images, channel, start, &mut y[channel * plane + start..][..width]);
+                    }
                 }
             });
         });
@@ -259,7 +324,7 @@ impl Geometry {
     /// The gradient of the input.
     fn backward_input<T: Element>(&self, weight: &[T], gradient: &[T]) -> Vec<T> {
         if let Some(turned) = self.turned() {
-            return turned.forward(gradient, &self.turn(weight));
+            return turned.forward(gradient, &self.turn(weight), |_, _, _, _| ());
         }
         let (depth, plane) = (self.depth(), self.output_plane());
         let (input_size, output_size) = (self.channels_in * self.input_plane(), self.channels_out * plane);
@@ -437,53 +502,11 @@ fn shift_rows<T: Element>(
     }
 }
 
-impl CustomOp2 for Convolution {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let geometry = Geometry::new(x_layout.dims(), weight_layout.dims(), *self)?;
-        let shape = (geometry.batch, geometry.channels_out, geometry.output.0, geometry.output.1);
-        with_element!("conv2d", x.dtype(), T => {
-            let y = geometry.forward::<T>(values(x, x_layout)?, values(weight, weight_layout)?);
-            Ok((candle_core::WithDType::to_cpu_storage_owned(y), shape.into()))
-        })
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        _y: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let geometry = Geometry::new(x.dims(), weight.dims(), *self)?;
-        with_element!("conv2d", x.dtype(), T => {
-            with_values::<T, _, 3>([x, weight, gradient], |[x_values, weight_values, gradient]| {
-                let dx = x.track_op().then(|| {
-                    Tensor::from_vec(geometry.backward_input(weight_values, gradient), x.dims(), &Device::Cpu)
-                });
-                let dw = weight.track_op().then(|| {
-                    Tensor::from_vec(geometry.backward_weight(x_values, gradient), weight.dims(), &Device::Cpu)
-                });
-                Ok((dx.transpose()?, dw.transpose()?))
-            })
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Tape;
     use super::super::gradient_check::{check, close, gradients, normal};
     use super::*;
-    use candle_core::{DType, Var};
 
     /// Odd sizes, strides, paddings (also larger than the kernel and unequal), kernels of 1, 3 and 1 x 4.
     type Case = ([usize; 4], [usize; 4], usize, (usize, usize));
@@ -572,12 +595,44 @@ mod tests {
     }
 
     #[test]
+    fn a_fixed_convolution_is_a_convolution_then_a_norm_a_sum_and_an_activation() -> Result<()> {
+        use super::super::{add, batch_norm_fixed, depthwise_conv2d, depthwise_conv2d_fixed};
+
+        let single = |shape: &[usize], name: &str| normal(shape, name).to_dtype(DType::F32);
+        let moments = (&single(&[5], "mean")?, &single(&[5], "variance")?.sqr()?);
+        let (weight, bias) = (single(&[5], "weight")?, single(&[5], "bias")?);
+        let map = ChannelMap::norm(moments, &weight, &bias, 1e-5)?;
+        // A plane of several tiles, planes that share one, and a pointwise convolution.
+        for (x, kernel) in [([1, 60, 70, 31], 3), ([3, 3, 5, 4], 3), ([2, 4, 6, 6], 1)] {
+            let (x, kernel) = (single(&x, "x")?, single(&[5, x[1], kernel, kernel], "kernel")?);
+            let convolution = Convolution { stride: 1, padding: (kernel.dim(2)? / 2, kernel.dim(3)? / 2) };
+            let y = conv2d(&x, &kernel, convolution)?;
+            let norm =
+                |y: &Tensor, activation| batch_norm_fixed(y, moments, &weight, &bias, 1e-5, activation, None);
+            let fixed = conv2d_fixed(&x, &kernel, convolution, &map, None, Activation::HardSwish)?;
+            close(&fixed, &norm(&y, Activation::HardSwish)?, 1e-6)?;
+            let residual = single(y.dims(), "residual")?;
+            let fixed = conv2d_fixed(&x, &kernel, convolution, &map, Some(&residual), Activation::Relu)?;
+            close(&fixed, &add(&norm(&y, Activation::Identity)?, &residual, Activation::Relu)?, 1e-6)?;
+            assert!(conv2d_fixed(&x, &kernel, convolution, &map, Some(&weight), Activation::Relu).is_err());
+        }
+        let (x, kernel) = (single(&[2, 5, 9, 8], "x")?, single(&[5, 1, 3, 3], "kernel")?);
+        let convolution = Convolution { stride: 2, padding: (1, 1) };
+        let y = depthwise_conv2d(&x, &kernel, convolution)?;
+        let norm = batch_norm_fixed(&y, moments, &weight, &bias, 1e-5, Activation::Relu6, None)?;
+        close(&depthwise_conv2d_fixed(&x, &kernel, convolution, &map, Activation::Relu6)?, &norm, 1e-6)
+    }
+
+    #[test]
     fn what_is_not_trained_gets_no_gradient() -> Result<()> {
         let (x, weight) = (normal(&[1, 1, 4, 4], "x"), normal(&[1, 1, 3, 3], "weight"));
         let convolution = Convolution { stride: 1, padding: (1, 1) };
-        assert!(!conv2d(&x, &weight, convolution)?.track_op());
-        let weight = Var::from_tensor(&weight)?;
-        let gradients = conv2d(&x, weight.as_tensor(), convolution)?.sum_all()?.backward()?;
+        let (y, tape) = Tape::record(|| conv2d(&x, &weight, convolution));
+        assert!(!tape.tracks(&y?));
+        let weight = candle_core::Var::from_tensor(&weight)?;
+        let (y, tape) = Tape::record(|| conv2d(&x, weight.as_tensor(), convolution));
+        let y = y?;
+        let gradients = tape.backward(&y, y.ones_like()?, std::iter::empty())?;
         assert!(gradients.get(&x).is_none() && gradients.get(&weight).is_some());
         Ok(())
     }

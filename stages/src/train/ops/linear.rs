@@ -1,23 +1,62 @@
 //! A fully connected layer.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, WithDType, bail};
+use candle_core::{D, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::product::{Matrix, product};
-use super::tape::apply3;
-use super::{Element, values, with_element, with_values};
+use super::tape::note;
+use super::{Element, with_element, with_values};
 
-/// `x × weightᵀ + bias`: `x` `[batch, features_in]`, `weight` `[features_out, features_in]`, `bias`
-/// `[features_out]`, to `[batch, features_out]`.
+/// `x × weightᵀ + bias`: `x` `[batch, ..]`, `weight` `[features_out, ..]`, `bias` `[features_out]`, to
+/// `[batch, features_out]`. What follows the first dimension is flattened, so that feature maps
+/// `[batch, channels, height, width]` and 1 x 1 convolutions `[features_out, features_in, 1, 1]` need no reshape.
 ///
 /// # Errors
 /// When the shapes do not belong together.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
-        return x.matmul(&weight.t()?)?.broadcast_add(bias);
+    let batch = x.dim(0)?;
+    let classes = weight.dim(0)?;
+    let features = weight.elem_count() / classes.max(1);
+    if x.elem_count() != batch * features || bias.dims() != [classes] || features == 0 {
+        bail!("linear of {:?} got weights {:?} and biases {:?}", x.dims(), weight.dims(), bias.dims());
     }
-    apply3([&x.contiguous()?, &weight.contiguous()?, bias], Linear)
+    if !x.device().is_cpu() {
+        let (x, weight) = (x.reshape((batch, features))?, weight.reshape((classes, features))?);
+        return x.matmul(&weight.transpose(D::Minus1, D::Minus2)?)?.broadcast_add(bias);
+    }
+    let y = with_element!("linear", x.dtype(), T => {
+        with_values::<T, _, 3>([x, weight, bias], |[x_values, weight, bias]| {
+            let y = Linear::forward(x_values, weight, bias, features);
+            Tensor::from_vec(y, (batch, classes), &Device::Cpu)
+        })
+    })?;
+    let (kept_x, kept_weight) = (x.clone(), weight.clone());
+    note("linear", &y, [x, weight, bias], move |gradient, needs| {
+        let (x, weight) = (&kept_x, &kept_weight);
+        with_element!("linear", x.dtype(), T => {
+            with_values::<T, _, 3>([x, weight, gradient], |[x_values, weight_values, gradient]| {
+                let dx = needs[0].then(|| {
+                    let dx = Linear::backward_input(weight_values, gradient, classes);
+                    Tensor::from_vec(dx, x.dims(), &Device::Cpu)
+                });
+                let dw = needs[1].then(|| {
+                    let dw = Linear::backward_weight(x_values, gradient, features, classes);
+                    Tensor::from_vec(dw, weight.dims(), &Device::Cpu)
+                });
+                let db = needs[2].then(|| {
+                    let mut db = vec![T::ZERO; classes];
+                    for row in gradient.chunks_exact(classes) {
+                        for (db, &gradient) in db.iter_mut().zip(row) {
+                            *db += gradient;
+                        }
+                    }
+                    Tensor::from_vec(db, classes, &Device::Cpu)
+                });
+                Ok([dx.transpose()?, dw.transpose()?, db.transpose()?])
+            })
+        })
+    })?;
+    Ok(y)
 }
 
 /// Rows of a result that one job computes: a function of nothing, so that no sum depends on the pool.
@@ -72,69 +111,6 @@ impl Linear {
     }
 }
 
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let ((batch, features), (classes, depth)) =
-            (x_layout.shape().dims2()?, weight_layout.shape().dims2()?);
-        if depth != features || bias_layout.dims() != [classes] || features == 0 {
-            bail!(
-                "linear of {features} features got weights for {depth} and {:?} biases",
-                bias_layout.dims()
-            );
-        }
-        with_element!("linear", x.dtype(), T => {
-            let (x, weight) = (values::<T>(x, x_layout)?, values(weight, weight_layout)?);
-            let y = Linear::forward(x, weight, values(bias, bias_layout)?, features);
-            Ok((WithDType::to_cpu_storage_owned(y), (batch, classes).into()))
-        })
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (classes, features) = weight.dims2()?;
-        with_element!("linear", x.dtype(), T => {
-            with_values::<T, _, 3>([x, weight, gradient], |[x_values, weight_values, gradient]| {
-                let dx = x.track_op().then(|| {
-                    let dx = Linear::backward_input(weight_values, gradient, classes);
-                    Tensor::from_vec(dx, x.dims(), &Device::Cpu)
-                });
-                let dw = weight.track_op().then(|| {
-                    let dw = Linear::backward_weight(x_values, gradient, features, classes);
-                    Tensor::from_vec(dw, weight.dims(), &Device::Cpu)
-                });
-                let db = bias.track_op().then(|| {
-                    let mut db = vec![T::ZERO; classes];
-                    for row in gradient.chunks_exact(classes) {
-                        for (db, &gradient) in db.iter_mut().zip(row) {
-                            *db += gradient;
-                        }
-                    }
-                    Tensor::from_vec(db, classes, &Device::Cpu)
-                });
-                Ok((dx.transpose()?, dw.transpose()?, db.transpose()?))
-            })
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::gradient_check::{check, close, normal};
@@ -148,6 +124,9 @@ mod tests {
         let inputs = [normal(&[67, 2], "x"), normal(&[65, 2], "weight"), normal(&[65], "bias")];
         let composed = |inputs: &[Tensor]| inputs[0].matmul(&inputs[1].t()?)?.broadcast_add(&inputs[2]);
         check(&inputs, &|inputs| linear(&inputs[0], &inputs[1], &inputs[2]))?;
-        close(&linear(&inputs[0], &inputs[1], &inputs[2])?, &composed(&inputs)?, 1e-12)
+        close(&linear(&inputs[0], &inputs[1], &inputs[2])?, &composed(&inputs)?, 1e-12)?;
+        // Feature maps and a 1 x 1 convolution.
+        let inputs = [normal(&[2, 3, 2, 2], "x"), normal(&[3, 12, 1, 1], "weight"), normal(&[3], "bias")];
+        check(&inputs, &|inputs| linear(&inputs[0], &inputs[1], &inputs[2]))
     }
 }

@@ -1,13 +1,12 @@
 //! Max-pooling with overlapping and padded windows, whose gradient goes to the one largest value of a window.
 
-use std::sync::OnceLock;
+use std::ops::Range;
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, WithDType, bail};
+use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::tape::apply1;
-use super::{Element, values, with_element, with_values};
+use super::tape::note;
+use super::{Element, with_element, with_values};
 
 /// A square window, how far apart windows are, and how far they reach over the edge, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,36 +17,66 @@ pub struct Pooling {
     pub stride: usize,
     /// Pixels by which windows reach over each edge; they never win. At most half the window.
     pub padding: usize,
+    /// True where a last window may reach further over the edge than the padding, so that no pixel is left out
+    /// (PyTorch's `ceil_mode`).
+    pub ceil: bool,
 }
 
 /// The largest value of each window of `x` `[batch, channels, height, width]`, as `[batch, channels,
-/// (height + 2·padding - window) / stride + 1, ..]`. Of equal values the first in reading order wins, and gets
+/// (height + 2·padding - window) / stride + 1, ..]`, the quotient rounded down, or up in ceil mode. Of equal values the first in reading order wins, and gets
 /// the whole gradient, as in PyTorch.
 ///
 /// # Errors
 /// When a window is larger than the padded image, or lies wholly in the padding.
 pub fn max_pool(x: &Tensor, pooling: Pooling) -> Result<Tensor> {
-    let (_, _, height, width) = x.dims4()?;
-    let Pooling { window, stride, padding } = pooling;
-    if window == 0 || stride == 0 || 2 * padding > window {
-        bail!("max_pool with window {window}, stride {stride} and padding {padding} is not defined");
-    }
-    if height + 2 * padding < window || width + 2 * padding < window || height * width == 0 {
-        bail!("an image of {height} x {width} pixels is too small here for a window of {window} x {window}");
-    }
+    let (batch, channels, height, width) = x.dims4()?;
+    pooling.check(height, width)?;
     if !x.device().is_cpu() {
         return composed(x, pooling);
     }
-    apply1(&x.contiguous()?, MaxPool { pooling, winners: OnceLock::new() })
+    let (planes, plane) = (batch * channels, height * width);
+    let shape = (batch, channels, pooling.output(height), pooling.output(width));
+    let (y, winners) = with_element!("max_pool", x.dtype(), T => with_values::<T, _, 1>([x], |[x_values]| {
+        let (y, winners) = forward(x_values, pooling, planes, (height, width));
+        Ok((Tensor::from_vec(y, shape, &Device::Cpu)?, winners))
+    }))?;
+    note("max_pool", &y, [x], move |gradient, _| {
+        with_element!("max_pool", gradient.dtype(), T => with_values::<T, _, 1>([gradient], |[gradient]| {
+            let dx = backward(gradient, &winners, planes, plane);
+            Ok([Some(Tensor::from_vec(dx, (batch, channels, height, width), &Device::Cpu)?)])
+        }))
+    })?;
+    Ok(y)
 }
 
 impl Pooling {
-    fn output(&self, size: usize) -> usize {
-        (size + 2 * self.padding - self.window) / self.stride + 1
+    /// Refuses windows that do not fit an image.
+    pub(super) fn check(&self, height: usize, width: usize) -> Result<()> {
+        let Pooling { window, stride, padding, .. } = *self;
+        if window == 0 || stride == 0 || 2 * padding > window {
+            bail!("pooling with window {window}, stride {stride} and padding {padding} is not defined");
+        }
+        if height + 2 * padding < window || width + 2 * padding < window || height * width == 0 {
+            bail!(
+                "an image of {height} x {width} pixels is too small here for a window of {window} x {window}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Windows along `size` pixels.
+    pub(super) fn output(&self, size: usize) -> usize {
+        let room = size + 2 * self.padding - self.window;
+        if !self.ceil {
+            return room / self.stride + 1;
+        }
+        // A window that starts in the padding behind the image is left out.
+        let windows = room.div_ceil(self.stride) + 1;
+        if (windows - 1) * self.stride >= size + self.padding { windows - 1 } else { windows }
     }
 
     /// The part of window `index` inside an image of `size` pixels.
-    fn inside(&self, index: usize, size: usize) -> std::ops::Range<usize> {
+    pub(super) fn inside(&self, index: usize, size: usize) -> Range<usize> {
         let start = index * self.stride;
         start.saturating_sub(self.padding)..(start + self.window - self.padding).min(size)
     }
@@ -79,81 +108,53 @@ fn composed(x: &Tensor, pooling: Pooling) -> Result<Tensor> {
     windows.gather(&winners, 4)?.squeeze(4)
 }
 
-struct MaxPool {
+/// The largest values, and for each the position of its winner in the input plane.
+fn forward<T: Element>(
+    x: &[T],
     pooling: Pooling,
-    /// For each output value, the position of its winner in the input plane.
-    winners: OnceLock<Vec<u32>>,
-}
-
-impl MaxPool {
-    fn forward<T: Element>(&self, x: &[T], planes: usize, height: usize, width: usize) -> Vec<T> {
-        let (out_height, out_width) = (self.pooling.output(height), self.pooling.output(width));
-        let out_plane = out_height * out_width;
-        let mut y = vec![T::ZERO; planes * out_plane];
-        let mut winners = vec![0; planes * out_plane];
-        let jobs = y.par_chunks_mut(out_plane).zip(winners.par_chunks_mut(out_plane));
-        jobs.zip(x.par_chunks(height * width)).for_each(|((y, winners), x)| {
-            for row in 0..out_height {
-                let rows = self.pooling.inside(row, height);
-                for column in 0..out_width {
-                    let columns = self.pooling.inside(column, width);
-                    let mut winner = rows.start * width + columns.start;
-                    let mut most = x[winner];
-                    for row in rows.clone() {
-                        let start = row * width + columns.start;
-                        for (offset, &value) in x[start..][..columns.len()].iter().enumerate() {
-                            // The second half is true for NaN, which then stays visible.
-                            #[allow(clippy::eq_op)]
-                            if value > most || value != value {
-                                (winner, most) = (start + offset, value);
-                            }
+    planes: usize,
+    (height, width): (usize, usize),
+) -> (Vec<T>, Vec<u32>) {
+    let (out_height, out_width) = (pooling.output(height), pooling.output(width));
+    let out_plane = out_height * out_width;
+    let mut y = vec![T::ZERO; planes * out_plane];
+    let mut winners = vec![0; planes * out_plane];
+    let jobs = y.par_chunks_mut(out_plane).zip(winners.par_chunks_mut(out_plane));
+    jobs.zip(x.par_chunks(height * width)).for_each(|((y, winners), x)| {
+        for row in 0..out_height {
+            let rows = pooling.inside(row, height);
+            for column in 0..out_width {
+                let columns = pooling.inside(column, width);
+                let mut winner = rows.start * width + columns.start;
+                let mut most = x[winner];
+                for row in rows.clone() {
+                    let start = row * width + columns.start;
+                    for (offset, &value) in x[start..][..columns.len()].iter().enumerate() {
+                        // The second half is true for NaN, which then stays visible.
+                        #[allow(clippy::eq_op)]
+                        if value > most || value != value {
+                            (winner, most) = (start + offset, value);
                         }
                     }
-                    y[row * out_width + column] = most;
-                    winners[row * out_width + column] = winner as u32;
                 }
+                y[row * out_width + column] = most;
+                winners[row * out_width + column] = winner as u32;
             }
-        });
-        // A second run over the same input has the same winners.
-        let _ = self.winners.set(winners);
-        y
-    }
-
-    fn backward<T: Element>(&self, gradient: &[T], planes: usize, plane: usize) -> Vec<T> {
-        let winners = self.winners.get().expect("the forward pass has filled them");
-        let out_plane = gradient.len() / planes;
-        let mut dx = vec![T::ZERO; planes * plane];
-        let jobs = gradient.par_chunks(out_plane).zip(winners.par_chunks(out_plane));
-        dx.par_chunks_mut(plane).zip(jobs).for_each(|(dx, (gradient, winners))| {
-            for (&gradient, &winner) in gradient.iter().zip(winners) {
-                dx[winner as usize] += gradient;
-            }
-        });
-        dx
-    }
+        }
+    });
+    (y, winners)
 }
 
-impl CustomOp1 for MaxPool {
-    fn name(&self) -> &'static str {
-        "max_pool"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (batch, channels, height, width) = layout.shape().dims4()?;
-        let shape = (batch, channels, self.pooling.output(height), self.pooling.output(width));
-        with_element!("max_pool", x.dtype(), T => {
-            let y = self.forward::<T>(values(x, layout)?, batch * channels, height, width);
-            Ok((WithDType::to_cpu_storage_owned(y), shape.into()))
-        })
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let (batch, channels, height, width) = x.dims4()?;
-        with_element!("max_pool", x.dtype(), T => with_values::<T, _, 1>([gradient], |[gradient]| {
-            let dx = self.backward(gradient, batch * channels, height * width);
-            Tensor::from_vec(dx, x.dims(), &Device::Cpu).map(Some)
-        }))
-    }
+fn backward<T: Element>(gradient: &[T], winners: &[u32], planes: usize, plane: usize) -> Vec<T> {
+    let out_plane = gradient.len() / planes;
+    let mut dx = vec![T::ZERO; planes * plane];
+    let jobs = gradient.par_chunks(out_plane).zip(winners.par_chunks(out_plane));
+    dx.par_chunks_mut(plane).zip(jobs).for_each(|(dx, (gradient, winners))| {
+        for (&gradient, &winner) in gradient.iter().zip(winners) {
+            dx[winner as usize] += gradient;
+        }
+    });
+    dx
 }
 
 #[cfg(test)]
@@ -163,13 +164,15 @@ mod tests {
 
     /// ResNet's, VGG's (also on an odd size) and Inception's windows, and one of a single row of windows.
     const CASES: &[([usize; 4], Pooling)] = &[
-        ([2, 3, 7, 9], Pooling { window: 3, stride: 2, padding: 1 }),
-        ([1, 2, 8, 6], Pooling { window: 3, stride: 2, padding: 1 }),
-        ([1, 2, 5, 5], Pooling { window: 2, stride: 2, padding: 0 }),
-        ([1, 1, 7, 8], Pooling { window: 3, stride: 2, padding: 0 }),
-        ([1, 1, 5, 4], Pooling { window: 3, stride: 1, padding: 1 }),
-        ([1, 1, 3, 9], Pooling { window: 3, stride: 3, padding: 0 }),
-        ([1, 1, 1, 1], Pooling { window: 3, stride: 2, padding: 1 }),
+        ([2, 3, 7, 9], Pooling { window: 3, stride: 2, padding: 1, ceil: false }),
+        ([1, 2, 8, 6], Pooling { window: 3, stride: 2, padding: 1, ceil: false }),
+        ([1, 2, 5, 5], Pooling { window: 2, stride: 2, padding: 0, ceil: false }),
+        ([1, 1, 7, 8], Pooling { window: 3, stride: 2, padding: 0, ceil: false }),
+        ([1, 1, 5, 4], Pooling { window: 3, stride: 1, padding: 1, ceil: false }),
+        ([1, 1, 3, 9], Pooling { window: 3, stride: 3, padding: 0, ceil: false }),
+        ([1, 1, 1, 1], Pooling { window: 3, stride: 2, padding: 1, ceil: false }),
+        ([1, 2, 6, 7], Pooling { window: 3, stride: 2, padding: 0, ceil: true }),
+        ([1, 1, 6, 4], Pooling { window: 2, stride: 3, padding: 1, ceil: true }),
     ];
 
     #[test]
@@ -196,17 +199,33 @@ mod tests {
     #[test]
     fn of_equal_values_the_first_gets_the_gradient() -> Result<()> {
         let x = Tensor::new(&[[[[1f32, 3.0], [3.0, 3.0]]]], &Device::Cpu)?;
-        let x = candle_core::Var::from_tensor(&x)?;
-        let pooling = Pooling { window: 2, stride: 2, padding: 0 };
-        let gradients = max_pool(x.as_tensor(), pooling)?.sum_all()?.backward()?;
-        let gradient = gradients.get(&x).expect("a gradient").flatten_all()?.to_vec1::<f32>()?;
-        assert_eq!(gradient, [0.0, 1.0, 0.0, 0.0]);
+        let pooling = Pooling { window: 2, stride: 2, padding: 0, ceil: false };
+        let gradients = gradients(&[x], &|inputs| max_pool(&inputs[0], pooling))?;
+        let gradient = gradients[0].flatten_all()?.to_vec1::<f32>()?;
+        assert_ne!(gradient[1], 0.0);
+        assert_eq!([gradient[0], gradient[2], gradient[3]], [0.0; 3]);
         Ok(())
     }
 
     #[test]
+    fn ceil_mode_has_pytorchs_sizes() {
+        // (size, window, stride, padding) to the size of torch.nn.functional.max_pool2d(ceil_mode=True).
+        for (size, window, stride, padding, expected) in [
+            (6, 3, 2, 0, 3),
+            (7, 3, 2, 0, 3),
+            (5, 2, 2, 0, 3),
+            (4, 2, 3, 1, 2),
+            (6, 2, 3, 1, 3),
+            (1, 1, 2, 0, 1),
+        ] {
+            let pooling = Pooling { window, stride, padding, ceil: true };
+            assert_eq!(pooling.output(size), expected, "{pooling:?} of {size}");
+        }
+    }
+
+    #[test]
     fn padding_never_wins_and_nan_stays_visible() -> Result<()> {
-        let pooling = Pooling { window: 3, stride: 2, padding: 1 };
+        let pooling = Pooling { window: 3, stride: 2, padding: 1, ceil: false };
         let x = Tensor::new(&[[[[-5f32, -4.0], [-3.0, -2.0]]]], &Device::Cpu)?;
         assert_eq!(max_pool(&x, pooling)?.flatten_all()?.to_vec1::<f32>()?, [-2.0]);
         let x = Tensor::new(&[[[[-5f32, f32::NAN], [-3.0, -2.0]]]], &Device::Cpu)?;

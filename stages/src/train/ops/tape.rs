@@ -1,31 +1,34 @@
 //! The backward pass on the CPU: what ran, in reverse.
 //!
-//! candle's own backward pass adds every gradient to zeros first, and adds large ones on threads of its own that
-//! spin while they wait. Our operations therefore note what they did while a [`Tape`] is recorded, and the tape
-//! runs them backward: the first gradient of a tensor is taken as it is, and sums run in the pool that the
-//! caller is in. The gradients are those that candle's `backward` finds, which a test holds still.
+//! candle's own graph keeps every argument of every operation alive, adds every gradient to zeros first, and adds
+//! large ones on threads of its own that spin while they wait. Our operations therefore run outside of it: while a
+//! [`Tape`] is recorded each notes how its gradient is found, keeping only the tensors that this needs, and the tape
+//! runs them backward. The first gradient of a tensor is taken as it is, sums run in the pool that the caller is in.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
-use candle_core::{CustomOp1, CustomOp2, CustomOp3, Device, Result, Tensor, TensorId, bail};
+use candle_core::{Device, Result, Tensor, TensorId, bail};
 use rayon::prelude::*;
 
 use super::{Element, with_element, with_values};
 
-type Shared<T> = Arc<Box<T>>;
+type Backward = Box<dyn FnOnce(&Tensor) -> Result<Vec<Option<Tensor>>>>;
 
-enum Operation {
-    One(Shared<dyn CustomOp1 + Send + Sync>, [Tensor; 1]),
-    Two(Shared<dyn CustomOp2 + Send + Sync>, [Tensor; 2]),
-    Three(Shared<dyn CustomOp3 + Send + Sync>, [Tensor; 3]),
+/// One operation that something trained passes through.
+struct Node {
+    name: &'static str,
+    output: TensorId,
+    arguments: Vec<TensorId>,
+    backward: Backward,
 }
 
 /// The operations of one forward pass, in their order.
 #[derive(Default)]
 pub(crate) struct Tape {
-    nodes: Vec<(Operation, Tensor)>,
+    nodes: Vec<Node>,
+    /// The outputs of the nodes.
+    outputs: HashSet<TensorId>,
 }
 
 thread_local! {
@@ -33,35 +36,41 @@ thread_local! {
     static RECORDING: RefCell<Option<Tape>> = const { RefCell::new(None) };
 }
 
-fn note(operation: Operation, output: &Tensor) {
-    if output.track_op() {
-        RECORDING.with_borrow_mut(|tape| {
-            if let Some(tape) = tape {
-                tape.nodes.push((operation, output.clone()));
+/// True when a gradient is wanted for `x`: it is trained, or depends on something trained.
+pub(crate) fn is_tracked(x: &Tensor) -> bool {
+    RECORDING.with_borrow(|tape| tape.as_ref().is_some_and(|tape| tape.tracks(x)))
+}
+
+/// Notes that `output` was computed from `arguments`, if a tape is recorded and one of them is tracked. `backward`
+/// gets the gradient of the output and which arguments are tracked, and returns the gradients of these.
+///
+/// # Errors
+/// When an argument depends on something trained through an operation of candle, which is not on the tape.
+pub(super) fn note<const N: usize>(
+    name: &'static str,
+    output: &Tensor,
+    arguments: [&Tensor; N],
+    backward: impl FnOnce(&Tensor, [bool; N]) -> Result<[Option<Tensor>; N]> + 'static,
+) -> Result<()> {
+    RECORDING.with_borrow_mut(|tape| {
+        let Some(tape) = tape else { return Ok(()) };
+        let tracked = arguments.map(|argument| tape.tracks(argument));
+        for (argument, tracked) in arguments.iter().zip(tracked) {
+            if !tracked && argument.track_op() {
+                bail!("{name}: its argument comes from an operation that is not one of ours");
             }
-        });
-    }
-}
-
-pub(super) fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
-    let op: Shared<dyn CustomOp1 + Send + Sync> = Arc::new(Box::new(op));
-    let y = x.apply_op1_arc(op.clone())?;
-    note(Operation::One(op, [x.clone()]), &y);
-    Ok(y)
-}
-
-pub(super) fn apply2(a: &Tensor, b: &Tensor, op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
-    let op: Shared<dyn CustomOp2 + Send + Sync> = Arc::new(Box::new(op));
-    let y = a.apply_op2_arc(b, op.clone())?;
-    note(Operation::Two(op, [a.clone(), b.clone()]), &y);
-    Ok(y)
-}
-
-pub(super) fn apply3([a, b, c]: [&Tensor; 3], op: impl CustomOp3 + Send + Sync + 'static) -> Result<Tensor> {
-    let op: Shared<dyn CustomOp3 + Send + Sync> = Arc::new(Box::new(op));
-    let y = a.apply_op3_arc(b, c, op.clone())?;
-    note(Operation::Three(op, [a.clone(), b.clone(), c.clone()]), &y);
-    Ok(y)
+        }
+        if tracked.contains(&true) {
+            tape.outputs.insert(output.id());
+            tape.nodes.push(Node {
+                name,
+                output: output.id(),
+                arguments: arguments.iter().map(|argument| argument.id()).collect(),
+                backward: Box::new(move |gradient| backward(gradient, tracked).map(Vec::from)),
+            });
+        }
+        Ok(())
+    })
 }
 
 /// The gradients of trained tensors.
@@ -83,14 +92,19 @@ impl Tape {
         (result, RECORDING.take().unwrap_or_default())
     }
 
+    /// True when a gradient is wanted for `x`.
+    pub(crate) fn tracks(&self, x: &Tensor) -> bool {
+        x.is_variable() || self.outputs.contains(&x.id())
+    }
+
     /// The gradients of everything trained, given that of `output`, the last tensor of the forward pass.
-    ///
-    /// # Errors
-    /// When a gradient arrives at a tensor that is neither trained nor on the tape: an operation that is not
-    /// ours stands in the trained path.
     ///
     /// On another device than the CPU the operations are compositions of candle's: there it is candle's own
     /// backward pass that finds the gradients of `trained`.
+    ///
+    /// # Errors
+    /// When an operation is on the tape whose output reaches the last tensor only through operations that are not:
+    /// its parameters would silently get no gradient.
     pub(crate) fn backward<'a>(
         mut self,
         output: &Tensor,
@@ -101,39 +115,21 @@ impl Tape {
             return Tape::composed_backward(&(output * gradient)?.sum_all()?, trained);
         }
         let mut gradients = HashMap::from([(output.id(), gradient)]);
-        let mut reached = HashSet::new();
         // Popped, so that what only the backward pass needed is freed on the way.
-        while let Some((operation, output)) = self.nodes.pop() {
-            let Some(gradient) = gradients.remove(&output.id()) else { continue };
-            let mut arrive = |argument: &Tensor, gradient: Option<Tensor>| -> Result<()> {
-                let Some(gradient) = gradient else { return Ok(()) };
-                if argument.is_variable() {
-                    reached.insert(argument.id());
-                }
-                let sum = match gradients.remove(&argument.id()) {
-                    Some(before) => add(&before, &gradient)?,
+        while let Some(Node { name, output, arguments, backward }) = self.nodes.pop() {
+            let Some(gradient) = gradients.remove(&output) else {
+                bail!("no gradient reaches {name}: an operation that is not one of ours follows it");
+            };
+            let arrived = backward(&gradient)?;
+            drop(gradient);
+            for (argument, gradient) in arguments.into_iter().zip(arrived) {
+                let Some(gradient) = gradient else { continue };
+                let sum = match gradients.remove(&argument) {
+                    Some(before) => sum_of(&before, &gradient)?,
                     None => gradient,
                 };
-                gradients.insert(argument.id(), sum);
-                Ok(())
-            };
-            match operation {
-                Operation::One(op, [x]) => arrive(&x, op.bwd(&x, &output, &gradient)?)?,
-                Operation::Two(op, [a, b]) => {
-                    let (of_a, of_b) = op.bwd(&a, &b, &output, &gradient)?;
-                    arrive(&a, of_a)?;
-                    arrive(&b, of_b)?;
-                }
-                Operation::Three(op, [a, b, c]) => {
-                    let (of_a, of_b, of_c) = op.bwd(&a, &b, &c, &output, &gradient)?;
-                    arrive(&a, of_a)?;
-                    arrive(&b, of_b)?;
-                    arrive(&c, of_c)?;
-                }
+                gradients.insert(argument, sum);
             }
-        }
-        if gradients.keys().any(|id| !reached.contains(id)) {
-            bail!("a gradient ends at an operation that is not one of ours");
         }
         Ok(Gradients(gradients))
     }
@@ -152,7 +148,7 @@ impl Tape {
 /// Values per job: enough to pay for handing it out.
 const CHUNK: usize = 16 * 1024;
 
-fn add(left: &Tensor, right: &Tensor) -> Result<Tensor> {
+fn sum_of(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     fn sum<T: Element>(left: &[T], right: &[T]) -> Vec<T> {
         let mut sum = left.to_vec();
         sum.par_chunks_mut(CHUNK).zip(right.par_chunks(CHUNK)).for_each(|(sum, right)| {
@@ -174,7 +170,7 @@ mod tests {
     use candle_core::{DType, Var};
 
     use super::super::gradient_check::{close, normal};
-    use super::super::{add_relu, linear, relu};
+    use super::super::{Activation, add, linear, relu};
     use super::*;
 
     fn variables() -> Result<[Var; 3]> {
@@ -189,15 +185,20 @@ mod tests {
     fn gradients_equal_those_of_candles_backward_pass() -> Result<()> {
         let x = normal(&[3, 4], "x").to_dtype(DType::F32)?;
         let [weight, bias, unused] = variables()?;
-        let forward = || {
-            // The same weights twice, and a tensor with two uses: gradients add up.
+        // The same weights twice, and a tensor with two uses: gradients add up.
+        let ours = || {
             let y = relu(&linear(&x, &weight, &bias)?)?;
-            add_relu(&linear(&y, &weight, &bias)?, &y)
+            add(&linear(&y, &weight, &bias)?, &y, Activation::Relu)
         };
-        let (y, tape) = Tape::record(forward);
+        let theirs = || {
+            let product = |x: &Tensor| x.matmul(&weight.t()?)?.broadcast_add(&bias);
+            let y = product(&x)?.relu()?;
+            (product(&y)? + &y)?.relu()
+        };
+        let (y, tape) = Tape::record(ours);
         let y = y?;
         let ours = tape.backward(&y, y.ones_like()?, std::iter::empty())?;
-        let theirs = y.sum_all()?.backward()?;
+        let theirs = theirs()?.sum_all()?.backward()?;
         for variable in [&weight, &bias] {
             let (ours, theirs) = (ours.get(variable), theirs.get(variable));
             close(ours.expect("a gradient"), theirs.expect("a gradient"), 1e-6)?;
@@ -212,8 +213,10 @@ mod tests {
         let [weight, bias, _] = variables()?;
         let (y, tape) = Tape::record(|| relu(&linear(&x, &weight, &bias)?.tanh()?));
         let y = y?;
-        let error =
-            tape.backward(&y, y.ones_like()?, std::iter::empty()).expect_err("tanh is not ours").to_string();
+        let error = tape.backward(&y, y.ones_like()?, std::iter::empty()).expect_err("tanh is not ours");
+        assert!(error.to_string().contains("not one of ours"), "{error}");
+        let (y, _) = Tape::record(|| relu(&weight.tanh()?));
+        let error = y.expect_err("tanh of a weight is not ours").to_string();
         assert!(error.contains("not one of ours"), "{error}");
         Ok(())
     }
