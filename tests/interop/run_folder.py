@@ -87,7 +87,7 @@ def check(forebay, arch):
         root, run = pathlib.Path(place) / "images", pathlib.Path(place) / "run"
         draw(root)
         said = subprocess.run(
-            [forebay, "train", root, "--out", run, "--model", arch, "--size", "32", "--epochs", "3",
+            [forebay, "train", root, "--out", run, "--arch", arch, "--size", "32", "--epochs", "3",
              "--batch-size", "12", "--lr", "0.003", "--log-every", "2", "--json"],
             stdout=subprocess.PIPE, check=True, text=True,
         )
