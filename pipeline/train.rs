@@ -478,7 +478,7 @@ pub async fn train(
     watch: Watch<'_>,
 ) -> Result<Trained, Error> {
     let Watch { live, on_weights, on_epoch } = watch;
-    let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;
+    let (session, mut history, mut lines) = start(run, &plan, folder, begin, &live, on_weights).await?;
     let validates = plan.feed.rows(Split::Validation) > 0;
     loop {
         let Progress { epoch, best, .. } = lock(&session).progress;
@@ -516,11 +516,8 @@ pub async fn train(
         if lock(&session).progress.best.epoch == epoch + 1 {
             keep_model(&plan, folder, &session).await?;
         }
-        let lines: String = history
-            .iter()
-            .map(|metrics| serde_json::to_string(metrics).expect("metrics are plain data") + "\n")
-            .collect();
-        folder.put(files::METRICS, lines).await?;
+        lines += &(serde_json::to_string(&metrics).expect("metrics are plain data") + "\n");
+        folder.put(files::METRICS, lines.clone()).await?;
         // Last of all: a checkpoint says that everything before it is in place.
         keep(&plan, folder, &session).await?;
         tracing::debug!(epoch = metrics.epoch, steps = metrics.steps, "epoch kept");
@@ -569,7 +566,8 @@ fn finish_epoch(
     Ok(metrics)
 }
 
-/// Builds the trainer: from the last checkpoint, from a weights file, or anew.
+/// Builds the trainer: from the last checkpoint, from a weights file, or anew. With it come the finished epochs,
+/// also as the lines of their file.
 async fn start(
     run: &Run,
     plan: &TrainPlan,
@@ -577,7 +575,7 @@ async fn start(
     begin: Start,
     live: &Live,
     on_weights: &mut (dyn FnMut(&WeightsReport) + Send),
-) -> Result<(Arc<Mutex<Session>>, Vec<EpochMetrics>), Error> {
+) -> Result<(Arc<Mutex<Session>>, Vec<EpochMetrics>, String), Error> {
     let last = folder.get(files::LAST).await?;
     if last.is_some() && begin == Start::New {
         return Err(Error::Usage(format!(
@@ -588,7 +586,7 @@ async fn start(
     let trainer = run.install(|| Trainer::new(&plan.options));
     let mut trainer = trainer.map_err(|error| train_error("build the network", error))?;
     let mut progress = Progress::default();
-    let mut history = Vec::new();
+    let (mut history, mut kept) = (Vec::new(), String::new());
     let mut classifies = false;
     if begin == Start::Resume {
         let Some(bytes) = last else {
@@ -600,9 +598,15 @@ async fn start(
         };
         progress = resume(run, plan, folder, &mut trainer, &bytes)?;
         let metrics = folder.get(files::METRICS).await?.unwrap_or_default();
-        let lines = String::from_utf8_lossy(&metrics);
-        let read = lines.lines().filter_map(|line| serde_json::from_str::<EpochMetrics>(line).ok());
-        history.extend(read.filter(|metrics| metrics.epoch <= progress.epoch));
+        // The lines are kept as they are: a number that is read and written again may change in its last digit.
+        for line in String::from_utf8_lossy(&metrics).lines() {
+            let metrics = serde_json::from_str::<EpochMetrics>(line).ok();
+            if let Some(metrics) = metrics.filter(|metrics| metrics.epoch <= progress.epoch) {
+                history.push(metrics);
+                kept += line;
+                kept.push('\n');
+            }
+        }
     } else {
         if let Some((name, bytes)) = &plan.weights {
             let loaded = run.install(|| trainer.load_weights(bytes));
@@ -620,7 +624,7 @@ async fn start(
     (seen.points, seen.epochs) = (points, history.clone());
     drop(seen);
     let session = Session { trainer, progress, classifies, recorder, kept: Instant::now() };
-    Ok((Arc::new(Mutex::new(session)), history))
+    Ok((Arc::new(Mutex::new(session)), history, kept))
 }
 
 /// Sets the trainer to a checkpoint, once it is certain that it is whole and of this run.

@@ -166,7 +166,7 @@ fn a_damaged_checkpoint_is_refused() {
     place.write("run/last.safetensors", &whole);
     place.run(&format!("{train} --resume")).done();
     place.run(&format!("{train} --resume --lr 0.1")).refused(2, "other data or options");
-    place.run(&format!("{train} --resume --model resnet18")).refused(2, "of small");
+    place.run(&format!("{train} --resume --arch resnet18")).refused(2, "of small");
 
     let mut model = bytes(&place, "run/model.safetensors");
     let last = model.len() - 1;
@@ -194,7 +194,7 @@ fn the_folder_holds_what_other_programs_open() {
     images(&place, 60);
     // Without a terminal the live view is a line of warning and then the lines of any run.
     let said = place
-        .run("train in --size 32 --out run --model resnet18 --epochs 2 --batch-size 8 --max-rejects 50 --log-every 2 --live")
+        .run("train in --size 32 --out run --arch resnet18 --epochs 2 --batch-size 8 --max-rejects 50 --log-every 2 --live")
         .done();
     assert!(said.stderr.contains("--live needs a terminal"), "{}", said.stderr);
     let files = place.files("run");

@@ -309,10 +309,11 @@ fn preprocessing(plan: &TrainPlan) -> Value {
         Some("pad") => "border",
         _ => "center",
     };
+    let crop_pct = plan.chain["resize"]["crop_pct"].as_f64().unwrap_or(1.0);
     let (mean, std) = plan.options.normalize;
     let side = plan.feed.side;
     json!({
-        "input_size": [3, side, side], "interpolation": filter, "crop_pct": 1.0, "crop_mode": crop_mode,
+        "input_size": [3, side, side], "interpolation": filter, "crop_pct": crop_pct, "crop_mode": crop_mode,
         "mean": decimal(mean), "std": decimal(std),
     })
 }

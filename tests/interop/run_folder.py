@@ -1,6 +1,6 @@
 """Opens a run folder of Forebay in timm, transformers and TensorBoard, and compares what they say with the run.
 
-    python tests/interop/run_folder.py target/release/forebay           the check
+    python tests/interop/run_folder.py target/release/forebay [ARCH...] the check, of resnet18 or these networks
     python tests/interop/run_folder.py --names tests/fixtures/timm-names.txt   the names anew
 
 Needs torch, torchvision, timm, transformers, tensorboard and pillow. Without them nothing is checked, which is
@@ -82,12 +82,12 @@ def confusion(predict, root, names):
     return counts.tolist()
 
 
-def check(forebay):
+def check(forebay, arch):
     with tempfile.TemporaryDirectory() as place:
         root, run = pathlib.Path(place) / "images", pathlib.Path(place) / "run"
         draw(root)
         said = subprocess.run(
-            [forebay, "train", root, "--out", run, "--model", "resnet18", "--size", "32", "--epochs", "3",
+            [forebay, "train", root, "--out", run, "--arch", arch, "--size", "32", "--epochs", "3",
              "--batch-size", "12", "--lr", "0.003", "--log-every", "2", "--json"],
             stdout=subprocess.PIPE, check=True, text=True,
         )
@@ -149,7 +149,9 @@ def check(forebay):
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--names"] and len(sys.argv) == 3:
         write_names(sys.argv[2])
-    elif len(sys.argv) == 2:
-        check(pathlib.Path(sys.argv[1]).resolve())
+    elif len(sys.argv) >= 2:
+        for arch in sys.argv[2:] or ["resnet18"]:
+            print(f"== {arch}")
+            check(pathlib.Path(sys.argv[1]).resolve(), arch)
     else:
         sys.exit(__doc__)
