@@ -7,26 +7,14 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forebay_datasets::seed::Seed;
 use forebay_stages::collate::Batch;
-use forebay_stages::train::{DeviceKind, Freeze, OptimizerKind, TrainOptions, Trainer};
+use forebay_stages::train::{Freeze, TrainOptions, Trainer};
 
 /// (network, side in pixels, images per batch): CIFAR's size, the demo's, and ImageNet's.
 const CASES: &[(&str, u32, usize)] = &[("small", 32, 64), ("small", 64, 32), ("resnet18", 224, 16)];
 
 fn options(model: &str, freeze: Freeze) -> TrainOptions {
-    TrainOptions {
-        model: model.into(),
-        classes: (0..10).map(|class| class.to_string()).collect(),
-        optimizer: OptimizerKind::Sgd { momentum: 0.9, nesterov: true },
-        learning_rate: 0.01,
-        weight_decay: 5e-4,
-        warmup_steps: 0,
-        steps_total: 1_000_000,
-        freeze,
-        label_smoothing: 0.1,
-        normalize: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-        seed: Seed(0),
-        device: DeviceKind::Cpu,
-    }
+    let classes = (0..10).map(|class| class.to_string()).collect();
+    TrainOptions { freeze, label_smoothing: 0.1, ..TrainOptions::new(model, classes) }
 }
 
 fn noise(side: u32, count: usize) -> Batch {

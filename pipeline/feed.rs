@@ -205,7 +205,18 @@ impl Feed {
     /// # Errors
     /// When the labels of the shards cannot be read.
     pub async fn balance(&mut self, options: &BalanceOptions, seed: Seed) -> Result<BalanceSummary, Error> {
-        let labels: BTreeMap<SampleId, Label> = match &self.origin {
+        let labels = self.training_labels().await?;
+        let samples = labels.iter().map(|(id, label)| (id, *label, Split::Train));
+        let train = TrainSamples::among(samples, self.classes().len());
+        let copies = balance::copies(&train, options, seed);
+        let summary = BalanceSummary::of(&train, &copies, options);
+        self.copies = Some(Arc::new(labels.into_keys().zip(copies).collect()));
+        Ok(summary)
+    }
+
+    /// The label of every image of the training split.
+    async fn training_labels(&self) -> Result<BTreeMap<SampleId, Label>, Error> {
+        Ok(match &self.origin {
             Origin::Folder(rows) => {
                 let train = rows.of(Split::Train).iter().map(|row| &rows.catalog.entries[row.entry]);
                 train.map(|entry| (entry.id.clone(), entry.label)).collect()
@@ -220,13 +231,19 @@ impl Feed {
                 }
                 labels
             }
-        };
-        let samples = labels.iter().map(|(id, label)| (id, *label, Split::Train));
-        let train = TrainSamples::among(samples, self.classes().len());
-        let copies = balance::copies(&train, options, seed);
-        let summary = BalanceSummary::of(&train, &copies, options);
-        self.copies = Some(Arc::new(labels.into_keys().zip(copies).collect()));
-        Ok(summary)
+        })
+    }
+
+    /// How many images of each class the training split holds, `[classes]`.
+    ///
+    /// # Errors
+    /// When a shard cannot be read.
+    pub async fn class_counts(&self) -> Result<Vec<u64>, Error> {
+        let mut counts = vec![0; self.classes().len()];
+        for (_, label) in self.training_labels().await? {
+            counts[label as usize] += 1;
+        }
+        Ok(counts)
     }
 
     /// How many groups of rows are mixed with each other in an epoch.

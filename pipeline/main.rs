@@ -192,12 +192,33 @@ async fn verify_command(run: &Run, asked: &Invocation) -> Result<(), Error> {
     Ok(())
 }
 
+async fn find_lr(run: &Run, asked: &Invocation, config: &Config, plan: &Arc<TrainPlan>) -> Result<(), Error> {
+    let found = train::find_lr::find(run, plan).await?;
+    if config.text("out").is_some() {
+        let folder = RunFolder::open(config)?;
+        folder.put("find-lr.svg", found.svg()).await?;
+        let numbers = serde_json::to_string_pretty(&found).expect("results are plain data");
+        folder.put("find-lr.json", numbers).await?;
+    }
+    match asked.json {
+        true => say_json(&serde_json::to_value(&found).expect("results are plain data")),
+        false => say(&found.to_string()),
+    }
+    Ok(())
+}
+
 async fn train_command(run: &Run, asked: &Invocation, config: &Config) -> Result<Option<Trained>, Error> {
     let plan = Arc::new(TrainPlan::resolve(config).await?);
     warn(&plan.warnings);
     if asked.plan_only {
         say(&plan.to_string());
         return Ok(None);
+    }
+    for note in &plan.notes {
+        eprintln!("note: {note}");
+    }
+    if config.is_on("train.find_lr") {
+        return find_lr(run, asked, config, &plan).await.map(|()| None);
     }
     let folder = RunFolder::open(config)?;
     if let Some(summary) = &plan.balance {

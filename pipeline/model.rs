@@ -4,9 +4,7 @@ use std::time::Instant;
 
 use forebay_datasets::seed::Seed;
 use forebay_stages::collate::Batch;
-use forebay_stages::train::{
-    DeviceKind, Forward, Freeze, OptimizerKind, TrainError, TrainOptions, Trainer, WeightsReport, forward,
-};
+use forebay_stages::train::{Forward, Freeze, TrainError, TrainOptions, Trainer, WeightsReport, forward};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -48,19 +46,11 @@ pub fn bench(run: &Run, config: &Config, threads: usize) -> Result<ModelBenched,
         (arch(config)?, config.word("bench_model.mode"), config.word("bench_model.frozen"));
     let (batch, size) = (integer("bench_model.batch"), integer("bench_model.size"));
     let options = TrainOptions {
-        model: arch.clone(),
-        classes: (0..1000).map(|class| class.to_string()).collect(),
-        optimizer: OptimizerKind::Sgd { momentum: 0.9, nesterov: false },
-        learning_rate: 1e-3,
         weight_decay: 1e-4,
-        warmup_steps: 0,
-        steps_total: u64::MAX,
         freeze: if frozen == "backbone" { Freeze::Backbone } else { Freeze::None },
-        label_smoothing: 0.0,
-        normalize: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-        seed: Seed(0),
-        device: DeviceKind::Cpu,
+        ..TrainOptions::new(&arch, (0..1000).map(|class| class.to_string()).collect())
     };
+    Trainer::check(&options, size as u32).map_err(Error::Usage)?;
     let failed = |error: TrainError| match error {
         TrainError::Compute { source, .. } => Error::Usage(format!("{arch} at {size} pixels: {source}")),
         other => Error::Usage(other.to_string()),

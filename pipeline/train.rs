@@ -4,8 +4,11 @@
 //! from image bytes to tensor, metrics, the last checkpoint, the best model as timm and transformers open it, and
 //! a report.
 
+mod features;
+pub mod find_lr;
 mod keeping;
 mod live;
+mod recipe;
 mod recorder;
 mod run_folder;
 mod seal;
@@ -23,9 +26,8 @@ use forebay_stages::balance::{Balance, BalanceSummary};
 use forebay_stages::collate::Batch;
 use forebay_stages::resize::{Fit, Size};
 use forebay_stages::train::metrics::{Confusion, prediction};
-use forebay_stages::train::{
-    DeviceKind, Freeze, OptimizerKind, TrainError, TrainOptions, Trainer, WeightsReport,
-};
+use forebay_stages::train::schedule::Plateau;
+use forebay_stages::train::{DeviceKind, TrainError, TrainOptions, Trainer, WeightsReport};
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
@@ -34,6 +36,7 @@ use crate::feed::{Feed, Origin, Pass, Shards};
 use crate::flow::{Error, Items, Run};
 use crate::plan::{self, Rooms, catalog_error, memory_in_words, open};
 use crate::weights;
+use features::{Features, Lesson};
 use keeping::Best;
 pub use keeping::{CheckpointEvery, Keeping, Monitor};
 pub use live::{Live, Phase, Seen};
@@ -64,6 +67,16 @@ pub struct TrainPlan {
     pub identity: String,
     /// The resolved run file.
     pub run_file: String,
+    /// What lowers the learning rate when validation stalls, where the schedule is that.
+    pub plateau: Option<Plateau>,
+    /// What the images are that the network sees, and what is done with them.
+    pub data_identity: String,
+    /// Where features are kept for later runs; `None` when every epoch is to see the images.
+    pub feature_cache: Option<String>,
+    /// Whether the first batch is looked at before training.
+    pub examine: bool,
+    /// What the options come to.
+    pub notes: Vec<String>,
     /// What a user would want to know before going on.
     pub warnings: Vec<String>,
 }
@@ -184,38 +197,24 @@ impl TrainPlan {
             warnings.push("no validation images: the best checkpoint is the last one".to_string());
         }
         let keeping = Keeping::resolve(config, feed.rows(Split::Validation) > 0).map_err(Error::Plan)?;
-        let optimizer = match config.word("train.optimizer") {
-            "sgd" => OptimizerKind::Sgd {
-                momentum: config.number("train.momentum").expect("it has a default"),
-                nesterov: false,
-            },
-            // The constants of the paper, which are PyTorch's defaults too.
-            _ => OptimizerKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
-        };
-        let is_sgd = optimizer.name() == "sgd";
         let epochs = config.integer("train.epochs").expect("it has a default") as u32;
         let steps_per_epoch = rows.div_ceil(feed.batch_size as u64);
         let normalize = plan::normalize(config);
-        let warmup = config.number("train.warmup").expect("it has a default") * steps_per_epoch as f64;
-        let steps_total = steps_per_epoch * u64::from(epochs);
-        let options = TrainOptions {
-            model: config.word("train.arch").to_string(),
+        let counts = match &balance {
+            Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
+            None => feed.class_counts().await?,
+        };
+        let context = recipe::Context {
             classes,
-            optimizer,
-            learning_rate: config.number("train.learning_rate").unwrap_or(if is_sgd { 0.05 } else { 0.001 }),
-            weight_decay: config.number("train.weight_decay").unwrap_or(if is_sgd { 5e-4 } else { 0.05 }),
-            // A run of one epoch still ends with the learning rate falling.
-            warmup_steps: (warmup as u64).min(steps_total / 2),
-            steps_total,
-            freeze: if config.word("train.freeze") == "backbone" { Freeze::Backbone } else { Freeze::None },
-            label_smoothing: config.number("train.label_smoothing").expect("it has a default"),
-            normalize: (normalize.mean, normalize.std),
+            counts: &counts,
+            steps_per_epoch,
+            epochs,
+            side: feed.side,
             seed: feed.seed,
             device,
+            pretrained: initial.is_some(),
         };
-        if options.freeze == Freeze::Backbone && initial.is_none() {
-            warnings.push("--freeze backbone without --weights trains a head on random features".to_string());
-        }
+        let (options, plateau, notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
         let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
         let dataset = match &feed.origin {
             Origin::Shards(shards) => shards.manifest.fingerprint.clone(),
@@ -245,11 +244,23 @@ impl TrainPlan {
         for key in ["train.resume", "train.epochs", "train.device"] {
             identity.remove(key);
         }
-        for key in ["early_stop", "min_delta", "checkpoint_every", "log_every", "live"] {
+        for key in
+            ["feature_cache", "no_doctor", "early_stop", "min_delta", "checkpoint_every", "log_every", "live"]
+        {
             identity.remove(&format!("train.{key}"));
         }
-        identity.insert("dataset".to_string(), dataset.into());
-        identity.insert("side".to_string(), feed.side.into());
+        let mut data = config.settings(&["seed", "split", "decode", "resize", "balance"]);
+        for settings in [&mut identity, &mut data] {
+            settings.insert("dataset".to_string(), dataset.clone().into());
+            settings.insert("side".to_string(), feed.side.into());
+        }
+        data.insert("normalize".to_string(), chain["normalize"].clone());
+        let data_identity = serde_json::to_string(&data).expect("settings are plain data");
+        let feature_cache = match config.text("train.feature_cache").as_deref() {
+            Some("off") => None,
+            Some(place) => Some(place.to_string()),
+            None => Some(run_folder::cache_folder().join("features").to_string_lossy().into_owned()),
+        };
         let identity = serde_json::to_string(&identity).expect("settings are plain data");
         Ok(TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),
@@ -259,6 +270,11 @@ impl TrainPlan {
             steps_per_epoch,
             balance,
             keeping,
+            plateau,
+            data_identity,
+            feature_cache,
+            examine: !config.is_on("train.no_doctor"),
+            notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
             chain,
             run_file: config.to_toml(),
@@ -480,21 +496,28 @@ pub async fn train(
     let Watch { live, on_weights, on_epoch } = watch;
     let (session, mut history, mut lines) = start(run, &plan, folder, begin, &live, on_weights).await?;
     let validates = plan.feed.rows(Split::Validation) > 0;
+    let features =
+        if history.len() < plan.epochs as usize { Features::of(run, &plan, &session).await? } else { None };
     loop {
         let Progress { epoch, best, .. } = lock(&session).progress;
         if epoch >= plan.epochs || best.is_enough(&plan.keeping) {
             break;
         }
         let start = Instant::now();
-        let seen_before = lock(&session).progress.seen;
+        let seen_before = {
+            let mut session = lock(&session);
+            session.trainer.set_rate_scale(rate_scale(&plan, &history));
+            session.progress.seen
+        };
         let measured = async {
-            pass(run, &plan, folder, session.clone(), epoch, live.clone()).await?;
+            pass(run, &plan, folder, session.clone(), features.as_deref(), epoch, live.clone()).await?;
             let trained = start.elapsed();
             if !validates {
                 return Ok((trained, None));
             }
             live.turn_to(Phase::Validating);
-            let validation = evaluate(run, &plan, session.clone(), Split::Validation).await?;
+            let validation =
+                evaluate(run, &plan, session.clone(), features.as_deref(), Split::Validation).await?;
             Ok((trained, Some(validation)))
         };
         let (trained, validation) = match measured.await {
@@ -511,6 +534,20 @@ pub async fn train(
             let seconds = start.elapsed().as_secs_f64();
             finish_epoch(&plan, session, seconds, images_per_second, validation.as_ref())?
         };
+        if let Some(features) = features.as_deref().filter(|_| history.is_empty()) {
+            let rows = features.rows(Split::Train);
+            let took = trained.as_secs_f64();
+            match features.seconds {
+                Some(seconds) => eprintln!(
+                    "note: the frozen part saw {rows} training images in {seconds:.1} s; on its features an epoch \
+                     takes {took:.2} s, {:.0} times less",
+                    seconds / took.max(1e-9)
+                ),
+                None => {
+                    eprintln!("note: trains on the features of {rows} images that an earlier run computed")
+                }
+            }
+        }
         history.push(metrics.clone());
         live.seen().epochs.push(metrics.clone());
         if lock(&session).progress.best.epoch == epoch + 1 {
@@ -528,7 +565,19 @@ pub async fn train(
     }
     run.rejects().check_at_end()?;
     live.turn_to(Phase::Testing);
-    test(run, &plan, folder, session, history, &live).await
+    test(run, &plan, folder, session, features.as_deref(), history, &live).await
+}
+
+/// What the learning rate is multiplied by after these epochs: a function of what validation said, so that a resumed run
+/// cannot drift from it.
+fn rate_scale(plan: &TrainPlan, history: &[EpochMetrics]) -> f64 {
+    let Some(mut plateau) = plan.plateau.clone() else { return 1.0 };
+    for metrics in history {
+        if let Some(score) = plan.keeping.monitor.score(metrics) {
+            plateau.observe(score, true);
+        }
+    }
+    plateau.scale
 }
 
 /// What an epoch came to; the next one begins.
@@ -718,36 +767,59 @@ async fn pass(
     plan: &Arc<TrainPlan>,
     folder: &RunFolder,
     session: Arc<Mutex<Session>>,
+    features: Option<&Features>,
     epoch: u32,
     live: Arc<Live>,
 ) -> Result<(), Error> {
     let Progress { batch, used, .. } = lock(&session).progress;
     live.begin(epoch + 1, batch);
+    match features {
+        None => {
+            let batches = plan.feed.batches_after(run, Pass::Train(epoch), used);
+            batches.drain("train", learn(run, plan, folder, session, epoch, live)).await
+        }
+        Some(features) => {
+            let batches = features.batches(run, plan, Pass::Train(epoch), used);
+            batches.drain("train", learn(run, plan, folder, session, epoch, live)).await
+        }
+    }
+}
+
+/// The consumer of a training pass.
+fn learn<T: Lesson>(
+    run: &Run,
+    plan: &Arc<TrainPlan>,
+    folder: &RunFolder,
+    session: Arc<Mutex<Session>>,
+    epoch: u32,
+    live: Arc<Live>,
+) -> impl FnOnce(Items<(T, u64)>) -> Result<(), Error> + Send + 'static {
     let (run_here, plan_here, folder) = (run.clone(), plan.clone(), folder.clone());
-    let pretrained = plan.weights.is_some().then_some(plan.options.normalize);
-    let consume = move |batches: Items<(Batch, u64)>| {
+    move |batches: Items<(T, u64)>| {
         let (run, plan) = (run_here, plan_here);
         let mut session = session.lock().expect("one pass at a time");
         let session = &mut *session;
         session.recorder.begin();
         for (batch, used) in batches {
-            if let Some(normalize) = pretrained.filter(|_| (epoch, session.progress.batch) == (0, 0)) {
-                let look = || weights::complaints(&session.trainer, &batch, normalize, session.classifies);
-                run.install(look).iter().for_each(|line| eprintln!("warning: {line}"));
+            if let Some(images) = batch.images().filter(|_| (epoch, session.progress.batch) == (0, 0)) {
+                for line in first_batch(&run, &plan, session, images)? {
+                    eprintln!("warning: {line}");
+                }
             }
-            let report = run.install(|| session.trainer.step(&batch));
+            let count = batch.labels().len();
+            let report = run.install(|| batch.step(&mut session.trainer));
             let report = report.map_err(|error| train_error("train", error))?;
             let progress = &mut session.progress;
             progress.batch += 1;
             progress.used = used;
-            progress.loss += report.loss * batch.len() as f64;
+            progress.loss += report.loss * count as f64;
             progress.correct += report.correct as u64;
-            progress.seen += batch.len() as u64;
+            progress.seen += count as u64;
             let seen = progress.seen as f64;
             let (loss, accuracy) = (progress.loss / seen, progress.correct as f64 / seen);
             let part = progress.batch as f64 / plan.steps_per_epoch as f64;
-            live.step(batch.len(), loss, accuracy, report.learning_rate);
-            let point = session.recorder.step(&report, batch.len(), f64::from(epoch) + part)?;
+            live.step(count, loss, accuracy, report.learning_rate);
+            let point = session.recorder.step(&report, count, f64::from(epoch) + part)?;
             live.seen().points.extend(point);
             if session.is_due(&plan.keeping) {
                 let bytes = session.checkpoint(&plan)?;
@@ -760,8 +832,27 @@ async fn pass(
             }
         }
         Ok(())
-    };
-    plan.feed.batches_after(run, Pass::Train(epoch), used).drain("train", consume).await
+    }
+}
+
+/// What looks wrong about the first batch of a run.
+fn first_batch(
+    run: &Run,
+    plan: &TrainPlan,
+    session: &mut Session,
+    images: &Batch,
+) -> Result<Vec<String>, Error> {
+    let mut lines = Vec::new();
+    if plan.weights.is_some() {
+        let look =
+            || weights::complaints(&session.trainer, images, plan.options.normalize, session.classifies);
+        lines.extend(run.install(look));
+    }
+    if plan.examine {
+        let complaints = run.install(|| session.trainer.examine(images));
+        lines.extend(complaints.map_err(|error| train_error("look at the first batch", error))?);
+    }
+    Ok(lines)
 }
 
 /// Mean loss and confusion matrix of one split, in evaluation mode.
@@ -769,26 +860,43 @@ async fn evaluate(
     run: &Run,
     plan: &TrainPlan,
     session: Arc<Mutex<Session>>,
+    features: Option<&Features>,
     split: Split,
 ) -> Result<(f64, Confusion), Error> {
+    match features.filter(|features| features.rows(split) > 0) {
+        None => {
+            let batches = plan.feed.batches_after(run, Pass::Evaluate(split), 0);
+            batches.drain("evaluate", measure(run, plan, session)).await
+        }
+        Some(features) => {
+            let batches = features.batches(run, plan, Pass::Evaluate(split), 0);
+            batches.drain("evaluate", measure(run, plan, session)).await
+        }
+    }
+}
+
+/// The consumer of an evaluation.
+fn measure<T: Lesson>(
+    run: &Run,
+    plan: &TrainPlan,
+    session: Arc<Mutex<Session>>,
+) -> impl FnOnce(Items<(T, u64)>) -> Result<(f64, Confusion), Error> + Send + 'static {
     let pool = run.clone();
     let classes = plan.options.classes.len();
-    let consume = move |batches: Items<Batch>| {
+    move |batches: Items<(T, u64)>| {
         let session = session.lock().expect("one pass at a time");
-        let trainer = &session.trainer;
         let mut confusion = Confusion::new(classes);
         let mut loss = 0.0;
-        for batch in batches {
-            let logits = pool.install(|| trainer.predict(&batch));
+        for (batch, _) in batches {
+            let logits = pool.install(|| batch.logits(&session.trainer));
             let logits = logits.map_err(|error| train_error("evaluate", error))?;
-            loss += Trainer::loss(&logits, &batch.labels) * batch.len() as f64;
-            for (row, label) in logits.iter().zip(&batch.labels) {
+            loss += Trainer::loss(&logits, batch.labels()) * batch.labels().len() as f64;
+            for (row, label) in logits.iter().zip(batch.labels()) {
                 confusion.add(*label as usize, prediction(row));
             }
         }
         Ok((loss / confusion.total().max(1) as f64, confusion))
-    };
-    plan.feed.batches(run, Pass::Evaluate(split)).drain("evaluate", consume).await
+    }
 }
 
 /// Sets the trainer to the weights of the best epoch.
@@ -818,6 +926,7 @@ async fn test(
     plan: &TrainPlan,
     folder: &RunFolder,
     session: Arc<Mutex<Session>>,
+    features: Option<&Features>,
     epochs: Vec<EpochMetrics>,
     live: &Live,
 ) -> Result<Trained, Error> {
@@ -825,7 +934,7 @@ async fn test(
     load_best(run, plan, folder, &session).await?;
     let held = [Split::Test, Split::Validation, Split::Train];
     let split = held.into_iter().find(|split| plan.feed.rows(*split) > 0).expect("there are training rows");
-    let (_, confusion) = evaluate(run, plan, session, split).await?;
+    let (_, confusion) = evaluate(run, plan, session, features, split).await?;
     let names = plan.options.classes.iter().enumerate();
     let classes = names
         .map(|(class, name)| {
@@ -895,14 +1004,17 @@ impl std::fmt::Display for TrainPlan {
             f,
             "  optimizer    {}, learning rate {}, weight decay {}",
             options.optimizer.name(),
-            options.learning_rate,
+            options.schedule.peak,
             options.weight_decay
         )?;
         writeln!(
             f,
-            "  schedule     {} epochs of {} steps, {} steps of warm-up, then cosine",
-            self.epochs, self.steps_per_epoch, options.warmup_steps
+            "  schedule     {} epochs of {} steps, {} steps of warm-up, {:?}",
+            self.epochs, self.steps_per_epoch, options.schedule.warmup_steps, options.schedule.shape
         )?;
+        for note in &self.notes {
+            writeln!(f, "  note         {note}")?;
+        }
         writeln!(f, "  keeping      {}", self.keeping)?;
         writeln!(f, "  threads      {}", feed.rooms.threads)?;
         f.write_str(&memory_in_words(&feed.memory()))

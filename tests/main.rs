@@ -4,6 +4,7 @@ mod bad_input;
 mod bucket;
 mod fixture;
 mod prepare;
+mod recipes;
 mod run_folder;
 mod tidy;
 mod train;

@@ -27,7 +27,7 @@ fn draw(place: &Place) {
 /// The weights of a short run, made in `place`.
 fn weights(place: &Place) -> Vec<u8> {
     place.run(&format!("{TRAIN} --size 16 --out first")).done();
-    std::fs::read(place.path("first/best.safetensors")).unwrap()
+    std::fs::read(place.path("first/model.safetensors")).unwrap()
 }
 
 /// The same tensors without what our own files say about themselves.
@@ -243,7 +243,7 @@ fn a_repository_is_downloaded_once_and_its_images_are_prepared_as_its_weights_wa
     let looked = "the first batch does not look like what pretrained weights are used to";
     assert!(said.stderr.contains(looked), "{}", said.stderr);
     // The resolved run file contradicts nothing.
-    place.run("train --config run/run.toml --out resolved").done();
+    place.run("train --config run/config.toml --out resolved").done();
 }
 
 #[test]
@@ -440,11 +440,11 @@ fn files_that_hold_no_weights_of_this_network_are_refused_in_a_line() {
         place.run(&format!("{TRAIN} --size 16 --out run --weights {file}")).refused(code, words);
     }
     let said = place
-        .run(&format!("{TRAIN} --size 32 --out run --weights first/best.safetensors"))
-        .refused(2, "resize.size: 32 contradicts first/best.safetensors");
+        .run(&format!("{TRAIN} --size 32 --out run --weights first/model.safetensors"))
+        .refused(2, "resize.size: 32 contradicts first/model.safetensors");
     assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
     let other = TRAIN.replace("--model small", "--model resnet18");
     place
-        .run(&format!("{other} --out run --weights first/best.safetensors"))
+        .run(&format!("{other} --out run --weights first/model.safetensors"))
         .refused(2, "for another network than resnet18");
 }

@@ -41,6 +41,15 @@ pub mod files {
     pub const REPORT: &str = "report.html";
 }
 
+/// The user's cache folder for this program.
+pub(super) fn cache_folder() -> std::path::PathBuf {
+    std::env::var_os("XDG_CACHE_HOME")
+        .map(std::path::PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("forebay")
+}
+
 /// A run folder: kept locally, and where RUN is remote each file is also put there whole.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
@@ -58,12 +67,8 @@ impl RunFolder {
         if out.local_root().is_some() {
             return Ok(RunFolder { local: out, remote: None });
         }
-        let cache = std::env::var_os("XDG_CACHE_HOME")
-            .map(std::path::PathBuf::from)
-            .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-            .unwrap_or_else(std::env::temp_dir);
         let name = blake3::hash(out.location().as_bytes()).to_hex();
-        let local = cache.join("forebay").join("runs").join(&name.as_str()[..16]);
+        let local = cache_folder().join("runs").join(&name.as_str()[..16]);
         let local = Store::open(&local.to_string_lossy(), &Default::default()).map_err(store_error)?;
         Ok(RunFolder { local, remote: Some(out) })
     }

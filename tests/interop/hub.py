@@ -107,7 +107,7 @@ def main(forebay):
             return pathlib.Path(done.stdout.strip())
 
         train("first", "--size", "16")
-        save_file(load_file(folder / "first/best.safetensors"), folder / "plain.safetensors")
+        save_file(load_file(folder / "first/model.safetensors"), folder / "plain.safetensors")
         FILES["model.safetensors"] = (folder / "plain.safetensors").read_bytes()
         FILES["config.json"] = json.dumps({"architecture": "small", "pretrained_cfg": {
             "input_size": [3, 16, 16], "crop_pct": 1.0, "interpolation": "bilinear",

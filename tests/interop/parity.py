@@ -27,6 +27,11 @@ ARCHS = {
     "inception_v3": 107, "mobilenet_v2": 71, "mobilenet_v3_small": 73, "mobilenet_v3_large": 75,
     "efficientnet_b0": 71,
 }
+TIMM = {
+    "vgg16_bn": "vgg16_bn", "resnet18": "resnet18", "resnet50": "resnet50", "inception_v3": "inception_v3",
+    "mobilenet_v2": "mobilenetv2_100", "mobilenet_v3_small": "mobilenetv3_small_100",
+    "mobilenet_v3_large": "mobilenetv3_large_100", "efficientnet_b0": "efficientnet_b0",
+}
 CLASSES, BATCH = 7, 4
 
 
@@ -126,11 +131,39 @@ def check(program, arch, side):
     return fine
 
 
+def check_timm(program, arch, side):
+    """The logits of timm's network from the same file."""
+    try:
+        import timm
+    except ImportError as error:
+        print(f"SKIPPED: {arch} was NOT compared with timm's: {error}")
+        return True
+    torch.manual_seed(1)
+    network = timm.create_model(TIMM[arch], pretrained=False, num_classes=CLASSES)
+    images = torch.randn(BATCH, 3, side, side + 4)
+    network.train()
+    with torch.no_grad():
+        for _ in range(20):
+            network(images)
+        network.eval()
+        expected = network(images)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()},
+                  folder / "weights.safetensors")
+        save_file({"input": images}, folder / "input.safetensors")
+        ours = forebay(program, folder, arch, "eval", False)["logits"]
+    error = (ours - expected).abs().max().item() / (1e-4 * max(1, expected.abs().max().item()))
+    print(f"{'ok  ' if error <= 1 else 'FAIL'} {arch:<19} timm's {TIMM[arch]}: error over bound: {error:.3f}", flush=True)
+    return error <= 1
+
+
 def main():
     program, archs = sys.argv[1], sys.argv[2:] or list(ARCHS)
     torch.set_num_threads(2)
     results = [check(program, arch, ARCHS[arch]) for arch in archs]
-    print(f"{sum(results)} of {len(results)} networks equal torchvision {torchvision.__version__}'s")
+    results += [check_timm(program, arch, ARCHS[arch]) for arch in archs if arch in TIMM]
+    print(f"{sum(results)} of {len(results)} comparisons with torchvision {torchvision.__version__} and timm are within their bounds")
     sys.exit(0 if all(results) else 1)
 
 

@@ -206,7 +206,7 @@ mod tests {
         let labels = |values: &[u32]| Tensor::new(values, &Device::Cpu).expect("labels");
         let good = file(&[("input", images()), ("label", labels(&[0, 1]))]);
         check("resnet21", &weights(5), &good, "no network is called `resnet21`");
-        check("resnet32", &weights(5), &good, "the weights lack");
+        check("resnet32", &weights(5), &good, "its names are those of resnet20");
         check("vgg11", &weights(5), &good, "another network than vgg11");
         check("resnet20", &weights(5)[..99], &good, "cannot read the weights");
         check("resnet20", &weights(5), &good[..9], "cannot read the input");

@@ -3,8 +3,10 @@
 //! [`Trainer`] is what a program calls; the modules below it are what it is made of.
 
 mod checkpoint;
+mod features;
 mod forward;
 pub mod metrics;
+mod mixing;
 pub mod models;
 pub mod ops;
 mod optim;
@@ -13,9 +15,12 @@ pub mod schedule;
 mod trainer;
 pub mod weights;
 
+pub use features::FeatureRows;
 pub use forward::{Forward, forward};
+pub use mixing::Mixing;
 pub use optim::OptimizerKind;
 pub use trainer::{
-    DeviceKind, FileDescription, Freeze, ParameterSummary, StepReport, TrainError, TrainOptions, Trainer,
+    DeviceKind, FileDescription, Freeze, Loss, ParameterSummary, StepReport, TrainError, TrainOptions,
+    Trainer, Unfreeze,
 };
 pub use weights::WeightsReport;

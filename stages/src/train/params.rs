@@ -83,12 +83,37 @@ impl ParamStore {
         self.entries.get(name)
     }
 
-    /// Freezes every tensor for which `frozen` is true and trains the others. A frozen tensor is a plain one to
-    /// the forward pass: nothing before it costs a graph, and the statistics of a frozen norm do not move.
-    pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) {
-        for (name, entry) in &mut self.entries {
-            entry.frozen = frozen(name);
+    /// Freezes the tensors of the parts before `part` and trains the others. A frozen tensor is a plain one to the
+    /// forward pass: nothing before it costs a graph, and the statistics of a frozen norm do not move.
+    pub fn freeze_before(&mut self, part: usize) {
+        for entry in self.entries.values_mut() {
+            entry.frozen = entry.part < part;
         }
+    }
+
+    /// A copy with values of its own.
+    ///
+    /// # Errors
+    /// When the device cannot hold it.
+    pub fn duplicate(&self) -> Result<ParamStore> {
+        let mut entries = BTreeMap::new();
+        for (name, entry) in &self.entries {
+            let variable = Var::from_tensor(&entry.values().copy()?)?;
+            entries.insert(name.clone(), Entry { variable, ..*entry });
+        }
+        Ok(ParamStore { entries, device: self.device.clone() })
+    }
+
+    /// Moves every tensor towards that of `other`: `decay · here + (1 - decay) · there`.
+    ///
+    /// # Errors
+    /// When `other` is of another network.
+    pub fn move_towards(&self, other: &ParamStore, decay: f64) -> Result<()> {
+        for (name, entry) in &self.entries {
+            let Some(there) = other.get(name) else { bail!("the network has no tensor `{name}`") };
+            entry.variable.set(&((entry.values() * decay)? + (there.values() * (1.0 - decay))?)?)?;
+        }
+        Ok(())
     }
 
     /// Overwrites the values of `name`, keeping what it is for.

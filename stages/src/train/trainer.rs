@@ -8,11 +8,12 @@ use thiserror::Error;
 
 use super::checkpoint::{self, Header, OPTIMIZER};
 use super::metrics::prediction;
+use super::mixing::Mixing;
 use super::models::{self, Head, Network};
 use super::ops::{self, Tape};
-use super::optim::{Optimizer, OptimizerKind};
-use super::params::{Builder, Mode, ParamStore, Pass, update_running_statistics};
-use super::schedule::Cosine;
+use super::optim::{Optimizer, OptimizerKind, StepSettings, clip_by_norm};
+use super::params::{Builder, Entry, Mode, NormUpdate, ParamStore, Pass, update_running_statistics};
+use super::schedule::{Schedule, Shape};
 use super::weights::{self, WeightsReport};
 use crate::collate::Batch;
 
@@ -25,13 +26,36 @@ pub enum DeviceKind {
     Cuda(usize),
 }
 
-/// Which part of a network is not trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which parts of a network are not trained when a run begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Freeze {
     /// Everything is trained.
     None,
     /// Only the classifier is trained. The rest costs no graph, and its norms keep their running statistics.
     Backbone,
+    /// The parts up to and including the one of this name are frozen.
+    Until(String),
+}
+
+/// From a step on, the part of this name and all parts after it are trained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfreeze {
+    /// The first step, counted from 0, that trains them.
+    pub step: u64,
+    /// The first part.
+    pub part: String,
+}
+
+/// What a step makes smaller.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Loss {
+    /// Cross-entropy.
+    CrossEntropy,
+    /// Focal loss (arXiv 1708.02002): images that are classified well count less.
+    Focal {
+        /// The power of one minus the probability; 0 is cross-entropy.
+        gamma: f64,
+    },
 }
 
 /// All that decides what a training run does to a network, besides its batches.
@@ -41,26 +65,72 @@ pub struct TrainOptions {
     pub model: String,
     /// The class of each label, in the order of labels; at least two.
     pub classes: Vec<String>,
+    /// What ends the network; its number of classes is that of `classes`.
+    pub head: Head,
     /// The update rule.
     pub optimizer: OptimizerKind,
-    /// The largest learning rate, reached after the warm-up.
-    pub learning_rate: f64,
+    /// The learning rate of each step.
+    pub schedule: Schedule,
     /// Weight decay of weights; biases and norms have none.
     pub weight_decay: f64,
-    /// Steps of linear warm-up.
-    pub warmup_steps: u64,
-    /// Steps of the whole run, warm-up included; the learning rate then is 0.
-    pub steps_total: u64,
-    /// What is not trained.
+    /// L1 penalty of weights; biases and norms have none.
+    pub l1: f64,
+    /// The largest norm that all gradients may have together.
+    pub clip_norm: Option<f64>,
+    /// The most images that go through the network at a time. The gradients of a batch are added up over its
+    /// micro-batches; norms see one of them at a time.
+    pub micro_batch: Option<usize>,
+    /// Decay of the moving average of the weights that is evaluated and kept, in `[0, 1)`.
+    pub ema: Option<f64>,
+    /// What is not trained at first.
     pub freeze: Freeze,
+    /// What is trained later.
+    pub unfreeze: Vec<Unfreeze>,
+    /// What the learning rate is multiplied by for every part between a parameter and the head, in `(0, 1]`.
+    pub layer_decay: f64,
+    /// The loss.
+    pub loss: Loss,
     /// Label smoothing, in `[0, 1)`.
     pub label_smoothing: f64,
+    /// What an image of each class counts in the loss of training.
+    pub class_weights: Option<Vec<f64>>,
+    /// Images mixed with others of their batch.
+    pub mixing: Option<Mixing>,
     /// Mean and standard deviation per channel, of pixels scaled to 0 to 1.
     pub normalize: ([f32; 3], [f32; 3]),
-    /// Decides the initial weights.
+    /// Decides the initial weights, the dropout and the mixing.
     pub seed: Seed,
     /// Where the network lives.
     pub device: DeviceKind,
+}
+
+impl TrainOptions {
+    /// Plain training of everything on the CPU: SGD with momentum 0.9 at the constant learning rate 0.01,
+    /// cross-entropy, ImageNet's normalisation.
+    pub fn new(model: &str, classes: Vec<String>) -> TrainOptions {
+        TrainOptions {
+            model: model.to_owned(),
+            head: Head::linear(classes.len()),
+            classes,
+            optimizer: OptimizerKind::Sgd { momentum: 0.9, nesterov: false },
+            schedule: Schedule { shape: Shape::Constant, peak: 0.01, warmup_steps: 0, steps_total: u64::MAX },
+            weight_decay: 0.0,
+            l1: 0.0,
+            clip_norm: None,
+            micro_batch: None,
+            ema: None,
+            freeze: Freeze::None,
+            unfreeze: Vec::new(),
+            layer_decay: 1.0,
+            loss: Loss::CrossEntropy,
+            label_smoothing: 0.0,
+            class_weights: None,
+            mixing: None,
+            normalize: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+            seed: Seed(0),
+            device: DeviceKind::Cpu,
+        }
+    }
 }
 
 /// Why training cannot start or go on.
@@ -150,6 +220,9 @@ pub struct FileDescription {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// The prefix of the moving average among the tensors of a checkpoint.
+const AVERAGE: &str = "average.";
+
 /// A network in training.
 ///
 /// Runs in the rayon pool it is called in. The same options and batches give the same weights, bit for bit, for
@@ -159,8 +232,21 @@ pub struct Trainer {
     options: TrainOptions,
     network: Network,
     store: ParamStore,
+    /// The moving average of the weights, where one is kept.
+    ema: Option<ParamStore>,
     optimizer: Optimizer,
     step: u64,
+    /// What the schedule's learning rate is multiplied by.
+    rate_scale: f64,
+}
+
+/// What the backward pass of a batch found.
+struct Slopes {
+    loss: f64,
+    correct: usize,
+    /// By the name of the parameter.
+    gradients: BTreeMap<String, Tensor>,
+    updates: Vec<NormUpdate>,
 }
 
 impl std::fmt::Debug for Trainer {
@@ -195,15 +281,87 @@ impl Trainer {
         let device = device.map_err(|source| TrainError::Device { device: options.device, source })?;
         let mut store = ParamStore::new(device);
         let mut builder = Builder::new(&mut store, options.seed);
-        let network = models::build(&options.model, &Head::linear(options.classes.len()), &mut builder)
+        let head = Head { classes: options.classes.len(), ..options.head };
+        let network = models::build(&options.model, &head, &mut builder)
             .map_err(compute("build the network"))?
             .ok_or_else(|| unknown_network(&options.model))?;
-        if options.freeze == Freeze::Backbone {
-            store.freeze(|name| !network.is_head(name));
+        check_parts(options, &network).map_err(TrainError::Options)?;
+        let optimizer = Optimizer::new(options.optimizer);
+        let mut trainer = Trainer {
+            options: options.clone(),
+            network,
+            store,
+            ema: None,
+            optimizer,
+            step: 0,
+            rate_scale: 1.0,
+        };
+        trainer.freeze_for_step();
+        trainer.restart_average()?;
+        Ok(trainer)
+    }
+
+    /// Refuses options that contradict themselves, that name parts the network has not, or images of `side` pixels that
+    /// are too small for it, in one line.
+    ///
+    /// # Errors
+    /// That line.
+    pub fn check(options: &TrainOptions, side: u32) -> Result<(), String> {
+        check(options)?;
+        let network =
+            blank_network(&options.model).ok_or_else(|| unknown_network(&options.model).to_string())?;
+        if (side as usize) < network.side_min() {
+            return Err(format!(
+                "images of {side} pixels are too small for {}, which needs {} or more; give --size",
+                options.model,
+                network.side_min()
+            ));
         }
-        let optimizer = Optimizer::new(options.optimizer, options.weight_decay, &store)
-            .map_err(compute("allocate the optimiser's state"))?;
-        Ok(Trainer { options: options.clone(), network, store, optimizer, step: 0 })
+        check_parts(options, &network)
+    }
+
+    /// The parts of the network called `arch`, from the images to the head; none when no network is called so.
+    pub fn part_names(arch: &str) -> Vec<String> {
+        blank_network(arch)
+            .map(|network| network.part_names().map(str::to_owned).collect())
+            .unwrap_or_default()
+    }
+
+    /// Multiplies the schedule's learning rate from the next step on.
+    pub fn set_rate_scale(&mut self, scale: f64) {
+        self.rate_scale = scale;
+    }
+
+    /// The number of the first part that a step trains.
+    fn first_trained(&self, step: u64) -> usize {
+        let part = |name: &str| part_index(&self.network, name).expect("checked when the trainer was made");
+        let last = self.network.part_names().count() - 1;
+        let begin = match &self.options.freeze {
+            Freeze::None => 0,
+            Freeze::Backbone => last,
+            Freeze::Until(name) => part(name) + 1,
+        };
+        let reached = self.options.unfreeze.iter().filter(|unfreeze| unfreeze.step <= step);
+        reached.map(|unfreeze| part(&unfreeze.part)).fold(begin, usize::min)
+    }
+
+    /// Freezes what the next step does not train.
+    fn freeze_for_step(&mut self) {
+        self.store.freeze_before(self.first_trained(self.step));
+    }
+
+    /// Begins the moving average at the weights as they are.
+    fn restart_average(&mut self) -> Result<(), TrainError> {
+        self.ema = match self.options.ema {
+            Some(_) => Some(self.store.duplicate().map_err(compute("copy the weights"))?),
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// The weights that are evaluated and kept.
+    fn judged(&self) -> &ParamStore {
+        self.ema.as_ref().unwrap_or(&self.store)
     }
 
     /// Takes the weights that fit from the bytes of a safetensors file, or a `.pth` or `.bin` file of PyTorch,
@@ -220,6 +378,7 @@ impl Trainer {
         for (name, tensor) in &matched.tensors {
             self.store.set(name, tensor).map_err(compute("set the weights"))?;
         }
+        self.restart_average()?;
         Ok(matched.report)
     }
 
@@ -229,37 +388,238 @@ impl Trainer {
     /// [`TrainError::Diverged`] when the loss is not finite; [`TrainError::Batch`] for an empty batch, labels
     /// out of range or images that are too small.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport, TrainError> {
-        let (step, learning_rate) = (self.step, self.learning_rate(self.step));
+        self.step_at(batch, self.learning_rate(self.step))
+    }
+
+    /// [`Trainer::step`] with another learning rate than the schedule's.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_at(&mut self, batch: &Batch, learning_rate: f64) -> Result<StepReport, TrainError> {
+        let (images, targets) = self.mixed(batch)?;
+        self.advance(&images, 0, targets, &batch.labels, learning_rate)
+    }
+
+    /// A step on what the frozen parts before part `first` made of a batch: `features` `[batch, ..]`, as
+    /// [`Trainer::features`] returns them.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_on_features(
+        &mut self,
+        features: &[f32],
+        first: usize,
+        labels: &[u32],
+    ) -> Result<StepReport, TrainError> {
+        let targets = self.targets(labels, |row| format!("row {row}"))?;
+        let shape = (labels.len(), features.len() / labels.len().max(1));
+        let features =
+            Tensor::from_slice(features, shape, self.store.device()).map_err(compute("upload a batch"))?;
+        self.advance(&features, first, targets, labels, self.learning_rate(self.step))
+    }
+
+    /// What the parts before part `first` make of each image in evaluation, flattened: `[batch, ..]` row by row.
+    ///
+    /// # Errors
+    /// When the images are too small for the network, or the device fails.
+    pub fn features(&self, batch: &Batch, first: usize) -> Result<Vec<f32>, TrainError> {
         let images = self.upload(batch)?;
-        let targets = self.targets(batch)?;
-        let pass = Pass::new(&self.store, Mode::Train);
-        let (logits, tape) = Tape::record(|| self.network.forward(&images, &pass));
-        let logits = logits.map_err(compute("run the network forward"))?;
-        let statistics = pass.finish();
-        // The loss is few numbers: its own gradient comes from candle, and the network's from the tape.
-        let scores = Var::from_tensor(&logits.detach()).map_err(compute("compute the loss"))?;
-        let loss = ops::cross_entropy(&scores, &targets).map_err(compute("compute the loss"))?;
-        let value = f64::from(loss.to_scalar::<f32>().map_err(compute("read the loss"))?);
-        if !value.is_finite() {
-            return Err(TrainError::Diverged { step, loss: value, learning_rate });
+        let pass = Pass::new(self.judged(), Mode::Evaluate);
+        let features = self.network.forward_parts(0..first, &images, &pass);
+        let features = features.and_then(|features| features.flatten_all()?.to_vec1());
+        features.map_err(compute("run the network forward"))
+    }
+
+    /// Logits from the features of `rows` images, `[rows, ..]`, as [`Trainer::predict`] gives them from the images.
+    ///
+    /// # Errors
+    /// When the features are those of another network, or the device fails.
+    pub fn predict_on_features(
+        &self,
+        features: &[f32],
+        first: usize,
+        rows: usize,
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        let pass = Pass::new(self.judged(), Mode::Evaluate);
+        let parts = first..self.network.part_names().count();
+        let logits = Tensor::from_slice(features, (rows, features.len() / rows.max(1)), self.store.device())
+            .and_then(|features| self.network.forward_parts(parts, &features, &pass)?.to_vec2::<f32>());
+        logits.map_err(compute("run the network forward"))
+    }
+
+    /// The values of all tensors before part `first`, and their names: what features are a function of.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub fn prefix_bytes(&self, first: usize) -> Result<Vec<u8>, TrainError> {
+        let tensors = self.store.iter().filter(|(_, entry)| entry.part() < first);
+        let tensors: Vec<_> = tensors.map(|(name, entry)| (name.to_owned(), entry.values())).collect();
+        checkpoint::encode_plain(&tensors).map_err(compute("read the weights"))
+    }
+
+    /// The part whose inputs are `[batch, features]` and which everything before stays frozen for the whole run: the
+    /// head of a run that never unfreezes anything.
+    pub fn frozen_prefix(&self) -> Option<usize> {
+        let last = self.network.part_names().count() - 1;
+        (self.first_trained(u64::MAX) == last).then_some(last)
+    }
+
+    fn advance(
+        &mut self,
+        input: &Tensor,
+        first: usize,
+        targets: Vec<f32>,
+        labels: &[u32],
+        learning_rate: f64,
+    ) -> Result<StepReport, TrainError> {
+        self.freeze_for_step();
+        let step = self.step;
+        let mut slopes = self.slopes(input, first, &targets, labels, learning_rate)?;
+        if let Some(most) = self.options.clip_norm {
+            clip_by_norm(&mut slopes.gradients, most).map_err(compute("clip the gradients"))?;
         }
-        let rows = logits.detach().to_vec2::<f32>().map_err(compute("read the logits"))?;
-        let correct =
-            rows.iter().zip(&batch.labels).filter(|(row, label)| prediction(row) == **label as usize).count();
-        let gradients = loss
-            .backward()
-            .and_then(|mut gradients| {
-                let gradient = gradients.remove(&scores).expect("the loss is a function of the scores");
-                tape.backward(&logits, gradient, self.store.iter().map(|(_, entry)| &**entry.variable()))
-            })
-            .map_err(compute("run the network backward"))?;
+        let settings =
+            StepSettings { learning_rate, weight_decay: self.options.weight_decay, l1: self.options.l1 };
+        let last = self.network.part_names().count() as i32 - 1;
+        let decay = self.options.layer_decay;
+        let rate = move |entry: &Entry| decay.powi(last - entry.part() as i32);
         self.optimizer
-            .step(&self.store, &gradients, learning_rate, step)
+            .step(&self.store, &slopes.gradients, &settings, &rate)
             .map_err(compute("update the weights"))?;
-        update_running_statistics(&self.store, &statistics)
+        update_running_statistics(&self.store, &slopes.updates)
             .map_err(compute("update the running statistics"))?;
+        if let (Some(average), Some(decay)) = (&self.ema, self.options.ema) {
+            // The average follows closely at first, as in TensorFlow's ExponentialMovingAverage with num_updates.
+            let decay = decay.min((1.0 + step as f64) / (10.0 + step as f64));
+            average.move_towards(&self.store, decay).map_err(compute("average the weights"))?;
+        }
         self.step += 1;
-        Ok(StepReport { loss: value, correct, learning_rate, step })
+        let Slopes { loss, correct, .. } = slopes;
+        Ok(StepReport { loss, correct, learning_rate, step })
+    }
+
+    /// Loss and gradients of a batch, micro-batch by micro-batch. Nothing is changed.
+    fn slopes(
+        &self,
+        input: &Tensor,
+        first: usize,
+        targets: &[f32],
+        labels: &[u32],
+        learning_rate: f64,
+    ) -> Result<Slopes, TrainError> {
+        let (total, classes) = (labels.len(), self.options.classes.len());
+        // Parts of nearly equal size: none is left with a single image, which norms could not normalise.
+        let parts = total.div_ceil(self.options.micro_batch.unwrap_or(total).max(1));
+        let denominator = self.denominator(targets);
+        let mut sum = Slopes { loss: 0.0, correct: 0, gradients: BTreeMap::new(), updates: Vec::new() };
+        for part in 0..parts {
+            let rows = part * total / parts..(part + 1) * total / parts;
+            let input = match parts {
+                1 => input.clone(),
+                _ => input.narrow(0, rows.start, rows.len()).map_err(compute("cut a batch"))?,
+            };
+            let pass = Pass::new(&self.store, Mode::Train)
+                .with_dropout(self.options.seed, self.step * 65_536 + part as u64);
+            let count = self.network.part_names().count();
+            let (logits, tape) = Tape::record(|| self.network.forward_parts(first..count, &input, &pass));
+            let logits = logits.map_err(compute("run the network forward"))?;
+            sum.updates.extend(pass.finish());
+            // The loss is few numbers: its own gradient comes from candle, and the network's from the tape.
+            let scores = Var::from_tensor(&logits.detach()).map_err(compute("compute the loss"))?;
+            let targets = &targets[rows.start * classes..rows.end * classes];
+            let loss = self.loss_of(&scores, targets, denominator).map_err(compute("compute the loss"))?;
+            let value = f64::from(loss.to_scalar::<f32>().map_err(compute("read the loss"))?);
+            if !value.is_finite() {
+                return Err(TrainError::Diverged { step: self.step, loss: value, learning_rate });
+            }
+            sum.loss += value;
+            let predicted = logits.detach().to_vec2::<f32>().map_err(compute("read the logits"))?;
+            let right = predicted
+                .iter()
+                .zip(&labels[rows])
+                .filter(|(row, label)| prediction(row) == **label as usize);
+            sum.correct += right.count();
+            let gradients = loss
+                .backward()
+                .and_then(|mut gradients| {
+                    let gradient = gradients.remove(&scores).expect("the loss is a function of the scores");
+                    tape.backward(&logits, gradient, self.store.iter().map(|(_, entry)| &**entry.variable()))
+                })
+                .map_err(compute("run the network backward"))?;
+            for (name, entry) in self.store.iter().filter(|(_, entry)| entry.is_trainable()) {
+                let Some(gradient) = gradients.get(entry.variable()) else { continue };
+                let gradient = match sum.gradients.remove(name) {
+                    Some(before) => (before + gradient).map_err(compute("add gradients"))?,
+                    None => gradient.clone(),
+                };
+                sum.gradients.insert(name.to_owned(), gradient);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// What the sum over a batch is divided by: its images, or the weights of their classes before smoothing.
+    fn denominator(&self, targets: &[f32]) -> f64 {
+        let classes = self.options.classes.len();
+        let smoothing = self.options.label_smoothing;
+        let plain = |target: f32| (f64::from(target) - smoothing / classes as f64) / (1.0 - smoothing);
+        match &self.options.class_weights {
+            None => (targets.len() / classes) as f64,
+            Some(weights) => {
+                let rows = targets.chunks_exact(classes).flat_map(|row| row.iter().zip(weights));
+                rows.map(|(&target, weight)| plain(target) * weight).sum()
+            }
+        }
+    }
+
+    fn loss_of(&self, scores: &Var, targets: &[f32], denominator: f64) -> candle_core::Result<Tensor> {
+        let device = self.store.device();
+        let targets = Tensor::from_slice(targets, scores.dims(), device)?;
+        let weights = match &self.options.class_weights {
+            Some(weights) => Some(Tensor::new(weights.as_slice(), device)?.to_dtype(DType::F32)?),
+            None => None,
+        };
+        let gamma = focal_gamma(&self.options).unwrap_or(0.0);
+        ops::focal(scores, &targets, gamma, weights.as_ref(), denominator)
+    }
+
+    /// Looks at a first batch before training: complaints, each one line, about a loss far from that of guessing, a
+    /// trained tensor that no gradient reaches, and a frozen tensor that one reaches. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn examine(&mut self, batch: &Batch) -> Result<Vec<String>, TrainError> {
+        self.freeze_for_step();
+        let images = self.upload(batch)?;
+        let targets = self.targets(&batch.labels, |row| row.to_string())?;
+        let slopes = self.slopes(&images, 0, &targets, &batch.labels, 0.0)?;
+        let mut complaints = Vec::new();
+        let guess = (self.options.classes.len() as f64).ln();
+        if self.step == 0 && self.options.class_weights.is_none() && slopes.loss > 3.0 * guess + 1.0 {
+            complaints.push(format!(
+                "the first loss is {:.2}, and guessing would have {guess:.2}: look at the normalisation and the weights",
+                slopes.loss
+            ));
+        }
+        for (name, entry) in
+            self.store.iter().filter(|(_, entry)| entry.kind() == super::params::Kind::Weight)
+        {
+            match slopes.gradients.get(name) {
+                Some(gradient) => {
+                    let largest = gradient.abs().and_then(|gradient| gradient.max_all()?.to_scalar::<f32>());
+                    let largest = largest.map_err(compute("read a gradient"))?;
+                    if largest == 0.0 || !largest.is_finite() {
+                        complaints
+                            .push(format!("the gradient of `{name}` is {largest}: nothing would train it"));
+                    }
+                }
+                None if entry.is_trainable() => {
+                    complaints.push(format!("no gradient reaches `{name}`, which is to be trained"));
+                }
+                None => {}
+            }
+        }
+        Ok(complaints)
     }
 
     /// Logits of each image, in evaluation mode (running statistics): one row of `classes` numbers per image.
@@ -271,7 +631,7 @@ impl Trainer {
             return Ok(Vec::new());
         }
         let images = self.upload(batch)?;
-        let pass = Pass::new(&self.store, Mode::Evaluate);
+        let pass = Pass::new(self.judged(), Mode::Evaluate);
         let logits = self.network.forward(&images, &pass).map_err(compute("run the network forward"))?;
         logits.to_vec2::<f32>().map_err(compute("read the logits"))
     }
@@ -291,8 +651,7 @@ impl Trainer {
 
     /// The learning rate of a step, counted from 0.
     pub fn learning_rate(&self, step: u64) -> f64 {
-        let TrainOptions { learning_rate: peak, warmup_steps, steps_total, .. } = self.options;
-        Cosine { peak, warmup_steps, steps_total }.at(step)
+        self.rate_scale * self.options.schedule.at(step)
     }
 
     /// Steps done so far.
@@ -321,6 +680,9 @@ impl Trainer {
     /// When the device cannot be read.
     pub fn checkpoint(&self, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, TrainError> {
         let mut tensors = self.tensors();
+        if let Some(average) = &self.ema {
+            tensors.extend(average.iter().map(|(name, entry)| (format!("{AVERAGE}{name}"), entry.values())));
+        }
         tensors.extend(self.optimizer.state().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
         let header = self.header(Some(self.options.optimizer), metadata);
         checkpoint::encode(&header, &tensors).map_err(compute("write the checkpoint"))
@@ -331,7 +693,8 @@ impl Trainer {
     /// # Errors
     /// When the device cannot be read.
     pub fn weights(&self, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, TrainError> {
-        checkpoint::encode(&self.header(None, metadata), &self.tensors())
+        let tensors = self.judged().iter().map(|(name, entry)| (name.to_owned(), entry.values()));
+        checkpoint::encode(&self.header(None, metadata), &tensors.collect::<Vec<_>>())
             .map_err(compute("write the weights"))
     }
 
@@ -366,23 +729,51 @@ impl Trainer {
                 _ => return refuse(&format!("holds no `{name}` of shape {:?}", tensor.dims())),
             }
         }
-        let mut state = Vec::new();
-        for (name, tensor) in self.optimizer.state() {
-            match tensors.remove(&format!("{OPTIMIZER}{name}")) {
-                Some(values) if values.dims() == tensor.dims() => state.push((name.to_owned(), values)),
-                _ => return refuse(&format!("freezes what the run trains: it holds no state `{name}`")),
+        let mut average = Vec::new();
+        for (name, tensor) in self.ema.iter().flat_map(ParamStore::iter) {
+            match tensors.remove(&format!("{AVERAGE}{name}")) {
+                Some(values) if values.dims() == tensor.values().dims() => {
+                    average.push((name.to_owned(), values))
+                }
+                _ => return refuse(&format!("holds no moving average of `{name}`")),
             }
         }
-        if let Some((name, _)) = tensors.first_key_value() {
-            return refuse(&format!("trains what the run freezes: it holds `{name}`"));
+        let first_trained = self.first_trained(header.step.saturating_sub(1));
+        let mut state = Vec::new();
+        for (name, values) in tensors {
+            let Some(slot) = name.strip_prefix(OPTIMIZER) else {
+                return refuse(&format!("trains what the run freezes: it holds `{name}`"));
+            };
+            let parameter = slot.split_once('.').map_or("", |(_, parameter)| parameter);
+            match self.store.get(parameter) {
+                Some(entry) if entry.part() >= first_trained => state.push((slot.to_owned(), values)),
+                _ => return refuse(&format!("trains what the run freezes: it holds `{name}`")),
+            }
+        }
+        if header.step > 0 && self.options.optimizer.name() != "sgd" || !state.is_empty() {
+            let has = |name: &str| {
+                state.iter().any(|(slot, _)| slot.split_once('.').is_some_and(|(_, p)| p == name))
+            };
+            let trained =
+                |entry: &Entry| entry.kind() != super::params::Kind::Buffer && entry.part() >= first_trained;
+            if let Some((name, _)) = self.store.iter().find(|(name, entry)| trained(entry) && !has(name)) {
+                return refuse(&format!("freezes what the run trains: it holds no state of `{name}`"));
+            }
         }
         for (name, values) in &network {
             self.store.set(name, values).map_err(compute("set the weights"))?;
         }
+        for (name, values) in &average {
+            let store = self.ema.as_ref().expect("there are values of it");
+            store.set(name, values).map_err(compute("set the weights"))?;
+        }
         for (name, values) in &state {
-            self.optimizer.restore(name, values).map_err(compute("set the optimiser's state"))?;
+            self.optimizer
+                .restore(name, values, &self.store)
+                .map_err(compute("set the optimiser's state"))?;
         }
         self.step = header.step;
+        self.freeze_for_step();
         Ok(header.metadata)
     }
 
@@ -419,24 +810,70 @@ impl Trainer {
         ops::normalize(&batch.images, size, mean, std, self.store.device()).map_err(compute("upload a batch"))
     }
 
-    /// `[batch, classes]`: one-hot rows, smoothed.
-    fn targets(&self, batch: &Batch) -> Result<Tensor, TrainError> {
+    /// Normalised images and targets of a batch, mixed with one another where the run mixes.
+    fn mixed(&self, batch: &Batch) -> Result<(Tensor, Vec<f32>), TrainError> {
+        let images = self.upload(batch)?;
+        let name = |row: usize| batch.ids.get(row).map_or_else(|| "?".to_owned(), |id| id.to_string());
+        let mut targets = self.targets(&batch.labels, name)?;
+        let Some(mixing) = &self.options.mixing else { return Ok((images, targets)) };
+        let mut values = images
+            .flatten_all()
+            .and_then(|images| images.to_vec1::<f32>())
+            .map_err(compute("mix a batch"))?;
+        let mut stream = self.options.seed.stream(&format!("mixing/{}", self.step));
+        mixing.apply(&mut values, batch.side as usize, &mut targets, self.options.classes.len(), &mut stream);
+        let images =
+            Tensor::from_vec(values, images.dims(), self.store.device()).map_err(compute("mix a batch"))?;
+        Ok((images, targets))
+    }
+
+    /// `[batch, classes]`: one-hot rows, smoothed; `name` is what an image is called in an error.
+    fn targets(&self, labels: &[u32], name: impl Fn(usize) -> String) -> Result<Vec<f32>, TrainError> {
         let classes = self.options.classes.len();
         let smoothing = self.options.label_smoothing;
-        let mut targets = vec![(smoothing / classes as f64) as f32; batch.len() * classes];
-        for (row, &label) in batch.labels.iter().enumerate() {
+        let mut targets = vec![(smoothing / classes as f64) as f32; labels.len() * classes];
+        for (row, &label) in labels.iter().enumerate() {
             let Some(target) = targets[row * classes..(row + 1) * classes].get_mut(label as usize) else {
                 return Err(TrainError::Batch(format!(
                     "image {} has label {label}, but there are {classes} classes",
-                    batch.ids.get(row).map_or("?", |id| id)
+                    name(row)
                 )));
             };
             *target += (1.0 - smoothing) as f32;
         }
-        Tensor::from_vec(targets, (batch.len(), classes), self.store.device())
-            .and_then(|targets| targets.to_dtype(DType::F32))
-            .map_err(compute("upload the labels"))
+        Ok(targets)
     }
+}
+
+/// The structure of a network, without values of its own.
+fn blank_network(arch: &str) -> Option<Network> {
+    let mut store = ParamStore::new(Device::Cpu);
+    models::build(arch, &Head::linear(1), &mut Builder::blank(&mut store)).ok().flatten()
+}
+
+/// The number of the part called `name`.
+fn part_index(network: &Network, name: &str) -> Option<usize> {
+    network.part_names().position(|part| part == name)
+}
+
+/// Refuses names of parts that the network has not.
+fn check_parts(options: &TrainOptions, network: &Network) -> Result<(), String> {
+    let until = match &options.freeze {
+        Freeze::Until(name) => Some(name),
+        _ => None,
+    };
+    let last = network.part_names().count() - 1;
+    for name in until.into_iter().chain(options.unfreeze.iter().map(|unfreeze| &unfreeze.part)) {
+        let parts = || network.part_names().collect::<Vec<_>>().join(", ");
+        match part_index(network, name) {
+            None => return Err(format!("{} has no part `{name}`; its parts are {}", options.model, parts())),
+            Some(index) if index == last && Some(name) == until => {
+                return Err(format!("to freeze `{name}` leaves nothing to train; the parts are {}", parts()));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// What is wrong with options, in one line.
@@ -448,8 +885,23 @@ fn check(options: &TrainOptions) -> Result<(), String> {
     if options.classes.len() < 2 {
         return Err(format!("a classifier needs two classes or more, got {}", options.classes.len()));
     }
-    range("learning rate", options.learning_rate, finite(options.learning_rate), "0 or more")?;
+    range("learning rate", options.schedule.peak, finite(options.schedule.peak), "0 or more")?;
     range("weight decay", options.weight_decay, finite(options.weight_decay), "0 or more")?;
+    range("L1 penalty", options.l1, finite(options.l1), "0 or more")?;
+    let decay = options.layer_decay;
+    range("layer decay", decay, decay > 0.0 && decay <= 1.0, "more than 0, at most 1")?;
+    for (name, value) in [("clip norm", options.clip_norm), ("gamma", focal_gamma(options))] {
+        let Some(value) = value else { continue };
+        range(name, value, finite(value), "0 or more")?;
+    }
+    if let Some(decay) = options.ema {
+        range("decay of the moving average", decay, (0.0..1.0).contains(&decay), "from 0 to below 1")?;
+    }
+    if let Some(weights) = &options.class_weights
+        && (weights.len() != options.classes.len() || weights.iter().any(|weight| !finite(*weight)))
+    {
+        return Err(format!("{} class weights for {} classes", weights.len(), options.classes.len()));
+    }
     let smoothing = options.label_smoothing;
     range("label smoothing", smoothing, (0.0..1.0).contains(&smoothing), "from 0 to below 1")?;
     for &std in &options.normalize.1 {
@@ -457,13 +909,27 @@ fn check(options: &TrainOptions) -> Result<(), String> {
         range("standard deviation", std, std.is_finite() && std > 0.0, "more than 0")?;
     }
     let share = |name: &str, value: f64| range(name, value, (0.0..1.0).contains(&value), "from 0 to below 1");
+    let eps = |value: f64| range("eps", value, value.is_finite() && value > 0.0, "more than 0");
     match options.optimizer {
         OptimizerKind::Sgd { momentum, .. } => share("momentum", momentum),
-        OptimizerKind::AdamW { beta1, beta2, eps } => {
+        OptimizerKind::Adam { beta1, beta2, eps: value }
+        | OptimizerKind::AdamW { beta1, beta2, eps: value } => {
             share("beta1", beta1)?;
             share("beta2", beta2)?;
-            range("eps", eps, eps.is_finite() && eps > 0.0, "more than 0")
+            eps(value)
         }
+        OptimizerKind::RmsProp { alpha, eps: value, momentum, .. } => {
+            share("alpha", alpha)?;
+            share("momentum", momentum)?;
+            eps(value)
+        }
+    }
+}
+
+fn focal_gamma(options: &TrainOptions) -> Option<f64> {
+    match options.loss {
+        Loss::Focal { gamma } => Some(gamma),
+        Loss::CrossEntropy => None,
     }
 }
 
@@ -472,19 +938,20 @@ mod tests {
     use super::*;
 
     fn options(model: &str, classes: usize) -> TrainOptions {
+        let classes = (0..classes).map(|class| format!("class {class}")).collect();
         TrainOptions {
-            model: model.into(),
-            classes: (0..classes).map(|class| format!("class {class}")).collect(),
             optimizer: OptimizerKind::Sgd { momentum: 0.9, nesterov: true },
-            learning_rate: 0.05,
+            schedule: Schedule {
+                shape: Shape::Cosine { floor: 0.0 },
+                peak: 0.05,
+                warmup_steps: 4,
+                steps_total: 30,
+            },
             weight_decay: 5e-4,
-            warmup_steps: 4,
-            steps_total: 30,
-            freeze: Freeze::None,
             label_smoothing: 0.1,
             normalize: ([0.5; 3], [0.25; 3]),
             seed: Seed(5),
-            device: DeviceKind::Cpu,
+            ..TrainOptions::new(model, classes)
         }
     }
 
@@ -585,14 +1052,6 @@ mod tests {
     fn a_frozen_backbone_does_not_move_and_the_head_does() {
         let mut trainer = trainer(&TrainOptions { freeze: Freeze::Backbone, ..options("small", 3) });
         assert_eq!(trainer.parameters().trainable, 256 * 3 + 3);
-        let bits = |trainer: &Trainer| -> BTreeMap<String, Vec<u32>> {
-            let tensors = trainer.tensors().into_iter();
-            let bits = |tensor: Tensor| -> Vec<u32> {
-                let values = tensor.flatten_all().and_then(|tensor| tensor.to_vec1::<f32>());
-                values.expect("values").iter().map(|value| value.to_bits()).collect()
-            };
-            tensors.map(|(name, tensor)| (name, bits(tensor))).collect()
-        };
         let before = bits(&trainer);
         for step in 0..2 {
             trainer.step(&squares(6, 8, step)).expect("a step");
@@ -600,6 +1059,184 @@ mod tests {
         for (name, after) in bits(&trainer) {
             assert_eq!(after != before[&name], name.starts_with("fc."), "{name}");
         }
+    }
+
+    /// Every tensor by name, as bits.
+    fn bits(trainer: &Trainer) -> BTreeMap<String, Vec<u32>> {
+        let bits = |tensor: Tensor| -> Vec<u32> {
+            let values = tensor.flatten_all().and_then(|tensor| tensor.to_vec1::<f32>());
+            values.expect("values").iter().map(|value| value.to_bits()).collect()
+        };
+        trainer.tensors().into_iter().map(|(name, tensor)| (name, bits(tensor))).collect()
+    }
+
+    #[test]
+    fn parts_thaw_at_their_step_and_frozen_statistics_stay() {
+        let unfreeze = |step, part: &str| Unfreeze { step, part: part.into() };
+        let options = TrainOptions {
+            freeze: Freeze::Until("layer4".into()),
+            unfreeze: vec![unfreeze(1, "layer4"), unfreeze(2, "layer3")],
+            ..options("small", 3)
+        };
+        let mut trainer = trainer(&options);
+        let moves: [&[&str]; 3] = [&["fc"], &["fc", "layer4"], &["fc", "layer4", "layer3"]];
+        for (step, moving) in moves.iter().enumerate() {
+            let before = bits(&trainer);
+            trainer.step(&squares(6, 8, step as u64)).expect("a step");
+            for (name, after) in bits(&trainer) {
+                let moved = moving.iter().any(|part| name.starts_with(&format!("{part}.")));
+                assert_eq!(after != before[&name], moved, "step {step}: {name}");
+            }
+        }
+        // A run that stops in the middle goes on with the same parts.
+        let saved = trainer.checkpoint(&BTreeMap::new()).expect("bytes");
+        let mut again = self::trainer(&options);
+        again.restore(&saved).expect("the same run");
+        trainer.step(&squares(6, 8, 9)).expect("a step");
+        again.step(&squares(6, 8, 9)).expect("a step");
+        assert!(bits(&trainer) == bits(&again));
+    }
+
+    #[test]
+    fn earlier_parts_learn_more_slowly_with_layer_decay() {
+        let plain = TrainOptions {
+            optimizer: OptimizerKind::Sgd { momentum: 0.0, nesterov: false },
+            weight_decay: 0.0,
+            ..options("small", 3)
+        };
+        let moved = |layer_decay: f64, name: &str| {
+            let mut trainer = trainer(&TrainOptions { layer_decay, ..plain.clone() });
+            let value = |trainer: &Trainer| trainer.store.get(name).expect("a tensor").values();
+            let before = value(&trainer).copy().expect("a copy");
+            trainer.step(&squares(6, 8, 0)).expect("a step");
+            let difference = (value(&trainer) - before).and_then(|d| d.abs()?.sum_all()?.to_scalar::<f32>());
+            difference.expect("a number")
+        };
+        // Parts: conv1, layer1 to layer4, head.
+        for (name, parts) in [("fc.weight", 0), ("layer4.0.conv1.weight", 1), ("conv1.weight", 5)] {
+            let ratio = moved(0.5, name) / moved(1.0, name);
+            assert!((ratio - 0.5f32.powi(parts)).abs() < 1e-3, "{name}: {ratio}");
+        }
+    }
+
+    #[test]
+    fn micro_batches_add_up_to_the_batch_where_no_norm_sees_them() {
+        // With a frozen backbone there is no batch statistic, so that only the order of sums differs.
+        let weights = Some(vec![1.0, 3.0, 0.5]);
+        let whole = TrainOptions { freeze: Freeze::Backbone, class_weights: weights, ..options("small", 3) };
+        let parts = TrainOptions { micro_batch: Some(4), ..whole.clone() };
+        let (mut whole, mut parts) = (trainer(&whole), trainer(&parts));
+        for step in 0..3 {
+            let batch = squares(11, 8, step);
+            let (one, other) = (whole.step(&batch).expect("a step"), parts.step(&batch).expect("a step"));
+            assert!((one.loss - other.loss).abs() < 1e-5, "{one:?} {other:?}");
+            assert_eq!(one.correct, other.correct);
+        }
+        for ((name, one), (_, other)) in whole.tensors().into_iter().zip(parts.tensors()) {
+            crate::train::ops::gradient_check::close(&one, &other, 1e-5).unwrap_or_else(|_| panic!("{name}"));
+        }
+    }
+
+    #[test]
+    fn the_moving_average_is_what_is_judged_and_resumes() {
+        let options = TrainOptions { ema: Some(0.9), clip_norm: Some(0.5), l1: 1e-4, ..options("small", 3) };
+        let mut trainer = trainer(&options);
+        for step in 0..3 {
+            trainer.step(&squares(8, 8, step)).expect("a step");
+        }
+        let head = |bytes: Vec<u8>| {
+            let (_, tensors) = checkpoint::decode(&bytes).expect("a file");
+            tensors["fc.weight"].flatten_all().and_then(|values| values.to_vec1::<f32>()).expect("values")
+        };
+        let kept = head(trainer.weights(&BTreeMap::new()).expect("bytes"));
+        let saved = trainer.checkpoint(&BTreeMap::new()).expect("bytes");
+        assert_ne!(kept, head(saved.clone()), "the average lags behind");
+        let mut again = self::trainer(&options);
+        again.restore(&saved).expect("the same run");
+        trainer.step(&squares(8, 8, 9)).expect("a step");
+        again.step(&squares(8, 8, 9)).expect("a step");
+        let file = |trainer: &Trainer| trainer.weights(&BTreeMap::new()).expect("bytes");
+        assert!(file(&trainer) == file(&again));
+        let mut other = self::trainer(&TrainOptions { ema: None, ..options });
+        assert!(other.restore(&saved).is_err(), "a run without an average does not go on with one");
+    }
+
+    #[test]
+    fn mixed_batches_and_focal_losses_train_and_repeat() {
+        let mixing = Some(Mixing { mixup: 0.4, cutmix: 1.0, probability: 1.0 });
+        let options = TrainOptions { mixing, loss: Loss::Focal { gamma: 2.0 }, ..options("small", 3) };
+        let run = || {
+            let mut trainer = trainer(&options);
+            let losses: Vec<f64> =
+                (0..4).map(|step| trainer.step(&squares(8, 8, step)).expect("a step").loss).collect();
+            (losses, bits(&trainer))
+        };
+        assert!(run() == run());
+        assert!(
+            run().0 != {
+                let mut plain = trainer(&TrainOptions { mixing: None, ..options.clone() });
+                (0..4).map(|step| plain.step(&squares(8, 8, step)).expect("a step").loss).collect::<Vec<_>>()
+            }
+        );
+    }
+
+    #[test]
+    fn a_step_on_features_is_the_step_on_images() {
+        let options = TrainOptions { freeze: Freeze::Backbone, ..options("small", 3) };
+        let (mut images, mut features) = (trainer(&options), trainer(&options));
+        let first = features.frozen_prefix().expect("only the head is trained");
+        for step in 0..3 {
+            let batch = squares(6, 8, step);
+            images.step(&batch).expect("a step");
+            let values = features.features(&batch, first).expect("features");
+            assert_eq!(values.len(), 6 * 256);
+            features.step_on_features(&values, first, &batch.labels).expect("a step");
+        }
+        for ((name, one), (_, other)) in images.tensors().into_iter().zip(features.tensors()) {
+            crate::train::ops::gradient_check::close(&one, &other, 1e-5).unwrap_or_else(|_| panic!("{name}"));
+        }
+        assert!(trainer(&self::options("small", 3)).frozen_prefix().is_none());
+    }
+
+    #[test]
+    fn a_first_batch_is_examined() {
+        let mut sound = trainer(&options("small", 3));
+        let before = bits(&sound);
+        assert!(sound.examine(&squares(6, 8, 0)).expect("a batch").is_empty());
+        assert!(before == bits(&sound), "nothing is changed");
+        let mut dead = trainer(&options("small", 3));
+        // A last layer of zeros lets no gradient through.
+        let head = dead.store.get("fc.weight").expect("a tensor").values();
+        dead.store.set("fc.weight", &head.zeros_like().expect("zeros")).expect("the same shape");
+        let complaints = dead.examine(&squares(6, 8, 0)).expect("a batch");
+        assert!(
+            complaints.iter().any(|line| line.contains("gradient of `layer4.0.conv1.weight` is 0")),
+            "{complaints:?}"
+        );
+    }
+
+    #[test]
+    fn parts_that_the_network_has_not_are_named() {
+        let line = |freeze: Freeze, unfreeze: &[&str]| {
+            let unfreeze = unfreeze.iter().map(|part| Unfreeze { step: 1, part: (*part).into() }).collect();
+            Trainer::check(&TrainOptions { freeze, unfreeze, ..options("small", 3) }, 32)
+                .expect_err("no such part")
+        };
+        let parts = "conv1, layer1, layer2, layer3, layer4, head";
+        assert_eq!(
+            line(Freeze::Until("layer7".into()), &[]),
+            format!("small has no part `layer7`; its parts are {parts}")
+        );
+        assert_eq!(
+            line(Freeze::Until("head".into()), &[]),
+            format!("to freeze `head` leaves nothing to train; the parts are {parts}")
+        );
+        assert!(line(Freeze::None, &["fc"]).starts_with("small has no part `fc`"));
+        let small = Trainer::check(&options("inception_v3", 3), 64).expect_err("too small");
+        assert_eq!(
+            small,
+            "images of 64 pixels are too small for inception_v3, which needs 75 or more; give --size"
+        );
     }
 
     #[test]
@@ -648,7 +1285,8 @@ mod tests {
 
     #[test]
     fn files_that_do_not_belong_get_one_line() {
-        let small = trainer(&options("small", 3));
+        let mut small = trainer(&options("small", 3));
+        small.step(&squares(4, 8, 0)).expect("a step");
         let weights = small.weights(&BTreeMap::new()).expect("bytes");
         let saved = small.checkpoint(&BTreeMap::new()).expect("bytes");
         let mut large = trainer(&options("resnet18", 3));
@@ -680,7 +1318,8 @@ mod tests {
         assert_eq!(refused(options("small", 1)), "a classifier needs two classes or more, got 1");
         let unknown = refused(options("vgg", 2));
         assert!(unknown.starts_with("no network is called `vgg`: known are small, vgg11, "), "{unknown}");
-        let rate = TrainOptions { learning_rate: f64::NAN, ..options("small", 2) };
+        let mut rate = options("small", 2);
+        rate.schedule.peak = f64::NAN;
         assert_eq!(refused(rate), "learning rate is NaN: expected 0 or more");
         let mut trainer = trainer(&options("small", 2));
         let mut batch = squares(2, 8, 0);

@@ -341,12 +341,12 @@ fn weighted_sum<'a, T: Element>(weights: &[T], source: impl Fn(usize) -> &'a [T]
         let length = target.len();
         let weights: [T; N] = std::array::from_fn(|tap| weights[tap]);
         let sources: [&[T]; N] = std::array::from_fn(|tap| &source(tap)[..length]);
-        for index in 0..length {
+        for (index, target) in target.iter_mut().enumerate() {
             let mut sum = weights[0] * sources[0][index];
-            for tap in 1..N {
-                sum += weights[tap] * sources[tap][index];
+            for (&weight, source) in weights.iter().zip(sources).skip(1) {
+                sum += weight * source[index];
             }
-            target[index] = sum;
+            *target = sum;
         }
     }
     match weights.len() {

@@ -35,15 +35,15 @@ pub use batch_norm::{BatchStatistics, ChannelMap, batch_norm, batch_norm_fixed};
 pub use bias::add_bias;
 pub use concat::concat;
 pub use conv2d::{Convolution, conv2d, conv2d_fixed};
-pub use cross_entropy::cross_entropy;
+pub use cross_entropy::{cross_entropy, focal};
 pub use depthwise::{depthwise_conv2d, depthwise_conv2d_fixed};
 pub use dropout::dropout;
 pub use linear::linear;
 pub use max_pool::{Pooling, max_pool};
 pub use normalize::normalize;
 pub use scale_channels::scale_channels;
-pub(crate) use tape::{Gradients, Tape, is_tracked};
-pub(crate) use update::{adamw, sgd};
+pub(crate) use tape::{Tape, is_tracked};
+pub(crate) use update::{adamw, penalize, rmsprop, sgd};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
 
@@ -278,5 +278,23 @@ mod tests {
             .map(|(index, shape)| normal(shape, &format!("tensor {index}")))
             .collect();
         check(&inputs, &network)
+    }
+
+    #[test]
+    fn every_operation_on_the_tape_has_a_finite_difference_test() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/train/ops");
+        let mut operations = 0;
+        for entry in std::fs::read_dir(folder).expect("the sources are there") {
+            let path = entry.expect("a file").path();
+            let source = std::fs::read_to_string(&path).expect("text");
+            let (code, tests) = source.split_once("#[cfg(test)]").unwrap_or((&source, ""));
+            // A kernel notes its gradient; a loss is a composition that candle differentiates.
+            let differentiable = code.contains("note(\"") || path.ends_with("cross_entropy.rs");
+            if differentiable {
+                operations += 1;
+                assert!(tests.contains("check("), "{} has no finite-difference test", path.display());
+            }
+        }
+        assert!(operations >= 12, "only {operations} operations were found");
     }
 }

@@ -85,6 +85,52 @@ pub(crate) fn adamw(
     )
 }
 
+/// Adds penalties to a gradient: `gradient += l2 · parameter + l1 · sign(parameter)`.
+pub(crate) fn penalize(gradient: &Tensor, parameter: &Var, l2: f64, l1: f64) -> Result<Tensor> {
+    let values = parameter.as_detached_tensor();
+    if !values.device().is_cpu() {
+        return (gradient + (&values * l2)?)? + (values.sign()? * l1)?;
+    }
+    let penalized = gradient.contiguous()?.copy()?;
+    let (l2, l1) = (l2 as f32, l1 as f32);
+    penalized.inplace_op2(
+        &values,
+        &Elementwise(|gradient: f32, [value]: [f32; 1]| {
+            let sign = if value == 0.0 { 0.0 } else { value.signum() };
+            gradient + l2 * value + l1 * sign
+        }),
+    )?;
+    Ok(penalized)
+}
+
+/// One step of RMSprop (Hinton's lecture 6e), as PyTorch's `RMSprop`. `mean` is the mean of gradients of the centred
+/// form, `velocity` what momentum keeps.
+pub(crate) fn rmsprop(
+    parameter: &Var,
+    square: &Var,
+    (mean, velocity): (Option<&Var>, Option<&Var>),
+    gradient: &Tensor,
+    learning_rate: f64,
+    (alpha, epsilon, momentum): (f64, f64, f64),
+) -> Result<()> {
+    let values = parameter.as_detached_tensor();
+    let gradient = gradient.contiguous()?;
+    square.set(&((square.as_detached_tensor() * alpha)? + (gradient.sqr()? * (1.0 - alpha))?)?)?;
+    let mut spread = square.as_detached_tensor();
+    if let Some(mean) = mean {
+        let before = mean.as_detached_tensor();
+        mean.set(&(&before + ((&gradient - &before)? * (1.0 - alpha))?)?)?;
+        // Rounding may take the difference of equal numbers below zero, which has no root.
+        spread = (spread - mean.as_detached_tensor().sqr()?)?.relu()?;
+    }
+    let mut direction = (gradient / (spread.sqrt()? + epsilon)?)?;
+    if let Some(velocity) = velocity {
+        velocity.set(&((velocity.as_detached_tensor() * momentum)? + direction)?)?;
+        direction = velocity.as_detached_tensor();
+    }
+    parameter.set(&(values - (direction * learning_rate)?)?)
+}
+
 /// `target = function(target, sources)` for every element, f32 on the CPU.
 struct Elementwise<F>(F);
 

@@ -1,0 +1,243 @@
+//! How a run trains: what is frozen and when it thaws, how fast each part learns, what the loss counts.
+
+use forebay_datasets::seed::Seed;
+use forebay_stages::train::models::Head;
+use forebay_stages::train::ops::Activation;
+use forebay_stages::train::schedule::{Plateau, Schedule, Shape};
+use forebay_stages::train::{
+    DeviceKind, Freeze, Loss, Mixing, OptimizerKind, TrainOptions, Trainer, Unfreeze,
+};
+
+use crate::config::Config;
+use crate::plan;
+
+/// What a recipe is resolved against.
+pub(super) struct Context<'a> {
+    pub(super) classes: Vec<String>,
+    /// Images of each class in the training split, after balancing where it balances.
+    pub(super) counts: &'a [u64],
+    pub(super) steps_per_epoch: u64,
+    pub(super) epochs: u32,
+    pub(super) side: u32,
+    pub(super) seed: Seed,
+    pub(super) device: DeviceKind,
+    /// Whether the run begins at pretrained weights.
+    pub(super) pretrained: bool,
+}
+
+/// The options of a run, what lowers its learning rate when validation stalls, and what its user may want to know.
+///
+/// # Errors
+/// Every problem, one a line.
+pub(super) fn resolve(
+    config: &Config,
+    context: Context<'_>,
+) -> Result<(TrainOptions, Option<Plateau>, Vec<String>), Vec<String>> {
+    let (mut problems, mut notes) = (Vec::new(), Vec::new());
+    let number = |key: &str| config.number(key).expect("it has a default");
+    let optimizer = optimizer(config);
+    let is_sgd = optimizer.name() == "sgd";
+    let model = config.word("train.arch").to_string();
+    let (freeze, unfreeze) = frozen(config, &context, &mut notes, &mut problems);
+    let pretrained_recipe = context.pretrained && config.word("train.recipe") == "fine-tune";
+    let layer_decay =
+        config.number("train.layer_decay").unwrap_or(if pretrained_recipe { 0.75 } else { 1.0 });
+    let peak = config.number("train.learning_rate").unwrap_or(match optimizer {
+        OptimizerKind::Sgd { .. } => 0.05,
+        OptimizerKind::RmsProp { .. } => 1e-4,
+        _ => 1e-3,
+    });
+    let steps_total = context.steps_per_epoch * u64::from(context.epochs);
+    let warmup = number("train.warmup") * context.steps_per_epoch as f64;
+    let schedule = Schedule {
+        shape: shape(config, context.steps_per_epoch, &mut problems),
+        peak,
+        // A run of one epoch still ends with the learning rate falling.
+        warmup_steps: (warmup as u64).min(steps_total / 2),
+        steps_total,
+    };
+    let plateau = (config.word("train.schedule") == "plateau")
+        .then(|| Plateau::new(number("train.lr_gamma"), number("train.lr_patience") as u32, 0.0));
+    let normalize = plan::normalize(config);
+    let options = TrainOptions {
+        head: Head {
+            classes: context.classes.len(),
+            width: config.integer("train.head_width").map(|width| width as usize),
+            activation: match config.word("train.head_activation") {
+                "gelu" => Activation::Gelu,
+                "silu" => Activation::Silu,
+                "hard-swish" => Activation::HardSwish,
+                _ => Activation::Relu,
+            },
+            dropout: config.number("train.dropout"),
+        },
+        optimizer,
+        schedule,
+        weight_decay: config.number("train.weight_decay").unwrap_or(match optimizer {
+            OptimizerKind::AdamW { .. } => 0.05,
+            _ if is_sgd => 5e-4,
+            _ => 0.0,
+        }),
+        l1: number("train.l1"),
+        clip_norm: config.number("train.clip_norm"),
+        micro_batch: config.integer("train.micro_batch").map(|images| images as usize),
+        ema: config.number("train.ema"),
+        freeze,
+        unfreeze,
+        layer_decay,
+        loss: match config.word("train.loss") {
+            "focal" => Loss::Focal { gamma: number("train.focal_gamma") },
+            _ => Loss::CrossEntropy,
+        },
+        label_smoothing: number("train.label_smoothing"),
+        class_weights: class_weights(config, context.counts, &mut notes, &mut problems),
+        mixing: mixing(config),
+        normalize: (normalize.mean, normalize.std),
+        seed: context.seed,
+        device: context.device,
+        ..TrainOptions::new(&model, context.classes)
+    };
+    if options.freeze == Freeze::Backbone && !context.pretrained {
+        notes.push("--freeze backbone without --weights trains a head on random features".to_string());
+    }
+    if problems.is_empty() {
+        // Names of parts, the size of the images: what only the network knows.
+        problems.extend(Trainer::check(&options, context.side).err());
+    }
+    if problems.is_empty() { Ok((options, plateau, notes)) } else { Err(problems) }
+}
+
+fn optimizer(config: &Config) -> OptimizerKind {
+    let momentum = config.number("train.momentum").expect("it has a default");
+    // The constants of the papers, which are PyTorch's defaults too.
+    let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
+    match config.word("train.optimizer") {
+        "sgd" => OptimizerKind::Sgd { momentum, nesterov: config.is_on("train.nesterov") },
+        "adam" => OptimizerKind::Adam { beta1, beta2, eps },
+        "rmsprop" => OptimizerKind::RmsProp { alpha: 0.99, eps, momentum: 0.0, centered: false },
+        _ => OptimizerKind::AdamW { beta1, beta2, eps },
+    }
+}
+
+/// What is frozen at first, and what thaws when.
+fn frozen(
+    config: &Config,
+    context: &Context<'_>,
+    notes: &mut Vec<String>,
+    problems: &mut Vec<String>,
+) -> (Freeze, Vec<Unfreeze>) {
+    let (freeze, unfreeze) = (config.text("train.freeze"), config.text("train.unfreeze"));
+    let recipe = context.pretrained && config.word("train.recipe") == "fine-tune";
+    if recipe && freeze.is_none() && unfreeze.is_none() {
+        // fastai's fine_tune: one epoch for the new head, then everything.
+        if context.epochs == 1 {
+            notes.push(
+                "recipe fine-tune: the one epoch trains the head; with --epochs 2 or more all of it follows"
+                    .into(),
+            );
+            return (Freeze::Backbone, Vec::new());
+        }
+        notes.push(
+            "recipe fine-tune: epoch 1 trains the head, then all of the network, earlier parts more slowly \
+             (--recipe plain trains everything from the start)"
+                .into(),
+        );
+        let part = first_part(config.word("train.arch"));
+        return (Freeze::Backbone, vec![Unfreeze { step: context.steps_per_epoch, part }]);
+    }
+    let freeze = match freeze.as_deref() {
+        None if unfreeze.is_some() => Freeze::Backbone,
+        None | Some("none") => Freeze::None,
+        Some("backbone") => Freeze::Backbone,
+        Some(part) => Freeze::Until(part.to_string()),
+    };
+    let mut milestones = Vec::new();
+    for milestone in unfreeze.iter().flat_map(|text| text.split(',')) {
+        let parsed = milestone.split_once(':').and_then(|(epoch, part)| {
+            let epoch = epoch.trim().parse::<u64>().ok().filter(|epoch| *epoch > 0)?;
+            Some(Unfreeze { step: (epoch - 1) * context.steps_per_epoch, part: part.trim().to_string() })
+        });
+        match parsed {
+            Some(unfreeze) => milestones.push(unfreeze),
+            None => problems.push(format!(
+                "train.unfreeze: \"{}\" is not EPOCH: PART, as in \"3: layer4, 5: layer3\"",
+                milestone.trim()
+            )),
+        }
+    }
+    (freeze, milestones)
+}
+
+fn first_part(arch: &str) -> String {
+    Trainer::part_names(arch).into_iter().next().unwrap_or_default()
+}
+
+fn shape(config: &Config, steps_per_epoch: u64, problems: &mut Vec<String>) -> Shape {
+    let number = |key: &str| config.number(key).expect("it has a default");
+    let steps = |epochs: f64| ((epochs * steps_per_epoch as f64) as u64).max(1);
+    let factor = number("train.lr_gamma");
+    match config.word("train.schedule") {
+        "constant" | "plateau" => Shape::Constant,
+        "step" => Shape::Step { every: steps(number("train.lr_every")), factor },
+        "multi-step" => {
+            let Some(text) = config.text("train.lr_milestones") else {
+                problems.push("train.schedule: multi-step needs --lr-milestones, as in 30,60".to_string());
+                return Shape::Constant;
+            };
+            let epochs: Option<Vec<f64>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
+            match epochs {
+                Some(epochs) => Shape::MultiStep { at: epochs.into_iter().map(steps).collect(), factor },
+                None => {
+                    problems.push(format!("train.lr_milestones: \"{text}\" is not a list of epochs"));
+                    Shape::Constant
+                }
+            }
+        }
+        // The factor is that of an epoch, and the shape's that of a step.
+        "exponential" => Shape::Exponential { factor: factor.powf(1.0 / steps_per_epoch as f64) },
+        "cosine-restarts" => Shape::CosineRestarts { period: steps(number("train.lr_every")), growth: 2.0 },
+        "one-cycle" => Shape::OneCycle { warm_share: 0.3, start_divisor: 25.0, end_divisor: 1e4 },
+        "polynomial" => Shape::Polynomial { power: number("train.lr_power") },
+        "linear" => Shape::Linear,
+        _ => Shape::Cosine { floor: 0.0 },
+    }
+}
+
+/// What an image of each class counts, with a mean of 1 over the training images.
+fn class_weights(
+    config: &Config,
+    counts: &[u64],
+    notes: &mut Vec<String>,
+    problems: &mut Vec<String>,
+) -> Option<Vec<f64>> {
+    let weigh: fn(f64) -> f64 = match config.word("train.class_weights") {
+        "inverse" => |count| 1.0 / count,
+        "sqrt" => |count| 1.0 / count.sqrt(),
+        // Cui et al., arXiv 1901.05555, with β = 0.9999.
+        "effective" => |count| (1.0 - 0.9999) / (1.0 - 0.9999f64.powf(count)),
+        _ => return None,
+    };
+    if config.word("balance.mode") != "none" && !config.is_on("force") {
+        problems.push(
+            "train.class_weights: --balance evens the classes out already, and both would overdo it; leave one \
+             out, or --force"
+                .to_string(),
+        );
+    }
+    let weights: Vec<f64> =
+        counts.iter().map(|&count| if count == 0 { 0.0 } else { weigh(count as f64) }).collect();
+    let images: u64 = counts.iter().sum();
+    let sum: f64 = weights.iter().zip(counts).map(|(weight, &count)| weight * count as f64).sum();
+    let weights: Vec<f64> = weights.into_iter().map(|weight| weight * images as f64 / sum).collect();
+    let share =
+        |(weight, &count): (&f64, &u64)| format!("{:.1} %", 100.0 * weight * count as f64 / images as f64);
+    let shares: Vec<String> = weights.iter().zip(counts).map(share).collect();
+    notes.push(format!("class weights: the classes count in the loss as {}", shares.join(", ")));
+    Some(weights)
+}
+
+fn mixing(config: &Config) -> Option<Mixing> {
+    let number = |key: &str| config.number(key).unwrap_or(0.0);
+    let (mixup, cutmix) = (number("train.mixup"), number("train.cutmix"));
+    (mixup > 0.0 || cutmix > 0.0).then_some(Mixing { mixup, cutmix, probability: 1.0 })
+}
