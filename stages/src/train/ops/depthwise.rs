@@ -357,11 +357,11 @@ fn weighted_sum<'a, T: Element>(weights: &[T], source: impl Fn(usize) -> &'a [T]
         6 => unrolled::<T, 6>(weights, source, target),
         9 => unrolled::<T, 9>(weights, source, target),
         MOST_TAPS => unrolled::<T, MOST_TAPS>(weights, source, target),
-        taps => {
+        _ => {
             target.fill(T::ZERO);
-            for tap in 0..taps {
+            for (tap, &weight) in weights.iter().enumerate() {
                 for (target, &value) in target.iter_mut().zip(source(tap)) {
-                    *target += weights[tap] * value;
+                    *target += weight * value;
                 }
             }
         }

@@ -57,6 +57,7 @@ impl Winograd {
 
     /// `G g Gᵀ` of every kernel: `[16, channels_out, channels_in]` from `[channels_out, channels_in, 3, 3]`, or, where
     /// `turned`, from `[channels_in, channels_out, 3, 3]` turned by 180 degrees: the weights that carry a gradient back.
+    #[allow(clippy::needless_range_loop)] // The column runs over two matrices at once.
     pub(super) fn weights<T: Element>(&self, weight: &[T], turned: bool) -> Vec<T> {
         let half = T::from_f64(0.5);
         let size = self.channels_out * self.channels_in;
@@ -377,6 +378,7 @@ impl Winograd {
     }
 
     /// `Gᵀ s G` of the sums of every pair of channels.
+    #[allow(clippy::needless_range_loop)] // The column runs over several matrices at once.
     fn fold_weights<T: Element>(&self, sums: &[T]) -> Vec<T> {
         let half = T::from_f64(0.5);
         let size = self.channels_out * self.channels_in;
