@@ -365,16 +365,27 @@ impl Trainer {
     }
 
     /// Takes the weights that fit from the bytes of a safetensors file, or a `.pth` or `.bin` file of PyTorch,
-    /// under the names of torchvision, timm, transformers or ours; the
-    /// classifier of another number of classes keeps its initial values, which the report says. Nothing is
-    /// changed when an error is returned.
+    /// under the names of torchvision, timm, transformers or ours; the classifier of other classes keeps its initial
+    /// values, which the report says. Nothing is changed when an error is returned.
     ///
     /// # Errors
     /// When the file cannot be read, or is for another network.
     pub fn load_weights(&mut self, file_bytes: &[u8]) -> Result<WeightsReport, TrainError> {
         let file = weights::read(file_bytes)?;
-        let matched = weights::match_names(file, &self.store, &self.options.model, self.network.head())
+        // As many classes are not the same classes: a classifier of others would be wrong about every image.
+        let other_classes = file.classes.clone().filter(|classes| {
+            *classes != self.options.classes && classes.len() == self.options.classes.len()
+        });
+        let mut matched = weights::match_names(file, &self.store, &self.options.model, self.network.head())
             .map_err(TrainError::Weights)?;
+        if other_classes.is_some() {
+            let is_head = |name: &String| self.network.is_head(name);
+            matched.tensors.retain(|(name, _)| !is_head(name));
+            let head = matched.report.loaded.extract_if(.., |name| is_head(name)).collect::<Vec<_>>();
+            matched.report.missing.extend(head);
+            matched.report.missing.sort();
+            matched.report.other_classes = other_classes;
+        }
         for (name, tensor) in &matched.tensors {
             self.store.set(name, tensor).map_err(compute("set the weights"))?;
         }
@@ -1264,6 +1275,25 @@ mod tests {
         let value =
             |trainer: &Trainer| trainer.store.get("conv1.weight").map(|entry| entry.values().to_string());
         assert_eq!(value(&donor), value(&taker));
+    }
+
+    #[test]
+    fn a_classifier_of_as_many_other_classes_is_not_taken() {
+        let donor = trainer(&options("small", 3));
+        let file = donor.weights(&BTreeMap::new()).expect("bytes");
+        let classes = ["x", "y", "z"].map(str::to_owned).to_vec();
+        let mut taker = trainer(&TrainOptions { classes, seed: Seed(6), ..options("small", 3) });
+        let before = bits(&taker);
+        let report = taker.load_weights(&file).expect("the same network");
+        assert_eq!(report.missing, ["fc.bias", "fc.weight"]);
+        assert!(report.to_string().contains("anew: the file's classes are class 0, class 1, class 2"), "{report}");
+        for (name, after) in bits(&taker) {
+            let is_kept = name.starts_with("fc.");
+            assert_eq!(after == before[&name], is_kept || before[&name] == bits(&donor)[&name], "{name}");
+        }
+        let mut same = trainer(&TrainOptions { seed: Seed(6), ..options("small", 3) });
+        assert!(same.load_weights(&file).expect("the same network").missing.is_empty());
+        assert!(bits(&same) == bits(&donor));
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub struct WeightsReport {
     pub translated: usize,
     /// The key of a checkpoint under which the weights were found.
     pub found_under: Option<String>,
+    /// The classes that the file's classifier tells apart, where they are as many as this run's and others: then it
+    /// is not taken.
+    pub other_classes: Option<Vec<String>>,
     /// What the norms of the file's network and of this one add to the variance, where that differs. The running
     /// variances were moved by the difference, so that evaluation computes what it did there.
     pub norm_epsilons: Option<(f64, f64)>,
@@ -71,6 +74,9 @@ impl fmt::Display for WeightsReport {
         for (name, file, network) in &self.mismatched {
             write!(f, "\n    {name}: {file:?} in the file, {network:?} here; initialised anew")?;
         }
+        if let Some(classes) = &self.other_classes {
+            write!(f, "\nthe classifier is initialised anew: the file's classes are {}", classes.join(", "))?;
+        }
         if let Some((_, file, network)) = self.mismatched.first() {
             let (file, network) = (file.first().unwrap_or(&0), network.first().unwrap_or(&0));
             let background = if *file == 1001 { " (ImageNet's after one for the background)" } else { "" };
@@ -90,8 +96,8 @@ pub(super) struct WeightsFile {
     pub(super) tensors: BTreeMap<String, Tensor>,
     /// The key of a checkpoint under which they were.
     pub(super) found_under: Option<String>,
-    /// Whether this program wrote the file, whose norms then have the constants of this one under any names.
-    pub(super) is_ours: bool,
+    /// The classes of a file of this program, whose norms then have the constants of this one under any names.
+    pub(super) classes: Option<Vec<String>>,
 }
 
 /// Reads safetensors, and PyTorch's `.pth` and `.bin` of either form, by what the bytes are.
@@ -101,14 +107,14 @@ pub(super) struct WeightsFile {
 pub(super) fn read(bytes: &[u8]) -> Result<WeightsFile, TrainError> {
     if pytorch::is_archive(bytes) || pytorch::is_legacy(bytes) {
         let (tensors, found_under) = pytorch::read(bytes).map_err(TrainError::Weights)?;
-        return Ok(WeightsFile { tensors, found_under, is_ours: false });
+        return Ok(WeightsFile { tensors, found_under, classes: None });
     }
     if let Some(kind) = other_kind(bytes) {
         return Err(TrainError::Weights(kind.to_owned()));
     }
     let (header, tensors) =
         checkpoint::decode(bytes).map_err(|source| TrainError::File { what: "weights", source })?;
-    Ok(WeightsFile { tensors, found_under: None, is_ours: header.is_some() })
+    Ok(WeightsFile { tensors, found_under: None, classes: header.map(|header| header.classes) })
 }
 
 /// What a file is that is often taken for weights.
@@ -188,7 +194,7 @@ fn match_shapes(
     let family = Family::of(model);
     report.norm_epsilons = family
         .zip(looks)
-        .filter(|_| !file.is_ours)
+        .filter(|_| file.classes.is_none())
         .and_then(|(family, (_, whose))| names::norm_epsilons(family, whose));
     let first = stripped.keys().next().cloned();
     let mut found: BTreeMap<String, Tensor> = BTreeMap::new();
@@ -258,7 +264,7 @@ mod tests {
         WeightsFile {
             tensors: tensors.into_iter().map(|(name, shape)| (name, zeros(&shape))).collect(),
             found_under: None,
-            is_ours: false,
+            classes: None,
         }
     }
 
