@@ -8,6 +8,7 @@ use std::time::Instant;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
 use forebay_stages::collate::Batch;
+use forebay_stages::group::next_batch;
 use forebay_stages::train::{FeatureRows, StepReport, TrainError, Trainer};
 
 use super::{Session, TrainPlan, first_batch, lock, train_error};
@@ -155,15 +156,15 @@ impl Features {
         if let Some(epoch) = epoch {
             plan.feed.seed.stream(&format!("features/{epoch}")).shuffle(&mut order);
         }
-        let (size, first) = (plan.feed.batch_size, self.first);
-        let starts = (skip as usize..order.len()).step_by(size);
-        run.source(
-            "features",
-            starts.map(move |start| {
-                let end = (start + size).min(order.len());
-                (FeatureBatch { rows: rows.select(&order[start..end]), first }, end as u64)
-            }),
-        )
+        let (size, first) = (plan.feed.batch_size as u64, self.first);
+        let mut used = skip;
+        let batches = std::iter::from_fn(move || {
+            let start = used as usize;
+            used += next_batch(order.len() as u64 - used, size);
+            let taken = &order[start..used as usize];
+            (!taken.is_empty()).then(|| (FeatureBatch { rows: rows.select(taken), first }, used))
+        });
+        run.source("features", batches)
     }
 }
 

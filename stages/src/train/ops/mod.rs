@@ -43,7 +43,7 @@ pub use max_pool::{Pooling, max_pool};
 pub use normalize::normalize;
 pub use scale_channels::scale_channels;
 pub(crate) use tape::{Tape, is_tracked};
-pub(crate) use update::{adamw, penalize, rmsprop, sgd};
+pub(crate) use update::{adamw, penalize, rmsprop, sgd, sum_of_squares};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
 

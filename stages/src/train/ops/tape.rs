@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use candle_core::{Device, Result, Tensor, TensorId, bail};
 use rayon::prelude::*;
 
-use super::{Element, with_element, with_values};
+use super::{CHUNK, Element, with_element, with_values};
 
 type Backward = Box<dyn FnOnce(&Tensor) -> Result<Vec<Option<Tensor>>>>;
 
@@ -144,9 +144,6 @@ impl Tape {
         Ok(Gradients(pairs.collect()))
     }
 }
-
-/// Values per job: enough to pay for handing it out.
-const CHUNK: usize = 16 * 1024;
 
 fn sum_of(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     fn sum<T: Element>(left: &[T], right: &[T]) -> Vec<T> {
