@@ -151,14 +151,14 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.nesterov", "nesterov", "", Kind::Switch(true), "false", &[Train], "Let sgd look ahead along its velocity";
     "train.weight_decay", "weight-decay", "X", Kind::Number(0.0, 10.0), "", &[Train], "L2 decay of weights, not of biases and norms [default: adamw 0.05, sgd 0.0005]";
     "train.l1", "l1", "X", Kind::Number(0.0, 10.0), "0.0", &[Train], "L1 penalty of weights, not of biases and norms";
-    "train.clip_norm", "clip-norm", "X", Kind::Number(0.0, 1e6), "", &[Train], "Largest norm that all gradients of a step may have together";
-    "train.micro_batch", "micro-batch", "N", Kind::Integer(1, 65_536), "", &[Train], "Most images in the network at a time; gradients are added up to the batch. Takes less memory; norms see a micro-batch";
+    "train.clip_norm", "clip-norm", "X", Kind::Number(1e-9, 1e9), "", &[Train], "Largest norm that all gradients of a step may have together";
+    "train.micro_batch", "micro-batch", "N", Kind::Integer(2, 65_536), "", &[Train], "Most images in the network at a time; gradients are added up to the batch. Takes less memory; norms see a micro-batch";
     "train.ema", "ema", "X", Kind::Number(0.0, 0.999_999), "", &[Train], "Evaluate and keep a moving average of the weights with this decay, such as 0.999";
     "train.schedule", "schedule", "SHAPE", Kind::Choice(&["cosine", "constant", "linear", "polynomial", "step", "multi-step", "exponential", "cosine-restarts", "one-cycle", "plateau"]), "cosine", &[Train], "How the learning rate falls after the warm-up: cosine, constant, linear, polynomial, step, multi-step, exponential, cosine-restarts, one-cycle (which has a warm-up of its own), or plateau, which lowers it when validation stalls";
     "train.warmup", "warmup", "EPOCHS", Kind::Number(0.0, 1000.0), "1.0", &[Train], "Epochs in which the learning rate rises";
     "train.lr_gamma", "lr-gamma", "X", Kind::Number(0.0, 1.0), "0.1", &[Train], "Factor of schedules step, multi-step, plateau, and exponential per epoch";
     "train.lr_every", "lr-every", "EPOCHS", Kind::Number(0.01, 100_000.0), "10", &[Train], "Epochs between two steps of schedule step, or of the first cycle of cosine-restarts";
-    "train.lr_milestones", "lr-milestones", "EPOCHS", Kind::Text, "", &[Train], "Epochs after which schedule multi-step lowers the learning rate, such as 30,60";
+    "train.lr_milestones", "lr-milestones", "EPOCHS", Kind::Text, "", &[Train], "Epochs of the run after which schedule multi-step lowers the learning rate, such as 30,60";
     "train.lr_power", "lr-power", "X", Kind::Number(0.0, 100.0), "1.0", &[Train], "Power of schedule polynomial";
     "train.lr_patience", "lr-patience", "EPOCHS", Kind::Integer(0, 100_000), "3", &[Train], "Epochs without improvement that schedule plateau waits for";
     "train.loss", "loss", "NAME", Kind::Choice(&["cross-entropy", "focal"]), "cross-entropy", &[Train], "focal lets images that are classified well count less";

@@ -24,6 +24,7 @@ use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_stages::balance::{Balance, BalanceSummary};
 use forebay_stages::collate::Batch;
+use forebay_stages::group::count_batches;
 use forebay_stages::resize::{Fit, Size};
 use forebay_stages::train::metrics::{Confusion, prediction};
 use forebay_stages::train::schedule::Plateau;
@@ -198,7 +199,7 @@ impl TrainPlan {
         }
         let keeping = Keeping::resolve(config, feed.rows(Split::Validation) > 0).map_err(Error::Plan)?;
         let epochs = config.integer("train.epochs").expect("it has a default") as u32;
-        let steps_per_epoch = rows.div_ceil(feed.batch_size as u64);
+        let steps_per_epoch = count_batches(rows, feed.batch_size as u64);
         let normalize = plan::normalize(config);
         let counts = match &balance {
             Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
@@ -207,6 +208,7 @@ impl TrainPlan {
         let context = recipe::Context {
             classes,
             counts: &counts,
+            validates: feed.rows(Split::Validation) > 0,
             steps_per_epoch,
             epochs,
             side: feed.side,
@@ -494,7 +496,7 @@ pub async fn train(
     watch: Watch<'_>,
 ) -> Result<Trained, Error> {
     let Watch { live, on_weights, on_epoch } = watch;
-    let (session, mut history, mut lines) = start(run, &plan, folder, begin, &live, on_weights).await?;
+    let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;
     let validates = plan.feed.rows(Split::Validation) > 0;
     let features =
         if history.len() < plan.epochs as usize { Features::of(run, &plan, &session).await? } else { None };
@@ -553,8 +555,8 @@ pub async fn train(
         if lock(&session).progress.best.epoch == epoch + 1 {
             keep_model(&plan, folder, &session).await?;
         }
-        lines += &(serde_json::to_string(&metrics).expect("metrics are plain data") + "\n");
-        folder.put(files::METRICS, lines.clone()).await?;
+        let line = |metrics| serde_json::to_string(metrics).expect("metrics are plain data") + "\n";
+        folder.put(files::METRICS, history.iter().map(line).collect::<String>()).await?;
         // Last of all: a checkpoint says that everything before it is in place.
         keep(&plan, folder, &session).await?;
         tracing::debug!(epoch = metrics.epoch, steps = metrics.steps, "epoch kept");
@@ -615,8 +617,7 @@ fn finish_epoch(
     Ok(metrics)
 }
 
-/// Builds the trainer: from the last checkpoint, from a weights file, or anew. With it come the finished epochs,
-/// also as the lines of their file.
+/// Builds the trainer: from the last checkpoint, from a weights file, or anew. With it come the finished epochs.
 async fn start(
     run: &Run,
     plan: &TrainPlan,
@@ -624,7 +625,7 @@ async fn start(
     begin: Start,
     live: &Live,
     on_weights: &mut (dyn FnMut(&WeightsReport) + Send),
-) -> Result<(Arc<Mutex<Session>>, Vec<EpochMetrics>, String), Error> {
+) -> Result<(Arc<Mutex<Session>>, Vec<EpochMetrics>), Error> {
     let last = folder.get(files::LAST).await?;
     if last.is_some() && begin == Start::New {
         return Err(Error::Usage(format!(
@@ -635,7 +636,7 @@ async fn start(
     let trainer = run.install(|| Trainer::new(&plan.options));
     let mut trainer = trainer.map_err(|error| train_error("build the network", error))?;
     let mut progress = Progress::default();
-    let (mut history, mut kept) = (Vec::new(), String::new());
+    let mut history = Vec::new();
     let mut classifies = false;
     if begin == Start::Resume {
         let Some(bytes) = last else {
@@ -647,15 +648,9 @@ async fn start(
         };
         progress = resume(run, plan, folder, &mut trainer, &bytes)?;
         let metrics = folder.get(files::METRICS).await?.unwrap_or_default();
-        // The lines are kept as they are: a number that is read and written again may change in its last digit.
-        for line in String::from_utf8_lossy(&metrics).lines() {
-            let metrics = serde_json::from_str::<EpochMetrics>(line).ok();
-            if let Some(metrics) = metrics.filter(|metrics| metrics.epoch <= progress.epoch) {
-                history.push(metrics);
-                kept += line;
-                kept.push('\n');
-            }
-        }
+        let lines = String::from_utf8_lossy(&metrics);
+        let read = lines.lines().filter_map(|line| serde_json::from_str::<EpochMetrics>(line).ok());
+        history.extend(read.filter(|metrics| metrics.epoch <= progress.epoch));
     } else {
         if let Some((name, bytes)) = &plan.weights {
             let loaded = run.install(|| trainer.load_weights(bytes));
@@ -673,7 +668,7 @@ async fn start(
     (seen.points, seen.epochs) = (points, history.clone());
     drop(seen);
     let session = Session { trainer, progress, classifies, recorder, kept: Instant::now() };
-    Ok((Arc::new(Mutex::new(session)), history, kept))
+    Ok((Arc::new(Mutex::new(session)), history))
 }
 
 /// Sets the trainer to a checkpoint, once it is certain that it is whole and of this run.

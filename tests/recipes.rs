@@ -36,6 +36,19 @@ fn every_optimizer_schedule_and_loss_trains_and_resumes_to_the_same_bytes() {
 }
 
 #[test]
+fn an_epoch_whose_last_image_would_be_alone_is_trained() {
+    let place = place();
+    // 24 images by 23, of a network whose last maps are a single pixel; then micro-batches of an odd batch.
+    for options in ["--batch-size 23", "--batch-size 3 --micro-batch 2"] {
+        let train = "train in --split none --size 16 --arch resnet18 --epochs 1 --overwrite --out run";
+        place.run(&format!("{train} {options}")).done();
+        let metrics = std::fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+        let steps = if options.ends_with("23") { "\"steps\":1," } else { "\"steps\":8," };
+        assert!(metrics.contains(steps), "{metrics}");
+    }
+}
+
+#[test]
 fn pretrained_weights_train_the_head_first_and_then_everything() {
     let place = place();
     place.run(&format!("{TRAIN} donor")).done();
@@ -61,6 +74,12 @@ fn what_cannot_be_is_refused_in_one_line_each() {
     refused("--unfreeze 2:fc", "small has no part `fc`");
     refused("--schedule multi-step", "multi-step needs --lr-milestones");
     refused("--schedule multi-step --lr-milestones a", "train.lr_milestones: \"a\" is not a list of epochs");
+    refused("--schedule multi-step --lr-milestones nan", "\"nan\" is not a list of epochs");
+    refused("--schedule multi-step --lr-milestones 1,-5", "is not a list of epochs");
+    refused("--schedule plateau --split 1,0,0", "plateau needs validation images");
+    refused("--nesterov", "train.nesterov: only sgd with a momentum looks ahead");
+    refused("--clip-norm 0", "--clip-norm");
+    refused("--micro-batch 1", "--micro-batch");
     refused(
         "--arch inception_v3",
         "images of 16 pixels are too small for inception_v3, which needs 75 or more",

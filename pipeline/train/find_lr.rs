@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use forebay_stages::collate::Batch;
-use forebay_stages::train::{TrainError, Trainer};
+use forebay_stages::train::{Freeze, TrainError, TrainOptions, Trainer};
 use serde::Serialize;
 
 use super::{TrainPlan, train_error};
@@ -21,6 +21,8 @@ const DIVERGED: f64 = 4.0;
 /// What a range test found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Found {
+    /// What was trained: what the run begins with.
+    pub trained: String,
     /// Learning rate and smoothed loss of each step.
     pub points: Vec<(f64, f64)>,
     /// Where the loss falls most steeply; `None` when it nowhere falls.
@@ -36,7 +38,14 @@ pub struct Found {
 /// # Errors
 /// The first error of the run; a diverging loss is none.
 pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<Found, Error> {
-    let trainer = run.install(|| Trainer::new(&plan.options));
+    // What thaws in the middle of the test would make the loss fall whatever the rate.
+    let options = TrainOptions { unfreeze: Vec::new(), ..plan.options.clone() };
+    let trained = match &options.freeze {
+        Freeze::None => format!("all of {}", options.model),
+        Freeze::Backbone => format!("the head of {}", options.model),
+        Freeze::Until(part) => format!("the parts of {} after {part}", options.model),
+    };
+    let trainer = run.install(|| Trainer::new(&options));
     let mut trainer = trainer.map_err(|error| train_error("build the network", error))?;
     if let Some((name, bytes)) = &plan.weights {
         let loaded = run.install(|| trainer.load_weights(bytes));
@@ -79,7 +88,7 @@ pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<Found, Error> {
             return Err(Error::NothingLeft("no training image could be read".to_string()));
         }
     }
-    suggest(points).ok_or_else(|| {
+    suggest(trained, points).ok_or_else(|| {
         Error::NothingLeft(
             "the loss was not a number from the first steps on: look at the images and weights".into(),
         )
@@ -87,7 +96,7 @@ pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<Found, Error> {
 }
 
 /// The first tenth of the steps is left out: there the smoothed loss is still that of a few batches.
-fn suggest(points: Vec<(f64, f64)>) -> Option<Found> {
+fn suggest(trained: String, points: Vec<(f64, f64)>) -> Option<Found> {
     let used = &points[(points.len() / 10).min(points.len().saturating_sub(3))..];
     let least = used.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
     // Over the logarithm of the rate, up to the smallest loss: behind it the loss only rises.
@@ -98,7 +107,7 @@ fn suggest(points: Vec<(f64, f64)>) -> Option<Found> {
         slopes.min_by(|a, b| a.0.total_cmp(&b.0)).filter(|(slope, _)| *slope < 0.0).map(|(_, rate)| rate);
     let minimum_tenth = least.0 / 10.0;
     let suggestion = steepest.map_or(minimum_tenth, |steepest| steepest.min(minimum_tenth));
-    Some(Found { steepest, minimum_tenth, suggestion, points })
+    Some(Found { trained, steepest, minimum_tenth, suggestion, points })
 }
 
 impl Found {
@@ -123,7 +132,7 @@ impl std::fmt::Display for Found {
             None => writeln!(f, "the loss falls nowhere: more or other images may be needed")?,
         }
         writeln!(f, "a tenth of the rate of its minimum is {:.1e}", self.minimum_tenth)?;
-        writeln!(f, "suggestion: --lr {:.1e}, the smaller of the two", self.suggestion)
+        writeln!(f, "suggestion for {}: --lr {:.1e}, the smaller of the two", self.trained, self.suggestion)
     }
 }
 
@@ -141,18 +150,18 @@ mod tests {
                 (rate, 2.0 - 1.0 / (1.0 + (-3.0 * (x + 3.0)).exp()) + (x + 1.0).max(0.0).powi(2))
             })
             .collect();
-        let found = suggest(points).unwrap();
+        let found = suggest("all".to_string(), points).unwrap();
         let steepest = found.steepest.unwrap();
         assert!((3e-4..3e-3).contains(&steepest), "{steepest}");
         assert!(found.suggestion <= steepest && found.suggestion <= found.minimum_tenth);
-        assert!(found.to_string().contains("suggestion: --lr "));
+        assert!(found.to_string().contains("suggestion for all: --lr "));
         assert!(found.svg().starts_with("<svg"));
     }
 
     #[test]
     fn a_loss_that_never_falls_gives_no_steepest_point() {
         let points = (0..50).map(|step| (10f64.powi(step - 40), f64::from(step))).collect();
-        assert_eq!(suggest(points).unwrap().steepest, None);
-        assert!(suggest(Vec::new()).is_none());
+        assert_eq!(suggest(String::new(), points).unwrap().steepest, None);
+        assert!(suggest(String::new(), Vec::new()).is_none());
     }
 }

@@ -183,6 +183,18 @@ impl Best {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_score_that_is_written_and_read_is_the_same_number() {
+        // A resumed run decides by scores that it reads back: one bit less would be an improvement.
+        for n in 1..300u32 {
+            for k in 0..=n {
+                let score = f64::from(k) / f64::from(n);
+                let text = serde_json::to_string(&score).unwrap();
+                assert_eq!(serde_json::from_str::<f64>(&text).unwrap().to_bits(), score.to_bits(), "{k}/{n}");
+            }
+        }
+    }
+
     fn keeping(patience: u32, min_delta: f64) -> Keeping {
         Keeping {
             checkpoint_every: CheckpointEvery::Steps(1),

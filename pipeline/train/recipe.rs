@@ -16,6 +16,8 @@ pub(super) struct Context<'a> {
     pub(super) classes: Vec<String>,
     /// Images of each class in the training split, after balancing where it balances.
     pub(super) counts: &'a [u64],
+    /// Whether there are validation images.
+    pub(super) validates: bool,
     pub(super) steps_per_epoch: u64,
     pub(super) epochs: u32,
     pub(super) side: u32,
@@ -56,6 +58,15 @@ pub(super) fn resolve(
         warmup_steps: (warmup as u64).min(steps_total / 2),
         steps_total,
     };
+    if config.word("train.schedule") == "plateau" && !context.validates {
+        problems.push(
+            "train.schedule: plateau needs validation images, and there are none; see --split".to_string(),
+        );
+    }
+    let momentum = matches!(optimizer, OptimizerKind::Sgd { momentum, .. } if momentum > 0.0);
+    if config.is_on("train.nesterov") && !momentum {
+        problems.push("train.nesterov: only sgd with a momentum looks ahead; leave it out".to_string());
+    }
     let plateau = (config.word("train.schedule") == "plateau")
         .then(|| Plateau::new(number("train.lr_gamma"), number("train.lr_patience") as u32, 0.0));
     let normalize = plan::normalize(config);
@@ -184,7 +195,9 @@ fn shape(config: &Config, steps_per_epoch: u64, problems: &mut Vec<String>) -> S
                 problems.push("train.schedule: multi-step needs --lr-milestones, as in 30,60".to_string());
                 return Shape::Constant;
             };
-            let epochs: Option<Vec<f64>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
+            let epoch =
+                |part: &str| part.trim().parse().ok().filter(|epoch: &f64| *epoch > 0.0 && *epoch < 1e6);
+            let epochs: Option<Vec<f64>> = text.split(',').map(epoch).collect();
             match epochs {
                 Some(epochs) => Shape::MultiStep { at: epochs.into_iter().map(steps).collect(), factor },
                 None => {

@@ -69,20 +69,14 @@ impl Recorder {
         let earlier = folder.names().await?.iter().filter(|name| is_event_file(name)).count();
         // Names sort by time; the last number keeps two starts within a second apart.
         let events = format!("{}{:010}.forebay.{earlier}", files::EVENTS, wall_seconds() as u64);
-        let (mut points, mut kept) = (Vec::new(), String::new());
+        let mut points = Vec::new();
         if begin == Start::Resume {
             let text = folder.get(files::STEPS).await?.unwrap_or_default();
-            // The lines are kept as they are: a number that is read and written again may change in its last digit.
-            for line in String::from_utf8_lossy(&text).lines() {
-                let point = serde_json::from_str::<StepPoint>(line).ok();
-                if let Some(point) = point.filter(|point| point.step <= step) {
-                    points.push(point);
-                    kept += line;
-                    kept.push('\n');
-                }
-            }
+            let lines = String::from_utf8_lossy(&text);
+            let read = lines.lines().filter_map(|line| serde_json::from_str::<StepPoint>(line).ok());
+            points.extend(read.filter(|point| point.step <= step));
         }
-        folder.put(files::STEPS, kept).await?;
+        folder.put(files::STEPS, points.iter().map(line).collect::<String>()).await?;
         folder.append(&events, &tensorboard::opening(wall_seconds()))?;
         if begin == Start::Resume {
             // TensorBoard then drops what earlier files say of this step and later ones.

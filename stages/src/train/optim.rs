@@ -73,23 +73,24 @@ pub(crate) struct StepSettings {
     pub(crate) l1: f64,
 }
 
-/// Scales gradients so that their norm, taken over all of them, is at most `most`, as PyTorch's `clip_grad_norm_`.
-/// Returns the norm before.
-pub(crate) fn clip_by_norm(gradients: &mut BTreeMap<String, Tensor>, most: f64) -> Result<f64> {
+/// The Euclidean norm of all gradients together; not finite when one of their values is not.
+pub(crate) fn norm(gradients: &BTreeMap<String, Tensor>) -> Result<f64> {
     let mut sum = 0.0;
     for gradient in gradients.values() {
-        // One order of summation for any number of threads.
-        let values = gradient.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
-        sum += values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
+        sum += ops::sum_of_squares(gradient)?;
     }
-    let norm = sum.sqrt();
+    Ok(sum.sqrt())
+}
+
+/// Scales gradients whose norm is `norm` so that it is at most `most`, as PyTorch's `clip_grad_norm_`.
+pub(crate) fn clip_by_norm(gradients: &mut BTreeMap<String, Tensor>, norm: f64, most: f64) -> Result<()> {
     let scale = most / (norm + 1e-6);
     if scale < 1.0 {
         for gradient in gradients.values_mut() {
             *gradient = (&*gradient * scale)?;
         }
     }
-    Ok(norm)
+    Ok(())
 }
 
 /// An optimiser and its state. A parameter's state is zero when it is moved for the first time, so that one that is
@@ -285,11 +286,22 @@ mod tests {
     fn clipping_keeps_the_direction_and_limits_the_norm_of_all() -> Result<()> {
         let mut two = gradients("a", &[3.0])?;
         two.extend(gradients("b", &[0.0, 4.0])?);
-        assert!((clip_by_norm(&mut two, 1.0)? - 5.0).abs() < 1e-9);
+        assert!((norm(&two)? - 5.0).abs() < 1e-9);
+        clip_by_norm(&mut two, 5.0, 1.0)?;
         assert!((two["a"].to_vec1::<f32>()?[0] - 0.6).abs() < 1e-6);
         assert!((two["b"].to_vec1::<f32>()?[1] - 0.8).abs() < 1e-6);
-        assert!((clip_by_norm(&mut two, 2.0)? - 1.0).abs() < 1e-6);
+        assert!((norm(&two)? - 1.0).abs() < 1e-6);
+        clip_by_norm(&mut two, 1.0, 2.0)?;
         assert!((two["a"].to_vec1::<f32>()?[0] - 0.6).abs() < 1e-6, "already shorter");
+        Ok(())
+    }
+
+    #[test]
+    fn a_value_that_is_not_a_number_shows_in_the_norm() -> Result<()> {
+        let mut many = gradients("a", &vec![0.5; 40_000])?;
+        assert!((norm(&many)? - 100.0).abs() < 1e-9);
+        many.extend(gradients("b", &[1.0, f32::NAN])?);
+        assert!(norm(&many)?.is_nan());
         Ok(())
     }
 

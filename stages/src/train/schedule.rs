@@ -2,19 +2,19 @@
 
 use std::f64::consts::PI;
 
-/// How the learning rate moves after the warm-up. Steps are counted from the end of the warm-up.
+/// How the learning rate moves after the warm-up.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
     /// It stays.
     Constant,
-    /// It is multiplied by `factor` every so many steps.
+    /// It is multiplied by `factor` every so many steps of the run, warm-up included.
     Step {
         /// Steps between two changes.
         every: u64,
         /// At each of them.
         factor: f64,
     },
-    /// It is multiplied by `factor` at each of these steps.
+    /// It is multiplied by `factor` at each of these steps of the run, warm-up included.
     MultiStep {
         /// The steps.
         at: Vec<u64>,
@@ -92,9 +92,9 @@ impl Schedule {
         let share = if done >= all { 1.0 } else { done as f64 / all as f64 };
         match &self.shape {
             Shape::Constant | Shape::OneCycle { .. } => self.peak,
-            Shape::Step { every, factor } => self.peak * factor.powf((done / (*every).max(1)) as f64),
+            Shape::Step { every, factor } => self.peak * factor.powf((step / (*every).max(1)) as f64),
             Shape::MultiStep { at, factor } => {
-                self.peak * factor.powf(at.iter().filter(|&&at| at <= done).count() as f64)
+                self.peak * factor.powf(at.iter().filter(|&&at| at <= step).count() as f64)
             }
             Shape::Exponential { factor } => self.peak * factor.powf(done as f64),
             Shape::Cosine { floor } => half_cosine(self.peak, *floor, share),
@@ -184,6 +184,16 @@ mod tests {
             [0.4, 0.366666667, 0.333333333, 0.3, 0.266666667, 0.233333333, 0.2, 0.166666667, 0.133333333, 0.1, 0.066666667, 0.033333333]);
         check(Shape::OneCycle { warm_share: 0.3, start_divisor: 25.0, end_divisor: 1e4 },
             [0.016, 0.139915862, 0.351714064, 0.397766174, 0.373205188, 0.324698262, 0.258951599, 0.185054841, 0.113224399, 0.053391012, 0.013826795, 1.6e-6]);
+    }
+
+    #[test]
+    fn milestones_are_steps_of_the_run_whatever_the_warm_up() {
+        let rate =
+            |shape: Shape, step| Schedule { shape, peak: 1.0, warmup_steps: 5, steps_total: 40 }.at(step);
+        let shapes = [Shape::MultiStep { at: vec![10], factor: 0.5 }, Shape::Step { every: 10, factor: 0.5 }];
+        for shape in shapes {
+            assert_eq!((rate(shape.clone(), 9), rate(shape, 10)), (1.0, 0.5));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::metrics::prediction;
 use super::mixing::Mixing;
 use super::models::{self, Head, Network};
 use super::ops::{self, Tape};
-use super::optim::{Optimizer, OptimizerKind, StepSettings, clip_by_norm};
+use super::optim::{Optimizer, OptimizerKind, StepSettings, clip_by_norm, norm};
 use super::params::{Builder, Entry, Mode, NormUpdate, ParamStore, Pass, update_running_statistics};
 use super::schedule::{Schedule, Shape};
 use super::weights::{self, WeightsReport};
@@ -77,8 +77,8 @@ pub struct TrainOptions {
     pub l1: f64,
     /// The largest norm that all gradients may have together.
     pub clip_norm: Option<f64>,
-    /// The most images that go through the network at a time. The gradients of a batch are added up over its
-    /// micro-batches; norms see one of them at a time.
+    /// The most images that go through the network at a time, but for a third beside two that would otherwise be alone.
+    /// The gradients of a batch are added up over its micro-batches; norms see one of them at a time.
     pub micro_batch: Option<usize>,
     /// Decay of the moving average of the weights that is evaluated and kept, in `[0, 1)`.
     pub ema: Option<f64>,
@@ -150,15 +150,17 @@ pub enum TrainError {
     /// The batch does not belong to this run.
     #[error("{0}")]
     Batch(String),
-    /// The loss is not a number any more; the network is as it was before the step.
+    /// The loss or its gradient is not a number any more; the network is as it was before the step.
     #[error(
-        "the loss is {loss} at step {step} (learning rate {learning_rate:.3e}): try a lower learning rate or a longer warm-up, and look for broken images in the batch"
+        "the {what} is {value} at step {step} (learning rate {learning_rate:.3e}): try a lower learning rate or a longer warm-up, and look for broken images in the batch"
     )]
     Diverged {
+        /// `loss` or `norm of the gradients`.
+        what: &'static str,
         /// The step, counted from 0.
         step: u64,
-        /// The loss: NaN or infinite.
-        loss: f64,
+        /// NaN or infinite.
+        value: f64,
         /// The learning rate of the step.
         learning_rate: f64,
     },
@@ -396,7 +398,7 @@ impl Trainer {
     /// One step: forward, loss, backward, update. When it returns an error, nothing has changed.
     ///
     /// # Errors
-    /// [`TrainError::Diverged`] when the loss is not finite; [`TrainError::Batch`] for an empty batch, labels
+    /// [`TrainError::Diverged`] when the loss or its gradient is not finite; [`TrainError::Batch`] for an empty batch, labels
     /// out of range or images that are too small.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport, TrainError> {
         self.step_at(batch, self.learning_rate(self.step))
@@ -486,8 +488,13 @@ impl Trainer {
         self.freeze_for_step();
         let step = self.step;
         let mut slopes = self.slopes(input, first, &targets, labels, learning_rate)?;
+        let norm = norm(&slopes.gradients).map_err(compute("read the gradients"))?;
+        if !norm.is_finite() {
+            let what = "norm of the gradients";
+            return Err(TrainError::Diverged { what, step, value: norm, learning_rate });
+        }
         if let Some(most) = self.options.clip_norm {
-            clip_by_norm(&mut slopes.gradients, most).map_err(compute("clip the gradients"))?;
+            clip_by_norm(&mut slopes.gradients, norm, most).map_err(compute("clip the gradients"))?;
         }
         let settings =
             StepSettings { learning_rate, weight_decay: self.options.weight_decay, l1: self.options.l1 };
@@ -519,8 +526,9 @@ impl Trainer {
         learning_rate: f64,
     ) -> Result<Slopes, TrainError> {
         let (total, classes) = (labels.len(), self.options.classes.len());
-        // Parts of nearly equal size: none is left with a single image, which norms could not normalise.
-        let parts = total.div_ceil(self.options.micro_batch.unwrap_or(total).max(1));
+        // Parts of nearly equal size, of at least two images: norms could not normalise a single one.
+        let most = self.options.micro_batch.unwrap_or(total).max(1);
+        let parts = total.div_ceil(most).min(total / 2).max(1);
         let denominator = self.denominator(targets);
         let mut sum = Slopes { loss: 0.0, correct: 0, gradients: BTreeMap::new(), updates: Vec::new() };
         for part in 0..parts {
@@ -541,7 +549,7 @@ impl Trainer {
             let loss = self.loss_of(&scores, targets, denominator).map_err(compute("compute the loss"))?;
             let value = f64::from(loss.to_scalar::<f32>().map_err(compute("read the loss"))?);
             if !value.is_finite() {
-                return Err(TrainError::Diverged { step: self.step, loss: value, learning_rate });
+                return Err(TrainError::Diverged { what: "loss", step: self.step, value, learning_rate });
             }
             sum.loss += value;
             let predicted = logits.detach().to_vec2::<f32>().map_err(compute("read the logits"))?;
@@ -594,8 +602,9 @@ impl Trainer {
         ops::focal(scores, &targets, gamma, weights.as_ref(), denominator)
     }
 
-    /// Looks at a first batch before training: complaints, each one line, about a loss far from that of guessing, a
-    /// trained tensor that no gradient reaches, and a frozen tensor that one reaches. Nothing is changed.
+    /// Looks at a first batch before training: complaints, each one line, about a loss far from that of guessing, and
+    /// about weights to be trained that no gradient reaches, or none but zeros. Biases are left out: before a batch
+    /// normalisation their gradient is zero. Nothing is changed.
     ///
     /// # Errors
     /// As [`Trainer::step`].
@@ -603,7 +612,8 @@ impl Trainer {
         self.freeze_for_step();
         let images = self.upload(batch)?;
         let targets = self.targets(&batch.labels, |row| row.to_string())?;
-        let slopes = self.slopes(&images, 0, &targets, &batch.labels, 0.0)?;
+        let rate = self.learning_rate(self.step);
+        let slopes = self.slopes(&images, 0, &targets, &batch.labels, rate)?;
         let mut complaints = Vec::new();
         let guess = (self.options.classes.len() as f64).ln();
         if self.step == 0 && self.options.class_weights.is_none() && slopes.loss > 3.0 * guess + 1.0 {
@@ -771,17 +781,17 @@ impl Trainer {
                 return refuse(&format!("freezes what the run trains: it holds no state of `{name}`"));
             }
         }
+        let mut optimizer = Optimizer::new(self.options.optimizer);
+        for (name, values) in &state {
+            optimizer.restore(name, values, &self.store).map_err(compute("set the optimiser's state"))?;
+        }
+        self.optimizer = optimizer;
         for (name, values) in &network {
             self.store.set(name, values).map_err(compute("set the weights"))?;
         }
         for (name, values) in &average {
             let store = self.ema.as_ref().expect("there are values of it");
             store.set(name, values).map_err(compute("set the weights"))?;
-        }
-        for (name, values) in &state {
-            self.optimizer
-                .restore(name, values, &self.store)
-                .map_err(compute("set the optimiser's state"))?;
         }
         self.step = header.step;
         self.freeze_for_step();
@@ -1263,6 +1273,19 @@ mod tests {
     }
 
     #[test]
+    fn a_gradient_that_is_not_finite_changes_nothing() {
+        let mut trainer = trainer(&options("small", 3));
+        let row = |class: usize| vec![if class == 0 { 1e30f32 } else { 0.0 }; 256];
+        let huge = Tensor::new(vec![row(0), row(1), row(2)], &Device::Cpu).expect("a matrix");
+        trainer.store.set("fc.weight", &huge).expect("the same shape");
+        let before = trainer.checkpoint(&BTreeMap::new()).expect("bytes");
+        let batch = Batch { labels: vec![1, 2, 1, 2], ..squares(4, 8, 1) };
+        let error = trainer.step(&batch).expect_err("a gradient of 1e30 squared").to_string();
+        assert!(error.starts_with("the norm of the gradients is inf at step 0"), "{error}");
+        assert!(before == trainer.checkpoint(&BTreeMap::new()).expect("bytes"));
+    }
+
+    #[test]
     fn weights_of_other_classes_keep_the_new_head_and_say_so() {
         let donor = trainer(&options("small", 5));
         let file = donor.weights(&BTreeMap::new()).expect("bytes");
@@ -1286,7 +1309,10 @@ mod tests {
         let before = bits(&taker);
         let report = taker.load_weights(&file).expect("the same network");
         assert_eq!(report.missing, ["fc.bias", "fc.weight"]);
-        assert!(report.to_string().contains("anew: the file's classes are class 0, class 1, class 2"), "{report}");
+        assert!(
+            report.to_string().contains("anew: the file's classes are class 0, class 1, class 2"),
+            "{report}"
+        );
         for (name, after) in bits(&taker) {
             let is_kept = name.starts_with("fc.");
             assert_eq!(after == before[&name], is_kept || before[&name] == bits(&donor)[&name], "{name}");

@@ -3,6 +3,8 @@
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
+use super::CHUNK;
+
 /// One step of stochastic gradient descent with momentum, as PyTorch's `SGD` without dampening:
 /// `d = gradient + weight_decay · parameter`, `velocity = momentum · velocity + d`, and the parameter moves by
 /// `-learning_rate` times the velocity, or `d + momentum · velocity` with Nesterov's look-ahead.
@@ -85,6 +87,22 @@ pub(crate) fn adamw(
     )
 }
 
+/// The sum of the squares of all values, in double precision.
+pub(crate) fn sum_of_squares(x: &Tensor) -> Result<f64> {
+    if !x.device().is_cpu() {
+        return Ok(f64::from(x.sqr()?.sum_all()?.to_scalar::<f32>()?));
+    }
+    super::with_values::<f32, _, 1>([x], |[x]| {
+        // The partial sums are added in their order, for any number of threads.
+        let partial = |values: &[f32]| {
+            let mut sum = [0.0];
+            super::batch_norm::add_sums([values], &mut sum, |[value]| [value * value]);
+            sum[0]
+        };
+        Ok(x.par_chunks(CHUNK).map(partial).collect::<Vec<f64>>().iter().sum())
+    })
+}
+
 /// Adds penalties to a gradient: `gradient += l2 · parameter + l1 · sign(parameter)`.
 pub(crate) fn penalize(gradient: &Tensor, parameter: &Var, l2: f64, l1: f64) -> Result<Tensor> {
     let values = parameter.as_detached_tensor();
@@ -133,9 +151,6 @@ pub(crate) fn rmsprop(
 
 /// `target = function(target, sources)` for every element, f32 on the CPU.
 struct Elementwise<F>(F);
-
-/// Values per job: enough to pay for handing it out.
-const CHUNK: usize = 16 * 1024;
 
 impl<F> Elementwise<F> {
     fn run<const N: usize>(
