@@ -152,7 +152,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.weight_decay", "weight-decay", "X", Kind::Number(0.0, 10.0), "", &[Train], "L2 decay of weights, not of biases and norms [default: adamw 0.05, sgd 0.0005]";
     "train.l1", "l1", "X", Kind::Number(0.0, 10.0), "0.0", &[Train], "L1 penalty of weights, not of biases and norms";
     "train.clip_norm", "clip-norm", "X", Kind::Number(1e-9, 1e9), "", &[Train], "Largest norm that all gradients of a step may have together";
-    "train.micro_batch", "micro-batch", "N", Kind::Integer(2, 65_536), "", &[Train], "Most images in the network at a time; gradients are added up to the batch. Takes less memory; norms see a micro-batch";
+    "train.micro_batch", "micro-batch", "N|auto", Kind::ChoiceOrInteger(&["auto"], 2, 65_536), "", &[Train], "Most images in the network at a time; gradients are added up to the batch. Takes less memory; norms see a micro-batch. auto: as many as fit, found out before the first step";
     "train.ema", "ema", "X", Kind::Number(0.0, 0.999_999), "", &[Train], "Evaluate and keep a moving average of the weights with this decay, such as 0.999";
     "train.schedule", "schedule", "SHAPE", Kind::Choice(&["cosine", "constant", "linear", "polynomial", "step", "multi-step", "exponential", "cosine-restarts", "one-cycle", "plateau"]), "cosine", &[Train], "How the learning rate falls after the warm-up: cosine, constant, linear, polynomial, step, multi-step, exponential, cosine-restarts, one-cycle (which has a warm-up of its own), or plateau, which lowers it when validation stalls";
     "train.warmup", "warmup", "EPOCHS", Kind::Number(0.0, 1000.0), "1.0", &[Train], "Epochs in which the learning rate rises";
@@ -169,14 +169,16 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.label_smoothing", "label-smoothing", "X", Kind::Number(0.0, 1.0), "0.0", &[Train], "Share of the target spread over all classes";
     "train.weights", "weights", "FILE|hf:OWNER/NAME", Kind::Text, "", &[Train], "Initial weights: a safetensors, .pth or .bin file, or hf:OWNER/NAME[@REVISION][:FILE] of the Hugging Face hub; size, crop, filter, mean and std are then theirs";
     "train.freeze", "freeze", "none|backbone|PART", Kind::Text, "", &[Train], "What is not trained: backbone is all but the head, PART is all up to and including that part (resnet50: conv1, layer1, ..., layer4). Norms that are frozen keep their statistics";
-    "train.unfreeze", "unfreeze", "EPOCH: PART, ..", Kind::Text, "", &[Train], "From an epoch on, counted from 1, train that part and those after it: \"3: layer4, 5: layer3\"";
+    "train.unfreeze", "unfreeze", "EPOCH|stall: PART, ..", Kind::Text, "", &[Train], "From an epoch on, counted from 1, train that part and those after it: \"3: layer4, 5: layer3\"; or one after the other, each when validation stalls: \"stall: layer4, stall: layer3\"";
+    "train.unfreeze_patience", "unfreeze-patience", "EPOCHS", Kind::Integer(1, 100_000), "2", &[Train], "Epochs in a row without an improvement after which --unfreeze \"stall: PART\" trains the next part";
     "train.layer_decay", "layer-decay", "X", Kind::Number(0.01, 1.0), "", &[Train], "Learning rate of each part as a share of that of the part after it [default: 0.75 in recipe fine-tune, else 1]";
     "train.head_width", "head-width", "N", Kind::Integer(1, 1_000_000), "", &[Train], "Features of a hidden layer in the head [default: no hidden layer]";
     "train.head_activation", "head-activation", "NAME", Kind::Choice(&["relu", "gelu", "silu", "hard-swish"]), "relu", &[Train], "What follows the hidden layer of the head";
     "train.dropout", "dropout", "SHARE", Kind::Number(0.0, 0.999), "", &[Train], "Dropout before the last layer [default: that of the family: VGG and Inception 0.5, MobileNet and EfficientNet 0.2, ResNet none]";
     "train.find_lr", "find-lr", "", Kind::Switch(true), "false", &[Train], "Train nothing, but raise the learning rate from step to step and suggest one; with --out a curve and the numbers are kept";
-    "train.feature_cache", "feature-cache", "DIR|off", Kind::Text, "", &[Train], "Where a frozen backbone's features of the images are kept, so that it sees each image once: used when only the head is trained and nothing about an image is random [default: the user's cache folder]";
-    "train.no_doctor", "no-doctor", "", Kind::Switch(true), "false", &[Train], "Do not look at the first batch: its loss, and whether a gradient reaches every trained tensor";
+    "train.feature_cache", "feature-cache", "DIR|off", Kind::Text, "", &[Train], "Where what the frozen first parts of the network make of the images is kept, so that they see each image once: used when they stay frozen for the whole run and nothing about an image is random. off: never [default: the user's cache folder, for features that fit in --memory]";
+    "train.feature_views", "feature-views", "N", Kind::Integer(1, 10_000), "", &[Train], "With --augment, let the frozen parts see N views of each training image, with which epochs take turns, instead of a new one in every epoch";
+    "train.doctor", "doctor", "HOW", Kind::Choice(&["quick", "full", "off"]), "quick", &[Train], "Look at the first batch: quick, whether a step fits in memory, its loss, and whether a gradient reaches every trained tensor; full, also whether that batch can be learned by heart, and is forgotten again, in up to 100 steps";
     "train.early_stop", "early-stop", "EPOCHS", Kind::Integer(1, 100_000), "", &[Train], "End the run after so many epochs in a row without an improvement; the best epoch is what is kept in any case";
     "train.monitor", "monitor", "SCORE", Kind::Choice(&["accuracy", "loss", "macro-f1"]), "accuracy", &[Train], "The score on the validation split that the best epoch is best in";
     "train.min_delta", "min-delta", "X", Kind::Number(0.0, 1000.0), "0.0", &[Train], "How much better an epoch must be to count as an improvement for --early-stop";
@@ -184,6 +186,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.log_every", "log-every", "STEPS", Kind::Integer(1, 1_000_000), "10", &[Train], "Steps between two points of the training curves";
     "train.live", "live", "", Kind::Switch(true), "false", &[Train], "Show curves, learning rate and the state of the feed in the terminal while it runs; q ends the run as Ctrl-C does";
     "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], "Go on from the last checkpoint in RUN";
+    "train.precision", "precision", "NAME", Kind::Choice(&["f32", "bf16", "f16"]), "f32", &[Train], "Precision of the activations on a GPU; weights, moments and the loss stay in single precision, and with f16 the loss is scaled";
     "train.device", "device", "DEVICE", Kind::Text, "cpu", &[Train], "cpu, or cuda:0 in a build with --features cuda";
     "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], "Mean of the normalisation, of values from 0 to 1";
     "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], "Standard deviation of the normalisation";

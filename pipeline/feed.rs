@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_datasets::manifest::Manifest;
-use forebay_datasets::order::{shuffle_window, windows};
-use forebay_datasets::sample::{Encoded, Label, Sample, SampleId, Split};
+use forebay_datasets::order::windows;
+use forebay_datasets::sample::{Encoded, Label, Pixels, Sample, SampleId, Split};
 use forebay_datasets::seed::Seed;
 use forebay_datasets::shard::{self, Index, ROWS_PER_GROUP};
 use forebay_datasets::split::TrainSamples;
@@ -17,9 +17,9 @@ use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::{self, BalanceOptions, BalanceSummary};
 use forebay_stages::collate::{Batch, collate};
-use forebay_stages::group::Batches;
+use forebay_stages::group::{Batches, Group};
 use forebay_stages::shuffle::Shuffle;
-use forebay_stages::stage::Stage;
+use forebay_stages::stage::{Regroup, Stage};
 
 use crate::flow::{Chunk, Error, Flow, Room, Run};
 use crate::plan::{Chain, Rooms, Rows, store_error};
@@ -89,6 +89,14 @@ impl Pass {
         match self {
             Pass::Train(_) => Split::Train,
             Pass::Evaluate(split) => split,
+        }
+    }
+
+    /// The epoch whose augmentation images get; none where they are as they are.
+    fn epoch(self) -> Option<u32> {
+        match self {
+            Pass::Train(epoch) => Some(epoch),
+            Pass::Evaluate(_) => None,
         }
     }
 }
@@ -290,64 +298,111 @@ impl Feed {
         skip: u64,
         finish: impl Fn(Batch, u64) -> T + Send + Sync + 'static,
     ) -> Flow<T> {
-        let (epoch, order) = match pass {
-            Pass::Train(epoch) => (epoch, Some((self.seed, epoch))),
-            Pass::Evaluate(_) => (0, None),
-        };
-        let images = match &self.origin {
-            Origin::Shards(shards) => self.shard_images(run, shards, pass, order, skip),
-            Origin::Folder(rows) => self.folder_images(run, rows, pass, order, skip),
-        };
-        let compute = self.rooms.compute();
-        let decoded =
-            images.weighed(decoded_bytes).stage(compute, self.seed, epoch, self.chain.decode.clone());
-        let view = match (&self.augment, pass) {
-            (Some(augment), Pass::Train(_)) => {
-                // An augmentation may change the size; the batch wants squares.
-                let resize = self.chain.resize.clone();
-                // The margin of a crop is cut off once.
-                let mut again = resize.clone();
-                again.shorter_side = None;
-                decoded.stage(compute, self.seed, epoch, resize.then(augment.clone()).then(again))
-            }
-            _ => decoded.stage(compute, self.seed, epoch, self.chain.resize.clone()),
-        };
+        let images = self.images(run, pass.split(), self.arrange(pass, skip));
         let side = self.side;
-        view.regroup(2, Batches::new(self.batch_size, skip)).compute(
+        self.squares(images, pass.epoch()).regroup(2, Batches::new(self.batch_size, skip)).compute(
             "collate",
             Room { slots: 2, queue: 2 },
             move |(samples, used)| Ok(finish(collate(samples, side), used)),
         )
     }
 
-    fn shard_images(
+    /// The given groups of a split in their own order, each as its samples, rejected ones as tombstones, and the batch of
+    /// the others: as they are, or augmented as in the epoch `view`.
+    pub(crate) fn groups(
         &self,
         run: &Run,
-        shards: &Arc<Shards>,
-        pass: Pass,
-        order: Option<(Seed, u32)>,
-        mut skip: u64,
-    ) -> Flow<Chunk<Encoded>> {
-        let groups = shards.groups(pass.split());
-        let mut windows = self.windows(groups.len(), order);
-        let copies = self.copies.clone().filter(|_| matches!(pass, Pass::Train(_)));
+        split: Split,
+        groups: Vec<usize>,
+        view: Option<u32>,
+    ) -> Flow<(Vec<Sample<()>>, Batch)> {
+        let rows = self.group_rows(split);
+        let sizes: Vec<((), usize)> = groups.iter().map(|&group| ((), rows[group])).collect();
+        let windows = groups.into_iter().map(|group| vec![group]).collect();
+        let images = self.images(run, split, Arrangement { windows, ..Arrangement::default() });
+        let side = self.side;
+        self.squares(images, view).regroup(1, Group::new(sizes)).compute(
+            "collate",
+            Room { slots: 1, queue: 1 },
+            move |((), samples)| {
+                let identity = |sample: &Sample<Pixels>| Sample {
+                    id: sample.id.clone(),
+                    copy: sample.copy,
+                    label: sample.label,
+                    payload: sample.payload.as_ref().map(drop).map_err(Clone::clone),
+                };
+                Ok((samples.iter().map(identity).collect(), collate(samples, side)))
+            },
+        )
+    }
+
+    /// Planned rows of each group of a split.
+    pub(crate) fn group_rows(&self, split: Split) -> Vec<usize> {
+        match &self.origin {
+            Origin::Shards(shards) => {
+                let rows = |(shard, group): (usize, usize)| shards.indexes[shard].footer().groups[group];
+                shards.groups(split).into_iter().map(rows).collect()
+            }
+            Origin::Folder(rows) => rows.of(split).chunks(ROWS_PER_GROUP).map(<[_]>::len).collect(),
+        }
+    }
+
+    /// What a pass reads after the first `skip` samples of its order, and how it mixes that.
+    pub(crate) fn arrange(&self, pass: Pass, mut skip: u64) -> Arrangement {
+        let rows = self.group_rows(pass.split());
+        let (order, copies) = match pass {
+            Pass::Train(epoch) => (Some((self.seed, epoch)), self.copies.clone()),
+            Pass::Evaluate(_) => (None, None),
+        };
+        let mut windows = match order {
+            Some((seed, epoch)) => windows(rows.len(), self.window_groups(), seed, epoch),
+            // Nothing is mixed, so nothing needs to be held.
+            None => (0..rows.len()).map(|group| vec![group]).collect(),
+        };
         // How many rows a balance makes of a group is known when the group is read; without one, whole windows
         // need not be.
         while copies.is_none() && !windows.is_empty() {
-            let rows = |&group: &usize| {
-                let (shard, group) = groups[group];
-                shards.indexes[shard].footer().groups[group] as u64
-            };
-            let rows: u64 = windows[0].iter().map(rows).sum();
+            let rows: u64 = windows[0].iter().map(|&group| rows[group] as u64).sum();
             if rows > skip {
                 break;
             }
             skip -= rows;
             windows.remove(0);
         }
-        let sizes: Vec<usize> = windows.iter().map(Vec::len).collect();
-        let in_order: Vec<(usize, usize)> = windows.iter().flatten().map(|&group| groups[group]).collect();
+        Arrangement { windows, order, copies, skip }
+    }
+
+    fn images(&self, run: &Run, split: Split, arrangement: Arrangement) -> Flow<Chunk<Encoded>> {
+        match &self.origin {
+            Origin::Shards(shards) => self.shard_images(run, shards, split, arrangement),
+            Origin::Folder(rows) => self.folder_images(run, rows, split, arrangement),
+        }
+    }
+
+    /// Squares of the batch's size, augmented as in the epoch where one is given.
+    fn squares(&self, images: Flow<Chunk<Encoded>>, epoch: Option<u32>) -> Flow<Chunk<Pixels>> {
+        let (compute, seed) = (self.rooms.compute(), self.seed);
+        let (augment, epoch) = (self.augment.clone().filter(|_| epoch.is_some()), epoch.unwrap_or(0));
+        let decoded = images.weighed(decoded_bytes).stage(compute, seed, epoch, self.chain.decode.clone());
+        let resize = self.chain.resize.clone();
+        let Some(augment) = augment else { return decoded.stage(compute, seed, epoch, resize) };
+        // An augmentation may change the size; the batch wants squares. The margin of a crop is cut off once.
+        let mut again = resize.clone();
+        again.shorter_side = None;
+        decoded.stage(compute, seed, epoch, resize.then(augment).then(again))
+    }
+
+    fn shard_images(
+        &self,
+        run: &Run,
+        shards: &Arc<Shards>,
+        split: Split,
+        arrangement: Arrangement,
+    ) -> Flow<Chunk<Encoded>> {
+        let groups = shards.groups(split);
+        let in_order: Vec<(usize, usize)> = arrangement.groups().map(|group| groups[group]).collect();
         let (reader, unpacker, store) = (shards.clone(), shards.clone(), self.store.clone());
+        let copies = arrangement.copies.clone();
         run.source("groups", in_order)
             .io("read", self.rooms.group(), move |(shard, group): (usize, usize)| {
                 let (store, shards) = (store.clone(), reader.clone());
@@ -370,19 +425,18 @@ impl Feed {
                 let samples: Vec<Sample<Encoded>> = rows.into_iter().map(Sample::from).collect();
                 Ok(repeat(samples, copies.as_deref()))
             })
-            .regroup(2, Shuffle::new(sizes, order, self.chunk).skipping(skip))
+            .regroup(2, arrangement.shuffle(self.chunk))
     }
 
     fn folder_images(
         &self,
         run: &Run,
         rows: &Arc<Rows>,
-        pass: Pass,
-        order: Option<(Seed, u32)>,
-        mut skip: u64,
+        split: Split,
+        arrangement: Arrangement,
     ) -> Flow<Chunk<Encoded>> {
         let planned: Vec<Sample<()>> = rows
-            .of(pass.split())
+            .of(split)
             .iter()
             .map(|row| {
                 let entry = &rows.catalog.entries[row.entry];
@@ -390,33 +444,46 @@ impl Feed {
             })
             .collect();
         let groups: Vec<&[Sample<()>]> = planned.chunks(ROWS_PER_GROUP).collect();
-        let copies = self.copies.clone().filter(|_| matches!(pass, Pass::Train(_)));
+        let mut shuffle = arrangement.shuffle(self.chunk);
         let mut chunks = Vec::new();
-        for window in self.windows(groups.len(), order) {
-            let samples = window.iter().flat_map(|&group| groups[group].to_vec()).collect();
-            let mut samples = repeat(samples, copies.as_deref());
-            if let Some((seed, epoch)) = order {
-                shuffle_window(&mut samples, seed, epoch, |sample| (&sample.id, sample.copy));
-            }
-            let skipped = skip.min(samples.len() as u64);
-            skip -= skipped;
-            chunks.extend(samples[skipped as usize..].chunks(self.chunk).map(<[_]>::to_vec));
+        for group in arrangement.groups() {
+            shuffle.push(repeat(groups[group].to_vec(), arrangement.copies.as_deref()), &mut chunks);
         }
         let store = self.store.clone();
         run.source("samples", chunks).io("read", self.rooms.read(), move |chunk| read(store.clone(), chunk))
     }
+}
 
-    fn windows(&self, groups: usize, order: Option<(Seed, u32)>) -> Vec<Vec<usize>> {
-        match order {
-            Some((seed, epoch)) => windows(groups, self.window_groups(), seed, epoch),
-            // Nothing is mixed, so nothing needs to be held.
-            None => (0..groups).map(|group| vec![group]).collect(),
-        }
+/// Which groups of a split a pass reads, and how it mixes their rows: the same for images and for what is made of them.
+#[derive(Clone, Default)]
+pub(crate) struct Arrangement {
+    /// Groups that are mixed with each other.
+    windows: Vec<Vec<usize>>,
+    /// Seed and epoch of a mixture; without them rows stay in their order.
+    order: Option<(Seed, u32)>,
+    /// Copies of each sample, where a balance asks for other than one.
+    pub(crate) copies: Option<Arc<BTreeMap<SampleId, u32>>>,
+    /// Samples of the first window that are used up.
+    skip: u64,
+}
+
+impl Arrangement {
+    /// The groups in the order in which they are read.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = usize> {
+        self.windows.iter().flatten().copied()
+    }
+
+    /// What mixes them, given each group's rows.
+    pub(crate) fn shuffle<P>(&self, chunk: usize) -> Shuffle<P> {
+        Shuffle::new(self.windows.iter().map(Vec::len), self.order, chunk).skipping(self.skip)
     }
 }
 
 /// Repeats and drops samples as a balance asks.
-fn repeat<P: Clone>(samples: Vec<Sample<P>>, copies: Option<&BTreeMap<SampleId, u32>>) -> Vec<Sample<P>> {
+pub(crate) fn repeat<P: Clone>(
+    samples: Vec<Sample<P>>,
+    copies: Option<&BTreeMap<SampleId, u32>>,
+) -> Vec<Sample<P>> {
     let Some(copies) = copies else { return samples };
     let mut repeated = Vec::with_capacity(samples.len());
     for sample in samples {

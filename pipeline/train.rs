@@ -6,6 +6,7 @@
 
 mod features;
 pub mod find_lr;
+mod fit;
 mod keeping;
 mod live;
 mod recipe;
@@ -73,13 +74,39 @@ pub struct TrainPlan {
     /// What the images are that the network sees, and what is done with them.
     pub data_identity: String,
     /// Where features are kept for later runs; `None` when every epoch is to see the images.
-    pub feature_cache: Option<String>,
-    /// Whether the first batch is looked at before training.
-    pub examine: bool,
+    pub feature_cache: Option<FeatureCache>,
+    /// Epochs without an improvement after which the next of [`TrainOptions::unfreeze_on_stall`] is trained.
+    pub unfreeze_patience: u32,
+    /// Whether micro-batches may be made smaller until a step fits in memory.
+    pub fits_micro_batch: bool,
+    /// How closely the first batch is looked at before training.
+    pub doctor: Doctor,
     /// What the options come to.
     pub notes: Vec<String>,
     /// What a user would want to know before going on.
     pub warnings: Vec<String>,
+}
+
+/// Where the features of frozen parts are kept.
+#[derive(Clone, Debug)]
+pub struct FeatureCache {
+    /// A path or a URL.
+    pub place: String,
+    /// Whether the user chose it: else it holds only what fits in memory.
+    pub is_chosen: bool,
+    /// Views of an augmented image.
+    pub views: Option<u32>,
+}
+
+/// How closely the first batch is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doctor {
+    /// Not at all.
+    Off,
+    /// Its memory, loss and gradients.
+    Quick,
+    /// Also whether it can be learned by heart.
+    Full,
 }
 
 /// The source of a feed and what it holds, before a trainer is thought of: what `train` and `bench` share.
@@ -247,7 +274,7 @@ impl TrainPlan {
             identity.remove(key);
         }
         for key in
-            ["feature_cache", "no_doctor", "early_stop", "min_delta", "checkpoint_every", "log_every", "live"]
+            ["feature_cache", "doctor", "early_stop", "min_delta", "checkpoint_every", "log_every", "live"]
         {
             identity.remove(&format!("train.{key}"));
         }
@@ -260,9 +287,20 @@ impl TrainPlan {
         let data_identity = serde_json::to_string(&data).expect("settings are plain data");
         let feature_cache = match config.text("train.feature_cache").as_deref() {
             Some("off") => None,
-            Some(place) => Some(place.to_string()),
-            None => Some(run_folder::cache_folder().join("features").to_string_lossy().into_owned()),
+            chosen => Some(FeatureCache {
+                place: match chosen {
+                    Some(place) => place.to_string(),
+                    None => run_folder::cache_folder().join("features").to_string_lossy().into_owned(),
+                },
+                is_chosen: chosen.is_some(),
+                views: config.integer("train.feature_views").map(|views| views as u32),
+            }),
         };
+        if config.integer("train.feature_views").is_some() && feed.augment.is_none() {
+            return Err(Error::Plan(vec![
+                "train.feature_views: without --augment all views are the same; leave it out".to_string(),
+            ]));
+        }
         let identity = serde_json::to_string(&identity).expect("settings are plain data");
         Ok(TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),
@@ -275,7 +313,13 @@ impl TrainPlan {
             plateau,
             data_identity,
             feature_cache,
-            examine: !config.is_on("train.no_doctor"),
+            unfreeze_patience: config.integer("train.unfreeze_patience").expect("it has a default") as u32,
+            fits_micro_batch: config.get("train.micro_batch").and_then(Value::as_str) == Some("auto"),
+            doctor: match config.word("train.doctor") {
+                "off" => Doctor::Off,
+                "full" => Doctor::Full,
+                _ => Doctor::Quick,
+            },
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
             chain,
@@ -368,6 +412,9 @@ pub struct Trained {
     pub starved: f64,
 }
 
+/// The key of a checkpoint under which the micro-batch stands that was found to fit.
+const MICRO_BATCH: &str = "micro_batch";
+
 /// What a checkpoint carries beside the network: where the run stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Progress {
@@ -438,7 +485,12 @@ struct Session {
 impl Session {
     /// The checkpoint to resume from, as it is now.
     fn checkpoint(&self, plan: &TrainPlan) -> Result<Vec<u8>, Error> {
-        let bytes = self.trainer.checkpoint(&self.progress.to_metadata(plan));
+        let mut metadata = self.progress.to_metadata(plan);
+        if plan.fits_micro_batch {
+            // What was found to fit is part of what the run is.
+            metadata.insert(MICRO_BATCH.to_string(), self.trainer.micro_batch().unwrap_or(0).to_string());
+        }
+        let bytes = self.trainer.checkpoint(&metadata);
         Ok(seal::seal(bytes.map_err(|error| train_error("write the checkpoint", error))?))
     }
 
@@ -498,8 +550,17 @@ pub async fn train(
     let Watch { live, on_weights, on_epoch } = watch;
     let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;
     let validates = plan.feed.rows(Split::Validation) > 0;
-    let features =
-        if history.len() < plan.epochs as usize { Features::of(run, &plan, &session).await? } else { None };
+    let features = match history.len() < plan.epochs as usize {
+        true => match Features::of(run, &plan, &session).await {
+            Err(Error::Interrupted(interrupt)) => {
+                // What is computed stays in the cache, and a resumed run goes on there.
+                keep(&plan, folder, &session).await?;
+                return Err(Error::Interrupted(interrupt));
+            }
+            features => features?,
+        },
+        false => None,
+    };
     loop {
         let Progress { epoch, best, .. } = lock(&session).progress;
         if epoch >= plan.epochs || best.is_enough(&plan.keeping) {
@@ -509,17 +570,18 @@ pub async fn train(
         let seen_before = {
             let mut session = lock(&session);
             session.trainer.set_rate_scale(rate_scale(&plan, &history));
+            session.trainer.set_stalls(stalls(&plan, &history));
             session.progress.seen
         };
         let measured = async {
-            pass(run, &plan, folder, session.clone(), features.as_deref(), epoch, live.clone()).await?;
+            pass(run, &plan, folder, session.clone(), features.as_ref(), epoch, live.clone()).await?;
             let trained = start.elapsed();
             if !validates {
                 return Ok((trained, None));
             }
             live.turn_to(Phase::Validating);
             let validation =
-                evaluate(run, &plan, session.clone(), features.as_deref(), Split::Validation).await?;
+                evaluate(run, &plan, session.clone(), features.as_ref(), Split::Validation).await?;
             Ok((trained, Some(validation)))
         };
         let (trained, validation) = match measured.await {
@@ -537,13 +599,18 @@ pub async fn train(
             finish_epoch(&plan, session, seconds, images_per_second, validation.as_ref())?
         };
         if let Some(features) = features.as_deref().filter(|_| history.is_empty()) {
-            let rows = features.rows(Split::Train);
+            let rows = plan.feed.rows(Split::Train);
             let took = trained.as_secs_f64();
             match features.seconds {
                 Some(seconds) => eprintln!(
-                    "note: the frozen part saw {rows} training images in {seconds:.1} s; on its features an epoch \
-                     takes {took:.2} s, {:.0} times less",
-                    seconds / took.max(1e-9)
+                    "note: the frozen part saw {rows} training images{} in {seconds:.1} s; on its features an epoch takes \
+                     {took:.2} s, {:.0} times less than to see them each time",
+                    if features.views() > 1 {
+                        format!(" in {} views", features.views())
+                    } else {
+                        String::new()
+                    },
+                    seconds / f64::from(features.views()) / took.max(1e-9)
                 ),
                 None => {
                     eprintln!("note: trains on the features of {rows} images that an earlier run computed")
@@ -551,6 +618,17 @@ pub async fn train(
             }
         }
         history.push(metrics.clone());
+        let thawed = stalls(&plan, &history);
+        if thawed.last() == Some(&metrics.steps)
+            && let Some(part) = plan.options.unfreeze_on_stall.get(thawed.len() - 1)
+        {
+            eprintln!(
+                "note: epoch {} got no better: from now on {part} and what follows it are trained",
+                metrics.epoch
+            );
+            // What thaws gets the whole patience of --early-stop.
+            lock(&session).progress.best.stale = 0;
+        }
         live.seen().epochs.push(metrics.clone());
         if lock(&session).progress.best.epoch == epoch + 1 {
             keep_model(&plan, folder, &session).await?;
@@ -567,7 +645,7 @@ pub async fn train(
     }
     run.rejects().check_at_end()?;
     live.turn_to(Phase::Testing);
-    test(run, &plan, folder, session, features.as_deref(), history, &live).await
+    test(run, &plan, folder, session, features.as_ref(), history, &live).await
 }
 
 /// What the learning rate is multiplied by after these epochs: a function of what validation said, so that a resumed run
@@ -580,6 +658,21 @@ fn rate_scale(plan: &TrainPlan, history: &[EpochMetrics]) -> f64 {
         }
     }
     plateau.scale
+}
+
+/// The first steps after each time in these epochs that nothing got better for as long as the run waits before it trains
+/// more parts.
+fn stalls(plan: &TrainPlan, history: &[EpochMetrics]) -> Vec<u64> {
+    let (mut best, mut stalls) = (Best::default(), Vec::new());
+    for metrics in history {
+        let Some(score) = plan.keeping.monitor.score(metrics) else { continue };
+        best = best.after(metrics.epoch, score, &plan.keeping);
+        if best.stale >= plan.unfreeze_patience {
+            stalls.push(metrics.steps);
+            best.stale = 0;
+        }
+    }
+    stalls
 }
 
 /// What an epoch came to; the next one begins.
@@ -646,11 +739,13 @@ async fn start(
                 files::LAST
             )));
         };
-        progress = resume(run, plan, folder, &mut trainer, &bytes)?;
         let metrics = folder.get(files::METRICS).await?.unwrap_or_default();
         let lines = String::from_utf8_lossy(&metrics);
-        let read = lines.lines().filter_map(|line| serde_json::from_str::<EpochMetrics>(line).ok());
-        history.extend(read.filter(|metrics| metrics.epoch <= progress.epoch));
+        history.extend(lines.lines().filter_map(|line| serde_json::from_str::<EpochMetrics>(line).ok()));
+        // A checkpoint has the optimiser's state of what had thawed when it was written.
+        trainer.set_stalls(stalls(plan, &history));
+        progress = resume(run, plan, folder, &mut trainer, &bytes)?;
+        history.retain(|metrics| metrics.epoch <= progress.epoch);
     } else {
         if let Some((name, bytes)) = &plan.weights {
             let loaded = run.install(|| trainer.load_weights(bytes));
@@ -692,6 +787,9 @@ fn resume(
             "{place} is of a run with other data or options; give the options of its {}, or another --out",
             files::CONFIG
         )));
+    }
+    if let Some(images) = metadata.get(MICRO_BATCH).and_then(|images| images.parse().ok()) {
+        trainer.set_micro_batch(Some(images).filter(|images| *images > 0));
     }
     Progress::from_metadata(&metadata)
         .ok_or_else(|| Error::Integrity(format!("{place} does not say where its run stands")))
@@ -762,7 +860,7 @@ async fn pass(
     plan: &Arc<TrainPlan>,
     folder: &RunFolder,
     session: Arc<Mutex<Session>>,
-    features: Option<&Features>,
+    features: Option<&Arc<Features>>,
     epoch: u32,
     live: Arc<Live>,
 ) -> Result<(), Error> {
@@ -843,9 +941,20 @@ fn first_batch(
             || weights::complaints(&session.trainer, images, plan.options.normalize, session.classifies);
         lines.extend(run.install(look));
     }
-    if plan.examine {
+    if plan.doctor != Doctor::Off {
+        if let Some(note) = fit::fit(run, plan, &mut session.trainer, images)? {
+            eprintln!("note: {note}");
+        }
         let complaints = run.install(|| session.trainer.examine(images));
         lines.extend(complaints.map_err(|error| train_error("look at the first batch", error))?);
+    }
+    if plan.doctor == Doctor::Full {
+        let complaints = run.install(|| session.trainer.overfit(images));
+        let complaints = complaints.map_err(|error| train_error("learn the first batch by heart", error))?;
+        if complaints.is_empty() {
+            eprintln!("note: the first batch can be learned by heart");
+        }
+        lines.extend(complaints);
     }
     Ok(lines)
 }
@@ -855,10 +964,13 @@ async fn evaluate(
     run: &Run,
     plan: &TrainPlan,
     session: Arc<Mutex<Session>>,
-    features: Option<&Features>,
+    features: Option<&Arc<Features>>,
     split: Split,
 ) -> Result<(f64, Confusion), Error> {
-    match features.filter(|features| features.rows(split) > 0) {
+    // Where training images come in views, their accuracy is that of the images as they are.
+    match features
+        .filter(|features| features.has(split) && (split != Split::Train || plan.feed.augment.is_none()))
+    {
         None => {
             let batches = plan.feed.batches_after(run, Pass::Evaluate(split), 0);
             batches.drain("evaluate", measure(run, plan, session)).await
@@ -895,24 +1007,17 @@ fn measure<T: Lesson>(
 }
 
 /// Sets the trainer to the weights of the best epoch.
-async fn load_best(
-    run: &Run,
-    plan: &TrainPlan,
-    folder: &RunFolder,
-    session: &Mutex<Session>,
-) -> Result<(), Error> {
+async fn load_best(run: &Run, folder: &RunFolder, session: &Mutex<Session>) -> Result<(), Error> {
     let place = format!("{}/{}", folder.location(), files::MODEL);
     let best =
         folder.get(files::MODEL).await?.ok_or_else(|| Error::Integrity(format!("{place} is missing")))?;
     seal::check(&best).map_err(|damage| Error::Integrity(format!("{place} is damaged: {damage}")))?;
-    let mut session = lock(session);
-    let trainer = &mut session.trainer;
-    let current =
-        trainer.weights(&BTreeMap::new()).map_err(|error| train_error("read the weights", error))?;
-    let best = timm::imported(&best, &current, &plan.options.model)
-        .ok_or_else(|| Error::Integrity(format!("{place} holds the tensors of another network")))?;
-    run.install(|| trainer.load_weights(&best)).map_err(|error| train_error(&place, error))?;
-    Ok(())
+    let trainer = &mut lock(session).trainer;
+    let loaded = run.install(|| trainer.load_weights(&best)).map_err(|error| train_error(&place, error))?;
+    match loaded.missing.is_empty() && loaded.mismatched.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Integrity(format!("{place} holds the tensors of another network"))),
+    }
 }
 
 /// Tests the best checkpoint on images that training never saw.
@@ -921,12 +1026,12 @@ async fn test(
     plan: &TrainPlan,
     folder: &RunFolder,
     session: Arc<Mutex<Session>>,
-    features: Option<&Features>,
+    features: Option<&Arc<Features>>,
     epochs: Vec<EpochMetrics>,
     live: &Live,
 ) -> Result<Trained, Error> {
     let Progress { epoch, best, .. } = lock(&session).progress;
-    load_best(run, plan, folder, &session).await?;
+    load_best(run, folder, &session).await?;
     let held = [Split::Test, Split::Validation, Split::Train];
     let split = held.into_iter().find(|split| plan.feed.rows(*split) > 0).expect("there are training rows");
     let (_, confusion) = evaluate(run, plan, session, features, split).await?;

@@ -61,6 +61,129 @@ fn pretrained_weights_train_the_head_first_and_then_everything() {
     assert!(said.stdout.contains("schedule"), "{}", said.stdout);
 }
 
+/// Everything that a run kept, but for how long it took.
+fn kept(place: &Place, run: &str) -> (Vec<u8>, Vec<serde_json::Value>) {
+    let lines = std::fs::read_to_string(place.path(&format!("{run}/metrics.jsonl"))).unwrap();
+    let line = |line: &str| {
+        let mut metrics: serde_json::Value = serde_json::from_str(line).unwrap();
+        metrics.as_object_mut().unwrap().retain(|name, _| !name.contains("second"));
+        metrics
+    };
+    (
+        std::fs::read(place.path(&format!("{run}/last.safetensors"))).unwrap(),
+        lines.lines().map(line).collect(),
+    )
+}
+
+#[test]
+fn training_on_features_is_training_on_images_bit_for_bit() {
+    let place = place();
+    place.write("in/a/broken.png", b"no image");
+    place.run("prepare in shards --size 16 --fit crop --encode raw --max-rejects 1").done();
+    for (index, options) in
+        ["in --freeze backbone", "in --freeze layer1 --balance over", "shards --freeze backbone --ema 0.9"]
+            .into_iter()
+            .enumerate()
+    {
+        let (source, options) = options.split_once(' ').unwrap();
+        let train = format!(
+            "train {source} {options} --size 16 --batch-size 5 --epochs 3 --max-rejects 1 --seed {index} --force --overwrite --out"
+        );
+        place.run(&format!("{train} images --feature-cache off")).done();
+        let said = place.run(&format!("{train} features --feature-cache cache")).done();
+        assert!(said.stderr.contains("times less than to see them each time"), "{}", said.stderr);
+        assert!(kept(&place, "images") == kept(&place, "features"), "{options}");
+        let said = place.run(&format!("{train} again --feature-cache cache --memory 1")).done();
+        assert!(said.stderr.contains("that an earlier run computed"), "{}", said.stderr);
+        assert!(
+            kept(&place, "images") == kept(&place, "again"),
+            "{options}: from the folder, not from memory"
+        );
+        let said = place.run(&format!("{train} again --memory 1")).done();
+        assert!(
+            said.stderr.contains("more than --memory; --feature-cache DIR keeps them"),
+            "{}",
+            said.stderr
+        );
+    }
+}
+
+#[test]
+fn damaged_features_are_named_and_missing_ones_are_computed_again() {
+    let place = place();
+    let train = format!("{TRAIN} run --overwrite --freeze backbone --feature-cache cache");
+    place.run(&train).done();
+    let first = kept(&place, "run");
+    let folder = std::fs::read_dir(place.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let files = || {
+        let mut files: Vec<_> =
+            std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        files
+    };
+    let [record, tensor, ..] = &files()[..] else { panic!("{:?}", files()) };
+    assert!(record.extension().unwrap() == "json" && tensor.extension().unwrap() == "safetensors");
+    std::fs::remove_file(record).unwrap();
+    place.run(&train).done();
+    assert!(first == kept(&place, "run") && record.exists());
+    let whole = std::fs::read(tensor).unwrap();
+    std::fs::write(tensor, &whole[..20]).unwrap();
+    place.run(&train).refused(4, "is damaged: delete it and its .json");
+    std::fs::write(tensor, whole).unwrap();
+    place.run(&train).done();
+}
+
+#[test]
+fn views_of_augmented_images_are_computed_once() {
+    let place = place();
+    let train = TRAIN.replace("--epochs 2 --out", "--epochs 3 --out run");
+    let train = format!("{train} --overwrite --freeze backbone");
+    let said = place.run(&format!("{train} --augment light")).done();
+    assert!(said.stderr.contains("--feature-views 4 runs it once for each of 4 views"), "{}", said.stderr);
+    let said = place.run(&format!("{train} --augment light --feature-views 2 --feature-cache cache")).done();
+    assert!(said.stderr.contains("images in 2 views in"), "{}", said.stderr);
+    let views = kept(&place, "run");
+    assert_ne!(views.1[0]["train_loss"], views.1[2]["train_loss"]);
+    let said = place.run(&format!("{train} --augment light --feature-views 2 --feature-cache cache")).done();
+    assert!(said.stderr.contains("that an earlier run computed"), "{}", said.stderr);
+    assert!(views == kept(&place, "run"));
+    // The first view is what the first epoch sees without views.
+    place.run(&format!("{train} --augment light --feature-cache off")).done();
+    assert_eq!(views.1[0], kept(&place, "run").1[0]);
+    place.run(&format!("{train} --feature-views 2")).refused(2, "without --augment all views are the same");
+}
+
+#[test]
+fn a_stall_thaws_the_next_part_and_resumes() {
+    let place = place();
+    let options = "--freeze backbone --unfreeze \"stall:layer3,stall:layer2\" --unfreeze-patience 1 --early-stop 2 --lr 0 --schedule constant --warmup 0 --weight-decay 0 --optimizer adam";
+    let options = options.replace('"', "");
+    let train = format!("{} {options} --feature-cache cache", TRAIN.replace("--epochs 2 --out", ""));
+    // Nothing ever gets better at a learning rate of 0: a part thaws after epochs 2 and 3, and the run ends at 5.
+    let said = place.run(&format!("{train} --epochs 9 --out whole")).done();
+    assert!(said.stderr.contains("epoch 2 got no better: from now on layer3"), "{}", said.stderr);
+    assert!(said.stderr.contains("epoch 3 got no better: from now on layer2"), "{}", said.stderr);
+    let (_, epochs) = kept(&place, "whole");
+    assert_eq!(epochs.len(), 5, "{}", said.stderr);
+    place.run(&format!("{train} --epochs 3 --out part")).done();
+    place.run(&format!("{train} --epochs 9 --out part --resume")).done();
+    assert!(kept(&place, "whole") == kept(&place, "part"));
+    let refused = train.replace("--early-stop 2", "--epochs 2 --split none --out other");
+    place.run(&refused).refused(2, "there are no validation images to tell a stall by");
+}
+
+#[test]
+fn the_doctor_learns_a_batch_by_heart_and_changes_nothing() {
+    let place = place();
+    place.run(&format!("{TRAIN} quick --micro-batch auto")).done();
+    let said = place.run(&format!("{TRAIN} full --micro-batch auto --doctor full --lr 0.01")).done();
+    assert!(said.stderr.contains("the first batch can be learned by heart"), "{}", said.stderr);
+    place.run(&format!("{TRAIN} other --lr 0.01 --doctor off --micro-batch auto")).done();
+    assert!(kept(&place, "full").1 == kept(&place, "other").1);
+    let said = place.run(&format!("{TRAIN} still --doctor full --lr 0")).done();
+    assert!(said.stderr.contains("warning: one batch cannot be learned by heart"), "{}", said.stderr);
+}
+
 #[test]
 fn what_cannot_be_is_refused_in_one_line_each() {
     let place = place();
@@ -70,6 +193,7 @@ fn what_cannot_be_is_refused_in_one_line_each() {
     };
     refused("--freeze layer9", "small has no part `layer9`; its parts are conv1, layer1");
     refused("--freeze head", "to freeze `head` leaves nothing to train");
+    refused("--precision bf16", "train.precision: half precision is for GPUs");
     refused("--unfreeze layer4", "train.unfreeze: \"layer4\" is not EPOCH: PART");
     refused("--unfreeze 2:fc", "small has no part `fc`");
     refused("--schedule multi-step", "multi-step needs --lr-milestones");

@@ -1,20 +1,32 @@
-//! Features instead of images: where all but the head stays frozen, and nothing about an image is random, the frozen part
-//! sees every image once, and each epoch, also of later runs, trains the head on what it made of them.
+//! Features instead of images: where the first parts of a network stay frozen for a whole run, they see every image once,
+//! and each epoch, also of later runs, trains the rest on what they made of it.
+//!
+//! The features of a split lie in shards below the cache, each a safetensors file with one tensor `features` of the rows
+//! that could be decoded and, written after it, a JSON file that says which rows these are. The name of a cache is a hash
+//! of all that its features are a function of. A pass reads the groups of rows of a split as a pass over the images does,
+//! in the same order, so that it trains the same weights, bit for bit. Random augmentation is kept as a number of views:
+//! view `n` of the training images is what epoch `n` would see, and epochs take turns with them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use forebay_datasets::sample::Split;
+use bytes::Bytes;
+use forebay_datasets::sample::{Fault, Sample, SampleId, Split};
+use forebay_datasets::shard::ROWS_PER_GROUP;
 use forebay_datasets::store::Store;
 use forebay_stages::collate::Batch;
-use forebay_stages::group::next_batch;
-use forebay_stages::train::{FeatureRows, StepReport, TrainError, Trainer};
+use forebay_stages::group::Batches;
+use forebay_stages::train::{StepReport, TrainError, Trainer, features_file};
+use serde::{Deserialize, Serialize};
 
 use super::{Session, TrainPlan, first_batch, lock, train_error};
-use crate::feed::Pass;
-use crate::flow::{Error, Flow, Items, Run};
-use crate::plan::store_error;
+use crate::feed::{Pass, repeat};
+use crate::flow::{Error, Flow, Items, Room, Run};
+use crate::plan::{bytes_in_words, store_error};
+
+/// The features of a shard take about so much: a piece that any store reads well.
+const SHARD_BYTES: u64 = 16 << 20;
 
 /// What a trainer learns from and is measured on: a batch of images, or of their features.
 pub(super) trait Lesson: Send + Sync + 'static {
@@ -45,21 +57,24 @@ impl Lesson for Batch {
 
 /// A batch of features, for the parts of the network from `first` on.
 pub(super) struct FeatureBatch {
-    rows: FeatureRows,
+    /// `[batch, ..shape]`.
+    values: Vec<f32>,
+    shape: Arc<[usize]>,
+    labels: Vec<u32>,
     first: usize,
 }
 
 impl Lesson for FeatureBatch {
     fn labels(&self) -> &[u32] {
-        &self.rows.labels
+        &self.labels
     }
 
     fn step(&self, trainer: &mut Trainer) -> Result<StepReport, TrainError> {
-        trainer.step_on_features(&self.rows.values, self.first, &self.rows.labels)
+        trainer.step_on_features(&self.values, &self.shape, self.first, &self.labels)
     }
 
     fn logits(&self, trainer: &Trainer) -> Result<Vec<Vec<f32>>, TrainError> {
-        trainer.predict_on_features(&self.rows.values, self.first, self.rows.labels.len())
+        trainer.predict_on_features(&self.values, &self.shape, self.first, self.labels.len())
     }
 
     fn images(&self) -> Option<&Batch> {
@@ -67,131 +82,402 @@ impl Lesson for FeatureBatch {
     }
 }
 
+/// The features of one image, in the memory of its group.
+#[derive(Clone)]
+struct Feature {
+    group: Arc<[f32]>,
+    /// Its place among the rows of the group that have features.
+    row: usize,
+}
+
+/// What a shard says of its rows: shape of a row's features and, group by group, the rows.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    shape: Vec<usize>,
+    groups: Vec<Vec<Row>>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Row {
+    id: String,
+    copy: u32,
+    label: u32,
+    /// Whether the image could be decoded.
+    is_whole: bool,
+}
+
+/// A group of rows of a split, and where their features are.
+struct Group {
+    /// Each with its place among the rows that have features, as payload.
+    rows: Vec<Sample<usize>>,
+    place: Place,
+}
+
+enum Place {
+    Memory(Arc<[f32]>),
+    /// The key of a file and the bytes of it.
+    Store(Arc<str>, std::ops::Range<u64>),
+}
+
 /// The features of every split.
 pub(super) struct Features {
-    splits: BTreeMap<Split, Arc<FeatureRows>>,
+    /// By split and view.
+    groups: BTreeMap<(Split, u32), Vec<Group>>,
+    /// Views of the training images.
+    views: u32,
+    shape: Arc<[usize]>,
     first: usize,
+    store: Store,
     /// How long the frozen part took over the training images; `None` when an earlier run had done it.
     pub(super) seconds: Option<f64>,
 }
 
 impl Features {
-    /// Reads the features from the cache, or computes them and puts them there. `None` where images are needed: more
-    /// than the head is trained at some time, an image is augmented or mixed with others, or the features of all images
-    /// need more memory than decoded images may take.
+    /// Reads the features from the cache, after what is missing there was computed. `None` where images are needed:
+    /// nothing is frozen for the whole run, an image is mixed with others or augmented without a number of views, or the
+    /// features need more memory than decoded images may take and no folder was given to keep them in.
     pub(super) async fn of(
         run: &Run,
         plan: &Arc<TrainPlan>,
         session: &Arc<Mutex<Session>>,
     ) -> Result<Option<Arc<Features>>, Error> {
-        let Some(place) = &plan.feature_cache else { return Ok(None) };
-        let (first, prefix) = {
-            let session = lock(session);
-            let Some(first) = session.trainer.frozen_prefix() else { return Ok(None) };
-            (
-                first,
-                session
-                    .trainer
-                    .prefix_bytes(first)
-                    .map_err(|error| train_error("read the weights", error))?,
-            )
+        let Some(cache) = &plan.feature_cache else { return Ok(None) };
+        let Some(first) = lock(session).trainer.frozen_prefix() else { return Ok(None) };
+        let views = match (&plan.feed.augment, cache.views) {
+            _ if plan.options.mixing.is_some() => return Ok(None),
+            (None, _) => 1,
+            (Some(_), Some(views)) => views,
+            (Some(_), None) => {
+                eprintln!(
+                    "note: the frozen part runs in every epoch, because images are augmented; --feature-views 4 runs it \
+                     once for each of 4 views of an image"
+                );
+                return Ok(None);
+            }
         };
-        if plan.feed.augment.is_some() || plan.options.mixing.is_some() {
+        let (shape, name) = {
+            let session = lock(session);
+            let blank = Batch {
+                images: vec![0; 3 * (plan.feed.side as usize).pow(2)],
+                labels: vec![0],
+                ids: vec!["".into()],
+                side: plan.feed.side,
+            };
+            let features = run.install(|| session.trainer.features(&blank, first));
+            let (_, shape) = features.map_err(|error| train_error("compute features", error))?;
+            let prefix = session.trainer.prefix_bytes(first);
+            let prefix = prefix.map_err(|error| train_error("read the weights", error))?;
+            let mut name = blake3::Hasher::new();
+            name.update(plan.data_identity.as_bytes()).update(plan.options.model.as_bytes()).update(&prefix);
+            let augment = plan.feed.augment.as_ref().map(serde_json::to_string);
+            name.update(augment.transpose().expect("settings are plain data").unwrap_or_default().as_bytes());
+            (shape, name.finalize().to_hex()[..32].to_string())
+        };
+        let splits = Split::ALL.into_iter().filter(|split| plan.feed.rows(*split) > 0);
+        let passes: Vec<(Split, u32)> = splits
+            .flat_map(|split| {
+                (0..if split == Split::Train { views } else { 1 }).map(move |view| (split, view))
+            })
+            .collect();
+        let row_bytes = 4 * shape.iter().product::<usize>() as u64;
+        let rows = passes.iter().map(|(split, _)| plan.feed.group_rows(*split).iter().sum::<usize>() as u64);
+        let bytes = rows.sum::<u64>() * row_bytes;
+        let fits = bytes <= plan.feed.rooms.memory_bytes;
+        if !fits && !cache.is_chosen {
+            eprintln!(
+                "note: the frozen part runs in every epoch: its features take {}, more than --memory; --feature-cache DIR \
+                 keeps them there",
+                bytes_in_words(bytes)
+            );
             return Ok(None);
         }
-        let mut name = blake3::Hasher::new();
-        name.update(plan.data_identity.as_bytes()).update(plan.options.model.as_bytes()).update(&prefix);
-        let name = name.finalize().to_hex();
-        let store = Store::open(place, &Default::default()).map_err(store_error)?;
-        let (mut splits, mut seconds, mut bytes) = (BTreeMap::new(), None, 0);
-        for split in Split::ALL.into_iter().filter(|split| plan.feed.rows(*split) > 0) {
-            let key = format!("{}-{split}.safetensors", &name.as_str()[..32]);
-            let kept = match store.size(&key).await.map_err(store_error)? {
-                Some(_) => FeatureRows::from_bytes(&store.get(&key).await.map_err(store_error)?),
-                None => None,
+        let mut features = Features {
+            groups: BTreeMap::new(),
+            views,
+            shape: shape.into(),
+            first,
+            store: Store::open(&cache.place, &Default::default()).map_err(store_error)?,
+            seconds: None,
+        };
+        for (split, view) in passes {
+            let shelf = Shelf {
+                prefix: format!("{name}/{split}-{view}-"),
+                sizes: plan.feed.group_rows(split),
+                groups: (SHARD_BYTES / (row_bytes * ROWS_PER_GROUP as u64)).clamp(1, 64) as usize,
+                pass: (split, view),
             };
-            let rows = match kept {
-                Some(rows) => rows,
-                None => {
-                    let start = Instant::now();
-                    let rows = compute(run, plan, session, split, first).await?;
-                    if split == Split::Train {
-                        seconds = Some(start.elapsed().as_secs_f64());
-                    }
-                    let bytes = rows.to_bytes().map_err(|error| train_error("write the features", error))?;
-                    store.put(&key, bytes.into()).await.map_err(store_error)?;
-                    rows
+            let start = Instant::now();
+            let missing = features.missing(&shelf).await?;
+            if !missing.is_empty() {
+                features.compute(run, plan, session, &shelf, missing).await?;
+                if split == Split::Train {
+                    *features.seconds.get_or_insert(0.0) += start.elapsed().as_secs_f64();
                 }
-            };
-            bytes += rows.values.len() as u64 * 4;
-            splits.insert(split, Arc::new(rows));
+            }
+            features.open(run, plan, &shelf, fits).await?;
         }
-        if bytes > plan.feed.rooms.memory_bytes {
-            tracing::info!(bytes, "the features do not fit in --memory; images are used");
-            return Ok(None);
-        }
-        Ok(Some(Arc::new(Features { splits, first, seconds })))
+        Ok(Some(Arc::new(features)))
     }
 
-    /// The rows of a split.
-    pub(super) fn rows(&self, split: Split) -> u64 {
-        self.splits.get(&split).map_or(0, |rows| rows.labels.len() as u64)
+    /// True when the features of a split are there.
+    pub(super) fn has(&self, split: Split) -> bool {
+        self.groups.contains_key(&(split, 0))
     }
 
-    /// The batches of a pass after the first `skip` samples of its order, which for training is a permutation of its own
-    /// per epoch; with each comes how many samples are used up.
-    pub(super) fn batches(
+    /// Views of training images that the frozen part saw.
+    pub(super) fn views(&self) -> u32 {
+        self.views
+    }
+
+    /// The numbers of the shards that are not there.
+    async fn missing(&self, shelf: &Shelf) -> Result<Vec<usize>, Error> {
+        let mut missing = Vec::new();
+        for shard in 0..shelf.shards() {
+            // The record is written last.
+            if self.store.size(&shelf.record(shard)).await.map_err(store_error)?.is_none() {
+                missing.push(shard);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Runs the frozen part over the images of these shards and writes them.
+    async fn compute(
         &self,
+        run: &Run,
+        plan: &Arc<TrainPlan>,
+        session: &Arc<Mutex<Session>>,
+        shelf: &Shelf,
+        missing: Vec<usize>,
+    ) -> Result<(), Error> {
+        let (split, view) = shelf.pass;
+        let groups = missing.iter().flat_map(|&shard| shelf.groups_of(shard)).collect();
+        let view = (split == Split::Train && plan.feed.augment.is_some()).then_some(view);
+        let (pool, plan_here, session) = (run.clone(), plan.clone(), session.clone());
+        let (store, shelf, first, shape) =
+            (self.store.clone(), shelf.clone(), self.first, self.shape.clone());
+        let consume = move |groups: Items<(Vec<Sample<()>>, Batch)>| {
+            let mut session = lock(&session);
+            let session = &mut *session;
+            let mut groups = groups.into_iter();
+            let mut is_first = (shelf.pass, missing[0]) == ((Split::Train, 0), 0);
+            for shard in missing {
+                let (mut values, mut record) = (Vec::new(), Record { shape: shape.to_vec(), groups: vec![] });
+                for (samples, batch) in groups.by_ref().take(shelf.groups_of(shard).len()) {
+                    for part in batch.parts(plan_here.feed.batch_size) {
+                        if std::mem::take(&mut is_first) {
+                            for line in first_batch(&pool, &plan_here, session, &part)? {
+                                eprintln!("warning: {line}");
+                            }
+                        }
+                        let made = pool.install(|| session.trainer.features(&part, first));
+                        values.extend(made.map_err(|error| train_error("compute features", error))?.0);
+                    }
+                    let row = |sample: Sample<()>| Row {
+                        id: sample.id.to_string(),
+                        copy: sample.copy,
+                        label: sample.label,
+                        is_whole: sample.payload.is_ok(),
+                    };
+                    record.groups.push(samples.into_iter().map(row).collect());
+                }
+                if record.groups.len() < shelf.groups_of(shard).len() {
+                    // The run was interrupted.
+                    return Ok(());
+                }
+                let file = features_file(&values, &shape);
+                let file = file.map_err(|error| train_error("write the features", error))?;
+                let record = serde_json::to_vec(&record).expect("a record is plain data");
+                pool.block_on(async {
+                    store.put(&shelf.file(shard), file.into()).await.map_err(store_error)?;
+                    store.put(&shelf.record(shard), record.into()).await.map_err(store_error)
+                })?;
+            }
+            Ok(())
+        };
+        plan.feed.groups(run, split, groups, view).drain("compute features", consume).await
+    }
+
+    /// Reads the records of a split, and its features where they are to be held in memory.
+    async fn open(&mut self, run: &Run, plan: &TrainPlan, shelf: &Shelf, held: bool) -> Result<(), Error> {
+        let (store, here, shape) = (self.store.clone(), shelf.clone(), self.shape.clone());
+        let read = move |shard: usize| {
+            let (store, shelf) = (store.clone(), here.clone());
+            async move {
+                let record = store.get(&shelf.record(shard)).await.map_err(store_error)?;
+                let key = shelf.file(shard);
+                let size = store.size(&key).await.map_err(store_error)?.unwrap_or(0);
+                let file = if held { store.get(&key).await.map_err(store_error)? } else { Bytes::new() };
+                Ok((shard, record, size, file))
+            }
+        };
+        let (here, location) = (shelf.clone(), self.store.location().to_string());
+        let parse = move |(shard, record, size, file): (usize, Bytes, u64, Bytes)| {
+            groups_of(&here, &shape, shard, &record, size, &file).ok_or_else(|| {
+                Error::Integrity(format!(
+                    "{location}/{} is damaged: delete it and its .json, and its features are computed again",
+                    here.file(shard)
+                ))
+            })
+        };
+        let room = plan.feed.rooms.group();
+        let flow = run.source("feature shards", 0..shelf.shards()).io("open features", room, read);
+        let groups: Vec<Vec<Group>> = flow.compute("parse features", room, parse).collect().await?;
+        self.groups.insert(shelf.pass, groups.into_iter().flatten().collect());
+        Ok(())
+    }
+
+    /// The batches of a pass after the first `skip` samples of its order; with each comes how many samples are used up.
+    pub(super) fn batches(
+        self: &Arc<Features>,
         run: &Run,
         plan: &TrainPlan,
         pass: Pass,
         skip: u64,
     ) -> Flow<(FeatureBatch, u64)> {
-        let (split, epoch) = match pass {
-            Pass::Train(epoch) => (Split::Train, Some(epoch)),
-            Pass::Evaluate(split) => (split, None),
+        let arrangement = plan.feed.arrange(pass, skip);
+        let groups: Vec<usize> = arrangement.groups().collect();
+        let (here, copies) = (self.clone(), arrangement.copies.clone());
+        let (shape, first, width) = (self.shape.clone(), self.first, self.shape.iter().product::<usize>());
+        run.source("features", groups)
+            .io("read features", plan.feed.rooms.group(), move |group| {
+                let (here, copies) = (here.clone(), copies.clone());
+                async move { here.samples(pass, group, copies.as_deref()).await }
+            })
+            .regroup(2, arrangement.shuffle(ROWS_PER_GROUP))
+            .regroup(2, Batches::new(plan.feed.batch_size, skip))
+            .compute("collate", Room { slots: 2, queue: 2 }, move |(samples, used)| {
+                let mut batch = FeatureBatch {
+                    values: Vec::with_capacity(samples.len() * width),
+                    shape: shape.clone(),
+                    labels: Vec::with_capacity(samples.len()),
+                    first,
+                };
+                for sample in samples {
+                    let Ok(Feature { group, row }) = sample.payload else { continue };
+                    batch.values.extend_from_slice(&group[row * width..(row + 1) * width]);
+                    batch.labels.push(sample.label);
+                }
+                Ok((batch, used))
+            })
+    }
+
+    /// The rows of a group in a pass, with their copies.
+    async fn samples(
+        &self,
+        pass: Pass,
+        group: usize,
+        copies: Option<&BTreeMap<SampleId, u32>>,
+    ) -> Result<Vec<Sample<Feature>>, Error> {
+        let (split, epoch, views) = match pass {
+            Pass::Train(epoch) => (Split::Train, epoch, self.views),
+            Pass::Evaluate(split) => (split, 0, 1),
         };
-        let rows = self.splits.get(&split).cloned().unwrap_or_default();
-        let mut order: Vec<usize> = (0..rows.labels.len()).collect();
-        if let Some(epoch) = epoch {
-            plan.feed.seed.stream(&format!("features/{epoch}")).shuffle(&mut order);
+        let rows = self.groups[&(split, 0)][group].rows.iter().enumerate();
+        let rows = rows.map(|(row, sample)| Sample { payload: Ok(row), ..sample.clone() }).collect();
+        let mut read: BTreeMap<u32, Arc<[f32]>> = BTreeMap::new();
+        let mut samples = Vec::new();
+        for sample in repeat::<usize>(rows, copies) {
+            let view = (epoch + sample.copy) % views;
+            let of_view = &self.groups[&(split, view)][group];
+            if let std::collections::btree_map::Entry::Vacant(entry) = read.entry(view) {
+                entry.insert(of_view.values(&self.store).await?);
+            }
+            let values = &read[&view];
+            samples.push(sample.map(|row| {
+                let place = of_view.rows[row].payload.clone();
+                place.map(|row| Feature { group: values.clone(), row })
+            }));
         }
-        let (size, first) = (plan.feed.batch_size as u64, self.first);
-        let mut used = skip;
-        let batches = std::iter::from_fn(move || {
-            let start = used as usize;
-            used += next_batch(order.len() as u64 - used, size);
-            let taken = &order[start..used as usize];
-            (!taken.is_empty()).then(|| (FeatureBatch { rows: rows.select(taken), first }, used))
-        });
-        run.source("features", batches)
+        Ok(samples)
     }
 }
 
-async fn compute(
-    run: &Run,
-    plan: &Arc<TrainPlan>,
-    session: &Arc<Mutex<Session>>,
-    split: Split,
-    first: usize,
-) -> Result<FeatureRows, Error> {
-    let (pool, plan_here, session) = (run.clone(), plan.clone(), session.clone());
-    let consume = move |batches: Items<Batch>| {
-        let mut session = lock(&session);
-        let session = &mut *session;
-        let mut rows = FeatureRows::default();
-        for batch in batches {
-            if split == Split::Train && rows.labels.is_empty() {
-                for line in first_batch(&pool, &plan_here, session, &batch)? {
-                    eprintln!("warning: {line}");
-                }
+impl Group {
+    async fn values(&self, store: &Store) -> Result<Arc<[f32]>, Error> {
+        match &self.place {
+            Place::Memory(values) => Ok(values.clone()),
+            Place::Store(_, range) if range.is_empty() => Ok([].into()),
+            Place::Store(key, range) => {
+                let bytes = store.get_range(key, range.clone()).await.map_err(store_error)?;
+                Ok(numbers(&bytes))
             }
-            let values = pool.install(|| session.trainer.features(&batch, first));
-            rows.values.extend(values.map_err(|error| train_error("compute features", error))?);
-            rows.labels.extend(&batch.labels);
         }
-        Ok(rows)
-    };
-    let pass = if split == Split::Train { Pass::Train(0) } else { Pass::Evaluate(split) };
-    plan.feed.batches(run, pass).drain("compute features", consume).await
+    }
+}
+
+/// Little-endian numbers, as safetensors files hold them.
+fn numbers(bytes: &[u8]) -> Arc<[f32]> {
+    let (values, _) = bytes.as_chunks::<4>();
+    values.iter().map(|value| f32::from_le_bytes(*value)).collect()
+}
+
+/// Where the shards of a pass lie.
+#[derive(Clone)]
+struct Shelf {
+    prefix: String,
+    /// Planned rows of each group.
+    sizes: Vec<usize>,
+    /// Groups of a shard.
+    groups: usize,
+    pass: (Split, u32),
+}
+
+impl Shelf {
+    fn shards(&self) -> usize {
+        self.sizes.len().div_ceil(self.groups)
+    }
+
+    fn groups_of(&self, shard: usize) -> std::ops::Range<usize> {
+        shard * self.groups..((shard + 1) * self.groups).min(self.sizes.len())
+    }
+
+    fn file(&self, shard: usize) -> String {
+        format!("{}{shard:05}.safetensors", self.prefix)
+    }
+
+    fn record(&self, shard: usize) -> String {
+        format!("{}{shard:05}.json", self.prefix)
+    }
+}
+
+/// The groups of a shard; `None` when record and file are not what was written for it.
+fn groups_of(
+    shelf: &Shelf,
+    shape: &[usize],
+    shard: usize,
+    record: &[u8],
+    size: u64,
+    file: &[u8],
+) -> Option<Vec<Group>> {
+    let record: Record = serde_json::from_slice(record).ok()?;
+    let sizes = &shelf.sizes[shelf.groups_of(shard)];
+    if record.shape != shape || !record.groups.iter().map(Vec::len).eq(sizes.iter().copied()) {
+        return None;
+    }
+    let row_bytes = 4 * shape.iter().product::<usize>() as u64;
+    let whole = record.groups.iter().flatten().filter(|row| row.is_whole).count() as u64;
+    // The one tensor of the file is its end.
+    let mut end = size.checked_sub(whole * row_bytes).filter(|start| *start > 8)?;
+    let key: Arc<str> = shelf.file(shard).into();
+    let groups = record.groups.into_iter().map(|rows| {
+        let mut count = 0;
+        let sample = |row: Row| {
+            let payload = match row.is_whole {
+                true => Ok(count),
+                false => Err(Fault::new("decode", "refused when its features were computed")),
+            };
+            count += usize::from(row.is_whole);
+            Sample { id: row.id.into(), copy: row.copy, label: row.label, payload }
+        };
+        let rows = rows.into_iter().map(sample).collect();
+        let range = end..end + count as u64 * row_bytes;
+        end = range.end;
+        let place = match file.get(range.start as usize..range.end as usize) {
+            Some(bytes) if !file.is_empty() => Place::Memory(numbers(bytes)),
+            _ => Place::Store(key.clone(), range),
+        };
+        Group { rows, place }
+    });
+    Some(groups.collect())
 }

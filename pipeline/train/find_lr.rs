@@ -39,7 +39,8 @@ pub struct Found {
 /// The first error of the run; a diverging loss is none.
 pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<Found, Error> {
     // What thaws in the middle of the test would make the loss fall whatever the rate.
-    let options = TrainOptions { unfreeze: Vec::new(), ..plan.options.clone() };
+    let options =
+        TrainOptions { unfreeze: Vec::new(), unfreeze_on_stall: Vec::new(), ..plan.options.clone() };
     let trained = match &options.freeze {
         Freeze::None => format!("all of {}", options.model),
         Freeze::Backbone => format!("the head of {}", options.model),

@@ -5,7 +5,7 @@ use forebay_stages::train::models::Head;
 use forebay_stages::train::ops::Activation;
 use forebay_stages::train::schedule::{Plateau, Schedule, Shape};
 use forebay_stages::train::{
-    DeviceKind, Freeze, Loss, Mixing, OptimizerKind, TrainOptions, Trainer, Unfreeze,
+    DeviceKind, Freeze, Loss, Mixing, OptimizerKind, Precision, TrainOptions, Trainer, Unfreeze,
 };
 
 use crate::config::Config;
@@ -40,7 +40,7 @@ pub(super) fn resolve(
     let optimizer = optimizer(config);
     let is_sgd = optimizer.name() == "sgd";
     let model = config.word("train.arch").to_string();
-    let (freeze, unfreeze) = frozen(config, &context, &mut notes, &mut problems);
+    let Frozen { freeze, unfreeze, on_stall } = frozen(config, &context, &mut notes, &mut problems);
     let pretrained_recipe = context.pretrained && config.word("train.recipe") == "fine-tune";
     let layer_decay =
         config.number("train.layer_decay").unwrap_or(if pretrained_recipe { 0.75 } else { 1.0 });
@@ -95,6 +95,7 @@ pub(super) fn resolve(
         ema: config.number("train.ema"),
         freeze,
         unfreeze,
+        unfreeze_on_stall: on_stall,
         layer_decay,
         loss: match config.word("train.loss") {
             "focal" => Loss::Focal { gamma: number("train.focal_gamma") },
@@ -106,6 +107,7 @@ pub(super) fn resolve(
         normalize: (normalize.mean, normalize.std),
         seed: context.seed,
         device: context.device,
+        precision: precision(config, context.device, &mut problems),
         ..TrainOptions::new(&model, context.classes)
     };
     if options.freeze == Freeze::Backbone && !context.pretrained {
@@ -130,13 +132,35 @@ fn optimizer(config: &Config) -> OptimizerKind {
     }
 }
 
+fn precision(config: &Config, device: DeviceKind, problems: &mut Vec<String>) -> Precision {
+    let precision = match config.word("train.precision") {
+        "bf16" => Precision::Bf16,
+        "f16" => Precision::F16,
+        _ => Precision::F32,
+    };
+    if precision != Precision::F32 && device == DeviceKind::Cpu {
+        problems.push(
+            "train.precision: half precision is for GPUs (--device cuda:0); the processor computes in f32"
+                .to_string(),
+        );
+    }
+    precision
+}
+
 /// What is frozen at first, and what thaws when.
+#[derive(Default)]
+struct Frozen {
+    freeze: Freeze,
+    unfreeze: Vec<Unfreeze>,
+    on_stall: Vec<String>,
+}
+
 fn frozen(
     config: &Config,
     context: &Context<'_>,
     notes: &mut Vec<String>,
     problems: &mut Vec<String>,
-) -> (Freeze, Vec<Unfreeze>) {
+) -> Frozen {
     let (freeze, unfreeze) = (config.text("train.freeze"), config.text("train.unfreeze"));
     let recipe = context.pretrained && config.word("train.recipe") == "fine-tune";
     if recipe && freeze.is_none() && unfreeze.is_none() {
@@ -146,7 +170,7 @@ fn frozen(
                 "recipe fine-tune: the one epoch trains the head; with --epochs 2 or more all of it follows"
                     .into(),
             );
-            return (Freeze::Backbone, Vec::new());
+            return Frozen { freeze: Freeze::Backbone, ..Frozen::default() };
         }
         notes.push(
             "recipe fine-tune: epoch 1 trains the head, then all of the network, earlier parts more slowly \
@@ -154,7 +178,8 @@ fn frozen(
                 .into(),
         );
         let part = first_part(config.word("train.arch"));
-        return (Freeze::Backbone, vec![Unfreeze { step: context.steps_per_epoch, part }]);
+        let unfreeze = vec![Unfreeze { step: context.steps_per_epoch, part }];
+        return Frozen { freeze: Freeze::Backbone, unfreeze, ..Frozen::default() };
     }
     let freeze = match freeze.as_deref() {
         None if unfreeze.is_some() => Freeze::Backbone,
@@ -162,21 +187,31 @@ fn frozen(
         Some("backbone") => Freeze::Backbone,
         Some(part) => Freeze::Until(part.to_string()),
     };
-    let mut milestones = Vec::new();
+    let mut frozen = Frozen { freeze, ..Frozen::default() };
     for milestone in unfreeze.iter().flat_map(|text| text.split(',')) {
+        if let Some(("stall", part)) = milestone.split_once(':').map(|(when, part)| (when.trim(), part)) {
+            frozen.on_stall.push(part.trim().to_string());
+            continue;
+        }
         let parsed = milestone.split_once(':').and_then(|(epoch, part)| {
             let epoch = epoch.trim().parse::<u64>().ok().filter(|epoch| *epoch > 0)?;
             Some(Unfreeze { step: (epoch - 1) * context.steps_per_epoch, part: part.trim().to_string() })
         });
         match parsed {
-            Some(unfreeze) => milestones.push(unfreeze),
+            Some(unfreeze) => frozen.unfreeze.push(unfreeze),
             None => problems.push(format!(
-                "train.unfreeze: \"{}\" is not EPOCH: PART, as in \"3: layer4, 5: layer3\"",
+                "train.unfreeze: \"{}\" is not EPOCH: PART, as in \"3: layer4, 5: layer3\", nor stall: PART",
                 milestone.trim()
             )),
         }
     }
-    (freeze, milestones)
+    if !frozen.on_stall.is_empty() && !context.validates {
+        problems.push(
+            "train.unfreeze: there are no validation images to tell a stall by; give epochs, or see --split"
+                .to_string(),
+        );
+    }
+    frozen
 }
 
 fn first_part(arch: &str) -> String {

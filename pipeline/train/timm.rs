@@ -1,10 +1,10 @@
 //! A run folder that timm and transformers open as it is: their names for the tensors and the two JSON files that
 //! they read.
 //!
-//! A network here has torchvision's names for its tensors. timm has its own names for some families; one pure
-//! function per family translates. Only the header of the safetensors file is written anew: a tensor keeps its
+//! A network here has torchvision's names for its tensors. Only the header of the safetensors file is written anew: a tensor keeps its
 //! bytes, and at most its shape changes, where timm has a 1x1 convolution for a linear layer.
 
+use forebay_stages::train::weights::names::{Family, timm_layers};
 use serde_json::{Map, Value, json};
 
 use crate::train::TrainPlan;
@@ -20,15 +20,14 @@ pub struct Architecture {
     pub classifier: &'static str,
     /// The constant of its batch norms where timm's default is another one.
     pub batch_norm_eps: Option<f64>,
-    names: fn(&str) -> String,
 }
 
 /// The architecture of a network by torchvision's name.
 pub fn architecture(model: &str) -> Option<Architecture> {
-    let resnet = |name| (name, "conv1", "fc", None, same as fn(&str) -> String);
-    let vgg = |name| (name, "features.0", "head.fc", None, vgg as fn(&str) -> String);
-    let efficient = |name, eps, names| (name, "conv_stem", "classifier", eps, names);
-    let (name, first_conv, classifier, batch_norm_eps, names) = match model {
+    let resnet = |name| (name, "conv1", "fc", None);
+    let vgg = |name| (name, "features.0", "head.fc", None);
+    let efficient = |name, eps| (name, "conv_stem", "classifier", eps);
+    let (name, first_conv, classifier, batch_norm_eps) = match model {
         "resnet18" => resnet("resnet18"),
         "resnet34" => resnet("resnet34"),
         "resnet50" => resnet("resnet50"),
@@ -41,154 +40,15 @@ pub fn architecture(model: &str) -> Option<Architecture> {
         "vgg16_bn" => vgg("vgg16_bn"),
         "vgg19" => vgg("vgg19"),
         "vgg19_bn" => vgg("vgg19_bn"),
-        "inception_v3" => ("inception_v3", "Conv2d_1a_3x3.conv", "fc", None, same as fn(&str) -> String),
-        "mobilenet_v2" => efficient("mobilenetv2_100", None, mobilenet_v2 as fn(&str) -> String),
+        "inception_v3" => ("inception_v3", "Conv2d_1a_3x3.conv", "fc", None),
+        "mobilenet_v2" => efficient("mobilenetv2_100", None),
         // torchvision's constant is 0.001, timm's 0.00001.
-        "mobilenet_v3_large" => efficient("mobilenetv3_large_100", Some(0.001), mobilenet_v3_large),
-        "mobilenet_v3_small" => efficient("mobilenetv3_small_100", Some(0.001), mobilenet_v3_small),
-        "efficientnet_b0" => efficient("efficientnet_b0", None, efficientnet_b0),
+        "mobilenet_v3_large" => efficient("mobilenetv3_large_100", Some(0.001)),
+        "mobilenet_v3_small" => efficient("mobilenetv3_small_100", Some(0.001)),
+        "efficientnet_b0" => efficient("efficientnet_b0", None),
         _ => return None,
     };
-    Some(Architecture { name, first_conv, classifier, batch_norm_eps, names })
-}
-
-/// ResNet and InceptionV3: both have the names of the papers' authors.
-fn same(name: &str) -> String {
-    name.to_owned()
-}
-
-/// VGG: timm keeps the two large layers as convolutions before the head.
-fn vgg(name: &str) -> String {
-    for (ours, theirs) in [
-        ("classifier.0.", "pre_logits.fc1."),
-        ("classifier.3.", "pre_logits.fc2."),
-        ("classifier.6.", "head.fc."),
-    ] {
-        if let Some(tensor) = name.strip_prefix(ours) {
-            return format!("{theirs}{tensor}");
-        }
-    }
-    name.to_owned()
-}
-
-/// Where a block of `features.N` stands in timm's stages, which hold `sizes` blocks each; N starts at 1.
-fn stage(block: usize, sizes: &[usize]) -> Option<(usize, usize)> {
-    let mut first = 1;
-    for (stage, size) in sizes.iter().enumerate() {
-        if block < first + size {
-            return block.checked_sub(first).map(|index| (stage, index));
-        }
-        first += size;
-    }
-    None
-}
-
-/// A convolution (`0`) or a batch norm (`1`) of a pair, by the names of each.
-fn of_pair<'a>(index: &str, convolution: &'a str, norm: &'a str) -> Option<&'a str> {
-    match index {
-        "0" => Some(convolution),
-        "1" => Some(norm),
-        _ => None,
-    }
-}
-
-fn translated(name: &str, translate: impl Fn(&[&str]) -> Option<String>) -> String {
-    let Some((layer, tensor)) = name.rsplit_once('.') else { return name.to_owned() };
-    let parts: Vec<&str> = layer.split('.').collect();
-    translate(&parts).map_or_else(|| name.to_owned(), |layer| format!("{layer}.{tensor}"))
-}
-
-/// MobileNetV2: seven stages of inverted residuals, of which the first block has no expansion.
-fn mobilenet_v2(name: &str) -> String {
-    const SIZES: [usize; 7] = [1, 2, 3, 4, 3, 3, 1];
-    translated(name, |parts| {
-        Some(match parts {
-            ["features", "0", pair] => of_pair(pair, "conv_stem", "bn1")?.to_owned(),
-            ["features", "18", pair] => of_pair(pair, "conv_head", "bn2")?.to_owned(),
-            ["classifier", "1"] => "classifier".to_owned(),
-            ["features", block, "conv", rest @ ..] => {
-                let (stage, index) = stage(block.parse().ok()?, &SIZES)?;
-                let layer = match (stage, rest) {
-                    (0, ["0", pair]) => of_pair(pair, "conv_dw", "bn1")?,
-                    (0, ["1"]) => "conv_pw",
-                    (0, ["2"]) => "bn2",
-                    (_, ["0", pair]) => of_pair(pair, "conv_pw", "bn1")?,
-                    (_, ["1", pair]) => of_pair(pair, "conv_dw", "bn2")?,
-                    (_, ["2"]) => "conv_pwl",
-                    (_, ["3"]) => "bn3",
-                    _ => return None,
-                };
-                format!("blocks.{stage}.{index}.{layer}")
-            }
-            _ => return None,
-        })
-    })
-}
-
-/// Blocks of MobileNetV3 and EfficientNet: a first one without expansion, with or without squeeze-and-excitation
-/// (`excites`) in between, which has two layers `fc1` and `fc2` instead of a pair.
-fn inverted_residual(rest: &[&str], expands: bool, excites: bool) -> Option<&'static str> {
-    let layers: &[(&str, &str)] = match (expands, excites) {
-        (false, false) => &[("conv_dw", "bn1"), ("conv_pw", "bn2")],
-        (false, true) => &[("conv_dw", "bn1"), ("se", ""), ("conv_pw", "bn2")],
-        (true, false) => &[("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")],
-        (true, true) => &[("conv_pw", "bn1"), ("conv_dw", "bn2"), ("se", ""), ("conv_pwl", "bn3")],
-    };
-    let [index, part] = rest else { return None };
-    match (layers.get(index.parse::<usize>().ok()?)?, *part) {
-        (("se", _), "fc1") => Some("se.conv_reduce"),
-        (("se", _), "fc2") => Some("se.conv_expand"),
-        (("se", _), _) => None,
-        ((convolution, norm), pair) => of_pair(pair, convolution, norm),
-    }
-}
-
-/// MobileNetV3: after the blocks one more convolution with its norm, and a head whose first layer is a
-/// convolution in timm. `excites` says which of the blocks have squeeze-and-excitation.
-fn mobilenet_v3(name: &str, sizes: &[usize], excites: fn(usize) -> bool) -> String {
-    let last = sizes.iter().sum::<usize>() + 1;
-    translated(name, |parts| {
-        Some(match parts {
-            ["features", "0", pair] => of_pair(pair, "conv_stem", "bn1")?.to_owned(),
-            ["features", block, pair] if block.parse() == Ok(last) => {
-                // timm has this layer as a last stage of one block.
-                format!("blocks.{}.0.{}", sizes.len(), of_pair(pair, "conv", "bn1")?)
-            }
-            ["classifier", "0"] => "conv_head".to_owned(),
-            ["classifier", "3"] => "classifier".to_owned(),
-            ["features", block, "block", rest @ ..] => {
-                let block = block.parse().ok()?;
-                let (stage, index) = stage(block, sizes)?;
-                let layer = inverted_residual(rest, block > 1, excites(block))?;
-                format!("blocks.{stage}.{index}.{layer}")
-            }
-            _ => return None,
-        })
-    })
-}
-
-fn mobilenet_v3_large(name: &str) -> String {
-    mobilenet_v3(name, &[1, 2, 3, 4, 2, 3], |block| matches!(block, 4..=6 | 11..=15))
-}
-
-fn mobilenet_v3_small(name: &str) -> String {
-    mobilenet_v3(name, &[1, 2, 3, 2, 3], |block| block == 1 || block >= 4)
-}
-
-/// EfficientNet-B0: seven stages, squeeze-and-excitation in each block.
-fn efficientnet_b0(name: &str) -> String {
-    translated(name, |parts| {
-        Some(match parts {
-            ["features", "0", pair] => of_pair(pair, "conv_stem", "bn1")?.to_owned(),
-            ["features", "8", pair] => of_pair(pair, "conv_head", "bn2")?.to_owned(),
-            ["classifier", "1"] => "classifier".to_owned(),
-            ["features", stage, index, "block", rest @ ..] => {
-                let stage = stage.parse::<usize>().ok()?.checked_sub(1)?;
-                format!("blocks.{stage}.{index}.{}", inverted_residual(rest, stage > 0, true)?)
-            }
-            _ => return None,
-        })
-    })
+    Some(Architecture { name, first_conv, classifier, batch_norm_eps })
 }
 
 /// The shape that timm has for a tensor of ours: a 1x1 convolution, or one that covers the whole map, where we
@@ -235,7 +95,11 @@ fn dims(tensor: &Value) -> Vec<u64> {
 /// which transformers opens no file. `steps` is what the counters say.
 pub(super) fn exported(weights: &[u8], model: &str, steps: u64) -> Vec<u8> {
     let (tensors, start) = header(weights);
-    let names = architecture(model).map_or(same as fn(&str) -> String, |architecture| architecture.names);
+    let layers = architecture(model).and(Family::of(model)).map(timm_layers).unwrap_or_default();
+    let names = |name: &str| match name.rsplit_once('.').map(|(layer, tensor)| (layers.get(layer), tensor)) {
+        Some((Some(layer), tensor)) => format!("{layer}.{tensor}"),
+        _ => name.to_owned(),
+    };
     let norms: Vec<String> = tensors
         .keys()
         .filter_map(|name| Some(format!("{}.num_batches_tracked", name.strip_suffix(".running_mean")?)))
@@ -264,36 +128,6 @@ pub(super) fn exported(weights: &[u8], model: &str, steps: u64) -> Vec<u8> {
     }
     let counters: Vec<u8> = norms.iter().flat_map(|_| (steps as i64).to_le_bytes()).collect();
     file(&renamed, &[&counters, &weights[start..]])
-}
-
-/// The file that [`exported`] made, under our names and shapes again: those of `ours`, any file of weights of the
-/// same network. `None` when it holds other tensors.
-pub(super) fn imported(theirs: &[u8], ours: &[u8], model: &str) -> Option<Vec<u8>> {
-    let ((found, start), (wanted, _)) = (header(theirs), header(ours));
-    let names = architecture(model).map_or(same as fn(&str) -> String, |architecture| architecture.names);
-    let mut renamed = Map::new();
-    let mut data: Vec<&[u8]> = Vec::new();
-    let mut at = 0;
-    for (name, tensor) in &wanted {
-        if name == "__metadata__" {
-            renamed.insert(name.clone(), found.get(name)?.clone());
-            continue;
-        }
-        let stored = found.get(&names(name))?;
-        let elements = |tensor: &Value| dims(tensor).iter().product::<u64>();
-        if elements(stored) != elements(tensor) {
-            return None;
-        }
-        let (from, to) = offsets(stored);
-        data.push(theirs.get(start + from as usize..start + to as usize)?);
-        let end = at + (to - from);
-        renamed.insert(
-            name.clone(),
-            json!({"dtype": stored["dtype"], "shape": tensor["shape"], "data_offsets": [at, end]}),
-        );
-        at = end;
-    }
-    Some(file(&renamed, &data))
 }
 
 /// How an image becomes the tensor that the model takes, in timm's words.
@@ -377,32 +211,6 @@ pub(super) fn preprocessor(plan: &TrainPlan, config: &Value) -> Value {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_layer_of_every_family_has_the_name_that_timm_gives_it() {
-        // Made by `tests/interop/run_folder.py --names` from torchvision and timm.
-        let known = include_str!("../../tests/fixtures/timm-names.txt");
-        let (mut names, mut layers, mut taken) = (None, 0, std::collections::BTreeSet::new());
-        for line in known.lines() {
-            let words: Vec<&str> = line.split(' ').collect();
-            match words[..] {
-                ["#", ours, theirs] => {
-                    let known = architecture(ours).unwrap_or_else(|| panic!("{ours} is not known"));
-                    assert_eq!(known.name, theirs);
-                    names = Some(known.names);
-                    taken.clear();
-                }
-                [ours, theirs] => {
-                    let named = names.unwrap()(&format!("{ours}.running_mean"));
-                    assert_eq!(named, format!("{theirs}.running_mean"));
-                    assert!(taken.insert(named), "{theirs} is given twice");
-                    layers += 1;
-                }
-                _ => panic!("{line}"),
-            }
-        }
-        assert!(layers > 700, "{layers}");
-    }
-
     /// A file of f32 tensors.
     fn weights(tensors: &[(&str, &[u64])]) -> Vec<u8> {
         let mut header = Map::from_iter([("__metadata__".to_string(), json!({"forebay": "{}"}))]);
@@ -422,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_exported_comes_back() {
+    fn tensors_keep_their_bytes_under_the_names_of_timm() {
         let ours = weights(&[
             ("classifier.0.weight", &[2, 512 * 4]),
             ("classifier.6.bias", &[3]),
@@ -434,21 +242,11 @@ mod tests {
         assert_eq!(tensors["__metadata__"]["format"], "pt");
         let (from, to) = offsets(&tensors["features.1.num_batches_tracked"]);
         assert_eq!(theirs[start + from as usize..start + to as usize], 7i64.to_le_bytes());
-        let back = imported(&theirs, &ours, "vgg11_bn").unwrap();
-        let values = |file: &[u8]| -> Vec<(String, Vec<u8>)> {
-            let (tensors, start) = header(file);
-            let tensors = tensors.iter().filter(|(name, _)| *name != "__metadata__");
-            tensors
-                .map(|(name, tensor)| {
-                    let (from, to) = offsets(tensor);
-                    (
-                        format!("{name} {:?}", dims(tensor)),
-                        file[start + from as usize..start + to as usize].to_vec(),
-                    )
-                })
-                .collect()
+        let values = |name: &str| {
+            let (from, to) = offsets(&tensors[name]);
+            theirs[start + from as usize..start + to as usize].to_vec()
         };
-        assert_eq!(values(&back), values(&ours));
-        assert!(imported(&theirs, &ours, "resnet18").is_none());
+        assert_eq!(values("head.fc.bias"), [1f32; 3].map(f32::to_le_bytes).concat());
+        assert_eq!(values("features.1.running_mean"), [2f32; 5].map(f32::to_le_bytes).concat());
     }
 }

@@ -21,6 +21,22 @@ impl Batch {
         self.labels.len()
     }
 
+    /// The images of these rows.
+    pub fn rows(&self, rows: std::ops::Range<usize>) -> Batch {
+        let image = 3 * self.side as usize * self.side as usize;
+        Batch {
+            images: self.images[rows.start * image..rows.end * image].to_vec(),
+            labels: self.labels[rows.clone()].to_vec(),
+            ids: self.ids[rows].to_vec(),
+            side: self.side,
+        }
+    }
+
+    /// The images in batches of `size`, the last one smaller.
+    pub fn parts(&self, size: usize) -> impl Iterator<Item = Batch> {
+        (0..self.len()).step_by(size).map(move |start| self.rows(start..(start + size).min(self.len())))
+    }
+
     /// True for a batch without images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()

@@ -1,7 +1,6 @@
 """Opens a run folder of Forebay in timm, transformers and TensorBoard, and compares what they say with the run.
 
     python tests/interop/run_folder.py target/release/forebay [ARCH...] the check, of resnet18 or these networks
-    python tests/interop/run_folder.py --names tests/fixtures/timm-names.txt   the names anew
 
 Needs torch, torchvision, timm, transformers, tensorboard and pillow. Without them nothing is checked, which is
 said loudly, with exit code 77.
@@ -25,39 +24,6 @@ try:
 except ImportError as missing:
     print(f"\n*** NOT CHECKED: {missing}. Run folders were opened in nothing. ***\n", file=sys.stderr)
     sys.exit(77)
-
-PAIRS = {
-    "vgg16": "vgg16",
-    "vgg11_bn": "vgg11_bn",
-    "resnet50": "resnet50",
-    "inception_v3": "inception_v3",
-    "mobilenet_v2": "mobilenetv2_100",
-    "mobilenet_v3_large": "mobilenetv3_large_100",
-    "mobilenet_v3_small": "mobilenetv3_small_100",
-    "efficientnet_b0": "efficientnet_b0",
-}
-
-
-def tensors(model):
-    counted = model.state_dict().items()
-    return {k: v for k, v in counted if not k.endswith("num_batches_tracked") and not k.startswith("AuxLogits")}
-
-
-def write_names(path):
-    """Layers of both libraries side by side: both list them in the order of the network."""
-    lines = []
-    for ours, theirs in PAIRS.items():
-        options = {"init_weights": False} if ours == "inception_v3" else {}
-        left = tensors(getattr(torchvision.models, ours)(weights=None, **options))
-        right = tensors(timm.create_model(theirs))
-        assert len(left) == len(right), (ours, len(left), len(right))
-        lines.append(f"# {ours} {theirs}")
-        pairs = []
-        for (a, x), (b, y) in zip(left.items(), right.items()):
-            assert x.numel() == y.numel() and a.rsplit(".", 1)[1] == b.rsplit(".", 1)[1], (a, b)
-            pairs.append(f"{a.rsplit('.', 1)[0]} {b.rsplit('.', 1)[0]}")
-        lines += dict.fromkeys(pairs)
-    pathlib.Path(path).write_text("\n".join(lines) + "\n")
 
 
 def draw(root):
@@ -147,11 +113,6 @@ def check(forebay, arch):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--names"] and len(sys.argv) == 3:
-        write_names(sys.argv[2])
-    elif len(sys.argv) >= 2:
-        for arch in sys.argv[2:] or ["resnet18"]:
-            print(f"== {arch}")
-            check(pathlib.Path(sys.argv[1]).resolve(), arch)
-    else:
-        sys.exit(__doc__)
+    for arch in sys.argv[2:] or ["resnet18"]:
+        print(f"== {arch}")
+        check(pathlib.Path(sys.argv[1]).resolve(), arch)

@@ -3,6 +3,7 @@
 //! [`Trainer`] is what a program calls; the modules below it are what it is made of.
 
 mod checkpoint;
+mod doctor;
 mod features;
 mod forward;
 pub mod metrics;
@@ -15,12 +16,12 @@ pub mod schedule;
 mod trainer;
 pub mod weights;
 
-pub use features::FeatureRows;
+pub use features::features_file;
 pub use forward::{Forward, forward};
 pub use mixing::Mixing;
 pub use optim::OptimizerKind;
 pub use trainer::{
-    DeviceKind, FileDescription, Freeze, Loss, ParameterSummary, StepReport, TrainError, TrainOptions,
-    Trainer, Unfreeze,
+    DeviceKind, FileDescription, Freeze, Loss, ParameterSummary, Precision, StepReport, TrainError,
+    TrainOptions, Trainer, Unfreeze,
 };
 pub use weights::WeightsReport;

@@ -104,13 +104,17 @@ impl ParamStore {
         Ok(ParamStore { entries, device: self.device.clone() })
     }
 
-    /// Moves every tensor towards that of `other`: `decay · here + (1 - decay) · there`.
+    /// Moves every tensor that is not frozen in `other` towards its values there: `decay · here + (1 - decay) · there`.
     ///
     /// # Errors
     /// When `other` is of another network.
     pub fn move_towards(&self, other: &ParamStore, decay: f64) -> Result<()> {
         for (name, entry) in &self.entries {
             let Some(there) = other.get(name) else { bail!("the network has no tensor `{name}`") };
+            if there.frozen {
+                // The mean of equal numbers is that number but for its rounding.
+                continue;
+            }
             entry.variable.set(&((entry.values() * decay)? + (there.values() * (1.0 - decay))?)?)?;
         }
         Ok(())

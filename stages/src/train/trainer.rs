@@ -1,6 +1,7 @@
 //! The training step: a batch goes in, the loss comes out, the network has moved.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor, Var};
 use forebay_datasets::seed::Seed;
@@ -27,9 +28,10 @@ pub enum DeviceKind {
 }
 
 /// Which parts of a network are not trained when a run begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Freeze {
     /// Everything is trained.
+    #[default]
     None,
     /// Only the classifier is trained. The rest costs no graph, and its norms keep their running statistics.
     Backbone,
@@ -44,6 +46,28 @@ pub struct Unfreeze {
     pub step: u64,
     /// The first part.
     pub part: String,
+}
+
+/// The precision of the activations. Parameters, moments, the loss and the optimiser's state are single precision always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Single precision.
+    F32,
+    /// Half precision with the range of single precision.
+    Bf16,
+    /// Half precision with a small range: the loss is scaled so that gradients do not vanish (Micikevicius et al., arXiv
+    /// 1710.03740).
+    F16,
+}
+
+impl Precision {
+    fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::BF16,
+            Precision::F16 => DType::F16,
+        }
+    }
 }
 
 /// What a step makes smaller.
@@ -84,8 +108,10 @@ pub struct TrainOptions {
     pub ema: Option<f64>,
     /// What is not trained at first.
     pub freeze: Freeze,
-    /// What is trained later.
+    /// What is trained later, from steps known beforehand.
     pub unfreeze: Vec<Unfreeze>,
+    /// Parts that are trained later, with all after them, one at each [`Trainer::set_stalls`].
+    pub unfreeze_on_stall: Vec<String>,
     /// What the learning rate is multiplied by for every part between a parameter and the head, in `(0, 1]`.
     pub layer_decay: f64,
     /// The loss.
@@ -102,6 +128,8 @@ pub struct TrainOptions {
     pub seed: Seed,
     /// Where the network lives.
     pub device: DeviceKind,
+    /// How exact the activations are.
+    pub precision: Precision,
 }
 
 impl TrainOptions {
@@ -121,6 +149,7 @@ impl TrainOptions {
             ema: None,
             freeze: Freeze::None,
             unfreeze: Vec::new(),
+            unfreeze_on_stall: Vec::new(),
             layer_decay: 1.0,
             loss: Loss::CrossEntropy,
             label_smoothing: 0.0,
@@ -129,6 +158,7 @@ impl TrainOptions {
             normalize: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
             seed: Seed(0),
             device: DeviceKind::Cpu,
+            precision: Precision::F32,
         }
     }
 }
@@ -163,6 +193,14 @@ pub enum TrainError {
         value: f64,
         /// The learning rate of the step.
         learning_rate: f64,
+    },
+    /// The device cannot hold a step.
+    #[error(
+        "the device has not enough memory to {what}: give a smaller --micro-batch, --batch-size or --size"
+    )]
+    OutOfMemory {
+        /// What was being done.
+        what: &'static str,
     },
     /// A weights file or checkpoint does not belong to this network.
     #[error("{0}")]
@@ -225,29 +263,58 @@ pub struct FileDescription {
 /// The prefix of the moving average among the tensors of a checkpoint.
 const AVERAGE: &str = "average.";
 
+/// The tensor of a checkpoint that holds a [`LossScale`].
+const LOSS_SCALE: &str = "loss_scale";
+
+/// What the loss is multiplied by in half precision of small range, so that its gradients lie within that range. The
+/// constants are those of PyTorch's `GradScaler`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct LossScale {
+    factor: f64,
+    /// Steps since it last changed.
+    steady: u32,
+}
+
+impl LossScale {
+    const START: LossScale = LossScale { factor: 65_536.0, steady: 0 };
+
+    /// After a step whose gradients were finite, or not.
+    fn after(self, finite: bool) -> LossScale {
+        match (finite, self.steady) {
+            (false, _) => LossScale { factor: self.factor / 2.0, steady: 0 },
+            (true, 1999..) => LossScale { factor: self.factor * 2.0, steady: 0 },
+            (true, steady) => LossScale { steady: steady + 1, ..self },
+        }
+    }
+}
+
 /// A network in training.
 ///
 /// Runs in the rayon pool it is called in. The same options and batches give the same weights, bit for bit, for
 /// any number of threads and after any number of [`checkpoint`](Trainer::checkpoint)s and
 /// [`restore`](Trainer::restore)s.
 pub struct Trainer {
-    options: TrainOptions,
+    pub(super) options: TrainOptions,
     network: Network,
-    store: ParamStore,
+    pub(super) store: ParamStore,
     /// The moving average of the weights, where one is kept.
     ema: Option<ParamStore>,
     optimizer: Optimizer,
-    step: u64,
+    pub(super) step: u64,
     /// What the schedule's learning rate is multiplied by.
     rate_scale: f64,
+    /// The first step after each stall of the run so far.
+    stalls: Vec<u64>,
+    micro_batch: Option<usize>,
+    loss_scale: LossScale,
 }
 
 /// What the backward pass of a batch found.
-struct Slopes {
-    loss: f64,
+pub(super) struct Slopes {
+    pub(super) loss: f64,
     correct: usize,
     /// By the name of the parameter.
-    gradients: BTreeMap<String, Tensor>,
+    pub(super) gradients: BTreeMap<String, Tensor>,
     updates: Vec<NormUpdate>,
 }
 
@@ -261,7 +328,12 @@ impl std::fmt::Debug for Trainer {
 }
 
 pub(super) fn compute(what: &'static str) -> impl Fn(candle_core::Error) -> TrainError {
-    move |source| TrainError::Compute { what, source }
+    move |source| match source.to_string().to_lowercase() {
+        text if text.contains("out of memory") || text.contains("out_of_memory") => {
+            TrainError::OutOfMemory { what }
+        }
+        _ => TrainError::Compute { what, source },
+    }
 }
 
 pub(super) fn unknown_network(name: &str) -> TrainError {
@@ -297,6 +369,9 @@ impl Trainer {
             optimizer,
             step: 0,
             rate_scale: 1.0,
+            stalls: Vec::new(),
+            micro_batch: options.micro_batch,
+            loss_scale: LossScale::START,
         };
         trainer.freeze_for_step();
         trainer.restart_average()?;
@@ -334,21 +409,46 @@ impl Trainer {
         self.rate_scale = scale;
     }
 
+    /// Says after which steps nothing got better: each lets the next of [`TrainOptions::unfreeze_on_stall`] be trained from
+    /// there on.
+    pub fn set_stalls(&mut self, steps: Vec<u64>) {
+        self.stalls = steps;
+    }
+
+    /// The most images that go through the network at a time.
+    pub fn micro_batch(&self) -> Option<usize> {
+        self.micro_batch
+    }
+
+    /// Changes it.
+    pub fn set_micro_batch(&mut self, images: Option<usize>) {
+        self.micro_batch = images;
+    }
+
     /// The number of the first part that a step trains.
-    fn first_trained(&self, step: u64) -> usize {
+    pub(super) fn first_trained(&self, step: u64) -> usize {
         let part = |name: &str| part_index(&self.network, name).expect("checked when the trainer was made");
-        let last = self.network.part_names().count() - 1;
+        let last = self.network.parts() - 1;
         let begin = match &self.options.freeze {
             Freeze::None => 0,
             Freeze::Backbone => last,
             Freeze::Until(name) => part(name) + 1,
         };
         let reached = self.options.unfreeze.iter().filter(|unfreeze| unfreeze.step <= step);
-        reached.map(|unfreeze| part(&unfreeze.part)).fold(begin, usize::min)
+        let reached = reached.map(|unfreeze| part(&unfreeze.part)).fold(begin, usize::min);
+        let stalled = self.options.unfreeze_on_stall.iter().zip(&self.stalls).filter(|(_, at)| **at <= step);
+        stalled.map(|(name, _)| part(name)).fold(reached, usize::min)
+    }
+
+    /// The number of the first part that is trained at some time.
+    fn first_ever_trained(&self) -> usize {
+        let part =
+            |name: &String| part_index(&self.network, name).expect("checked when the trainer was made");
+        self.options.unfreeze_on_stall.iter().map(part).fold(self.first_trained(u64::MAX), usize::min)
     }
 
     /// Freezes what the next step does not train.
-    fn freeze_for_step(&mut self) {
+    pub(super) fn freeze_for_step(&mut self) {
         self.store.freeze_before(self.first_trained(self.step));
     }
 
@@ -413,7 +513,7 @@ impl Trainer {
         self.advance(&images, 0, targets, &batch.labels, learning_rate)
     }
 
-    /// A step on what the frozen parts before part `first` made of a batch: `features` `[batch, ..]`, as
+    /// A step on what the frozen parts before part `first` made of a batch: `features` `[batch, ..shape]`, as
     /// [`Trainer::features`] returns them.
     ///
     /// # Errors
@@ -421,26 +521,25 @@ impl Trainer {
     pub fn step_on_features(
         &mut self,
         features: &[f32],
+        shape: &[usize],
         first: usize,
         labels: &[u32],
     ) -> Result<StepReport, TrainError> {
         let targets = self.targets(labels, |row| format!("row {row}"))?;
-        let shape = (labels.len(), features.len() / labels.len().max(1));
-        let features =
-            Tensor::from_slice(features, shape, self.store.device()).map_err(compute("upload a batch"))?;
+        let features = self.upload_features(features, shape, labels.len())?;
         self.advance(&features, first, targets, labels, self.learning_rate(self.step))
     }
 
-    /// What the parts before part `first` make of each image in evaluation, flattened: `[batch, ..]` row by row.
+    /// What the parts before part `first` make of each image in evaluation: `[batch, ..shape]`, and that shape.
     ///
     /// # Errors
     /// When the images are too small for the network, or the device fails.
-    pub fn features(&self, batch: &Batch, first: usize) -> Result<Vec<f32>, TrainError> {
+    pub fn features(&self, batch: &Batch, first: usize) -> Result<(Vec<f32>, Vec<usize>), TrainError> {
         let images = self.upload(batch)?;
         let pass = Pass::new(self.judged(), Mode::Evaluate);
-        let features = self.network.forward_parts(0..first, &images, &pass);
-        let features = features.and_then(|features| features.flatten_all()?.to_vec1());
-        features.map_err(compute("run the network forward"))
+        let features = self.run(0..first, &images, &pass).map_err(compute("run the network forward"))?;
+        let values = features.flatten_all().and_then(|features| features.to_vec1());
+        Ok((values.map_err(compute("read the features"))?, features.dims()[1..].to_vec()))
     }
 
     /// Logits from the features of `rows` images, `[rows, ..]`, as [`Trainer::predict`] gives them from the images.
@@ -450,14 +549,31 @@ impl Trainer {
     pub fn predict_on_features(
         &self,
         features: &[f32],
+        shape: &[usize],
         first: usize,
         rows: usize,
     ) -> Result<Vec<Vec<f32>>, TrainError> {
+        self.judge(&self.upload_features(features, shape, rows)?, first)
+    }
+
+    /// Logits of `input` `[batch, ..]`, what part `first` takes, in evaluation.
+    fn judge(&self, input: &Tensor, first: usize) -> Result<Vec<Vec<f32>>, TrainError> {
         let pass = Pass::new(self.judged(), Mode::Evaluate);
-        let parts = first..self.network.part_names().count();
-        let logits = Tensor::from_slice(features, (rows, features.len() / rows.max(1)), self.store.device())
-            .and_then(|features| self.network.forward_parts(parts, &features, &pass)?.to_vec2::<f32>());
-        logits.map_err(compute("run the network forward"))
+        let logits = self.run(first..self.network.parts(), input, &pass);
+        logits.and_then(|logits| logits.to_vec2::<f32>()).map_err(compute("run the network forward"))
+    }
+
+    /// What parts of the network make of `x`, in single precision.
+    fn run(&self, parts: Range<usize>, x: &Tensor, pass: &Pass<'_>) -> candle_core::Result<Tensor> {
+        self.network.forward_parts(parts, x, pass)?.to_dtype(DType::F32)
+    }
+
+    /// `[rows, ..shape]` on the device.
+    fn upload_features(&self, features: &[f32], shape: &[usize], rows: usize) -> Result<Tensor, TrainError> {
+        let shape = [&[rows], shape].concat();
+        Tensor::from_slice(features, shape, self.store.device())
+            .and_then(|features| features.to_dtype(self.options.precision.dtype()))
+            .map_err(compute("upload a batch"))
     }
 
     /// The values of all tensors before part `first`, and their names: what features are a function of.
@@ -470,14 +586,12 @@ impl Trainer {
         checkpoint::encode_plain(&tensors).map_err(compute("read the weights"))
     }
 
-    /// The part whose inputs are `[batch, features]` and which everything before stays frozen for the whole run: the
-    /// head of a run that never unfreezes anything.
+    /// The first part that is trained at some time, where parts before it stay frozen for the whole run.
     pub fn frozen_prefix(&self) -> Option<usize> {
-        let last = self.network.part_names().count() - 1;
-        (self.first_trained(u64::MAX) == last).then_some(last)
+        Some(self.first_ever_trained()).filter(|first| *first > 0)
     }
 
-    fn advance(
+    pub(super) fn advance(
         &mut self,
         input: &Tensor,
         first: usize,
@@ -489,6 +603,15 @@ impl Trainer {
         let step = self.step;
         let mut slopes = self.slopes(input, first, &targets, labels, learning_rate)?;
         let norm = norm(&slopes.gradients).map_err(compute("read the gradients"))?;
+        if self.options.precision == Precision::F16 {
+            self.loss_scale = self.loss_scale.after(norm.is_finite());
+            if !norm.is_finite() && self.loss_scale.factor >= 1.0 {
+                // The scale was too large: the batch is passed over, as PyTorch's `GradScaler` does.
+                self.step += 1;
+                let Slopes { loss, correct, .. } = slopes;
+                return Ok(StepReport { loss, correct, learning_rate, step });
+            }
+        }
         if !norm.is_finite() {
             let what = "norm of the gradients";
             return Err(TrainError::Diverged { what, step, value: norm, learning_rate });
@@ -498,7 +621,7 @@ impl Trainer {
         }
         let settings =
             StepSettings { learning_rate, weight_decay: self.options.weight_decay, l1: self.options.l1 };
-        let last = self.network.part_names().count() as i32 - 1;
+        let last = self.network.parts() as i32 - 1;
         let decay = self.options.layer_decay;
         let rate = move |entry: &Entry| decay.powi(last - entry.part() as i32);
         self.optimizer
@@ -517,7 +640,7 @@ impl Trainer {
     }
 
     /// Loss and gradients of a batch, micro-batch by micro-batch. Nothing is changed.
-    fn slopes(
+    pub(super) fn slopes(
         &self,
         input: &Tensor,
         first: usize,
@@ -527,9 +650,15 @@ impl Trainer {
     ) -> Result<Slopes, TrainError> {
         let (total, classes) = (labels.len(), self.options.classes.len());
         // Parts of nearly equal size, of at least two images: norms could not normalise a single one.
-        let most = self.options.micro_batch.unwrap_or(total).max(1);
+        let most = self.micro_batch.unwrap_or(total).max(1);
         let parts = total.div_ceil(most).min(total / 2).max(1);
         let denominator = self.denominator(targets);
+        // What is frozen runs as in evaluation, and needs no tape.
+        let trained = self.first_trained(self.step).max(first);
+        let scale = match self.options.precision {
+            Precision::F16 => self.loss_scale.factor,
+            _ => 1.0,
+        };
         let mut sum = Slopes { loss: 0.0, correct: 0, gradients: BTreeMap::new(), updates: Vec::new() };
         for part in 0..parts {
             let rows = part * total / parts..(part + 1) * total / parts;
@@ -539,8 +668,10 @@ impl Trainer {
             };
             let pass = Pass::new(&self.store, Mode::Train)
                 .with_dropout(self.options.seed, self.step * 65_536 + part as u64);
-            let count = self.network.part_names().count();
-            let (logits, tape) = Tape::record(|| self.network.forward_parts(first..count, &input, &pass));
+            let frozen = Pass::new(&self.store, Mode::Evaluate);
+            let input = self.network.forward_parts(first..trained, &input, &frozen);
+            let input = input.map_err(compute("run the network forward"))?;
+            let (logits, tape) = Tape::record(|| self.run(trained..self.network.parts(), &input, &pass));
             let logits = logits.map_err(compute("run the network forward"))?;
             sum.updates.extend(pass.finish());
             // The loss is few numbers: its own gradient comes from candle, and the network's from the tape.
@@ -561,12 +692,20 @@ impl Trainer {
             let gradients = loss
                 .backward()
                 .and_then(|mut gradients| {
-                    let gradient = gradients.remove(&scores).expect("the loss is a function of the scores");
+                    let mut gradient =
+                        gradients.remove(&scores).expect("the loss is a function of the scores");
+                    if scale != 1.0 {
+                        gradient = (gradient * scale)?;
+                    }
                     tape.backward(&logits, gradient, self.store.iter().map(|(_, entry)| &**entry.variable()))
                 })
                 .map_err(compute("run the network backward"))?;
             for (name, entry) in self.store.iter().filter(|(_, entry)| entry.is_trainable()) {
                 let Some(gradient) = gradients.get(entry.variable()) else { continue };
+                let gradient = match scale {
+                    1.0 => gradient,
+                    _ => &(gradient * (1.0 / scale)).map_err(compute("scale gradients"))?,
+                };
                 let gradient = match sum.gradients.remove(name) {
                     Some(before) => (before + gradient).map_err(compute("add gradients"))?,
                     None => gradient.clone(),
@@ -602,47 +741,6 @@ impl Trainer {
         ops::focal(scores, &targets, gamma, weights.as_ref(), denominator)
     }
 
-    /// Looks at a first batch before training: complaints, each one line, about a loss far from that of guessing, and
-    /// about weights to be trained that no gradient reaches, or none but zeros. Biases are left out: before a batch
-    /// normalisation their gradient is zero. Nothing is changed.
-    ///
-    /// # Errors
-    /// As [`Trainer::step`].
-    pub fn examine(&mut self, batch: &Batch) -> Result<Vec<String>, TrainError> {
-        self.freeze_for_step();
-        let images = self.upload(batch)?;
-        let targets = self.targets(&batch.labels, |row| row.to_string())?;
-        let rate = self.learning_rate(self.step);
-        let slopes = self.slopes(&images, 0, &targets, &batch.labels, rate)?;
-        let mut complaints = Vec::new();
-        let guess = (self.options.classes.len() as f64).ln();
-        if self.step == 0 && self.options.class_weights.is_none() && slopes.loss > 3.0 * guess + 1.0 {
-            complaints.push(format!(
-                "the first loss is {:.2}, and guessing would have {guess:.2}: look at the normalisation and the weights",
-                slopes.loss
-            ));
-        }
-        for (name, entry) in
-            self.store.iter().filter(|(_, entry)| entry.kind() == super::params::Kind::Weight)
-        {
-            match slopes.gradients.get(name) {
-                Some(gradient) => {
-                    let largest = gradient.abs().and_then(|gradient| gradient.max_all()?.to_scalar::<f32>());
-                    let largest = largest.map_err(compute("read a gradient"))?;
-                    if largest == 0.0 || !largest.is_finite() {
-                        complaints
-                            .push(format!("the gradient of `{name}` is {largest}: nothing would train it"));
-                    }
-                }
-                None if entry.is_trainable() => {
-                    complaints.push(format!("no gradient reaches `{name}`, which is to be trained"));
-                }
-                None => {}
-            }
-        }
-        Ok(complaints)
-    }
-
     /// Logits of each image, in evaluation mode (running statistics): one row of `classes` numbers per image.
     ///
     /// # Errors
@@ -651,10 +749,7 @@ impl Trainer {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let images = self.upload(batch)?;
-        let pass = Pass::new(self.judged(), Mode::Evaluate);
-        let logits = self.network.forward(&images, &pass).map_err(compute("run the network forward"))?;
-        logits.to_vec2::<f32>().map_err(compute("read the logits"))
+        self.judge(&self.upload(batch)?, 0)
     }
 
     /// The mean cross-entropy of logits, without label smoothing: what validation reports.
@@ -705,6 +800,11 @@ impl Trainer {
             tensors.extend(average.iter().map(|(name, entry)| (format!("{AVERAGE}{name}"), entry.values())));
         }
         tensors.extend(self.optimizer.state().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
+        if self.options.precision == Precision::F16 {
+            let LossScale { factor, steady } = self.loss_scale;
+            let values = Tensor::new(&[factor as f32, steady as f32], &Device::Cpu);
+            tensors.push((LOSS_SCALE.to_owned(), values.map_err(compute("write the checkpoint"))?));
+        }
         let header = self.header(Some(self.options.optimizer), metadata);
         checkpoint::encode(&header, &tensors).map_err(compute("write the checkpoint"))
     }
@@ -759,6 +859,14 @@ impl Trainer {
                 _ => return refuse(&format!("holds no moving average of `{name}`")),
             }
         }
+        let mut loss_scale = self.loss_scale;
+        if self.options.precision == Precision::F16 {
+            let values = tensors.remove(LOSS_SCALE).and_then(|values| values.to_vec1::<f32>().ok());
+            let Some(&[factor, steady]) = values.as_deref() else {
+                return refuse("was not trained in half precision f16");
+            };
+            loss_scale = LossScale { factor: f64::from(factor), steady: steady as u32 };
+        }
         let first_trained = self.first_trained(header.step.saturating_sub(1));
         let mut state = Vec::new();
         for (name, values) in tensors {
@@ -793,7 +901,7 @@ impl Trainer {
             let store = self.ema.as_ref().expect("there are values of it");
             store.set(name, values).map_err(compute("set the weights"))?;
         }
-        self.step = header.step;
+        (self.step, self.loss_scale) = (header.step, loss_scale);
         self.freeze_for_step();
         Ok(header.metadata)
     }
@@ -822,13 +930,15 @@ impl Trainer {
     }
 
     /// `[batch, 3, side, side]`, normalised, on the device.
-    fn upload(&self, batch: &Batch) -> Result<Tensor, TrainError> {
+    pub(super) fn upload(&self, batch: &Batch) -> Result<Tensor, TrainError> {
         let (mean, std) = self.options.normalize;
         let size = (batch.len(), batch.side as usize);
         if batch.is_empty() {
             return Err(TrainError::Batch("a batch without images cannot be trained on".into()));
         }
-        ops::normalize(&batch.images, size, mean, std, self.store.device()).map_err(compute("upload a batch"))
+        ops::normalize(&batch.images, size, mean, std, self.store.device())
+            .and_then(|images| images.to_dtype(self.options.precision.dtype()))
+            .map_err(compute("upload a batch"))
     }
 
     /// Normalised images and targets of a batch, mixed with one another where the run mixes.
@@ -839,17 +949,22 @@ impl Trainer {
         let Some(mixing) = &self.options.mixing else { return Ok((images, targets)) };
         let mut values = images
             .flatten_all()
-            .and_then(|images| images.to_vec1::<f32>())
+            .and_then(|images| images.to_dtype(DType::F32)?.to_vec1::<f32>())
             .map_err(compute("mix a batch"))?;
         let mut stream = self.options.seed.stream(&format!("mixing/{}", self.step));
         mixing.apply(&mut values, batch.side as usize, &mut targets, self.options.classes.len(), &mut stream);
-        let images =
-            Tensor::from_vec(values, images.dims(), self.store.device()).map_err(compute("mix a batch"))?;
+        let images = Tensor::from_vec(values, images.dims(), self.store.device())
+            .and_then(|mixed| mixed.to_dtype(images.dtype()))
+            .map_err(compute("mix a batch"))?;
         Ok((images, targets))
     }
 
     /// `[batch, classes]`: one-hot rows, smoothed; `name` is what an image is called in an error.
-    fn targets(&self, labels: &[u32], name: impl Fn(usize) -> String) -> Result<Vec<f32>, TrainError> {
+    pub(super) fn targets(
+        &self,
+        labels: &[u32],
+        name: impl Fn(usize) -> String,
+    ) -> Result<Vec<f32>, TrainError> {
         let classes = self.options.classes.len();
         let smoothing = self.options.label_smoothing;
         let mut targets = vec![(smoothing / classes as f64) as f32; labels.len() * classes];
@@ -883,8 +998,9 @@ fn check_parts(options: &TrainOptions, network: &Network) -> Result<(), String> 
         Freeze::Until(name) => Some(name),
         _ => None,
     };
-    let last = network.part_names().count() - 1;
-    for name in until.into_iter().chain(options.unfreeze.iter().map(|unfreeze| &unfreeze.part)) {
+    let last = network.parts() - 1;
+    let later = options.unfreeze.iter().map(|unfreeze| &unfreeze.part).chain(&options.unfreeze_on_stall);
+    for name in until.into_iter().chain(later) {
         let parts = || network.part_names().collect::<Vec<_>>().join(", ");
         match part_index(network, name) {
             None => return Err(format!("{} has no part `{name}`; its parts are {}", options.model, parts())),
@@ -1202,21 +1318,113 @@ mod tests {
     }
 
     #[test]
-    fn a_step_on_features_is_the_step_on_images() {
-        let options = TrainOptions { freeze: Freeze::Backbone, ..options("small", 3) };
-        let (mut images, mut features) = (trainer(&options), trainer(&options));
-        let first = features.frozen_prefix().expect("only the head is trained");
-        for step in 0..3 {
-            let batch = squares(6, 8, step);
-            images.step(&batch).expect("a step");
-            let values = features.features(&batch, first).expect("features");
-            assert_eq!(values.len(), 6 * 256);
-            features.step_on_features(&values, first, &batch.labels).expect("a step");
-        }
-        for ((name, one), (_, other)) in images.tensors().into_iter().zip(features.tensors()) {
-            crate::train::ops::gradient_check::close(&one, &other, 1e-5).unwrap_or_else(|_| panic!("{name}"));
+    fn a_step_on_features_is_the_step_on_images_bit_for_bit() {
+        for (freeze, shape) in
+            [(Freeze::Backbone, vec![256]), (Freeze::Until("layer1".into()), vec![32, 8, 8])]
+        {
+            let options = TrainOptions { freeze, ema: Some(0.9), ..options("small", 3) };
+            let (mut images, mut features) = (trainer(&options), trainer(&options));
+            let first = features.frozen_prefix().expect("a part is frozen");
+            for step in 0..3 {
+                let batch = squares(6, 8, step);
+                images.step(&batch).expect("a step");
+                let (values, of_row) = features.features(&batch, first).expect("features");
+                assert_eq!(of_row, shape);
+                features.step_on_features(&values, &of_row, first, &batch.labels).expect("a step");
+                let logits = features.predict_on_features(&values, &of_row, first, 6).expect("logits");
+                assert_eq!(logits, images.predict(&batch).expect("logits"));
+            }
+            let end = BTreeMap::new();
+            assert!(images.checkpoint(&end).expect("bytes") == features.checkpoint(&end).expect("bytes"));
         }
         assert!(trainer(&self::options("small", 3)).frozen_prefix().is_none());
+    }
+
+    #[test]
+    fn parts_thaw_one_by_one_where_a_run_stalls() {
+        let options = TrainOptions {
+            freeze: Freeze::Backbone,
+            unfreeze_on_stall: vec!["layer3".into(), "layer2".into()],
+            ..options("small", 3)
+        };
+        let mut trainer = trainer(&options);
+        let names: Vec<String> = Trainer::part_names("small");
+        let part = |name: &str| names.iter().position(|part| part == name);
+        assert_eq!(trainer.frozen_prefix(), part("layer2"), "what never thaws");
+        assert_eq!(Some(trainer.first_trained(5)), part("head"));
+        trainer.set_stalls(vec![5]);
+        assert_eq!(
+            (Some(trainer.first_trained(4)), Some(trainer.first_trained(5))),
+            (part("head"), part("layer3"))
+        );
+        trainer.set_stalls(vec![5, 9, 12]);
+        assert_eq!(
+            (Some(trainer.first_trained(8)), Some(trainer.first_trained(50))),
+            (part("layer3"), part("layer2"))
+        );
+        let wrong = TrainOptions { unfreeze_on_stall: vec!["layer9".into()], ..options };
+        assert!(Trainer::check(&wrong, 32).expect_err("no such part").contains("no part `layer9`"));
+    }
+
+    #[test]
+    fn half_precision_trains_as_single_precision_does_and_resumes() {
+        let run = |precision| {
+            let options = TrainOptions { precision, ..options("small", 3) };
+            let mut trainer = trainer(&options);
+            let losses: Vec<f64> =
+                (0..6).map(|step| trainer.step(&squares(8, 16, step)).expect("a step").loss).collect();
+            (trainer, losses, options)
+        };
+        let (_, single, _) = run(Precision::F32);
+        // The processor has no product of bf16 matrices.
+        let (mut half, losses, options) = run(Precision::F16);
+        // Later steps magnify what rounding differs by.
+        for (half, single) in losses.iter().zip(&single).take(4) {
+            assert!((half - single).abs() < 0.01 * single && half != single, "{half} is not {single}");
+        }
+        let logits = half.predict(&squares(4, 16, 9)).expect("logits");
+        assert!(logits.iter().flatten().all(|logit| logit.is_finite()));
+        let saved = half.checkpoint(&BTreeMap::new()).expect("bytes");
+        let mut resumed = trainer(&TrainOptions { seed: Seed(99), ..options });
+        resumed.restore(&saved).expect("its own file");
+        half.step(&squares(8, 16, 7)).expect("a step");
+        resumed.step(&squares(8, 16, 7)).expect("a step");
+        assert!(bits(&half) == bits(&resumed));
+    }
+
+    #[test]
+    fn a_loss_scale_halves_at_an_overflow_and_doubles_after_two_thousand_sound_steps() {
+        let start = LossScale::START;
+        assert_eq!(start.after(false), LossScale { factor: 32_768.0, steady: 0 });
+        let later = (0..1999).fold(start, |scale, _| scale.after(true));
+        assert_eq!((later.factor, later.after(true).factor), (65_536.0, 131_072.0));
+        let mut trainer = trainer(&TrainOptions { precision: Precision::F16, ..options("small", 3) });
+        trainer.loss_scale.factor = 1e9;
+        let before = bits(&trainer);
+        let report = trainer.step(&squares(8, 16, 0)).expect("passed over");
+        assert!(report.loss.is_finite() && trainer.loss_scale.factor == 5e8 && trainer.steps_done() == 1);
+        assert!(before == bits(&trainer));
+    }
+
+    #[test]
+    fn a_batch_is_learned_by_heart_and_forgotten() {
+        let batch = squares(8, 16, 0);
+        let mut sound = trainer(&options("small", 3));
+        let before = sound.checkpoint(&BTreeMap::new()).expect("bytes");
+        sound.rehearse(&batch, 2).expect("room");
+        assert_eq!(sound.overfit(&batch).expect("a batch"), Vec::<String>::new());
+        assert!(before == sound.checkpoint(&BTreeMap::new()).expect("bytes"), "nothing is changed");
+        let still = Schedule { peak: 0.0, ..options("small", 3).schedule };
+        let mut idle = trainer(&TrainOptions { schedule: still, ..options("small", 3) });
+        let complaints = idle.overfit(&batch).expect("a batch");
+        assert!(
+            complaints.len() == 1 && complaints[0].contains("cannot be learned by heart"),
+            "{complaints:?}"
+        );
+        let wild = Schedule { peak: 1e12, ..options("small", 3).schedule };
+        let mut wild = trainer(&TrainOptions { schedule: wild, ..options("small", 3) });
+        let complaints = wild.overfit(&batch).expect("a batch");
+        assert!(complaints.len() == 1 && complaints[0].contains("is not a number"), "{complaints:?}");
     }
 
     #[test]

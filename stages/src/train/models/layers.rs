@@ -177,7 +177,7 @@ impl ConvNorm {
 
 /// True where nothing trained is behind `x`, on the device that has fused kernels.
 fn is_plain(x: &Tensor) -> bool {
-    x.device().is_cpu() && !ops::is_tracked(x)
+    ops::has_kernel(x) && !ops::is_tracked(x)
 }
 
 impl Layer for ConvNorm {

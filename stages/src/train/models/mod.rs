@@ -54,6 +54,11 @@ impl Network {
         self.parts[parts].iter().try_fold(x.clone(), |x, part| run(&part.layers, &x, pass))
     }
 
+    /// The number of parts, the head among them.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
     /// The names of the parts, from the images to the logits; the last is `head`.
     pub fn part_names(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().map(|part| part.name.as_str())
@@ -219,7 +224,7 @@ mod tests {
             let images = Tensor::zeros((1, 3, side, side + 1), candle_core::DType::F32, &Device::Cpu)?;
             let logits = network.forward(&images, &Pass::new(&store, Mode::Evaluate))?;
             assert_eq!(logits.dims(), [1, 3], "{name}");
-            let parts = network.part_names().count();
+            let parts = network.parts();
             assert_eq!(network.part_names().last(), Some("head"));
             for (tensor, entry) in store.iter() {
                 assert_eq!(network.is_head(tensor), entry.part() == parts - 1, "{name}: {tensor}");

@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::tape::note;
-use super::{CHUNK, Element, with_element, with_values};
+use super::{CHUNK, Element, has_kernel, with_element, with_values};
 
 /// A function of one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     if activation == Activation::Identity {
         return Ok(x.clone());
     }
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
         return composed(x, activation);
     }
     let y = values_of(x, activation)?;

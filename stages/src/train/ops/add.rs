@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::activation::{self, Activation, scaled_by_slope};
 use super::tape::note;
-use super::{CHUNK, Element, with_element, with_values};
+use super::{CHUNK, Element, has_kernel, with_element, with_values};
 
 /// `activation(a + b)` for two tensors of one shape.
 ///
@@ -15,7 +15,7 @@ pub fn add(a: &Tensor, b: &Tensor, activation: Activation) -> Result<Tensor> {
     if a.dims() != b.dims() {
         bail!("the sum of {:?} and {:?}: the shapes differ", a.dims(), b.dims());
     }
-    if !a.device().is_cpu() {
+    if !has_kernel(a) {
         return activation::composed(&(a + b)?, activation);
     }
     let y = with_element!("a sum", a.dtype(), T => with_values::<T, _, 2>([a, b], |[a_values, b]| {

@@ -6,7 +6,7 @@ use candle_core::{Device, Result, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
 use super::tape::note;
-use super::{CHUNK, Element, Pooling, with_element, with_values};
+use super::{CHUNK, Element, Pooling, has_kernel, with_element, with_values};
 
 /// The mean of each window of `x` `[batch, channels, height, width]`, with the output size of
 /// [`max_pool`](super::max_pool). Padding counts as zeros where `count_padding` is true, and not at all otherwise
@@ -64,7 +64,7 @@ pub fn global_average_pool(x: &Tensor) -> Result<Tensor> {
     if plane == 0 {
         bail!("the mean over an image of {height} x {width} pixels is not defined");
     }
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
         return x.reshape((batch, channels, plane))?.mean(2);
     }
     let y = with_element!("global_average_pool", x.dtype(), T => with_values::<T, _, 1>([x], |[x_values]| {
@@ -98,7 +98,7 @@ struct Window {
 
 fn pool(x: &Tensor, rows: Vec<Window>, columns: Vec<Window>) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
         return composed(x, &rows, &columns);
     }
     let shape = (batch, channels, rows.len(), columns.len());

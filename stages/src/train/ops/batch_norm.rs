@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::activation::{self, Activation, scaled_by_slope, with_activation};
 use super::tape::note;
-use super::{Element, with_element, with_values};
+use super::{Element, has_kernel, with_element, with_values};
 
 /// The moments of a batch per channel, over images and pixels.
 #[derive(Clone, Debug)]
@@ -41,7 +41,9 @@ pub fn batch_norm(
         bail!("batch normalisation needs more than one value per channel: use a larger batch or image");
     }
     let unbiased = count as f64 / (count - 1) as f64;
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
+        let dtype = x.dtype();
+        let x = &in_single(x)?;
         let mean = x.mean_keepdim(3)?.mean_keepdim(2)?.mean_keepdim(0)?;
         let centred = x.broadcast_sub(&mean)?;
         let variance = centred.sqr()?.mean_keepdim(3)?.mean_keepdim(2)?.mean_keepdim(0)?;
@@ -49,7 +51,8 @@ pub fn batch_norm(
             mean: mean.detach().flatten_all()?,
             unbiased_variance: (variance.detach().flatten_all()? * unbiased)?,
         };
-        return Ok((composed(&centred, &variance, weight, bias, epsilon, activation, residual)?, statistics));
+        let y = composed(&centred, &variance, weight, bias, epsilon, activation, residual)?;
+        return Ok((y.to_dtype(dtype)?, statistics));
     }
     let moments = with_element!("batch_norm", x.dtype(), T => with_values::<T, _, 1>([x], |[x_values]| {
         Ok(Moments::of(x_values, weight.elem_count(), height * width))
@@ -75,11 +78,12 @@ pub fn batch_norm_fixed(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
         let channel = (1, mean.elem_count(), 1, 1);
-        let centred = x.broadcast_sub(&mean.detach().reshape(channel)?)?;
+        let centred = in_single(x)?.broadcast_sub(&mean.detach().reshape(channel)?)?;
         let variance = variance.detach().reshape(channel)?;
-        return composed(&centred, &variance, weight, bias, epsilon, activation, residual);
+        return composed(&centred, &variance, weight, bias, epsilon, activation, residual)?
+            .to_dtype(x.dtype());
     }
     let moments = Arc::new(Moments { mean: double(mean)?, variance: double(variance)? });
     Normalisation { epsilon, activation, fixed: true, moments }.apply([x, weight, bias], residual)
@@ -87,6 +91,11 @@ pub fn batch_norm_fixed(
 
 fn double(tensor: &Tensor) -> Result<Vec<f64>> {
     tensor.to_dtype(DType::F64)?.to_vec1()
+}
+
+/// Half precision made single: moments and what is divided by them are found in it.
+fn in_single(x: &Tensor) -> Result<Tensor> {
+    if matches!(x.dtype(), DType::F16 | DType::BF16) { x.to_dtype(DType::F32) } else { Ok(x.clone()) }
 }
 
 /// What remains once the moments are known, from candle operations, for other devices than the CPU.
@@ -103,7 +112,7 @@ fn composed(
     let normalised = centred.broadcast_div(&(variance + epsilon)?.sqrt()?)?;
     let y = normalised.broadcast_mul(&weight.reshape(channel)?)?.broadcast_add(&bias.reshape(channel)?)?;
     let y = match residual {
-        Some(residual) => (y + residual)?,
+        Some(residual) => (y + in_single(residual)?)?,
         None => y,
     };
     activation::composed(&y, activation)

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::activation::{self, Activation, scaled_by_slope, with_activation};
 use super::tape::note;
-use super::{Element, with_element, with_values};
+use super::{Element, has_kernel, with_element, with_values};
 
 /// `activation(x + bias)` with one number per channel: `x` `[batch, channels, height, width]`, `bias`
 /// `[channels]`. The activation is one whose slope its output tells: identity or a rectifier.
@@ -20,8 +20,9 @@ pub fn add_bias(x: &Tensor, bias: &Tensor, activation: Activation) -> Result<Ten
     if !matches!(activation, Activation::Identity | Activation::Relu | Activation::Relu6) {
         bail!("a bias followed by {activation:?}: use a separate activation");
     }
-    if !x.device().is_cpu() {
-        return activation::composed(&x.broadcast_add(&bias.reshape((1, channels, 1, 1))?)?, activation);
+    if !has_kernel(x) {
+        let bias = bias.to_dtype(x.dtype())?.reshape((1, channels, 1, 1))?;
+        return activation::composed(&x.broadcast_add(&bias)?, activation);
     }
     let plane = height * width;
     let y = with_element!("a bias", x.dtype(), T => with_values::<T, _, 2>([x, bias], |[x_values, bias]| {

@@ -12,7 +12,7 @@ use super::batch_norm::ChannelMap;
 use super::product::{Matrix, product};
 use super::tape::note;
 use super::winograd::Winograd;
-use super::{Activation, Element, with_element, with_values};
+use super::{Activation, Element, has_kernel, with_element, with_values};
 
 /// Stride and zero padding of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,23 +30,48 @@ pub struct Convolution {
 /// # Errors
 /// When the shapes do not belong together, or the kernel is larger than the padded image.
 pub fn conv2d(x: &Tensor, weight: &Tensor, convolution: Convolution) -> Result<Tensor> {
-    if !x.device().is_cpu() {
-        return composed(x, weight, convolution);
-    }
     let geometry = Geometry::new(x.dims(), weight.dims(), convolution)?;
-    let y = with_element!("conv2d", x.dtype(), T => with_values::<T, _, 2>([x, weight], |[x_values, weight]| {
-        Tensor::from_vec(geometry.forward(x_values, weight, |_, _, _, _| ()), geometry.shape(), &Device::Cpu)
+    if !has_kernel(x) {
+        return composed(x, &weight.to_dtype(x.dtype())?, convolution);
+    }
+    noted_convolution("conv2d", x, weight, geometry)
+}
+
+/// The kernels of a kind of convolution, each parallel in the pool it is called in.
+pub(super) trait Kernels: Copy + 'static {
+    /// The shape of the output.
+    fn shape(&self) -> (usize, usize, usize, usize);
+
+    /// The output of an image and the weights.
+    fn output<T: Element>(&self, x: &[T], weight: &[T]) -> Vec<T>;
+
+    /// The gradient of the image, from the weights and the gradient of the output.
+    fn input_gradient<T: Element>(&self, weight: &[T], gradient: &[T]) -> Vec<T>;
+
+    /// The gradient of the weights, from the image and the gradient of the output.
+    fn weight_gradient<T: Element>(&self, x: &[T], gradient: &[T]) -> Vec<T>;
+}
+
+/// Convolves and notes how the gradients of the image and the weights are found.
+pub(super) fn noted_convolution(
+    name: &'static str,
+    x: &Tensor,
+    weight: &Tensor,
+    kernels: impl Kernels,
+) -> Result<Tensor> {
+    let y = with_element!(name, x.dtype(), T => with_values::<T, _, 2>([x, weight], |[x_values, weight]| {
+        Tensor::from_vec(kernels.output(x_values, weight), kernels.shape(), &Device::Cpu)
     }))?;
     let (kept_x, kept_weight) = (x.clone(), weight.clone());
-    note("conv2d", &y, [x, weight], move |gradient, needs| {
+    note(name, &y, [x, weight], move |gradient, needs| {
         let (x, weight) = (&kept_x, &kept_weight);
-        with_element!("conv2d", x.dtype(), T => {
+        with_element!(name, x.dtype(), T => {
             with_values::<T, _, 3>([x, weight, gradient], |[x_values, weight_values, gradient]| {
                 let dx = needs[0].then(|| {
-                    Tensor::from_vec(geometry.backward_input(weight_values, gradient), x.dims(), &Device::Cpu)
+                    Tensor::from_vec(kernels.input_gradient(weight_values, gradient), x.dims(), &Device::Cpu)
                 });
                 let dw = needs[1].then(|| {
-                    Tensor::from_vec(geometry.backward_weight(x_values, gradient), weight.dims(), &Device::Cpu)
+                    Tensor::from_vec(kernels.weight_gradient(x_values, gradient), weight.dims(), &Device::Cpu)
                 });
                 Ok([dx.transpose()?, dw.transpose()?])
             })
@@ -166,10 +191,6 @@ impl Geometry {
             stride,
             padding,
         })
-    }
-
-    fn shape(&self) -> (usize, usize, usize, usize) {
-        (self.batch, self.channels_out, self.output.0, self.output.1)
     }
 
     /// Values that one output pixel depends on.
@@ -354,48 +375,6 @@ impl Geometry {
         y
     }
 
-    /// The gradient of the input.
-    fn backward_input<T: Element>(&self, weight: &[T], gradient: &[T]) -> Vec<T> {
-        if let Some(turned) = self.turned() {
-            return match turned.winograd() {
-                Some(winograd) => {
-                    winograd.forward(gradient, &winograd.weights(weight, true), |_, _, _, _| ())
-                }
-                None => turned.forward_unfolded(gradient, &self.turn(weight), |_, _, _, _| ()),
-            };
-        }
-        let (depth, plane) = (self.depth(), self.output_plane());
-        let (input_size, output_size) = (self.channels_in * self.input_plane(), self.channels_out * plane);
-        let images = self.images_per_tile();
-        let mut dx = vec![T::ZERO; self.batch * input_size];
-        let weight = Matrix::transposed(weight, depth);
-        let jobs = dx.par_chunks_mut(images * input_size).zip(gradient.par_chunks(images * output_size));
-        jobs.for_each(|(dx, gradient)| {
-            let count = gradient.len() / output_size;
-            T::with_scratch(|columns, gathered| {
-                if count > 1 {
-                    let width = count * plane;
-                    columns.resize((depth * width).max(columns.len()), T::ZERO);
-                    self.gather(gradient, gathered);
-                    let sizes = (depth, self.channels_out, width);
-                    product(sizes, weight, Matrix::rows(gathered, width), columns, width, false);
-                    for (index, image) in dx.chunks_exact_mut(input_size).enumerate() {
-                        self.fold(image, 0..self.output.0, &columns[index * plane..], width);
-                    }
-                    return;
-                }
-                for rows in self.row_tiles() {
-                    let (start, width) = (rows.start * self.output.1, rows.len() * self.output.1);
-                    columns.resize((depth * width).max(columns.len()), T::ZERO);
-                    let sizes = (depth, self.channels_out, width);
-                    product(sizes, weight, Matrix::rows(&gradient[start..], plane), columns, width, false);
-                    self.fold(dx, rows, columns, width);
-                }
-            });
-        });
-        dx
-    }
-
     /// The convolution that turns the gradient of the output into that of the input: at stride 1 it is the
     /// convolution with the kernel turned by 180 degrees and the channels exchanged.
     fn turned(&self) -> Option<Geometry> {
@@ -444,14 +423,6 @@ impl Geometry {
             0..=65_536 => 16,
             65_537..=524_288 => 8,
             _ => 4,
-        }
-    }
-
-    /// The gradient of the weights.
-    fn backward_weight<T: Element>(&self, x: &[T], gradient: &[T]) -> Vec<T> {
-        match self.winograd() {
-            Some(winograd) => winograd.backward_weight(x, gradient),
-            None => self.backward_weight_unfolded(x, gradient),
         }
     }
 
@@ -516,6 +487,64 @@ impl Geometry {
             }
         });
         total
+    }
+}
+
+impl Kernels for Geometry {
+    fn shape(&self) -> (usize, usize, usize, usize) {
+        (self.batch, self.channels_out, self.output.0, self.output.1)
+    }
+
+    fn output<T: Element>(&self, x: &[T], weight: &[T]) -> Vec<T> {
+        self.forward(x, weight, |_, _, _, _| ())
+    }
+
+    fn input_gradient<T: Element>(&self, weight: &[T], gradient: &[T]) -> Vec<T> {
+        if let Some(turned) = self.turned() {
+            return match turned.winograd() {
+                Some(winograd) => {
+                    winograd.forward(gradient, &winograd.weights(weight, true), |_, _, _, _| ())
+                }
+                None => turned.forward_unfolded(gradient, &self.turn(weight), |_, _, _, _| ()),
+            };
+        }
+        let (depth, plane) = (self.depth(), self.output_plane());
+        let (input_size, output_size) = (self.channels_in * self.input_plane(), self.channels_out * plane);
+        let images = self.images_per_tile();
+        let mut dx = vec![T::ZERO; self.batch * input_size];
+        let weight = Matrix::transposed(weight, depth);
+        let jobs = dx.par_chunks_mut(images * input_size).zip(gradient.par_chunks(images * output_size));
+        jobs.for_each(|(dx, gradient)| {
+            let count = gradient.len() / output_size;
+            T::with_scratch(|columns, gathered| {
+                if count > 1 {
+                    let width = count * plane;
+                    columns.resize((depth * width).max(columns.len()), T::ZERO);
+                    self.gather(gradient, gathered);
+                    let sizes = (depth, self.channels_out, width);
+                    product(sizes, weight, Matrix::rows(gathered, width), columns, width, false);
+                    for (index, image) in dx.chunks_exact_mut(input_size).enumerate() {
+                        self.fold(image, 0..self.output.0, &columns[index * plane..], width);
+                    }
+                    return;
+                }
+                for rows in self.row_tiles() {
+                    let (start, width) = (rows.start * self.output.1, rows.len() * self.output.1);
+                    columns.resize((depth * width).max(columns.len()), T::ZERO);
+                    let sizes = (depth, self.channels_out, width);
+                    product(sizes, weight, Matrix::rows(&gradient[start..], plane), columns, width, false);
+                    self.fold(dx, rows, columns, width);
+                }
+            });
+        });
+        dx
+    }
+
+    fn weight_gradient<T: Element>(&self, x: &[T], gradient: &[T]) -> Vec<T> {
+        match self.winograd() {
+            Some(winograd) => winograd.backward_weight(x, gradient),
+            None => self.backward_weight_unfolded(x, gradient),
+        }
     }
 }
 

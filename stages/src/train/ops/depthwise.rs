@@ -8,9 +8,8 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::batch_norm::{ChannelMap, add_sums};
-use super::conv2d::check_fused;
-use super::tape::note;
-use super::{Activation, Convolution, Element, with_element, with_values};
+use super::conv2d::{Kernels, check_fused, noted_convolution};
+use super::{Activation, Convolution, Element, has_kernel, with_values};
 
 /// Convolves each channel of `x` `[batch, channels, height, width]` with its plane of `weight` `[channels, 1,
 /// kernel_height, kernel_width]`, as PyTorch's `conv2d` with as many groups as channels and no bias.
@@ -19,28 +18,10 @@ use super::{Activation, Convolution, Element, with_element, with_values};
 /// When the shapes do not belong together, or the kernel is larger than the padded image.
 pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, convolution: Convolution) -> Result<Tensor> {
     let geometry = Geometry::new(x.dims(), weight.dims(), convolution)?;
-    if !x.device().is_cpu() {
-        return composed(x, weight, &geometry);
+    if !has_kernel(x) {
+        return composed(x, &weight.to_dtype(x.dtype())?, &geometry);
     }
-    let y = with_element!("depthwise_conv2d", x.dtype(), T => with_values::<T, _, 2>([x, weight], |[x_values, weight]| {
-        Tensor::from_vec(geometry.forward(x_values, weight, |_, _| ()), geometry.shape(), &Device::Cpu)
-    }))?;
-    let (kept_x, kept_weight) = (x.clone(), weight.clone());
-    note("depthwise_conv2d", &y, [x, weight], move |gradient, needs| {
-        let (x, weight) = (&kept_x, &kept_weight);
-        with_element!("depthwise_conv2d", x.dtype(), T => {
-            with_values::<T, _, 3>([x, weight, gradient], |[x_values, weight_values, gradient]| {
-                let dx = needs[0].then(|| {
-                    Tensor::from_vec(geometry.backward_input(weight_values, gradient), x.dims(), &Device::Cpu)
-                });
-                let dw = needs[1].then(|| {
-                    Tensor::from_vec(geometry.backward_weight(x_values, gradient), weight.dims(), &Device::Cpu)
-                });
-                Ok([dx.transpose()?, dw.transpose()?])
-            })
-        })
-    })?;
-    Ok(y)
+    noted_convolution("depthwise_conv2d", x, weight, geometry)
 }
 
 /// [`depthwise_conv2d`] followed by a fixed map of each channel and an activation, where nothing is trained.
@@ -131,10 +112,6 @@ impl Geometry {
         })
     }
 
-    fn shape(&self) -> (usize, usize, usize, usize) {
-        (self.batch, self.channels, self.output.0, self.output.1)
-    }
-
     fn taps(&self) -> usize {
         self.kernel.0 * self.kernel.1
     }
@@ -155,43 +132,44 @@ impl Geometry {
         (self.output.0 - 1) * self.phase.1 + self.output.1
     }
 
-    /// Writes a plane into phases, whose padding is zero already.
-    fn split<T: Element>(&self, plane: &[T], phases: &mut [T]) {
-        let stride = self.stride;
-        for (row, values) in plane.chunks_exact(self.input.1).enumerate() {
-            let row = row + self.padding.0;
-            for offset in 0..stride {
+    /// Where each row of a plane lies in phases: row, first column of every `stride`-th, and the place of that value.
+    #[inline(always)]
+    fn runs(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let Geometry { stride, padding, .. } = *self;
+        (0..self.input.0).flat_map(move |row| {
+            (0..stride).map(move |offset| {
                 // The first padded column of this phase that is inside the image.
-                let first = (offset + stride - self.padding.1 % stride) % stride;
-                let column = (first + self.padding.1) / stride;
-                let phase = row % stride * stride + (first + self.padding.1) % stride;
-                let start = phase * self.phase_size() + row / stride * self.phase.1 + column;
-                let source = values[first.min(values.len())..].iter().step_by(stride);
-                if stride == 1 {
-                    phases[start..start + values.len()].copy_from_slice(values);
-                } else {
-                    for (target, &value) in phases[start..].iter_mut().zip(source) {
-                        *target = value;
-                    }
+                let first = (offset + stride - padding.1 % stride) % stride;
+                let padded = (row + padding.0, first + padding.1);
+                let phase = padded.0 % stride * stride + padded.1 % stride;
+                let within = padded.0 / stride * self.phase.1 + padded.1 / stride;
+                (row, first.min(self.input.1), phase * self.phase_size() + within)
+            })
+        })
+    }
+
+    /// Writes a plane into phases, whose padding is zero already.
+    #[inline(always)]
+    fn split<T: Element>(&self, plane: &[T], phases: &mut [T]) {
+        for (row, first, start) in self.runs() {
+            let values = &plane[row * self.input.1..][first..self.input.1];
+            if self.stride == 1 {
+                phases[start..start + values.len()].copy_from_slice(values);
+            } else {
+                for (target, &value) in phases[start..].iter_mut().zip(values.iter().step_by(self.stride)) {
+                    *target = value;
                 }
             }
         }
     }
 
     /// Reads a plane back out of phases: the transpose of [`Geometry::split`].
+    #[inline(always)]
     fn join<T: Element>(&self, phases: &[T], plane: &mut [T]) {
-        let stride = self.stride;
-        for (row, values) in plane.chunks_exact_mut(self.input.1).enumerate() {
-            let row = row + self.padding.0;
-            for offset in 0..stride {
-                let first = (offset + stride - self.padding.1 % stride) % stride;
-                let column = (first + self.padding.1) / stride;
-                let phase = row % stride * stride + (first + self.padding.1) % stride;
-                let start = phase * self.phase_size() + row / stride * self.phase.1 + column;
-                let first = first.min(values.len());
-                for (value, &source) in values[first..].iter_mut().step_by(stride).zip(&phases[start..]) {
-                    *value = source;
-                }
+        for (row, first, start) in self.runs() {
+            let values = &mut plane[row * self.input.1..][first..self.input.1];
+            for (value, &source) in values.iter_mut().step_by(self.stride).zip(&phases[start..]) {
+                *value = source;
             }
         }
     }
@@ -247,9 +225,18 @@ impl Geometry {
             row[..gradient.len()].copy_from_slice(gradient);
         }
     }
+}
 
-    /// The gradient of the input.
-    fn backward_input<T: Element>(&self, weight: &[T], gradient: &[T]) -> Vec<T> {
+impl Kernels for Geometry {
+    fn shape(&self) -> (usize, usize, usize, usize) {
+        (self.batch, self.channels, self.output.0, self.output.1)
+    }
+
+    fn output<T: Element>(&self, x: &[T], weight: &[T]) -> Vec<T> {
+        self.forward(x, weight, |_, _| ())
+    }
+
+    fn input_gradient<T: Element>(&self, weight: &[T], gradient: &[T]) -> Vec<T> {
         let (plane, out_plane) = (self.input.0 * self.input.1, self.output.0 * self.output.1);
         let mut dx = vec![T::ZERO; self.batch * self.channels * plane];
         let size = self.phase_size();
@@ -292,7 +279,7 @@ impl Geometry {
     }
 
     /// The gradient of the weights: channels in parallel, the images of a channel one after the other.
-    fn backward_weight<T: Element>(&self, x: &[T], gradient: &[T]) -> Vec<T> {
+    fn weight_gradient<T: Element>(&self, x: &[T], gradient: &[T]) -> Vec<T> {
         let (plane, out_plane) = (self.input.0 * self.input.1, self.output.0 * self.output.1);
         let mut dw = vec![T::ZERO; self.channels * self.taps()];
         let jobs = dw.par_chunks_mut(self.taps()).enumerate();

@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use forebay_datasets::seed::Stream;
 
 use super::tape::note;
-use super::{with_element, with_values};
+use super::{has_kernel, with_element, with_values};
 
 /// Sets each value of `x`, of any shape, to zero with `probability` in `[0, 1)`, and scales the others by
 /// `1 / (1 - probability)`, so that the expected value stays. Which ones is a function of `stream` alone.
@@ -19,7 +19,7 @@ pub fn dropout(x: &Tensor, probability: f64, stream: &mut Stream) -> Result<Tens
     let mask: Vec<f32> =
         (0..x.elem_count()).map(|_| if stream.chance(probability) { 0.0 } else { kept as f32 }).collect();
     let mask = Tensor::from_vec(mask, x.dims(), x.device())?.to_dtype(x.dtype())?;
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
         return x * mask;
     }
     let y = product_of(x, &mask)?;

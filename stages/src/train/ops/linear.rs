@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::product::{Matrix, product};
 use super::tape::note;
-use super::{Element, with_element, with_values};
+use super::{Element, has_kernel, with_element, with_values};
 
 /// `x × weightᵀ + bias`: `x` `[batch, ..]`, `weight` `[features_out, ..]`, `bias` `[features_out]`, to
 /// `[batch, features_out]`. What follows the first dimension is flattened, so that feature maps
@@ -20,9 +20,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if x.elem_count() != batch * features || bias.dims() != [classes] || features == 0 {
         bail!("linear of {:?} got weights {:?} and biases {:?}", x.dims(), weight.dims(), bias.dims());
     }
-    if !x.device().is_cpu() {
-        let (x, weight) = (x.reshape((batch, features))?, weight.reshape((classes, features))?);
-        return x.matmul(&weight.transpose(D::Minus1, D::Minus2)?)?.broadcast_add(bias);
+    if !has_kernel(x) {
+        let (x, weight) = (x.reshape((batch, features))?, weight.to_dtype(x.dtype())?);
+        return x.matmul(&weight.transpose(D::Minus1, D::Minus2)?)?.broadcast_add(&bias.to_dtype(x.dtype())?);
     }
     let y = with_element!("linear", x.dtype(), T => {
         with_values::<T, _, 3>([x, weight, bias], |[x_values, weight, bias]| {

@@ -6,7 +6,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::tape::{is_tracked, note};
-use super::{Element, with_element, with_values};
+use super::{Element, has_kernel, with_element, with_values};
 
 /// A square window, how far apart windows are, and how far they reach over the edge, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Pooling {
 pub fn max_pool(x: &Tensor, pooling: Pooling) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
     pooling.check(height, width)?;
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
         return composed(x, pooling);
     }
     let (planes, plane) = (batch * channels, height * width);

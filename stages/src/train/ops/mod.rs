@@ -45,7 +45,13 @@ pub use scale_channels::scale_channels;
 pub(crate) use tape::{Tape, is_tracked};
 pub(crate) use update::{adamw, penalize, rmsprop, sgd, sum_of_squares};
 
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType, bail};
+
+/// True where our kernels run: on the CPU in the precision of the parameters. Elsewhere, and in half precision, operations
+/// are compositions. There activations carry the precision, and a parameter is cast to it where it is used.
+pub(crate) fn has_kernel(x: &Tensor) -> bool {
+    x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)
+}
 
 /// Values per job of an elementwise kernel: enough to pay for handing it out.
 const CHUNK: usize = 16 * 1024;
@@ -289,7 +295,8 @@ mod tests {
             let source = std::fs::read_to_string(&path).expect("text");
             let (code, tests) = source.split_once("#[cfg(test)]").unwrap_or((&source, ""));
             // A kernel notes its gradient; a loss is a composition that candle differentiates.
-            let differentiable = code.contains("note(\"") || path.ends_with("cross_entropy.rs");
+            let differentiable = ["note(\"", "noted_convolution("].iter().any(|call| code.contains(call))
+                || path.ends_with("cross_entropy.rs");
             if differentiable {
                 operations += 1;
                 assert!(tests.contains("check("), "{} has no finite-difference test", path.display());

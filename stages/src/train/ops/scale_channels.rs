@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
 use super::tape::note;
-use super::{Element, with_element, with_values};
+use super::{Element, has_kernel, with_element, with_values};
 
 /// `x` `[batch, channels, height, width]` times `scale` `[batch, channels]`, one number per plane.
 ///
@@ -15,7 +15,7 @@ pub fn scale_channels(x: &Tensor, scale: &Tensor) -> Result<Tensor> {
     if scale.dims() != [batch, channels] {
         bail!("planes of {:?} got scales {:?}", x.dims(), scale.dims());
     }
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
         return x.broadcast_mul(&scale.reshape((batch, channels, 1, 1))?);
     }
     let plane = height * width;

@@ -99,8 +99,8 @@ impl Tape {
 
     /// The gradients of everything trained, given that of `output`, the last tensor of the forward pass.
     ///
-    /// On another device than the CPU the operations are compositions of candle's: there it is candle's own
-    /// backward pass that finds the gradients of `trained`.
+    /// Where the operations were compositions of candle's, it is candle's own backward pass that finds the gradients of
+    /// `trained`.
     ///
     /// # Errors
     /// When an operation is on the tape whose output reaches the last tensor only through operations that are not:
@@ -111,7 +111,7 @@ impl Tape {
         gradient: Tensor,
         trained: impl Iterator<Item = &'a Tensor>,
     ) -> Result<Gradients> {
-        if !output.device().is_cpu() {
+        if output.track_op() && !self.tracks(output) {
             return Tape::composed_backward(&(output * gradient)?.sum_all()?, trained);
         }
         let mut gradients = HashMap::from([(output.id(), gradient)]);

@@ -3,6 +3,8 @@
 //! Networks here have torchvision's names, so that translating means: from any of the three to torchvision's.
 //! The functions are pure, and their tests go through every name of real networks.
 
+use std::collections::BTreeMap;
+
 /// What a wrapper puts before the names of the network inside it. None is the start of a name of a network.
 const PREFIXES: [&str; 11] = [
     "_orig_mod.",
@@ -88,6 +90,28 @@ pub fn translate(family: Family, name: &str) -> String {
         Family::EfficientnetB0 => efficientnet_b0(&parts),
     };
     translated.map_or_else(|| name.to_owned(), |layer| format!("{layer}.{tensor}"))
+}
+
+/// timm's name of every layer that torchvision calls otherwise, by torchvision's: what [`translate`] maps back.
+pub fn timm_layers(family: Family) -> BTreeMap<String, String> {
+    const BLOCK: [&str; 9] =
+        ["conv", "conv_pw", "bn1", "conv_dw", "bn2", "se.conv_reduce", "se.conv_expand", "conv_pwl", "bn3"];
+    let mut layers: Vec<String> = match family {
+        Family::Vgg => ["pre_logits.fc1", "pre_logits.fc2", "head.fc"].map(String::from).into(),
+        Family::Resnet | Family::InceptionV3 => Vec::new(),
+        _ => ["conv_stem", "bn1", "conv_head", "bn2", "classifier"].map(String::from).into(),
+    };
+    if !layers.is_empty() && family != Family::Vgg {
+        // Seven stages of up to four blocks.
+        let places = (0..7).flat_map(|stage| (0..4).map(move |block| (stage, block)));
+        layers.extend(places.flat_map(|(s, b)| BLOCK.map(|layer| format!("blocks.{s}.{b}.{layer}"))));
+    }
+    let pairs = layers.into_iter().filter_map(|timm| {
+        let torchvision = translate(family, &format!("{timm}.weight"));
+        let torchvision = torchvision.strip_suffix(".weight").expect("a weight stays one").to_owned();
+        (torchvision != timm).then_some((torchvision, timm))
+    });
+    pairs.collect()
 }
 
 fn vgg(parts: &[&str]) -> Option<String> {
@@ -409,6 +433,21 @@ pub(super) mod tests {
             }
         }
         assert_eq!(n, 22 + 84 + 102 + 267 + 472 + 262 + 210 + 266 + 311 + 102 + 267 + 262);
+    }
+
+    #[test]
+    fn every_layer_has_the_name_back_that_timm_gives_it() {
+        for (model, _, _, table) in TABLES.into_iter().filter(|(_, wrapper, ..)| *wrapper == "timm") {
+            let layers = timm_layers(Family::of(model).expect("a family"));
+            let of = |name: &str| name.rsplit_once('.').expect("a layer and a tensor").0.to_owned();
+            let pairs: BTreeMap<String, String> =
+                tensors(table).iter().map(|(theirs, ours, _)| (of(ours), of(theirs))).collect();
+            for (ours, theirs) in &pairs {
+                assert_eq!(layers.get(ours).unwrap_or(ours), theirs, "{model}");
+            }
+            let extra: Vec<_> = layers.keys().filter(|ours| !pairs.contains_key(*ours)).collect();
+            assert!(extra.is_empty() || model.starts_with("vgg"), "{model} has no {extra:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,124 @@
+"""Ten training steps of Forebay and of PyTorch from the same weights on the same images: the losses must be equal.
+
+    python tests/interop/steps.py path/to/forebay [ARCH...]
+
+Each network takes ten steps on one batch, by SGD with momentum and by AdamW, through the program itself: a folder of
+images, `forebay train`, the losses in its steps.jsonl. Losses may differ by a thousandth of the first one; so may those
+of PyTorch itself when it starts from the same weights rounded differently, which is printed beside.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+try:
+    import numpy
+    import torch
+    import torchvision
+    from PIL import Image
+    from safetensors.torch import save_file
+except ImportError as error:
+    print(f"SKIPPED: steps.py needs torch, torchvision, Pillow and safetensors: {error}", file=sys.stderr)
+    sys.exit(77)
+
+ARCHS = ["resnet18", "vgg11_bn", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0"]
+SIDE, CLASSES, STEPS = 64, 4, 10
+BOUND = 1e-3
+OPTIMIZERS = {
+    "sgd": ["--lr", "0.001", "--momentum", "0.9", "--weight-decay", "0.0005"],
+    "adamw": ["--lr", "0.0003", "--weight-decay", "0.05"],
+}
+
+
+def draw(folder):
+    """Sixteen images, as files below a folder per class, and as [16, 3, SIDE, SIDE] with their labels."""
+    noise = numpy.random.default_rng(3)
+    pixels, labels = [], []
+    for label in range(CLASSES):
+        place = folder / "train" / f"class{label}"
+        place.mkdir(parents=True)
+        for index in range(4):
+            image = noise.integers(0, 256, (8, 8, 3), dtype=numpy.uint8).repeat(SIDE // 8, 0).repeat(SIDE // 8, 1)
+            image[:, :, label % 3] //= label // 3 + 2
+            Image.fromarray(image).save(place / f"{index}.png")
+            pixels.append(image)
+            labels.append(label)
+    images = torch.from_numpy(numpy.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (images - mean.view(3, 1, 1)) / std.view(3, 1, 1), torch.tensor(labels)
+
+
+def build(arch):
+    torch.manual_seed(5)
+    options = {"stochastic_depth_prob": 0.0} if arch.startswith("efficientnet") else {}
+    model = getattr(torchvision.models, arch)(num_classes=CLASSES, **options)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def theirs(model, optimizer, images, labels, dtype):
+    model = model.to(dtype).train()
+    decay = 0.0005 if optimizer == "sgd" else 0.05
+    # Biases and norms are not decayed.
+    groups = [
+        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": decay},
+        {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if optimizer == "sgd":
+        update = torch.optim.SGD(groups, lr=0.001, momentum=0.9)
+    else:
+        update = torch.optim.AdamW(groups, lr=0.0003)
+    losses = []
+    for _ in range(STEPS):
+        update.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(images.to(dtype)), labels)
+        loss.backward()
+        update.step()
+        losses.append(loss.item())
+    return losses
+
+
+def ours(forebay, work, arch, optimizer):
+    out = work / f"{arch}-{optimizer}"
+    command = [forebay, "train", work / "in", "--out", out, "--arch", arch, "--weights", work / f"{arch}.safetensors"]
+    command += ["--size", SIDE, "--force", "--split", "none", "--batch-size", 16, "--epochs", STEPS, "--recipe", "plain"]
+    command += ["--schedule", "constant", "--warmup", 0, "--dropout", 0, "--log-every", 1, "--doctor", "off"]
+    command += ["--optimizer", optimizer, *OPTIMIZERS[optimizer]]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line)["loss"] for line in (out / "steps.jsonl").read_text().splitlines()]
+
+
+def main():
+    forebay, archs = sys.argv[1], sys.argv[2:] or ARCHS
+    # More threads spin while they wait for each other.
+    torch.set_num_threads(1)
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        work = pathlib.Path(folder)
+        images, labels = draw(work / "in")
+        for arch in archs:
+            kept = {k: v.contiguous() for k, v in build(arch).state_dict().items()}
+            save_file({k: v for k, v in kept.items() if v.is_floating_point()}, work / f"{arch}.safetensors")
+            for optimizer in OPTIMIZERS:
+                single = theirs(build(arch), optimizer, images, labels, torch.float32)
+                double = theirs(build(arch), optimizer, images, labels, torch.float64)
+                found = ours(forebay, work, arch, optimizer)
+                assert len(found) == STEPS, found
+                off = max(abs(a - b) for a, b in zip(found, double)) / double[0]
+                noise = max(abs(a - b) for a, b in zip(single, double)) / double[0]
+                right = off <= max(BOUND, 2 * noise)
+                failed += not right
+                print(
+                    f"{arch:20} {optimizer:6} loss {found[0]:.4f} -> {found[-1]:.4f}, off by {off:.1e} "
+                    f"(PyTorch's own single precision by {noise:.1e}) {'ok' if right else 'WRONG'}",
+                    flush=True,
+                )
+    sys.exit(failed > 0)
+
+
+main()
