@@ -11,6 +11,7 @@ pub mod models;
 pub mod ops;
 mod optim;
 pub mod params;
+pub mod protobuf;
 pub mod schedule;
 mod trainer;
 pub mod weights;
