@@ -156,11 +156,12 @@ fn answer(stream: TcpStream, state: &Mutex<State>, is_hub: bool, storage: Socket
     match parts.as_slice() {
         ["o", "gated", ..] => respond("403 Forbidden", &error("GatedRepo"), b""),
         ["o", "private", ..] if !has_token => respond("401 Unauthorized", &error("RepoNotFound"), b""),
-        ["o", "n" | "private", "resolve", "main" | COMMIT, file] => match state.files.get(*file) {
+        ["o", "n" | "private", "resolve", "main" | COMMIT, file]
+        | ["timm", "resnet18.a1_in1k", "resolve", "main" | COMMIT, file] => match state.files.get(*file) {
             None => respond("404 Not Found", &error("EntryNotFound"), b""),
             // Small files are moved to a cache of the hub, whose answer names no commit.
             Some(_) if file.ends_with(".json") && !request.path.contains("cached") => {
-                let place = format!("/{}/n/resolve/main/{file}?cached", parts[0]);
+                let place = format!("/{}/{}/resolve/main/{file}?cached", parts[0], parts[1]);
                 let moved = [
                     ("Content-Length", "0".to_string()),
                     ("X-Repo-Commit", COMMIT.into()),
@@ -447,4 +448,23 @@ fn files_that_hold_no_weights_of_this_network_are_refused_in_a_line() {
     place
         .run(&format!("{other} --out run --weights first/model.safetensors"))
         .refused(2, "for another network than resnet18");
+}
+
+#[test]
+fn the_licence_of_the_weights_is_that_of_the_model_in_words_of_timm() {
+    let mut place = Place::new();
+    draw(&place);
+    let train = "train in --arch resnet18 --batch-size 16 --epochs 1 --split none";
+    place.run(&format!("{train} --size 16 --out first")).done();
+    let config = |run: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(place.path(&format!("{run}/config.json"))).unwrap()).unwrap()
+    };
+    assert!(config("first")["pretrained_cfg"].get("license").is_none());
+    let bytes = std::fs::read(place.path("first/model.safetensors")).unwrap();
+    let files = [("model.safetensors", &*of_another_program(&bytes)), ("config.json", &*timm_config())];
+    let hub = Hub::start(&files);
+    place.set("HF_ENDPOINT", &format!("http://{}", hub.hub));
+    place.run(&format!("{train} --out run --weights hf:timm/resnet18.a1_in1k")).done();
+    let config: serde_json::Value = serde_json::from_slice(&place.files("run")["config.json"]).unwrap();
+    assert_eq!(config["pretrained_cfg"]["license"], "apache-2.0");
 }
