@@ -3,11 +3,13 @@
 //! [`Trainer`] is what a program calls; the modules below it are what it is made of.
 
 mod checkpoint;
+mod export;
 mod features;
 mod forward;
 pub mod metrics;
 mod mixing;
 pub mod models;
+pub mod onnx;
 pub mod ops;
 mod optim;
 pub mod params;
@@ -16,6 +18,7 @@ pub mod schedule;
 mod trainer;
 pub mod weights;
 
+pub use export::{Export, OnnxFile, export};
 pub use features::FeatureRows;
 pub use forward::{Forward, forward};
 pub use mixing::Mixing;

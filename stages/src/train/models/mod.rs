@@ -13,9 +13,10 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 
+use super::onnx::Graph;
 use super::ops::Activation;
 use super::params::{Builder, Pass};
-use layers::{Activate, Dropout, Layer, Layers, Linear, LinearInit, run};
+use layers::{Activate, Dropout, Layer, Layers, Linear, LinearInit, export, run};
 
 /// A classifier: its tensors are in a [`ParamStore`](super::params::ParamStore), its structure is here, as parts in
 /// their order from the images to the logits. The last part, `head`, is the classifier; the others are the backbone.
@@ -52,6 +53,15 @@ impl Network {
     /// As [`Network::forward`].
     pub fn forward_parts(&self, parts: Range<usize>, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         self.parts[parts].iter().try_fold(x.clone(), |x, part| run(&part.layers, &x, pass))
+    }
+
+    /// Adds to `graph` what [`Network::forward`] computes in evaluation, from its images to the logits.
+    ///
+    /// # Errors
+    /// When the images are too small for the network.
+    pub fn export(&self, pass: &Pass<'_>, graph: &mut Graph) -> Result<()> {
+        let images = graph.images();
+        self.parts.iter().try_fold(images, |x, part| export(&part.layers, x, pass, graph)).map(drop)
     }
 
     /// The names of the parts, from the images to the logits; the last is `head`.
