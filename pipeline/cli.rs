@@ -72,6 +72,12 @@ const COMMANDS: &[(&str, Command, &str, &str)] = &[
         "Run a network over given tensors, to compare it with another program",
         "forebay forward resnet50 --weights W.safetensors --input X.safetensors --output Y.safetensors --gradients",
     ),
+    (
+        "export",
+        Command::Export,
+        "Write a trained network as an ONNX file, for onnxruntime and others",
+        "forebay export runs/first --output first.onnx\n  forebay export resnet50.pth --arch resnet50 --size 224 --output resnet50.onnx",
+    ),
 ];
 
 /// The whole command line.

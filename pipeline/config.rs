@@ -27,9 +27,11 @@ pub enum Command {
     BenchModel,
     /// `forebay forward`
     Forward,
+    /// `forebay export`
+    Export,
 }
 
-use Command::{Bench, BenchModel, Demo, Forward, Inspect, Prepare, Train, Verify};
+use Command::{Bench, BenchModel, Demo, Export, Forward, Inspect, Prepare, Train, Verify};
 
 /// What a value of the run file may be.
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +77,9 @@ pub struct OptionRow {
     pub help: &'static str,
 }
 
-const EVERY: &[Command] = &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward];
-const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench];
+const EVERY: &[Command] = &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export];
+const SOURCES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench];
+const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export];
 const READS: &[Command] = &[Prepare, Train, Bench];
 
 macro_rules! options {
@@ -88,7 +91,7 @@ macro_rules! options {
 /// Every option there is: key, flag, value name, kind, default, commands, help.
 #[rustfmt::skip]
 pub const OPTIONS: &[OptionRow] = options![
-    "source", "", "SOURCE", Kind::Text, "", STORES, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
+    "source", "", "SOURCE", Kind::Text, "", SOURCES, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
     "dest", "", "DEST", Kind::Text, "", &[Prepare], "Where the shards go: a path, or a URL such as s3://bucket/prefix";
 
     "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], "The network, by torchvision's name";
@@ -97,6 +100,10 @@ pub const OPTIONS: &[OptionRow] = options![
     "forward.output", "output", "FILE", Kind::Text, "", &[Forward], "Where logits, loss and grad.NAME go, as a safetensors file";
     "forward.mode", "mode", "MODE", Kind::Choice(&["eval", "train"]), "eval", &[Forward], "eval: norms by their running statistics; train: by those of the batch. No dropout in either";
     "forward.gradients", "gradients", "", Kind::Switch(true), "false", &[Forward], "Also the mean cross-entropy and the gradient of every parameter";
+    "export.source", "", "SOURCE", Kind::Text, "", &[Export], "A run folder, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
+    "export.output", "output", "FILE", Kind::Text, "", &[Export], "Where the ONNX file goes: a path, or a URL";
+    "export.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Export], "The network, by torchvision's name [default: what the weights say, if this program wrote them]";
+    "export.size", "size", "PIXELS", Kind::Integer(1, 16_384), "", &[Export], "Side of the images [default: that of the weights' own, else 224]";
     "bench_model.mode", "mode", "MODE", Kind::Choice(&["forward", "step"]), "forward", &[BenchModel], "forward: evaluation; step: forward, backward and update, norms in training form";
     "bench_model.batch", "batch", "N", Kind::Integer(1, 65_536), "8", &[BenchModel], "Images per pass";
     "bench_model.size", "size", "PIXELS", Kind::Integer(1, 16_384), "224", &[BenchModel], "Side of the images";
@@ -108,7 +115,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, "The most memory that decoded images in flight may take";
     "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench], "Seed of every random draw but the split";
     "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, "How many samples may be refused before the run fails";
-    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train], "Replace what an earlier, different run left in the destination";
+    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export], "Replace what an earlier, different run left in the destination, or the file that is there";
     "force", "force", "", Kind::Switch(true), "false", &[Train], "Balance or augment again what the shards hold balanced or augmented";
 
     "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, "Address of an S3-compatible server; a plain http:// one is allowed";

@@ -15,7 +15,7 @@ use forebay::report::live::{LiveView, Title};
 use forebay::report::{say, terminal, watched};
 use forebay::train::{Live, RunFolder, Start, TrainPlan, Trained, Watch, files};
 use forebay::usage::Usage;
-use forebay::{bench, demo, inspect, model, prepare, train, verify};
+use forebay::{bench, demo, export, inspect, model, prepare, train, verify};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use serde_json::json;
@@ -91,6 +91,7 @@ fn run(asked: &Invocation) -> Result<(), Error> {
             Command::Bench => bench_command(&run, asked).await,
             Command::BenchModel => bench_model_command(&run, asked, rooms.threads),
             Command::Forward => forward_command(&run, asked),
+            Command::Export => export_command(&run, asked).await,
         }
     })
 }
@@ -374,6 +375,16 @@ fn forward_command(run: &Run, asked: &Invocation) -> Result<(), Error> {
             eprintln!("weights:\n{report}");
             say(&format!("written to {output}\n"));
         }
+    }
+    Ok(())
+}
+
+async fn export_command(run: &Run, asked: &Invocation) -> Result<(), Error> {
+    let done = export::export(run, &asked.config).await?;
+    warn(&done.warnings);
+    match asked.json {
+        true => say_json(&serde_json::to_value(&done).expect("results are plain data")),
+        false => say(&done.to_string()),
     }
     Ok(())
 }

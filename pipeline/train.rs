@@ -9,10 +9,10 @@ pub mod find_lr;
 mod fit;
 mod keeping;
 mod live;
-mod recipe;
+pub(crate) mod recipe;
 mod recorder;
 mod run_folder;
-mod seal;
+pub(crate) mod seal;
 pub mod timm;
 
 use std::collections::BTreeMap;

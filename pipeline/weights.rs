@@ -37,15 +37,7 @@ pub struct Initial {
 /// When it cannot be read, is not the file that its name promises, or is of a network that no network here is.
 pub async fn read(config: &Config) -> Result<Option<Initial>, Error> {
     let Some(name) = config.text("train.weights") else { return Ok(None) };
-    let mut initial = match Reference::parse(&name) {
-        Some(reference) => from_hub(&name, &reference?, config).await?,
-        None => from_place(&name, config).await?,
-    };
-    // What a run of this program wrote says how it prepared its images.
-    let own = Trainer::describe(&initial.bytes).ok().flatten();
-    let chain = own.and_then(|own| serde_json::from_str::<Value>(own.metadata.get("chain")?).ok());
-    initial.preprocessing =
-        chain.and_then(|chain| Preprocessing::from_chain(&chain)).or(initial.preprocessing);
+    let mut initial = from(&name, config).await?;
     if initial.preprocessing.is_none() {
         initial.warnings.push(format!(
             "nothing tells how the images of {name} were prepared: --mean and --std are {}, and no margin is cut \
@@ -56,6 +48,32 @@ pub async fn read(config: &Config) -> Result<Option<Initial>, Error> {
     Ok(Some(initial))
 }
 
+/// Reads the file of this name: a path, a URL, or `hf:OWNER/NAME`.
+///
+/// # Errors
+/// As [`read`].
+pub async fn from(name: &str, config: &Config) -> Result<Initial, Error> {
+    let mut initial = match Reference::parse(name) {
+        Some(reference) => from_hub(name, &reference?, config).await?,
+        None => from_place(name, config).await?,
+    };
+    // What a run of this program wrote says how it prepared its images.
+    let own = Trainer::describe(&initial.bytes).ok().flatten();
+    let chain = own.and_then(|own| serde_json::from_str::<Value>(own.metadata.get("chain")?).ok());
+    initial.preprocessing =
+        chain.and_then(|chain| Preprocessing::from_chain(&chain)).or(initial.preprocessing);
+    Ok(initial)
+}
+
+/// The folder and the name of a file at a path or URL.
+pub(crate) fn folder_and_file(place: &str) -> (&str, &str) {
+    match place.rsplit_once('/') {
+        Some(("", file)) => ("/", file),
+        Some(parts) => parts,
+        None => (".", place),
+    }
+}
+
 /// A note on what may be done with weights of this entry.
 fn licence_warning(known: &KnownWeights) -> Option<String> {
     known
@@ -64,8 +82,7 @@ fn licence_warning(known: &KnownWeights) -> Option<String> {
 }
 
 async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
-    let (folder, file) = name.rsplit_once('/').unwrap_or((".", name));
-    let folder = if folder.is_empty() { "/" } else { folder };
+    let (folder, file) = folder_and_file(name);
     let store = Store::open(folder, &plan::store_options(config)).map_err(store_error)?;
     let bytes = store.get(file).await.map_err(|error| Error::Usage(error.to_string()))?;
     let known = registry::by_file(file);

@@ -156,11 +156,12 @@ fn answer(stream: TcpStream, state: &Mutex<State>, is_hub: bool, storage: Socket
     match parts.as_slice() {
         ["o", "gated", ..] => respond("403 Forbidden", &error("GatedRepo"), b""),
         ["o", "private", ..] if !has_token => respond("401 Unauthorized", &error("RepoNotFound"), b""),
-        ["o", "n" | "private", "resolve", "main" | COMMIT, file] => match state.files.get(*file) {
+        ["o", "n" | "private", "resolve", "main" | COMMIT, file]
+        | ["timm", "resnet18.a1_in1k", "resolve", "main" | COMMIT, file] => match state.files.get(*file) {
             None => respond("404 Not Found", &error("EntryNotFound"), b""),
             // Small files are moved to a cache of the hub, whose answer names no commit.
             Some(_) if file.ends_with(".json") && !request.path.contains("cached") => {
-                let place = format!("/{}/n/resolve/main/{file}?cached", parts[0]);
+                let place = format!("/{}/{}/resolve/main/{file}?cached", parts[0], parts[1]);
                 let moved = [
                     ("Content-Length", "0".to_string()),
                     ("X-Repo-Commit", COMMIT.into()),
@@ -447,4 +448,103 @@ fn files_that_hold_no_weights_of_this_network_are_refused_in_a_line() {
     place
         .run(&format!("{other} --out run --weights first/model.safetensors"))
         .refused(2, "for another network than resnet18");
+}
+
+#[test]
+fn the_licence_of_the_weights_is_that_of_the_model_in_words_of_timm() {
+    let mut place = Place::new();
+    draw(&place);
+    let train = "train in --arch resnet18 --batch-size 16 --epochs 1 --split none";
+    place.run(&format!("{train} --size 16 --out first")).done();
+    let config = |run: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(place.path(&format!("{run}/config.json"))).unwrap()).unwrap()
+    };
+    assert!(config("first")["pretrained_cfg"].get("license").is_none());
+    let bytes = std::fs::read(place.path("first/model.safetensors")).unwrap();
+    let files = [("model.safetensors", &*of_another_program(&bytes)), ("config.json", &*timm_config())];
+    let hub = Hub::start(&files);
+    place.set("HF_ENDPOINT", &format!("http://{}", hub.hub));
+    place.run(&format!("{train} --out run --weights hf:timm/resnet18.a1_in1k")).done();
+    let config: serde_json::Value = serde_json::from_slice(&place.files("run")["config.json"]).unwrap();
+    assert_eq!(config["pretrained_cfg"]["license"], "apache-2.0");
+    // What is exported of it says so too, whether it is the run or the weights themselves.
+    for source in ["run", "hf:timm/resnet18.a1_in1k --arch resnet18"] {
+        let said = place.run(&format!("export {source} --output model.onnx --overwrite --json")).done();
+        assert_eq!(said.json()["size"], 16);
+        assert!(holds(&place, "model.onnx", "apache-2.0"), "{source}");
+    }
+}
+
+/// True when the file has these words in it.
+fn holds(place: &Place, file: &str, words: &str) -> bool {
+    let bytes = std::fs::read(place.path(file)).unwrap();
+    bytes.windows(words.len()).any(|window| window == words.as_bytes())
+}
+
+#[test]
+fn a_run_is_exported_with_what_it_knows_and_the_same_bytes_each_time() {
+    let place = Place::new();
+    draw(&place);
+    let bytes = weights(&place);
+    let said = place.run("export first --output out/model.onnx --json").done().json();
+    assert_eq!((&said["arch"], &said["classes"], &said["size"]), (&"small".into(), &2.into(), &16.into()));
+    assert_eq!(
+        said["bytes"].as_u64().unwrap(),
+        std::fs::metadata(place.path("out/model.onnx")).unwrap().len()
+    );
+    for words in
+        [r#"["dark","light"]"#, "[0.485, 0.456, 0.406]", "[0.229, 0.224, 0.225]", "forebay", "logits"]
+    {
+        assert!(holds(&place, "out/model.onnx", words), "{words}");
+    }
+    // Nothing is replaced unasked, and the same weights are the same file.
+    let exported = std::fs::read(place.path("out/model.onnx")).unwrap();
+    place.run("export first --output out/model.onnx").refused(2, "out/model.onnx is there already");
+    place.run("export first --output out/model.onnx --overwrite").done();
+    let said = place.run("export first/model.safetensors --output again.onnx").done();
+    let line = "images [batch, 3, 16, 16], normalised -> logits [batch, 2]";
+    assert!(said.stdout.contains(line), "{}", said.stdout);
+    for name in ["out/model.onnx", "again.onnx"] {
+        assert!(std::fs::read(place.path(name)).unwrap() == exported, "{name}");
+    }
+    // Weights of another program say neither what they are of, nor for which images.
+    place.write("other.safetensors", &of_another_program(&bytes));
+    place.run("export other.safetensors --output other.onnx").refused(2, "give --arch, one of small, vgg11");
+    place.run("export other.safetensors --arch small --size 33 --output other.onnx").done();
+    assert!(!holds(&place, "other.onnx", "0.485"));
+    // A hidden layer in the head stands in the options of the run.
+    place.run(&format!("{TRAIN} --size 16 --out wide --head-width 8 --head-activation gelu")).done();
+    place.run("export wide --output wide.onnx").done();
+    assert!(holds(&place, "wide.onnx", "Erf"));
+}
+
+#[test]
+fn what_cannot_be_exported_is_one_line() {
+    let place = Place::new();
+    draw(&place);
+    let mut bytes = weights(&place);
+    place.write("file", b"not a folder");
+    place.write("other.safetensors", &of_another_program(&bytes));
+    let refused = |arguments: &str, code: i32, words: &str| {
+        let said = place.run(&format!("export {arguments}")).refused(code, words);
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    };
+    refused("in --output m.onnx", 2, "in holds no model.safetensors, so it is no run folder");
+    refused("nowhere --output m.onnx", 2, "nowhere: there is no such run folder or weights file");
+    refused("file --arch small --output m.onnx", 2, "cannot read file: not a whole safetensors file");
+    refused("first", 2, "export needs --output FILE");
+    refused("--output m.onnx", 2, "export needs a SOURCE");
+    refused("first --output out/", 2, "out/ is a folder: name a file");
+    refused("first --output file/m.onnx", 1, "file is a file, not a folder");
+    refused("first --output m.onnx --arch resnet21", 2, "--arch");
+    refused("first --output m.onnx --arch resnet18", 2, "is of small, not of resnet18; leave out --arch");
+    refused("other.safetensors --output m.onnx --arch vgg11", 2, "another network than vgg11");
+    refused("first --output m.onnx --size 0", 2, "--size");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    place.write("first/model.safetensors", &bytes);
+    refused("first --output m.onnx", 4, "first/model.safetensors is damaged");
+    place.write("first/model.safetensors", &bytes[..100]);
+    refused("first --output m.onnx", 4, "first/model.safetensors is damaged");
+    assert!(!place.path("m.onnx").exists());
 }

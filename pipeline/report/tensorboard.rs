@@ -1,89 +1,62 @@
-//! TensorBoard's event files: scalars by step, in the protocol buffers that it reads, written by hand.
+//! TensorBoard's event files: scalars by step, in the protocol buffers that it reads.
 //!
 //! A file is a chain of records: the length of the data (u64, little endian), the masked CRC-32C of these eight
 //! bytes, the data, and its masked CRC-32C. The data of each is one `Event`; the first says `brain.Event:2`.
 //! The numbers of the fields are those of `event.proto` and `summary.proto` of TensorFlow.
+
+use forebay_stages::train::protobuf::Message;
 
 /// One value at one step: its tag, such as `loss/train`, and the value.
 pub type Scalar = (&'static str, f64);
 
 /// The first record of a file, which says what version of the format follows.
 pub fn opening(wall_seconds: f64) -> Vec<u8> {
-    let mut event = double(1, wall_seconds);
-    event.extend(bytes(3, b"brain.Event:2"));
-    record(&event)
+    record(wall_seconds, |event| event.bytes(3, "brain.Event:2"))
 }
 
 /// A record that says that the run went on from `step`: what an earlier file has of later steps is then not shown.
 pub fn resumed(wall_seconds: f64, step: u64) -> Vec<u8> {
     /// `SessionLog.START`.
     const START: u64 = 1;
-    let mut event = double(1, wall_seconds);
-    event.extend(integer(2, step));
-    event.extend(bytes(7, &integer(1, START)));
-    record(&event)
+    record(wall_seconds, |event| {
+        event.integer(2, step);
+        event.message(7, |log| log.integer(1, START));
+    })
 }
 
 /// A record of the values at a step.
 pub fn scalars(wall_seconds: f64, step: u64, scalars: &[Scalar]) -> Vec<u8> {
-    let mut summary = Vec::new();
-    for (tag, value) in scalars {
-        let mut entry = bytes(1, tag.as_bytes());
-        entry.extend(float(2, *value as f32));
-        summary.extend(bytes(1, &entry));
-    }
-    let mut event = double(1, wall_seconds);
-    event.extend(integer(2, step));
-    event.extend(bytes(5, &summary));
-    record(&event)
+    record(wall_seconds, |event| {
+        event.integer(2, step);
+        event.message(5, |summary| {
+            for (tag, value) in scalars {
+                summary.message(1, |entry| {
+                    entry.bytes(1, tag);
+                    entry.float(2, *value as f32);
+                });
+            }
+        });
+    })
 }
 
-/// Data with its length and the two checksums.
-fn record(data: &[u8]) -> Vec<u8> {
+/// An event at a time, with the fields that `fill` adds: its data with the length and the two checksums.
+fn record(wall_seconds: f64, fill: impl FnOnce(&mut Message)) -> Vec<u8> {
+    let mut event = Message::new();
+    event.double(1, wall_seconds);
+    fill(&mut event);
+    let data = event.into_bytes();
     let length = (data.len() as u64).to_le_bytes();
     let mut record = Vec::with_capacity(data.len() + 16);
     record.extend(length);
     record.extend(masked(&length).to_le_bytes());
-    record.extend(data);
-    record.extend(masked(data).to_le_bytes());
+    record.extend(&data);
+    record.extend(masked(&data).to_le_bytes());
     record
 }
 
 /// The CRC-32C of the data, rotated and shifted: a checksum of data that holds checksums would else be weak.
 fn masked(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-/// A number in groups of seven bits, the lowest first.
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
-/// The key of a field: its number and the form of what follows.
-fn key(field: u64, form: u64) -> Vec<u8> {
-    varint(field << 3 | form)
-}
-
-fn integer(field: u64, value: u64) -> Vec<u8> {
-    [key(field, 0), varint(value)].concat()
-}
-
-fn double(field: u64, value: f64) -> Vec<u8> {
-    [key(field, 1), value.to_le_bytes().to_vec()].concat()
-}
-
-fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
-    [key(field, 2), varint(value.len() as u64), value.to_vec()].concat()
-}
-
-fn float(field: u64, value: f32) -> Vec<u8> {
-    [key(field, 5), value.to_le_bytes().to_vec()].concat()
 }
 
 #[cfg(test)]

@@ -71,17 +71,7 @@ pub(super) fn resolve(
         .then(|| Plateau::new(number("train.lr_gamma"), number("train.lr_patience") as u32, 0.0));
     let normalize = plan::normalize(config);
     let options = TrainOptions {
-        head: Head {
-            classes: context.classes.len(),
-            width: config.integer("train.head_width").map(|width| width as usize),
-            activation: match config.word("train.head_activation") {
-                "gelu" => Activation::Gelu,
-                "silu" => Activation::Silu,
-                "hard-swish" => Activation::HardSwish,
-                _ => Activation::Relu,
-            },
-            dropout: config.number("train.dropout"),
-        },
+        head: head(config, context.classes.len()),
         optimizer,
         schedule,
         weight_decay: config.number("train.weight_decay").unwrap_or(match optimizer {
@@ -288,4 +278,19 @@ fn mixing(config: &Config) -> Option<Mixing> {
     let number = |key: &str| config.number(key).unwrap_or(0.0);
     let (mixup, cutmix) = (number("train.mixup"), number("train.cutmix"));
     (mixup > 0.0 || cutmix > 0.0).then_some(Mixing { mixup, cutmix, probability: 1.0 })
+}
+
+/// What ends the network.
+pub(crate) fn head(config: &Config, classes: usize) -> Head {
+    Head {
+        classes,
+        width: config.integer("train.head_width").map(|width| width as usize),
+        activation: match config.word("train.head_activation") {
+            "gelu" => Activation::Gelu,
+            "silu" => Activation::Silu,
+            "hard-swish" => Activation::HardSwish,
+            _ => Activation::Relu,
+        },
+        dropout: config.number("train.dropout"),
+    }
 }

@@ -5,7 +5,7 @@
 
 /// The key of the checksum in the metadata, and how it is found in the header: there the metadata is JSON within
 /// JSON, so that its quotes are escaped.
-pub(super) const KEY: &str = "blake3";
+pub(crate) const KEY: &str = "blake3";
 const MARK: &[u8] = br#"\"blake3\":\""#;
 
 /// What the metadata holds under [`KEY`] when the file is made.
@@ -38,7 +38,7 @@ pub(super) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
 ///
 /// # Errors
 /// One sentence of what is wrong with it.
-pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
+pub(crate) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     let Some(start) = place(bytes) else { return Err("it has no whole header with a checksum") };
     let mut hasher = blake3::Hasher::new();
     hasher.update(&bytes[..start]).update(&[b'0'; DIGITS]).update(&bytes[start + DIGITS..]);

@@ -172,6 +172,9 @@ pub(super) fn config(plan: &TrainPlan, weights: &[u8]) -> Value {
     known.insert("classifier".into(), head.into());
     known.insert("tag".into(), "forebay".into());
     known.insert("custom_load".into(), false.into());
+    if let Some(licence) = plan.chain["weights"]["licence"].as_str() {
+        known.insert("license".into(), licence.into());
+    }
     let eps = architecture.and_then(|architecture| architecture.batch_norm_eps);
     let id2label: Map<String, Value> =
         classes.iter().enumerate().map(|(id, name)| (id.to_string(), name.as_str().into())).collect();

@@ -35,10 +35,14 @@ TIMM = {
 CLASSES, BATCH = 7, 4
 
 
-def build(arch, seed, images):
-    torch.manual_seed(seed)
+def create(arch):
     keywords = {"aux_logits": True, "init_weights": True, "transform_input": False} if arch == "inception_v3" else {}
-    network = getattr(torchvision.models, arch)(weights=None, num_classes=CLASSES, **keywords)
+    return getattr(torchvision.models, arch)(weights=None, num_classes=CLASSES, **keywords)
+
+
+def build(arch, seed, images, create=create):
+    torch.manual_seed(seed)
+    network = create(arch)
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout) or type(module).__name__ == "StochasticDepth":

@@ -38,7 +38,7 @@ pub fn forward(
     let (_, inputs) =
         checkpoint::decode(input).map_err(|source| TrainError::File { what: "input", source })?;
     let mut store = ParamStore::new(Device::Cpu);
-    let (network, report) = network_of(arch, file, &mut store)?;
+    let (network, report) = network_of(arch, &Head::linear(1), file, &mut store)?;
     let images = input_tensor(&inputs, "input")?;
     if images.dims().len() != 4 || images.dims()[1] != 3 || images.elem_count() == 0 {
         return Err(TrainError::Batch(format!(
@@ -109,15 +109,16 @@ fn one_hot(labels: &Tensor, logits: &[usize]) -> Result<Tensor, TrainError> {
     Tensor::from_vec(targets, (batch, classes), &Device::Cpu).map_err(compute("read the labels"))
 }
 
-/// The network called `arch` with the tensors of `file`, which must hold all of them, and as many classes as the file
-/// has.
-fn network_of(
+/// The network called `arch` with the tensors of `file`, which must hold all of them, the given head and as many
+/// classes as the file has.
+pub(super) fn network_of(
     arch: &str,
+    head: &Head,
     file: WeightsFile,
     store: &mut ParamStore,
 ) -> Result<(Network, WeightsReport), TrainError> {
     let build = |classes: usize, store: &mut ParamStore| {
-        models::build(arch, &Head::linear(classes), &mut Builder::blank(store))
+        models::build(arch, &Head { classes, ..*head }, &mut Builder::blank(store))
             .map_err(compute("build the network"))?
             .ok_or_else(|| unknown_network(arch))
     };

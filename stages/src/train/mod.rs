@@ -4,18 +4,22 @@
 
 mod checkpoint;
 mod doctor;
+mod export;
 mod features;
 mod forward;
 pub mod metrics;
 mod mixing;
 pub mod models;
+pub mod onnx;
 pub mod ops;
 mod optim;
 pub mod params;
+pub mod protobuf;
 pub mod schedule;
 mod trainer;
 pub mod weights;
 
+pub use export::{Export, OnnxFile, export};
 pub use features::features_file;
 pub use forward::{Forward, forward};
 pub use mixing::Mixing;

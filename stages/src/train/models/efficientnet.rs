@@ -3,8 +3,11 @@
 
 use candle_core::{Result, Tensor};
 
-use super::layers::{Conv, ConvNorm, GlobalAveragePool, Layer, Layers, LinearInit, Norm, SqueezeExcite, run};
+use super::layers::{
+    Conv, ConvNorm, GlobalAveragePool, Layer, Layers, LinearInit, Norm, SqueezeExcite, export, run,
+};
 use super::{Head, Network, Parts};
+use crate::train::onnx::{Graph, Value};
 use crate::train::ops::Activation;
 use crate::train::params::{Builder, Pass};
 
@@ -92,5 +95,10 @@ impl Layer for MobileBlock {
     fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let y = run(&self.layers, x, pass)?;
         self.project.forward_with(&y, self.is_residual.then_some(x), pass)
+    }
+
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        let y = export(&self.layers, x.clone(), pass, graph)?;
+        self.project.export_with(y, self.is_residual.then_some(&x), pass, graph)
     }
 }

@@ -8,12 +8,14 @@ use candle_core::{Result, Tensor};
 
 use super::layers::{Conv, ConvNorm, GlobalAveragePool, Layer, LinearInit, MaxPool, Norm};
 use super::{Head, Network, Parts};
+use crate::train::onnx::{Attribute, Graph, Value};
 use crate::train::ops::{self, Activation, Pooling};
 use crate::train::params::{Builder, Pass};
 
 /// The paper's constant is PyTorch's default but for epsilon.
 const NORM: Norm = Norm { epsilon: 1e-3, momentum: 0.1 };
 const HALVE: Pooling = Pooling { window: 3, stride: 2, padding: 0, ceil: false };
+const MEAN: Pooling = Pooling { window: 3, stride: 1, padding: 1, ceil: false };
 
 /// Registers a stem of five convolutions, eleven blocks `Mixed_5b` to `Mixed_7c` and `fc`. Parts: the names of the
 /// convolutions and of the blocks, `head`.
@@ -115,15 +117,29 @@ impl Branch {
     fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let x = match self.pool {
             None => x.clone(),
-            Some(Pool::Mean) => {
-                ops::average_pool(x, Pooling { window: 3, stride: 1, padding: 1, ceil: false }, true)?
-            }
+            Some(Pool::Mean) => ops::average_pool(x, MEAN, true)?,
             Some(Pool::Halve) => ops::max_pool(x, HALVE)?,
         };
         let y = self.convolutions.iter().try_fold(x, |y, layer| layer.forward(&y, pass))?;
         match &self.fork {
             None => Ok(y),
             Some([left, right]) => ops::concat([&left.forward(&y, pass)?, &right.forward(&y, pass)?]),
+        }
+    }
+
+    /// The outputs of the branch, which stand side by side in that of the block.
+    fn export(&self, x: &Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Vec<Value>> {
+        let x = match self.pool {
+            None => x.clone(),
+            Some(Pool::Mean) => graph.average_pool(x, MEAN, true)?,
+            Some(Pool::Halve) => graph.max_pool(x, HALVE)?,
+        };
+        let y = self.convolutions.iter().try_fold(x, |y, layer| layer.export(y, pass, graph))?;
+        match &self.fork {
+            None => Ok(vec![y]),
+            Some([left, right]) => {
+                Ok(vec![left.export(y.clone(), pass, graph)?, right.export(y, pass, graph)?])
+            }
         }
     }
 }
@@ -229,5 +245,16 @@ impl Layer for Mixed {
             [a, b, c, d] => ops::concat([a, b, c, d]),
             other => unreachable!("a block has three or four branches, not {}", other.len()),
         }
+    }
+
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        let mut outputs = Vec::new();
+        for branch in &self.branches {
+            outputs.extend(branch.export(&x, pass, graph)?);
+        }
+        let names: Vec<&str> = outputs.iter().map(Value::name).collect();
+        let mut shape = outputs[0].shape().to_vec();
+        shape[0] = outputs.iter().map(|output| output.shape()[0]).sum();
+        Ok(graph.node("Concat", &names, vec![("axis", Attribute::Integer(1))], shape))
     }
 }

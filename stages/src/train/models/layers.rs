@@ -1,7 +1,8 @@
 //! Layers: each registers its tensors under a name when it is built and asks the pass for them when it runs.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
+use crate::train::onnx::{Attribute, Graph, Value};
 use crate::train::ops::{self, Activation, ChannelMap, Convolution};
 use crate::train::params::{Builder, Kind, Pass};
 
@@ -12,6 +13,12 @@ pub trait Layer: Send + Sync {
     /// # Errors
     /// When the image is too small for the layer, or the device fails.
     fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
+
+    /// Adds to `graph` what [`Layer::forward`] computes in evaluation, and returns its output.
+    ///
+    /// # Errors
+    /// When the image is too small for the layer.
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value>;
 }
 
 /// Layers one after the other.
@@ -23,6 +30,14 @@ pub type Layers = Vec<Box<dyn Layer>>;
 /// As the layers.
 pub fn run(layers: &[Box<dyn Layer>], x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
     layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x, pass))
+}
+
+/// Adds `layers` to `graph`, one after the other.
+///
+/// # Errors
+/// As the layers.
+pub fn export(layers: &[Box<dyn Layer>], x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+    layers.iter().try_fold(x, |x, layer| layer.export(x, pass, graph))
 }
 
 /// The sizes of a convolution.
@@ -91,6 +106,37 @@ impl Conv {
             (true, None) => ops::depthwise_conv2d_fixed(x, weight, self.options(), map, activation),
             (true, Some(_)) => bail!("a depthwise convolution ends no residual block"),
         }
+    }
+
+    /// Adds the convolution called `name` with these weights and biases.
+    fn export(
+        &self,
+        x: &Value,
+        name: &str,
+        (weight, bias): (Tensor, Tensor),
+        graph: &mut Graph,
+    ) -> Result<Value> {
+        let (_, height, width) = x.plane()?;
+        let (kernel, padding) = (self.kernel, self.padding);
+        let output =
+            |size: usize, kernel: usize, padding: usize| match (size + 2 * padding).checked_sub(kernel) {
+                Some(room) => Ok(room / self.stride + 1),
+                None => bail!("{name}: an image of {height} x {width} pixels is too small"),
+            };
+        let shape = vec![
+            self.channels_out,
+            output(height, kernel.0, padding.0)?,
+            output(width, kernel.1, padding.1)?,
+        ];
+        let attributes = vec![
+            ("group", Attribute::Integer(if self.depthwise { self.channels_in } else { 1 })),
+            ("kernel_shape", Attribute::Integers(vec![kernel.0, kernel.1])),
+            ("pads", Attribute::Integers(vec![padding.0, padding.1, padding.0, padding.1])),
+            ("strides", Attribute::Integers(vec![self.stride; 2])),
+        ];
+        let weight = graph.constant(&format!("{name}.weight"), weight);
+        let bias = graph.constant(&format!("{name}.bias"), bias);
+        Ok(graph.node("Conv", &[x.name(), &weight, &bias], attributes, shape))
     }
 }
 
@@ -173,6 +219,27 @@ impl ConvNorm {
         }
         norm.forward(&self.conv.forward(x, &weight)?, residual, pass)
     }
+
+    /// [`Layer::export`] with a residual added before the activation, where there is one.
+    ///
+    /// # Errors
+    /// As [`Layer::export`].
+    pub fn export_with(
+        &self,
+        x: Value,
+        residual: Option<&Value>,
+        pass: &Pass<'_>,
+        graph: &mut Graph,
+    ) -> Result<Value> {
+        let weight = pass.tensor(&format!("{}.weight", self.convolution));
+        let norm = NormOf { name: &self.norm, constants: self.constants, activation: self.activation };
+        let folded = norm.folded_into(&weight, None, pass)?;
+        let mut y = self.conv.export(&x, &self.convolution, folded, graph)?;
+        if let Some(residual) = residual {
+            y = graph.node("Add", &[y.name(), residual.name()], vec![], y.shape().to_vec());
+        }
+        graph.activate(y, self.activation)
+    }
 }
 
 /// True where nothing trained is behind `x`, on the device that has fused kernels.
@@ -183,6 +250,10 @@ fn is_plain(x: &Tensor) -> bool {
 impl Layer for ConvNorm {
     fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         self.forward_with(x, None, pass)
+    }
+
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        self.export_with(x, None, pass, graph)
     }
 }
 
@@ -227,6 +298,26 @@ impl NormOf<'_> {
         }
         let moments = (&self.tensor("running_mean", pass), &self.tensor("running_var", pass));
         ops::batch_norm_fixed(x, moments, &weight, &bias, epsilon, self.activation, residual)
+    }
+
+    /// Weights and biases of the convolution before the norm, which then does what both do in evaluation. It is
+    /// computed in f64, so that only the results are rounded.
+    fn folded_into(
+        &self,
+        convolution: &Tensor,
+        bias: Option<&Tensor>,
+        pass: &Pass<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let double = |part: &str| self.tensor(part, pass).to_dtype(DType::F64);
+        let scale = (double("weight")? / (double("running_var")? + self.constants.epsilon)?.sqrt()?)?;
+        let mean = match bias {
+            Some(bias) => (double("running_mean")? - bias.to_dtype(DType::F64)?)?,
+            None => double("running_mean")?,
+        };
+        let shift = (double("bias")? - (mean * &scale)?)?;
+        let channel = (scale.elem_count(), 1, 1, 1);
+        let weight = convolution.to_dtype(DType::F64)?.broadcast_mul(&scale.reshape(channel)?)?;
+        Ok((weight.to_dtype(DType::F32)?, shift.to_dtype(DType::F32)?))
     }
 }
 
@@ -285,6 +376,18 @@ impl Layer for ConvBiasRelu {
         let y = ops::add_bias(&self.conv.forward(x, &weight)?, &bias, Activation::Identity)?;
         norm.forward(&y, None, pass)
     }
+
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        let tensor = |part: &str| pass.tensor(&format!("{}.{part}", self.name));
+        let (weight, bias) = (tensor("weight"), tensor("bias"));
+        let folded = match &self.norm {
+            Some(name) => NormOf { name, constants: Norm::DEFAULT, activation: Activation::Relu }
+                .folded_into(&weight, Some(&bias), pass)?,
+            None => (weight, bias),
+        };
+        let y = self.conv.export(&x, &self.name, folded, graph)?;
+        graph.activate(y, Activation::Relu)
+    }
 }
 
 /// The largest value of each window.
@@ -294,6 +397,10 @@ pub struct MaxPool(pub ops::Pooling);
 impl Layer for MaxPool {
     fn forward(&self, x: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
         ops::max_pool(x, self.0)
+    }
+
+    fn export(&self, x: Value, _pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        graph.max_pool(&x, self.0)
     }
 }
 
@@ -305,6 +412,11 @@ impl Layer for GlobalAveragePool {
     fn forward(&self, x: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
         ops::global_average_pool(x)
     }
+
+    fn export(&self, x: Value, _pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        let y = graph.global_average_pool(&x)?;
+        Ok(graph.flatten(y))
+    }
 }
 
 /// The mean of each cell of a grid of `rows` x `columns`, for images of any size.
@@ -315,6 +427,10 @@ impl Layer for AdaptiveAveragePool {
     fn forward(&self, x: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
         ops::adaptive_average_pool(x, (self.0, self.1))
     }
+
+    fn export(&self, x: Value, _pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        graph.grid_of_means(&x, self.0, self.1)
+    }
 }
 
 /// An activation that stands alone.
@@ -324,6 +440,10 @@ pub struct Activate(pub Activation);
 impl Layer for Activate {
     fn forward(&self, x: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
         ops::activate(x, self.0)
+    }
+
+    fn export(&self, x: Value, _pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        graph.activate(x, self.0)
     }
 }
 
@@ -342,6 +462,10 @@ impl Layer for Dropout {
             Some(mut stream) if self.probability > 0.0 => ops::dropout(x, self.probability, &mut stream),
             _ => Ok(x.clone()),
         }
+    }
+
+    fn export(&self, x: Value, _pass: &Pass<'_>, _graph: &mut Graph) -> Result<Value> {
+        Ok(x)
     }
 }
 
@@ -393,6 +517,18 @@ impl Layer for Linear {
         let tensor = |part: &str| pass.tensor(&format!("{}.{part}", self.name));
         ops::linear(x, &tensor("weight"), &tensor("bias"))
     }
+
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        let x = graph.flatten(x);
+        let mut constant = |part: &str| {
+            let name = format!("{}.{part}", self.name);
+            graph.constant(&name, pass.tensor(&name))
+        };
+        let (weight, bias) = (constant("weight"), constant("bias"));
+        let features = pass.tensor(&bias).elem_count();
+        let transposed = vec![("transB", Attribute::Integer(1))];
+        Ok(graph.node("Gemm", &[x.name(), &weight, &bias], transposed, vec![features]))
+    }
 }
 
 /// Squeeze-and-excitation (arXiv 1709.01507): the mean of each channel, through two fully connected layers, weighs the
@@ -431,5 +567,18 @@ impl Layer for SqueezeExcite {
         };
         let squeezed = ops::activate(&linear(&ops::global_average_pool(x)?, "fc1")?, self.inner)?;
         ops::scale_channels(x, &ops::activate(&linear(&squeezed, "fc2")?, self.gate)?)
+    }
+
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        let mut y = graph.global_average_pool(&x)?;
+        for (layer, activation) in [("fc1", self.inner), ("fc2", self.gate)] {
+            let name = format!("{}.{layer}", self.name);
+            let tensor = |part: &str| pass.tensor(&format!("{name}.{part}"));
+            let (weight, bias) = (tensor("weight"), tensor("bias"));
+            let conv = Conv::same(y.shape()[0], bias.elem_count(), 1, 1);
+            y = conv.export(&y, &name, (weight, bias), graph)?;
+            y = graph.activate(y, activation)?;
+        }
+        Ok(graph.product(&x, y.name()))
     }
 }

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::layers::{Conv, ConvNorm, GlobalAveragePool, Layer, LinearInit, Norm};
 use super::{Head, Network, Parts};
+use crate::train::onnx::{Graph, Value};
 use crate::train::ops::Activation;
 use crate::train::params::{Builder, Pass};
 
@@ -84,5 +85,10 @@ impl Layer for InvertedResidual {
     fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let y = self.layers.iter().try_fold(x.clone(), |y, layer| layer.forward(&y, pass))?;
         self.project.forward_with(&y, self.is_residual.then_some(x), pass)
+    }
+
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        let y = self.layers.iter().try_fold(x.clone(), |y, layer| layer.export(y, pass, graph))?;
+        self.project.export_with(y, self.is_residual.then_some(&x), pass, graph)
     }
 }

@@ -3,9 +3,11 @@
 use candle_core::{Result, Tensor};
 
 use super::layers::{
-    Activate, Conv, ConvNorm, GlobalAveragePool, Layer, Layers, Linear, LinearInit, Norm, SqueezeExcite, run,
+    Activate, Conv, ConvNorm, GlobalAveragePool, Layer, Layers, Linear, LinearInit, Norm, SqueezeExcite,
+    export, run,
 };
 use super::{Head, Network, Parts};
+use crate::train::onnx::{Graph, Value};
 use crate::train::ops::Activation;
 use crate::train::params::{Builder, Pass};
 
@@ -150,5 +152,10 @@ impl Layer for InvertedResidual {
     fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let y = run(&self.layers, x, pass)?;
         self.project.forward_with(&y, self.is_residual.then_some(x), pass)
+    }
+
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        let y = export(&self.layers, x.clone(), pass, graph)?;
+        self.project.export_with(y, self.is_residual.then_some(&x), pass, graph)
     }
 }

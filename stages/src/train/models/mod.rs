@@ -13,9 +13,10 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 
+use super::onnx::Graph;
 use super::ops::Activation;
 use super::params::{Builder, Pass};
-use layers::{Activate, Dropout, Layer, Layers, Linear, LinearInit, run};
+use layers::{Activate, Dropout, Layer, Layers, Linear, LinearInit, export, run};
 
 /// A classifier: its tensors are in a [`ParamStore`](super::params::ParamStore), its structure is here, as parts in
 /// their order from the images to the logits. The last part, `head`, is the classifier; the others are the backbone.
@@ -57,6 +58,15 @@ impl Network {
     /// The number of parts, the head among them.
     pub fn parts(&self) -> usize {
         self.parts.len()
+    }
+
+    /// Adds to `graph` what [`Network::forward`] computes in evaluation, from its images to the logits.
+    ///
+    /// # Errors
+    /// When the images are too small for the network.
+    pub fn export(&self, pass: &Pass<'_>, graph: &mut Graph) -> Result<()> {
+        let images = graph.images();
+        self.parts.iter().try_fold(images, |x, part| export(&part.layers, x, pass, graph)).map(drop)
     }
 
     /// The names of the parts, from the images to the logits; the last is `head`.

@@ -8,6 +8,7 @@ use candle_core::{Result, Tensor};
 
 use super::layers::{Conv, ConvNorm, GlobalAveragePool, Layer, LinearInit, MaxPool, Norm};
 use super::{Head, Network, Parts};
+use crate::train::onnx::{Graph, Value};
 use crate::train::ops::{Activation, Pooling};
 use crate::train::params::{Builder, Pass};
 
@@ -168,6 +169,15 @@ impl Layer for Residual {
         };
         let y = self.first.iter().try_fold(x.clone(), |y, layer| layer.forward(&y, pass))?;
         self.last.forward_with(&y, Some(&beside), pass)
+    }
+
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        let beside = match &self.downsample {
+            Some(downsample) => downsample.export(x.clone(), pass, graph)?,
+            None => x.clone(),
+        };
+        let y = self.first.iter().try_fold(x, |y, layer| layer.export(y, pass, graph))?;
+        self.last.export_with(y, Some(&beside), pass, graph)
     }
 }
 

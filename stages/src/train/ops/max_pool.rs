@@ -53,7 +53,7 @@ pub fn max_pool(x: &Tensor, pooling: Pooling) -> Result<Tensor> {
 
 impl Pooling {
     /// Refuses windows that do not fit an image.
-    pub(super) fn check(&self, height: usize, width: usize) -> Result<()> {
+    pub(crate) fn check(&self, height: usize, width: usize) -> Result<()> {
         let Pooling { window, stride, padding, .. } = *self;
         if window == 0 || stride == 0 || 2 * padding > window {
             bail!("pooling with window {window}, stride {stride} and padding {padding} is not defined");
@@ -67,7 +67,7 @@ impl Pooling {
     }
 
     /// Windows along `size` pixels.
-    pub(super) fn output(&self, size: usize) -> usize {
+    pub(crate) fn output(&self, size: usize) -> usize {
         let room = size + 2 * self.padding - self.window;
         if !self.ceil {
             return room / self.stride + 1;

@@ -119,6 +119,8 @@ fn vgg(parts: &[&str]) -> Option<String> {
     let name = match parts {
         ["pre_logits", "fc1"] => "classifier.0",
         ["pre_logits", "fc2"] => "classifier.3",
+        // A head with a hidden layer has two of them.
+        ["head", "fc", layer] => return Some(format!("classifier.6.{layer}")),
         ["head", "fc"] => "classifier.6",
         _ => return None,
     };
@@ -489,5 +491,11 @@ pub(super) mod tests {
         ] {
             assert_eq!(translate(Family::MobilenetV2, name), name);
         }
+    }
+
+    #[test]
+    fn both_layers_of_a_hidden_head_of_vgg_are_found() {
+        assert_eq!(translate(Family::Vgg, "head.fc.0.weight"), "classifier.6.0.weight");
+        assert_eq!(translate(Family::Vgg, "head.fc.3.bias"), "classifier.6.3.bias");
     }
 }

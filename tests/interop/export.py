@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""Exports every network as ONNX and compares onnxruntime's logits with those of `forebay forward` and of PyTorch.
+
+usage: export.py FOREBAY [ARCH ...]
+
+Needs torch, torchvision, numpy, safetensors, pillow, onnx and onnxruntime. Weights are random, as in parity.py; sides are
+odd but for some. Every file passes onnx's full check. Prints one line per network and exits 1 if an error is over 1e-4 of
+the largest logit. Without the libraries nothing is checked, which is said loudly, with exit code 77.
+"""
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+try:
+    import numpy
+    import onnx
+    import onnxruntime
+    import torch
+    from PIL import Image
+    from safetensors.torch import load_file, save_file
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
+    import parity
+except ImportError as missing:
+    print(f"\n*** NOT CHECKED: {missing}. Exported networks were run in nothing. ***\n", file=sys.stderr)
+    sys.exit(77)
+
+# The grid of 7 x 7 means of VGG: smaller and larger images than it divides, and the usual ones.
+SIDES = {
+    "small": [33, 9], "vgg11": [224, 47], "vgg13": [257], "vgg16": [35], "vgg19": [33], "vgg11_bn": [65],
+    "vgg13_bn": [33], "vgg16_bn": [36], "vgg19_bn": [97], "resnet18": [65, 224], "resnet34": [67], "resnet50": [71],
+    "resnet101": [69], "resnet20": [33], "resnet32": [31], "resnet56": [35], "cifar_resnet18": [33],
+    "cifar_resnet34": [29], "cifar_resnet50": [31], "inception_v3": [107, 299], "mobilenet_v2": [71, 224],
+    "mobilenet_v3_small": [73, 224], "mobilenet_v3_large": [75], "efficientnet_b0": [71, 224],
+}
+# Networks for small images, which torchvision lacks: block, blocks of each stage, channels of the first.
+CIFAR = {
+    "small": (BasicBlock, [1, 1, 1, 1], 32),
+    "resnet20": (BasicBlock, [3, 3, 3], 16),
+    "resnet32": (BasicBlock, [5, 5, 5], 16),
+    "resnet56": (BasicBlock, [9, 9, 9], 16),
+    "cifar_resnet18": (BasicBlock, [2, 2, 2, 2], 64),
+    "cifar_resnet34": (BasicBlock, [3, 4, 6, 3], 64),
+    "cifar_resnet50": (Bottleneck, [3, 4, 6, 3], 64),
+}
+BOUND = 1e-4
+
+
+class Cifar(torch.nn.Module):
+    """A residual network whose stem is a 3 x 3 convolution at full size."""
+
+    def __init__(self, block, blocks, width):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.bn1 = torch.nn.BatchNorm2d(width)
+        channels, self.stages = width, len(blocks)
+        for stage, count in enumerate(blocks):
+            layers = []
+            for index in range(count):
+                stride, planes = (2 if stage > 0 and index == 0 else 1), width << stage
+                downsample = None
+                if stride != 1 or channels != planes * block.expansion:
+                    downsample = torch.nn.Sequential(
+                        torch.nn.Conv2d(channels, planes * block.expansion, 1, stride, bias=False),
+                        torch.nn.BatchNorm2d(planes * block.expansion),
+                    )
+                layers.append(block(channels, planes, stride, downsample))
+                channels = planes * block.expansion
+            setattr(self, f"layer{stage + 1}", torch.nn.Sequential(*layers))
+        self.fc = torch.nn.Linear(channels, parity.CLASSES)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        for stage in range(self.stages):
+            x = getattr(self, f"layer{stage + 1}")(x)
+        return self.fc(x.mean((2, 3)))
+
+
+def create(arch):
+    return Cifar(*CIFAR[arch]) if arch in CIFAR else parity.create(arch)
+
+
+def run(*command):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(map(str, command))}: {done.stderr}")
+
+
+def opened(path, size):
+    """A session of a file that is as it should be."""
+    onnx.checker.check_model(str(path), full_check=True)
+    model = onnx.load(str(path))
+    assert (model.ir_version, [(o.domain, o.version) for o in model.opset_import]) == (8, [("", 17)])
+    assert model.producer_name == "forebay"
+    # Shapes as written are those that onnx infers from the operators.
+    written = {value.name: value.type for value in model.graph.value_info}
+    del model.graph.value_info[:]
+    inferred = {value.name: value.type for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    assert written == inferred, [name for name in written if written[name] != inferred.get(name)][:3]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (images,), (logits,) = session.get_inputs(), session.get_outputs()
+    assert (images.name, images.shape) == ("images", ["batch", 3, size, size])
+    assert (logits.name, logits.shape) == ("logits", ["batch", parity.CLASSES])
+    return session
+
+
+def error(ours, theirs):
+    """The largest difference as a share of the largest logit."""
+    return float(numpy.abs(ours - theirs).max() / numpy.abs(theirs).max())
+
+
+def check(program, arch, side):
+    images = torch.randn(parity.BATCH, 3, side, side, generator=torch.Generator().manual_seed(1))
+    network, state = parity.build(arch, 1, images, create)
+    network.eval()
+    with torch.no_grad():
+        expected = network(images).numpy()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        weights, model = folder / "weights.safetensors", folder / "model.onnx"
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, weights)
+        save_file({"input": images}, folder / "input.safetensors")
+        run(program, "forward", arch, "--weights", weights, "--input", folder / "input.safetensors", "--output",
+            folder / "output.safetensors")
+        ours = load_file(folder / "output.safetensors")["logits"].numpy()
+        run(program, "export", weights, "--arch", arch, "--size", side, "--output", model)
+        session, size = opened(model, side), model.stat().st_size
+        logits = session.run(["logits"], {"images": images.numpy()})[0]
+        # Any batch will do.
+        one = session.run(["logits"], {"images": images[1:2].numpy()})[0]
+    errors = error(logits, ours), error(logits, expected), error(one, ours[1:2])
+    fine = max(errors) <= BOUND
+    print(f"{'ok  ' if fine else 'FAIL'} {arch:<19} {side:>3} px, {size / 2**20:6.1f} MiB, largest logit "
+          f"{numpy.abs(ours).max():.2f}, error of onnxruntime to forward {errors[0]:.1e}, to PyTorch {errors[1]:.1e}, "
+          f"of one image {errors[2]:.1e}", flush=True)
+    return fine
+
+
+def check_run(program, activation, function):
+    """A run folder whose head has a hidden layer, against PyTorch, and what the file says about it."""
+    draws = numpy.random.default_rng(1)
+    names = [f"class {index}|é" for index in range(parity.CLASSES)]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for label, name in enumerate(names):
+            (folder / "in" / name).mkdir(parents=True)
+            for index in range(4):
+                pixels = draws.integers(0, 36 * (label + 1), (17, 17, 3), dtype=numpy.uint8)
+                Image.fromarray(pixels).save(folder / "in" / name / f"{index}.png")
+        run(program, "train", folder / "in", "--out", folder / "run", "--size", 17, "--epochs", 2, "--split", "none",
+            "--head-width", 24, "--head-activation", activation, "--mean", "0.5,0.4,0.3", "--crop-pct", 0.9)
+        run(program, "export", folder / "run", "--output", folder / "model.onnx")
+        session = opened(folder / "model.onnx", 17)
+        network = Cifar(*CIFAR["small"])
+        network.fc = torch.nn.Sequential(
+            torch.nn.Linear(256, 24), function, torch.nn.Dropout(), torch.nn.Linear(24, parity.CLASSES))
+        network.load_state_dict(load_file(folder / "run" / "model.safetensors"))
+    images = torch.randn(3, 3, 17, 17, generator=torch.Generator().manual_seed(2))
+    network.eval()
+    with torch.no_grad():
+        expected = network(images).numpy()
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["classes"]) == sorted(names) and told["architecture"] == "small", told
+    assert (json.loads(told["mean"]), told["size"], told["crop_pct"]) == ([0.5, 0.4, 0.3], "17", "0.9"), told
+    far = error(session.run(["logits"], {"images": images.numpy()})[0], expected)
+    fine = far <= BOUND
+    print(f"{'ok  ' if fine else 'FAIL'} a run of small with a hidden layer and {activation}: error to PyTorch {far:.1e}",
+          flush=True)
+    return fine
+
+
+def main():
+    program, archs = sys.argv[1], sys.argv[2:] or list(SIDES)
+    torch.set_num_threads(2)
+    results = [check(program, arch, side) for arch in archs for side in SIDES[arch]]
+    if not sys.argv[2:]:
+        for activation, function in (("relu", torch.nn.ReLU()), ("gelu", torch.nn.GELU()), ("silu", torch.nn.SiLU()),
+                                     ("hard-swish", torch.nn.Hardswish())):
+            results.append(check_run(program, activation, function))
+    print(f"{sum(results)} of {len(results)} exported files give the logits that they should in onnxruntime "
+          f"{onnxruntime.__version__}")
+    sys.exit(0 if all(results) else 1)
+
+
+if __name__ == "__main__":
+    main()
