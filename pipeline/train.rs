@@ -780,14 +780,16 @@ fn resume(
             "{place} is damaged: {damage}; put a copy in its place, or start again with --overwrite"
         ))
     })?;
-    let restored = run.install(|| trainer.restore(bytes));
-    let metadata = restored.map_err(|error| train_error(&place, error))?;
-    if metadata.get("identity") != Some(&plan.identity) {
+    let described = Trainer::describe(bytes).map_err(|error| train_error(&place, error))?;
+    let is_same = |metadata: &BTreeMap<String, String>| metadata.get("identity") == Some(&plan.identity);
+    if described.is_some_and(|found| found.optimizer.is_some() && !is_same(&found.metadata)) {
         return Err(Error::Usage(format!(
             "{place} is of a run with other data or options; give the options of its {}, or another --out",
             files::CONFIG
         )));
     }
+    let restored = run.install(|| trainer.restore(bytes));
+    let metadata = restored.map_err(|error| train_error(&place, error))?;
     if let Some(images) = metadata.get(MICRO_BATCH).and_then(|images| images.parse().ok()) {
         trainer.set_micro_batch(Some(images).filter(|images| *images > 0));
     }

@@ -8,7 +8,7 @@ use super::checkpoint;
 use super::models::{self, Head, Network};
 use super::ops::{self, Tape};
 use super::params::{Builder, Kind, Mode, ParamStore, Pass};
-use super::trainer::{TrainError, compute, unknown_network};
+use super::trainer::{TrainError, compute, unknown_network, unreadable};
 use super::weights::{self, WeightsFile, WeightsReport};
 
 /// What a pass computes.
@@ -35,8 +35,7 @@ pub fn forward(
     what: Forward,
 ) -> Result<(Vec<u8>, WeightsReport), TrainError> {
     let file = weights::read(weights)?;
-    let (_, inputs) =
-        checkpoint::decode(input).map_err(|source| TrainError::File { what: "input", source })?;
+    let (_, inputs) = checkpoint::decode(input).map_err(unreadable("input"))?;
     let mut store = ParamStore::new(Device::Cpu);
     let (network, report) = network_of(arch, &Head::linear(1), file, &mut store)?;
     let images = input_tensor(&inputs, "input")?;

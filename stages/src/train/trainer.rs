@@ -328,12 +328,27 @@ impl std::fmt::Debug for Trainer {
 }
 
 pub(super) fn compute(what: &'static str) -> impl Fn(candle_core::Error) -> TrainError {
-    move |source| match source.to_string().to_lowercase() {
-        text if text.contains("out of memory") || text.contains("out_of_memory") => {
-            TrainError::OutOfMemory { what }
-        }
-        _ => TrainError::Compute { what, source },
+    move |source| match plain(source) {
+        source if is_out_of_memory(&source) => TrainError::OutOfMemory { what },
+        source => TrainError::Compute { what, source },
     }
+}
+
+pub(super) fn unreadable(what: &'static str) -> impl Fn(candle_core::Error) -> TrainError {
+    move |source| TrainError::File { what, source: plain(source) }
+}
+
+/// An error as it is, without the backtrace that candle wraps around it where `RUST_BACKTRACE` is set.
+fn plain(error: candle_core::Error) -> candle_core::Error {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => plain(*inner),
+        error => error,
+    }
+}
+
+fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    let text = error.to_string().to_lowercase();
+    text.contains("out of memory") || text.contains("out_of_memory")
 }
 
 pub(super) fn unknown_network(name: &str) -> TrainError {
@@ -352,7 +367,8 @@ impl Trainer {
             // A stream of its own: the default one is per thread, and would not wait for other threads'.
             DeviceKind::Cuda(ordinal) => Device::new_cuda_with_stream(ordinal),
         };
-        let device = device.map_err(|source| TrainError::Device { device: options.device, source })?;
+        let device =
+            device.map_err(|source| TrainError::Device { device: options.device, source: plain(source) })?;
         let mut store = ParamStore::new(device);
         let mut builder = Builder::new(&mut store, options.seed);
         let head = Head { classes: options.classes.len(), ..options.head };
@@ -826,8 +842,7 @@ impl Trainer {
     /// # Errors
     /// When the file cannot be read, or belongs to another run.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<BTreeMap<String, String>, TrainError> {
-        let (header, mut tensors) =
-            checkpoint::decode(bytes).map_err(|source| TrainError::File { what: "checkpoint", source })?;
+        let (header, mut tensors) = checkpoint::decode(bytes).map_err(unreadable("checkpoint"))?;
         let refuse = |what: &str| Err(TrainError::Weights(format!("this checkpoint {what}")));
         let Some(header) = header else { return refuse("was not written by this program") };
         let Some(optimizer) = header.optimizer else {
@@ -912,8 +927,7 @@ impl Trainer {
     /// # Errors
     /// When the file cannot be read.
     pub fn describe(bytes: &[u8]) -> Result<Option<FileDescription>, TrainError> {
-        let header =
-            checkpoint::header(bytes).map_err(|source| TrainError::File { what: "weights", source })?;
+        let header = checkpoint::header(bytes).map_err(unreadable("weights"))?;
         Ok(header.map(|header| {
             let Header { model, classes, step, optimizer, metadata } = header;
             FileDescription { model, classes, step, optimizer, metadata }

@@ -14,7 +14,7 @@ use candle_core::Tensor;
 use self::names::Family;
 use super::checkpoint::{self, OPTIMIZER};
 use super::params::ParamStore;
-use super::trainer::TrainError;
+use super::trainer::{TrainError, unreadable};
 
 /// What became of the tensors of a weights file. Each list is in the order of names.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -112,8 +112,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<WeightsFile, TrainError> {
     if let Some(kind) = other_kind(bytes) {
         return Err(TrainError::Weights(kind.to_owned()));
     }
-    let (header, tensors) =
-        checkpoint::decode(bytes).map_err(|source| TrainError::File { what: "weights", source })?;
+    let (header, tensors) = checkpoint::decode(bytes).map_err(unreadable("weights"))?;
     Ok(WeightsFile { tensors, found_under: None, classes: header.map(|header| header.classes) })
 }
 
