@@ -5,7 +5,8 @@ usage: export.py FOREBAY [ARCH ...]
 
 Needs torch, torchvision, numpy, safetensors, pillow, onnx and onnxruntime. Weights are random, as in parity.py; sides are
 odd but for some. Every file passes onnx's full check. Prints one line per network and exits 1 if an error is over 1e-4 of
-the largest logit. Without the libraries nothing is checked, which is said loudly, with exit code 77.
+the largest logit. Where random weights make PyTorch's own single precision miss its double precision by half of that or
+more, as in resnet101, two sound programs may be further apart: the bound is then twice what PyTorch misses. Without the libraries nothing is checked, which is said loudly, with exit code 77.
 """
 import json
 import subprocess
@@ -116,7 +117,11 @@ def check(program, arch, side):
     network, state = parity.build(arch, 1, images, create)
     network.eval()
     with torch.no_grad():
-        expected = network(images).numpy()
+        single = network(images).numpy()
+        expected = network.double()(images.double()).numpy()
+    del network
+    noise = error(single, expected)
+    bound = max(BOUND, 2 * noise)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         weights, model = folder / "weights.safetensors", folder / "model.onnx"
@@ -131,10 +136,10 @@ def check(program, arch, side):
         # Any batch will do.
         one = session.run(["logits"], {"images": images[1:2].numpy()})[0]
     errors = error(logits, ours), error(logits, expected), error(one, ours[1:2])
-    fine = max(errors) <= BOUND
+    fine = max(errors) <= bound
     print(f"{'ok  ' if fine else 'FAIL'} {arch:<19} {side:>3} px, {size / 2**20:6.1f} MiB, largest logit "
-          f"{numpy.abs(ours).max():.2f}, error of onnxruntime to forward {errors[0]:.1e}, to PyTorch {errors[1]:.1e}, "
-          f"of one image {errors[2]:.1e}", flush=True)
+          f"{numpy.abs(ours).max():.2f}, error of onnxruntime to forward {errors[0]:.1e}, to PyTorch in f64 {errors[1]:.1e}, "
+          f"of one image {errors[2]:.1e} (bound {bound:.1e}, PyTorch in f32 {noise:.1e})", flush=True)
     return fine
 
 
