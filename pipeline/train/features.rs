@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
+use candle_core::{Device, Tensor};
 use forebay_datasets::sample::{Fault, Sample, SampleId, Split};
 use forebay_datasets::shard::ROWS_PER_GROUP;
 use forebay_datasets::store::Store;
@@ -58,8 +59,7 @@ impl Lesson for Batch {
 /// A batch of features, for the parts of the network from `first` on.
 pub(super) struct FeatureBatch {
     /// `[batch, ..shape]`.
-    values: Vec<f32>,
-    shape: Arc<[usize]>,
+    features: Tensor,
     labels: Vec<u32>,
     first: usize,
 }
@@ -70,11 +70,11 @@ impl Lesson for FeatureBatch {
     }
 
     fn step(&self, trainer: &mut Trainer) -> Result<StepReport, TrainError> {
-        trainer.step_on_features(&self.values, &self.shape, self.first, &self.labels)
+        trainer.step_on_features(&self.features, self.first, &self.labels)
     }
 
     fn logits(&self, trainer: &Trainer) -> Result<Vec<Vec<f32>>, TrainError> {
-        trainer.predict_on_features(&self.values, &self.shape, self.first, self.labels.len())
+        trainer.predict_on_features(&self.features, self.first)
     }
 
     fn images(&self) -> Option<&Batch> {
@@ -347,18 +347,17 @@ impl Features {
             .regroup(2, arrangement.shuffle(ROWS_PER_GROUP))
             .regroup(2, Batches::new(plan.feed.batch_size, skip))
             .compute("collate", Room { slots: 2, queue: 2 }, move |(samples, used)| {
-                let mut batch = FeatureBatch {
-                    values: Vec::with_capacity(samples.len() * width),
-                    shape: shape.clone(),
-                    labels: Vec::with_capacity(samples.len()),
-                    first,
-                };
+                let mut values = Vec::with_capacity(samples.len() * width);
+                let mut labels = Vec::with_capacity(samples.len());
                 for sample in samples {
                     let Ok(Feature { group, row }) = sample.payload else { continue };
-                    batch.values.extend_from_slice(&group[row * width..(row + 1) * width]);
-                    batch.labels.push(sample.label);
+                    values.extend_from_slice(&group[row * width..(row + 1) * width]);
+                    labels.push(sample.label);
                 }
-                Ok((batch, used))
+                let shape = [&[labels.len()], &*shape].concat();
+                let features = Tensor::from_vec(values, shape, &Device::Cpu);
+                let features = features.map_err(|error| Error::failed("collate features", error))?;
+                Ok((FeatureBatch { features, labels, first }, used))
             })
     }
 

@@ -529,20 +529,19 @@ impl Trainer {
         self.advance(&images, 0, targets, &batch.labels, learning_rate)
     }
 
-    /// A step on what the frozen parts before part `first` made of a batch: `features` `[batch, ..shape]`, as
-    /// [`Trainer::features`] returns them.
+    /// A step on what the frozen parts before part `first` made of a batch: `features` `[batch, ..]`, f32, with the values
+    /// that [`Trainer::features`] returns.
     ///
     /// # Errors
     /// As [`Trainer::step`].
     pub fn step_on_features(
         &mut self,
-        features: &[f32],
-        shape: &[usize],
+        features: &Tensor,
         first: usize,
         labels: &[u32],
     ) -> Result<StepReport, TrainError> {
         let targets = self.targets(labels, |row| format!("row {row}"))?;
-        let features = self.upload_features(features, shape, labels.len())?;
+        let features = self.upload_features(features)?;
         self.advance(&features, first, targets, labels, self.learning_rate(self.step))
     }
 
@@ -558,18 +557,12 @@ impl Trainer {
         Ok((values.map_err(compute("read the features"))?, features.dims()[1..].to_vec()))
     }
 
-    /// Logits from the features of `rows` images, `[rows, ..]`, as [`Trainer::predict`] gives them from the images.
+    /// Logits from the features `[batch, ..]` of images, as [`Trainer::predict`] gives them from the images.
     ///
     /// # Errors
     /// When the features are those of another network, or the device fails.
-    pub fn predict_on_features(
-        &self,
-        features: &[f32],
-        shape: &[usize],
-        first: usize,
-        rows: usize,
-    ) -> Result<Vec<Vec<f32>>, TrainError> {
-        self.judge(&self.upload_features(features, shape, rows)?, first)
+    pub fn predict_on_features(&self, features: &Tensor, first: usize) -> Result<Vec<Vec<f32>>, TrainError> {
+        self.judge(&self.upload_features(features)?, first)
     }
 
     /// Logits of `input` `[batch, ..]`, what part `first` takes, in evaluation.
@@ -584,10 +577,10 @@ impl Trainer {
         self.network.forward_parts(parts, x, pass)?.to_dtype(DType::F32)
     }
 
-    /// `[rows, ..shape]` on the device.
-    fn upload_features(&self, features: &[f32], shape: &[usize], rows: usize) -> Result<Tensor, TrainError> {
-        let shape = [&[rows], shape].concat();
-        Tensor::from_slice(features, shape, self.store.device())
+    /// The same on the device.
+    fn upload_features(&self, features: &Tensor) -> Result<Tensor, TrainError> {
+        features
+            .to_device(self.store.device())
             .and_then(|features| features.to_dtype(self.options.precision.dtype()))
             .map_err(compute("upload a batch"))
     }
@@ -1344,8 +1337,10 @@ mod tests {
                 images.step(&batch).expect("a step");
                 let (values, of_row) = features.features(&batch, first).expect("features");
                 assert_eq!(of_row, shape);
-                features.step_on_features(&values, &of_row, first, &batch.labels).expect("a step");
-                let logits = features.predict_on_features(&values, &of_row, first, 6).expect("logits");
+                let values =
+                    Tensor::from_vec(values, [&[6], &*of_row].concat(), &Device::Cpu).expect("six rows");
+                features.step_on_features(&values, first, &batch.labels).expect("a step");
+                let logits = features.predict_on_features(&values, first).expect("logits");
                 assert_eq!(logits, images.predict(&batch).expect("logits"));
             }
             let end = BTreeMap::new();

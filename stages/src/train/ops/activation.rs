@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::tape::note;
-use super::{CHUNK, Element, has_kernel, with_element, with_values};
+use super::{CHUNK, Element, has_kernel, with_element, with_values, zeros};
 
 /// A function of one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +170,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 
 fn values_of(x: &Tensor, activation: Activation) -> Result<Tensor> {
     with_element!("an activation", x.dtype(), T => with_values::<T, _, 1>([x], |[x_values]| {
-        let mut y = vec![T::ZERO; x_values.len()];
+        let mut y = zeros(x_values.len());
         y.par_chunks_mut(CHUNK).zip(x_values.par_chunks(CHUNK)).for_each(|(y, x)| {
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = activation.value(x);
@@ -186,7 +186,7 @@ pub(super) fn scaled_by_slope(x: &Tensor, gradient: &Tensor, activation: Activat
         return Ok(gradient.clone());
     }
     with_element!("a slope", x.dtype(), T => with_values::<T, _, 2>([x, gradient], |[x_values, gradient]| {
-        let mut result = vec![T::ZERO; gradient.len()];
+        let mut result = zeros(gradient.len());
         let jobs = result.par_chunks_mut(CHUNK).zip(x_values.par_chunks(CHUNK)).zip(gradient.par_chunks(CHUNK));
         jobs.for_each(|((result, x), gradient)| {
             with_activation!(activation, slope, T, slope => T::vectorized(|| {

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::activation::{self, Activation, scaled_by_slope};
 use super::tape::note;
-use super::{CHUNK, Element, has_kernel, with_element, with_values};
+use super::{CHUNK, has_kernel, with_element, with_values, zeros};
 
 /// `activation(a + b)` for two tensors of one shape.
 ///
@@ -19,7 +19,7 @@ pub fn add(a: &Tensor, b: &Tensor, activation: Activation) -> Result<Tensor> {
         return activation::composed(&(a + b)?, activation);
     }
     let y = with_element!("a sum", a.dtype(), T => with_values::<T, _, 2>([a, b], |[a_values, b]| {
-        let mut y = vec![T::ZERO; b.len()];
+        let mut y = zeros(b.len());
         let jobs = y.par_chunks_mut(CHUNK).zip(a_values.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK));
         jobs.for_each(|((y, a), b)| {
             for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {

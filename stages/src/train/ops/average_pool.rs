@@ -6,7 +6,7 @@ use candle_core::{Device, Result, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
 use super::tape::note;
-use super::{CHUNK, Element, Pooling, has_kernel, with_element, with_values};
+use super::{CHUNK, Element, Pooling, has_kernel, with_element, with_values, zeros};
 
 /// The mean of each window of `x` `[batch, channels, height, width]`, with the output size of
 /// [`max_pool`](super::max_pool). Padding counts as zeros where `count_padding` is true, and not at all otherwise
@@ -80,7 +80,7 @@ pub fn global_average_pool(x: &Tensor) -> Result<Tensor> {
         with_element!("global_average_pool", gradient.dtype(), T => {
             with_values::<T, _, 1>([gradient], |[gradient]| {
                 let share = T::from_f64(1.0 / plane as f64);
-                let mut dx = vec![T::ZERO; gradient.len() * plane];
+                let mut dx = zeros(gradient.len() * plane);
                 dx.par_chunks_mut(plane).zip(gradient).for_each(|(dx, &gradient)| dx.fill(gradient * share));
                 Ok([Some(Tensor::from_vec(dx, (batch, channels, height, width), &Device::Cpu)?)])
             })
@@ -135,7 +135,7 @@ fn forward<T: Element>(
     columns: &[Window],
 ) -> Vec<T> {
     let out_plane = rows.len() * columns.len();
-    let mut y = vec![T::ZERO; x.len() / (height * width) * out_plane];
+    let mut y = zeros(x.len() / (height * width) * out_plane);
     let planes = (CHUNK / (height * width)).max(1);
     let jobs = y.par_chunks_mut(planes * out_plane).zip(x.par_chunks(planes * height * width));
     jobs.for_each(|(y, x)| {
@@ -163,7 +163,7 @@ fn backward<T: Element>(
     columns: &[Window],
 ) -> Vec<T> {
     let out_plane = rows.len() * columns.len();
-    let mut dx = vec![T::ZERO; gradient.len() / out_plane * height * width];
+    let mut dx = zeros(gradient.len() / out_plane * height * width);
     let jobs = dx.par_chunks_mut(height * width).zip(gradient.par_chunks(out_plane));
     jobs.for_each(|(dx, gradient)| {
         for (gradient, row) in gradient.chunks_exact(columns.len()).zip(rows) {

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::activation::{self, Activation, scaled_by_slope, with_activation};
 use super::tape::note;
-use super::{Element, has_kernel, with_element, with_values};
+use super::{Element, has_kernel, with_element, with_values, zeros};
 
 /// The moments of a batch per channel, over images and pixels.
 #[derive(Clone, Debug)]
@@ -337,7 +337,7 @@ impl Normalisation {
         plane: usize,
     ) -> Vec<T> {
         let channels = weight.len();
-        let mut y = vec![T::ZERO; x.len()];
+        let mut y = zeros(x.len());
         let jobs = y.par_chunks_mut(plane).zip(x.par_chunks(plane)).enumerate();
         jobs.for_each(|(index, (y, x))| {
             let channel = index % channels;
@@ -433,7 +433,7 @@ impl Normalisation {
     ) -> Vec<T> {
         let channels = weight.len();
         let count = (x.len() / channels) as f64;
-        let mut dx = vec![T::ZERO; x.len()];
+        let mut dx = zeros(x.len());
         let jobs =
             dx.par_chunks_mut(plane).zip(x.par_chunks(plane)).zip(gradient.par_chunks(plane)).enumerate();
         jobs.for_each(|(index, ((dx, x), gradient))| {

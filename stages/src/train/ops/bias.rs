@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::activation::{self, Activation, scaled_by_slope, with_activation};
 use super::tape::note;
-use super::{Element, has_kernel, with_element, with_values};
+use super::{Element, has_kernel, with_element, with_values, zeros};
 
 /// `activation(x + bias)` with one number per channel: `x` `[batch, channels, height, width]`, `bias`
 /// `[channels]`. The activation is one whose slope its output tells: identity or a rectifier.
@@ -26,7 +26,7 @@ pub fn add_bias(x: &Tensor, bias: &Tensor, activation: Activation) -> Result<Ten
     }
     let plane = height * width;
     let y = with_element!("a bias", x.dtype(), T => with_values::<T, _, 2>([x, bias], |[x_values, bias]| {
-        let mut y = vec![T::ZERO; x_values.len()];
+        let mut y = zeros(x_values.len());
         let jobs = y.par_chunks_mut(plane).zip(x_values.par_chunks(plane)).enumerate();
         jobs.for_each(|(index, (y, x))| {
             let bias = bias[index % channels];

@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::tape::note;
-use super::{Element, has_kernel, with_element, with_values};
+use super::{has_kernel, with_element, with_values, zeros};
 
 /// The channels of `branches`, each `[batch, channels, height, width]` with channels of its own, one after the
 /// other.
@@ -27,7 +27,7 @@ pub fn concat<const N: usize>(branches: [&Tensor; N]) -> Result<Tensor> {
     let plane = height * width;
     let total: usize = channels.iter().sum();
     let y = with_element!("concat", branches[0].dtype(), T => with_values::<T, _, N>(branches, |values| {
-        let mut y = vec![T::ZERO; batch * total * plane];
+        let mut y = zeros(batch * total * plane);
         y.par_chunks_mut((total * plane).max(1)).enumerate().for_each(|(image, y)| {
             let mut start = 0;
             for (values, channels) in values.iter().zip(channels) {

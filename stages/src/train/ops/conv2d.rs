@@ -12,7 +12,7 @@ use super::batch_norm::ChannelMap;
 use super::product::{Matrix, product};
 use super::tape::note;
 use super::winograd::Winograd;
-use super::{Activation, Element, has_kernel, with_element, with_values};
+use super::{Activation, Element, has_kernel, with_element, with_values, zeros};
 
 /// Stride and zero padding of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -332,7 +332,7 @@ impl Geometry {
         let (depth, plane) = (self.depth(), self.output_plane());
         let (input_size, output_size) = (self.channels_in * self.input_plane(), self.channels_out * plane);
         let images = self.images_per_tile();
-        let mut y = vec![T::ZERO; self.batch * output_size];
+        let mut y = zeros(self.batch * output_size);
         let weight = Matrix::rows(weight, depth);
         let jobs = y.par_chunks_mut(images * output_size).zip(x.par_chunks(images * input_size));
         jobs.enumerate().for_each(|(job, (y, x))| {
@@ -511,7 +511,7 @@ impl Kernels for Geometry {
         let (depth, plane) = (self.depth(), self.output_plane());
         let (input_size, output_size) = (self.channels_in * self.input_plane(), self.channels_out * plane);
         let images = self.images_per_tile();
-        let mut dx = vec![T::ZERO; self.batch * input_size];
+        let mut dx = zeros(self.batch * input_size);
         let weight = Matrix::transposed(weight, depth);
         let jobs = dx.par_chunks_mut(images * input_size).zip(gradient.par_chunks(images * output_size));
         jobs.for_each(|(dx, gradient)| {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::batch_norm::{ChannelMap, add_sums};
 use super::conv2d::{Kernels, check_fused, noted_convolution};
-use super::{Activation, Convolution, Element, has_kernel, with_values};
+use super::{Activation, Convolution, Element, has_kernel, with_values, zeros};
 
 /// Convolves each channel of `x` `[batch, channels, height, width]` with its plane of `weight` `[channels, 1,
 /// kernel_height, kernel_width]`, as PyTorch's `conv2d` with as many groups as channels and no bias.
@@ -177,7 +177,7 @@ impl Geometry {
     /// `[batch, channels, height, width]` of the output; `finish` gets each channel and plane while it is hot.
     fn forward<T: Element>(&self, x: &[T], weight: &[T], finish: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
         let (plane, out_plane) = (self.input.0 * self.input.1, self.output.0 * self.output.1);
-        let mut y = vec![T::ZERO; self.batch * self.channels * out_plane];
+        let mut y = zeros(self.batch * self.channels * out_plane);
         let jobs = y.par_chunks_mut(out_plane).zip(x.par_chunks(plane)).enumerate();
         jobs.for_each_init(
             || (Vec::new(), Vec::new()),
@@ -238,7 +238,7 @@ impl Kernels for Geometry {
 
     fn input_gradient<T: Element>(&self, weight: &[T], gradient: &[T]) -> Vec<T> {
         let (plane, out_plane) = (self.input.0 * self.input.1, self.output.0 * self.output.1);
-        let mut dx = vec![T::ZERO; self.batch * self.channels * plane];
+        let mut dx = zeros(self.batch * self.channels * plane);
         let size = self.phase_size();
         // A value of a phase is met by the output `offset` values before it: zeros stand in front and behind.
         let front = (0..self.taps()).map(|tap| self.tap(tap).1).max().unwrap_or(0);

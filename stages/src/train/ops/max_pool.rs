@@ -6,7 +6,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::tape::{is_tracked, note};
-use super::{Element, has_kernel, with_element, with_values};
+use super::{Element, has_kernel, with_element, with_values, zeros};
 
 /// A square window, how far apart windows are, and how far they reach over the edge, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ fn forward<T: Element>(x: &[T], pooling: Pooling, planes: usize, (height, width)
     let Pooling { window, stride, padding, .. } = pooling;
     // Columns of one residue, padding and the last window included.
     let length = (width + padding).div_ceil(stride).max(out_width + (window - 1) / stride) + 1;
-    let mut y = vec![T::ZERO; planes * out_plane];
+    let mut y = zeros(planes * out_plane);
     let jobs = y.par_chunks_mut(out_plane).zip(x.par_chunks(height * width));
     jobs.for_each_init(
         || (vec![T::ZERO; width], vec![T::from_f64(f64::NEG_INFINITY); length * stride]),
@@ -183,7 +183,7 @@ fn winners<T: Element>(x: &[T], y: &[T], pooling: Pooling, (height, width): (usi
 
 fn backward<T: Element>(gradient: &[T], winners: &[u32], planes: usize, plane: usize) -> Vec<T> {
     let out_plane = gradient.len() / planes;
-    let mut dx = vec![T::ZERO; planes * plane];
+    let mut dx = zeros(planes * plane);
     let jobs = gradient.par_chunks(out_plane).zip(winners.par_chunks(out_plane));
     dx.par_chunks_mut(plane).zip(jobs).for_each(|(dx, (gradient, winners))| {
         for (&gradient, &winner) in gradient.iter().zip(winners) {

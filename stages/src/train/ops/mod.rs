@@ -45,7 +45,10 @@ pub use scale_channels::scale_channels;
 pub(crate) use tape::{Tape, is_tracked};
 pub(crate) use update::{adamw, penalize, rmsprop, sgd, sum_of_squares};
 
+use std::mem::{ManuallyDrop, MaybeUninit};
+
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType, bail};
+use rayon::prelude::*;
 
 /// True where our kernels run: on the CPU in the precision of the parameters. Elsewhere, and in half precision, operations
 /// are compositions. There activations carry the precision, and a parameter is cast to it where it is used.
@@ -123,6 +126,22 @@ macro_rules! with_element {
     };
 }
 pub(crate) use with_element;
+
+/// So many zeros. Large vectors are zeroed by all threads of the pool: one thread would take as long as a kernel does.
+#[allow(unsafe_code)]
+fn zeros<T: Element>(length: usize) -> Vec<T> {
+    if length <= 16 * CHUNK {
+        return vec![T::ZERO; length];
+    }
+    let mut values = vec![MaybeUninit::uninit(); length];
+    values
+        .par_chunks_mut(CHUNK)
+        .for_each(|chunk: &mut [MaybeUninit<T>]| chunk.fill(MaybeUninit::new(T::ZERO)));
+    let mut values = ManuallyDrop::new(values);
+    // SAFETY: pointer, length and capacity are those of a vector that is not used any more, `MaybeUninit<T>` has the
+    // layout of `T`, and the chunks, which cover it, were written.
+    unsafe { Vec::from_raw_parts(values.as_mut_ptr().cast(), values.len(), values.capacity()) }
+}
 
 /// The values of a contiguous tensor on the CPU.
 fn values<'a, T: Element>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {

@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
 use super::tape::note;
-use super::{Element, has_kernel, with_element, with_values};
+use super::{has_kernel, with_element, with_values, zeros};
 
 /// `x` `[batch, channels, height, width]` times `scale` `[batch, channels]`, one number per plane.
 ///
@@ -43,7 +43,7 @@ pub fn scale_channels(x: &Tensor, scale: &Tensor) -> Result<Tensor> {
 
 fn scaled(x: &Tensor, scale: &Tensor, plane: usize) -> Result<Tensor> {
     with_element!("a scale", x.dtype(), T => with_values::<T, _, 2>([x, scale], |[x_values, scale]| {
-        let mut y = vec![T::ZERO; x_values.len()];
+        let mut y = zeros(x_values.len());
         y.par_chunks_mut(plane).zip(x_values.par_chunks(plane)).zip(scale).for_each(|((y, x), &scale)| {
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = x * scale;

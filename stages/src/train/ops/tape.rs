@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use candle_core::{Device, Result, Tensor, TensorId, bail};
 use rayon::prelude::*;
 
-use super::{CHUNK, Element, with_element, with_values};
+use super::{CHUNK, Element, with_element, with_values, zeros};
 
 type Backward = Box<dyn FnOnce(&Tensor) -> Result<Vec<Option<Tensor>>>>;
 
@@ -147,10 +147,11 @@ impl Tape {
 
 fn sum_of(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     fn sum<T: Element>(left: &[T], right: &[T]) -> Vec<T> {
-        let mut sum = left.to_vec();
-        sum.par_chunks_mut(CHUNK).zip(right.par_chunks(CHUNK)).for_each(|(sum, right)| {
-            for (sum, &right) in sum.iter_mut().zip(right) {
-                *sum += right;
+        let mut sum = zeros(left.len());
+        let arguments = left.par_chunks(CHUNK).zip(right.par_chunks(CHUNK));
+        sum.par_chunks_mut(CHUNK).zip(arguments).for_each(|(sum, (left, right))| {
+            for ((sum, &left), &right) in sum.iter_mut().zip(left).zip(right) {
+                *sum = left + right;
             }
         });
         sum

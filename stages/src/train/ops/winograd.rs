@@ -6,8 +6,8 @@
 
 use rayon::prelude::*;
 
-use super::Element;
 use super::product::{Matrix, product};
+use super::{Element, zeros};
 
 /// Positions of a transformed tile.
 const POSITIONS: usize = 16;
@@ -61,7 +61,7 @@ impl Winograd {
     pub(super) fn weights<T: Element>(&self, weight: &[T], turned: bool) -> Vec<T> {
         let half = T::from_f64(0.5);
         let size = self.channels_out * self.channels_in;
-        let mut transformed = vec![T::ZERO; POSITIONS * size];
+        let mut transformed = zeros(POSITIONS * size);
         // A block of rows at a time is transformed into a buffer of its own, since its values lie in 16 places.
         let blocks: Vec<Vec<T>> = (0..self.channels_out)
             .into_par_iter()
@@ -230,7 +230,7 @@ impl Winograd {
         let (in_plane, out_plane) = (self.input.0 * self.input.1, self.output.0 * self.output.1);
         let (tile_rows, tiles) = self.tiles();
         let images = self.images_per_job();
-        let mut y = vec![T::ZERO; self.batch * channels_out * out_plane];
+        let mut y = zeros(self.batch * channels_out * out_plane);
         let wanted = (BLOCK_VALUES / (POSITIONS * (channels_in + channels_out))).max(BLOCK_TILES);
         let jobs = y
             .par_chunks_mut(images * channels_out * out_plane)
@@ -316,8 +316,8 @@ impl Winograd {
         let images = (GROUP_VALUES / (POSITIONS * (channels_in + channels_out) * per_image))
             .clamp(1, self.batch.max(1));
         let mut sums = vec![T::ZERO; POSITIONS * channels_out * channels_in];
-        let mut inputs = vec![T::ZERO; channels_in * POSITIONS * images * per_image];
-        let mut outputs = vec![T::ZERO; channels_out * POSITIONS * images * per_image];
+        let mut inputs = zeros(channels_in * POSITIONS * images * per_image);
+        let mut outputs = zeros(channels_out * POSITIONS * images * per_image);
         // Rows of the product per job.
         let block = channels_out.div_ceil(2);
         for first in (0..self.batch).step_by(images) {
