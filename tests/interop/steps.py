@@ -23,11 +23,11 @@ except ImportError as error:
     print(f"SKIPPED: steps.py needs torch, torchvision, Pillow and safetensors: {error}", file=sys.stderr)
     sys.exit(77)
 
-ARCHS = ["resnet18", "vgg11_bn", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0"]
+ARCHS = ["resnet18", "mobilenet_v2", "mobilenet_v3_small"]
 SIDE, CLASSES, STEPS = 64, 4, 10
 BOUND = 1e-3
 OPTIMIZERS = {
-    "sgd": ["--lr", "0.001", "--momentum", "0.9", "--weight-decay", "0.0005"],
+    "sgd": ["--lr", "0.0003", "--momentum", "0.9", "--weight-decay", "0.0005"],
     "adamw": ["--lr", "0.0003", "--weight-decay", "0.05"],
 }
 
@@ -69,7 +69,7 @@ def theirs(model, optimizer, images, labels, dtype):
         {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
     ]
     if optimizer == "sgd":
-        update = torch.optim.SGD(groups, lr=0.001, momentum=0.9)
+        update = torch.optim.SGD(groups, lr=0.0003, momentum=0.9)
     else:
         update = torch.optim.AdamW(groups, lr=0.0003)
     losses = []

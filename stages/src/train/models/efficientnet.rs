@@ -1,15 +1,14 @@
 //! EfficientNet-B0 (Tan and Le, arXiv 1905.11946), with torchvision's names. Stochastic depth, which the paper trains
 //! ImageNet with, is left out: fine-tuning goes without it.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 
 use super::layers::{
-    Conv, ConvNorm, GlobalAveragePool, Layer, Layers, LinearInit, Norm, SqueezeExcite, export, run,
+    Conv, ConvNorm, GlobalAveragePool, InvertedResidual, Layers, LinearInit, Norm, SqueezeExcite,
 };
 use super::{Head, Network, Parts};
-use crate::train::onnx::{Graph, Value};
 use crate::train::ops::Activation;
-use crate::train::params::{Builder, Pass};
+use crate::train::params::Builder;
 
 /// Expansion, kernel, stride of the first block, channels of the output, blocks: table 1 of the paper.
 const STAGES: [(usize, usize, usize, usize, usize); 7] = [
@@ -36,7 +35,7 @@ pub(super) fn build(mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
                 let name = format!("{name}.{block}.block");
                 let stride = if block == 0 { stride } else { 1 };
                 let sizes = (channels, expansion, channels_out);
-                layers.push(Box::new(MobileBlock::new(builder, &name, sizes, (kernel, stride))?));
+                layers.push(Box::new(inverted_residual(builder, &name, sizes, (kernel, stride))?));
                 channels = channels_out;
             }
             Ok(layers)
@@ -53,52 +52,26 @@ fn whole(builder: &mut Builder<'_>, name: &str, conv: Conv, activation: Activati
     ConvNorm::new(builder, (&format!("{name}.0"), &format!("{name}.1")), conv, Norm::DEFAULT, activation)
 }
 
-/// An inverted residual with squeeze-and-excitation, whose squeezed features are a quarter of the block's input.
-struct MobileBlock {
-    layers: Layers,
-    project: ConvNorm,
-    is_residual: bool,
-}
-
-impl MobileBlock {
-    /// Registers `{name}.{0, 1, ..}`.
-    fn new(
-        builder: &mut Builder<'_>,
-        name: &str,
-        (channels_in, expansion, channels_out): (usize, usize, usize),
-        (kernel, stride): (usize, usize),
-    ) -> Result<MobileBlock> {
-        let width = channels_in * expansion;
-        let mut layers: Layers = Vec::new();
-        if expansion != 1 {
-            let conv = Conv::same(channels_in, width, 1, 1);
-            layers.push(Box::new(whole(builder, &format!("{name}.0"), conv, Activation::Silu)?));
-        }
-        let depthwise = Conv::depthwise(width, kernel, stride);
-        layers.push(Box::new(whole(
-            builder,
-            &format!("{name}.{}", layers.len()),
-            depthwise,
-            Activation::Silu,
-        )?));
-        let squeeze = format!("{name}.{}", layers.len());
-        let activations = (Activation::Silu, Activation::Sigmoid);
-        let sizes = (width, (channels_in / 4).max(1));
-        layers.push(Box::new(SqueezeExcite::new(builder, &squeeze, sizes, activations)?));
-        let conv = Conv::same(width, channels_out, 1, 1);
-        let project = whole(builder, &format!("{name}.{}", layers.len()), conv, Activation::Identity)?;
-        Ok(MobileBlock { layers, project, is_residual: stride == 1 && channels_in == channels_out })
+/// An inverted residual with squeeze-and-excitation, whose squeezed features are a quarter of the block's input. Registers `{name}.{0, 1, ..}`.
+fn inverted_residual(
+    builder: &mut Builder<'_>,
+    name: &str,
+    (channels_in, expansion, channels_out): (usize, usize, usize),
+    (kernel, stride): (usize, usize),
+) -> Result<InvertedResidual> {
+    let width = channels_in * expansion;
+    let mut layers: Layers = Vec::new();
+    if expansion != 1 {
+        let conv = Conv::same(channels_in, width, 1, 1);
+        layers.push(Box::new(whole(builder, &format!("{name}.0"), conv, Activation::Silu)?));
     }
-}
-
-impl Layer for MobileBlock {
-    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let y = run(&self.layers, x, pass)?;
-        self.project.forward_with(&y, self.is_residual.then_some(x), pass)
-    }
-
-    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
-        let y = export(&self.layers, x.clone(), pass, graph)?;
-        self.project.export_with(y, self.is_residual.then_some(&x), pass, graph)
-    }
+    let depthwise = Conv::depthwise(width, kernel, stride);
+    layers.push(Box::new(whole(builder, &format!("{name}.{}", layers.len()), depthwise, Activation::Silu)?));
+    let squeeze = format!("{name}.{}", layers.len());
+    let activations = (Activation::Silu, Activation::Sigmoid);
+    let sizes = (width, (channels_in / 4).max(1));
+    layers.push(Box::new(SqueezeExcite::new(builder, &squeeze, sizes, activations)?));
+    let conv = Conv::same(width, channels_out, 1, 1);
+    let project = whole(builder, &format!("{name}.{}", layers.len()), conv, Activation::Identity)?;
+    Ok(InvertedResidual { layers, project, is_residual: stride == 1 && channels_in == channels_out })
 }

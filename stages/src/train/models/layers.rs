@@ -390,6 +390,29 @@ impl Layer for ConvBiasRelu {
     }
 }
 
+/// Layers and a convolution that narrows what they widened, and around both an identity where the shape stays (Sandler et
+/// al., arXiv 1801.04381, figure 4).
+pub struct InvertedResidual {
+    /// What widens, filters each channel, and perhaps excites.
+    pub layers: Layers,
+    /// What narrows.
+    pub project: ConvNorm,
+    /// Whether the identity is added.
+    pub is_residual: bool,
+}
+
+impl Layer for InvertedResidual {
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let y = run(&self.layers, x, pass)?;
+        self.project.forward_with(&y, self.is_residual.then_some(x), pass)
+    }
+
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        let y = export(&self.layers, x.clone(), pass, graph)?;
+        self.project.export_with(y, self.is_residual.then_some(&x), pass, graph)
+    }
+}
+
 /// The largest value of each window.
 #[derive(Debug)]
 pub struct MaxPool(pub ops::Pooling);

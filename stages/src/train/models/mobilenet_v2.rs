@@ -1,12 +1,11 @@
 //! MobileNetV2: inverted residuals and linear bottlenecks (Sandler et al., arXiv 1801.04381), with torchvision's names.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 
-use super::layers::{Conv, ConvNorm, GlobalAveragePool, Layer, LinearInit, Norm};
+use super::layers::{Conv, ConvNorm, GlobalAveragePool, InvertedResidual, Layers, LinearInit, Norm};
 use super::{Head, Network, Parts};
-use crate::train::onnx::{Graph, Value};
 use crate::train::ops::Activation;
-use crate::train::params::{Builder, Pass};
+use crate::train::params::Builder;
 
 /// Expansion, channels of the output, blocks, stride of the first block: table 2 of the paper.
 const BLOCKS: [(usize, usize, usize, usize); 7] = [
@@ -34,7 +33,7 @@ pub(super) fn build(mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
             let name = format!("features.{index}");
             let stride = if block == 0 { stride } else { 1 };
             let sizes = (channels_in, expansion, channels, stride);
-            parts.add(&name, |builder| Ok(vec![Box::new(InvertedResidual::new(builder, &name, sizes)?)]))?;
+            parts.add(&name, |builder| Ok(vec![Box::new(inverted_residual(builder, &name, sizes)?)]))?;
             channels_in = channels;
             index += 1;
         }
@@ -47,48 +46,26 @@ pub(super) fn build(mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
 }
 
 /// A 1 x 1 convolution that widens, a depthwise 3 x 3, a 1 x 1 that narrows and is followed by no activation; where
-/// the shape stays, the input is added.
-#[derive(Debug)]
-struct InvertedResidual {
-    layers: Vec<ConvNorm>,
-    project: ConvNorm,
-    is_residual: bool,
-}
-
-impl InvertedResidual {
-    /// Registers `{name}.conv.{..}`.
-    fn new(
-        builder: &mut Builder<'_>,
-        name: &str,
-        (channels_in, expansion, channels_out, stride): (usize, usize, usize, usize),
-    ) -> Result<InvertedResidual> {
-        let width = channels_in * expansion;
-        let mut index = 0;
-        let mut layer = |builder: &mut Builder<'_>, conv| {
-            let names = (&*format!("{name}.conv.{index}.0"), &*format!("{name}.conv.{index}.1"));
-            index += 1;
-            ConvNorm::new(builder, names, conv, Norm::DEFAULT, Activation::Relu6)
-        };
-        let mut layers = Vec::new();
-        if expansion != 1 {
-            layers.push(layer(builder, Conv::same(channels_in, width, 1, 1))?);
-        }
-        layers.push(layer(builder, Conv::depthwise(width, 3, stride))?);
-        let names = (&*format!("{name}.conv.{index}"), &*format!("{name}.conv.{}", index + 1));
-        let conv = Conv::same(width, channels_out, 1, 1);
-        let project = ConvNorm::new(builder, names, conv, Norm::DEFAULT, Activation::Identity)?;
-        Ok(InvertedResidual { layers, project, is_residual: stride == 1 && channels_in == channels_out })
+/// the shape stays, the input is added. Registers `{name}.conv.{..}`.
+fn inverted_residual(
+    builder: &mut Builder<'_>,
+    name: &str,
+    (channels_in, expansion, channels_out, stride): (usize, usize, usize, usize),
+) -> Result<InvertedResidual> {
+    let width = channels_in * expansion;
+    let mut index = 0;
+    let mut layer = |builder: &mut Builder<'_>, conv| {
+        let names = (&*format!("{name}.conv.{index}.0"), &*format!("{name}.conv.{index}.1"));
+        index += 1;
+        ConvNorm::new(builder, names, conv, Norm::DEFAULT, Activation::Relu6)
+    };
+    let mut layers: Layers = Vec::new();
+    if expansion != 1 {
+        layers.push(Box::new(layer(builder, Conv::same(channels_in, width, 1, 1))?));
     }
-}
-
-impl Layer for InvertedResidual {
-    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let y = self.layers.iter().try_fold(x.clone(), |y, layer| layer.forward(&y, pass))?;
-        self.project.forward_with(&y, self.is_residual.then_some(x), pass)
-    }
-
-    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
-        let y = self.layers.iter().try_fold(x.clone(), |y, layer| layer.export(y, pass, graph))?;
-        self.project.export_with(y, self.is_residual.then_some(&x), pass, graph)
-    }
+    layers.push(Box::new(layer(builder, Conv::depthwise(width, 3, stride))?));
+    let names = (&*format!("{name}.conv.{index}"), &*format!("{name}.conv.{}", index + 1));
+    let conv = Conv::same(width, channels_out, 1, 1);
+    let project = ConvNorm::new(builder, names, conv, Norm::DEFAULT, Activation::Identity)?;
+    Ok(InvertedResidual { layers, project, is_residual: stride == 1 && channels_in == channels_out })
 }

@@ -1,15 +1,14 @@
 //! MobileNetV3, small and large (Howard et al., arXiv 1905.02244), with torchvision's names.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 
 use super::layers::{
-    Activate, Conv, ConvNorm, GlobalAveragePool, Layer, Layers, Linear, LinearInit, Norm, SqueezeExcite,
-    export, run,
+    Activate, Conv, ConvNorm, GlobalAveragePool, InvertedResidual, Layers, Linear, LinearInit, Norm,
+    SqueezeExcite,
 };
 use super::{Head, Network, Parts};
-use crate::train::onnx::{Graph, Value};
 use crate::train::ops::Activation;
-use crate::train::params::{Builder, Pass};
+use crate::train::params::Builder;
 
 /// Kernel, width of the expansion, channels of the output, squeeze-and-excitation, hard-swish instead of ReLU, stride:
 /// a row of tables 1 and 2 of the paper.
@@ -82,7 +81,7 @@ impl MobileNetV3 {
         for (index, row) in self.rows.iter().enumerate() {
             let name = format!("features.{}", index + 1);
             parts.add(&name, |builder| {
-                Ok(vec![Box::new(InvertedResidual::new(builder, &format!("{name}.block"), channels, row)?)])
+                Ok(vec![Box::new(inverted_residual(builder, &format!("{name}.block"), channels, row)?)])
             })?;
             channels = row.2;
         }
@@ -106,56 +105,35 @@ fn divisible(channels: usize) -> usize {
     if 10 * rounded < 9 * channels { rounded + 8 } else { rounded }
 }
 
-/// An inverted residual whose widened channels may be squeezed and excited before they are narrowed.
-struct InvertedResidual {
-    layers: Layers,
-    project: ConvNorm,
-    is_residual: bool,
-}
-
-impl InvertedResidual {
-    /// Registers `{name}.{0, 1, ..}`.
-    fn new(builder: &mut Builder<'_>, name: &str, channels_in: usize, row: &Row) -> Result<InvertedResidual> {
-        let &(kernel, width, channels_out, squeeze, swish, stride) = row;
-        let activation = if swish { Activation::HardSwish } else { Activation::Relu };
-        let mut layers: Layers = Vec::new();
-        let whole = |builder: &mut Builder<'_>, index: usize, conv, activation| {
-            let names = (&*format!("{name}.{index}.0"), &*format!("{name}.{index}.1"));
-            ConvNorm::new(builder, names, conv, NORM, activation)
-        };
-        if width != channels_in {
-            layers.push(Box::new(whole(builder, 0, Conv::same(channels_in, width, 1, 1), activation)?));
-        }
-        layers.push(Box::new(whole(
+/// An inverted residual whose widened channels may be squeezed and excited before they are narrowed. Registers `{name}.{0, 1, ..}`.
+fn inverted_residual(
+    builder: &mut Builder<'_>,
+    name: &str,
+    channels_in: usize,
+    row: &Row,
+) -> Result<InvertedResidual> {
+    let &(kernel, width, channels_out, squeeze, swish, stride) = row;
+    let activation = if swish { Activation::HardSwish } else { Activation::Relu };
+    let mut layers: Layers = Vec::new();
+    let whole = |builder: &mut Builder<'_>, index: usize, conv, activation| {
+        let names = (&*format!("{name}.{index}.0"), &*format!("{name}.{index}.1"));
+        ConvNorm::new(builder, names, conv, NORM, activation)
+    };
+    if width != channels_in {
+        layers.push(Box::new(whole(builder, 0, Conv::same(channels_in, width, 1, 1), activation)?));
+    }
+    layers.push(Box::new(whole(builder, layers.len(), Conv::depthwise(width, kernel, stride), activation)?));
+    if squeeze {
+        let name = format!("{name}.{}", layers.len());
+        let activations = (Activation::Relu, Activation::HardSigmoid);
+        layers.push(Box::new(SqueezeExcite::new(
             builder,
-            layers.len(),
-            Conv::depthwise(width, kernel, stride),
-            activation,
+            &name,
+            (width, divisible(width / 4)),
+            activations,
         )?));
-        if squeeze {
-            let name = format!("{name}.{}", layers.len());
-            let activations = (Activation::Relu, Activation::HardSigmoid);
-            layers.push(Box::new(SqueezeExcite::new(
-                builder,
-                &name,
-                (width, divisible(width / 4)),
-                activations,
-            )?));
-        }
-        let conv = Conv::same(width, channels_out, 1, 1);
-        let project = whole(builder, layers.len(), conv, Activation::Identity)?;
-        Ok(InvertedResidual { layers, project, is_residual: stride == 1 && channels_in == channels_out })
     }
-}
-
-impl Layer for InvertedResidual {
-    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let y = run(&self.layers, x, pass)?;
-        self.project.forward_with(&y, self.is_residual.then_some(x), pass)
-    }
-
-    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
-        let y = export(&self.layers, x.clone(), pass, graph)?;
-        self.project.export_with(y, self.is_residual.then_some(&x), pass, graph)
-    }
+    let conv = Conv::same(width, channels_out, 1, 1);
+    let project = whole(builder, layers.len(), conv, Activation::Identity)?;
+    Ok(InvertedResidual { layers, project, is_residual: stride == 1 && channels_in == channels_out })
 }
