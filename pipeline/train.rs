@@ -29,7 +29,7 @@ use forebay_stages::group::count_batches;
 use forebay_stages::resize::{Fit, Size};
 use forebay_stages::train::metrics::{Confusion, prediction};
 use forebay_stages::train::schedule::Plateau;
-use forebay_stages::train::{DeviceKind, TrainError, TrainOptions, Trainer, WeightsReport};
+use forebay_stages::train::{DeviceKind, FileDescription, TrainError, TrainOptions, Trainer, WeightsReport};
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
@@ -781,8 +781,13 @@ fn resume(
         ))
     })?;
     let described = Trainer::describe(bytes).map_err(|error| train_error(&place, error))?;
-    let is_same = |metadata: &BTreeMap<String, String>| metadata.get("identity") == Some(&plan.identity);
-    if described.is_some_and(|found| found.optimizer.is_some() && !is_same(&found.metadata)) {
+    // Another network is named by the trainer.
+    let is_other = |found: &FileDescription| {
+        found.optimizer.is_some()
+            && found.model == plan.options.model
+            && found.metadata.get("identity") != Some(&plan.identity)
+    };
+    if described.as_ref().is_some_and(is_other) {
         return Err(Error::Usage(format!(
             "{place} is of a run with other data or options; give the options of its {}, or another --out",
             files::CONFIG

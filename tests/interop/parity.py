@@ -101,8 +101,15 @@ def forebay(program, folder, arch, mode, gradients):
 
 def check(program, arch, side):
     # Where the input of a ReLU, or two values of a pool, lie within rounding of a kink, a gradient may jump in either
-    # program: then another seed is tried. A gradient that is wrong is wrong with all three.
-    return any(check_seed(program, arch, side, seed) for seed in range(3))
+    # program: then another seed is tried. A gradient that is wrong is wrong with all three. Preferred is a seed where
+    # PyTorch's single precision agrees with its double precision; where none has that, ours may be as far off.
+    held = False
+    for seed in range(3):
+        fine, noise = check_seed(program, arch, side, seed)
+        if fine and noise < 0.5:
+            return True
+        held |= fine
+    return held
 
 
 def check_seed(program, arch, side, seed):
@@ -137,7 +144,7 @@ def check_seed(program, arch, side, seed):
     verdict = "ok  " if fine else "jump" if seed < 2 else "FAIL"
     print(f"{verdict} {arch:<19} {side}x{side + 4} seed {seed} (PyTorch's own noise: gradients {noise:.3f}, logits {blur:.3f}), "
           f"error over bound: {shown}", flush=True)
-    return fine
+    return fine, noise
 
 
 def check_timm(program, arch, side):
