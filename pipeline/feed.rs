@@ -22,7 +22,7 @@ use forebay_stages::shuffle::Shuffle;
 use forebay_stages::stage::{Regroup, Stage};
 
 use crate::flow::{Chunk, Error, Flow, Room, Run};
-use crate::plan::{Chain, Rooms, Rows, store_error};
+use crate::plan::{Chain, PlannedRow, Rooms, Rows, store_error};
 use crate::prepare::{decoded_bytes, read};
 
 /// The most groups of rows that are mixed with each other: 1600 rows. Shards are fair mixtures already, so that
@@ -336,6 +336,14 @@ impl Feed {
         )
     }
 
+    /// The rows of a split in their order, where they are known before anything is read: those of a folder.
+    pub(crate) fn known_rows(&self, split: Split) -> Option<Vec<Sample<()>>> {
+        match &self.origin {
+            Origin::Shards(_) => None,
+            Origin::Folder(rows) => Some(planned(rows, split)),
+        }
+    }
+
     /// Planned rows of each group of a split.
     pub(crate) fn group_rows(&self, split: Split) -> Vec<usize> {
         match &self.origin {
@@ -435,14 +443,7 @@ impl Feed {
         split: Split,
         arrangement: Arrangement,
     ) -> Flow<Chunk<Encoded>> {
-        let planned: Vec<Sample<()>> = rows
-            .of(split)
-            .iter()
-            .map(|row| {
-                let entry = &rows.catalog.entries[row.entry];
-                Sample { id: entry.id.clone(), copy: row.copy, label: entry.label, payload: Ok(()) }
-            })
-            .collect();
+        let planned = planned(rows, split);
         let groups: Vec<&[Sample<()>]> = planned.chunks(ROWS_PER_GROUP).collect();
         let mut shuffle = arrangement.shuffle(self.chunk);
         let mut chunks = Vec::new();
@@ -452,6 +453,15 @@ impl Feed {
         let store = self.store.clone();
         run.source("samples", chunks).io("read", self.rooms.read(), move |chunk| read(store.clone(), chunk))
     }
+}
+
+/// The rows of a split of a folder in their order, not yet read.
+fn planned(rows: &Rows, split: Split) -> Vec<Sample<()>> {
+    let sample = |row: &PlannedRow| {
+        let entry = &rows.catalog.entries[row.entry];
+        Sample { id: entry.id.clone(), copy: row.copy, label: entry.label, payload: Ok(()) }
+    };
+    rows.of(split).iter().map(sample).collect()
 }
 
 /// Which groups of a split a pass reads, and how it mixes their rows: the same for images and for what is made of them.

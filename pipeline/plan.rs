@@ -556,6 +556,16 @@ pub(crate) fn fingerprint(rows: &Rows, settings: &BTreeMap<String, serde_json::V
     hasher.finalize().to_hex().to_string()
 }
 
+/// The identity of the images of a folder: (id, size) of each.
+pub(crate) fn images_fingerprint(rows: &Rows) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for entry in &rows.catalog.entries {
+        hasher.update(&(entry.id.len() as u64).to_le_bytes()).update(entry.id.as_bytes());
+        hasher.update(&entry.bytes.to_le_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
 /// The plan that a destination holds, and the assignments to splits that it fixes.
 async fn earlier(
     dest: &Store,

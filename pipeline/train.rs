@@ -73,6 +73,8 @@ pub struct TrainPlan {
     pub plateau: Option<Plateau>,
     /// What the images are that the network sees, and what is done with them.
     pub data_identity: String,
+    /// The same without which images are trained on and in which order.
+    pub images_identity: String,
     /// Where features are kept for later runs; `None` when every epoch is to see the images.
     pub feature_cache: Option<FeatureCache>,
     /// Epochs without an improvement after which the next of [`TrainOptions::unfreeze_on_stall`] is trained.
@@ -285,6 +287,23 @@ impl TrainPlan {
         }
         data.insert("normalize".to_string(), chain["normalize"].clone());
         let data_identity = serde_json::to_string(&data).expect("settings are plain data");
+        // What of it the images are a function of: which split they are in changes none of them.
+        data.retain(|key, _| {
+            !["split", "balance", "seed"].contains(&key.split('.').next().unwrap_or_default())
+        });
+        let images = match &feed.origin {
+            Origin::Shards(shards) => shards.manifest.fingerprint.clone(),
+            Origin::Folder(rows) => plan::images_fingerprint(rows),
+        };
+        data.insert("dataset".to_string(), images.into());
+        if let Some(augment) = &feed.augment {
+            data.insert("seed".to_string(), feed.seed.0.into());
+            data.insert(
+                "augment".to_string(),
+                serde_json::to_value(augment).expect("settings are plain data"),
+            );
+        }
+        let images_identity = serde_json::to_string(&data).expect("settings are plain data");
         let feature_cache = match config.text("train.feature_cache").as_deref() {
             Some("off") => None,
             chosen => Some(FeatureCache {
@@ -312,6 +331,7 @@ impl TrainPlan {
             keeping,
             plateau,
             data_identity,
+            images_identity,
             feature_cache,
             unfreeze_patience: config.integer("train.unfreeze_patience").expect("it has a default") as u32,
             fits_micro_batch: config.get("train.micro_batch").and_then(Value::as_str) == Some("auto"),

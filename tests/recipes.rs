@@ -109,12 +109,33 @@ fn training_on_features_is_training_on_images_bit_for_bit() {
 }
 
 #[test]
+fn another_split_takes_the_features_of_its_images_from_the_one_before() {
+    let place = place();
+    place.write("in/a/broken.png", b"no image");
+    let train =
+        "train in --freeze backbone --size 16 --batch-size 5 --epochs 2 --max-rejects 9 --overwrite --out";
+    place.run(&format!("{train} first --feature-cache cache")).done();
+    for options in ["--split-seed 1", "--split-seed 2 --balance over", "--split 0.5,0.3,0.2 --seed 7"] {
+        place.run(&format!("{train} images --feature-cache off {options}")).done();
+        let said = place.run(&format!("{train} fold --feature-cache cache {options}")).done();
+        assert_eq!(
+            said.stderr.contains("that an earlier run computed"),
+            !options.contains("--seed"),
+            "{}",
+            said.stderr
+        );
+        assert!(kept(&place, "images") == kept(&place, "fold"), "{options}");
+    }
+}
+
+#[test]
 fn damaged_features_are_named_and_missing_ones_are_computed_again() {
     let place = place();
     let train = format!("{TRAIN} run --overwrite --freeze backbone --feature-cache cache");
     place.run(&train).done();
     let first = kept(&place, "run");
-    let folder = std::fs::read_dir(place.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let inner = |path: std::path::PathBuf| std::fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
+    let folder = inner(inner(place.path("cache")));
     let files = || {
         let mut files: Vec<_> =
             std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();

@@ -2,8 +2,9 @@
 //! and each epoch, also of later runs, trains the rest on what they made of it.
 //!
 //! The features of a split lie in shards below the cache, each a safetensors file with one tensor `features` of the rows
-//! that could be decoded and, written after it, a JSON file that says which rows these are. The name of a cache is a hash
-//! of all that its features are a function of. A pass reads the groups of rows of a split as a pass over the images does,
+//! that could be decoded and, written after it, a JSON file that says which rows these are. Their folder is named by a hash
+//! of all that the features of an image are a function of, and a folder in it by one of which images are trained on: the
+//! fold of a cross-validation, or another split, takes from the folders beside its own what they have. A pass reads the groups of rows of a split as a pass over the images does,
 //! in the same order, so that it trains the same weights, bit for bit. Random augmentation is kept as a number of views:
 //! view `n` of the training images is what epoch `n` would see, and epochs take turns with them.
 
@@ -168,9 +169,9 @@ impl Features {
             let prefix = session.trainer.prefix_bytes(first);
             let prefix = prefix.map_err(|error| train_error("read the weights", error))?;
             let mut name = blake3::Hasher::new();
-            name.update(plan.data_identity.as_bytes()).update(plan.options.model.as_bytes()).update(&prefix);
-            let augment = plan.feed.augment.as_ref().map(serde_json::to_string);
-            name.update(augment.transpose().expect("settings are plain data").unwrap_or_default().as_bytes());
+            name.update(plan.images_identity.as_bytes())
+                .update(plan.options.model.as_bytes())
+                .update(&prefix);
             (shape, name.finalize().to_hex()[..32].to_string())
         };
         let splits = Split::ALL.into_iter().filter(|split| plan.feed.rows(*split) > 0);
@@ -201,13 +202,20 @@ impl Features {
         };
         for (split, view) in passes {
             let shelf = Shelf {
-                prefix: format!("{name}/{split}-{view}-"),
+                images: format!("{name}/"),
+                prefix: format!(
+                    "{name}/{}/{split}-{view}-",
+                    &blake3::hash(plan.data_identity.as_bytes()).to_hex()[..32]
+                ),
                 sizes: plan.feed.group_rows(split),
                 groups: (SHARD_BYTES / (row_bytes * ROWS_PER_GROUP as u64)).clamp(1, 64) as usize,
                 pass: (split, view),
             };
             let start = Instant::now();
-            let missing = features.missing(&shelf).await?;
+            let mut missing = features.missing(&shelf).await?;
+            if !missing.is_empty() {
+                missing = features.gather(plan, &shelf, missing).await?;
+            }
             if !missing.is_empty() {
                 features.compute(run, plan, session, &shelf, missing).await?;
                 if split == Split::Train {
@@ -239,6 +247,81 @@ impl Features {
             }
         }
         Ok(missing)
+    }
+
+    /// Writes those of these shards whose rows all have features in other folders of the same images, and returns the
+    /// others.
+    async fn gather(
+        &self,
+        plan: &TrainPlan,
+        shelf: &Shelf,
+        missing: Vec<usize>,
+    ) -> Result<Vec<usize>, Error> {
+        let (split, view) = shelf.pass;
+        let Some(rows) = plan.feed.known_rows(split) else { return Ok(missing) };
+        let is_augmented = |split: Split| split == Split::Train && plan.feed.augment.is_some();
+        // An augmented image is a function of its copy and view; one as it is, of neither.
+        let copy_of = |copy: u32| if is_augmented(split) { copy } else { 0 };
+        let files: BTreeMap<String, u64> =
+            self.store.list(&shelf.images).await.map_err(store_error)?.into_iter().collect();
+        let mut known: BTreeMap<(String, u32), Option<(Arc<str>, std::ops::Range<u64>)>> = BTreeMap::new();
+        for (key, _) in files.iter().filter(|(key, _)| key.ends_with(".json")) {
+            let name = key.rsplit('/').next().unwrap_or_default();
+            let is_like = match is_augmented(split) {
+                true => name.starts_with(&format!("{split}-{view}-")),
+                false => !(name.starts_with("train-") && plan.feed.augment.is_some()),
+            };
+            let record = match is_like {
+                true => self.store.get(key).await.map_err(store_error)?,
+                false => continue,
+            };
+            let file: Arc<str> = key.replace(".json", ".safetensors").into();
+            let Ok(record) = serde_json::from_slice::<Record>(&record) else { continue };
+            let row_bytes = 4 * self.shape.iter().product::<usize>() as u64;
+            let whole = record.groups.iter().flatten().filter(|row| row.is_whole).count() as u64;
+            let size = files.get(&*file).copied().unwrap_or(0);
+            let Some(mut at) =
+                size.checked_sub(whole * row_bytes).filter(|_| record.shape[..] == self.shape[..])
+            else {
+                continue;
+            };
+            for row in record.groups.into_iter().flatten() {
+                let place = row.is_whole.then(|| (file.clone(), at..at + row_bytes));
+                at += if row.is_whole { row_bytes } else { 0 };
+                known.insert((row.id, copy_of(row.copy)), place);
+            }
+        }
+        let mut others = Vec::new();
+        for shard in missing {
+            let (mut values, mut groups): (Vec<f32>, Vec<Vec<Row>>) = (Vec::new(), Vec::new());
+            for group in shelf.groups_of(shard) {
+                let mut of_group = Vec::new();
+                for sample in rows.iter().skip(group * ROWS_PER_GROUP).take(ROWS_PER_GROUP) {
+                    let Some(place) = known.get(&(sample.id.to_string(), copy_of(sample.copy))) else {
+                        break;
+                    };
+                    if let Some((file, range)) = place {
+                        let bytes = self.store.get_range(file, range.clone()).await.map_err(store_error)?;
+                        values.extend_from_slice(&numbers(&bytes));
+                    }
+                    of_group.push(Row {
+                        id: sample.id.to_string(),
+                        copy: sample.copy,
+                        label: sample.label,
+                        is_whole: place.is_some(),
+                    });
+                }
+                groups.push(of_group);
+            }
+            let sizes = &shelf.sizes[shelf.groups_of(shard)];
+            if groups.iter().map(Vec::len).eq(sizes.iter().copied()) {
+                let record = Record { shape: self.shape.to_vec(), groups };
+                write(&self.store, shelf, shard, &values, &record).await?;
+            } else {
+                others.push(shard);
+            }
+        }
+        Ok(others)
     }
 
     /// Runs the frozen part over the images of these shards and writes them.
@@ -285,13 +368,7 @@ impl Features {
                     // The run was interrupted.
                     return Ok(());
                 }
-                let file = features_file(&values, &shape);
-                let file = file.map_err(|error| train_error("write the features", error))?;
-                let record = serde_json::to_vec(&record).expect("a record is plain data");
-                pool.block_on(async {
-                    store.put(&shelf.file(shard), file.into()).await.map_err(store_error)?;
-                    store.put(&shelf.record(shard), record.into()).await.map_err(store_error)
-                })?;
+                pool.block_on(write(&store, &shelf, shard, &values, &record))?;
             }
             Ok(())
         };
@@ -405,6 +482,21 @@ impl Group {
     }
 }
 
+/// Writes a shard: the features, and then the record, without which they do not count.
+async fn write(
+    store: &Store,
+    shelf: &Shelf,
+    shard: usize,
+    values: &[f32],
+    record: &Record,
+) -> Result<(), Error> {
+    let file = features_file(values, &record.shape);
+    let file = file.map_err(|error| train_error("write the features", error))?;
+    let record = serde_json::to_vec(record).expect("a record is plain data");
+    store.put(&shelf.file(shard), file.into()).await.map_err(store_error)?;
+    store.put(&shelf.record(shard), record.into()).await.map_err(store_error)
+}
+
 /// Little-endian numbers, as safetensors files hold them.
 fn numbers(bytes: &[u8]) -> Arc<[f32]> {
     let (values, _) = bytes.as_chunks::<4>();
@@ -414,6 +506,8 @@ fn numbers(bytes: &[u8]) -> Arc<[f32]> {
 /// Where the shards of a pass lie.
 #[derive(Clone)]
 struct Shelf {
+    /// The folder of everything made of the same images.
+    images: String,
     prefix: String,
     /// Planned rows of each group.
     sizes: Vec<usize>,
