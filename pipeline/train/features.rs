@@ -264,7 +264,7 @@ impl Features {
         let copy_of = |copy: u32| if is_augmented(split) { copy } else { 0 };
         let files: BTreeMap<String, u64> =
             self.store.list(&shelf.images).await.map_err(store_error)?.into_iter().collect();
-        let mut known: BTreeMap<(String, u32), Option<(Arc<str>, std::ops::Range<u64>)>> = BTreeMap::new();
+        let mut known: BTreeMap<(String, u32), Option<Place>> = BTreeMap::new();
         for (key, _) in files.iter().filter(|(key, _)| key.ends_with(".json")) {
             let name = key.rsplit('/').next().unwrap_or_default();
             let is_like = match is_augmented(split) {
@@ -286,7 +286,7 @@ impl Features {
                 continue;
             };
             for row in record.groups.into_iter().flatten() {
-                let place = row.is_whole.then(|| (file.clone(), at..at + row_bytes));
+                let place = row.is_whole.then(|| Place::Store(file.clone(), at..at + row_bytes));
                 at += if row.is_whole { row_bytes } else { 0 };
                 known.insert((row.id, copy_of(row.copy)), place);
             }
@@ -300,7 +300,7 @@ impl Features {
                     let Some(place) = known.get(&(sample.id.to_string(), copy_of(sample.copy))) else {
                         break;
                     };
-                    if let Some((file, range)) = place {
+                    if let Some(Place::Store(file, range)) = place {
                         let bytes = self.store.get_range(file, range.clone()).await.map_err(store_error)?;
                         values.extend_from_slice(&numbers(&bytes));
                     }
