@@ -292,8 +292,13 @@ impl TrainPlan {
             !["split", "balance", "seed"].contains(&key.split('.').next().unwrap_or_default())
         });
         let images = match &feed.origin {
-            Origin::Shards(shards) => shards.manifest.fingerprint.clone(),
-            Origin::Folder(rows) => plan::images_fingerprint(rows),
+            Origin::Shards(shards) => shards.manifest.shards.iter().map(|shard| &*shard.blake3).collect(),
+            Origin::Folder(rows) => {
+                // Images of another folder may have the same names and sizes.
+                let root = feed.store.local_root().and_then(|root| root.canonicalize().ok());
+                let root = root.map_or(place.clone(), |root| root.to_string_lossy().into_owned());
+                format!("{root} {}", plan::images_fingerprint(rows))
+            }
         };
         data.insert("dataset".to_string(), images.into());
         if let Some(augment) = &feed.augment {

@@ -129,6 +129,26 @@ fn another_split_takes_the_features_of_its_images_from_the_one_before() {
 }
 
 #[test]
+fn images_of_another_folder_have_features_of_their_own() {
+    let place = place();
+    // Pictures without compression: the same names and sizes, and other pixels.
+    for (folder, seed) in [("one", 0), ("two", 100)] {
+        for index in 0..24u8 {
+            let class = ["a", "b"][index as usize % 2];
+            let pixels = (0..16 * 16 * 3).map(|at: usize| (at * (seed + 1 + index as usize) % 251) as u8);
+            let file = [b"P6 16 16 255\n".to_vec(), pixels.collect()].concat();
+            place.write(&format!("{folder}/{class}/{index}.ppm"), &file);
+        }
+    }
+    let train = "--freeze backbone --size 16 --epochs 1 --overwrite --out";
+    place.run(&format!("train one {train} one-run --feature-cache cache")).done();
+    let said = place.run(&format!("train two {train} two-run --feature-cache cache")).done();
+    assert!(said.stderr.contains("the frozen part saw"), "{}", said.stderr);
+    place.run(&format!("train two {train} images --feature-cache off")).done();
+    assert!(kept(&place, "two-run").1 == kept(&place, "images").1);
+}
+
+#[test]
 fn damaged_features_are_named_and_missing_ones_are_computed_again() {
     let place = place();
     let train = format!("{TRAIN} run --overwrite --freeze backbone --feature-cache cache");

@@ -4,9 +4,11 @@
 //! The features of a split lie in shards below the cache, each a safetensors file with one tensor `features` of the rows
 //! that could be decoded and, written after it, a JSON file that says which rows these are. Their folder is named by a hash
 //! of all that the features of an image are a function of, and a folder in it by one of which images are trained on: the
-//! fold of a cross-validation, or another split, takes from the folders beside its own what they have. A pass reads the groups of rows of a split as a pass over the images does,
-//! in the same order, so that it trains the same weights, bit for bit. Random augmentation is kept as a number of views:
-//! view `n` of the training images is what epoch `n` would see, and epochs take turns with them.
+//! fold of a cross-validation, or another split, takes from the folders beside its own what they have.
+//!
+//! A pass reads the groups of rows of a split as a pass over the images does, in the same order, so that it trains the same
+//! weights, bit for bit. Random augmentation is kept as a number of views: view `n` of the training images is what epoch
+//! `n` would see, and epochs take turns with them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -96,6 +98,18 @@ struct Feature {
 struct Record {
     shape: Vec<usize>,
     groups: Vec<Vec<Row>>,
+}
+
+impl Record {
+    fn row_bytes(&self) -> u64 {
+        4 * self.shape.iter().product::<usize>() as u64
+    }
+
+    /// Where the features begin in the file of `size` bytes, whose end they are; `None` when it is too small for them.
+    fn start(&self, size: u64) -> Option<u64> {
+        let whole = self.groups.iter().flatten().filter(|row| row.is_whole).count() as u64;
+        size.checked_sub(whole * self.row_bytes()).filter(|start| *start > 8)
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -277,14 +291,9 @@ impl Features {
             };
             let file: Arc<str> = key.replace(".json", ".safetensors").into();
             let Ok(record) = serde_json::from_slice::<Record>(&record) else { continue };
-            let row_bytes = 4 * self.shape.iter().product::<usize>() as u64;
-            let whole = record.groups.iter().flatten().filter(|row| row.is_whole).count() as u64;
             let size = files.get(&*file).copied().unwrap_or(0);
-            let Some(mut at) =
-                size.checked_sub(whole * row_bytes).filter(|_| record.shape[..] == self.shape[..])
-            else {
-                continue;
-            };
+            let start = record.start(size).filter(|_| record.shape[..] == self.shape[..]);
+            let (Some(mut at), row_bytes) = (start, record.row_bytes()) else { continue };
             for row in record.groups.into_iter().flatten() {
                 let place = row.is_whole.then(|| Place::Store(file.clone(), at..at + row_bytes));
                 at += if row.is_whole { row_bytes } else { 0 };
@@ -548,10 +557,7 @@ fn groups_of(
     if record.shape != shape || !record.groups.iter().map(Vec::len).eq(sizes.iter().copied()) {
         return None;
     }
-    let row_bytes = 4 * shape.iter().product::<usize>() as u64;
-    let whole = record.groups.iter().flatten().filter(|row| row.is_whole).count() as u64;
-    // The one tensor of the file is its end.
-    let mut end = size.checked_sub(whole * row_bytes).filter(|start| *start > 8)?;
+    let (row_bytes, mut end) = (record.row_bytes(), record.start(size)?);
     let key: Arc<str> = shelf.file(shard).into();
     let groups = record.groups.into_iter().map(|rows| {
         let mut count = 0;
