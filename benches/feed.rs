@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use forebay::bench::bench;
-use forebay::config::Config;
+use forebay::commands::bench::bench;
 use forebay::demo::{DemoOptions, draw};
+use forebay::feed;
 use forebay::flow::Run;
+use forebay::options::Config;
 use forebay::plan::{PreparePlan, Rooms};
 use forebay::prepare::prepare;
-use forebay::train;
 use forebay_datasets::seed::Seed;
 
 fn config(flags: &[(&'static str, &str)]) -> Config {
@@ -42,7 +42,7 @@ fn feed(criterion: &mut Criterion) {
     for source in ["images", "jpeg", "raw"] {
         let options = config(&[("source", &path(source)), ("resize.size", "64"), ("max_rejects", "1000000")]);
         let run = Run::new(Rooms::of(&options).run_options()).expect("threads");
-        let (feed, ..) = run.block_on(train::feed(&options)).expect("a feed");
+        let (feed, ..) = run.block_on(feed::resolve(&options)).expect("a feed");
         group.throughput(Throughput::Elements(feed.rows(forebay_datasets::sample::Split::Train)));
         group.bench_function(source, |bencher| {
             bencher

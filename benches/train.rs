@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forebay_datasets::seed::Seed;
 use forebay_stages::collate::Batch;
-use forebay_stages::train::{Freeze, TrainOptions, Trainer};
+use forebay_train::{Freeze, TrainOptions, Trainer};
 
 /// (network, side in pixels, images per batch): CIFAR's size, the demo's, and ImageNet's.
 const CASES: &[(&str, u32, usize)] = &[("small", 32, 64), ("small", 64, 32), ("resnet18", 224, 16)];

@@ -3,6 +3,9 @@
 //! The order of an epoch is a pure function of (seed, epoch). A folder is read as if it were the shards that
 //! `prepare` would write, so that folder and lossless shards give identical batches.
 
+mod read;
+mod resolve;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,9 +24,12 @@ use forebay_stages::group::{Batches, Group};
 use forebay_stages::shuffle::Shuffle;
 use forebay_stages::stage::{Regroup, Stage};
 
-use crate::flow::{Chunk, Error, Flow, Room, Run};
-use crate::plan::{Chain, PlannedRow, Rooms, Rows, store_error};
-use crate::prepare::{decoded_bytes, read};
+use crate::flow::{Chunk, Error, Flow, Room, Run, in_one_line};
+use crate::options::Chain;
+use crate::plan::{PlannedRow, Rooms, Rows};
+
+pub(crate) use read::{decoded_bytes, read};
+pub use resolve::resolve;
 
 /// The most groups of rows that are mixed with each other: 1600 rows. Shards are fair mixtures already, so that
 /// more would cost memory and gain little.
@@ -101,52 +107,6 @@ impl Pass {
     }
 }
 
-/// Reads the index of one shard.
-async fn index(store: &Store, key: &str, bytes: u64) -> Result<Index, Error> {
-    let damaged = |error| Error::Integrity(format!("{}/{key}: {}", store.location(), chain_of(&error)));
-    if bytes < shard::TAIL_BYTES {
-        return Err(Error::Integrity(format!("{}/{key}: {bytes} bytes are no shard", store.location())));
-    }
-    let tail = store.get_range(key, bytes - shard::TAIL_BYTES..bytes).await.map_err(store_error)?;
-    let end = shard::end_bytes(&tail).map_err(damaged)?.min(bytes);
-    let end = store.get_range(key, bytes - end..bytes).await.map_err(store_error)?;
-    Index::parse(&end, bytes).map_err(damaged)
-}
-
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
-}
-
-/// Id, copy and label of every row of a shard; no image is read.
-///
-/// # Errors
-/// When the store fails or the shard is damaged.
-pub async fn identities(store: &Store, key: &str) -> Result<Vec<(SampleId, u32, Label)>, Error> {
-    let Some(bytes) = store.size(key).await.map_err(store_error)? else { return Ok(Vec::new()) };
-    let index = index(store, key, bytes).await?;
-    identities_of(store, key, &index).await
-}
-
-async fn identities_of(
-    store: &Store,
-    key: &str,
-    index: &Index,
-) -> Result<Vec<(SampleId, u32, Label)>, Error> {
-    let mut identities = Vec::new();
-    for row_group in 0..index.metadata().num_row_groups() {
-        let bytes = store.get_range(key, index.identity_range(row_group)).await.map_err(store_error)?;
-        let found = index.identities(row_group, bytes);
-        identities.extend(found.map_err(|error| Error::Integrity(format!("{key}: {}", chain_of(&error))))?);
-    }
-    Ok(identities)
-}
-
 impl Shards {
     /// Reads the index of every shard and compares it with the manifest.
     ///
@@ -157,7 +117,7 @@ impl Shards {
         for record in &manifest.shards {
             let place = format!("{}/{}", store.location(), record.key);
             let hint = "run `forebay verify`, or `forebay prepare` again";
-            match store.size(&record.key).await.map_err(store_error)? {
+            match store.size(&record.key).await? {
                 None => return Err(Error::Integrity(format!("{place} is missing; {hint}"))),
                 Some(bytes) if bytes != record.bytes => {
                     let expected = record.bytes;
@@ -165,7 +125,7 @@ impl Shards {
                     return Err(Error::Integrity(line));
                 }
                 Some(bytes) => {
-                    let index = index(store, &record.key, bytes).await?;
+                    let index = shard::read_index(store, &record.key, bytes).await?;
                     let footer = index.footer();
                     if footer.fingerprint != manifest.fingerprint || footer.groups != record.groups {
                         return Err(Error::Integrity(format!("{place} belongs to another dataset; {hint}")));
@@ -233,7 +193,7 @@ impl Feed {
                 let mut labels = BTreeMap::new();
                 for (record, index) in shards.manifest.shards.iter().zip(&shards.indexes) {
                     if record.split == Split::Train {
-                        let identities = identities_of(&self.store, &record.key, index).await?;
+                        let identities = shard::read_identities(&self.store, &record.key, index).await?;
                         labels.extend(identities.into_iter().map(|(id, _, label)| (id, label)));
                     }
                 }
@@ -420,7 +380,7 @@ impl Feed {
                         Bytes::new()
                     } else {
                         let key = &shards.manifest.shards[shard].key;
-                        store.get_range(key, range).await.map_err(store_error)?
+                        store.get_range(key, range).await?
                     };
                     Ok((shard, group, bytes))
                 }
@@ -428,7 +388,7 @@ impl Feed {
             .compute("unpack", self.rooms.group(), move |(shard, group, bytes)| {
                 let rows = unpacker.indexes[shard].rows(group, bytes).map_err(|error| {
                     let key = &unpacker.manifest.shards[shard].key;
-                    Error::Integrity(format!("{key}, group {group}: {}", chain_of(&error)))
+                    Error::Integrity(format!("{key}, group {group}: {}", in_one_line(&error)))
                 })?;
                 let samples: Vec<Sample<Encoded>> = rows.into_iter().map(Sample::from).collect();
                 Ok(repeat(samples, copies.as_deref()))

@@ -6,11 +6,15 @@
 //! The end travels down as a closed sender, a consumer that has gone travels up as a closed receiver.
 
 mod budget;
+mod candle;
 mod error;
+mod max_rejects;
+mod meter;
 mod rejects;
+mod room;
+mod window;
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,55 +24,20 @@ use forebay_datasets::sample::Sample;
 use forebay_datasets::seed::Seed;
 use forebay_stages::stage::{Regroup, Stage};
 use futures::FutureExt;
-use serde::Serialize;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::meter::{Meter, Open, Slot, State, Token, Verb};
-use budget::{Budget, Gate, Loan};
-pub use error::{Error, Interrupt};
-pub use rejects::{MaxRejects, Rejects};
+use budget::{Budget, Loan};
+pub use candle::limit_candle;
+pub use error::{Error, Interrupt, in_one_line};
+pub use max_rejects::MaxRejects;
+pub use meter::{Meter, NodeReport, bottleneck};
+use meter::{Open, Slot, State, Token, Verb};
+pub use rejects::Rejects;
+pub use room::{Room, peak_bytes, peak_items};
 
 /// Samples travel in chunks, so that small images share the cost of a hop. The order within is kept.
 pub type Chunk<P> = Vec<Sample<P>>;
-
-/// How many items a node has room for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Room {
-    /// Items in work, or done and waiting for their turn to leave. 0 counts as 1.
-    pub slots: usize,
-    /// Items that wait for the next node. 0 counts as 1.
-    pub queue: usize,
-}
-
-impl Room {
-    fn slots(self) -> usize {
-        self.slots.max(1)
-    }
-
-    fn queue(self) -> usize {
-        self.queue.max(1)
-    }
-}
-
-/// The most items that can be in flight in a flow whose nodes have these rooms: one that the source has pulled
-/// and not yet handed over, slots + queue of each node, and one in the hands of the consumer. A regroup is a
-/// room with as many slots as one push releases at most (and at least 1); what it holds back comes on top.
-pub fn peak_items(rooms: &[Room]) -> usize {
-    1 + rooms.iter().map(|room| room.slots() + room.queue()).sum::<usize>() + 1
-}
-
-/// The most bytes that can be on loan when each item weighs `item_bytes`, for the `rooms` from the weighed node
-/// to the regroup (1 slot, no queue) or consumer that takes the item: as many items as there is room for, and
-/// one in hand, but no more than the budget of `memory_bytes` holds. A heavier item runs alone.
-pub fn peak_bytes(rooms: &[Room], item_bytes: u64, memory_bytes: u64) -> u64 {
-    let n_items = rooms.iter().map(|room| room.slots() + room.queue()).sum::<usize>() as u64 + 1;
-    let item_bytes = item_bytes.min(memory_bytes);
-    if item_bytes == 0 {
-        return 0;
-    }
-    n_items.min(memory_bytes / item_bytes) * item_bytes
-}
 
 /// What a run may use.
 #[derive(Clone, Copy, Debug)]
@@ -301,36 +270,6 @@ impl Run {
     }
 }
 
-/// The variables that candle reads, and what they must be for it to use no more than `threads` threads.
-///
-/// Its matrix products are split `RAYON_NUM_THREADS` ways, over the threads of the pool that they run in. Its
-/// element-wise operations use a second pool of `CANDLE_NUM_THREADS` - 1 spinning threads of its own, which no
-/// call can limit; with 1 it has none, and they run where they are called.
-fn candle_variables(threads: usize) -> [(&'static str, String); 2] {
-    [("RAYON_NUM_THREADS", threads.to_string()), ("CANDLE_NUM_THREADS", "1".to_string())]
-}
-
-/// Makes candle obey `threads` too. Call it in `main` before anything starts a thread; [`Run::install`] does
-/// the rest.
-///
-/// # Errors
-/// When the process already has more than one thread, on a system that tells.
-#[allow(unsafe_code, clippy::disallowed_methods)]
-pub fn limit_candle(threads: usize) -> Result<(), Error> {
-    let n_threads = std::fs::read_dir("/proc/self/task").map_or(1, |tasks| tasks.count());
-    if n_threads > 1 {
-        return Err(Error::failed(
-            "limit the threads of candle",
-            format!("the process has {n_threads} threads and must have one"),
-        ));
-    }
-    for (name, value) in candle_variables(threads) {
-        // SAFETY: nothing reads the environment at the same time, because this is the only thread.
-        unsafe { std::env::set_var(name, value) };
-    }
-    Ok(())
-}
-
 /// Runs `work`, which waits for a disk, on one of [`BLOCKING_THREADS`] threads. For use within [`Flow::io`].
 ///
 /// # Panics
@@ -447,98 +386,6 @@ impl<T: Send + 'static> Flow<T> {
                 let _ = reply.send((slot, flatten(result, || format!("run {name} on item {index}"))));
             });
         })
-    }
-
-    /// The node behind `io` and `compute`: starts up to `room.slots` pieces of work and hands their results
-    /// on in the order of the items.
-    ///
-    /// The window holds only work that `start` has handed to the tasks or the pool, so that it goes on while
-    /// this node waits: a lazy future in it could hold something that whoever it waits for needs.
-    #[allow(clippy::disallowed_methods)]
-    fn window<U: Send + 'static>(
-        self,
-        name: &'static str,
-        verb: Verb,
-        room: Room,
-        mut start: impl FnMut(u64, T, Slot, oneshot::Sender<Answer<U>>) + Send + 'static,
-    ) -> Flow<U> {
-        let Flow { run, mut input, truncated, weigh, seen } = self;
-        let shared = run.shared.clone();
-        let open = shared.meter.open(name, verb, room.slots());
-        let gate = weigh.is_some().then(|| Gate::new(shared.budget.clone()));
-        let (output, next) = mpsc::channel(room.queue());
-        let flow = Flow { run, input: next, truncated, weigh: None, seen };
-        flow.run.shared.tasks.spawn(async move {
-            let failure = shared.wait_for_failure();
-            let gone = output.closed();
-            tokio::pin!(failure, gone);
-            let mut window: VecDeque<Work<U>> = VecDeque::new();
-            let mut waiting: Option<Weighing<T>> = None;
-            let mut ended = false;
-            let mut index = 0;
-            let mut begin = |window: &mut VecDeque<Work<U>>, value: T, mut slot: Slot, hold: Hold| {
-                slot.to(State::Contended);
-                let (reply, answer) = oneshot::channel();
-                start(index, value, slot, reply);
-                index += 1;
-                window.push_back(Work { hold, progress: Progress::Running(answer) });
-            };
-            while !(ended && window.is_empty() && waiting.is_none()) {
-                let has_room = waiting.is_none() && window.len() < room.slots();
-                let head = window.front_mut().map(|work| &mut work.progress);
-                let head_done = matches!(head, Some(Progress::Done(..)));
-                tokio::select! {
-                    biased;
-                    () = &mut failure => return,
-                    () = &mut gone => return,
-                    permit = output.reserve(), if head_done => {
-                        let Ok(permit) = permit else { return };
-                        let work = window.pop_front().expect("the head is done");
-                        if let Progress::Done(value, slot) = work.progress {
-                            open.count_out();
-                            drop(slot);
-                            permit.send(Parcel { value, hold: work.hold });
-                        }
-                    }
-                    answer = finished(head), if !head_done => match answer {
-                        Some((slot, Ok(value))) => {
-                            let head = window.front_mut().expect("the head has finished");
-                            head.progress = Progress::Done(value, slot);
-                        }
-                        Some((_, Err(error))) => return shared.fail(error),
-                        // The runtime shuts down and has dropped the work.
-                        None => return,
-                    },
-                    loan = granted(gate.as_ref(), waiting.as_ref().map(|waiting| waiting.bytes)) => {
-                        let Weighing { value, mut hold, slot, .. } = waiting.take().expect("it was granted");
-                        // What an earlier weighed node lent is given back here.
-                        hold.loan = Some(loan);
-                        begin(&mut window, value, slot, hold);
-                    }
-                    parcel = input.recv(), if has_room && !ended => match parcel {
-                        Some(Parcel { value, hold }) => {
-                            open.count_in();
-                            let mut slot = open.slot();
-                            match &weigh {
-                                Some(weigh) => {
-                                    slot.to(State::Blocked);
-                                    match catch_unwind(AssertUnwindSafe(|| weigh(&value))) {
-                                        Ok(bytes) => waiting = Some(Weighing { value, hold, slot, bytes }),
-                                        Err(panic) => {
-                                            let attempt = format!("weigh an item of {name}");
-                                            return shared.fail(Error::panicked(attempt, &*panic));
-                                        }
-                                    }
-                                }
-                                None => begin(&mut window, value, slot, hold),
-                            }
-                        }
-                        None => ended = true,
-                    },
-                }
-            }
-        });
-        flow
     }
 
     /// Rearranges the stream. What `regroup` holds back weighs nothing here: the plan accounts for it.
@@ -694,6 +541,14 @@ impl<P: Send + 'static> Flow<Chunk<P>> {
     }
 }
 
+/// A panic becomes the error of whoever caught it.
+fn flatten<U>(
+    result: Result<Result<U, Error>, Box<dyn Any + Send>>,
+    attempt: impl FnOnce() -> String,
+) -> Result<U, Error> {
+    result.unwrap_or_else(|panic| Err(Error::panicked(attempt(), &*panic)))
+}
+
 /// The items of a flow, for a consumer on a thread of its own. Ends early when the run fails or is stopped.
 pub struct Items<T> {
     run: Run,
@@ -747,52 +602,6 @@ impl End {
             _ => result,
         }
     }
-}
-
-/// The result of a piece of work, in the slot it ran in.
-type Answer<U> = (Slot, Result<U, Error>);
-
-/// An item in the window.
-struct Work<U> {
-    hold: Hold,
-    progress: Progress<U>,
-}
-
-enum Progress<U> {
-    Running(oneshot::Receiver<Answer<U>>),
-    Done(U, Slot),
-}
-
-/// An item that waits for its bytes.
-struct Weighing<T> {
-    value: T,
-    hold: Hold,
-    slot: Slot,
-    bytes: u64,
-}
-
-/// Waits until the head of the window has finished; forever when there is nothing to wait for.
-async fn finished<U>(head: Option<&mut Progress<U>>) -> Option<Answer<U>> {
-    match head {
-        Some(Progress::Running(answer)) => answer.await.ok(),
-        _ => std::future::pending().await,
-    }
-}
-
-/// Waits until the item that waits has its bytes; forever when there is none.
-async fn granted(gate: Option<&Gate>, bytes: Option<u64>) -> Loan {
-    match (gate, bytes) {
-        (Some(gate), Some(bytes)) => gate.take(bytes).await,
-        _ => std::future::pending().await,
-    }
-}
-
-/// A panic becomes the error of whoever caught it.
-fn flatten<U>(
-    result: Result<Result<U, Error>, Box<dyn Any + Send>>,
-    attempt: impl FnOnce() -> String,
-) -> Result<U, Error> {
-    result.unwrap_or_else(|panic| Err(Error::panicked(attempt(), &*panic)))
 }
 
 #[cfg(test)]

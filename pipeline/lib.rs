@@ -1,20 +1,13 @@
 #![doc = include_str!("README.md")]
 
-pub mod bench;
-pub mod cli;
-pub mod config;
+pub mod commands;
 pub mod demo;
-pub mod export;
 pub mod feed;
 pub mod flow;
 pub mod hub;
-pub mod inspect;
-pub mod meter;
-pub mod model;
+pub mod options;
 pub mod plan;
 pub mod prepare;
 pub mod report;
 pub mod train;
-pub mod usage;
-pub mod verify;
 pub mod weights;

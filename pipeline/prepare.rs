@@ -11,17 +11,16 @@ use forebay_datasets::manifest::{
     CARD_KEY, ClassCount, Counts, FORMAT, MANIFEST_KEY, Manifest, PLAN_KEY, REJECTS_KEY, ShardRecord,
     SplitSummary, card, to_json,
 };
-use forebay_datasets::sample::{Encoded, Fault, Sample, Split};
+use forebay_datasets::sample::{Encoded, Sample, Split};
 use forebay_datasets::shard::{self, Footer, Index, ROWS_PER_GROUP, Reject, Row};
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
-use forebay_stages::decode::probe;
 use forebay_stages::encode::Stored;
 use forebay_stages::group::Group;
-use futures::{FutureExt, StreamExt};
 
-use crate::flow::{Chunk, Error, Flow, Run, blocking};
-use crate::plan::{DestState, PlannedShard, PreparePlan, Rows, store_error};
+use crate::feed::{decoded_bytes, read};
+use crate::flow::{Chunk, Error, Flow, Run};
+use crate::plan::{DestState, PlannedShard, PreparePlan, Rows};
 
 /// What a run of `prepare` did.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +99,7 @@ async fn write_shards(
         .io("write", rooms.shard(), move |packed: Packed| {
             let dest = writer.clone();
             async move {
-                dest.put(&packed.record.key, packed.bytes).await.map_err(store_error)?;
+                dest.put(&packed.record.key, packed.bytes).await?;
                 tracing::debug!(key = packed.record.key, bytes = packed.record.bytes, "shard written");
                 Ok((packed.record, packed.footer))
             }
@@ -120,50 +119,6 @@ fn samples(rows: &Rows, shards: &[PlannedShard], chunk: usize) -> Vec<Vec<Sample
         })
         .collect();
     samples.chunks(chunk.max(1)).map(<[_]>::to_vec).collect()
-}
-
-/// Reads the files of a chunk. What cannot be read becomes a tombstone where only this object is lost.
-pub(crate) async fn read(store: Store, chunk: Vec<Sample<()>>) -> Result<Chunk<Encoded>, Error> {
-    let open = move |sample: Sample<()>, bytes: Result<Bytes, _>| match bytes {
-        Ok(bytes) => Ok(sample.map(|()| Ok(Encoded { bytes }))),
-        Err(error) => lost(sample, error),
-    };
-    if store.local_root().is_some() {
-        let read = move || {
-            let bytes = |sample: &Sample<()>| {
-                store.read_sample(&sample.id).now_or_never().expect("a local read blocks and does not wait")
-            };
-            chunk
-                .into_iter()
-                .map(|sample| (bytes(&sample), sample))
-                .map(|(bytes, s)| open(s, bytes))
-                .collect()
-        };
-        return blocking(read).await;
-    }
-    let reads = chunk.into_iter().map(|sample| {
-        let store = store.clone();
-        async move {
-            let bytes = store.read_sample(&sample.id).await;
-            open(sample, bytes)
-        }
-    });
-    futures::stream::iter(reads).buffered(8).collect::<Vec<_>>().await.into_iter().collect()
-}
-
-fn lost(sample: Sample<()>, error: forebay_datasets::store::StoreError) -> Result<Sample<Encoded>, Error> {
-    if error.loses_only_this_object() {
-        Ok(sample.map(|()| Err(Fault::new("read", error))))
-    } else {
-        Err(store_error(error))
-    }
-}
-
-/// What a chunk takes from the byte budget: its images as they decode, by their headers.
-#[allow(clippy::ptr_arg, reason = "`weighed` passes the item of the flow")]
-pub(crate) fn decoded_bytes(chunk: &Chunk<Encoded>) -> u64 {
-    let headers = chunk.iter().filter_map(|sample| probe(&sample.payload.as_ref().ok()?.bytes).ok());
-    headers.map(|header| header.pixel_bytes()).sum()
 }
 
 /// Encodes the survivors of one planned shard to the bytes of its file.
@@ -235,7 +190,7 @@ async fn begin(run: &Run, plan: &Arc<PreparePlan>) -> Result<Finished, Error> {
         [PLAN_KEY, MANIFEST_KEY, CARD_KEY, REJECTS_KEY].contains(&key)
             || (key.starts_with("data/") && key.ends_with(".parquet"))
     };
-    dest.remove_leftovers("", owned).await.map_err(store_error)?;
+    dest.remove_leftovers("", owned).await?;
     if let DestState::Same { is_finished } = plan.dest_state {
         let finished = finished(run, plan).await?;
         if is_finished && finished.len() < plan.shards.len() {
@@ -243,14 +198,14 @@ async fn begin(run: &Run, plan: &Arc<PreparePlan>) -> Result<Finished, Error> {
         }
         return Ok(finished);
     }
-    dest.put(PLAN_KEY, Bytes::from(to_json(&plan.record()))).await.map_err(store_error)?;
+    dest.put(PLAN_KEY, Bytes::from(to_json(&plan.record()))).await?;
     Ok(Finished::new())
 }
 
 async fn delete(store: &Store, keys: &[&str]) -> Result<(), Error> {
     for key in keys {
-        if store.size(key).await.map_err(store_error)?.is_some() {
-            store.delete(key).await.map_err(store_error)?;
+        if store.size(key).await?.is_some() {
+            store.delete(key).await?;
         }
     }
     Ok(())
@@ -258,8 +213,7 @@ async fn delete(store: &Store, keys: &[&str]) -> Result<(), Error> {
 
 /// Reads again the shards of this plan that are in the destination and keeps those that are whole.
 async fn finished(run: &Run, plan: &Arc<PreparePlan>) -> Result<Finished, Error> {
-    let present: BTreeSet<String> =
-        plan.dest.list("data/").await.map_err(store_error)?.into_iter().map(|(key, _)| key).collect();
+    let present: BTreeSet<String> = plan.dest.list("data/").await?.into_iter().map(|(key, _)| key).collect();
     let candidates: Vec<PlannedShard> =
         plan.shards.iter().filter(|shard| present.contains(&shard.key())).copied().collect();
     let (store, fingerprint) = (plan.dest.clone(), plan.fingerprint.clone());
@@ -267,7 +221,7 @@ async fn finished(run: &Run, plan: &Arc<PreparePlan>) -> Result<Finished, Error>
         .source("shards", candidates)
         .io("reread", plan.rooms.shard(), move |shard: PlannedShard| {
             let store = store.clone();
-            async move { Ok((shard, store.get(&shard.key()).await.map_err(store_error)?)) }
+            async move { Ok((shard, store.get(&shard.key()).await?)) }
         })
         .compute("checksum", plan.rooms.shard(), move |(shard, file)| Ok(whole(shard, &file, &fingerprint)))
         .collect()
@@ -340,7 +294,7 @@ async fn finish(
         (CARD_KEY, card(&manifest).into_bytes()),
         (MANIFEST_KEY, to_json(&manifest)),
     ] {
-        plan.dest.put(key, Bytes::from(bytes)).await.map_err(store_error)?;
+        plan.dest.put(key, Bytes::from(bytes)).await?;
     }
     Ok(Prepared { manifest, shards_reused, rejects })
 }

@@ -6,15 +6,15 @@
 use bytes::Bytes;
 use forebay_datasets::store::Store;
 use forebay_stages::resize::Filter;
-use forebay_stages::train::Trainer;
-use forebay_stages::train::weights::golden::{ChannelStatistics, entropy_complaint, entropy_share};
-use forebay_stages::train::weights::registry::{self, KnownWeights, Preprocessing};
+use forebay_train::Trainer;
+use forebay_train::weights::golden::{ChannelStatistics, entropy_complaint, entropy_share};
+use forebay_train::weights::registry::{self, KnownWeights, Preprocessing};
 use serde_json::{Value, json};
 
-use crate::config::Config;
 use crate::flow::Error;
 use crate::hub::{self, Hub, Reference};
-use crate::plan::{self, store_error};
+use crate::options;
+use crate::options::Config;
 
 /// A weights file and what is known about it.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ fn licence_warning(known: &KnownWeights) -> Option<String> {
 
 async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
     let (folder, file) = folder_and_file(name);
-    let store = Store::open(folder, &plan::store_options(config)).map_err(store_error)?;
+    let store = Store::open(folder, &options::store_options(config))?;
     let bytes = store.get(file).await.map_err(|error| Error::Usage(error.to_string()))?;
     let known = registry::by_file(file);
     let digest = hub::sha256(&bytes);
@@ -100,7 +100,7 @@ async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
     if hub::WEIGHTS.contains(&file) {
         for (index, beside) in hub::CONFIGS.into_iter().enumerate() {
             if let Ok(Some(_)) = store.size(beside).await {
-                let bytes = store.get(beside).await.map_err(store_error)?;
+                let bytes = store.get(beside).await?;
                 configs[index] = serde_json::from_slice(&bytes).ok();
             }
         }
@@ -190,7 +190,7 @@ pub fn apply(config: &Config, initial: &Initial) -> Result<Config, Error> {
         Filter::Bicubic => "bicubic",
         Filter::Lanczos3 => "lanczos3",
     };
-    let normalize = plan::normalize(config);
+    let normalize = options::normalize(config);
     let equal = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
     let triple = |values: [f32; 3]| {
         // The shortest digits that give the same number.
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(applied.number("resize.crop_pct"), Some(0.9));
         assert_eq!(applied.word("resize.filter"), "bicubic");
         assert_eq!(applied.numbers("train.mean"), Some(vec![0.5; 3]));
-        assert_eq!(plan::normalize(&applied).std, [0.5; 3]);
+        assert_eq!(options::normalize(&applied).std, [0.5; 3]);
         // The resolved run file gives the same options, and says nothing that contradicts the weights.
         let again = Config::resolve(Some(("run.toml", &applied.to_toml())), &[], &[]).expect("its own text");
         assert_eq!(

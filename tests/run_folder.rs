@@ -242,11 +242,11 @@ fn batches(
     let source = place.path(source).to_string_lossy().into_owned();
     let mut flags = vec![("source", source), ("resize.size", "256".into()), ("train.batch_size", "7".into())];
     flags.extend(more.iter().map(|(key, value)| (*key, value.to_string())));
-    let config = forebay::config::Config::resolve(None, &[], &flags).unwrap();
+    let config = forebay::options::Config::resolve(None, &[], &flags).unwrap();
     let options = RunOptions { threads: 2, memory_bytes: 64 << 20, max_rejects: MaxRejects::Count(1000) };
     let run = Run::new(options).unwrap();
     let found = run.block_on(async {
-        let (feed, ..) = forebay::train::feed(&config).await.unwrap();
+        let (feed, ..) = forebay::feed::resolve(&config).await.unwrap();
         let flow = feed.batches_after(&run, forebay::feed::Pass::Train(1), skip);
         flow.collect().await.unwrap()
     });

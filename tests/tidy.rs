@@ -1,41 +1,136 @@
 //! The invariants of the READMEs that the compiler cannot enforce.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-fn sources(folder: &str) -> Vec<(String, String)> {
-    fn walk(folder: &Path, found: &mut Vec<(String, String)>) {
+/// The crates of the workspace: the folder of each with its sources.
+const CRATES: [&str; 4] = ["datasets/src", "stages/src", "stages/train/src", "pipeline"];
+
+/// The floors of the program, from the top: a file may name rooms of the floors below its own, and of its own.
+const FLOORS: [&[&str]; 8] = [
+    &["main", "commands"],
+    &["demo", "train"],
+    &["prepare", "weights"],
+    &["feed", "hub"],
+    &["report"],
+    &["plan"],
+    &["options"],
+    &["flow"],
+];
+
+/// Lines of code that a file may have, its tests apart: one that outgrows this is usually two ideas.
+const CODE_LINES_MAX: usize = 500;
+
+/// A source file: its path from the root of the repository, the module that it is, and its code without tests and
+/// comments.
+struct Source {
+    path: String,
+    module: Vec<String>,
+    text: String,
+    code: String,
+}
+
+fn sources(folder: &str) -> Vec<Source> {
+    fn walk(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 walk(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                found.push((path.to_string_lossy().replace('\\', "/"), text));
+                found.push(path);
             }
         }
     }
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = repository.join(folder);
+    let mut paths = Vec::new();
+    walk(&root, &mut paths);
+    paths.sort();
+    let source = |path: std::path::PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let is_test = path.ends_with("tests.rs");
+        let tested = if is_test { "" } else { text.split("#[cfg(test)]").next().unwrap_or_default() };
+        let is_code = |line: &&str| !line.trim_start().starts_with("//") && !line.trim().is_empty();
+        let code = tested.lines().filter(is_code).collect::<Vec<_>>().join("\n");
+        let module = path.strip_prefix(&root).unwrap().with_extension("");
+        let mut module: Vec<String> =
+            module.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        module.pop_if(|last| last == "mod");
+        let path = path.strip_prefix(repository).unwrap().to_string_lossy().replace('\\', "/");
+        Source { path, module, text, code }
+    };
+    paths.into_iter().map(source).collect()
+}
+
+/// The paths that `code` of `module` names with `crate::` or `super::`, each as the parts of a module path.
+fn named(code: &str, module: &[String]) -> Vec<Vec<String>> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
-    found.sort();
+    for (at, _) in code.match_indices("crate::").chain(code.match_indices("super::")) {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|c| is_name(c) || c == ':') {
+            continue;
+        }
+        let mut rest = &code[at..];
+        let mut path: Vec<String> = match rest.starts_with("crate::") {
+            true => Vec::new(),
+            false => module.to_vec(),
+        };
+        rest = rest.strip_prefix("crate::").unwrap_or(rest);
+        while let Some(after) = rest.strip_prefix("super::") {
+            path.pop();
+            rest = after;
+        }
+        loop {
+            if let Some(list) = rest.strip_prefix('{') {
+                let list = list.split('}').next().unwrap_or_default();
+                for item in list.split(',') {
+                    let name: String = item.trim().chars().take_while(|c| is_name(*c)).collect();
+                    found.push([&path[..], &[name]].concat());
+                }
+                break;
+            }
+            let name: String = rest.chars().take_while(|c| is_name(*c)).collect();
+            rest = &rest[name.len()..];
+            path.push(name);
+            match rest.strip_prefix("::") {
+                Some(after) => rest = after,
+                None => {
+                    found.push(path);
+                    break;
+                }
+            }
+        }
+    }
     found
+}
+
+/// Which files of a crate each file names, as module paths; the crate root is not among them.
+fn imports(sources: &[Source]) -> BTreeMap<&[String], BTreeSet<&[String]>> {
+    let modules: BTreeSet<&[String]> = sources.iter().map(|source| source.module.as_slice()).collect();
+    let of = |source: &Source| {
+        named(&source.code, &source.module)
+            .into_iter()
+            .filter_map(|path| (1..=path.len()).rev().find_map(|n| modules.get(&path[..n]).copied()))
+            .filter(|path| *path != source.module)
+            .collect()
+    };
+    sources.iter().map(|source| (source.module.as_slice(), of(source))).collect()
 }
 
 #[test]
 fn datasets_and_stages_name_no_tokio_and_only_train_ops_name_rayon() {
-    for (path, text) in [sources("datasets/src"), sources("stages/src")].concat() {
-        let code = || text.lines().filter(|line| !line.trim_start().starts_with("//"));
-        assert!(!code().any(|line| line.contains("tokio")), "{path} names tokio");
-        // A test may build pools to show that their size changes nothing.
-        let tested = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let is_ops = path.contains("stages/src/train/ops") || path.ends_with("tests.rs");
-        assert!(is_ops || !tested.contains("rayon::"), "{path} names rayon");
+    for source in CRATES[..3].iter().flat_map(|folder| sources(folder)) {
+        let Source { path, code, .. } = source;
+        assert!(!code.contains("tokio"), "{path} names tokio");
+        assert!(path.contains("stages/train/src/ops") || !code.contains("rayon::"), "{path} names rayon");
     }
 }
 
 #[test]
 fn only_the_runtime_spawns() {
-    for (path, text) in sources("pipeline") {
-        if path.ends_with("pipeline/flow.rs") || path.contains("pipeline/flow/") {
+    for Source { path, text, .. } in sources("pipeline") {
+        if path == "pipeline/flow.rs" || path.starts_with("pipeline/flow/") {
             continue;
         }
         for word in ["spawn(", "ThreadPoolBuilder", "spawn_blocking", "thread::Builder"] {
@@ -46,21 +141,113 @@ fn only_the_runtime_spawns() {
 
 #[test]
 fn no_stage_is_named_twice_and_every_file_says_what_it_is() {
-    let mut names = std::collections::BTreeSet::new();
-    for (path, text) in
-        [sources("datasets/src"), sources("stages/src"), sources("pipeline"), sources("benches")].concat()
-    {
-        assert!(
-            text.starts_with("//!") || text.starts_with("#![doc"),
-            "{path} does not open with a sentence"
-        );
-        let tested = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for line in tested
-            .lines()
-            .filter(|line| line.contains("const NAME: &'static str = \"") && path.contains("/src/"))
-        {
-            assert!(names.insert(line.trim().to_string()), "{path}: {line} is taken");
+    let mut names = BTreeSet::new();
+    for folder in CRATES.iter().chain(&["benches"]) {
+        for Source { path, text, code, .. } in sources(folder) {
+            assert!(
+                text.starts_with("//!") || text.starts_with("#![doc"),
+                "{path} does not open with a sentence"
+            );
+            for line in code.lines().filter(|line| line.contains("const NAME: &'static str = \"")) {
+                assert!(names.insert(line.trim().to_string()), "{path}: {line} is taken");
+            }
         }
     }
     assert!(names.len() > 10, "{names:?}");
 }
+
+#[test]
+fn no_file_holds_more_than_one_holds_in_the_head() {
+    for Source { path, code, .. } in CRATES.iter().flat_map(|folder| sources(folder)) {
+        let lines = code.lines().count();
+        assert!(lines <= CODE_LINES_MAX, "{path} has {lines} lines of code: it is probably two ideas");
+    }
+}
+
+#[test]
+fn no_type_of_a_crate_is_named_twice() {
+    for folder in CRATES {
+        let mut types: BTreeMap<String, String> = BTreeMap::new();
+        for Source { path, code, .. } in sources(folder) {
+            for line in code.lines() {
+                let mut words = line.split_whitespace();
+                if !words.next().is_some_and(|first| first.starts_with("pub") && line.starts_with("pub")) {
+                    continue;
+                }
+                if !words.next().is_some_and(|word| ["struct", "enum", "trait", "type"].contains(&word)) {
+                    continue;
+                }
+                let name = words.next().unwrap_or_default();
+                let name: String = name.chars().take_while(char::is_ascii_alphanumeric).collect();
+                let other = types.insert(name.clone(), path.clone());
+                assert!(other.is_none(), "{name} is a type of {path} and of {}", other.unwrap());
+            }
+        }
+        assert!(types.len() > 10, "{folder}: {types:?}");
+    }
+}
+
+#[test]
+fn no_file_imports_from_one_that_imports_it() {
+    for folder in CRATES {
+        let sources = sources(folder);
+        let imports = imports(&sources);
+        // A module and what is inside it are one.
+        let is_family = |a: &[String], b: &[String]| a.starts_with(b) || b.starts_with(a);
+        // All that a file imports, however far away.
+        let reached = |from: &[String]| {
+            let mut reached: BTreeSet<&[String]> = BTreeSet::new();
+            let mut next: Vec<&[String]> = imports[from].iter().copied().collect();
+            next.retain(|file| !is_family(file, from));
+            while let Some(file) = next.pop() {
+                if reached.insert(file) {
+                    next.extend(imports[file].iter().filter(|to| !is_family(to, file)));
+                }
+            }
+            reached
+        };
+        let n_imports: usize = imports.values().map(BTreeSet::len).sum();
+        assert!(n_imports > 10, "{folder}: only {n_imports} imports were found");
+        for source in &sources {
+            let is_circle = reached(&source.module).contains(source.module.as_slice());
+            assert!(!is_circle, "{} imports, in the end, itself", source.path);
+        }
+    }
+}
+
+#[test]
+fn an_arrow_of_the_program_runs_down() {
+    let floor = |room: &str| FLOORS.iter().position(|rooms| rooms.contains(&room));
+    let sources = sources("pipeline");
+    for source in sources.iter().filter(|source| source.path != "pipeline/lib.rs") {
+        let room = &source.module[0];
+        let here = floor(room).unwrap_or_else(|| panic!("{} is on no floor", source.path));
+        for path in named(&source.code, &source.module) {
+            let Some(there) = path.first().and_then(|room| floor(room)) else { continue };
+            assert!(there >= here, "{} names {}, which is above it", source.path, path.join("::"));
+        }
+    }
+}
+
+#[test]
+fn no_library_prints() {
+    // What a run wants to say goes to its report; the commands say what they found.
+    const MAY: [&str; 3] = ["pipeline/main.rs", "pipeline/commands/", "pipeline/report/"];
+    for Source { path, code, .. } in CRATES.iter().flat_map(|folder| sources(folder)) {
+        if MAY.iter().any(|place| path.starts_with(place)) || PRINTS.contains(&path.as_str()) {
+            continue;
+        }
+        for word in ["println!", "print!", "dbg!"] {
+            assert!(!code.contains(word), "{path} prints");
+        }
+    }
+}
+
+/// Files that print all the same. The list only shrinks.
+const PRINTS: [&str; 5] = [
+    "pipeline/hub/server.rs",
+    "pipeline/train.rs",
+    "pipeline/train/first_batch.rs",
+    "pipeline/train/frozen.rs",
+    "pipeline/train/learn.rs",
+];

@@ -3,7 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::rejects::MaxRejects;
+use forebay_datasets::catalog::CatalogError;
+use forebay_datasets::shard::ReadError;
+use forebay_datasets::store::StoreError;
+
+use super::max_rejects::MaxRejects;
 
 /// Why a run ended. Cheap to clone: the first error of a run comes out of every flow of it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -92,13 +96,45 @@ impl Error {
 
     /// The error and its causes in one line, from what was attempted down to what stood in the way.
     pub fn chain(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            line = format!("{line}: {error}");
-            cause = error.source();
+        in_one_line(self)
+    }
+}
+
+/// An error and its causes, from the outermost to the innermost.
+pub fn in_one_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Error {
+        match error {
+            ReadError::Store(error) => error.into(),
+            ReadError::Damaged(line) => Error::Integrity(line),
         }
-        line
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Error {
+        match error {
+            StoreError::Correct(line) => Error::Usage(line),
+            StoreError::LeaveOut(line) | StoreError::Stop(line) => Error::Store(line),
+        }
+    }
+}
+
+impl From<CatalogError> for Error {
+    fn from(error: CatalogError) -> Error {
+        match error {
+            CatalogError::Correct(line) => Error::Usage(line),
+            CatalogError::Store(error) => error.into(),
+        }
     }
 }
 

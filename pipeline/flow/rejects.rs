@@ -1,42 +1,15 @@
 //! The reject budget: how many samples may be refused before the run is not worth finishing.
 
-use std::fmt;
 use std::sync::Mutex;
 
 use forebay_datasets::sample::Fault;
 
 use super::error::Error;
-
-/// How many rejects a run bears.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MaxRejects {
-    /// This share of the samples seen, 0 to 1. Checked from the 100th sample on and at the end.
-    Share(f64),
-    /// This many samples. Checked at each reject and at the end.
-    Count(u64),
-}
-
-impl MaxRejects {
-    /// Whether `rejected` of `seen` samples are too many.
-    pub fn is_exceeded_by(self, rejected: u64, seen: u64) -> bool {
-        match self {
-            MaxRejects::Share(share) => rejected as f64 > share * seen as f64,
-            MaxRejects::Count(count) => rejected > count,
-        }
-    }
-}
-
-impl fmt::Display for MaxRejects {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            MaxRejects::Share(share) => write!(f, "{} %", share * 100.0),
-            MaxRejects::Count(count) => write!(f, "{count}"),
-        }
-    }
-}
+use super::max_rejects::MaxRejects;
 
 /// As in SPDL: below a hundred samples one bad file would already be 1 %.
 const SEEN_BEFORE_SHARE: u64 = 100;
+
 /// Enough to see whether they have one cause.
 const N_REASONS: usize = 3;
 

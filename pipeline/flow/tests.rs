@@ -9,7 +9,7 @@ use forebay_datasets::sample::Fault;
 use forebay_stages::stage::Draws;
 
 use super::*;
-use crate::meter::bottleneck;
+use crate::flow::meter::bottleneck;
 
 const ONE: Room = Room { slots: 1, queue: 1 };
 
@@ -633,7 +633,7 @@ fn all_threads_are_counted_those_of_candle_too() {
 
     let threads = 2;
     if std::env::var_os(CHILD).is_none() {
-        let variables = candle_variables(threads);
+        let variables = candle::candle_variables(threads);
         let output = in_a_process_of_its_own("all_threads_are_counted_those_of_candle_too", &variables);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(limit_candle(threads).is_err(), "this process has threads that may read the environment");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::train::{TrainPlan, Trained};
+use super::run::{RunFacts, Trained};
 
 const STYLE: &str = "
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c2733; }
@@ -21,9 +21,9 @@ fn escape(text: &str) -> String {
 }
 
 /// The report of a training run, with its curves as SVG.
-pub fn train(plan: &TrainPlan, done: &Trained, curves: &[String]) -> String {
+pub fn train(facts: &RunFacts, done: &Trained, curves: &[String]) -> String {
     let mut page = String::new();
-    let title = format!("{} on {}", plan.options.model, plan.feed.store.location());
+    let title = format!("{} on {}", facts.model, facts.source);
     let _ = write!(
         page,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{0}</title><style>{STYLE}</style></head><body>\n<h1>{0}</h1>\n",
@@ -58,7 +58,7 @@ pub fn train(plan: &TrainPlan, done: &Trained, curves: &[String]) -> String {
     if done.classes.len() <= 50 {
         page += &matrix(done);
     }
-    let _ = writeln!(page, "<h2>Run file</h2>\n<pre>{}</pre>\n</body></html>", escape(&plan.run_file));
+    let _ = writeln!(page, "<h2>Run file</h2>\n<pre>{}</pre>\n</body></html>", escape(&facts.run_file));
     page
 }
 

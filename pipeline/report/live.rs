@@ -21,8 +21,9 @@ use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph, Row, T
 use super::curves::{number, thinned};
 use super::terminal::clock;
 use crate::flow::Error;
-use crate::meter::NodeReport;
-use crate::train::{Phase, Seen};
+use crate::flow::NodeReport;
+
+use super::progress::{Phase, Snapshot};
 
 /// What does not change while a run goes on.
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ impl LiveView {
     }
 
     /// Draws the run as it is. A terminal that has gone is not missed: the run goes on.
-    pub fn draw(&mut self, title: &Title, seen: &Seen, feed: &[NodeReport]) {
+    pub fn draw(&mut self, title: &Title, seen: &Snapshot, feed: &[NodeReport]) {
         draw(&mut self.terminal, title, seen, feed);
     }
 
@@ -99,7 +100,7 @@ fn give_back() {
 }
 
 /// One picture of a run.
-fn draw<B: Backend>(terminal: &mut Terminal<B>, title: &Title, seen: &Seen, feed: &[NodeReport]) {
+fn draw<B: Backend>(terminal: &mut Terminal<B>, title: &Title, seen: &Snapshot, feed: &[NodeReport]) {
     let _ = terminal.draw(|frame| {
         let area = frame.area();
         if area.width < SIZE_MIN.0 || area.height < SIZE_MIN.1 {
@@ -121,10 +122,10 @@ fn draw<B: Backend>(terminal: &mut Terminal<B>, title: &Title, seen: &Seen, feed
 
         let [loss, accuracy, rate] =
             Layout::horizontal([Constraint::Fill(5), Constraint::Fill(5), Constraint::Fill(3)]).areas(curves);
-        let points = |pick: fn(&crate::train::StepPoint) -> f64| -> Vec<(f64, f64)> {
+        let points = |pick: fn(&super::run::StepPoint) -> f64| -> Vec<(f64, f64)> {
             seen.points.iter().map(|point| (point.epoch, pick(point))).collect()
         };
-        let epochs = |pick: fn(&crate::train::EpochMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
+        let epochs = |pick: fn(&super::run::EpochMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
             seen.epochs.iter().filter_map(|e| Some((f64::from(e.epoch), pick(e)?))).collect()
         };
         plot(frame, loss, "loss", points(|p| p.loss), epochs(|e| e.validation_loss));
@@ -141,7 +142,7 @@ fn draw<B: Backend>(terminal: &mut Terminal<B>, title: &Title, seen: &Seen, feed
 }
 
 /// Epoch, steps, loss, accuracy, rates and the time that is left, in a line.
-fn progress(title: &Title, seen: &Seen) -> String {
+fn progress(title: &Title, seen: &Snapshot) -> String {
     let mut text = format!("{} epoch {}/{}", seen.phase.name(), seen.epoch, title.epochs);
     if seen.phase == Phase::Training {
         text += &format!(
@@ -227,7 +228,7 @@ fn draw_feed(frame: &mut ratatui::Frame<'_>, area: Rect, feed: &[NodeReport]) {
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
-fn draw_epochs(frame: &mut ratatui::Frame<'_>, area: Rect, seen: &Seen) {
+fn draw_epochs(frame: &mut ratatui::Frame<'_>, area: Rect, seen: &Snapshot) {
     let shown = usize::from(area.height.saturating_sub(3));
     let optional = |value: Option<f64>, text: fn(f64) -> String| value.map_or("-".to_string(), text);
     let rows = seen.epochs[seen.epochs.len().saturating_sub(shown)..].iter().map(|metrics| {
@@ -258,8 +259,9 @@ fn draw_epochs(frame: &mut ratatui::Frame<'_>, area: Rect, seen: &Seen) {
 mod tests {
     use ratatui::backend::TestBackend;
 
+    use super::super::progress::Live;
+    use super::super::run::{EpochMetrics, StepPoint};
     use super::*;
-    use crate::train::{EpochMetrics, Live, StepPoint};
 
     fn picture(width: u16, height: u16, epochs: u32) -> String {
         let live = Live::default();

@@ -5,14 +5,19 @@
 pub mod curves;
 pub mod html;
 pub mod live;
+mod progress;
+mod run;
 pub mod tensorboard;
 pub mod terminal;
+mod usage;
 
 use std::io::Write;
 use std::time::Duration;
 
-use crate::train::{EpochMetrics, StepPoint};
 use curves::{Series, TRAIN, VALIDATION};
+pub use progress::{Live, Phase, Snapshot};
+pub use run::{ClassRow, EpochMetrics, Monitor, RunFacts, StepPoint, Trained};
+pub use usage::Usage;
 
 /// Writes results to stdout. When the reader has gone (`forebay … | head`), nothing is left to say.
 pub fn say(text: &str) {
@@ -73,4 +78,16 @@ pub fn training_curves(epochs: &[EpochMetrics], points: &[StepPoint]) -> [String
             &[Series { name: "", ..train(|p| p.learning_rate, |e| Some(e.learning_rate)) }],
         ),
     ]
+}
+
+/// Writes the one JSON object that `--json` asks for.
+pub fn say_json(value: &impl serde::Serialize) {
+    say(&format!("{}\n", serde_json::to_string(value).expect("results are plain data")));
+}
+
+/// Writes warnings to stderr, one a line.
+pub fn warn(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
 }

@@ -4,7 +4,7 @@
 //! bytes, the data, and its masked CRC-32C. The data of each is one `Event`; the first says `brain.Event:2`.
 //! The numbers of the fields are those of `event.proto` and `summary.proto` of TensorFlow.
 
-use forebay_stages::train::protobuf::Message;
+use forebay_train::protobuf::Message;
 
 /// One value at one step: its tag, such as `loss/train`, and the value.
 pub type Scalar = (&'static str, f64);

@@ -2,17 +2,13 @@
 
 use std::fmt::Write as _;
 
-use forebay_datasets::manifest::Manifest;
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
 use forebay_stages::balance::BalanceSummary;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
-use crate::bench::Benched;
-use crate::inspect::Inspected;
-use crate::plan::bytes_in_words;
-use crate::prepare::Prepared;
-use crate::train::{EpochMetrics, Phase, Seen, TrainPlan, Trained};
+use super::progress::{Phase, Snapshot};
+use super::run::{EpochMetrics, RunFacts, Trained};
 
 /// Width of a bar chart's bars, characters.
 const BAR: usize = 40;
@@ -38,7 +34,7 @@ pub fn training_progress(steps_per_epoch: u64) -> ProgressBar {
 }
 
 /// Where a run stands, in half a line; `starved` is the share of time in which it waited for the feed.
-pub fn training_state(seen: &Seen, steps_per_epoch: u64, starved: f64) -> String {
+pub fn training_state(seen: &Snapshot, steps_per_epoch: u64, starved: f64) -> String {
     if seen.phase != Phase::Training {
         return seen.phase.name().to_string();
     }
@@ -94,64 +90,13 @@ fn shorten(name: &str, width: usize) -> String {
     format!("{kept}…")
 }
 
-fn reject_lines(rejects: &[Reject]) -> String {
+pub(crate) fn reject_lines(rejects: &[Reject]) -> String {
     let mut text = String::new();
     for Reject { id, stage, reason } in rejects.iter().take(ROWS_MAX) {
         let _ = writeln!(text, "  {}: {stage}: {reason}", id.escape_debug());
     }
     if rejects.len() > ROWS_MAX {
         let _ = writeln!(text, "  … and {} more", rejects.len() - ROWS_MAX);
-    }
-    text
-}
-
-/// What `inspect` found in an image folder.
-pub fn inspected(location: &str, found: &Inspected) -> String {
-    let mut text = String::new();
-    let _ = writeln!(text, "{location}: {}", found.layout);
-    let (n, bytes) = (HumanCount(found.found), bytes_in_words(found.bytes));
-    let _ = writeln!(text, "{n} samples in {} classes, {bytes}", found.classes.len());
-    text += &bars(&found.classes);
-    let joined = |pairs: Vec<String>| pairs.join(", ");
-    let splits = found.splits.iter().map(|(split, n)| format!("{split} {}", HumanCount(*n))).collect();
-    let _ = writeln!(text, "splits   {}", joined(splits));
-    let formats = found.formats.iter().map(|(name, n)| format!("{name} {}", HumanCount(*n))).collect();
-    let _ = writeln!(text, "formats  {}", joined(formats));
-    for (name, lengths) in [("width", &found.statistics.width), ("height", &found.statistics.height)] {
-        if let (Some((least, most)), Some(median)) = (lengths.range, lengths.median()) {
-            let _ = writeln!(text, "{name:<8} {least} to {most} px, median about {median}");
-        }
-    }
-    let triple = |values: [f64; 3]| values.map(|value| format!("{value:.3}")).join(",");
-    let _ = writeln!(text, "colour   --mean {} --std {}", triple(found.mean), triple(found.std));
-    if !found.ignored.is_empty() {
-        let ignored = found.ignored.iter().map(|(name, n)| format!("{name} {}", HumanCount(*n))).collect();
-        let _ = writeln!(text, "ignored  {}", joined(ignored));
-    }
-    if !found.rejects.is_empty() {
-        let _ = writeln!(text, "{} would be rejected:", found.rejects.len());
-        text += &reject_lines(&found.rejects);
-    }
-    text
-}
-
-/// What `inspect` says of a dataset of shards.
-pub fn dataset(location: &str, manifest: &Manifest) -> String {
-    let mut text = String::new();
-    let counts = &manifest.counts;
-    let _ = writeln!(
-        text,
-        "{location}: shards of Forebay, {} rows in {} shards",
-        counts.rows,
-        manifest.shards.len()
-    );
-    let side = manifest.side_px.map_or("of various sizes".to_string(), |side| format!("{side}x{side} px"));
-    let encoding = manifest.settings["encode.format"].as_str().unwrap_or("?");
-    let _ = writeln!(text, "images {side}, stored as {encoding}");
-    for split in &manifest.splits {
-        let _ = writeln!(text, "{} {} rows, {}", split.split, split.rows, bytes_in_words(split.bytes));
-        let rows: Vec<(String, u64)> = split.classes.iter().map(|c| (c.name.clone(), c.rows)).collect();
-        text += &bars(&rows);
     }
     text
 }
@@ -168,37 +113,6 @@ pub fn balance(classes: &[String], summary: &BalanceSummary) -> String {
         };
         let _ = writeln!(text, "  {name:<width$} {:>9} {:>9}{capped}", class.before, class.after);
     }
-    text
-}
-
-/// What `prepare` did.
-pub fn prepared(location: &str, done: &Prepared, seconds: f64) -> String {
-    let mut text = String::new();
-    let counts = &done.manifest.counts;
-    let reused = match done.shards_reused {
-        0 => String::new(),
-        n => format!(", {n} of them found finished"),
-    };
-    let _ = writeln!(
-        text,
-        "{} found = {} written + {} rejected + {} dropped by the balance",
-        counts.found, counts.written, counts.rejected, counts.dropped
-    );
-    let _ = writeln!(
-        text,
-        "{} rows in {} shards{reused}, {seconds:.1} s",
-        counts.rows,
-        done.manifest.shards.len()
-    );
-    for split in &done.manifest.splits {
-        let _ =
-            writeln!(text, "  {:<12} {:>9} rows  {}", split.split, split.rows, bytes_in_words(split.bytes));
-    }
-    if !done.rejects.is_empty() {
-        let _ = writeln!(text, "rejected (all of them in {location}/rejects.jsonl):");
-        text += &reject_lines(&done.rejects);
-    }
-    let _ = writeln!(text, "written to {location}");
     text
 }
 
@@ -282,11 +196,11 @@ fn stopped_early(done: &Trained) -> String {
 }
 
 /// What a run came to, as a page of Markdown.
-pub fn summary(plan: &TrainPlan, done: &Trained) -> String {
+pub fn summary(facts: &RunFacts, done: &Trained) -> String {
     let mut text = String::new();
     // Names are from outside: nothing of them may end a cell or a line.
     let plain = |name: &str| shorten(&name.replace('|', "\\|"), 200);
-    let _ = writeln!(text, "# {} on {}\n", plan.options.model, plain(plan.feed.store.location()));
+    let _ = writeln!(text, "# {} on {}\n", facts.model, plain(&facts.source));
     let _ = writeln!(
         text,
         "{:.2} % accuracy and macro F1 {:.4} on the {} split, with the weights of epoch {} of {} (best validation {}).",
@@ -327,38 +241,6 @@ pub fn summary(plan: &TrainPlan, done: &Trained) -> String {
         );
     }
     text + "\n![loss](loss.svg)\n![accuracy](accuracy.svg)\n![learning rate](learning_rate.svg)\n"
-}
-
-/// Where slot-time went and what holds the feed up.
-pub fn benched(done: &Benched) -> String {
-    let mut text = String::new();
-    let _ =
-        writeln!(text, "{:<10} {:>6} {:>9} {:>8} {:>8}", "stage", "busy", "contended", "blocked", "starved");
-    for node in &done.stages {
-        let percent = |share: f64| format!("{:.0} %", share * 100.0);
-        let _ = writeln!(
-            text,
-            "{:<10} {:>6} {:>9} {:>8} {:>8}",
-            node.name,
-            percent(node.busy),
-            percent(node.contended),
-            percent(node.blocked),
-            percent(node.starved)
-        );
-    }
-    let _ = writeln!(text, "{}", done.verdict);
-    let _ = writeln!(
-        text,
-        "{:.0} images/s ({} images in {:.2} s, first batch after {:.2} s)",
-        done.images_per_second, done.images, done.seconds, done.first_batch_seconds
-    );
-    let _ = writeln!(
-        text,
-        "{:.3} CPU-seconds per 1000 images, peak memory {}",
-        done.cpu_seconds_per_1000,
-        bytes_in_words(done.peak_memory_bytes)
-    );
-    text
 }
 
 #[cfg(test)]

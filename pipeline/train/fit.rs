@@ -4,11 +4,11 @@
 use std::fs;
 
 use forebay_stages::collate::Batch;
-use forebay_stages::train::{DeviceKind, TrainError, Trainer};
+use forebay_train::{DeviceKind, TrainError, Trainer};
 
 use super::{TrainPlan, train_error};
 use crate::flow::{Error, Run};
-use crate::plan::bytes_in_words;
+use crate::options::bytes_in_words;
 
 /// Images of the two rehearsals that the memory of a whole step is told from.
 const FEW: usize = 2;

@@ -2,42 +2,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::EpochMetrics;
-use crate::config::Config;
-
-/// What tells one epoch from a better one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Monitor {
-    /// The accuracy on the validation split: the higher the better.
-    Accuracy,
-    /// The mean loss on the validation split: the lower the better.
-    Loss,
-    /// The mean F1 of the classes on the validation split, each weighing the same: the higher the better.
-    MacroF1,
-}
-
-impl Monitor {
-    /// The name that the option `--monitor` has for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Monitor::Accuracy => "accuracy",
-            Monitor::Loss => "loss",
-            Monitor::MacroF1 => "macro-f1",
-        }
-    }
-
-    /// The score of an epoch, the higher the better; `None` without a validation split.
-    pub fn score(self, metrics: &EpochMetrics) -> Option<f64> {
-        match self {
-            Monitor::Accuracy => metrics.validation_accuracy,
-            Monitor::Loss => metrics.validation_loss.map(|loss| -loss),
-            Monitor::MacroF1 => metrics.validation_macro_f1,
-        }
-    }
-}
+use crate::options::Config;
+use crate::report::Monitor;
 
 /// What makes a checkpoint due within an epoch; one is written at the end of each epoch in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

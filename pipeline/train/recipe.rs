@@ -1,15 +1,15 @@
 //! How a run trains: what is frozen and when it thaws, how fast each part learns, what the loss counts.
 
 use forebay_datasets::seed::Seed;
-use forebay_stages::train::models::Head;
-use forebay_stages::train::ops::Activation;
-use forebay_stages::train::schedule::{Plateau, Schedule, Shape};
-use forebay_stages::train::{
+use forebay_train::models::Head;
+use forebay_train::ops::Activation;
+use forebay_train::schedule::{Plateau, Schedule, Shape};
+use forebay_train::{
     DeviceKind, Freeze, Loss, Mixing, OptimizerKind, Precision, TrainOptions, Trainer, Unfreeze,
 };
 
-use crate::config::Config;
-use crate::plan;
+use crate::options;
+use crate::options::Config;
 
 /// What a recipe is resolved against.
 pub(super) struct Context<'a> {
@@ -69,7 +69,7 @@ pub(super) fn resolve(
     }
     let plateau = (config.word("train.schedule") == "plateau")
         .then(|| Plateau::new(number("train.lr_gamma"), number("train.lr_patience") as u32, 0.0));
-    let normalize = plan::normalize(config);
+    let normalize = options::normalize(config);
     let options = TrainOptions {
         head: head(config, context.classes.len()),
         optimizer,

@@ -4,30 +4,13 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use forebay_stages::train::StepReport;
-use serde::{Deserialize, Serialize};
+use forebay_train::StepReport;
 
+use super::Start;
 use super::run_folder::{RunFolder, files};
-use super::{EpochMetrics, Start};
 use crate::flow::Error;
 use crate::report::tensorboard::{self, Scalar};
-
-/// A point of the training curves, as a line of `steps.jsonl`: what the steps since the last point came to.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepPoint {
-    /// Steps done since the start of the run.
-    pub step: u64,
-    /// Epochs done, with the part of the one at hand.
-    pub epoch: f64,
-    /// The mean loss.
-    pub loss: f64,
-    /// The share of images classified right, 0 to 1.
-    pub accuracy: f64,
-    /// The learning rate of the last of these steps.
-    pub learning_rate: f64,
-    /// Training images per second.
-    pub images_per_second: f64,
-}
+use crate::report::{EpochMetrics, StepPoint};
 
 /// Sums over the steps since the last point.
 struct Window {

@@ -5,9 +5,9 @@ use std::io::Write;
 use bytes::Bytes;
 use forebay_datasets::store::Store;
 
-use crate::config::Config;
 use crate::flow::Error;
-use crate::plan::{open, store_error};
+use crate::options::Config;
+use crate::plan::open;
 
 /// The files of a run folder.
 pub mod files {
@@ -69,7 +69,7 @@ impl RunFolder {
         }
         let name = blake3::hash(out.location().as_bytes()).to_hex();
         let local = cache_folder().join("runs").join(&name.as_str()[..16]);
-        let local = Store::open(&local.to_string_lossy(), &Default::default()).map_err(store_error)?;
+        let local = Store::open(&local.to_string_lossy(), &Default::default())?;
         Ok(RunFolder { local, remote: Some(out) })
     }
 
@@ -89,8 +89,8 @@ impl RunFolder {
     /// When the store fails.
     pub async fn get(&self, name: &str) -> Result<Option<Bytes>, Error> {
         let store = self.authority();
-        match store.size(name).await.map_err(store_error)? {
-            Some(_) => Ok(Some(store.get(name).await.map_err(store_error)?)),
+        match store.size(name).await? {
+            Some(_) => Ok(Some(store.get(name).await?)),
             None => Ok(None),
         }
     }
@@ -101,9 +101,9 @@ impl RunFolder {
     /// When a store fails.
     pub async fn put(&self, name: &str, bytes: impl Into<Bytes>) -> Result<(), Error> {
         let bytes = bytes.into();
-        self.local.put(name, bytes.clone()).await.map_err(store_error)?;
+        self.local.put(name, bytes.clone()).await?;
         match &self.remote {
-            Some(remote) => remote.put(name, bytes).await.map_err(store_error),
+            Some(remote) => remote.put(name, bytes).await.map_err(Error::from),
             None => Ok(()),
         }
     }
@@ -113,7 +113,7 @@ impl RunFolder {
     /// # Errors
     /// When the store fails.
     pub async fn names(&self) -> Result<Vec<String>, Error> {
-        let found = self.authority().list("").await.map_err(store_error)?;
+        let found = self.authority().list("").await?;
         Ok(found.into_iter().map(|(name, _)| name).collect())
     }
 
@@ -122,9 +122,9 @@ impl RunFolder {
     /// # Errors
     /// When a store fails.
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
-        self.local.delete(name).await.map_err(store_error)?;
+        self.local.delete(name).await?;
         match &self.remote {
-            Some(remote) => remote.delete(name).await.map_err(store_error),
+            Some(remote) => remote.delete(name).await.map_err(Error::from),
             None => Ok(()),
         }
     }
@@ -149,10 +149,10 @@ impl RunFolder {
     /// When a store fails.
     pub async fn publish(&self, name: &str) -> Result<(), Error> {
         let Some(remote) = &self.remote else { return Ok(()) };
-        match self.local.size(name).await.map_err(store_error)? {
+        match self.local.size(name).await? {
             Some(_) => {
-                let bytes = self.local.get(name).await.map_err(store_error)?;
-                remote.put(name, bytes).await.map_err(store_error)
+                let bytes = self.local.get(name).await?;
+                remote.put(name, bytes).await.map_err(Error::from)
             }
             None => Ok(()),
         }

@@ -4,7 +4,7 @@
 //! A network here has torchvision's names for its tensors. Only the header of the safetensors file is written anew: a tensor keeps its
 //! bytes, and at most its shape changes, where timm has a 1x1 convolution for a linear layer.
 
-use forebay_stages::train::weights::names::{Family, timm_layers};
+use forebay_train::weights::names::{Family, timm_layers};
 use serde_json::{Map, Value, json};
 
 use crate::train::TrainPlan;

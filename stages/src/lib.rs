@@ -11,4 +11,3 @@ pub mod normalize;
 pub mod resize;
 pub mod shuffle;
 pub mod stage;
-pub mod train;

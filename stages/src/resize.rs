@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use fast_image_resize::images::{CroppedImage, Image, ImageRef, TypedImage, TypedImageRef};
-use fast_image_resize::pixels::F32x3;
-use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{F32x3, U8x3};
+use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeOptions, Resizer};
 use forebay_datasets::sample::Pixels;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -231,9 +231,9 @@ fn run(
         // Weights that are never negative cannot leave the range of a byte, so that the order of the passes
         // changes nothing but roundings.
         Filter::Bilinear => {
-            let whole = ImageRef::new(input.width, input.height, &input.data, PixelType::U8x3)
+            let whole = TypedImageRef::<U8x3>::from_buffer(input.width, input.height, &input.data)
                 .expect("pixels hold width * height * 3 bytes");
-            let part = CroppedImage::new(&whole, part_left, part_top, part_width, part_height)
+            let part = TypedCroppedImage::from_ref(&whole, part_left, part_top, part_width, part_height)
                 .expect("the part lies within the image");
             return pass(&part, [left, top, window_width, window_height], width, height, filter);
         }
@@ -264,19 +264,28 @@ fn run(
     // Half is rounded up, and what is below 0 or above 255 is cut off by the conversion.
     let levels: Vec<u8> =
         narrowed.pixels().iter().flat_map(|pixel| pixel.0.map(|level| (level + 0.5) as u8)).collect();
-    let narrowed = ImageRef::new(width, rows, &levels, PixelType::U8x3).expect("three levels per pixel");
+    let narrowed = TypedImageRef::<U8x3>::from_buffer(width, rows, &levels).expect("three levels per pixel");
     let top = top - f64::from(first);
     // A last bit too much would reach over the edge.
     let window_height = window_height.min(f64::from(rows) - top);
     pass(&narrowed, [0.0, top, f64::from(width), window_height], width, height, filter)
 }
 
-fn pass(source: &impl IntoImageView, window: [f64; 4], width: u32, height: u32, filter: Filter) -> Pixels {
-    let mut target = Image::new(width, height, PixelType::U8x3);
+// One kind of pixel: a view of any kind would compile every kernel of the resizer for every kind.
+fn pass(
+    source: &impl ImageView<Pixel = U8x3>,
+    window: [f64; 4],
+    width: u32,
+    height: u32,
+    filter: Filter,
+) -> Pixels {
+    let mut data = vec![0; width as usize * height as usize * 3];
+    let mut target =
+        TypedImage::<U8x3>::from_buffer(width, height, &mut data).expect("three bytes per pixel");
     Resizer::new()
-        .resize(source, &mut target, &options(window, filter))
-        .expect("source and target are 8-bit RGB, and the window lies within the source");
-    Pixels::new(width, height, target.into_vec())
+        .resize_typed(source, &mut target, &options(window, filter))
+        .expect("the window lies within the source");
+    Pixels::new(width, height, data)
 }
 
 fn options([left, top, width, height]: [f64; 4], filter: Filter) -> ResizeOptions {

@@ -21,7 +21,7 @@ except ImportError as error:
     print(f"SKIPPED: names.py needs torch, torchvision, timm and transformers: {error}", file=sys.stderr)
     sys.exit(77)
 
-TABLES = pathlib.Path(__file__).resolve().parents[2] / "stages/src/train/weights/testdata"
+TABLES = pathlib.Path(__file__).resolve().parents[2] / "stages/train/src/weights/testdata"
 STATISTICS = ["weight", "bias", "running_mean", "running_var"]
 
 

@@ -9,6 +9,7 @@ mod affine;
 mod color_jitter;
 mod flip;
 mod gaussian_noise;
+mod random_crop;
 mod random_erasing;
 mod random_resized_crop;
 mod rotation;
@@ -23,12 +24,13 @@ use serde::{Deserialize, Serialize};
 pub use self::color_jitter::ColorJitter;
 pub use self::flip::{HorizontalFlip, VerticalFlip};
 pub use self::gaussian_noise::GaussianNoise;
+pub use self::random_crop::RandomCrop;
 pub use self::random_erasing::RandomErasing;
 pub use self::random_resized_crop::RandomResizedCrop;
 pub use self::rotation::Rotation;
 pub use self::scale::Scale;
 pub use self::translation::Translation;
-use crate::crop::RandomCrop;
+
 use crate::stage::{Draws, Fault, Stage};
 
 /// The augmentations of a run, in the order in which they are applied; `None` is off, and all are off by

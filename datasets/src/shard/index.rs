@@ -1,0 +1,301 @@
+//! Where the rows of a shard lie, and how they come back from a range of its bytes.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::{ArrayRef, Int32Array, RecordBatch};
+use bytes::{Buf, Bytes, buf::Reader};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ColumnChunkMetaData, FooterTail, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::reader::{ChunkReader, Length};
+use thiserror::Error;
+
+use super::{FOOTER_KEY, Footer, ROWS_PER_GROUP, Row, ShardError};
+use crate::sample::{Label, SampleId};
+use crate::store::{Store, StoreError};
+
+/// Why the rows of a stored shard cannot be told.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The shard is damaged, in one line that names it.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl ReadError {
+    fn damaged(store: &Store, key: &str, error: &dyn std::error::Error) -> ReadError {
+        let mut line = format!("{}/{key}: {error}", store.location());
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            line = format!("{line}: {error}");
+            cause = error.source();
+        }
+        ReadError::Damaged(line)
+    }
+}
+
+/// Reads the index of a shard of `bytes` bytes: its end, and nothing of its images.
+///
+/// # Errors
+/// When the store fails or the shard is damaged.
+pub async fn read_index(store: &Store, key: &str, bytes: u64) -> Result<Index, ReadError> {
+    let damaged = |error: ShardError| ReadError::damaged(store, key, &error);
+    if bytes < TAIL_BYTES {
+        return Err(ReadError::Damaged(format!("{}/{key}: {bytes} bytes are no shard", store.location())));
+    }
+    let tail = store.get_range(key, bytes - TAIL_BYTES..bytes).await?;
+    let end = end_bytes(&tail).map_err(damaged)?.min(bytes);
+    let end = store.get_range(key, bytes - end..bytes).await?;
+    Index::parse(&end, bytes).map_err(damaged)
+}
+
+/// Id, copy and label of every row of a shard; no image is read.
+///
+/// # Errors
+/// When the store fails or the shard is damaged.
+pub async fn read_identities(
+    store: &Store,
+    key: &str,
+    index: &Index,
+) -> Result<Vec<(SampleId, u32, Label)>, ReadError> {
+    let mut identities = Vec::new();
+    for row_group in 0..index.metadata().num_row_groups() {
+        let bytes = store.get_range(key, index.identity_range(row_group)).await?;
+        let found = index.identities(row_group, bytes);
+        identities.extend(found.map_err(|error| ReadError::damaged(store, key, &error))?);
+    }
+    Ok(identities)
+}
+
+/// The end of a shard file, read once: where its row groups lie and what its footer says.
+#[derive(Clone, Debug)]
+pub struct Index {
+    pub(super) reader: ArrowReaderMetadata,
+    footer: Footer,
+    classes: Vec<String>,
+    bytes: u64,
+}
+
+/// How many bytes at the end of a file tell the length of its metadata.
+pub const TAIL_BYTES: u64 = 8;
+
+/// How many bytes at the end of a file hold its metadata and the tail itself, as its last [`TAIL_BYTES`] say.
+///
+/// # Errors
+/// [`ShardError::Foreign`] when this is not the end of a Parquet file.
+pub fn end_bytes(tail: &[u8]) -> Result<u64, ShardError> {
+    let foreign = || ShardError::Foreign("it does not end as a Parquet file does".to_string());
+    let tail: [u8; 8] = tail.try_into().map_err(|_| foreign())?;
+    let footer = FooterTail::try_new(&tail).map_err(|_| foreign())?;
+    Ok(footer.metadata_length() as u64 + TAIL_BYTES)
+}
+
+impl Index {
+    /// Reads the index from the last [`end_bytes`] bytes of a file of `bytes` bytes.
+    ///
+    /// # Errors
+    /// [`ShardError`] when the file is damaged or was not written by Forebay.
+    pub fn parse(end: &Bytes, bytes: u64) -> Result<Index, ShardError> {
+        let metadata_end = end.len().saturating_sub(TAIL_BYTES as usize);
+        let metadata = ParquetMetaDataReader::decode_metadata(&end[..metadata_end])?;
+        let key = |name: &str| {
+            let pairs = metadata.file_metadata().key_value_metadata()?;
+            pairs.iter().find(|pair| pair.key == name)?.value.clone()
+        };
+        let json = key(FOOTER_KEY)
+            .ok_or_else(|| ShardError::Foreign(format!("its footer has no key `{FOOTER_KEY}`")))?;
+        let footer: Footer = serde_json::from_str(&json)
+            .map_err(|error| ShardError::Foreign(format!("the key `{FOOTER_KEY}` of its footer: {error}")))?;
+        let huggingface: serde_json::Value =
+            key("huggingface").and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+        let names = huggingface["info"]["features"]["label"]["names"].as_array();
+        let classes =
+            names.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_string())).collect();
+        let in_order = metadata.num_row_groups() == footer.row_groups.iter().sum::<usize>();
+        if !in_order || footer.groups.len() != footer.row_groups.len() {
+            return Err(ShardError::Foreign("its footer and its row groups disagree".to_string()));
+        }
+        let reader = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
+        Ok(Index { reader, footer, classes, bytes })
+    }
+
+    /// The index of a whole file.
+    ///
+    /// # Errors
+    /// As [`Index::parse`].
+    pub fn of_file(file: &Bytes) -> Result<Index, ShardError> {
+        let tail = &file[file.len().saturating_sub(TAIL_BYTES as usize)..];
+        let end = end_bytes(tail)?.min(file.len() as u64) as usize;
+        Index::parse(&file.slice(file.len() - end..), file.len() as u64)
+    }
+
+    /// What the shard knows beyond its rows.
+    pub fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    /// The names of the classes.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The Parquet metadata, for those who look closer.
+    pub fn metadata(&self) -> &ParquetMetaData {
+        self.reader.metadata()
+    }
+
+    /// Where the rows of planned group `group` lie in the file; empty for a group without a survivor.
+    pub fn group_range(&self, group: usize) -> Range<u64> {
+        self.row_groups_range(self.row_groups_of(group))
+    }
+
+    fn row_groups_of(&self, group: usize) -> Range<usize> {
+        let first = self.footer.row_groups[..group].iter().sum();
+        first..first + self.footer.row_groups[group]
+    }
+
+    fn row_groups_range(&self, row_groups: Range<usize>) -> Range<u64> {
+        let columns = || row_groups.clone().flat_map(|group| self.metadata().row_group(group).columns());
+        let start = columns().map(|column| column.byte_range().0).min().unwrap_or(0);
+        let end = columns().map(|column| column.byte_range().0 + column.byte_range().1).max().unwrap_or(0);
+        start..end
+    }
+
+    /// The rows of planned group `group`, from the bytes of [`Index::group_range`]. The images share the memory
+    /// of one column: they are copied once, out of the pages.
+    ///
+    /// # Errors
+    /// [`ShardError`] when the bytes are damaged.
+    pub fn rows(&self, group: usize, bytes: Bytes) -> Result<Vec<Row>, ShardError> {
+        let start = self.group_range(group).start;
+        let window = Window { start, bytes, file_bytes: self.bytes };
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.reader.clone())
+            .with_row_groups(self.row_groups_of(group).collect())
+            .with_batch_size(ROWS_PER_GROUP)
+            .build()?;
+        let mut rows = Vec::with_capacity(self.footer.groups[group]);
+        for batch in reader {
+            rows_of(&batch?, &mut rows)?;
+        }
+        Ok(rows)
+    }
+
+    /// Where the columns other than the images lie in row group `row_group`: they follow the images.
+    pub fn identity_range(&self, row_group: usize) -> Range<u64> {
+        let columns = self.metadata().row_group(row_group).columns();
+        let named = |column: &&ColumnChunkMetaData| column.column_path().parts()[0] != "image";
+        let ranges = || columns.iter().filter(named).map(ColumnChunkMetaData::byte_range);
+        let start = ranges().map(|(start, _)| start).min().unwrap_or(0);
+        start..ranges().map(|(start, length)| start + length).max().unwrap_or(start)
+    }
+
+    /// Id, copy and label of every row of row group `row_group`, from the bytes of [`Index::identity_range`].
+    ///
+    /// # Errors
+    /// [`ShardError`] when the bytes are damaged.
+    pub fn identities(
+        &self,
+        row_group: usize,
+        bytes: Bytes,
+    ) -> Result<Vec<(SampleId, u32, Label)>, ShardError> {
+        let start = self.identity_range(row_group).start;
+        let window = Window { start, bytes, file_bytes: self.bytes };
+        let schema = self.reader.parquet_schema();
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.reader.clone())
+            .with_row_groups(vec![row_group])
+            .with_projection(ProjectionMask::columns(schema, ["id", "copy", "label"]))
+            .build()?;
+        let mut identities = Vec::new();
+        for batch in reader {
+            let batch = batch?;
+            let ids = column(&batch, "id")?.as_string_opt::<i32>().ok_or_else(|| odd("id"))?;
+            let copies = int32_column(&batch, "copy")?;
+            let labels =
+                column(&batch, "label")?.as_primitive_opt::<Int64Type>().ok_or_else(|| odd("label"))?;
+            for row in 0..batch.num_rows() {
+                identities.push((
+                    ids.value(row).into(),
+                    copies.value(row) as u32,
+                    labels.value(row) as Label,
+                ));
+            }
+        }
+        Ok(identities)
+    }
+}
+
+fn odd(name: &str) -> ShardError {
+    ShardError::Foreign(format!("its column `{name}` is missing or of another type"))
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, ShardError> {
+    batch.column_by_name(name).ok_or_else(|| odd(name))
+}
+
+fn int32_column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int32Array, ShardError> {
+    column(batch, name)?.as_primitive_opt::<Int32Type>().ok_or_else(|| odd(name))
+}
+
+fn rows_of(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), ShardError> {
+    let image = column(batch, "image")?.as_struct_opt().ok_or_else(|| odd("image"))?;
+    let images = image.column_by_name("bytes").and_then(|bytes| bytes.as_binary_opt::<i32>());
+    let images = images.ok_or_else(|| odd("image.bytes"))?;
+    let ids = column(batch, "id")?.as_string_opt::<i32>().ok_or_else(|| odd("id"))?;
+    let labels = column(batch, "label")?.as_primitive_opt::<Int64Type>().ok_or_else(|| odd("label"))?;
+    let copies = int32_column(batch, "copy")?;
+    let [width, height, original_width, original_height] =
+        ["width", "height", "original_width", "original_height"].map(|name| int32_column(batch, name));
+    let (width, height) = (width?, height?);
+    let (original_width, original_height) = (original_width?, original_height?);
+    let values = Bytes::from_owner(images.values().clone());
+    for row in 0..batch.num_rows() {
+        let range = images.value_offsets()[row] as usize..images.value_offsets()[row + 1] as usize;
+        rows.push(Row {
+            bytes: values.slice(range),
+            label: labels.value(row) as Label,
+            id: ids.value(row).into(),
+            copy: copies.value(row) as u32,
+            size: (width.value(row) as u32, height.value(row) as u32),
+            original_size: (original_width.value(row) as u32, original_height.value(row) as u32),
+        });
+    }
+    Ok(())
+}
+
+/// A part of a file, addressed as the file is.
+struct Window {
+    start: u64,
+    bytes: Bytes,
+    file_bytes: u64,
+}
+
+impl Length for Window {
+    fn len(&self) -> u64 {
+        self.file_bytes
+    }
+}
+
+impl ChunkReader for Window {
+    type T = Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let end = self.start + self.bytes.len() as u64;
+        Ok(self.get_bytes(start, end.saturating_sub(start) as usize)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let outside = || ParquetError::EOF(format!("bytes {start}+{length} lie outside what was read"));
+        let first = start.checked_sub(self.start).ok_or_else(outside)? as usize;
+        let last = first.checked_add(length).filter(|&last| last <= self.bytes.len()).ok_or_else(outside)?;
+        Ok(self.bytes.slice(first..last))
+    }
+}

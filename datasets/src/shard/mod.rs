@@ -1,0 +1,277 @@
+//! A shard is a value: rows go in, the bytes of one Parquet file come out, and rows come back from any range.
+//!
+//! The file is ordinary Parquet that Hugging Face `datasets`, pyarrow, DuckDB and polars open as images with
+//! class names. What a shard knows beyond its rows stands in its footer under the key `forebay`.
+
+mod index;
+mod write;
+
+use bytes::Bytes;
+use parquet::errors::ParquetError;
+use serde::{Deserialize, Serialize};
+
+use crate::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
+pub use index::{Index, ReadError, TAIL_BYTES, end_bytes, read_identities, read_index};
+pub use write::{ascii_json, encode, huggingface_metadata, schema};
+
+/// Planned rows per group: what `datasets` itself uses for images, and what the dataset viewer scans best.
+/// It is the unit of reading and of shuffling, so it never depends on the size of an image.
+pub const ROWS_PER_GROUP: usize = 100;
+
+/// The footer key under which [`Footer`] stands.
+pub const FOOTER_KEY: &str = "forebay";
+
+/// One row of a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The image file: JPEG, PNG or PPM.
+    pub bytes: Bytes,
+    /// Its class.
+    pub label: Label,
+    /// Which sample it is.
+    pub id: SampleId,
+    /// 0 is the original; balancing adds copies 1, 2, ….
+    pub copy: u32,
+    /// Columns and rows of the stored image.
+    pub size: (u32, u32),
+    /// Columns and rows of the image that was read.
+    pub original_size: (u32, u32),
+}
+
+/// A sample that a stage refused, as `rejects.jsonl` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Reject {
+    /// Which sample.
+    pub id: String,
+    /// The stage that refused it.
+    pub stage: String,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+impl Reject {
+    /// What `fault` says of the sample `id`.
+    pub fn new(id: &str, fault: &Fault) -> Reject {
+        Reject { id: id.to_string(), stage: fault.stage.clone(), reason: fault.reason.clone() }
+    }
+}
+
+/// What a shard knows of itself beyond its rows. It makes a finished shard recognisable, and a resumed run's
+/// manifest equal to that of an uninterrupted one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Footer {
+    /// The fingerprint of the plan that this shard belongs to.
+    pub fingerprint: String,
+    /// The part of the dataset.
+    pub split: Split,
+    /// Its place among the shards of its split.
+    pub index: usize,
+    /// Rows present in each planned group of [`ROWS_PER_GROUP`] rows; rejects leave gaps, and a group
+    /// without a survivor has no row group.
+    pub groups: Vec<usize>,
+    /// How many row groups each planned group became: 1, more where its images are large, 0 where it is empty.
+    pub row_groups: Vec<usize>,
+    /// The samples that did not make it, in planned order; a sample with several copies stands here once.
+    pub rejects: Vec<Reject>,
+    /// BLAKE3 of the file from its start to the end of the last row group: a resumed run trusts no shard whose
+    /// data it has not read again.
+    pub data_blake3: String,
+}
+
+/// A shard that cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// The file is not one of ours, or is damaged.
+    #[error("not a shard of Forebay: {0}")]
+    Foreign(String),
+    /// Parquet refused it.
+    #[error("cannot read the shard as Parquet")]
+    Parquet(#[from] ParquetError),
+    /// Arrow refused it.
+    #[error("cannot form the shard's columns")]
+    Arrow(#[from] arrow_schema::ArrowError),
+}
+
+/// The columns beside `image` and `label`, with their Hugging Face types, in their order.
+pub const VALUE_COLUMNS: [(&str, &str); 6] = [
+    ("id", "string"),
+    ("copy", "int32"),
+    ("width", "int32"),
+    ("height", "int32"),
+    ("original_width", "int32"),
+    ("original_height", "int32"),
+];
+
+impl From<Row> for Sample<Encoded> {
+    fn from(row: Row) -> Sample<Encoded> {
+        let payload = Ok(Encoded { bytes: row.bytes });
+        Sample { id: row.id, copy: row.copy, label: row.label, payload }
+    }
+}
+
+/// `data/train-00000-of-00032.parquet`, as Hugging Face names shards.
+pub fn key(split: Split, index: usize, count: usize) -> String {
+    format!("data/{split}-{index:05}-of-{count:05}.parquet")
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_schema::DataType;
+    use parquet::basic::Compression;
+
+    use super::write::{file_name, image_fields};
+    use super::*;
+    use parquet::column::page::Page;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+
+    fn classes() -> Vec<String> {
+        vec!["chat".to_string(), "naïve \"😀\"".to_string()]
+    }
+
+    fn row(index: usize, bytes: usize) -> Row {
+        Row {
+            bytes: Bytes::from(vec![index as u8; bytes]),
+            label: (index % 2) as u32,
+            id: format!("chat/{index:04}.JPEG").into(),
+            copy: 0,
+            size: (4, 5),
+            original_size: (40, 50),
+        }
+    }
+
+    fn footer() -> Footer {
+        Footer {
+            fingerprint: "f".into(),
+            split: Split::Train,
+            index: 2,
+            groups: vec![],
+            row_groups: vec![],
+            rejects: vec![Reject { id: "x".into(), stage: "decode".into(), reason: "bad".into() }],
+            data_blake3: String::new(),
+        }
+    }
+
+    fn shard(groups: Vec<Vec<Row>>) -> Bytes {
+        encode(&classes(), "jpg", groups, footer()).unwrap().0
+    }
+
+    fn read(file: &Bytes, group: usize) -> Vec<Row> {
+        let index = Index::of_file(file).unwrap();
+        let range = index.group_range(group);
+        index.rows(group, file.slice(range.start as usize..range.end as usize)).unwrap()
+    }
+
+    #[test]
+    fn rows_come_back_by_planned_group_though_rejects_left_gaps() {
+        let groups = vec![
+            (0..99).map(|i| row(i, 10)).collect::<Vec<_>>(),
+            vec![],
+            (200..203).map(|i| row(i, 7)).collect(),
+        ];
+        let file = shard(groups.clone());
+        for (index, group) in groups.iter().enumerate() {
+            assert_eq!(&read(&file, index), group);
+        }
+        let index = Index::of_file(&file).unwrap();
+        assert_eq!(
+            (&index.footer().groups[..], &index.footer().row_groups[..]),
+            (&[99, 0, 3][..], &[1, 0, 1][..])
+        );
+        assert_eq!(index.classes(), classes());
+        let range = index.identity_range(1);
+        assert!(range.start > index.group_range(2).start, "no image is read for an identity");
+        let identities = index.identities(1, file.slice(range.start as usize..range.end as usize)).unwrap();
+        assert_eq!(identities[1], ("chat/0201.JPEG".into(), 0, 1));
+    }
+
+    #[test]
+    fn a_shard_without_a_survivor_has_no_row_group() {
+        let file = shard(vec![vec![], vec![]]);
+        assert_eq!(Index::of_file(&file).unwrap().metadata().num_row_groups(), 0);
+    }
+
+    #[test]
+    fn large_images_cut_a_row_group_and_still_read_as_one_group() {
+        let rows: Vec<Row> = (0..3).map(|i| row(i, 45_000_000)).collect();
+        let file = shard(vec![rows.clone(), vec![row(9, 1)]]);
+        let index = Index::of_file(&file).unwrap();
+        assert_eq!(index.footer().row_groups, [2, 1]);
+        assert_eq!(read(&file, 0), rows);
+        assert_eq!(read(&file, 1), [row(9, 1)]);
+    }
+
+    #[test]
+    fn no_page_has_zero_rows_and_none_is_much_larger_than_a_mebibyte() {
+        for bytes in [10, 3_000, 200_000, 2_000_000] {
+            let file = shard(vec![(0..100).map(|i| row(i, bytes)).collect()]);
+            let reader = SerializedFileReader::new(file).unwrap();
+            let group = reader.get_row_group(0).unwrap();
+            for column in 0..group.num_columns() {
+                let pages: Vec<Page> =
+                    group.get_column_page_reader(column).unwrap().map(|p| p.unwrap()).collect();
+                for page in pages.iter().filter(|page| !matches!(page, Page::DictionaryPage { .. })) {
+                    assert!(page.num_values() > 0, "a page of column {column} without rows");
+                    assert!(
+                        page.buffer().len() <= (1 << 20) + 2 * bytes.max(1 << 10),
+                        "{}",
+                        page.buffer().len()
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_metadata_is_what_the_readers_of_hugging_face_expect() {
+        let file = shard(vec![vec![row(0, 5)]]);
+        let index = Index::of_file(&file).unwrap();
+        let json = r#"{"info": {"features": {"image": {"_type": "Image"}, "label": {"names": ["chat", "na\u00efve \"\ud83d\ude00\""], "_type": "ClassLabel"}, "id": {"dtype": "string", "_type": "Value"}, "copy": {"dtype": "int32", "_type": "Value"}, "width": {"dtype": "int32", "_type": "Value"}, "height": {"dtype": "int32", "_type": "Value"}, "original_width": {"dtype": "int32", "_type": "Value"}, "original_height": {"dtype": "int32", "_type": "Value"}}}}"#;
+        let metadata = index.metadata();
+        let pairs = metadata.file_metadata().key_value_metadata().unwrap();
+        let value = |key: &str| pairs.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone());
+        assert_eq!(value("huggingface").as_deref(), Some(json));
+        assert_eq!(value("content_defined_chunking"), None);
+        // The second place: inside the Arrow schema, which pyarrow reads instead.
+        assert!(value("ARROW:schema").is_some());
+        assert_eq!(index.reader.schema().metadata()["huggingface"], json);
+        assert_eq!(index.reader.schema().field(0).data_type(), &DataType::Struct(image_fields()));
+        let images = metadata.row_group(0).column(0);
+        assert_eq!(images.compression(), Compression::UNCOMPRESSED);
+        assert_eq!(images.dictionary_page_offset(), None);
+        assert!(images.statistics().is_none_or(|s| s.min_bytes_opt().is_none()));
+        assert!(images.offset_index_offset().is_some());
+        let labels = metadata.row_group(0).column(2);
+        assert_eq!(labels.compression(), Compression::SNAPPY);
+        assert!(labels.offset_index_offset().is_some() && labels.column_index_offset().is_some());
+    }
+
+    #[test]
+    fn the_same_rows_give_the_same_bytes_and_the_digest_covers_them() {
+        let groups = || vec![(0..30).map(|i| row(i, 100)).collect::<Vec<_>>()];
+        let (file, footer) = encode(&classes(), "jpg", groups(), footer()).unwrap();
+        assert_eq!(file, shard(groups()));
+        let index = Index::of_file(&file).unwrap();
+        assert_eq!(index.footer(), &footer);
+        let end = index.group_range(0).end as usize;
+        assert_eq!(blake3::hash(&file[..end]).to_hex().to_string(), footer.data_blake3);
+    }
+
+    #[test]
+    fn a_damaged_or_foreign_file_is_one_error() {
+        let file = shard(vec![vec![row(0, 5)]]);
+        for bad in [
+            Bytes::new(),
+            Bytes::from_static(b"hello, this is not parquet"),
+            file.slice(..file.len() - 3),
+            file.slice(file.len() - 12..),
+        ] {
+            assert!(Index::of_file(&bad).is_err());
+        }
+    }
+
+    #[test]
+    fn the_path_of_an_image_ends_as_its_encoding_does() {
+        assert_eq!(file_name("n01/n01_apple.JPEG", "jpg"), "n01_apple.jpg");
+        assert_eq!(file_name("a/b.c/noext", "png"), "noext.png");
+    }
+}

@@ -1,0 +1,219 @@
+//! A trained network as an ONNX file, which other programs run without this one.
+
+use forebay_datasets::store::Store;
+use forebay_stages::resize::Filter;
+use forebay_train::models::{Head, NAMES};
+use forebay_train::onnx::Description;
+use forebay_train::weights::registry::Preprocessing;
+use forebay_train::{Export, FileDescription, TrainError, Trainer, WeightsReport, export as write};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::flow::{Error, Run};
+use crate::hub::Reference;
+use crate::options::{Config, Invocation, bytes_in_words, store_options};
+use crate::report::{say, say_json, warn};
+use crate::train::{files, recipe, seal};
+use crate::weights::{self, Initial, folder_and_file};
+
+/// What was exported.
+#[derive(Clone, Debug, Serialize)]
+pub struct Exported {
+    /// Where the file is.
+    pub output: String,
+    /// The network.
+    pub arch: String,
+    /// Logits of an image.
+    pub classes: usize,
+    /// Side of the images, in pixels.
+    pub size: usize,
+    /// Bytes of the file.
+    pub bytes: usize,
+    /// What a user would want to know.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
+}
+
+impl std::fmt::Display for Exported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(
+            f,
+            "written to {}: {}, {}\n  images [batch, 3, {size}, {size}], normalised -> logits [batch, {}]",
+            self.output,
+            self.arch,
+            bytes_in_words(self.bytes as u64),
+            self.classes,
+            size = self.size,
+        )
+    }
+}
+
+/// Exports the model of a run, or a file of weights.
+///
+/// # Errors
+/// [`Error::Usage`] when the source is neither, does not fit the network or the size, or the output is there already;
+/// [`Error::Integrity`] when the weights are damaged; others when the output cannot be written.
+pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
+    let needed =
+        |key: &str, what: &str| config.text(key).ok_or_else(|| Error::Usage(format!("export needs {what}")));
+    let source = needed("export.source", "a SOURCE: a run folder, or a weights file")?;
+    let output = needed("export.output", "--output FILE")?;
+    let (folder, file) = folder_and_file(&output);
+    if file.is_empty() {
+        return Err(Error::Usage(format!("{output} is a folder: name a file, such as {output}model.onnx")));
+    }
+    let target = Store::open(folder, &store_options(config))?;
+    if !config.is_on("overwrite") && target.size(file).await?.is_some() {
+        return Err(Error::Usage(format!(
+            "{output} is there already: choose another --output, or --overwrite to replace it"
+        )));
+    }
+    let Initial { name, bytes, preprocessing, mut record, mut warnings } =
+        weights::from(&weights_of(&source, config).await?, config).await?;
+    // A model of a run whose header cannot be read is damaged as well.
+    let own = Trainer::describe(&bytes);
+    let is_sealed =
+        |own: &Option<FileDescription>| own.as_ref().is_some_and(|own| own.metadata.contains_key(seal::KEY));
+    if own.as_ref().map_or(name != source, is_sealed) {
+        seal::check(&bytes).map_err(|damage| Error::Integrity(format!("{name} is damaged: {damage}")))?;
+    }
+    let own = own.ok().flatten();
+    let chain = own.as_ref().and_then(|own| serde_json::from_str::<Value>(own.metadata.get("chain")?).ok());
+    if let Some(chain) = chain {
+        record = chain["weights"].clone();
+    }
+    let arch = arch(config, &name, own.as_ref())?;
+    let size = config.integer("export.size").or(preprocessing.map(|chain| chain.size.into())).unwrap_or(224);
+    let classes = own.as_ref().map(|own| own.classes.as_slice());
+    let what = Export {
+        head: if own.is_some() { head(&name, config).await? } else { Head::linear(1) },
+        side: size as usize,
+        description: describe(&arch, classes, size, preprocessing, record["licence"].as_str()),
+        arch,
+    };
+    let written = run.install(|| write(&what, &bytes));
+    drop(bytes);
+    let written = written.map_err(|error| match error {
+        TrainError::File { source, .. } => {
+            Error::Usage(format!("cannot read {name}: not a whole safetensors file: {source}"))
+        }
+        TrainError::Weights(line) => Error::Usage(format!("{name}: {line}")),
+        TrainError::Compute { what: attempt, source } => {
+            Error::Usage(format!("cannot {attempt} of {}: {source}", what.arch))
+        }
+        other => Error::Usage(other.to_string()),
+    })?;
+    let bytes = written.bytes.len();
+    target.put(file, written.bytes.into()).await?;
+    let WeightsReport { unexpected, .. } = written.report;
+    if let Some(first) = unexpected.first() {
+        warnings.push(format!(
+            "{} has no use for {} tensors of {name}, the first is `{first}`",
+            what.arch,
+            unexpected.len()
+        ));
+    }
+    Ok(Exported { output, arch: what.arch, classes: written.classes, size: what.side, bytes, warnings })
+}
+
+/// The name of the weights file: the model of the run where `source` is a folder.
+async fn weights_of(source: &str, config: &Config) -> Result<String, Error> {
+    if Reference::parse(source).is_some() {
+        return Ok(source.to_owned());
+    }
+    let store = Store::open(source, &store_options(config))?;
+    let local = store.local_root();
+    if local.is_some_and(std::path::Path::is_file) {
+        return Ok(source.to_owned());
+    }
+    let holds_model = store.size(files::MODEL).await?.is_some();
+    match local {
+        _ if holds_model => Ok(format!("{}/{}", source.trim_end_matches('/'), files::MODEL)),
+        // What else may be a file there is told when it is read.
+        None => Ok(source.to_owned()),
+        Some(path) if path.is_dir() => Err(Error::Usage(format!(
+            "{source} holds no {}, so it is no run folder: name one, or a weights file",
+            files::MODEL
+        ))),
+        Some(_) => Err(Error::Usage(format!("{source}: there is no such run folder or weights file"))),
+    }
+}
+
+/// The network that the user names, or else the weights.
+fn arch(config: &Config, name: &str, own: Option<&FileDescription>) -> Result<String, Error> {
+    match (config.text("export.arch"), own) {
+        (Some(arch), Some(own)) if arch != own.model => {
+            Err(Error::Usage(format!("{name} is of {}, not of {arch}; leave out --arch", own.model)))
+        }
+        (Some(arch), _) => Ok(arch),
+        (None, Some(own)) => Ok(own.model.clone()),
+        (None, None) => Err(Error::Usage(format!(
+            "{name} does not say which network it is of: give --arch, one of {}",
+            NAMES.join(", ")
+        ))),
+    }
+}
+
+/// What ends the network of a run whose options stand beside its weights; a linear layer where none do.
+async fn head(weights: &str, config: &Config) -> Result<Head, Error> {
+    if Reference::parse(weights).is_some() {
+        return Ok(Head::linear(1));
+    }
+    let (folder, _) = folder_and_file(weights);
+    let store = Store::open(folder, &store_options(config))?;
+    if store.size(files::CONFIG).await?.is_none() {
+        return Ok(Head::linear(1));
+    }
+    let text = store.get(files::CONFIG).await?;
+    let name = format!("{folder}/{}", files::CONFIG);
+    let options = Config::resolve(Some((&name, &String::from_utf8_lossy(&text))), &[], &[]);
+    Ok(recipe::head(&options.map_err(|problems| Error::Plan(problems.0))?, 1))
+}
+
+/// What the file says for people and, key by key, for programs. A list is JSON.
+fn describe(
+    arch: &str,
+    classes: Option<&[String]>,
+    size: u64,
+    preprocessing: Option<Preprocessing>,
+    licence: Option<&str>,
+) -> Description {
+    let mut properties = vec![("architecture", arch.to_owned()), ("size", size.to_string())];
+    if let Some(classes) = classes {
+        properties.push(("classes", json!(classes).to_string()));
+    }
+    let mut text = format!("{arch}: logits of RGB images of {size} x {size} pixels");
+    if let Some(Preprocessing { crop_pct, filter, mean, std, .. }) = preprocessing {
+        let interpolation = match filter {
+            Filter::Bilinear => "bilinear",
+            Filter::Bicubic => "bicubic",
+            Filter::Lanczos3 => "lanczos",
+        };
+        // The shortest digits that give the same numbers, which are JSON too.
+        let (mean, std) = (format!("{mean:?}"), format!("{std:?}"));
+        text = format!("{text}, whose values from 0 to 1 are normalised with mean {mean} and std {std}");
+        properties.extend([
+            ("mean", mean),
+            ("std", std),
+            ("crop_pct", crop_pct.to_string()),
+            ("interpolation", interpolation.to_owned()),
+        ]);
+    }
+    properties.extend(licence.map(|licence| ("license", licence.to_owned())));
+    let properties = properties.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    Description { name: arch.to_owned(), text, properties }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The first error of the run.
+pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
+    let done = export(run, &asked.config).await?;
+    warn(&done.warnings);
+    match asked.json {
+        true => say_json(&done),
+        false => say(&done.to_string()),
+    }
+    Ok(())
+}

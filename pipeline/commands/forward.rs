@@ -1,0 +1,65 @@
+//! `forebay forward`: the outputs and gradients of a network for given tensors.
+
+use forebay_train::{Forward, TrainError, WeightsReport, forward};
+use serde_json::json;
+
+use super::bench_model::arch;
+use crate::flow::{Error, Run};
+use crate::options::{Config, Invocation};
+use crate::report::{say, say_json};
+
+/// Runs a network over the tensors of a file, and writes what it computes to another.
+///
+/// # Errors
+/// [`Error::Usage`] when a file is missing, or they do not belong together; others when the output cannot be written.
+pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error> {
+    let needed = |key: &str, flag: &str| {
+        config.text(key).ok_or_else(|| Error::Usage(format!("forward needs {flag} FILE")))
+    };
+    let (weights, input, output) = (
+        needed("forward.weights", "--weights")?,
+        needed("forward.input", "--input")?,
+        needed("forward.output", "--output")?,
+    );
+    let arch = arch(config)?;
+    let read = |path: &str| {
+        std::fs::read(path).map_err(|error| Error::Usage(format!("cannot read {path}: {error}")))
+    };
+    let (weights_bytes, input_bytes) = (read(&weights)?, read(&input)?);
+    let what = Forward {
+        train: config.word("forward.mode") == "train",
+        gradients: config.is_on("forward.gradients"),
+    };
+    let done = run.install(|| forward(&arch, &weights_bytes, &input_bytes, what));
+    let (bytes, report) = done.map_err(|error| match error {
+        TrainError::File { what: "weights", source } => {
+            Error::Usage(format!("cannot read {weights}: not a whole safetensors file: {source}"))
+        }
+        TrainError::File { source, .. } => {
+            Error::Usage(format!("cannot read {input}: not a whole safetensors file: {source}"))
+        }
+        TrainError::Compute { source, what } => Error::Usage(format!("cannot {what} of {arch}: {source}")),
+        other => Error::Usage(other.to_string()),
+    })?;
+    std::fs::write(&output, bytes).map_err(|error| Error::failed(format!("write {output}"), error))?;
+    Ok(report)
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The first error of the run.
+pub fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
+    let report = forward_files(run, &asked.config)?;
+    let output = asked.config.text("forward.output").unwrap_or_default();
+    match asked.json {
+        true => {
+            say_json(&json!({"output": output, "loaded": report.loaded, "unexpected": report.unexpected}))
+        }
+        false => {
+            eprintln!("weights:\n{report}");
+            say(&format!("written to {output}\n"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! What is in a source: classes, sizes, formats, and every file that would be rejected, with its reason.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use forebay_datasets::catalog::{self, Catalog};
+use forebay_datasets::manifest::Manifest;
+use forebay_datasets::sample::{Encoded, Sample, Split};
+use forebay_datasets::seed::Seed;
+use forebay_datasets::shard::Reject;
+use forebay_datasets::statistics::{Channels, Statistics};
+use forebay_datasets::store::Store;
+use forebay_stages::decode::{Decode, probe};
+use forebay_stages::stage::Stage;
+use indicatif::HumanCount;
+use serde::Serialize;
+
+use crate::feed::{decoded_bytes, read};
+use crate::flow::{Chunk, Error, Run};
+use crate::options::{self, Config, Invocation, bytes_in_words};
+use crate::plan::{self, Rooms};
+use crate::report::{say, say_json, terminal, warn, watched};
+
+/// What was found in an image folder.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspected {
+    /// The layout in words.
+    pub layout: String,
+    /// Samples found, those that would be rejected among them.
+    pub found: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// Class names and their samples.
+    pub classes: Vec<(String, u64)>,
+    /// Samples by the split that the source declares; all of them under `train` where it declares none.
+    pub splits: BTreeMap<Split, u64>,
+    /// Samples by format.
+    pub formats: BTreeMap<String, u64>,
+    /// Counts, sizes and channel sums of the images that decode; they merge with those of other sources.
+    pub statistics: Statistics,
+    /// Mean of each channel over all pixels, of values from 0 to 1: what `--mean` takes.
+    pub mean: [f64; 3],
+    /// Standard deviation of each channel, as `--std` takes it.
+    pub std: [f64; 3],
+    /// Samples that would be rejected.
+    pub rejects: Vec<Reject>,
+    /// Files that are no samples, by extension or kind.
+    pub ignored: BTreeMap<String, u64>,
+    /// What a user would want to know before going on.
+    pub warnings: Vec<String>,
+}
+
+/// What one file turned out to be: format, width, height, and the sums over its pixels.
+type Found = (&'static str, u32, u32, Channels);
+
+/// Decodes every image of a folder and tells what it found.
+///
+/// # Errors
+/// When the source cannot be read.
+pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspected, Error> {
+    let catalog: Catalog = catalog::read(store).await?;
+    let rooms = Rooms::of(config);
+    let decode = Arc::new(
+        options::chain(config, forebay_stages::resize::Size::Original, forebay_stages::resize::Fit::Crop)
+            .decode,
+    );
+    let samples: Vec<Sample<()>> = catalog
+        .entries
+        .iter()
+        .map(|entry| Sample { id: entry.id.clone(), copy: 0, label: entry.label, payload: Ok(()) })
+        .collect();
+    let chunks: Vec<Vec<Sample<()>>> = samples.chunks(plan::chunk(&catalog)).map(<[_]>::to_vec).collect();
+    let source = store.clone();
+    let found: Vec<Chunk<Found>> = run
+        .source("samples", chunks)
+        .io("read", rooms.read(), move |chunk| read(source.clone(), chunk))
+        .weighed(decoded_bytes)
+        .compute(Decode::NAME, rooms.compute(), move |chunk: Chunk<Encoded>| {
+            Ok(chunk.into_iter().map(|sample| look(&decode, sample)).collect())
+        })
+        .collect()
+        .await?;
+    let found: Vec<Sample<Found>> = found.into_iter().flatten().collect();
+
+    let mut classes: Vec<(String, u64)> = catalog.classes.iter().map(|name| (name.clone(), 0)).collect();
+    let mut splits = BTreeMap::new();
+    for entry in &catalog.entries {
+        classes[entry.label as usize].1 += 1;
+        *splits.entry(entry.split.unwrap_or(Split::Train)).or_insert(0) += 1;
+    }
+    let mut rejects: Vec<Reject> = catalog.rejects.iter().map(|(id, fault)| Reject::new(id, fault)).collect();
+    let mut formats = BTreeMap::new();
+    let mut statistics = Statistics::default();
+    for (sample, entry) in found.iter().zip(&catalog.entries) {
+        match &sample.payload {
+            Ok((format, width, height, channels)) => {
+                *formats.entry(format.to_string()).or_insert(0) += 1;
+                statistics.add_size(sample.label, *width, *height, entry.bytes);
+                statistics.channels.merge(channels);
+            }
+            Err(fault) => rejects.push(Reject::new(&sample.id, fault)),
+        }
+    }
+    Ok(Inspected {
+        found: (catalog.entries.len() + catalog.rejects.len()) as u64,
+        bytes: catalog.entries.iter().map(|entry| entry.bytes).sum(),
+        layout: catalog.layout,
+        classes,
+        splits,
+        formats,
+        mean: statistics.channels.mean(),
+        std: statistics.channels.std(),
+        statistics,
+        rejects,
+        ignored: catalog.ignored,
+        warnings: catalog.warnings,
+    })
+}
+
+/// Decodes a whole image, since only that tells whether it is whole, and keeps what its header says.
+fn look(decode: &Decode, sample: Sample<Encoded>) -> Sample<Found> {
+    let draws = Seed(0).draws(&sample.id, 0, 0);
+    sample.map(|encoded| {
+        let format = probe(&encoded.bytes)?.format.name();
+        let pixels = decode.apply(encoded, &draws)?;
+        let mut channels = Channels::default();
+        channels.add(&pixels.data);
+        Ok((format, pixels.width, pixels.height, channels))
+    })
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The first error of the run.
+pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
+    let store = plan::open(&asked.config, "source", "SOURCE")?;
+    if let Some(manifest) = plan::manifest(&store).await? {
+        match asked.json {
+            true => say_json(&manifest),
+            false => say(&dataset(store.location(), &manifest)),
+        }
+        return Ok(());
+    }
+    let bar = terminal::progress("inspect", 0, "images");
+    let work = inspect(run, &asked.config, &store);
+    let found = watched(work, || bar.set_position(run.meter().items("decode"))).await?;
+    bar.finish_and_clear();
+    warn(&found.warnings);
+    match asked.json {
+        true => say_json(&found),
+        false => say(&inspected(store.location(), &found)),
+    }
+    Ok(())
+}
+
+/// What `inspect` found in an image folder.
+fn inspected(location: &str, found: &Inspected) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "{location}: {}", found.layout);
+    let (n, bytes) = (HumanCount(found.found), bytes_in_words(found.bytes));
+    let _ = writeln!(text, "{n} samples in {} classes, {bytes}", found.classes.len());
+    text += &terminal::bars(&found.classes);
+    let joined = |pairs: Vec<String>| pairs.join(", ");
+    let splits = found.splits.iter().map(|(split, n)| format!("{split} {}", HumanCount(*n))).collect();
+    let _ = writeln!(text, "splits   {}", joined(splits));
+    let formats = found.formats.iter().map(|(name, n)| format!("{name} {}", HumanCount(*n))).collect();
+    let _ = writeln!(text, "formats  {}", joined(formats));
+    for (name, lengths) in [("width", &found.statistics.width), ("height", &found.statistics.height)] {
+        if let (Some((least, most)), Some(median)) = (lengths.range, lengths.median()) {
+            let _ = writeln!(text, "{name:<8} {least} to {most} px, median about {median}");
+        }
+    }
+    let triple = |values: [f64; 3]| values.map(|value| format!("{value:.3}")).join(",");
+    let _ = writeln!(text, "colour   --mean {} --std {}", triple(found.mean), triple(found.std));
+    if !found.ignored.is_empty() {
+        let ignored = found.ignored.iter().map(|(name, n)| format!("{name} {}", HumanCount(*n))).collect();
+        let _ = writeln!(text, "ignored  {}", joined(ignored));
+    }
+    if !found.rejects.is_empty() {
+        let _ = writeln!(text, "{} would be rejected:", found.rejects.len());
+        text += &terminal::reject_lines(&found.rejects);
+    }
+    text
+}
+
+/// What `inspect` says of a dataset of shards.
+fn dataset(location: &str, manifest: &Manifest) -> String {
+    let mut text = String::new();
+    let counts = &manifest.counts;
+    let _ = writeln!(
+        text,
+        "{location}: shards of Forebay, {} rows in {} shards",
+        counts.rows,
+        manifest.shards.len()
+    );
+    let side = manifest.side_px.map_or("of various sizes".to_string(), |side| format!("{side}x{side} px"));
+    let encoding = manifest.settings["encode.format"].as_str().unwrap_or("?");
+    let _ = writeln!(text, "images {side}, stored as {encoding}");
+    for split in &manifest.splits {
+        let _ = writeln!(text, "{} {} rows, {}", split.split, split.rows, bytes_in_words(split.bytes));
+        let rows: Vec<(String, u64)> = split.classes.iter().map(|c| (c.name.clone(), c.rows)).collect();
+        text += &terminal::bars(&rows);
+    }
+    text
+}

@@ -1,0 +1,96 @@
+//! `forebay prepare`: images to shards.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use forebay_datasets::sample::Split;
+use serde_json::json;
+
+use crate::flow::{Error, Run};
+use crate::options::{Invocation, bytes_in_words};
+use crate::plan::PreparePlan;
+use crate::prepare::{self, Prepared};
+use crate::report::{Usage, say, say_json, terminal, warn, watched};
+
+/// Runs the command.
+///
+/// # Errors
+/// The first error of the run.
+pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
+    let (start, config) = (Instant::now(), &asked.config);
+    let plan = Arc::new(PreparePlan::resolve(config).await?);
+    if asked.plan_only {
+        say(&plan.to_string());
+        return Ok(());
+    }
+    let catalog = &plan.rows.catalog;
+    warn(&catalog.warnings);
+    let location = plan.dest.location().to_string();
+    if config.word("balance.mode") != "none" {
+        eprintln!("balance: {}, training split", config.word("balance.mode"));
+        eprint!("{}", terminal::balance(&catalog.classes, &plan.rows.balance));
+        if plan.augment.is_none() && plan.rows.planned[Split::Train as usize].iter().any(|row| row.copy > 0) {
+            eprintln!(
+                "note: without --augment the copies are equal; `forebay train --balance` repeats samples as it \
+                 reads them and costs no disk"
+            );
+        }
+    }
+    let rows = plan.rows.planned.iter().map(Vec::len).sum::<usize>() as u64;
+    let bar = terminal::progress("prepare", rows, "images");
+    let work = prepare::prepare(run, plan.clone());
+    let done = watched(work, || bar.set_position(run.meter().samples("encode"))).await;
+    bar.finish_and_clear();
+    let done = done.inspect_err(|error| {
+        if matches!(error, Error::Interrupted(_)) {
+            eprintln!("the finished shards stay in {location}; run the same command again to go on");
+        }
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    let counts = &done.manifest.counts;
+    let usage = Usage::now();
+    if asked.json {
+        say_json(&json!({
+            "found": counts.found, "written": counts.written, "rejected": counts.rejected,
+            "dropped": counts.dropped, "rows": counts.rows, "shards": done.manifest.shards.len(),
+            "shards_reused": done.shards_reused, "seconds": seconds, "cpu_seconds": usage.cpu_seconds,
+            "peak_memory_bytes": usage.peak_memory_bytes, "fingerprint": done.manifest.fingerprint,
+            "dest": location,
+        }));
+    } else {
+        say(&prepared(&location, &done, seconds));
+    }
+    Ok(())
+}
+
+/// What `prepare` did.
+fn prepared(location: &str, done: &Prepared, seconds: f64) -> String {
+    let mut text = String::new();
+    let counts = &done.manifest.counts;
+    let reused = match done.shards_reused {
+        0 => String::new(),
+        n => format!(", {n} of them found finished"),
+    };
+    let _ = writeln!(
+        text,
+        "{} found = {} written + {} rejected + {} dropped by the balance",
+        counts.found, counts.written, counts.rejected, counts.dropped
+    );
+    let _ = writeln!(
+        text,
+        "{} rows in {} shards{reused}, {seconds:.1} s",
+        counts.rows,
+        done.manifest.shards.len()
+    );
+    for split in &done.manifest.splits {
+        let _ =
+            writeln!(text, "  {:<12} {:>9} rows  {}", split.split, split.rows, bytes_in_words(split.bytes));
+    }
+    if !done.rejects.is_empty() {
+        let _ = writeln!(text, "rejected (all of them in {location}/rejects.jsonl):");
+        text += &terminal::reject_lines(&done.rejects);
+    }
+    let _ = writeln!(text, "written to {location}");
+    text
+}

@@ -1,0 +1,410 @@
+//! The hub's server: what it says of a file, and the file itself.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
+use std::sync::Once;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method, Response, StatusCode, Url};
+
+use crate::flow::Error;
+use crate::options::bytes_in_words;
+use crate::report::terminal;
+
+use super::files::{hexadecimal, is_commit, is_hexadecimal, write_error};
+use super::reference::Reference;
+
+/// Tries of one request, of which each waits twice as long as the one before; as many as with object stores.
+pub(super) const TRIES: u32 = 5;
+
+const FIRST_WAIT: Duration = Duration::from_millis(300);
+
+const REDIRECTS_MAX: usize = 10;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the server says of a file before it is downloaded.
+pub(super) struct Metadata {
+    pub(super) commit: String,
+    pub(super) etag: String,
+    pub(super) bytes: Option<u64>,
+}
+
+/// Why a request gave nothing.
+pub(super) enum Refusal {
+    /// The server answered that there is no such file in the repository.
+    NoFile(Error),
+    /// The server could not be reached, or went on failing.
+    NoAnswer(Error),
+    /// Anything else.
+    Final(Error),
+}
+
+impl Refusal {
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Refusal::NoFile(error) | Refusal::NoAnswer(error) | Refusal::Final(error) => error,
+        }
+    }
+}
+
+/// One file on a server.
+pub(super) struct Server<'a> {
+    client: Client,
+    token: Option<HeaderValue>,
+    /// Where the token may be sent.
+    home: Url,
+    reference: &'a Reference,
+    name: &'a str,
+}
+
+impl<'a> Server<'a> {
+    pub(super) fn new(
+        token: Option<&str>,
+        home: &Url,
+        reference: &'a Reference,
+        name: &'a str,
+    ) -> Result<Server<'a>, Refusal> {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        });
+        // Redirects are followed here, because the token must not follow them to another host.
+        let client = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(TIMEOUT)
+            .read_timeout(TIMEOUT)
+            .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Refusal::Final(Error::failed("prepare HTTPS requests", error)))?;
+        let token = token.map(|token| HeaderValue::from_str(&format!("Bearer {token}"))).transpose();
+        let mut token = token.map_err(|_| {
+            Refusal::Final(Error::Usage("HF_TOKEN holds characters that no token has".to_string()))
+        })?;
+        if let Some(token) = &mut token {
+            token.set_sensitive(true);
+        }
+        Ok(Server { client, token, home: home.clone(), reference, name })
+    }
+
+    /// One request and the redirects after it, with what the hub itself said of the file on the way: the answer
+    /// at the end may be of a plain store. `stop` ends at a redirect to another host.
+    async fn follow(
+        &self,
+        method: &Method,
+        url: &Url,
+        from: u64,
+        stop: bool,
+    ) -> Result<(Response, HeaderMap), reqwest::Error> {
+        let mut url = url.clone();
+        let mut said = HeaderMap::new();
+        for hop in 0.. {
+            let is_home = url.origin() == self.home.origin();
+            let mut request = self.client.request(method.clone(), url.clone());
+            request = request.header("Accept-Encoding", "identity");
+            if let Some(token) = self.token.as_ref().filter(|_| is_home) {
+                request = request.header("Authorization", token.clone());
+            }
+            if from > 0 {
+                request = request.header("Range", format!("bytes={from}-"));
+            }
+            let response = request.send().await?;
+            if is_home {
+                for name in ["x-repo-commit", "x-linked-etag", "x-linked-size"] {
+                    if let Some(value) = response.headers().get(name) {
+                        said.insert(HeaderName::from_static(name), value.clone());
+                    }
+                }
+            }
+            if !response.status().is_redirection() || hop == REDIRECTS_MAX {
+                return Ok((response, said));
+            }
+            let next = text(response.headers(), "location").and_then(|place| url.join(&place).ok());
+            let Some(next) = next.filter(|next| matches!(next.scheme(), "http" | "https")) else {
+                return Ok((response, said));
+            };
+            if stop && said.contains_key("x-linked-etag") && next.origin() != self.home.origin() {
+                return Ok((response, said));
+            }
+            url = next;
+        }
+        unreachable!("the last hop returns")
+    }
+
+    /// The same, tried again when the server fails or does not answer.
+    async fn ask(
+        &self,
+        method: Method,
+        url: &Url,
+        from: u64,
+        stop: bool,
+        tries: u32,
+    ) -> Result<(Response, HeaderMap), Refusal> {
+        let mut wait = FIRST_WAIT;
+        for attempt in 1.. {
+            let problem = match self.follow(&method, url, from, stop).await {
+                Ok((response, said)) => match response.status() {
+                    status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                        format!("the server says {status}")
+                    }
+                    _ => return Ok((response, said)),
+                },
+                Err(error) => root_cause(&error),
+            };
+            if attempt >= tries {
+                let Reference { repository, revision, .. } = self.reference;
+                return Err(Refusal::NoAnswer(Error::Store(format!(
+                    "cannot download {} of {repository} at {revision} from {}: {problem}; without the network, \
+                     give the path of a file",
+                    self.name,
+                    without_path(&self.home),
+                ))));
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        unreachable!("the last try returns")
+    }
+
+    pub(super) async fn metadata(&self, url: &Url, tries: u32) -> Result<Metadata, Refusal> {
+        let (response, said) = self.ask(Method::HEAD, url, 0, true, tries).await?;
+        if !response.status().is_success() && !response.status().is_redirection() {
+            return Err(self.refusal(&response));
+        }
+        let headers = response.headers();
+        let etag = text(&said, "x-linked-etag").or_else(|| text(headers, "etag"));
+        let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_string());
+        // The tag becomes the name of a file.
+        let is_name = |etag: &String| {
+            (1..=128).contains(&etag.len())
+                && !etag.starts_with('.')
+                && etag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        };
+        let commit = text(&said, "x-repo-commit")
+            .or_else(|| is_commit(&self.reference.revision).then(|| self.reference.revision.clone()))
+            .filter(|commit| is_commit(commit));
+        let (Some(etag), Some(commit)) = (etag.filter(is_name), commit) else {
+            return Err(Refusal::Final(Error::Store(format!(
+                "{} does not answer as a Hugging Face hub: it names no commit or no tag of {}; check HF_ENDPOINT",
+                without_path(&self.home),
+                self.name
+            ))));
+        };
+        let length = text(headers, "content-length").filter(|_| response.status().is_success());
+        let bytes = text(&said, "x-linked-size").or(length).and_then(|bytes| bytes.parse().ok());
+        Ok(Metadata { commit, etag, bytes })
+    }
+
+    /// Downloads a blob beside its place, goes on where an earlier try ended, checks it, and puts it in place.
+    pub(super) async fn fetch(&self, url: &Url, metadata: &Metadata, blob: &Path) -> Result<(), Refusal> {
+        let part = blob.with_file_name(format!("{}.incomplete", metadata.etag));
+        let failed = |error| Refusal::Final(write_error(&part, error));
+        let mut file = File::options()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .open(&part)
+            .map_err(failed)?;
+        let mut at = file.seek(io::SeekFrom::End(0)).map_err(failed)?;
+        let mut is_resumed = at > 0;
+        let size = metadata.bytes.map_or("unknown size".to_string(), bytes_in_words);
+        eprintln!("downloading {} of {} ({size})", self.name, self.reference.repository);
+        let bar = terminal::progress("download", metadata.bytes.unwrap_or(0), "bytes");
+        let mut stalls = 0;
+        loop {
+            if metadata.bytes.is_some_and(|bytes| at > bytes) {
+                at = 0;
+            }
+            let before = at;
+            if metadata.bytes.is_none() || metadata.bytes.is_some_and(|bytes| at < bytes) {
+                let (mut response, _) = self.ask(Method::GET, url, at, false, TRIES).await?;
+                match response.status() {
+                    StatusCode::PARTIAL_CONTENT if goes_on_at(response.headers(), at) => {}
+                    StatusCode::OK => at = 0,
+                    StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if at > 0 => {
+                        at = 0;
+                        continue;
+                    }
+                    _ => return Err(self.refusal(&response)),
+                }
+                file.set_len(at).and_then(|()| file.seek(io::SeekFrom::Start(at))).map_err(failed)?;
+                let ended = loop {
+                    match response.chunk().await {
+                        Ok(Some(chunk)) => {
+                            at += chunk.len() as u64;
+                            if metadata.bytes.is_some_and(|bytes| at > bytes) {
+                                break Ok(());
+                            }
+                            file.write_all(&chunk).map_err(failed)?;
+                            bar.set_position(at);
+                        }
+                        Ok(None) => break Ok(()),
+                        Err(error) => break Err(root_cause(&error)),
+                    }
+                };
+                let is_whole = metadata.bytes.is_none_or(|bytes| at >= bytes);
+                if ended.is_err() || !is_whole {
+                    stalls = if at > before { 0 } else { stalls + 1 };
+                    if stalls >= TRIES {
+                        let why = ended.err().unwrap_or_else(|| "the connection ended early".to_string());
+                        return Err(Refusal::NoAnswer(Error::Store(format!(
+                            "cannot download {} of {}: {why}; run again to go on at {}",
+                            self.name,
+                            self.reference.repository,
+                            bytes_in_words(at)
+                        ))));
+                    }
+                    is_resumed = true;
+                    tokio::time::sleep(FIRST_WAIT).await;
+                    continue;
+                }
+            }
+            match check(&mut file, metadata).map_err(failed)? {
+                Ok(()) => break,
+                // What an earlier run left may be of a connection that delivered rubbish.
+                Err(_) if is_resumed => {
+                    (at, is_resumed) = (0, false);
+                    file.set_len(0).map_err(failed)?;
+                }
+                Err(difference) => {
+                    let _ = fs::remove_file(&part);
+                    return Err(Refusal::Final(Error::Integrity(format!(
+                        "{} of {} is not what {} announced: {difference}; it was thrown away, run again",
+                        self.name,
+                        self.reference.repository,
+                        without_path(&self.home)
+                    ))));
+                }
+            }
+        }
+        bar.finish_and_clear();
+        file.sync_all().and_then(|()| fs::rename(&part, blob)).map_err(failed)
+    }
+
+    /// An answer that is no file, as an error that says what to do.
+    fn refusal(&self, response: &Response) -> Refusal {
+        let Reference { repository, revision, .. } = self.reference;
+        let (status, home) = (response.status(), without_path(&self.home));
+        let code = text(response.headers(), "x-error-code").unwrap_or_default();
+        let log_in = match self.token {
+            Some(_) => "check that the token of HF_TOKEN may read it",
+            None => "set HF_TOKEN to a token that may read it",
+        };
+        match (status.as_u16(), code.as_str()) {
+            (_, "EntryNotFound") => Refusal::NoFile(Error::Usage(format!(
+                "{repository} at {revision} holds no file {}: look at {home}/{repository}/tree/{revision}",
+                self.name
+            ))),
+            (_, "RevisionNotFound") => {
+                Refusal::Final(Error::Usage(format!("{repository} has no branch, tag or commit {revision}")))
+            }
+            (_, "GatedRepo") => Refusal::Final(Error::Usage(format!(
+                "{repository} is gated: accept its terms at {home}/{repository}, and {log_in}"
+            ))),
+            (401 | 404, "RepoNotFound") | (401, _) => Refusal::Final(Error::Usage(format!(
+                "{home} has no repository {repository}, or it is private: check the name, or {log_in}"
+            ))),
+            (403, _) => {
+                Refusal::Final(Error::Usage(format!("{home} refuses access to {repository}: {log_in}")))
+            }
+            (404, _) => Refusal::NoFile(Error::Usage(format!(
+                "{home} has no {} in {repository} at {revision}: check the name",
+                self.name
+            ))),
+            _ => Refusal::Final(Error::Store(format!(
+                "cannot download {} of {repository}: {home} says {status}",
+                self.name
+            ))),
+        }
+    }
+}
+
+/// Compares a downloaded file with its announced size and tag: a SHA-256 for large files, and for small ones the
+/// name that Git gives a blob, a SHA-1 of its length and bytes.
+pub(super) fn check(file: &mut File, metadata: &Metadata) -> io::Result<Result<(), String>> {
+    use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+    let length = file.seek(io::SeekFrom::End(0))?;
+    if let Some(bytes) = metadata.bytes.filter(|bytes| *bytes != length) {
+        return Ok(Err(format!("it has {length} bytes instead of {bytes}")));
+    }
+    let is_digest = is_hexadecimal(&metadata.etag);
+    let (mut context, kind) = match metadata.etag.len() {
+        64 if is_digest => (Context::new(&SHA256), "SHA-256"),
+        40 if is_digest => {
+            let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+            context.update(format!("blob {length}\0").as_bytes());
+            (context, "Git hash")
+        }
+        // The tag says nothing of the bytes.
+        _ => return Ok(Ok(())),
+    };
+    file.rewind()?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => context.update(&buffer[..n]),
+        }
+    }
+    let found = hexadecimal(context.finish().as_ref());
+    Ok(if found == metadata.etag {
+        Ok(())
+    } else {
+        Err(format!("its {kind} is {found} instead of {}", metadata.etag))
+    })
+}
+
+/// True when a partial answer begins where the file ends.
+fn goes_on_at(headers: &HeaderMap, at: u64) -> bool {
+    let range = text(headers, "content-range");
+    range.is_none_or(|range| range.starts_with(&format!("bytes {at}-")))
+}
+
+fn text(headers: &HeaderMap, name: &'static str) -> Option<String> {
+    let value = headers.get(HeaderName::from_static(name))?;
+    value.to_str().ok().map(str::to_string)
+}
+
+/// The address of a server without user, password and path.
+fn without_path(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// The innermost cause, which is the one that names the trouble.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    if error.is_timeout() {
+        format!("no answer within {} seconds", TIMEOUT.as_secs())
+    } else {
+        cause.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_compared_with_what_its_tag_says() {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(b"hello\n").expect("room");
+        let mut check = |etag: &str, bytes| {
+            let metadata = Metadata { commit: String::new(), etag: etag.to_string(), bytes };
+            check(&mut file, &metadata).expect("it can be read").is_ok()
+        };
+        // As `sha256sum` and `git hash-object` print them.
+        let digest = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+        assert!(check(digest, Some(6)));
+        assert!(check("ce013625030ba8dba906f756967f9e9ca394464a", None));
+        assert!(!check(digest, Some(7)));
+        assert!(!check(&digest.replace('5', "6"), None));
+        assert!(!check("ce013625030ba8dba906f756967f9e9ca394464b", None));
+        assert!(check("any-tag", None));
+    }
+}

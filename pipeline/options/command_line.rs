@@ -1,0 +1,231 @@
+//! The command line, made from the table of options: what is written there is a flag here and a key in the run
+//! file.
+
+use clap::{Arg, ArgAction, ArgMatches};
+
+use crate::options::{Command, Config, Kind, OPTIONS, OptionRow, Problems};
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The command.
+    pub command: Command,
+    /// Whether only its plan is printed.
+    pub plan_only: bool,
+    /// Whether results are JSON on stdout.
+    pub json: bool,
+    /// The resolved options.
+    pub config: Config,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 run failed, 2 usage or plan, 3 too many rejects or nothing written,
+4 integrity, 130 or 143 interrupted.";
+
+/// Name, command, one line, example.
+const COMMANDS: &[(&str, Command, &str, &str)] = &[
+    (
+        "demo",
+        Command::Demo,
+        "Draw a small dataset and run the whole job on it: inspect, prepare, train, test",
+        "forebay demo\n  forebay demo --out my-demo --epochs 3",
+    ),
+    (
+        "inspect",
+        Command::Inspect,
+        "Show what is in a source: classes, sizes, formats, broken files with reasons",
+        "forebay inspect photos/",
+    ),
+    (
+        "prepare",
+        Command::Prepare,
+        "Turn an image folder into shards; run it again and it resumes",
+        "forebay prepare photos/ shards/ --size 224 --fit crop\n  forebay prepare photos/ s3://bucket/shards --encode raw --balance over --augment light",
+    ),
+    (
+        "verify",
+        Command::Verify,
+        "Read every shard again and compare it with the manifest's checksums",
+        "forebay verify shards/",
+    ),
+    (
+        "train",
+        Command::Train,
+        "Fine-tune a model on shards or on an image folder",
+        "forebay train shards/ --out runs/first\n  forebay train photos/ --out runs/r18 --size 224 --arch resnet18 --weights resnet18.safetensors --freeze backbone",
+    ),
+    (
+        "bench",
+        Command::Bench,
+        "Measure the feed without a trainer and name what holds it up",
+        "forebay bench shards/ --epochs 3 --batch-size 64\n  forebay bench model resnet50 --batch 8 --mode step",
+    ),
+    (
+        "model",
+        Command::BenchModel,
+        "Measure a network on random weights: images per second, processor time, memory",
+        "forebay bench model mobilenet_v2 --batch 8 --size 224 --mode step --json",
+    ),
+    (
+        "forward",
+        Command::Forward,
+        "Run a network over given tensors, to compare it with another program",
+        "forebay forward resnet50 --weights W.safetensors --input X.safetensors --output Y.safetensors --gradients",
+    ),
+    (
+        "export",
+        Command::Export,
+        "Write a trained network as an ONNX file, for onnxruntime and others",
+        "forebay export runs/first --output first.onnx\n  forebay export resnet50.pth --arch resnet50 --size 224 --output resnet50.onnx",
+    ),
+];
+
+/// The whole command line.
+pub fn command_line() -> clap::Command {
+    let mut program = clap::Command::new("forebay")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("From image folders and buckets to shards, batches and a fine-tuned model")
+        .after_help(format!(
+            "Every option is also a key of a run file: `forebay train --config run.toml`. The keys stand in [brackets]\nin each command's --help.\n\n{EXIT_CODES}"
+        ))
+        .subcommand_required(true)
+        .arg_required_else_help(true);
+    let mut plan = clap::Command::new("plan")
+        .about("Print the checked plan of a run without running it, or every problem of it at once")
+        .subcommand_required(true)
+        .arg_required_else_help(true);
+    for (name, command, about, example) in COMMANDS {
+        if *command == Command::BenchModel {
+            let model = subcommand(name, *command, about, example);
+            program = program.mut_subcommand("bench", |bench| {
+                bench.args_conflicts_with_subcommands(true).subcommand(model)
+            });
+            continue;
+        }
+        program = program.subcommand(subcommand(name, *command, about, example));
+        if matches!(command, Command::Prepare | Command::Train) {
+            let about = format!("Print the plan of `forebay {name}`");
+            plan = plan.subcommand(subcommand(
+                name,
+                *command,
+                &about,
+                &example.replace("forebay ", "forebay plan "),
+            ));
+        }
+    }
+    program.subcommand(plan)
+}
+
+fn subcommand(name: &'static str, command: Command, about: &str, example: &str) -> clap::Command {
+    let mut subcommand = clap::Command::new(name)
+        .about(about.to_string())
+        .after_help(format!("Examples:\n  {example}\n\n{EXIT_CODES}"))
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .help("A run file in TOML; flags and --set beat it"),
+        )
+        .arg(
+            Arg::new("set")
+                .long("set")
+                .value_name("KEY=VALUE")
+                .action(ArgAction::Append)
+                .help("Set one key of the run file; may be given again"),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Results as JSON on stdout; its last line is one object"),
+        );
+    for row in OPTIONS.iter().filter(|row| row.commands.contains(&command)) {
+        subcommand = subcommand.arg(argument(row));
+    }
+    subcommand
+}
+
+fn argument(row: &'static OptionRow) -> Arg {
+    let default = match row.default {
+        "" | "false" | "true" => String::new(),
+        default => format!(" [default: {default}]"),
+    };
+    let key = if row.flag.is_empty() { String::new() } else { format!(" [{}]", row.key) };
+    let argument = Arg::new(row.key).help(format!("{}{default}{key}", row.help));
+    let argument = match (row.flag, row.kind) {
+        ("", _) => argument.value_name(row.value).allow_hyphen_values(false),
+        (flag, Kind::Switch(_)) => argument.long(flag).action(ArgAction::SetTrue),
+        (flag, Kind::Choice(words) | Kind::Preset(words)) => {
+            let words = words.join("|");
+            argument.long(flag).value_name(if words.len() <= 34 { words } else { row.value.to_string() })
+        }
+        (flag, _) => argument.long(flag).value_name(row.value).allow_negative_numbers(true),
+    };
+    // What the network was called before other programs could be compared with.
+    if row.flag == "arch" { argument.alias("model") } else { argument }
+}
+
+/// Resolves the arguments; `read` reads the run file.
+///
+/// # Errors
+/// Every problem, one a line.
+pub fn resolve(
+    matches: &ArgMatches,
+    read: impl Fn(&str) -> std::io::Result<String>,
+) -> Result<Invocation, Problems> {
+    let (mut name, mut matches) = matches.subcommand().expect("a subcommand is required");
+    let plan_only = name == "plan";
+    if let Some(inner) = matches.subcommand() {
+        (name, matches) = inner;
+    }
+    let (_, command, ..) =
+        COMMANDS.iter().find(|(known, ..)| *known == name).expect("made from the same table");
+    let file = match matches.get_one::<String>("config") {
+        Some(path) => match read(path) {
+            Ok(text) => Some((path.as_str(), text)),
+            Err(error) => return Err(Problems(vec![format!("--config {path}: cannot read it: {error}")])),
+        },
+        None => None,
+    };
+    let sets: Vec<String> = matches.get_many::<String>("set").unwrap_or_default().cloned().collect();
+    let mut flags = Vec::new();
+    for row in OPTIONS.iter().filter(|row| row.commands.contains(command)) {
+        match row.kind {
+            Kind::Switch(_) if matches.get_flag(row.key) => flags.push((row.key, String::new())),
+            Kind::Switch(_) => {}
+            _ => flags.extend(matches.get_one::<String>(row.key).map(|text| (row.key, text.clone()))),
+        }
+    }
+    let file = file.as_ref().map(|(path, text)| (*path, text.as_str()));
+    let config = Config::resolve(file, &sets, &flags)?;
+    Ok(Invocation { command: *command, plan_only, json: matches.get_flag("json"), config })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(arguments: &[&str]) -> Result<Invocation, Problems> {
+        let matches = command_line().try_get_matches_from(arguments).unwrap();
+        resolve(&matches, |_| Ok("train.epochs = 4\nencode.quality = 50\n".to_string()))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command_line().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_ends_up_under_its_key() {
+        let asked =
+            run(&["forebay", "prepare", "in", "out", "--config", "x", "--quality", "70", "--no-enlarge"])
+                .unwrap();
+        assert_eq!((asked.command, asked.plan_only, asked.json), (Command::Prepare, false, false));
+        assert_eq!(asked.config.text("source").as_deref(), Some("in"));
+        assert_eq!(asked.config.integer("encode.quality"), Some(70));
+        assert_eq!(asked.config.integer("train.epochs"), Some(4));
+        assert!(!asked.config.is_on("resize.enlarge"));
+        assert!(run(&["forebay", "plan", "train", "in"]).unwrap().plan_only);
+        assert!(run(&["forebay", "bench", "in", "--batch-size", "no"]).is_err());
+    }
+}

@@ -1,0 +1,106 @@
+//! Sections of the run file as the types that they stand for.
+
+use forebay_datasets::split::Shares;
+use forebay_datasets::store::StoreOptions;
+use forebay_stages::augment::Augment;
+use forebay_stages::balance::BalanceOptions;
+use forebay_stages::decode::{Decode, Limits};
+use forebay_stages::normalize::Normalize;
+use forebay_stages::resize::{Filter, Fit, Resize, Size};
+use toml::Value;
+
+use super::layers::Config;
+
+/// From image bytes to pixels: the part of a chain that `prepare` and `train` share.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// Image bytes to pixels.
+    pub decode: Decode,
+    /// Pixels to pixels of the wanted size.
+    pub resize: Resize,
+}
+
+/// The store options that the run file gives.
+pub fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        endpoint: config.text("store.endpoint"),
+        region: config.text("store.region"),
+        anonymous: config.is_on("store.anonymous"),
+        instance_metadata: config.is_on("store.instance_metadata"),
+    }
+}
+
+/// The chain that the run file gives, for images of `size`.
+pub fn chain(config: &Config, size: Size, fit: Fit) -> Chain {
+    let background = match config.word("decode.background") {
+        "white" => Some([255; 3]),
+        "black" => Some([0; 3]),
+        _ => None,
+    };
+    let limits = Limits {
+        side_px_max: config.integer("decode.max_side").expect("it has a default") as u32,
+        memory_bytes_max: config.integer("decode.max_bytes").expect("it has a default"),
+    };
+    let filter = match config.word("resize.filter") {
+        "bicubic" => Filter::Bicubic,
+        "lanczos3" => Filter::Lanczos3,
+        _ => Filter::Bilinear,
+    };
+    let shorter_side = match (size, config.number("resize.crop_pct")) {
+        // As timm: the side that is left of a shorter side of which the crop is this share.
+        (Size::Side(side), Some(share)) if fit == Fit::Crop => Some((f64::from(side) / share).floor() as u32),
+        _ => None,
+    };
+    let enlarge = config.is_on("resize.enlarge");
+    Chain {
+        decode: Decode { background, limits },
+        resize: Resize { size, fit, enlarge, filter, pad_color: [0; 3], shorter_side },
+    }
+}
+
+/// The augmentation that the run file gives; `None` where it is off.
+pub(crate) fn augment(config: &Config, problems: &mut Vec<String>) -> Option<Augment> {
+    let augment: Augment = match config.get("augment") {
+        Some(Value::Table(table)) => match table.clone().try_into() {
+            Ok(augment) => augment,
+            Err(error) => {
+                problems.push(format!("augment: {}", error.to_string().replace('\n', " ").trim()));
+                return None;
+            }
+        },
+        other => {
+            other.and_then(Value::as_str).unwrap_or("none").parse().expect("presets are checked by kind")
+        }
+    };
+    problems.extend(augment.problems().into_iter().map(|problem| format!("augment.{problem}")));
+    (!augment.is_off()).then_some(augment)
+}
+
+pub(crate) fn balance_options(config: &Config, problems: &mut Vec<String>) -> BalanceOptions {
+    let options = BalanceOptions {
+        mode: config.word("balance.mode").parse().expect("modes are checked by kind"),
+        ratio: config.number("balance.ratio").expect("it has a default"),
+        max_repeats: config.integer("balance.max_repeats").expect("it has a default") as u32,
+    };
+    problems.extend(options.problems());
+    options
+}
+
+pub(crate) fn shares(config: &Config, problems: &mut Vec<String>) -> Option<Shares> {
+    let shares = config.numbers("split.shares")?;
+    Shares::new(shares[0], shares[1], shares[2])
+        .map_err(|problem| problems.push(format!("split.shares: {problem}")))
+        .ok()
+}
+
+/// The normalisation that the run file gives.
+pub fn normalize(config: &Config) -> Normalize {
+    let triple = |key, default: [f32; 3]| match config.numbers(key) {
+        Some(values) => [values[0] as f32, values[1] as f32, values[2] as f32],
+        None => default,
+    };
+    Normalize {
+        mean: triple("train.mean", Normalize::IMAGENET.mean),
+        std: triple("train.std", Normalize::IMAGENET.std),
+    }
+}

@@ -1,0 +1,275 @@
+//! The one table of options: each row is a flag, its key in the run file, what its value may be, and what it does.
+
+use forebay_train::models::NAMES;
+use toml::Value;
+
+use super::bytes::parse_bytes;
+
+/// The commands, by the names they have on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `forebay demo`
+    Demo,
+    /// `forebay inspect`
+    Inspect,
+    /// `forebay prepare` and `forebay plan prepare`
+    Prepare,
+    /// `forebay verify`
+    Verify,
+    /// `forebay train` and `forebay plan train`
+    Train,
+    /// `forebay bench`
+    Bench,
+    /// `forebay bench model`
+    BenchModel,
+    /// `forebay forward`
+    Forward,
+    /// `forebay export`
+    Export,
+}
+
+use Command::{Bench, BenchModel, Demo, Export, Forward, Inspect, Prepare, Train, Verify};
+
+/// What a value of the run file may be.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `true` or `false`; the flag takes no value and sets the one given here.
+    Switch(bool),
+    /// Any text.
+    Text,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A whole number from the first to the second.
+    Integer(i64, i64),
+    /// A number from the first to the second.
+    Number(f64, f64),
+    /// A number of bytes: `536870912` or `512 MiB`.
+    Bytes,
+    /// One of these words, or a whole number from the second to the third.
+    ChoiceOrInteger(&'static [&'static str], i64, i64),
+    /// One of these words, or so many numbers from 0 to 1.
+    ChoiceOrShares(&'static [&'static str], usize),
+    /// A share between 0 and 1, or a whole number of at least 1.
+    ShareOrCount,
+    /// A preset by name, or a table of settings.
+    Preset(&'static [&'static str]),
+}
+
+/// One option: a key of the run file, and the flag that sets it.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionRow {
+    /// The key, with dots between tables.
+    pub key: &'static str,
+    /// The flag without its dashes; empty for a positional argument.
+    pub flag: &'static str,
+    /// What `--help` calls the value.
+    pub value: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// The default as text, or empty where there is none.
+    pub default: &'static str,
+    /// The commands that have the flag.
+    pub commands: &'static [Command],
+    /// What it does.
+    pub help: &'static str,
+}
+
+const EVERY: &[Command] = &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export];
+const SOURCES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench];
+const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export];
+const READS: &[Command] = &[Prepare, Train, Bench];
+
+macro_rules! options {
+    ($($key:literal, $flag:literal, $value:literal, $kind:expr, $default:literal, $commands:expr, $help:literal;)*) => {
+        &[$(OptionRow { key: $key, flag: $flag, value: $value, kind: $kind, default: $default, commands: $commands, help: $help }),*]
+    };
+}
+
+/// Every option there is: key, flag, value name, kind, default, commands, help.
+#[rustfmt::skip]
+pub const OPTIONS: &[OptionRow] = options![
+    "source", "", "SOURCE", Kind::Text, "", SOURCES, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
+    "dest", "", "DEST", Kind::Text, "", &[Prepare], "Where the shards go: a path, or a URL such as s3://bucket/prefix";
+
+    "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], "The network, by torchvision's name";
+    "forward.weights", "weights", "FILE", Kind::Text, "", &[Forward], "Weights of the network: a safetensors file";
+    "forward.input", "input", "FILE", Kind::Text, "", &[Forward], "A safetensors file with input [batch, 3, height, width], normalised, and for gradients label [batch]";
+    "forward.output", "output", "FILE", Kind::Text, "", &[Forward], "Where logits, loss and grad.NAME go, as a safetensors file";
+    "forward.mode", "mode", "MODE", Kind::Choice(&["eval", "train"]), "eval", &[Forward], "eval: norms by their running statistics; train: by those of the batch. No dropout in either";
+    "forward.gradients", "gradients", "", Kind::Switch(true), "false", &[Forward], "Also the mean cross-entropy and the gradient of every parameter";
+    "export.source", "", "SOURCE", Kind::Text, "", &[Export], "A run folder, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
+    "export.output", "output", "FILE", Kind::Text, "", &[Export], "Where the ONNX file goes: a path, or a URL";
+    "export.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Export], "The network, by torchvision's name [default: what the weights say, if this program wrote them]";
+    "export.size", "size", "PIXELS", Kind::Integer(1, 16_384), "", &[Export], "Side of the images [default: that of the weights' own, else 224]";
+    "bench_model.mode", "mode", "MODE", Kind::Choice(&["forward", "step"]), "forward", &[BenchModel], "forward: evaluation; step: forward, backward and update, norms in training form";
+    "bench_model.batch", "batch", "N", Kind::Integer(1, 65_536), "8", &[BenchModel], "Images per pass";
+    "bench_model.size", "size", "PIXELS", Kind::Integer(1, 16_384), "224", &[BenchModel], "Side of the images";
+    "bench_model.frozen", "frozen", "WHAT", Kind::Choice(&["none", "backbone"]), "none", &[BenchModel], "What a step does not train";
+    "bench_model.seconds", "seconds", "X", Kind::Number(0.0, 3600.0), "5", &[BenchModel], "Measure at least so long, after one pass to warm up";
+
+    "out", "out", "RUN", Kind::Text, "", &[Train, Demo], "Where checkpoints, metrics and the report go: a path, or a URL";
+    "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, "Threads of the one pool that does all CPU work [default: one per core]";
+    "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, "The most memory that decoded images in flight may take";
+    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench], "Seed of every random draw but the split";
+    "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, "How many samples may be refused before the run fails";
+    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export], "Replace what an earlier, different run left in the destination, or the file that is there";
+    "force", "force", "", Kind::Switch(true), "false", &[Train], "Balance or augment again what the shards hold balanced or augmented";
+
+    "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, "Address of an S3-compatible server; a plain http:// one is allowed";
+    "store.region", "region", "NAME", Kind::Text, "", STORES, "Region of the bucket [default: AWS_REGION, else us-east-1]";
+    "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, "Read a public bucket without credentials";
+    "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, "Ask the cloud's metadata service for credentials";
+
+    "decode.background", "background", "COLOR", Kind::Choice(&["drop", "white", "black"]), "drop", READS, "What shows through transparent pixels: drop keeps their color, as Pillow does";
+    "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, "Refuse images wider or higher than this";
+    "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, "Refuse images that decode to more than this";
+
+    "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, "Side of the images, or original [default: prepare 256; train the shards' square side, else 224]";
+    "resize.fit", "fit", "HOW", Kind::Choice(&["shortest", "crop", "pad", "squash"]), "shortest", &[Prepare], "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square; squash: aspect ignored";
+    "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], "Leave images smaller than the size as they are";
+    "resize.filter", "filter", "NAME", Kind::Choice(&["bilinear", "bicubic", "lanczos3"]), "bilinear", READS, "Interpolation, antialiased as in Pillow";
+    "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", READS, "Side of the centre crop over the shorter side before it, as in timm; prepare needs --fit crop [default: 1, or what the weights were trained with]";
+
+    "encode.format", "encode", "FORMAT", Kind::Choice(&["jpeg", "png", "raw"]), "jpeg", &[Prepare], "How images are stored; png and raw (PPM) lose nothing";
+    "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], "Quality of stored JPEGs (4:2:0)";
+
+    "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], "Shares of a source without validation and test folders; none keeps all in train";
+    "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], "Seed of the split and of the order in shards";
+
+    "balance.mode", "balance", "MODE", Kind::Choice(&["none", "over", "under", "both", "sqrt"]), "none", &[Prepare, Train, Bench], "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only";
+    "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], "Smallest class over largest class that balancing aims at";
+    "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], "Most copies of one sample";
+
+    "augment", "augment", "PRESET", Kind::Preset(&["none", "light", "standard", "strong"]), "none", &[Prepare, Train, Bench], "Random changes of training images: a preset here, or a table of settings in the run file";
+
+    "shards.samples_per_shard", "samples-per-shard", "N", Kind::Integer(1, 10_000_000), "", &[Prepare], "Rows per shard [default: about 64 MiB, a multiple of 100 between 100 and 10000]";
+    "shards.order", "order", "ORDER", Kind::Choice(&["shuffled", "source"]), "shuffled", &[Prepare], "shuffled makes each shard a fair mixture; source keeps the order of names";
+
+    "train.arch", "arch", "NAME", Kind::Choice(NAMES), "small", &[Train, Demo], "The network, by torchvision's name; small is a residual network for images up to about 100 pixels";
+    "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Demo, Train, Bench], "Passes over the training split";
+    "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench], "Images per step";
+    "train.recipe", "recipe", "NAME", Kind::Choice(&["fine-tune", "plain"]), "fine-tune", &[Train], "With --weights, fine-tune trains the new head for one epoch, then all of the network, each part at 0.75 of the learning rate of the part after it; --freeze and --unfreeze replace its steps, plain leaves them out. Without --weights everything is trained";
+    "train.optimizer", "optimizer", "NAME", Kind::Choice(&["sgd", "adam", "adamw", "rmsprop"]), "adamw", &[Train], "The update rule; sgd has momentum";
+    "train.learning_rate", "lr", "X", Kind::Number(0.0, 100.0), "", &[Train], "Highest learning rate [default: adam and adamw 0.001, sgd 0.05, rmsprop 0.0001]";
+    "train.momentum", "momentum", "X", Kind::Number(0.0, 1.0), "0.9", &[Train], "Momentum of sgd";
+    "train.nesterov", "nesterov", "", Kind::Switch(true), "false", &[Train], "Let sgd look ahead along its velocity";
+    "train.weight_decay", "weight-decay", "X", Kind::Number(0.0, 10.0), "", &[Train], "L2 decay of weights, not of biases and norms [default: adamw 0.05, sgd 0.0005]";
+    "train.l1", "l1", "X", Kind::Number(0.0, 10.0), "0.0", &[Train], "L1 penalty of weights, not of biases and norms";
+    "train.clip_norm", "clip-norm", "X", Kind::Number(1e-9, 1e9), "", &[Train], "Largest norm that all gradients of a step may have together";
+    "train.micro_batch", "micro-batch", "N|auto", Kind::ChoiceOrInteger(&["auto"], 2, 65_536), "", &[Train], "Most images in the network at a time; gradients are added up to the batch. Takes less memory; norms see a micro-batch. auto: as many as fit, found out before the first step";
+    "train.ema", "ema", "X", Kind::Number(0.0, 0.999_999), "", &[Train], "Evaluate and keep a moving average of the weights with this decay, such as 0.999";
+    "train.schedule", "schedule", "SHAPE", Kind::Choice(&["cosine", "constant", "linear", "polynomial", "step", "multi-step", "exponential", "cosine-restarts", "one-cycle", "plateau"]), "cosine", &[Train], "How the learning rate falls after the warm-up: cosine, constant, linear, polynomial, step, multi-step, exponential, cosine-restarts, one-cycle (which has a warm-up of its own), or plateau, which lowers it when validation stalls";
+    "train.warmup", "warmup", "EPOCHS", Kind::Number(0.0, 1000.0), "1.0", &[Train], "Epochs in which the learning rate rises";
+    "train.lr_gamma", "lr-gamma", "X", Kind::Number(0.0, 1.0), "0.1", &[Train], "Factor of schedules step, multi-step, plateau, and exponential per epoch";
+    "train.lr_every", "lr-every", "EPOCHS", Kind::Number(0.01, 100_000.0), "10", &[Train], "Epochs between two steps of schedule step, or of the first cycle of cosine-restarts";
+    "train.lr_milestones", "lr-milestones", "EPOCHS", Kind::Text, "", &[Train], "Epochs of the run after which schedule multi-step lowers the learning rate, such as 30,60";
+    "train.lr_power", "lr-power", "X", Kind::Number(0.0, 100.0), "1.0", &[Train], "Power of schedule polynomial";
+    "train.lr_patience", "lr-patience", "EPOCHS", Kind::Integer(0, 100_000), "3", &[Train], "Epochs without improvement that schedule plateau waits for";
+    "train.loss", "loss", "NAME", Kind::Choice(&["cross-entropy", "focal"]), "cross-entropy", &[Train], "focal lets images that are classified well count less";
+    "train.focal_gamma", "focal-gamma", "X", Kind::Number(0.0, 100.0), "2.0", &[Train], "Power of the focal loss";
+    "train.class_weights", "class-weights", "HOW", Kind::Choice(&["none", "inverse", "sqrt", "effective"]), "none", &[Train], "Let images of rare classes count more in the loss of training, by the inverse of their number, of its root, or of their effective number";
+    "train.mixup", "mixup", "ALPHA", Kind::Number(0.0, 100.0), "0.0", &[Train], "Blend images of a batch by a share drawn from Beta(ALPHA, ALPHA); 0.2 is usual, 0 is off";
+    "train.cutmix", "cutmix", "ALPHA", Kind::Number(0.0, 100.0), "0.0", &[Train], "Paste a box of one image of a batch into another; 1.0 is usual, 0 is off";
+    "train.label_smoothing", "label-smoothing", "X", Kind::Number(0.0, 1.0), "0.0", &[Train], "Share of the target spread over all classes";
+    "train.weights", "weights", "FILE|hf:OWNER/NAME", Kind::Text, "", &[Train], "Initial weights: a safetensors, .pth or .bin file, or hf:OWNER/NAME[@REVISION][:FILE] of the Hugging Face hub; size, crop, filter, mean and std are then theirs";
+    "train.freeze", "freeze", "none|backbone|PART", Kind::Text, "", &[Train], "What is not trained: backbone is all but the head, PART is all up to and including that part (resnet50: conv1, layer1, ..., layer4). Norms that are frozen keep their statistics";
+    "train.unfreeze", "unfreeze", "EPOCH|stall: PART, ..", Kind::Text, "", &[Train], "From an epoch on, counted from 1, train that part and those after it: \"3: layer4, 5: layer3\"; or one after the other, each when validation stalls: \"stall: layer4, stall: layer3\"";
+    "train.unfreeze_patience", "unfreeze-patience", "EPOCHS", Kind::Integer(1, 100_000), "2", &[Train], "Epochs in a row without an improvement after which --unfreeze \"stall: PART\" trains the next part";
+    "train.layer_decay", "layer-decay", "X", Kind::Number(0.01, 1.0), "", &[Train], "Learning rate of each part as a share of that of the part after it [default: 0.75 in recipe fine-tune, else 1]";
+    "train.head_width", "head-width", "N", Kind::Integer(1, 1_000_000), "", &[Train], "Features of a hidden layer in the head [default: no hidden layer]";
+    "train.head_activation", "head-activation", "NAME", Kind::Choice(&["relu", "gelu", "silu", "hard-swish"]), "relu", &[Train], "What follows the hidden layer of the head";
+    "train.dropout", "dropout", "SHARE", Kind::Number(0.0, 0.999), "", &[Train], "Dropout before the last layer [default: that of the family: VGG and Inception 0.5, MobileNet and EfficientNet 0.2, ResNet none]";
+    "train.find_lr", "find-lr", "", Kind::Switch(true), "false", &[Train], "Train nothing, but raise the learning rate from step to step and suggest one; with --out a curve and the numbers are kept";
+    "train.feature_cache", "feature-cache", "DIR|off", Kind::Text, "", &[Train], "Where what the frozen first parts of the network make of the images is kept, so that they see each image once: used when they stay frozen for the whole run and nothing about an image is random. off: never [default: the user's cache folder, for features that fit in --memory]";
+    "train.feature_views", "feature-views", "N", Kind::Integer(1, 10_000), "", &[Train], "With --augment, let the frozen parts see N views of each training image, with which epochs take turns, instead of a new one in every epoch";
+    "train.doctor", "doctor", "HOW", Kind::Choice(&["quick", "full", "off"]), "quick", &[Train], "Look at the first batch: quick, whether a step fits in memory, its loss, and whether a gradient reaches every trained tensor; full, also whether that batch can be learned by heart, and is forgotten again, in up to 100 steps";
+    "train.early_stop", "early-stop", "EPOCHS", Kind::Integer(1, 100_000), "", &[Train], "End the run after so many epochs in a row without an improvement; the best epoch is what is kept in any case";
+    "train.monitor", "monitor", "SCORE", Kind::Choice(&["accuracy", "loss", "macro-f1"]), "accuracy", &[Train], "The score on the validation split that the best epoch is best in";
+    "train.min_delta", "min-delta", "X", Kind::Number(0.0, 1000.0), "0.0", &[Train], "How much better an epoch must be to count as an improvement for --early-stop";
+    "train.checkpoint_every", "checkpoint-every", "STEPS|TIME", Kind::Text, "10m", &[Train], "Write a checkpoint every so many steps (500) or so often (90s, 10m, 1h), besides the one after each epoch";
+    "train.log_every", "log-every", "STEPS", Kind::Integer(1, 1_000_000), "10", &[Train], "Steps between two points of the training curves";
+    "train.live", "live", "", Kind::Switch(true), "false", &[Train], "Show curves, learning rate and the state of the feed in the terminal while it runs; q ends the run as Ctrl-C does";
+    "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], "Go on from the last checkpoint in RUN";
+    "train.precision", "precision", "NAME", Kind::Choice(&["f32", "bf16", "f16"]), "f32", &[Train], "Precision of the activations on a GPU; weights, moments and the loss stay in single precision, and with f16 the loss is scaled";
+    "train.device", "device", "DEVICE", Kind::Text, "cpu", &[Train], "cpu, or cuda:0 in a build with --features cuda";
+    "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], "Mean of the normalisation, of values from 0 to 1";
+    "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], "Standard deviation of the normalisation";
+];
+
+/// The row of a key.
+pub fn option(key: &str) -> Option<&'static OptionRow> {
+    OPTIONS.iter().find(|option| option.key == key)
+}
+
+impl Kind {
+    /// Text from a flag, `--set` or the table of defaults, as a value of this kind.
+    pub(super) fn read(self, text: &str) -> Result<Value, String> {
+        let whole = || text.parse::<i64>().ok().map(Value::Integer);
+        let number = || text.parse::<f64>().ok().map(Value::Float);
+        let value = match self {
+            Kind::Switch(_) => text.parse::<bool>().ok().map(Value::Boolean),
+            Kind::Integer(..) => whole(),
+            Kind::Number(..) => number(),
+            Kind::ShareOrCount => whole().or_else(number),
+            Kind::ChoiceOrInteger(words, ..) if !words.contains(&text) => whole(),
+            Kind::ChoiceOrShares(words, _) if !words.contains(&text) => {
+                let parts: Option<Vec<Value>> =
+                    text.split(',').map(|part| part.trim().parse().ok().map(Value::Float)).collect();
+                parts.map(Value::Array)
+            }
+            _ => Some(Value::from(text)),
+        };
+        self.check(value.unwrap_or_else(|| Value::from(text)))
+    }
+
+    /// The value itself if it is of this kind, or what was expected and found.
+    pub(super) fn check(self, value: Value) -> Result<Value, String> {
+        let number = |value: &Value| value.as_float().or_else(|| value.as_integer().map(|v| v as f64));
+        let word = |words: &[&str]| value.as_str().is_some_and(|text| words.contains(&text));
+        let within = |low: i64, high: i64| value.as_integer().is_some_and(|v| (low..=high).contains(&v));
+        let list = |words: &[&str]| words.join(", ");
+        let (fits, expected) = match self {
+            Kind::Switch(_) => (value.is_bool(), "true or false".to_string()),
+            Kind::Text => (value.as_str().is_some_and(|text| !text.is_empty()), "a text".to_string()),
+            Kind::Choice(words) => (word(words), format!("one of {}", list(words))),
+            Kind::Integer(low, high) => {
+                let bounds = if high > 1 << 30 {
+                    format!("of at least {low}")
+                } else {
+                    format!("from {low} to {high}")
+                };
+                (within(low, high), format!("a whole number {bounds}"))
+            }
+            Kind::Number(low, high) => (
+                number(&value).is_some_and(|v| (low..=high).contains(&v)),
+                format!("a number from {low} to {high}"),
+            ),
+            Kind::Bytes => {
+                let bytes = value.as_integer().filter(|&v| v > 0).map(|v| v as u64);
+                match bytes.or_else(|| value.as_str().and_then(parse_bytes)) {
+                    Some(bytes) => return Ok(Value::Integer(bytes as i64)),
+                    None => (false, "a number of bytes such as 512 MiB".to_string()),
+                }
+            }
+            Kind::ChoiceOrInteger(words, low, high) => (
+                word(words) || within(low, high),
+                format!("{}, or a whole number from {low} to {high}", list(words)),
+            ),
+            Kind::ChoiceOrShares(words, n) => {
+                let shares = value.as_array().is_some_and(|values| {
+                    values.len() == n
+                        && values.iter().all(|v| number(v).is_some_and(|share| (0.0..=1.0).contains(&share)))
+                });
+                (word(words) || shares, format!("{}, or {n} numbers from 0 to 1", list(words)))
+            }
+            Kind::ShareOrCount => {
+                let share = value.as_float().is_some_and(|share| (0.0..=1.0).contains(&share));
+                (share || within(0, i64::MAX), "a share from 0.0 to 1.0, or a whole number".to_string())
+            }
+            Kind::Preset(words) => {
+                (word(words) || value.is_table(), format!("one of {}, or a table of settings", list(words)))
+            }
+        };
+        if fits { Ok(value) } else { Err(format!("{value} is not {expected}").replace('\n', " ")) }
+    }
+}

@@ -1,0 +1,17 @@
+//! A run as it is checked before anything starts. Nothing runs that was not a plan.
+
+mod identity;
+mod places;
+mod prepare;
+mod rooms;
+mod rows;
+mod shards;
+mod text;
+
+pub(crate) use identity::{fingerprint, images_fingerprint};
+pub use places::{manifest, open};
+pub use prepare::{DestState, PreparePlan};
+pub use rooms::Rooms;
+pub use rows::{PlannedRow, Rows, rows};
+pub use shards::{PlannedShard, chunk, chunk_of};
+pub use text::memory_in_words;

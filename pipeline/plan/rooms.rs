@@ -1,0 +1,57 @@
+//! What a run may use, and how many items each node of it may hold.
+
+use toml::Value;
+
+use crate::flow::{MaxRejects, Room, RunOptions};
+use crate::options::Config;
+
+/// What the run may use, and how many items each node of it may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Rooms {
+    /// Threads that compute.
+    pub threads: usize,
+    /// The byte budget of decoded images.
+    pub memory_bytes: u64,
+    /// How many samples may be refused.
+    pub max_rejects: MaxRejects,
+}
+
+impl Rooms {
+    /// What the run file gives.
+    pub fn of(config: &Config) -> Rooms {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Rooms {
+            threads: config.integer("threads").map_or(cores, |threads| threads as usize),
+            memory_bytes: config.integer("memory").expect("memory has a default"),
+            max_rejects: match config.get("max_rejects") {
+                Some(Value::Integer(count)) => MaxRejects::Count(*count as u64),
+                other => MaxRejects::Share(other.and_then(Value::as_float).expect("a share or a count")),
+            },
+        }
+    }
+
+    /// What a [`crate::flow::Run`] is started with.
+    pub fn run_options(&self) -> RunOptions {
+        RunOptions { threads: self.threads, memory_bytes: self.memory_bytes, max_rejects: self.max_rejects }
+    }
+
+    /// Reads wait, they do not compute: enough of them to keep the pool fed from a store that answers slowly.
+    pub fn read(&self) -> Room {
+        Room { slots: 2 * self.threads.max(4), queue: 2 }
+    }
+
+    /// A window of about twice the pool's threads hides that the head of the line may be slow.
+    pub fn compute(&self) -> Room {
+        Room { slots: 2 * self.threads, queue: 2 }
+    }
+
+    /// Groups of rows and batches are worth hundreds of images, so two in work and one that waits are enough.
+    pub fn group(&self) -> Room {
+        Room { slots: 2, queue: 1 }
+    }
+
+    /// Shards in the making are large, so there are few: one encoded, one written.
+    pub fn shard(&self) -> Room {
+        Room { slots: 1, queue: 1 }
+    }
+}

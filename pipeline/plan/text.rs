@@ -1,0 +1,80 @@
+//! Plans as people read them.
+
+use std::fmt::Write as _;
+
+use forebay_datasets::sample::Split;
+use forebay_stages::resize::Size;
+
+use super::prepare::PreparePlan;
+use crate::flow::Room;
+use crate::options::bytes_in_words;
+
+/// The most memory in flight and its parts, as lines of a plan.
+pub fn memory_in_words(parts: &[(&'static str, u64)]) -> String {
+    let total: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+    let mut text = format!("  memory       at most {} in flight:\n", bytes_in_words(total));
+    for (name, bytes) in parts {
+        let _ = writeln!(text, "    {:>10}  {name}", bytes_in_words(*bytes));
+    }
+    text
+}
+
+impl std::fmt::Display for PreparePlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut text = String::new();
+        let catalog = &self.rows.catalog;
+        let _ = writeln!(text, "prepare {} -> {}", self.source.location(), self.dest.location());
+        let _ = writeln!(text, "  fingerprint  {}", &self.fingerprint[..16]);
+        let _ = writeln!(
+            text,
+            "  source       {}: {} samples in {} classes",
+            catalog.layout,
+            catalog.entries.len(),
+            catalog.classes.len()
+        );
+        for split in Split::ALL {
+            let rows = self.rows.of(split).len();
+            let shards = self.shards.iter().filter(|shard| shard.split == split).count();
+            let _ = writeln!(
+                text,
+                "  {split:<12} {rows} rows in {shards} shards of up to {}",
+                self.samples_per_shard
+            );
+        }
+        let (read, compute, shard) = (self.rooms.read(), self.rooms.compute(), self.rooms.shard());
+        let _ = writeln!(text, "  stages       (slots + queue, of chunks of {} samples)", self.chunk);
+        let augment = match &self.augment {
+            Some(augment) => format!("train only: {}", serde_json::to_string(augment).unwrap_or_default()),
+            None => "off".to_string(),
+        };
+        let size = match self.chain.resize.size {
+            Size::Original => "original size".to_string(),
+            Size::Side(side) => {
+                format!("{side} px, {}", self.settings["resize.fit"].as_str().unwrap_or_default())
+            }
+        };
+        for (name, room, what) in [
+            ("read", read, self.source.location().to_string()),
+            ("decode", compute, format!("to RGB, up to {} px a side", self.chain.decode.limits.side_px_max)),
+            ("resize", compute, size),
+            ("augment", compute, augment),
+            (
+                "encode",
+                compute,
+                format!(
+                    "{}, about {} a sample",
+                    self.settings["encode.format"].as_str().unwrap_or_default(),
+                    bytes_in_words(self.sample_bytes())
+                ),
+            ),
+            ("group", Room { slots: 1, queue: 1 }, "by planned shard".to_string()),
+            ("pack", shard, "Parquet".to_string()),
+            ("write", shard, self.dest.location().to_string()),
+        ] {
+            let _ = writeln!(text, "    {name:<10} {:>3} + {:<3} {what}", room.slots, room.queue);
+        }
+        let _ = writeln!(text, "  threads      {}", self.rooms.threads);
+        text += &memory_in_words(&self.memory());
+        f.write_str(&text)
+    }
+}

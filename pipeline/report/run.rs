@@ -1,0 +1,133 @@
+//! A training run as those see it who are told of it: what it is, what its steps and epochs came to, and how it ended.
+
+use forebay_datasets::sample::Split;
+use serde::{Deserialize, Serialize};
+
+/// What a run is, in the words of a heading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFacts {
+    /// The network.
+    pub model: String,
+    /// Where its images come from.
+    pub source: String,
+    /// The resolved run file.
+    pub run_file: String,
+}
+
+/// What one epoch came to, as a line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochMetrics {
+    /// Counted from 1.
+    pub epoch: u32,
+    /// Steps since the start of the run.
+    pub steps: u64,
+    /// The learning rate of the last step.
+    pub learning_rate: f64,
+    /// The mean loss over the epoch, as it went.
+    pub train_loss: f64,
+    /// The share of training images classified right, as it went.
+    pub train_accuracy: f64,
+    /// The mean loss on the validation split.
+    pub validation_loss: Option<f64>,
+    /// The accuracy on the validation split.
+    pub validation_accuracy: Option<f64>,
+    /// The mean F1 of the classes on the validation split, each weighing the same.
+    #[serde(default)]
+    pub validation_macro_f1: Option<f64>,
+    /// Epochs since the last improvement, with this one: 0 for an improvement. What `--early-stop` counts.
+    #[serde(default)]
+    pub epochs_without_improvement: u32,
+    /// How long the epoch took, validation included; of an epoch that was resumed, the part since then.
+    pub seconds: f64,
+    /// Training images per second, validation not counted; of an epoch that was resumed, in the part since then.
+    pub images_per_second: f64,
+}
+
+/// A point of the training curves, as a line of `steps.jsonl`: what the steps since the last point came to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepPoint {
+    /// Steps done since the start of the run.
+    pub step: u64,
+    /// Epochs done, with the part of the one at hand.
+    pub epoch: f64,
+    /// The mean loss.
+    pub loss: f64,
+    /// The share of images classified right, 0 to 1.
+    pub accuracy: f64,
+    /// The learning rate of the last of these steps.
+    pub learning_rate: f64,
+    /// Training images per second.
+    pub images_per_second: f64,
+}
+
+/// What tells one epoch from a better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Monitor {
+    /// The accuracy on the validation split: the higher the better.
+    Accuracy,
+    /// The mean loss on the validation split: the lower the better.
+    Loss,
+    /// The mean F1 of the classes on the validation split, each weighing the same: the higher the better.
+    MacroF1,
+}
+
+impl Monitor {
+    /// The name that the option `--monitor` has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Monitor::Accuracy => "accuracy",
+            Monitor::Loss => "loss",
+            Monitor::MacroF1 => "macro-f1",
+        }
+    }
+
+    /// The score of an epoch, the higher the better; `None` without a validation split.
+    pub fn score(self, metrics: &EpochMetrics) -> Option<f64> {
+        match self {
+            Monitor::Accuracy => metrics.validation_accuracy,
+            Monitor::Loss => metrics.validation_loss.map(|loss| -loss),
+            Monitor::MacroF1 => metrics.validation_macro_f1,
+        }
+    }
+}
+
+/// The scores of one class.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClassRow {
+    /// Its name.
+    pub class: String,
+    /// Of those predicted as this class, the share that is.
+    pub precision: f64,
+    /// Of those of this class, the share that was found.
+    pub recall: f64,
+    /// The harmonic mean of both.
+    pub f1: f64,
+    /// How many there are.
+    pub support: u64,
+}
+
+/// What a training run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trained {
+    /// The accuracy of the best checkpoint on `split`.
+    pub accuracy: f64,
+    /// `test` where there is one, else `validation`, else `train`.
+    pub split: Split,
+    /// The epoch of the best checkpoint, counted from 1.
+    pub best_epoch: u32,
+    /// What it was best in, on the validation split.
+    pub monitor: Monitor,
+    /// Whether the run ended before its last epoch because nothing got better.
+    pub stopped_early: bool,
+    /// The mean over classes, each weighing the same.
+    pub macro_f1: f64,
+    /// Every class in the order of the labels.
+    pub classes: Vec<ClassRow>,
+    /// `[truth][prediction]`: counts.
+    pub confusion: Vec<Vec<u64>>,
+    /// Every epoch.
+    pub epochs: Vec<EpochMetrics>,
+    /// The share of the train thread's time in which it waited for a batch.
+    pub starved: f64,
+}

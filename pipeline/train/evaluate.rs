@@ -1,0 +1,131 @@
+//! How good the network is on a split, and what a run came to.
+
+use std::sync::{Arc, Mutex};
+
+use forebay_datasets::sample::Split;
+use forebay_train::Trainer;
+use forebay_train::metrics::{Confusion, prediction};
+
+use super::error::train_error;
+use super::frozen::Features;
+use super::input::TrainInput;
+use super::plan::TrainPlan;
+use super::run_folder::{RunFolder, files};
+use super::seal;
+use super::session::{Progress, Session, lock};
+use crate::feed::Pass;
+use crate::flow::{Error, Items, Run};
+use crate::report::{ClassRow, EpochMetrics, Live, Trained};
+
+/// Mean loss and confusion matrix of one split, in evaluation mode.
+pub(super) async fn evaluate(
+    run: &Run,
+    plan: &TrainPlan,
+    session: Arc<Mutex<Session>>,
+    features: Option<&Arc<Features>>,
+    split: Split,
+) -> Result<(f64, Confusion), Error> {
+    // Where training images come in views, their accuracy is that of the images as they are.
+    match features
+        .filter(|features| features.has(split) && (split != Split::Train || plan.feed.augment.is_none()))
+    {
+        None => {
+            let batches = plan.feed.batches_after(run, Pass::Evaluate(split), 0);
+            batches.drain("evaluate", measure(run, plan, session)).await
+        }
+        Some(features) => {
+            let batches = features.batches(run, plan, Pass::Evaluate(split), 0);
+            batches.drain("evaluate", measure(run, plan, session)).await
+        }
+    }
+}
+
+/// The consumer of an evaluation.
+fn measure<T: TrainInput>(
+    run: &Run,
+    plan: &TrainPlan,
+    session: Arc<Mutex<Session>>,
+) -> impl FnOnce(Items<(T, u64)>) -> Result<(f64, Confusion), Error> + Send + 'static {
+    let pool = run.clone();
+    let classes = plan.options.classes.len();
+    move |batches: Items<(T, u64)>| {
+        let session = session.lock().expect("one pass at a time");
+        let mut confusion = Confusion::new(classes);
+        let mut loss = 0.0;
+        for (batch, _) in batches {
+            let logits = pool.install(|| batch.logits(&session.trainer));
+            let logits = logits.map_err(|error| train_error("evaluate", error))?;
+            loss += Trainer::loss(&logits, batch.labels()) * batch.labels().len() as f64;
+            for (row, label) in logits.iter().zip(batch.labels()) {
+                confusion.add(*label as usize, prediction(row));
+            }
+        }
+        Ok((loss / confusion.total().max(1) as f64, confusion))
+    }
+}
+
+/// Sets the trainer to the weights of the best epoch.
+async fn load_best(run: &Run, folder: &RunFolder, session: &Mutex<Session>) -> Result<(), Error> {
+    let place = format!("{}/{}", folder.location(), files::MODEL);
+    let best =
+        folder.get(files::MODEL).await?.ok_or_else(|| Error::Integrity(format!("{place} is missing")))?;
+    seal::check(&best).map_err(|damage| Error::Integrity(format!("{place} is damaged: {damage}")))?;
+    let trainer = &mut lock(session).trainer;
+    let loaded = run.install(|| trainer.load_weights(&best)).map_err(|error| train_error(&place, error))?;
+    match loaded.missing.is_empty() && loaded.mismatched.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Integrity(format!("{place} holds the tensors of another network"))),
+    }
+}
+
+/// Tests the best checkpoint on images that training never saw.
+pub(super) async fn test(
+    run: &Run,
+    plan: &TrainPlan,
+    folder: &RunFolder,
+    session: Arc<Mutex<Session>>,
+    features: Option<&Arc<Features>>,
+    epochs: Vec<EpochMetrics>,
+    live: &Live,
+) -> Result<Trained, Error> {
+    let Progress { epoch, best, .. } = lock(&session).progress;
+    load_best(run, folder, &session).await?;
+    let held = [Split::Test, Split::Validation, Split::Train];
+    let split = held.into_iter().find(|split| plan.feed.rows(*split) > 0).expect("there are training rows");
+    let (_, confusion) = evaluate(run, plan, session, features, split).await?;
+    let names = plan.options.classes.iter().enumerate();
+    let classes = names
+        .map(|(class, name)| {
+            let scores = confusion.class(class);
+            ClassRow {
+                class: name.clone(),
+                precision: scores.precision,
+                recall: scores.recall,
+                f1: scores.f1,
+                support: scores.support,
+            }
+        })
+        .collect();
+    let n = plan.options.classes.len();
+    let nodes = run.meter().report();
+    let trained = Trained {
+        accuracy: confusion.accuracy(),
+        split,
+        best_epoch: best.epoch,
+        monitor: plan.keeping.monitor,
+        stopped_early: epoch < plan.epochs && best.is_enough(&plan.keeping),
+        macro_f1: confusion.macro_average().f1,
+        classes,
+        confusion: (0..n).map(|truth| (0..n).map(|guess| confusion.count(truth, guess)).collect()).collect(),
+        epochs,
+        starved: nodes.iter().find(|node| node.name == "train").map_or(0.0, |node| node.starved),
+    };
+    let curves = crate::report::training_curves(&trained.epochs, &live.seen().points);
+    for (name, curve) in files::CURVES.iter().zip(&curves) {
+        folder.put(name, curve.clone()).await?;
+    }
+    folder.put(files::SUMMARY_TEXT, crate::report::terminal::summary(&plan.facts(), &trained)).await?;
+    folder.put(files::REPORT, crate::report::html::train(&plan.facts(), &trained, &curves)).await?;
+    folder.put(files::SUMMARY, forebay_datasets::manifest::to_json(&trained)).await?;
+    Ok(trained)
+}

@@ -1,0 +1,58 @@
+//! What a trainer learns from and is measured on.
+
+use candle_core::Tensor;
+use forebay_stages::collate::Batch;
+use forebay_train::{StepReport, TrainError, Trainer};
+
+/// What a trainer learns from and is measured on: a batch of images, or of their features.
+pub(super) trait TrainInput: Send + Sync + 'static {
+    fn labels(&self) -> &[u32];
+    fn step(&self, trainer: &mut Trainer) -> Result<StepReport, TrainError>;
+    fn logits(&self, trainer: &Trainer) -> Result<Vec<Vec<f32>>, TrainError>;
+    /// The images, where they are there to be looked at.
+    fn images(&self) -> Option<&Batch>;
+}
+
+impl TrainInput for Batch {
+    fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    fn step(&self, trainer: &mut Trainer) -> Result<StepReport, TrainError> {
+        trainer.step(self)
+    }
+
+    fn logits(&self, trainer: &Trainer) -> Result<Vec<Vec<f32>>, TrainError> {
+        trainer.predict(self)
+    }
+
+    fn images(&self) -> Option<&Batch> {
+        Some(self)
+    }
+}
+
+/// A batch of features, for the parts of the network from `first` on.
+pub(super) struct FeatureBatch {
+    /// `[batch, ..shape]`.
+    pub(super) features: Tensor,
+    pub(super) labels: Vec<u32>,
+    pub(super) first: usize,
+}
+
+impl TrainInput for FeatureBatch {
+    fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    fn step(&self, trainer: &mut Trainer) -> Result<StepReport, TrainError> {
+        trainer.step_on_features(&self.features, self.first, &self.labels)
+    }
+
+    fn logits(&self, trainer: &Trainer) -> Result<Vec<Vec<f32>>, TrainError> {
+        trainer.predict_on_features(&self.features, self.first)
+    }
+
+    fn images(&self) -> Option<&Batch> {
+        None
+    }
+}

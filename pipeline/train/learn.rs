@@ -1,0 +1,89 @@
+//! One pass over the training split.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::error::train_error;
+use super::first_batch::first_batch;
+use super::frozen::Features;
+use super::input::TrainInput;
+use super::plan::TrainPlan;
+use super::run_folder::{RunFolder, files};
+use super::session::{Progress, Session, lock};
+use crate::feed::Pass;
+use crate::flow::{Error, Items, Run};
+use crate::report::Live;
+
+/// Trains one epoch; a resumed one goes on after the samples that were used up.
+pub(super) async fn pass(
+    run: &Run,
+    plan: &Arc<TrainPlan>,
+    folder: &RunFolder,
+    session: Arc<Mutex<Session>>,
+    features: Option<&Arc<Features>>,
+    epoch: u32,
+    live: Arc<Live>,
+) -> Result<(), Error> {
+    let Progress { batch, used, .. } = lock(&session).progress;
+    live.begin(epoch + 1, batch);
+    match features {
+        None => {
+            let batches = plan.feed.batches_after(run, Pass::Train(epoch), used);
+            batches.drain("train", learn(run, plan, folder, session, epoch, live)).await
+        }
+        Some(features) => {
+            let batches = features.batches(run, plan, Pass::Train(epoch), used);
+            batches.drain("train", learn(run, plan, folder, session, epoch, live)).await
+        }
+    }
+}
+
+/// The consumer of a training pass.
+fn learn<T: TrainInput>(
+    run: &Run,
+    plan: &Arc<TrainPlan>,
+    folder: &RunFolder,
+    session: Arc<Mutex<Session>>,
+    epoch: u32,
+    live: Arc<Live>,
+) -> impl FnOnce(Items<(T, u64)>) -> Result<(), Error> + Send + 'static {
+    let (run_here, plan_here, folder) = (run.clone(), plan.clone(), folder.clone());
+    move |batches: Items<(T, u64)>| {
+        let (run, plan) = (run_here, plan_here);
+        let mut session = session.lock().expect("one pass at a time");
+        let session = &mut *session;
+        session.recorder.begin();
+        for (batch, used) in batches {
+            if let Some(images) = batch.images().filter(|_| (epoch, session.progress.batch) == (0, 0)) {
+                for line in first_batch(&run, &plan, session, images)? {
+                    eprintln!("warning: {line}");
+                }
+            }
+            let count = batch.labels().len();
+            let report = run.install(|| batch.step(&mut session.trainer));
+            let report = report.map_err(|error| train_error("train", error))?;
+            let progress = &mut session.progress;
+            progress.batch += 1;
+            progress.used = used;
+            progress.loss += report.loss * count as f64;
+            progress.correct += report.correct as u64;
+            progress.seen += count as u64;
+            let seen = progress.seen as f64;
+            let (loss, accuracy) = (progress.loss / seen, progress.correct as f64 / seen);
+            let part = progress.batch as f64 / plan.steps_per_epoch as f64;
+            live.step(count, loss, accuracy, report.learning_rate);
+            let point = session.recorder.step(&report, count, f64::from(epoch) + part)?;
+            live.seen().points.extend(point);
+            if session.is_due(&plan.keeping) {
+                let bytes = session.checkpoint(&plan)?;
+                run.block_on(async {
+                    folder.publish(files::STEPS).await?;
+                    folder.publish(&session.recorder.events).await?;
+                    folder.put(files::LAST, bytes).await
+                })?;
+                session.kept = Instant::now();
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,264 @@
+//! `forebay train` as it is checked before anything starts.
+
+use bytes::Bytes;
+use forebay_datasets::sample::Split;
+use forebay_stages::balance::BalanceSummary;
+use forebay_stages::group::count_batches;
+use forebay_train::schedule::Plateau;
+use forebay_train::{DeviceKind, TrainOptions};
+use std::collections::BTreeMap;
+use toml::Value;
+
+use super::keeping::Keeping;
+use super::{recipe, run_folder};
+use crate::feed::{self, Feed, Origin};
+use crate::flow::Error;
+use crate::options::{self, Config};
+use crate::plan;
+use crate::report::RunFacts;
+use crate::weights;
+
+/// `forebay train`, checked.
+#[derive(Clone)]
+pub struct TrainPlan {
+    /// Where the batches come from.
+    pub feed: Feed,
+    /// What training does with them.
+    pub options: TrainOptions,
+    /// Passes over the training split.
+    pub epochs: u32,
+    /// Steps of one pass.
+    pub steps_per_epoch: u64,
+    /// The classes before and after balancing, where a balance was asked for.
+    pub balance: Option<BalanceSummary>,
+    /// When it is checkpointed, what its best epoch is best in, and when it has gone on for long enough.
+    pub keeping: Keeping,
+    /// Initial weights: the name of the file and its bytes.
+    pub weights: Option<(String, Bytes)>,
+    /// The whole chain from image bytes to tensor.
+    pub chain: serde_json::Value,
+    /// What a checkpoint must agree with to be resumed from.
+    pub identity: String,
+    /// The resolved run file.
+    pub run_file: String,
+    /// What lowers the learning rate when validation stalls, where the schedule is that.
+    pub plateau: Option<Plateau>,
+    /// What the images are that the network sees, and what is done with them.
+    pub data_identity: String,
+    /// The same without which images are trained on and in which order.
+    pub images_identity: String,
+    /// Where features are kept for later runs; `None` when every epoch is to see the images.
+    pub feature_cache: Option<FeatureCache>,
+    /// Epochs without an improvement after which the next of [`TrainOptions::unfreeze_on_stall`] is trained.
+    pub unfreeze_patience: u32,
+    /// Whether micro-batches may be made smaller until a step fits in memory.
+    pub fits_micro_batch: bool,
+    /// How closely the first batch is looked at before training.
+    pub doctor: Doctor,
+    /// What the options come to.
+    pub notes: Vec<String>,
+    /// What a user would want to know before going on.
+    pub warnings: Vec<String>,
+}
+
+/// Where the features of frozen parts are kept.
+#[derive(Clone, Debug)]
+pub struct FeatureCache {
+    /// A path or a URL.
+    pub place: String,
+    /// Whether the user chose it: else it holds only what fits in memory.
+    pub is_chosen: bool,
+    /// Views of an augmented image.
+    pub views: Option<u32>,
+}
+
+/// How closely the first batch is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doctor {
+    /// Not at all.
+    Off,
+    /// Its memory, loss and gradients.
+    Quick,
+    /// Also whether it can be learned by heart.
+    Full,
+}
+
+impl TrainPlan {
+    /// Checks a training run: opens the source, reads what is there, and the initial weights.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] or [`Error::Usage`] for options or a source that cannot be used, others when a store fails.
+    pub async fn resolve(config: &Config) -> Result<TrainPlan, Error> {
+        let device = device(config.word("train.device"))?;
+        let initial = weights::read(config).await?;
+        let applied = initial.as_ref().map(|initial| weights::apply(config, initial)).transpose()?;
+        let config = applied.as_ref().unwrap_or(config);
+        let (feed, balance, mut warnings) = feed::resolve(config).await?;
+        warnings.extend(initial.iter().flat_map(|initial| initial.warnings.iter().cloned()));
+        let place = feed.store.location().to_string();
+        let classes = feed.classes().to_vec();
+        if classes.len() < 2 {
+            return Err(Error::Usage(format!(
+                "{place} holds {} class: training tells classes apart, so it needs two or more folders of images",
+                classes.len()
+            )));
+        }
+        let rows = feed.rows(Split::Train);
+        if rows == 0 {
+            return Err(Error::Usage(format!("{place} holds no training images; see --split")));
+        }
+        if feed.rows(Split::Validation) == 0 {
+            warnings.push("no validation images: the best checkpoint is the last one".to_string());
+        }
+        let keeping = Keeping::resolve(config, feed.rows(Split::Validation) > 0).map_err(Error::Plan)?;
+        let epochs = config.integer("train.epochs").expect("it has a default") as u32;
+        let steps_per_epoch = count_batches(rows, feed.batch_size as u64);
+        let normalize = options::normalize(config);
+        let counts = match &balance {
+            Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
+            None => feed.class_counts().await?,
+        };
+        let context = recipe::Context {
+            classes,
+            counts: &counts,
+            validates: feed.rows(Split::Validation) > 0,
+            steps_per_epoch,
+            epochs,
+            side: feed.side,
+            seed: feed.seed,
+            device,
+            pretrained: initial.is_some(),
+        };
+        let (options, plateau, notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
+        let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
+        let dataset = match &feed.origin {
+            Origin::Shards(shards) => shards.manifest.fingerprint.clone(),
+            Origin::Folder(rows) => plan::fingerprint(rows, &BTreeMap::new()),
+        };
+        let chain = serde_json::json!({
+            "prepared": match &feed.origin {
+                Origin::Shards(shards) => shards.manifest.settings.clone(),
+                Origin::Folder(_) => serde_json::Value::Null,
+            },
+            "decode": config.settings(&["decode"]),
+            "resize": {
+                "side": feed.side,
+                "fit": "crop",
+                "filter": config.word("resize.filter"),
+                "crop_pct": config.number("resize.crop_pct").unwrap_or(1.0),
+                "shorter_side": feed.chain.resize.shorter_side.unwrap_or(feed.side),
+            },
+            "augment": feed.augment,
+            "normalize": {"mean": normalize.mean, "std": normalize.std},
+            "layout": format!("[batch, 3, {0}, {0}] RGB", feed.side),
+            "classes": options.classes,
+            "weights": initial.as_ref().map(|initial| initial.record.clone()),
+        });
+        let mut identity = settings;
+        // Where and how long a run goes on is not what it is.
+        for key in ["train.resume", "train.epochs", "train.device"] {
+            identity.remove(key);
+        }
+        for key in
+            ["feature_cache", "doctor", "early_stop", "min_delta", "checkpoint_every", "log_every", "live"]
+        {
+            identity.remove(&format!("train.{key}"));
+        }
+        let mut data = config.settings(&["seed", "split", "decode", "resize", "balance"]);
+        for settings in [&mut identity, &mut data] {
+            settings.insert("dataset".to_string(), dataset.clone().into());
+            settings.insert("side".to_string(), feed.side.into());
+        }
+        data.insert("normalize".to_string(), chain["normalize"].clone());
+        let data_identity = serde_json::to_string(&data).expect("settings are plain data");
+        // What of it the images are a function of: which split they are in changes none of them.
+        data.retain(|key, _| {
+            !["split", "balance", "seed"].contains(&key.split('.').next().unwrap_or_default())
+        });
+        let images = match &feed.origin {
+            Origin::Shards(shards) => shards.manifest.shards.iter().map(|shard| &*shard.blake3).collect(),
+            Origin::Folder(rows) => {
+                // Images of another folder may have the same names and sizes.
+                let root = feed.store.local_root().and_then(|root| root.canonicalize().ok());
+                let root = root.map_or(place.clone(), |root| root.to_string_lossy().into_owned());
+                format!("{root} {}", plan::images_fingerprint(rows))
+            }
+        };
+        data.insert("dataset".to_string(), images.into());
+        if let Some(augment) = &feed.augment {
+            data.insert("seed".to_string(), feed.seed.0.into());
+            data.insert(
+                "augment".to_string(),
+                serde_json::to_value(augment).expect("settings are plain data"),
+            );
+        }
+        let images_identity = serde_json::to_string(&data).expect("settings are plain data");
+        let feature_cache = match config.text("train.feature_cache").as_deref() {
+            Some("off") => None,
+            chosen => Some(FeatureCache {
+                place: match chosen {
+                    Some(place) => place.to_string(),
+                    None => run_folder::cache_folder().join("features").to_string_lossy().into_owned(),
+                },
+                is_chosen: chosen.is_some(),
+                views: config.integer("train.feature_views").map(|views| views as u32),
+            }),
+        };
+        if config.integer("train.feature_views").is_some() && feed.augment.is_none() {
+            return Err(Error::Plan(vec![
+                "train.feature_views: without --augment all views are the same; leave it out".to_string(),
+            ]));
+        }
+        let identity = serde_json::to_string(&identity).expect("settings are plain data");
+        Ok(TrainPlan {
+            identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),
+            feed,
+            options,
+            epochs,
+            steps_per_epoch,
+            balance,
+            keeping,
+            plateau,
+            data_identity,
+            images_identity,
+            feature_cache,
+            unfreeze_patience: config.integer("train.unfreeze_patience").expect("it has a default") as u32,
+            fits_micro_batch: config.get("train.micro_batch").and_then(Value::as_str) == Some("auto"),
+            doctor: match config.word("train.doctor") {
+                "off" => Doctor::Off,
+                "full" => Doctor::Full,
+                _ => Doctor::Quick,
+            },
+            notes,
+            weights: initial.map(|initial| (initial.name, initial.bytes)),
+            chain,
+            run_file: config.to_toml(),
+            warnings,
+        })
+    }
+}
+
+fn device(text: &str) -> Result<DeviceKind, Error> {
+    let number = text
+        .strip_prefix("cuda")
+        .map(|rest| rest.strip_prefix(':').unwrap_or(if rest.is_empty() { "0" } else { rest }));
+    match (text, number.map(str::parse)) {
+        ("cpu", _) => Ok(DeviceKind::Cpu),
+        (_, Some(Ok(_))) if !cfg!(feature = "cuda") => Err(Error::Usage(format!(
+            "train.device: {text} needs a build with `--features cuda`; this one has only cpu"
+        ))),
+        (_, Some(Ok(number))) => Ok(DeviceKind::Cuda(number)),
+        _ => Err(Error::Usage(format!("train.device: \"{text}\" is not cpu or cuda:N"))),
+    }
+}
+
+impl TrainPlan {
+    /// What the run is, for its report.
+    pub fn facts(&self) -> RunFacts {
+        RunFacts {
+            model: self.options.model.clone(),
+            source: self.feed.store.location().to_string(),
+            run_file: self.run_file.clone(),
+        }
+    }
+}

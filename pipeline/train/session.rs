@@ -1,0 +1,149 @@
+//! The trainer and where its run stands, and how both are kept in the run folder.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+use forebay_train::Trainer;
+
+use super::error::train_error;
+use super::keeping::{Best, CheckpointEvery, Keeping};
+use super::plan::TrainPlan;
+use super::recorder::Recorder;
+use super::run_folder::{RunFolder, files};
+use super::{seal, timm};
+use crate::flow::Error;
+
+/// The key of a checkpoint under which the micro-batch stands that was found to fit.
+pub(super) const MICRO_BATCH: &str = "micro_batch";
+
+/// What a checkpoint carries beside the network: where the run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Progress {
+    /// Finished epochs.
+    pub(super) epoch: u32,
+    /// Batches done of the epoch at hand.
+    pub(super) batch: u64,
+    /// Samples of the order of the epoch at hand that those batches used up, rejected ones among them.
+    pub(super) used: u64,
+    /// Sums over those batches.
+    pub(super) loss: f64,
+    pub(super) correct: u64,
+    pub(super) seen: u64,
+    /// The best epoch so far, and the patience that is used up.
+    pub(super) best: Best,
+}
+
+impl Progress {
+    pub(super) fn to_metadata(self, plan: &TrainPlan) -> BTreeMap<String, String> {
+        // A float is kept as its bits, so that a resumed epoch reports what an uninterrupted one does.
+        BTreeMap::from([
+            ("identity".to_string(), plan.identity.clone()),
+            ("chain".to_string(), plan.chain.to_string()),
+            ("epoch".to_string(), self.epoch.to_string()),
+            ("batch".to_string(), self.batch.to_string()),
+            ("used".to_string(), self.used.to_string()),
+            ("loss".to_string(), self.loss.to_bits().to_string()),
+            ("correct".to_string(), self.correct.to_string()),
+            ("seen".to_string(), self.seen.to_string()),
+            ("best_epoch".to_string(), self.best.epoch.to_string()),
+            ("best_score".to_string(), self.best.score.to_bits().to_string()),
+            ("reference_score".to_string(), self.best.reference.to_bits().to_string()),
+            ("stale_epochs".to_string(), self.best.stale.to_string()),
+            (seal::KEY.to_string(), seal::blank()),
+        ])
+    }
+
+    pub(super) fn from_metadata(metadata: &BTreeMap<String, String>) -> Option<Progress> {
+        let number = |key: &str| metadata.get(key)?.parse::<u64>().ok();
+        Some(Progress {
+            epoch: number("epoch")? as u32,
+            batch: number("batch")?,
+            used: number("used")?,
+            loss: f64::from_bits(number("loss")?),
+            correct: number("correct")?,
+            seen: number("seen")?,
+            best: Best {
+                epoch: number("best_epoch")? as u32,
+                score: f64::from_bits(number("best_score")?),
+                reference: f64::from_bits(number("reference_score")?),
+                stale: number("stale_epochs")? as u32,
+            },
+        })
+    }
+}
+
+/// The trainer and where it stands; the train thread holds it during a pass.
+pub(super) struct Session {
+    pub(super) trainer: Trainer,
+    pub(super) progress: Progress,
+    /// Whether the classifier came with the initial weights.
+    pub(super) classifies: bool,
+    pub(super) recorder: Recorder,
+    /// When the last checkpoint was written.
+    pub(super) kept: Instant,
+}
+
+impl Session {
+    /// The checkpoint to resume from, as it is now.
+    pub(super) fn checkpoint(&self, plan: &TrainPlan) -> Result<Vec<u8>, Error> {
+        let mut metadata = self.progress.to_metadata(plan);
+        if plan.fits_micro_batch {
+            // What was found to fit is part of what the run is.
+            metadata.insert(MICRO_BATCH.to_string(), self.trainer.micro_batch().unwrap_or(0).to_string());
+        }
+        let bytes = self.trainer.checkpoint(&metadata);
+        Ok(seal::seal(bytes.map_err(|error| train_error("write the checkpoint", error))?))
+    }
+
+    /// Whether a checkpoint is due within an epoch.
+    pub(super) fn is_due(&self, keeping: &Keeping) -> bool {
+        match keeping.checkpoint_every {
+            CheckpointEvery::Steps(steps) => self.trainer.steps_done().is_multiple_of(steps),
+            CheckpointEvery::Time(time) => self.kept.elapsed() >= time,
+        }
+    }
+}
+
+pub(super) fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
+    session.lock().expect("the train thread has ended")
+}
+
+/// Writes the checkpoint to resume from.
+pub(super) async fn keep(
+    plan: &TrainPlan,
+    folder: &RunFolder,
+    session: &Mutex<Session>,
+) -> Result<(), Error> {
+    let (bytes, events) = {
+        let mut session = lock(session);
+        session.kept = Instant::now();
+        (session.checkpoint(plan)?, session.recorder.events.clone())
+    };
+    folder.publish(files::STEPS).await?;
+    folder.publish(&events).await?;
+    // The store replaces a file when the new one is whole, so that the one before is there until then.
+    folder.put(files::LAST, bytes).await
+}
+
+/// Writes the model as it is now, as the best so far, with what timm and transformers need beside it.
+pub(super) async fn keep_model(
+    plan: &TrainPlan,
+    folder: &RunFolder,
+    session: &Mutex<Session>,
+) -> Result<(), Error> {
+    let (bytes, steps) = {
+        let session = lock(session);
+        let weights = session.trainer.weights(&session.progress.to_metadata(plan));
+        (weights.map_err(|error| train_error("write the weights", error))?, session.trainer.steps_done())
+    };
+    let model = timm::exported(&bytes, &plan.options.model, steps);
+    let config = timm::config(plan, &model);
+    let preprocessor = timm::preprocessor(plan, &config);
+    folder.put(files::TIMM, forebay_datasets::manifest::to_json(&config)).await?;
+    folder.put(files::PREPROCESSOR, forebay_datasets::manifest::to_json(&preprocessor)).await?;
+    let labels: String =
+        plan.options.classes.iter().map(|class| class.replace(['\n', '\r'], " ") + "\n").collect();
+    folder.put(files::LABELS, labels).await?;
+    folder.put(files::MODEL, seal::seal(model)).await
+}

@@ -1,0 +1,119 @@
+//! The one kind of file that this crate writes: safetensors, the same bytes for the same state.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::optim::OptimizerKind;
+
+/// The one metadata key of a file. Several would be written in random order, and equal states would then be
+/// unequal files.
+const KEY: &str = "forebay";
+
+/// The prefix of optimiser state among the tensors.
+pub(super) const OPTIMIZER: &str = "optimizer.";
+
+/// What a file says about itself, as JSON under [`KEY`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Header {
+    /// The name of the network.
+    pub(super) model: String,
+    /// The class of each logit.
+    pub(super) classes: Vec<String>,
+    /// Steps done.
+    pub(super) step: u64,
+    /// The optimiser whose state the file holds; none when it holds weights only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) optimizer: Option<OptimizerKind>,
+    /// What the caller keeps with it.
+    pub(super) metadata: BTreeMap<String, String>,
+}
+
+/// The bytes of a file with these tensors.
+pub(super) fn encode(header: &Header, tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
+    let json = serde_json::to_string(header).map_err(candle_core::Error::wrap)?;
+    serialize(tensors, Some(HashMap::from([(KEY.to_owned(), json)])))
+}
+
+/// The same without a word about itself, for other programs.
+pub(super) fn encode_plain(tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
+    serialize(tensors, None)
+}
+
+fn serialize(tensors: &[(String, Tensor)], metadata: Option<HashMap<String, String>>) -> Result<Vec<u8>> {
+    let mut blocks = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let (dtype, bytes): (_, Vec<u8>) = match tensor.dtype() {
+            DType::F32 => {
+                let values = tensor.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+                (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            }
+            DType::I64 => {
+                let values = tensor.flatten_all()?.to_vec1::<i64>()?;
+                (Dtype::I64, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            }
+            DType::U32 => {
+                let values = tensor.flatten_all()?.to_vec1::<u32>()?;
+                (Dtype::U32, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            }
+            other => bail!("cannot write `{name}` of {other:?}"),
+        };
+        blocks.push((name.as_str(), tensor.dims().to_vec(), dtype, bytes));
+    }
+    let views = blocks.iter().map(|(name, shape, dtype, bytes)| {
+        let view = TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as values");
+        (*name, view)
+    });
+    safetensors::serialize(views, metadata).map_err(candle_core::Error::wrap)
+}
+
+/// The tensors of a file by name, floating-point ones as f32 on the CPU, others as they are.
+pub(super) fn decode(bytes: &[u8]) -> Result<(Option<Header>, BTreeMap<String, Tensor>)> {
+    let header = header(bytes)?;
+    let mut tensors = BTreeMap::new();
+    for (name, tensor) in candle_core::safetensors::load_buffer(bytes, &Device::Cpu)? {
+        let tensor = if tensor.dtype().is_float() { tensor.to_dtype(DType::F32)? } else { tensor };
+        tensors.insert(name, tensor);
+    }
+    Ok((header, tensors))
+}
+
+/// What a file says about itself; `None` when another program wrote it.
+pub(super) fn header(bytes: &[u8]) -> Result<Option<Header>> {
+    let (_, description) = SafeTensors::read_metadata(bytes).map_err(candle_core::Error::wrap)?;
+    match description.metadata().as_ref().and_then(|metadata| metadata.get(KEY)) {
+        Some(json) => serde_json::from_str(json).map(Some).map_err(candle_core::Error::wrap),
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_holds_what_was_put_in_and_equal_states_are_equal_files() -> Result<()> {
+        let header = Header {
+            model: "small".into(),
+            classes: vec!["a".into(), "b".into()],
+            step: 7,
+            optimizer: Some(OptimizerKind::Sgd { momentum: 0.9, nesterov: true }),
+            metadata: (0..20).map(|key| (format!("key {key}"), "value".into())).collect(),
+        };
+        let tensors = [
+            ("fc.bias".to_owned(), Tensor::new(&[1f32, -0.0, f32::MIN_POSITIVE], &Device::Cpu)?),
+            ("a".to_owned(), Tensor::new(&[[2f32], [3.0]], &Device::Cpu)?),
+        ];
+        let bytes = encode(&header, &tensors)?;
+        assert_eq!(bytes, encode(&header.clone(), &tensors)?);
+        let (read, read_tensors) = decode(&bytes)?;
+        assert_eq!(read.as_ref(), Some(&header));
+        assert_eq!(read_tensors["a"].to_vec2::<f32>()?, [[2.0], [3.0]]);
+        let bits: Vec<u32> = read_tensors["fc.bias"].to_vec1::<f32>()?.iter().map(|v| v.to_bits()).collect();
+        assert_eq!(bits, [1f32, -0.0, f32::MIN_POSITIVE].map(f32::to_bits));
+        assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+        Ok(())
+    }
+}

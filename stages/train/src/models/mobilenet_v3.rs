@@ -1,0 +1,139 @@
+//! MobileNetV3, small and large (Howard et al., arXiv 1905.02244), with torchvision's names.
+
+use candle_core::Result;
+
+use super::layers::{
+    Activate, Conv, ConvNorm, GlobalAveragePool, InvertedResidual, Layers, Linear, LinearInit, Norm,
+    SqueezeExcite,
+};
+use super::{Head, Network, Parts};
+use crate::ops::Activation;
+use crate::params::Builder;
+
+/// Kernel, width of the expansion, channels of the output, squeeze-and-excitation, hard-swish instead of ReLU, stride:
+/// a row of tables 1 and 2 of the paper.
+type Row = (usize, usize, usize, bool, bool, usize);
+
+const LARGE: &[Row] = &[
+    (3, 16, 16, false, false, 1),
+    (3, 64, 24, false, false, 2),
+    (3, 72, 24, false, false, 1),
+    (5, 72, 40, true, false, 2),
+    (5, 120, 40, true, false, 1),
+    (5, 120, 40, true, false, 1),
+    (3, 240, 80, false, true, 2),
+    (3, 200, 80, false, true, 1),
+    (3, 184, 80, false, true, 1),
+    (3, 184, 80, false, true, 1),
+    (3, 480, 112, true, true, 1),
+    (3, 672, 112, true, true, 1),
+    (5, 672, 160, true, true, 2),
+    (5, 960, 160, true, true, 1),
+    (5, 960, 160, true, true, 1),
+];
+
+const SMALL: &[Row] = &[
+    (3, 16, 16, true, false, 2),
+    (3, 72, 24, false, false, 2),
+    (3, 88, 24, false, false, 1),
+    (5, 96, 40, true, true, 2),
+    (5, 240, 40, true, true, 1),
+    (5, 240, 40, true, true, 1),
+    (5, 120, 48, true, true, 1),
+    (5, 144, 48, true, true, 1),
+    (5, 288, 96, true, true, 2),
+    (5, 576, 96, true, true, 1),
+    (5, 576, 96, true, true, 1),
+];
+
+/// torchvision's, which differ from PyTorch's defaults.
+const NORM: Norm = Norm { epsilon: 1e-3, momentum: 0.01 };
+
+/// A stem, rows of blocks, a 1 x 1 convolution, and a classifier of two layers of which the last is the head. Parts:
+/// `features.0`, `features.1`, ..., `classifier`, `head`.
+#[derive(Clone, Copy, Debug)]
+pub struct MobileNetV3 {
+    rows: &'static [Row],
+    /// Features of the classifier's first layer.
+    width: usize,
+}
+
+impl MobileNetV3 {
+    /// The network called `name`, if it is one of this family.
+    pub fn named(name: &str) -> Option<MobileNetV3> {
+        match name {
+            "mobilenet_v3_large" => Some(MobileNetV3 { rows: LARGE, width: 1280 }),
+            "mobilenet_v3_small" => Some(MobileNetV3 { rows: SMALL, width: 1024 }),
+            _ => None,
+        }
+    }
+
+    /// Registers `features.{index}` and `classifier.{0, 3}`.
+    pub(super) fn build(&self, mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
+        let whole = |builder: &mut Builder<'_>, name: &str, conv| {
+            let names = (&*format!("{name}.0"), &*format!("{name}.1"));
+            ConvNorm::new(builder, names, conv, NORM, Activation::HardSwish)
+        };
+        parts.add("features.0", |builder| {
+            Ok(vec![Box::new(whole(builder, "features.0", Conv::same(3, 16, 3, 2))?)])
+        })?;
+        let mut channels = 16;
+        for (index, row) in self.rows.iter().enumerate() {
+            let name = format!("features.{}", index + 1);
+            parts.add(&name, |builder| {
+                Ok(vec![Box::new(inverted_residual(builder, &format!("{name}.block"), channels, row)?)])
+            })?;
+            channels = row.2;
+        }
+        let name = format!("features.{}", self.rows.len() + 1);
+        parts.add(&name, |builder| {
+            let last = whole(builder, &name, Conv::same(channels, 6 * channels, 1, 1))?;
+            Ok(vec![Box::new(last), Box::new(GlobalAveragePool)])
+        })?;
+        let init = LinearInit::Normal(0.01);
+        parts.add("classifier", |builder| {
+            let first = Linear::new(builder, "classifier.0", (6 * channels, self.width), init)?;
+            Ok(vec![Box::new(first), Box::new(Activate(Activation::HardSwish))])
+        })?;
+        parts.finish("classifier.3", self.width, head, (0.2, init), 1)
+    }
+}
+
+/// The next multiple of eight, unless that takes away more than a tenth.
+fn divisible(channels: usize) -> usize {
+    let rounded = ((channels + 4) / 8 * 8).max(8);
+    if 10 * rounded < 9 * channels { rounded + 8 } else { rounded }
+}
+
+/// An inverted residual whose widened channels may be squeezed and excited before they are narrowed. Registers `{name}.{0, 1, ..}`.
+fn inverted_residual(
+    builder: &mut Builder<'_>,
+    name: &str,
+    channels_in: usize,
+    row: &Row,
+) -> Result<InvertedResidual> {
+    let &(kernel, width, channels_out, squeeze, swish, stride) = row;
+    let activation = if swish { Activation::HardSwish } else { Activation::Relu };
+    let mut layers: Layers = Vec::new();
+    let whole = |builder: &mut Builder<'_>, index: usize, conv, activation| {
+        let names = (&*format!("{name}.{index}.0"), &*format!("{name}.{index}.1"));
+        ConvNorm::new(builder, names, conv, NORM, activation)
+    };
+    if width != channels_in {
+        layers.push(Box::new(whole(builder, 0, Conv::same(channels_in, width, 1, 1), activation)?));
+    }
+    layers.push(Box::new(whole(builder, layers.len(), Conv::depthwise(width, kernel, stride), activation)?));
+    if squeeze {
+        let name = format!("{name}.{}", layers.len());
+        let activations = (Activation::Relu, Activation::HardSigmoid);
+        layers.push(Box::new(SqueezeExcite::new(
+            builder,
+            &name,
+            (width, divisible(width / 4)),
+            activations,
+        )?));
+    }
+    let conv = Conv::same(width, channels_out, 1, 1);
+    let project = whole(builder, layers.len(), conv, Activation::Identity)?;
+    Ok(InvertedResidual { layers, project, is_residual: stride == 1 && channels_in == channels_out })
+}

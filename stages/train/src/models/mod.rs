@@ -1,0 +1,308 @@
+//! Network families, one file each, built from the layers of [`layers`] under torchvision's names.
+
+pub mod efficientnet;
+pub mod inception;
+pub mod layers;
+pub mod mobilenet_v2;
+pub mod mobilenet_v3;
+pub mod resnet;
+pub mod small;
+pub mod vgg;
+
+use std::ops::Range;
+
+use candle_core::{Device, Result, Tensor};
+
+use super::onnx::Graph;
+use super::ops::Activation;
+use super::params::{Builder, ParamStore, Pass};
+use layers::{Activate, Dropout, Layer, Layers, Linear, LinearInit, export, run};
+
+/// A classifier: its tensors are in a [`ParamStore`](super::params::ParamStore), its structure is here, as parts in
+/// their order from the images to the logits. The last part, `head`, is the classifier; the others are the backbone.
+/// Parts are what is frozen, unfrozen and given learning rates of its own.
+pub struct Network {
+    parts: Vec<Part>,
+    head: String,
+    side_min: usize,
+}
+
+struct Part {
+    name: String,
+    layers: Layers,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.part_names()).finish()
+    }
+}
+
+/// The structure of the network called `arch`, without values of its own.
+pub(crate) fn blank(arch: &str) -> Option<Network> {
+    let mut store = ParamStore::new(Device::Cpu);
+    build(arch, &Head::linear(1), &mut Builder::blank(&mut store)).ok().flatten()
+}
+
+impl Network {
+    /// Logits `[batch, classes]` of normalised images `[batch, 3, height, width]`.
+    ///
+    /// # Errors
+    /// When the images are too small for the network, or the device fails.
+    pub fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.forward_parts(0..self.parts.len(), images, pass)
+    }
+
+    /// The number of the part called `name`.
+    pub(crate) fn part_index(&self, name: &str) -> Option<usize> {
+        self.part_names().position(|part| part == name)
+    }
+
+    /// What the given parts make of `x`, the output of the part before them.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub fn forward_parts(&self, parts: Range<usize>, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.parts[parts].iter().try_fold(x.clone(), |x, part| run(&part.layers, &x, pass))
+    }
+
+    /// The number of parts, the head among them.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Adds to `graph` what [`Network::forward`] computes in evaluation, from its images to the logits.
+    ///
+    /// # Errors
+    /// When the images are too small for the network.
+    pub fn export(&self, pass: &Pass<'_>, graph: &mut Graph) -> Result<()> {
+        let images = graph.images();
+        self.parts.iter().try_fold(images, |x, part| export(&part.layers, x, pass, graph)).map(drop)
+    }
+
+    /// The names of the parts, from the images to the logits; the last is `head`.
+    pub fn part_names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().map(|part| part.name.as_str())
+    }
+
+    /// The prefix of the names of the classifier's tensors.
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
+    /// True for a tensor of the classifier.
+    pub fn is_head(&self, tensor: &str) -> bool {
+        tensor.strip_prefix(self.head.as_str()).is_some_and(|rest| rest.starts_with('.'))
+    }
+
+    /// The smallest side of an image, in pixels.
+    pub fn side_min(&self) -> usize {
+        self.side_min
+    }
+}
+
+/// What ends a network.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Head {
+    /// Logits.
+    pub classes: usize,
+    /// Features of a hidden layer; without one the head is linear.
+    pub width: Option<usize>,
+    /// What follows the hidden layer.
+    pub activation: Activation,
+    /// Dropout before the last layer; without a number it is the family's own.
+    pub dropout: Option<f64>,
+}
+
+impl Head {
+    /// A linear head with the dropout of its family.
+    pub fn linear(classes: usize) -> Head {
+        Head { classes, width: None, activation: Activation::Relu, dropout: None }
+    }
+}
+
+/// Parts of a network while it is built.
+struct Parts<'a, 'b> {
+    builder: &'a mut Builder<'b>,
+    parts: Vec<Part>,
+}
+
+impl<'a, 'b> Parts<'a, 'b> {
+    fn new(builder: &'a mut Builder<'b>) -> Parts<'a, 'b> {
+        Parts { builder, parts: Vec::new() }
+    }
+
+    /// Adds the part called `name`, whose layers `layers` builds.
+    fn add(&mut self, name: &str, layers: impl FnOnce(&mut Builder<'b>) -> Result<Layers>) -> Result<()> {
+        self.builder.begin_part(self.parts.len());
+        let layers = layers(self.builder)?;
+        self.parts.push(Part { name: name.to_owned(), layers });
+        Ok(())
+    }
+
+    /// Adds the classifier `name` over `features` features, with the dropout and the initial weights of its family.
+    fn finish(
+        mut self,
+        name: &str,
+        features: usize,
+        head: &Head,
+        (dropout, init): (f64, LinearInit),
+        side_min: usize,
+    ) -> Result<Network> {
+        let dropout = || -> Box<dyn Layer> {
+            let probability = head.dropout.unwrap_or(dropout);
+            Box::new(Dropout { name: format!("{name}.dropout"), probability })
+        };
+        self.add("head", |builder| {
+            let Some(width) = head.width else {
+                return Ok(vec![
+                    dropout(),
+                    Box::new(Linear::new(builder, name, (features, head.classes), init)?),
+                ]);
+            };
+            Ok(vec![
+                Box::new(Linear::new(builder, &format!("{name}.0"), (features, width), LinearInit::Uniform)?),
+                Box::new(Activate(head.activation)),
+                dropout(),
+                Box::new(Linear::new(builder, &format!("{name}.3"), (width, head.classes), init)?),
+            ])
+        })?;
+        Ok(Network { parts: self.parts, head: name.to_owned(), side_min })
+    }
+}
+
+/// The names that [`build`] knows: torchvision's, the residual networks for 32-pixel images of arXiv 1512.03385
+/// (`resnet20`, `resnet32`, `resnet56`), the larger ones with the stem of these, and `small`.
+pub const NAMES: &[&str] = &[
+    "small",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "vgg11_bn",
+    "vgg13_bn",
+    "vgg16_bn",
+    "vgg19_bn",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet20",
+    "resnet32",
+    "resnet56",
+    "cifar_resnet18",
+    "cifar_resnet34",
+    "cifar_resnet50",
+    "inception_v3",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+];
+
+/// Builds the network called `name` with the given head and registers its tensors; `None` when no network is called
+/// so.
+///
+/// # Errors
+/// When the device cannot hold the tensors.
+pub fn build(name: &str, head: &Head, builder: &mut Builder<'_>) -> Result<Option<Network>> {
+    let parts = Parts::new(builder);
+    let network = match name {
+        "small" => small::build(parts, head),
+        "inception_v3" => inception::build(parts, head),
+        "mobilenet_v2" => mobilenet_v2::build(parts, head),
+        "efficientnet_b0" => efficientnet::build(parts, head),
+        _ => {
+            if let Some(vgg) = vgg::Vgg::named(name) {
+                vgg.build(parts, head)
+            } else if let Some(resnet) = resnet::ResNet::named(name) {
+                resnet.build(parts, head)
+            } else if let Some(blocks) = mobilenet_v3::MobileNetV3::named(name) {
+                blocks.build(parts, head)
+            } else {
+                return Ok(None);
+            }
+        }
+    };
+    network.map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+    use forebay_datasets::seed::Seed;
+
+    use super::*;
+    use crate::params::{Kind, Mode, ParamStore};
+
+    #[test]
+    fn every_name_builds_a_network_that_runs_at_its_smallest_size() -> Result<()> {
+        for name in NAMES {
+            let mut store = ParamStore::new(Device::Cpu);
+            let network =
+                build(name, &Head::linear(3), &mut Builder::blank(&mut store))?.expect("a known name");
+            let side = network.side_min();
+            let images = Tensor::zeros((1, 3, side, side + 1), candle_core::DType::F32, &Device::Cpu)?;
+            let logits = network.forward(&images, &Pass::new(&store, Mode::Evaluate))?;
+            assert_eq!(logits.dims(), [1, 3], "{name}");
+            let parts = network.parts();
+            assert_eq!(network.part_names().last(), Some("head"));
+            for (tensor, entry) in store.iter() {
+                assert_eq!(network.is_head(tensor), entry.part() == parts - 1, "{name}: {tensor}");
+            }
+            assert!(store.iter().any(|(tensor, _)| network.is_head(tensor)), "{name}");
+            if side > 1 {
+                let images = Tensor::zeros((1, 3, side - 1, side), candle_core::DType::F32, &Device::Cpu)?;
+                assert!(network.forward(&images, &Pass::new(&store, Mode::Evaluate)).is_err(), "{name}");
+            }
+        }
+        assert!(
+            build("alexnet", &Head::linear(3), &mut Builder::blank(&mut ParamStore::new(Device::Cpu)))?
+                .is_none()
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn parameters_are_as_many_as_torchvisions() -> Result<()> {
+        // sum(p.numel() for p in model.parameters()) of torchvision, for 1000 classes (without Inception's AuxLogits).
+        for (name, expected) in [
+            ("vgg11_bn", 132_868_840),
+            ("resnet18", 11_689_512),
+            ("resnet34", 21_797_672),
+            ("resnet50", 25_557_032),
+            ("resnet101", 44_549_160),
+            ("inception_v3", 23_834_568),
+            ("mobilenet_v2", 3_504_872),
+            ("mobilenet_v3_small", 2_542_856),
+            ("mobilenet_v3_large", 5_483_032),
+            ("efficientnet_b0", 5_288_548),
+        ] {
+            let mut store = ParamStore::new(Device::Cpu);
+            build(name, &Head::linear(1000), &mut Builder::blank(&mut store))?.expect("a known name");
+            let of_entry = |(_, entry): (&str, &crate::params::Entry)| {
+                if entry.kind() == Kind::Buffer { 0 } else { entry.values().elem_count() }
+            };
+            assert_eq!(store.iter().map(of_entry).sum::<usize>(), expected, "{name}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_head_with_a_hidden_layer_drops_values_in_training_only() -> Result<()> {
+        let head = Head { classes: 4, width: Some(16), activation: Activation::Gelu, dropout: Some(0.5) };
+        let mut store = ParamStore::new(Device::Cpu);
+        let network = build("small", &head, &mut Builder::new(&mut store, Seed(3)))?.expect("a known name");
+        assert_eq!(store.get("fc.3.weight").map(|entry| entry.values().dims().to_vec()), Some(vec![4, 16]));
+        let images = Tensor::ones((2, 3, 8, 8), candle_core::DType::F32, &Device::Cpu)?;
+        let logits = |pass: Pass<'_>| network.forward(&images, &pass)?.flatten_all()?.to_vec1::<f32>();
+        let train = || Pass::new(&store, Mode::Train);
+        let dropped = logits(train().with_dropout(Seed(1), 5))?;
+        assert_eq!(dropped, logits(train().with_dropout(Seed(1), 5))?);
+        assert_ne!(dropped, logits(train().with_dropout(Seed(1), 6))?);
+        assert_ne!(dropped, logits(train())?);
+        let evaluate = || Pass::new(&store, Mode::Evaluate);
+        assert_eq!(logits(evaluate())?, logits(evaluate().with_dropout(Seed(1), 5))?);
+        Ok(())
+    }
+}

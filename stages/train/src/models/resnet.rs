@@ -1,0 +1,326 @@
+//! Deep residual networks (He et al., arXiv 1512.03385), under the names and with the arithmetic of torchvision.
+//!
+//! Section 3.4 of the paper has the networks for images of about 224 pixels, section 4.2 those for 32 pixels; a
+//! shortcut whose shape changes is a 1 x 1 convolution (option B) in both. The stride of a bottleneck is in its 3 x 3
+//! convolution, as in torchvision.
+
+use candle_core::{Result, Tensor};
+
+use super::layers::{Conv, ConvNorm, GlobalAveragePool, Layer, LinearInit, MaxPool, Norm};
+use super::{Head, Network, Parts};
+use crate::onnx::{Graph, Value};
+use crate::ops::{Activation, Pooling};
+use crate::params::{Builder, Pass};
+
+/// What comes before the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stem {
+    /// A 7 x 7 convolution and a pool that divide the size by four.
+    Large,
+    /// A 3 x 3 convolution at full size.
+    Small,
+}
+
+/// Which block the stages are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// Two 3 x 3 convolutions (figure 5 left).
+    Basic,
+    /// A 1 x 1, a 3 x 3 and a 1 x 1 convolution to four times as many channels (figure 5 right).
+    Bottleneck,
+}
+
+/// A residual network: a stem, stages of blocks of which each after the first has twice the channels at half the size,
+/// the mean over the plane, a classifier `fc`. Parts: `conv1`, `layer1`, ..., `head`.
+#[derive(Clone, Copy, Debug)]
+pub struct ResNet {
+    /// What comes before the blocks.
+    pub stem: Stem,
+    /// Which block.
+    pub block: Block,
+    /// Blocks of each stage.
+    pub blocks: &'static [usize],
+    /// Channels of the stem and of the first stage.
+    pub width: usize,
+}
+
+impl ResNet {
+    /// The network called `name`, if it is one of this family.
+    pub fn named(name: &str) -> Option<ResNet> {
+        let (stem, name) = match name.strip_prefix("cifar_") {
+            Some(name) => (Stem::Small, name),
+            None => (Stem::Large, name),
+        };
+        let large = |block, blocks| Some(ResNet { stem, block, blocks, width: 64 });
+        let small = |blocks| {
+            (stem == Stem::Large).then_some(ResNet {
+                stem: Stem::Small,
+                block: Block::Basic,
+                blocks,
+                width: 16,
+            })
+        };
+        match name {
+            "resnet18" => large(Block::Basic, &[2, 2, 2, 2]),
+            "resnet34" => large(Block::Basic, &[3, 4, 6, 3]),
+            "resnet50" => large(Block::Bottleneck, &[3, 4, 6, 3]),
+            "resnet101" if stem == Stem::Large => large(Block::Bottleneck, &[3, 4, 23, 3]),
+            "resnet20" => small(&[3, 3, 3]),
+            "resnet32" => small(&[5, 5, 5]),
+            "resnet56" => small(&[9, 9, 9]),
+            _ => None,
+        }
+    }
+
+    /// Registers `conv1`, `bn1`, `layer{stage}.{block}` and `fc`.
+    pub(super) fn build(&self, mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
+        let conv = match self.stem {
+            Stem::Large => Conv::same(3, self.width, 7, 2),
+            Stem::Small => Conv::same(3, self.width, 3, 1),
+        };
+        parts.add("conv1", |builder| {
+            let stem = ConvNorm::new(builder, ("conv1", "bn1"), conv, Norm::DEFAULT, Activation::Relu)?;
+            Ok(match self.stem {
+                Stem::Large => vec![
+                    Box::new(stem),
+                    Box::new(MaxPool(Pooling { window: 3, stride: 2, padding: 1, ceil: false })),
+                ],
+                Stem::Small => vec![Box::new(stem)],
+            })
+        })?;
+        let mut channels_in = self.width;
+        for (stage, &count) in self.blocks.iter().enumerate() {
+            let width = self.width << stage;
+            let name = format!("layer{}", stage + 1);
+            let mut channels = channels_in;
+            parts.add(&name, |builder| {
+                (0..count)
+                    .map(|block| {
+                        let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                        let name = format!("{name}.{block}");
+                        let residual = Residual::new(builder, &name, self.block, (channels, width), stride)?;
+                        channels = residual.channels_out;
+                        Ok(Box::new(residual) as Box<dyn Layer>)
+                    })
+                    .chain([Ok(Box::new(GlobalAveragePool) as Box<dyn Layer>)])
+                    .take(if stage + 1 == self.blocks.len() { count + 1 } else { count })
+                    .collect()
+            })?;
+            channels_in = channels;
+        }
+        parts.finish("fc", channels_in, head, (0.0, LinearInit::Uniform), 1)
+    }
+}
+
+/// Convolutions beside an identity: `relu(x + f(x))`, where the identity is a 1 x 1 convolution if the shape changes.
+#[derive(Debug)]
+struct Residual {
+    first: Vec<ConvNorm>,
+    last: ConvNorm,
+    downsample: Option<ConvNorm>,
+    channels_out: usize,
+}
+
+impl Residual {
+    /// Registers `{name}.{conv1, bn1, conv2, bn2, ..}` and, where needed, `{name}.downsample.{0, 1}`.
+    fn new(
+        builder: &mut Builder<'_>,
+        name: &str,
+        block: Block,
+        (channels_in, width): (usize, usize),
+        stride: usize,
+    ) -> Result<Residual> {
+        let mut layer = |convolution: &str, norm: &str, conv: Conv, activation| {
+            let names = (&*format!("{name}.{convolution}"), &*format!("{name}.{norm}"));
+            ConvNorm::new(builder, names, conv, Norm::DEFAULT, activation)
+        };
+        let channels_out = match block {
+            Block::Basic => width,
+            Block::Bottleneck => 4 * width,
+        };
+        let (first, last) = match block {
+            Block::Basic => (
+                vec![layer("conv1", "bn1", Conv::same(channels_in, width, 3, stride), Activation::Relu)?],
+                layer("conv2", "bn2", Conv::same(width, width, 3, 1), Activation::Relu)?,
+            ),
+            Block::Bottleneck => (
+                vec![
+                    layer("conv1", "bn1", Conv::same(channels_in, width, 1, 1), Activation::Relu)?,
+                    layer("conv2", "bn2", Conv::same(width, width, 3, stride), Activation::Relu)?,
+                ],
+                layer("conv3", "bn3", Conv::same(width, channels_out, 1, 1), Activation::Relu)?,
+            ),
+        };
+        let downsample = (stride != 1 || channels_in != channels_out)
+            .then(|| {
+                let conv = Conv::same(channels_in, channels_out, 1, stride);
+                layer("downsample.0", "downsample.1", conv, Activation::Identity)
+            })
+            .transpose()?;
+        Ok(Residual { first, last, downsample, channels_out })
+    }
+}
+
+impl Layer for Residual {
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let beside = match &self.downsample {
+            Some(downsample) => downsample.forward(x, pass)?,
+            None => x.clone(),
+        };
+        let y = self.first.iter().try_fold(x.clone(), |y, layer| layer.forward(&y, pass))?;
+        self.last.forward_with(&y, Some(&beside), pass)
+    }
+
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        let beside = match &self.downsample {
+            Some(downsample) => downsample.export(x.clone(), pass, graph)?,
+            None => x.clone(),
+        };
+        let y = self.first.iter().try_fold(x, |y, layer| layer.export(y, pass, graph))?;
+        self.last.export_with(y, Some(&beside), pass, graph)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Result, Tensor, Var};
+
+    use super::super::build;
+    use super::*;
+    use crate::ops::{Tape, cross_entropy};
+    use crate::params::{Kind, Mode, ParamStore, update_running_statistics};
+
+    /// Numbers that another program can make too.
+    fn wave(count: usize, phase: f64) -> Vec<f64> {
+        (0..count).map(|index| (0.37 * (index as f64).powf(1.5) + phase).sin()).collect()
+    }
+
+    /// A network for five classes whose tensors are waves, each with its place in the order of names as phase.
+    fn resnet18() -> Result<(ParamStore, Network)> {
+        let mut store = ParamStore::new(Device::Cpu);
+        let network =
+            build("resnet18", &Head::linear(5), &mut Builder::blank(&mut store))?.expect("a known name");
+        for (index, (name, entry)) in store.iter().enumerate() {
+            let shape = entry.values().dims().to_vec();
+            let scale = |value: f64| match *shape {
+                [channels, _, height, width] => {
+                    value * (2.0 / (channels * height * width) as f64).sqrt() * 1.4
+                }
+                [_, _] => value * 0.1,
+                _ if name.ends_with("running_var") => 1.0 + 0.5 * value * value,
+                _ if name.ends_with("weight") => 1.0 + 0.1 * value,
+                _ => value * 0.1,
+            };
+            let values: Vec<f32> =
+                wave(shape.iter().product(), index as f64).into_iter().map(|v| scale(v) as f32).collect();
+            store.set(name, &Tensor::from_vec(values, &*shape, &Device::Cpu)?)?;
+        }
+        Ok((store, network))
+    }
+
+    fn images() -> Result<Tensor> {
+        let values: Vec<f32> = wave(2 * 3 * 40 * 33, 7.5).into_iter().map(|value| value as f32).collect();
+        Tensor::from_vec(values, (2, 3, 40, 33), &Device::Cpu)
+    }
+
+    fn assert_close(ours: &[f32], theirs: &[f64], tolerance: f64) {
+        assert_eq!(ours.len(), theirs.len());
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            assert!((f64::from(*ours) - theirs).abs() <= tolerance, "{ours} is not {theirs}");
+        }
+    }
+
+    // The numbers below are those of torchvision's resnet18 under PyTorch 2.15 with the same waves. The
+    // phase of the images is one at which no ReLU input lies within rounding of 0, where a gradient may jump.
+
+    #[test]
+    fn logits_in_evaluation_equal_torchvisions() -> Result<()> {
+        let (store, network) = resnet18()?;
+        let logits = network.forward(&images()?, &Pass::new(&store, Mode::Evaluate))?;
+        let expected = [
+            1.827825903892517,
+            0.29669323563575745,
+            -0.5025023221969604,
+            0.030688025057315826,
+            0.29214799404144287,
+            1.8258757591247559,
+            0.17719730734825134,
+            -0.518441915512085,
+            0.08460260182619095,
+            0.2478220909833908,
+        ];
+        assert_close(&logits.flatten_all()?.to_vec1()?, &expected, 1e-5);
+        Ok(())
+    }
+
+    #[test]
+    fn a_training_pass_equals_torchvisions_down_to_every_gradient() -> Result<()> {
+        let (store, network) = resnet18()?;
+        let pass = Pass::new(&store, Mode::Train);
+        let (logits, tape) = Tape::record(|| network.forward(&images()?, &pass));
+        let logits = logits?;
+        let expected = [
+            1.9608330726623535,
+            1.8037420511245728,
+            -1.239261507987976,
+            -0.41283875703811646,
+            -1.346331238746643,
+            1.6929049491882324,
+            0.5432034134864807,
+            -1.0503721237182617,
+            -1.2301998138427734,
+            -0.4926176071166992,
+        ];
+        assert_close(&logits.flatten_all()?.to_vec1()?, &expected, 1e-4);
+        let targets =
+            Tensor::new(&[[0.02f32, 0.92, 0.02, 0.02, 0.02], [0.02, 0.02, 0.02, 0.02, 0.92]], &Device::Cpu)?;
+        let scores = Var::from_tensor(&logits)?;
+        let loss = cross_entropy(&scores, &targets)?;
+        assert_close(&[loss.to_scalar()?], &[1.8056403398513794], 1e-5);
+        let gradient = loss.backward()?.remove(&scores).expect("the loss is a function of the scores");
+        let gradients = tape.backward(&logits, gradient, std::iter::empty())?;
+        let parameters: Vec<_> = store.iter().filter(|(_, entry)| entry.kind() != Kind::Buffer).collect();
+        assert_eq!(parameters.len(), GRADIENTS.len());
+        for ((name, entry), (projection, norm)) in parameters.into_iter().zip(GRADIENTS) {
+            let gradient = gradients.get(entry.variable()).expect("a gradient for every parameter");
+            let gradient: Vec<f32> = gradient.flatten_all()?.to_vec1()?;
+            let dot = |other: &dyn Fn(usize) -> f64| -> f64 {
+                gradient.iter().enumerate().map(|(index, value)| f64::from(*value) * other(index)).sum()
+            };
+            let wave = wave(gradient.len(), 0.0);
+            let ours = (dot(&|index| wave[index]), dot(&|index| f64::from(gradient[index])).sqrt());
+            let error = (ours.0 - projection).abs().max((ours.1 - norm).abs());
+            assert!(error <= 1e-4 * norm, "{name}: {ours:?} is not {:?}", (projection, norm));
+        }
+        update_running_statistics(&store, &pass.finish())?;
+        let values = |name: &str| -> Result<Vec<f32>> {
+            store.get(name).expect("a buffer").values().narrow(0, 0, 3)?.to_vec1()
+        };
+        let mean = [0.07549891620874405, 0.08750764280557632, 0.08069848269224167];
+        assert_close(&values("bn1.running_mean")?, &mean, 1e-6);
+        let variance = [1.0909855365753174, 1.2491141557693481, 1.435784935951233];
+        assert_close(&values("layer4.1.bn2.running_var")?, &variance, 1e-5);
+        Ok(())
+    }
+
+    /// For each parameter in the order of names: its gradient times a wave, and its Euclidean norm.
+    #[rustfmt::skip]
+    const GRADIENTS: &[(f64, f64)] = &[
+        (-0.8783358, 1.629389), (2.856804, 3.725283), (114.3965, 217.4264), (-0.1048074, 0.7126927),
+        (7.42933, 14.31298), (-1.813989, 2.211158), (0.2982712, 1.886589), (-0.1163673, 1.118313),
+        (1.2533, 2.279693), (17.43066, 60.48937), (-15.71532, 42.48279), (0.2150467, 1.462037),
+        (0.7769903, 1.837794), (-0.03762165, 0.65392), (-0.9221528, 1.393671), (-3.504056, 39.31153),
+        (8.177458, 30.56364), (-0.9712707, 1.431279), (-1.286843, 1.627416), (1.190561, 1.232094),
+        (1.054037, 1.574729), (5.874816, 53.22722), (28.43839, 43.56522), (-0.5876817, 14.60407),
+        (1.190561, 1.232094), (-0.4076454, 1.645542), (-1.216843, 1.219783), (-1.096421, 1.410162),
+        (-1.162981, 0.900236), (-1.099742, 1.171115), (6.832559, 42.23029), (11.70708, 35.2523),
+        (-0.4531578, 0.9201336), (-1.220679, 1.090768), (0.6267502, 0.8186984), (0.2293536, 1.01839),
+        (-16.27777, 46.35347), (14.46962, 39.86397), (4.207265, 12.862), (0.6267502, 0.8186984),
+        (-0.1408775, 1.006817), (-0.07166391, 0.8129485), (0.498607, 0.8612678), (0.7493075, 0.5868383),
+        (-0.01871969, 0.7816751), (2.116895, 38.7553), (-5.831467, 31.14043), (-0.1829225, 0.670848),
+        (-0.5137365, 0.7424212), (5.367282, 0.6125235), (2.77991, 0.570307), (-2.005297, 42.78333),
+        (-4.19399, 34.51245), (0.1674806, 9.863664), (5.367282, 0.6125235), (3.675402, 0.5834687),
+        (0.2289459, 0.3811236), (0.3659558, 0.4250255), (9.723345, 0.7982222), (4.579896, 0.4470972),
+        (14.92372, 28.68961), (-0.3695498, 19.24207),
+    ];
+}

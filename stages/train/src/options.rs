@@ -1,0 +1,232 @@
+//! All that decides what a training run does to a network, besides its batches.
+
+use candle_core::DType;
+use forebay_datasets::seed::Seed;
+
+use crate::mixing::Mixing;
+use crate::models::{Head, Network};
+use crate::optim::OptimizerKind;
+use crate::schedule::{Schedule, Shape};
+
+/// Where a network lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// The processor.
+    Cpu,
+    /// The CUDA device of this number; needs a build with the feature `cuda`.
+    Cuda(usize),
+}
+
+/// Which parts of a network are not trained when a run begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Freeze {
+    /// Everything is trained.
+    #[default]
+    None,
+    /// Only the classifier is trained. The rest costs no graph, and its norms keep their running statistics.
+    Backbone,
+    /// The parts up to and including the one of this name are frozen.
+    Until(String),
+}
+
+/// From a step on, the part of this name and all parts after it are trained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfreeze {
+    /// The first step, counted from 0, that trains them.
+    pub step: u64,
+    /// The first part.
+    pub part: String,
+}
+
+/// The precision of the activations. Parameters, moments, the loss and the optimiser's state are single precision always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Single precision.
+    F32,
+    /// Half precision with the range of single precision.
+    Bf16,
+    /// Half precision with a small range: the loss is scaled so that gradients do not vanish (Micikevicius et al., arXiv
+    /// 1710.03740).
+    F16,
+}
+
+impl Precision {
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::BF16,
+            Precision::F16 => DType::F16,
+        }
+    }
+}
+
+/// What a step makes smaller.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Loss {
+    /// Cross-entropy.
+    CrossEntropy,
+    /// Focal loss (arXiv 1708.02002): images that are classified well count less.
+    Focal {
+        /// The power of one minus the probability; 0 is cross-entropy.
+        gamma: f64,
+    },
+}
+
+/// All that decides what a training run does to a network, besides its batches.
+#[derive(Clone, Debug)]
+pub struct TrainOptions {
+    /// One of [`models::NAMES`].
+    pub model: String,
+    /// The class of each label, in the order of labels; at least two.
+    pub classes: Vec<String>,
+    /// What ends the network; its number of classes is that of `classes`.
+    pub head: Head,
+    /// The update rule.
+    pub optimizer: OptimizerKind,
+    /// The learning rate of each step.
+    pub schedule: Schedule,
+    /// Weight decay of weights; biases and norms have none.
+    pub weight_decay: f64,
+    /// L1 penalty of weights; biases and norms have none.
+    pub l1: f64,
+    /// The largest norm that all gradients may have together.
+    pub clip_norm: Option<f64>,
+    /// The most images that go through the network at a time, but for a third beside two that would otherwise be alone.
+    /// The gradients of a batch are added up over its micro-batches; norms see one of them at a time.
+    pub micro_batch: Option<usize>,
+    /// Decay of the moving average of the weights that is evaluated and kept, in `[0, 1)`.
+    pub ema: Option<f64>,
+    /// What is not trained at first.
+    pub freeze: Freeze,
+    /// What is trained later, from steps known beforehand.
+    pub unfreeze: Vec<Unfreeze>,
+    /// Parts that are trained later, with all after them, one at each [`Trainer::set_stalls`].
+    pub unfreeze_on_stall: Vec<String>,
+    /// What the learning rate is multiplied by for every part between a parameter and the head, in `(0, 1]`.
+    pub layer_decay: f64,
+    /// The loss.
+    pub loss: Loss,
+    /// Label smoothing, in `[0, 1)`.
+    pub label_smoothing: f64,
+    /// What an image of each class counts in the loss of training.
+    pub class_weights: Option<Vec<f64>>,
+    /// Images mixed with others of their batch.
+    pub mixing: Option<Mixing>,
+    /// Mean and standard deviation per channel, of pixels scaled to 0 to 1.
+    pub normalize: ([f32; 3], [f32; 3]),
+    /// Decides the initial weights, the dropout and the mixing.
+    pub seed: Seed,
+    /// Where the network lives.
+    pub device: DeviceKind,
+    /// How exact the activations are.
+    pub precision: Precision,
+}
+
+impl TrainOptions {
+    /// Plain training of everything on the CPU: SGD with momentum 0.9 at the constant learning rate 0.01,
+    /// cross-entropy, ImageNet's normalisation.
+    pub fn new(model: &str, classes: Vec<String>) -> TrainOptions {
+        TrainOptions {
+            model: model.to_owned(),
+            head: Head::linear(classes.len()),
+            classes,
+            optimizer: OptimizerKind::Sgd { momentum: 0.9, nesterov: false },
+            schedule: Schedule { shape: Shape::Constant, peak: 0.01, warmup_steps: 0, steps_total: u64::MAX },
+            weight_decay: 0.0,
+            l1: 0.0,
+            clip_norm: None,
+            micro_batch: None,
+            ema: None,
+            freeze: Freeze::None,
+            unfreeze: Vec::new(),
+            unfreeze_on_stall: Vec::new(),
+            layer_decay: 1.0,
+            loss: Loss::CrossEntropy,
+            label_smoothing: 0.0,
+            class_weights: None,
+            mixing: None,
+            normalize: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+            seed: Seed(0),
+            device: DeviceKind::Cpu,
+            precision: Precision::F32,
+        }
+    }
+}
+
+/// What is wrong with options, in one line.
+pub(crate) fn check(options: &TrainOptions) -> Result<(), String> {
+    let range = |name: &str, value: f64, fits: bool, expected: &str| {
+        if fits { Ok(()) } else { Err(format!("{name} is {value}: expected {expected}")) }
+    };
+    let finite = |value: f64| value.is_finite() && value >= 0.0;
+    if options.classes.len() < 2 {
+        return Err(format!("a classifier needs two classes or more, got {}", options.classes.len()));
+    }
+    range("learning rate", options.schedule.peak, finite(options.schedule.peak), "0 or more")?;
+    range("weight decay", options.weight_decay, finite(options.weight_decay), "0 or more")?;
+    range("L1 penalty", options.l1, finite(options.l1), "0 or more")?;
+    let decay = options.layer_decay;
+    range("layer decay", decay, decay > 0.0 && decay <= 1.0, "more than 0, at most 1")?;
+    for (name, value) in [("clip norm", options.clip_norm), ("gamma", focal_gamma(options))] {
+        let Some(value) = value else { continue };
+        range(name, value, finite(value), "0 or more")?;
+    }
+    if let Some(decay) = options.ema {
+        range("decay of the moving average", decay, (0.0..1.0).contains(&decay), "from 0 to below 1")?;
+    }
+    if let Some(weights) = &options.class_weights
+        && (weights.len() != options.classes.len() || weights.iter().any(|weight| !finite(*weight)))
+    {
+        return Err(format!("{} class weights for {} classes", weights.len(), options.classes.len()));
+    }
+    let smoothing = options.label_smoothing;
+    range("label smoothing", smoothing, (0.0..1.0).contains(&smoothing), "from 0 to below 1")?;
+    for &std in &options.normalize.1 {
+        let std = f64::from(std);
+        range("standard deviation", std, std.is_finite() && std > 0.0, "more than 0")?;
+    }
+    let share = |name: &str, value: f64| range(name, value, (0.0..1.0).contains(&value), "from 0 to below 1");
+    let eps = |value: f64| range("eps", value, value.is_finite() && value > 0.0, "more than 0");
+    match options.optimizer {
+        OptimizerKind::Sgd { momentum, .. } => share("momentum", momentum),
+        OptimizerKind::Adam { beta1, beta2, eps: value }
+        | OptimizerKind::AdamW { beta1, beta2, eps: value } => {
+            share("beta1", beta1)?;
+            share("beta2", beta2)?;
+            eps(value)
+        }
+        OptimizerKind::RmsProp { alpha, eps: value, momentum, .. } => {
+            share("alpha", alpha)?;
+            share("momentum", momentum)?;
+            eps(value)
+        }
+    }
+}
+
+pub(crate) fn focal_gamma(options: &TrainOptions) -> Option<f64> {
+    match options.loss {
+        Loss::Focal { gamma } => Some(gamma),
+        Loss::CrossEntropy => None,
+    }
+}
+
+/// Refuses names of parts that the network has not.
+pub(crate) fn check_parts(options: &TrainOptions, network: &Network) -> Result<(), String> {
+    let until = match &options.freeze {
+        Freeze::Until(name) => Some(name),
+        _ => None,
+    };
+    let last = network.parts() - 1;
+    let later = options.unfreeze.iter().map(|unfreeze| &unfreeze.part).chain(&options.unfreeze_on_stall);
+    for name in until.into_iter().chain(later) {
+        let parts = || network.part_names().collect::<Vec<_>>().join(", ");
+        match network.part_index(name) {
+            None => return Err(format!("{} has no part `{name}`; its parts are {}", options.model, parts())),
+            Some(index) if index == last && Some(name) == until => {
+                return Err(format!("to freeze `{name}` leaves nothing to train; the parts are {}", parts()));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! One step: a batch goes in, the loss comes out, the network has moved.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Tensor, Var};
+use forebay_stages::collate::Batch;
+
+use crate::error::{TrainError, compute};
+use crate::metrics::prediction;
+use crate::ops::{self, Tape};
+use crate::optim::{StepSettings, clip_by_norm, norm};
+use crate::options::{Precision, focal_gamma};
+use crate::params::{Entry, Mode, NormUpdate, Pass, update_running_statistics};
+use crate::trainer::Trainer;
+
+/// What one training step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// The mean loss of the batch, before the step.
+    pub loss: f64,
+    /// How many images of the batch were classified right, before the step.
+    pub correct: usize,
+    /// The learning rate of the step.
+    pub learning_rate: f64,
+    /// The step, counted from 0.
+    pub step: u64,
+}
+
+/// What the backward pass of a batch found.
+pub(crate) struct Slopes {
+    pub(crate) loss: f64,
+    correct: usize,
+    /// By the name of the parameter.
+    pub(crate) gradients: BTreeMap<String, Tensor>,
+    updates: Vec<NormUpdate>,
+}
+
+impl Trainer {
+    /// One step: forward, loss, backward, update. When it returns an error, nothing has changed.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`] when the loss or its gradient is not finite; [`TrainError::Batch`] for an empty batch, labels
+    /// out of range or images that are too small.
+    pub fn step(&mut self, batch: &Batch) -> Result<StepReport, TrainError> {
+        self.step_at(batch, self.learning_rate(self.step))
+    }
+
+    /// [`Trainer::step`] with another learning rate than the schedule's.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_at(&mut self, batch: &Batch, learning_rate: f64) -> Result<StepReport, TrainError> {
+        let (images, targets) = self.mixed(batch)?;
+        self.advance(&images, 0, targets, &batch.labels, learning_rate)
+    }
+
+    /// A step on what the frozen parts before part `first` made of a batch: `features` `[batch, ..]`, f32, with the values
+    /// that [`Trainer::features`] returns.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_on_features(
+        &mut self,
+        features: &Tensor,
+        first: usize,
+        labels: &[u32],
+    ) -> Result<StepReport, TrainError> {
+        let targets = self.targets(labels, |row| format!("row {row}"))?;
+        let features = self.upload_features(features)?;
+        self.advance(&features, first, targets, labels, self.learning_rate(self.step))
+    }
+
+    pub(crate) fn advance(
+        &mut self,
+        input: &Tensor,
+        first: usize,
+        targets: Vec<f32>,
+        labels: &[u32],
+        learning_rate: f64,
+    ) -> Result<StepReport, TrainError> {
+        self.freeze_for_step();
+        let step = self.step;
+        let mut slopes = self.slopes(input, first, &targets, labels, learning_rate)?;
+        let norm = norm(&slopes.gradients).map_err(compute("read the gradients"))?;
+        if self.options.precision == Precision::F16 {
+            self.loss_scale = self.loss_scale.after(norm.is_finite());
+            if !norm.is_finite() && self.loss_scale.factor >= 1.0 {
+                // The scale was too large: the batch is passed over, as PyTorch's `GradScaler` does.
+                self.step += 1;
+                let Slopes { loss, correct, .. } = slopes;
+                return Ok(StepReport { loss, correct, learning_rate, step });
+            }
+        }
+        if !norm.is_finite() {
+            let what = "norm of the gradients";
+            return Err(TrainError::Diverged { what, step, value: norm, learning_rate });
+        }
+        if let Some(most) = self.options.clip_norm {
+            clip_by_norm(&mut slopes.gradients, norm, most).map_err(compute("clip the gradients"))?;
+        }
+        let settings =
+            StepSettings { learning_rate, weight_decay: self.options.weight_decay, l1: self.options.l1 };
+        let last = self.network.parts() as i32 - 1;
+        let decay = self.options.layer_decay;
+        let rate = move |entry: &Entry| decay.powi(last - entry.part() as i32);
+        self.optimizer
+            .step(&self.store, &slopes.gradients, &settings, &rate)
+            .map_err(compute("update the weights"))?;
+        update_running_statistics(&self.store, &slopes.updates)
+            .map_err(compute("update the running statistics"))?;
+        if let (Some(average), Some(decay)) = (&self.ema, self.options.ema) {
+            // The average follows closely at first, as in TensorFlow's ExponentialMovingAverage with num_updates.
+            let decay = decay.min((1.0 + step as f64) / (10.0 + step as f64));
+            average.move_towards(&self.store, decay).map_err(compute("average the weights"))?;
+        }
+        self.step += 1;
+        let Slopes { loss, correct, .. } = slopes;
+        Ok(StepReport { loss, correct, learning_rate, step })
+    }
+
+    /// Loss and gradients of a batch, micro-batch by micro-batch. Nothing is changed.
+    pub(crate) fn slopes(
+        &self,
+        input: &Tensor,
+        first: usize,
+        targets: &[f32],
+        labels: &[u32],
+        learning_rate: f64,
+    ) -> Result<Slopes, TrainError> {
+        let (total, classes) = (labels.len(), self.options.classes.len());
+        // Parts of nearly equal size, of at least two images: norms could not normalise a single one.
+        let most = self.micro_batch.unwrap_or(total).max(1);
+        let parts = total.div_ceil(most).min(total / 2).max(1);
+        let denominator = self.denominator(targets);
+        // What is frozen runs as in evaluation, and needs no tape.
+        let trained = self.first_trained(self.step).max(first);
+        let scale = match self.options.precision {
+            Precision::F16 => self.loss_scale.factor,
+            _ => 1.0,
+        };
+        let mut sum = Slopes { loss: 0.0, correct: 0, gradients: BTreeMap::new(), updates: Vec::new() };
+        for part in 0..parts {
+            let rows = part * total / parts..(part + 1) * total / parts;
+            let input = match parts {
+                1 => input.clone(),
+                _ => input.narrow(0, rows.start, rows.len()).map_err(compute("cut a batch"))?,
+            };
+            let pass = Pass::new(&self.store, Mode::Train)
+                .with_dropout(self.options.seed, self.step * 65_536 + part as u64);
+            let frozen = Pass::new(&self.store, Mode::Evaluate);
+            let input = self.network.forward_parts(first..trained, &input, &frozen);
+            let input = input.map_err(compute("run the network forward"))?;
+            let (logits, tape) = Tape::record(|| self.run(trained..self.network.parts(), &input, &pass));
+            let logits = logits.map_err(compute("run the network forward"))?;
+            sum.updates.extend(pass.finish());
+            // The loss is few numbers: its own gradient comes from candle, and the network's from the tape.
+            let scores = Var::from_tensor(&logits.detach()).map_err(compute("compute the loss"))?;
+            let targets = &targets[rows.start * classes..rows.end * classes];
+            let loss = self.loss_of(&scores, targets, denominator).map_err(compute("compute the loss"))?;
+            let value = f64::from(loss.to_scalar::<f32>().map_err(compute("read the loss"))?);
+            if !value.is_finite() {
+                return Err(TrainError::Diverged { what: "loss", step: self.step, value, learning_rate });
+            }
+            sum.loss += value;
+            let predicted = logits.detach().to_vec2::<f32>().map_err(compute("read the logits"))?;
+            let right = predicted
+                .iter()
+                .zip(&labels[rows])
+                .filter(|(row, label)| prediction(row) == **label as usize);
+            sum.correct += right.count();
+            let gradients = loss
+                .backward()
+                .and_then(|mut gradients| {
+                    let mut gradient =
+                        gradients.remove(&scores).expect("the loss is a function of the scores");
+                    if scale != 1.0 {
+                        gradient = (gradient * scale)?;
+                    }
+                    tape.backward(&logits, gradient, self.store.iter().map(|(_, entry)| &**entry.variable()))
+                })
+                .map_err(compute("run the network backward"))?;
+            for (name, entry) in self.store.iter().filter(|(_, entry)| entry.is_trainable()) {
+                let Some(gradient) = gradients.get(entry.variable()) else { continue };
+                let gradient = match scale {
+                    1.0 => gradient,
+                    _ => &(gradient * (1.0 / scale)).map_err(compute("scale gradients"))?,
+                };
+                let gradient = match sum.gradients.remove(name) {
+                    Some(before) => (before + gradient).map_err(compute("add gradients"))?,
+                    None => gradient.clone(),
+                };
+                sum.gradients.insert(name.to_owned(), gradient);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// What the sum over a batch is divided by: its images, or the weights of their classes before smoothing.
+    fn denominator(&self, targets: &[f32]) -> f64 {
+        let classes = self.options.classes.len();
+        let smoothing = self.options.label_smoothing;
+        let plain = |target: f32| (f64::from(target) - smoothing / classes as f64) / (1.0 - smoothing);
+        match &self.options.class_weights {
+            None => (targets.len() / classes) as f64,
+            Some(weights) => {
+                let rows = targets.chunks_exact(classes).flat_map(|row| row.iter().zip(weights));
+                rows.map(|(&target, weight)| plain(target) * weight).sum()
+            }
+        }
+    }
+
+    fn loss_of(&self, scores: &Var, targets: &[f32], denominator: f64) -> candle_core::Result<Tensor> {
+        let device = self.store.device();
+        let targets = Tensor::from_slice(targets, scores.dims(), device)?;
+        let weights = match &self.options.class_weights {
+            Some(weights) => Some(Tensor::new(weights.as_slice(), device)?.to_dtype(DType::F32)?),
+            None => None,
+        };
+        let gamma = focal_gamma(&self.options).unwrap_or(0.0);
+        ops::focal(scores, &targets, gamma, weights.as_ref(), denominator)
+    }
+
+    /// Normalised images and targets of a batch, mixed with one another where the run mixes.
+    fn mixed(&self, batch: &Batch) -> Result<(Tensor, Vec<f32>), TrainError> {
+        let images = self.upload(batch)?;
+        let name = |row: usize| batch.ids.get(row).map_or_else(|| "?".to_owned(), |id| id.to_string());
+        let mut targets = self.targets(&batch.labels, name)?;
+        let Some(mixing) = &self.options.mixing else { return Ok((images, targets)) };
+        let mut values = images
+            .flatten_all()
+            .and_then(|images| images.to_dtype(DType::F32)?.to_vec1::<f32>())
+            .map_err(compute("mix a batch"))?;
+        let mut stream = self.options.seed.stream(&format!("mixing/{}", self.step));
+        mixing.apply(&mut values, batch.side as usize, &mut targets, self.options.classes.len(), &mut stream);
+        let images = Tensor::from_vec(values, images.dims(), self.store.device())
+            .and_then(|mixed| mixed.to_dtype(images.dtype()))
+            .map_err(compute("mix a batch"))?;
+        Ok((images, targets))
+    }
+
+    /// `[batch, classes]`: one-hot rows, smoothed; `name` is what an image is called in an error.
+    pub(crate) fn targets(
+        &self,
+        labels: &[u32],
+        name: impl Fn(usize) -> String,
+    ) -> Result<Vec<f32>, TrainError> {
+        let classes = self.options.classes.len();
+        let smoothing = self.options.label_smoothing;
+        let mut targets = vec![(smoothing / classes as f64) as f32; labels.len() * classes];
+        for (row, &label) in labels.iter().enumerate() {
+            let Some(target) = targets[row * classes..(row + 1) * classes].get_mut(label as usize) else {
+                return Err(TrainError::Batch(format!(
+                    "image {} has label {label}, but there are {classes} classes",
+                    name(row)
+                )));
+            };
+            *target += (1.0 - smoothing) as f32;
+        }
+        Ok(targets)
+    }
+}

@@ -1,0 +1,252 @@
+//! A network in training: its parameters, its optimiser and its step count.
+
+use std::ops::Range;
+
+use candle_core::{DType, Device, Tensor};
+use forebay_stages::collate::Batch;
+
+use crate::error::{TrainError, compute, plain, unknown_network};
+use crate::loss_scale::LossScale;
+use crate::models::{self, Head, Network};
+use crate::ops;
+use crate::optim::Optimizer;
+use crate::options::{DeviceKind, TrainOptions, check, check_parts};
+use crate::params::{Builder, Mode, ParamStore, Pass};
+
+use crate::weights::{self, WeightsReport};
+
+/// How many numbers a network has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParameterSummary {
+    /// Numbers that the optimiser moves.
+    pub trainable: usize,
+    /// Numbers that are frozen; running statistics are in neither.
+    pub frozen: usize,
+}
+
+/// A network in training.
+///
+/// Runs in the rayon pool it is called in. The same options and batches give the same weights, bit for bit, for
+/// any number of threads and after any number of [`checkpoint`](Trainer::checkpoint)s and
+/// [`restore`](Trainer::restore)s.
+pub struct Trainer {
+    pub(crate) options: TrainOptions,
+    pub(crate) network: Network,
+    pub(crate) store: ParamStore,
+    /// The moving average of the weights, where one is kept.
+    pub(crate) ema: Option<ParamStore>,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) step: u64,
+    /// What the schedule's learning rate is multiplied by.
+    rate_scale: f64,
+    /// The first step after each stall of the run so far.
+    pub(crate) stalls: Vec<u64>,
+    pub(crate) micro_batch: Option<usize>,
+    pub(crate) loss_scale: LossScale,
+}
+
+impl std::fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trainer")
+            .field("options", &self.options)
+            .field("step", &self.step)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Trainer {
+    /// Builds the network with initial weights drawn from the seed.
+    ///
+    /// # Errors
+    /// When the options contradict themselves, no network is called so, or the device cannot be used.
+    pub fn new(options: &TrainOptions) -> Result<Trainer, TrainError> {
+        check(options).map_err(TrainError::Options)?;
+        let device = match options.device {
+            DeviceKind::Cpu => Ok(Device::Cpu),
+            // A stream of its own: the default one is per thread, and would not wait for other threads'.
+            DeviceKind::Cuda(ordinal) => Device::new_cuda_with_stream(ordinal),
+        };
+        let device =
+            device.map_err(|source| TrainError::Device { device: options.device, source: plain(source) })?;
+        let mut store = ParamStore::new(device);
+        let mut builder = Builder::new(&mut store, options.seed);
+        let head = Head { classes: options.classes.len(), ..options.head };
+        let network = models::build(&options.model, &head, &mut builder)
+            .map_err(compute("build the network"))?
+            .ok_or_else(|| unknown_network(&options.model))?;
+        check_parts(options, &network).map_err(TrainError::Options)?;
+        let optimizer = Optimizer::new(options.optimizer);
+        let mut trainer = Trainer {
+            options: options.clone(),
+            network,
+            store,
+            ema: None,
+            optimizer,
+            step: 0,
+            rate_scale: 1.0,
+            stalls: Vec::new(),
+            micro_batch: options.micro_batch,
+            loss_scale: LossScale::START,
+        };
+        trainer.freeze_for_step();
+        trainer.restart_average()?;
+        Ok(trainer)
+    }
+
+    /// Refuses options that contradict themselves, that name parts the network has not, or images of `side` pixels that
+    /// are too small for it, in one line.
+    ///
+    /// # Errors
+    /// That line.
+    pub fn check(options: &TrainOptions, side: u32) -> Result<(), String> {
+        check(options)?;
+        let network =
+            models::blank(&options.model).ok_or_else(|| unknown_network(&options.model).to_string())?;
+        if (side as usize) < network.side_min() {
+            return Err(format!(
+                "images of {side} pixels are too small for {}, which needs {} or more; give --size",
+                options.model,
+                network.side_min()
+            ));
+        }
+        check_parts(options, &network)
+    }
+
+    /// Multiplies the schedule's learning rate from the next step on.
+    pub fn set_rate_scale(&mut self, scale: f64) {
+        self.rate_scale = scale;
+    }
+
+    /// The most images that go through the network at a time.
+    pub fn micro_batch(&self) -> Option<usize> {
+        self.micro_batch
+    }
+
+    /// Changes it.
+    pub fn set_micro_batch(&mut self, images: Option<usize>) {
+        self.micro_batch = images;
+    }
+
+    /// Begins the moving average at the weights as they are.
+    pub(crate) fn restart_average(&mut self) -> Result<(), TrainError> {
+        self.ema = match self.options.ema {
+            Some(_) => Some(self.store.duplicate().map_err(compute("copy the weights"))?),
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// The weights that are evaluated and kept.
+    pub(crate) fn judged(&self) -> &ParamStore {
+        self.ema.as_ref().unwrap_or(&self.store)
+    }
+
+    /// Takes the weights that fit from the bytes of a safetensors file, or a `.pth` or `.bin` file of PyTorch,
+    /// under the names of torchvision, timm, transformers or ours; the classifier of other classes keeps its initial
+    /// values, which the report says. Nothing is changed when an error is returned.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is for another network.
+    pub fn load_weights(&mut self, file_bytes: &[u8]) -> Result<WeightsReport, TrainError> {
+        let file = weights::read(file_bytes)?;
+        // As many classes are not the same classes: a classifier of others would be wrong about every image.
+        let other_classes = file.classes.clone().filter(|classes| {
+            *classes != self.options.classes && classes.len() == self.options.classes.len()
+        });
+        let mut matched = weights::match_names(file, &self.store, &self.options.model, self.network.head())
+            .map_err(TrainError::Weights)?;
+        if other_classes.is_some() {
+            let is_head = |name: &String| self.network.is_head(name);
+            matched.tensors.retain(|(name, _)| !is_head(name));
+            let head = matched.report.loaded.extract_if(.., |name| is_head(name)).collect::<Vec<_>>();
+            matched.report.missing.extend(head);
+            matched.report.missing.sort();
+            matched.report.other_classes = other_classes;
+        }
+        for (name, tensor) in &matched.tensors {
+            self.store.set(name, tensor).map_err(compute("set the weights"))?;
+        }
+        self.restart_average()?;
+        Ok(matched.report)
+    }
+
+    /// Logits of `input` `[batch, ..]`, what part `first` takes, in evaluation.
+    pub(crate) fn judge(&self, input: &Tensor, first: usize) -> Result<Vec<Vec<f32>>, TrainError> {
+        let pass = Pass::new(self.judged(), Mode::Evaluate);
+        let logits = self.run(first..self.network.parts(), input, &pass);
+        logits.and_then(|logits| logits.to_vec2::<f32>()).map_err(compute("run the network forward"))
+    }
+
+    /// What parts of the network make of `x`, in single precision.
+    pub(crate) fn run(
+        &self,
+        parts: Range<usize>,
+        x: &Tensor,
+        pass: &Pass<'_>,
+    ) -> candle_core::Result<Tensor> {
+        self.network.forward_parts(parts, x, pass)?.to_dtype(DType::F32)
+    }
+
+    /// Logits of each image, in evaluation mode (running statistics): one row of `classes` numbers per image.
+    ///
+    /// # Errors
+    /// When the images are too small for the network, or the device fails.
+    pub fn predict(&self, batch: &Batch) -> Result<Vec<Vec<f32>>, TrainError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.judge(&self.upload(batch)?, 0)
+    }
+
+    /// The mean cross-entropy of logits, without label smoothing: what validation reports.
+    ///
+    /// # Panics
+    /// When a label has no logit.
+    pub fn loss(logits: &[Vec<f32>], labels: &[u32]) -> f64 {
+        let loss = |(row, label): (&Vec<f32>, &u32)| {
+            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = row.iter().map(|logit| f64::from(logit - largest).exp()).sum();
+            sum.ln() - f64::from(row[*label as usize] - largest)
+        };
+        logits.iter().zip(labels).map(loss).sum::<f64>() / logits.len().max(1) as f64
+    }
+
+    /// The learning rate of a step, counted from 0.
+    pub fn learning_rate(&self, step: u64) -> f64 {
+        self.rate_scale * self.options.schedule.at(step)
+    }
+
+    /// Steps done so far.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// How many numbers are trained and how many are frozen.
+    pub fn parameters(&self) -> ParameterSummary {
+        let mut summary = ParameterSummary { trainable: 0, frozen: 0 };
+        for (_, entry) in self.store.iter() {
+            let count = entry.values().elem_count();
+            match entry.is_trainable() {
+                true => summary.trainable += count,
+                false if entry.kind() != crate::params::Kind::Buffer => summary.frozen += count,
+                false => {}
+            }
+        }
+        summary
+    }
+
+    /// `[batch, 3, side, side]`, normalised, on the device.
+    pub(crate) fn upload(&self, batch: &Batch) -> Result<Tensor, TrainError> {
+        let (mean, std) = self.options.normalize;
+        let size = (batch.len(), batch.side as usize);
+        if batch.is_empty() {
+            return Err(TrainError::Batch("a batch without images cannot be trained on".into()));
+        }
+        ops::normalize(&batch.images, size, mean, std, self.store.device())
+            .and_then(|images| images.to_dtype(self.options.precision.dtype()))
+            .map_err(compute("upload a batch"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
