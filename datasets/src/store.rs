@@ -3,6 +3,8 @@
 //! Keys are relative to the root, their parts joined by `/`, and are taken as given (`Path::parse`), never
 //! percent-encoded. The futures here need the caller's tokio runtime for S3 and run anywhere otherwise.
 
+mod claim;
+
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -19,6 +21,8 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
+
+pub use claim::Claim;
 
 /// An S3 object larger than this is put in parts of this size. A part is one request, and a request that
 /// stalls for a minute is given up, so that a line of 140 KB/s still suffices.

@@ -1,0 +1,69 @@
+//! What each shard of a plan is a function of, so that one whose inputs are the same is kept from plan to plan.
+
+use std::collections::BTreeMap;
+
+use forebay_datasets::catalog::Entry;
+use forebay_datasets::manifest::{FORMAT, ShardPlan};
+use forebay_datasets::sample::Split;
+
+use super::rows::Rows;
+use super::shards::PlannedShard;
+
+/// The settings of the stages that every image passes.
+const OF_ALL: [&str; 3] = ["decode", "resize", "encode"];
+/// Those that only an augmented training image meets as well.
+const OF_AUGMENTED: [&str; 2] = ["augment", "seed"];
+
+/// Every shard with the digests of what it is made from, in the order of `shards`.
+pub(super) fn shard_plans(
+    rows: &Rows,
+    shards: &[PlannedShard],
+    settings: &BTreeMap<String, serde_json::Value>,
+    is_augmented: bool,
+) -> Vec<ShardPlan> {
+    let plan = |shard: &PlannedShard| {
+        let is_augmented = is_augmented && shard.split == Split::Train;
+        let counts = |key: &str| {
+            let table = key.split('.').next().unwrap_or(key);
+            OF_ALL.contains(&table) || (is_augmented && OF_AUGMENTED.contains(&table))
+        };
+        let (mut made_of, mut versions) = (Digest::default(), Digest::default());
+        made_of.field(&format!("forebay shard {FORMAT} {} {}", shard.split, shard.index));
+        for (key, value) in settings.iter().filter(|(key, _)| counts(key)) {
+            made_of.field(key);
+            made_of.field(&value.to_string());
+        }
+        for class in &rows.catalog.classes {
+            made_of.field(class);
+        }
+        for row in &rows.of(shard.split)[shard.first..shard.first + shard.rows] {
+            let entry = &rows.catalog.entries[row.entry];
+            made_of.field(&entry.id);
+            made_of.field(&format!("{} {} {}", row.copy, entry.label, entry.bytes));
+            versions.field(&version(entry));
+        }
+        ShardPlan { key: shard.key(), fingerprint: made_of.hex(), versions: versions.hex() }
+    };
+    shards.iter().map(plan).collect()
+}
+
+/// Which bytes a sample is made of, as far as can be told without reading them.
+fn version(entry: &Entry) -> String {
+    entry.bytes.to_string()
+}
+
+/// A hash of fields, each with its length, so that ("ab", "c") and ("a", "bc") differ.
+#[derive(Default)]
+struct Digest {
+    hasher: blake3::Hasher,
+}
+
+impl Digest {
+    fn field(&mut self, text: &str) {
+        self.hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    }
+
+    fn hex(&self) -> String {
+        self.hasher.finalize().to_hex().to_string()
+    }
+}
