@@ -409,10 +409,11 @@ fn whatever_is_damaged_is_made_again_by_the_same_command() {
     for bytes in
         [whole["plan.json"][..99].to_vec(), vec![], b"{\"format\": 1, \"fingerprint\": \"x\"}".to_vec()]
     {
-        place.write("out/plan.json", &bytes);
-        place.run(arguments).refused(2, "--overwrite");
-        place.run(&format!("{arguments} --overwrite")).done();
-        assert!(place.files("out") == whole);
+        for overwrite in ["", "--overwrite"] {
+            place.write("out/plan.json", &bytes);
+            place.run(&format!("{arguments} {overwrite}")).done();
+            assert!(place.files("out") == whole);
+        }
     }
     std::fs::remove_file(place.path("out/plan.json")).unwrap();
     place.write(&format!("out/{shard}"), b"");
@@ -443,6 +444,10 @@ fn a_replacement_over_a_damaged_plan_leaves_no_old_shard_and_verify_names_strang
     let stranger = "data/train-00007-of-00099.parquet";
     place.write(&format!("out/{stranger}"), &shard);
     place.run("verify out").refused(4, &format!("{stranger}: not listed"));
+    let arguments = "prepare in out --encode png --samples-per-shard 7";
+    place.run(arguments).refused(2, stranger);
+    place.run(&format!("{arguments} --overwrite")).done();
+    place.run("verify out").done();
 }
 
 #[test]

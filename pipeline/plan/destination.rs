@@ -142,11 +142,22 @@ impl Destination {
             let folder = shard::FOLDER;
             return refuse(format!("holds {folder} as a link: what lies behind it is not of this dataset"));
         }
+        let is_finished = matches!(&self.manifest, Stored::Whole(m) if m.fingerprint == plan.fingerprint);
         if self.is_of(plan) {
-            let is_finished = matches!(&self.manifest, Stored::Whole(m) if m.fingerprint == plan.fingerprint);
-            return Ok(DestState::Same { is_finished });
+            match beside(dest, plan).await? {
+                Some(key) if !overwrite => {
+                    return refuse(format!(
+                        "holds {key} beside the shards of this plan, and other programs would read it as one; move it \
+                         away, or --overwrite to delete it if it is a shard of Forebay"
+                    ));
+                }
+                Some(_) => {}
+                None => return Ok(DestState::Same { is_finished }),
+            }
         }
-        if self.manifest.is_there() && !overwrite {
+        // Where only the plan is damaged, the manifest tells that this is the dataset.
+        let is_known = is_finished && !matches!(self.plan, Stored::Whole(_));
+        if self.manifest.is_there() && !overwrite && !is_known {
             return refuse(match (unusable.clone().next(), self.in_effect()) {
                 (Some(error), _) => format!("holds another dataset: {error}; --overwrite makes it anew"),
                 (None, Some(standing)) if standing.fingerprint == plan.fingerprint => {
@@ -163,9 +174,9 @@ impl Destination {
             return refuse(format!("holds a {CARD_KEY} that is not of this program; choose another DEST"));
         }
         let delete = self.stale(dest, plan).await?;
-        match delete.is_empty() && !self.is_ours() {
-            true => Ok(DestState::Empty),
-            false => Ok(DestState::Replace(delete)),
+        match self.is_ours() || !delete.is_empty() {
+            true => Ok(DestState::Replace(delete)),
+            false => Ok(DestState::Empty),
         }
     }
 
@@ -212,15 +223,18 @@ impl Destination {
         // Shards that an earlier replacement was to delete are of no plan that is in effect.
         let doomed: BTreeSet<&str> =
             self.under_way().into_iter().flat_map(|next| &next.delete).map(String::as_str).collect();
-        let is_kept = |key: &str, shard: &StandingShard| {
-            let StandingShard::Ours(Some(footer)) = shard else { return false };
-            planned.get(key).is_some_and(|(fingerprint, versions)| {
-                **fingerprint == footer.fingerprint
-                    && known.get(key) == Some(versions)
-                    && !doomed.contains(key)
-            })
+        let is_stale = |key: &str, shard: &StandingShard| {
+            let Some((fingerprint, versions)) = planned.get(key) else { return true };
+            match shard {
+                // By its bytes it is the planned one, so that only we can tell that its files have changed.
+                StandingShard::Ours(Some(footer)) if footer.fingerprint == **fingerprint => {
+                    known.get(key) != Some(versions) || doomed.contains(key)
+                }
+                // Work sees that it is not the planned one, and puts that in its place.
+                _ => false,
+            }
         };
-        Ok(standing.into_iter().filter(|(key, shard)| !is_kept(key, shard)).map(|(key, _)| key).collect())
+        Ok(standing.into_iter().filter(|(key, shard)| is_stale(key, shard)).map(|(key, _)| key).collect())
     }
 
     /// Whether a manifest stands there that is not that of `plan`: it has to go before work begins.
@@ -266,6 +280,13 @@ pub(crate) fn is_leftover(key: &str) -> bool {
     key.rsplit_once('#').is_some_and(|(base, number)| {
         shard::is_key(base) && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
     })
+}
+
+/// The first file below the folder of the shards that is none of `plan`'s.
+async fn beside(dest: &Store, plan: &PlanRecord) -> Result<Option<String>, Error> {
+    let planned: BTreeSet<&str> = plan.shards.iter().map(|shard| shard.key.as_str()).collect();
+    let listed = dest.list(shard::FOLDER).await?.into_iter().map(|(key, _)| key);
+    Ok(listed.into_iter().find(|key| !planned.contains(key.as_str()) && !is_leftover(key)))
 }
 
 async fn is_ours_or_absent(dest: &Store, key: &str) -> Result<bool, Error> {

@@ -67,8 +67,8 @@ pub async fn begin(run: &Run, plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
     Ok(Begun { _claim: claim })
 }
 
-/// Joins a process that is at work on the same plan.
-async fn join(plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
+/// Joins the processes that are at work on the same plan.
+pub(super) async fn join(plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
     let dest = plan.dest.clone();
     let claim = blocking(move || dest.claim_shared()).await?;
     still_ours(plan).await?;

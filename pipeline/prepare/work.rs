@@ -12,7 +12,7 @@ use forebay_stages::augment::Augment;
 use forebay_stages::encode::Stored;
 use forebay_stages::group::Group;
 
-use super::begin::still_ours;
+use super::begin::join;
 use crate::feed::{decoded_bytes, read};
 use crate::flow::{Chunk, Error, Flow, Run, kill_point};
 use crate::plan::{PlannedShard, PreparePlan, Rows};
@@ -42,7 +42,8 @@ struct Packed {
 /// # Panics
 /// When the range is beyond the shards of the plan.
 pub async fn work(run: &Run, plan: &Arc<PreparePlan>, range: Range<usize>) -> Result<Worked, Error> {
-    still_ours(plan).await?;
+    // Nobody replaces the plan while this worker is at it.
+    let _begun = join(plan).await?;
     let wanted = &plan.shards[range];
     let mut shards = finished(run, plan, wanted).await?;
     let reused = shards.len();
