@@ -317,7 +317,8 @@ fn the_split_of_an_image_depends_on_no_other_image_and_no_other_dataset() {
 fn what_the_balance_drops_and_a_stage_rejects_keeps_its_split() {
     let place = Place::new();
     draw(&place, "in", 0..60);
-    let broken = place.files("in").into_keys().nth(7).unwrap();
+    // Of the smaller class, of which the balance drops none.
+    let broken = place.files("in").into_keys().nth_back(7).unwrap();
     let whole = place.files("in")[&broken].clone();
     place.write(&format!("in/{broken}"), b"no image");
     let options = "--encode png --split 0.6,0.2,0.2 --max-rejects 1";
@@ -458,9 +459,9 @@ fn a_plan_that_was_never_committed_gives_way_and_keeps_shards_whose_inputs_did_n
     let whole = place.files("in")[&broken].clone();
     place.write(&format!("in/{broken}"), b"no image");
     let arguments = "prepare in out --encode png --samples-per-shard 5 --split none --threads 1 --json";
-    // The budget is decided on the whole, so that every shard is there.
     place.run(&format!("{arguments} --max-rejects 0.0001")).refused(3, "--max-rejects");
     assert!(!place.path("out/manifest.json").exists());
+    assert!(killed_at(&place, &format!("{arguments} --max-rejects 1"), "prepare: before the rejects"));
     let before = place.files("out").into_keys().filter(|name| name.starts_with("data/")).count();
     place.write(&format!("in/{broken}"), &whole);
     let done = place.run(arguments).done().json();
