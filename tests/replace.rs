@@ -441,6 +441,11 @@ fn a_replacement_over_a_damaged_plan_leaves_no_old_shard_and_verify_names_strang
         let standing = place.files("out").into_keys().filter(|name| name.starts_with("data/"));
         assert_eq!(standing.collect::<BTreeSet<_>>(), listed);
     }
+    let plan = place.files("out")["plan.json"].clone();
+    place.run("prepare in other --encode raw").done();
+    place.write("out/plan.json", &place.files("other")["plan.json"]);
+    place.run("verify out").refused(4, "plan.json: of another dataset");
+    place.write("out/plan.json", &plan);
     let shard = place.files("out").into_iter().find(|(name, _)| name.starts_with("data/")).unwrap().1;
     let stranger = "data/train-00007-of-00099.parquet";
     place.write(&format!("out/{stranger}"), &shard);

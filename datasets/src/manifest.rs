@@ -27,7 +27,7 @@ pub const CARD_KEY: &str = "README.md";
 /// `plan.json`: what a destination is going to hold, so that a rerun knows whether to resume or to refuse.
 ///
 /// The assignment stands in it whole, and not in a file beside it: one put cannot be torn, so that a plan is never
-/// there without the splits that it was made with. At 1.3 million samples that are about 60 MB, written once.
+/// there without the splits that it was made with. At 1.3 million samples that are about 50 MB, put once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanRecord {
     /// [`FORMAT`].

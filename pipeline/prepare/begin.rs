@@ -32,13 +32,14 @@ pub async fn begin(run: &Run, plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
     let dest = &plan.dest;
     interrupted(run)?;
     let Some(claim) = dest.claim_alone()? else { return join(plan).await };
+    let record = plan.record();
+    let destination = Destination::read(dest).await?;
+    let state = destination.state(dest, &record, plan.overwrite).await?;
     if claim.is_held() {
         // Nobody is at work, so that what lies there half written was left by a process that was killed.
         dest.remove_leftovers("", is_ours).await?;
     }
-    let record = plan.record();
-    let destination = Destination::read(dest).await?;
-    match destination.state(dest, &record, plan.overwrite).await? {
+    match state {
         DestState::Same { .. } => {
             if destination.has_other_manifest(&record) {
                 delete(dest, MANIFEST_KEY).await?;
