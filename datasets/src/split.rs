@@ -205,14 +205,17 @@ impl TrainSamples {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Entry;
+    use crate::catalog::{Entry, Locator};
+    use crate::store::Version;
 
     /// A catalog of classes with so many images each.
     fn catalog(counts: &[usize], declared: Option<Split>) -> Catalog {
         let mut entries = vec![];
         for (label, count) in (0..).zip(counts) {
             for n in 0..*count {
-                entries.push(Entry { id: format!("{label}/{n}").into(), bytes: 1, label, split: None });
+                let id = format!("{label}/{n}");
+                let locator = Locator::whole(id.as_str().into(), 1);
+                entries.push(Entry::new(id.into(), label, None, locator, Version::UNKNOWN));
             }
         }
         if let (Some(split), Some(first)) = (declared, entries.first_mut()) {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use forebay_datasets::catalog::Catalog;
-use forebay_datasets::sample::{SampleId, Split};
+use forebay_datasets::catalog::{Catalog, Locator};
+use forebay_datasets::sample::{Sample, SampleId, Split};
 use forebay_datasets::seed::Seed;
 use forebay_datasets::split::{self, TrainSamples};
 use forebay_stages::balance::{self, Balance, BalanceSummary};
@@ -39,6 +39,13 @@ impl Rows {
     /// The rows of one split.
     pub fn of(&self, split: Split) -> &[PlannedRow] {
         &self.planned[split as usize]
+    }
+
+    /// The sample of a planned row, not yet read.
+    pub(crate) fn sample(&self, row: &PlannedRow) -> Sample<Locator> {
+        let entry = &self.catalog.entries[row.entry];
+        let payload = Ok(entry.locator.clone());
+        Sample { id: entry.id.clone(), copy: row.copy, label: entry.label, payload }
     }
 
     /// Entries that the balance gave no copy.
