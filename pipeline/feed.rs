@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use forebay_datasets::catalog::Locator;
 use forebay_datasets::manifest::Manifest;
 use forebay_datasets::order::windows;
 use forebay_datasets::sample::{Encoded, Label, Pixels, Sample, SampleId, Split};
@@ -26,7 +27,7 @@ use forebay_stages::stage::{Regroup, Stage};
 
 use crate::flow::{Chunk, Error, Flow, Room, Run, in_one_line};
 use crate::options::Chain;
-use crate::plan::{PlannedRow, Rooms, Rows};
+use crate::plan::{Rooms, Rows};
 
 pub(crate) use read::{decoded_bytes, read};
 pub use resolve::resolve;
@@ -300,7 +301,9 @@ impl Feed {
     pub(crate) fn known_rows(&self, split: Split) -> Option<Vec<Sample<()>>> {
         match &self.origin {
             Origin::Shards(_) => None,
-            Origin::Folder(rows) => Some(planned(rows, split)),
+            Origin::Folder(rows) => {
+                Some(planned(rows, split).into_iter().map(|sample| sample.map(|_| Ok(()))).collect())
+            }
         }
     }
 
@@ -404,7 +407,7 @@ impl Feed {
         arrangement: Arrangement,
     ) -> Flow<Chunk<Encoded>> {
         let planned = planned(rows, split);
-        let groups: Vec<&[Sample<()>]> = planned.chunks(ROWS_PER_GROUP).collect();
+        let groups: Vec<&[Sample<Locator>]> = planned.chunks(ROWS_PER_GROUP).collect();
         let mut shuffle = arrangement.shuffle(self.chunk);
         let mut chunks = Vec::new();
         for group in arrangement.groups() {
@@ -416,12 +419,8 @@ impl Feed {
 }
 
 /// The rows of a split of a folder in their order, not yet read.
-fn planned(rows: &Rows, split: Split) -> Vec<Sample<()>> {
-    let sample = |row: &PlannedRow| {
-        let entry = &rows.catalog.entries[row.entry];
-        Sample { id: entry.id.clone(), copy: row.copy, label: entry.label, payload: Ok(()) }
-    };
-    rows.of(split).iter().map(sample).collect()
+fn planned(rows: &Rows, split: Split) -> Vec<Sample<Locator>> {
+    rows.of(split).iter().map(|row| rows.sample(row)).collect()
 }
 
 /// Which groups of a split a pass reads, and how it mixes their rows: the same for images and for what is made of them.

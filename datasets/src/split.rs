@@ -177,7 +177,7 @@ impl Assignment {
             let known = earlier.and_then(|earlier| earlier.split(&entry.id));
             known.unwrap_or_else(|| match is_cut_by_source {
                 true => entry.split.unwrap_or(Split::Train),
-                false => rule.of(group(entry)),
+                false => rule.of(&entry.group),
             })
         };
         let mut samples: Vec<(SampleId, Split)> =
@@ -246,11 +246,6 @@ impl Assignment {
     }
 }
 
-/// What stays together in one split: as yet each sample is a group of its own.
-fn group(entry: &Entry) -> &str {
-    &entry.id
-}
-
 /// The first five names, and how many more there are.
 fn few(names: &[&str]) -> String {
     match names.len() {
@@ -267,7 +262,7 @@ fn smallest_seed(catalog: &Catalog, rule: SplitRule) -> Result<u64, String> {
     let wanted: Vec<Split> = rule.wanted().collect();
     let mut groups: Vec<Vec<&str>> = vec![vec![]; catalog.classes.len()];
     for entry in &catalog.entries {
-        groups[entry.label as usize].push(group(entry));
+        groups[entry.label as usize].push(&entry.group);
     }
     groups.retain(|class| !class.is_empty());
     // The smallest class fails first, so that most seeds cost a few hashes.
@@ -398,13 +393,17 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::catalog::Locator;
+    use crate::store::Version;
 
     /// A catalog of classes with so many images each.
     fn catalog(counts: &[usize], declared: Option<Split>) -> Catalog {
         let mut entries = vec![];
         for (label, count) in (0..).zip(counts) {
             for n in 0..*count {
-                entries.push(Entry { id: format!("{label}/{n:05}").into(), bytes: 1, label, split: None });
+                let id = format!("{label}/{n:05}");
+                let locator = Locator::whole(id.as_str().into(), 1);
+                entries.push(Entry::new(id.into(), label, None, locator, Version::UNKNOWN));
             }
         }
         if let (Some(split), Some(first)) = (declared, entries.first_mut()) {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use forebay_datasets::catalog::Entry;
 use forebay_datasets::manifest::{FORMAT, ShardPlan};
 use forebay_datasets::sample::Split;
 
+use super::identity::versions_digest;
 use super::rows::Rows;
 use super::shards::PlannedShard;
 
@@ -27,7 +27,7 @@ pub(super) fn shard_plans(
             let table = key.split('.').next().unwrap_or(key);
             OF_ALL.contains(&table) || (is_augmented && OF_AUGMENTED.contains(&table))
         };
-        let (mut made_of, mut versions) = (Digest::default(), Digest::default());
+        let mut made_of = Digest::default();
         made_of.field(&format!("forebay shard {FORMAT} {} {}", shard.split, shard.index));
         for (key, value) in settings.iter().filter(|(key, _)| counts(key)) {
             made_of.field(key);
@@ -36,20 +36,16 @@ pub(super) fn shard_plans(
         for class in &rows.catalog.classes {
             made_of.field(class);
         }
-        for row in &rows.of(shard.split)[shard.first..shard.first + shard.rows] {
+        let planned = &rows.of(shard.split)[shard.first..shard.first + shard.rows];
+        for row in planned {
             let entry = &rows.catalog.entries[row.entry];
             made_of.field(&entry.id);
-            made_of.field(&format!("{} {} {}", row.copy, entry.label, entry.bytes));
-            versions.field(&version(entry));
+            made_of.field(&format!("{} {} {}", row.copy, entry.label, entry.bytes()));
         }
-        ShardPlan { key: shard.key(), fingerprint: made_of.hex(), versions: versions.hex() }
+        let entries = planned.iter().map(|row| &rows.catalog.entries[row.entry]);
+        ShardPlan { key: shard.key(), fingerprint: made_of.hex(), versions: versions_digest(entries) }
     };
     shards.iter().map(plan).collect()
-}
-
-/// Which bytes a sample is made of, as far as can be told without reading them.
-fn version(entry: &Entry) -> String {
-    entry.bytes.to_string()
 }
 
 /// A hash of fields, each with its length, so that ("ab", "c") and ("a", "bc") differ.

@@ -215,7 +215,7 @@ impl PreparePlan {
     /// The most memory that images and shards in flight can take, part by part: name and bytes. The shards are
     /// estimated from [`PreparePlan::sample_bytes`]; everything else is a bound.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
-        let largest = self.rows.catalog.entries.iter().map(|entry| entry.bytes).max().unwrap_or(0);
+        let largest = self.rows.catalog.entries.iter().map(|entry| entry.bytes()).max().unwrap_or(0);
         let read = self.rooms.read();
         let rows = self.shards.iter().map(|shard| shard.rows).max().unwrap_or(0) as u64;
         let shard = self.sample_bytes() * rows;

@@ -1,7 +1,7 @@
 //! What a source holds, split and balanced: the rows of every split in the order in which they are written.
 
-use forebay_datasets::catalog::Catalog;
-use forebay_datasets::sample::Split;
+use forebay_datasets::catalog::{Catalog, Locator};
+use forebay_datasets::sample::{Sample, Split};
 use forebay_datasets::seed::Seed;
 use forebay_datasets::split::{Assignment, SplitRule, TrainSamples};
 use forebay_stages::balance::{self, Balance, BalanceSummary};
@@ -37,6 +37,13 @@ impl Rows {
     /// The rows of one split.
     pub fn of(&self, split: Split) -> &[PlannedRow] {
         &self.planned[split as usize]
+    }
+
+    /// The sample of a planned row, not yet read.
+    pub(crate) fn sample(&self, row: &PlannedRow) -> Sample<Locator> {
+        let entry = &self.catalog.entries[row.entry];
+        let payload = Ok(entry.locator.clone());
+        Sample { id: entry.id.clone(), copy: row.copy, label: entry.label, payload }
     }
 
     /// Entries that the balance gave no copy.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use forebay_datasets::catalog::Locator;
 use forebay_datasets::manifest::{ShardPlan, ShardRecord};
 use forebay_datasets::sample::{Encoded, Sample, Split};
 use forebay_datasets::shard::{self, Footer, Index, ROWS_PER_GROUP, Reject, Row};
@@ -103,15 +104,10 @@ async fn write_shards(
 }
 
 /// The samples of the planned shards in their order, in chunks, not yet read.
-fn samples(rows: &Rows, shards: &[PlannedShard], chunk: usize) -> Vec<Vec<Sample<()>>> {
+fn samples(rows: &Rows, shards: &[PlannedShard], chunk: usize) -> Vec<Vec<Sample<Locator>>> {
     let planned =
         shards.iter().flat_map(|shard| &rows.of(shard.split)[shard.first..shard.first + shard.rows]);
-    let samples: Vec<Sample<()>> = planned
-        .map(|row| {
-            let entry = &rows.catalog.entries[row.entry];
-            Sample { id: entry.id.clone(), copy: row.copy, label: entry.label, payload: Ok(()) }
-        })
-        .collect();
+    let samples: Vec<Sample<Locator>> = planned.map(|row| rows.sample(row)).collect();
     samples.chunks(chunk.max(1)).map(<[_]>::to_vec).collect()
 }
 

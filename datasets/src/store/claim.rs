@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 use object_store::{PutMode, PutPayload};
 
-use super::{Root, Store, StoreError};
+use super::{Local, Root, Store, StoreError};
 
 /// A claim on a local folder, given back when it is dropped or its process ends, however it ends.
 ///
@@ -59,7 +59,7 @@ impl Store {
     }
 
     fn claimable(&self) -> Result<Option<File>, StoreError> {
-        let Root::Local(root) = &self.root else { return Ok(None) };
+        let Root::Local(Local { root }) = &self.root else { return Ok(None) };
         std::fs::create_dir_all(root)
             .and_then(|()| File::open(root))
             .map(Some)
@@ -103,7 +103,7 @@ impl Store {
     /// Whether both are the same place, however each is spelled: links, `.` and `..` are followed.
     pub fn is_same_place(&self, other: &Store) -> bool {
         match (&self.root, &other.root) {
-            (Root::Local(one), Root::Local(other)) => real(one) == real(other),
+            (Root::Local(one), Root::Local(other)) => real(&one.root) == real(&other.root),
             (Root::Memory(one), Root::Memory(other)) => std::sync::Arc::ptr_eq(one, other),
             _ => self.location == other.location,
         }
