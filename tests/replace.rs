@@ -478,6 +478,36 @@ fn a_plan_that_was_never_committed_gives_way_and_keeps_shards_whose_inputs_did_n
 }
 
 #[test]
+fn a_file_changed_in_place_at_the_same_size_is_made_again_and_no_other() {
+    let place = Place::new();
+    let image = |value: u8| [&b"P6 4 4 255\n"[..], &[value; 48]].concat();
+    for index in 0..12u8 {
+        place.write(&format!("in/{}/{index}.ppm", ["a", "b"][usize::from(index) % 2]), &image(index));
+    }
+    let options = "--encode png --size original --split none --samples-per-shard 3";
+    let done = place.run(&format!("prepare in old {options} --json")).done().json();
+    assert_eq!(done["shards"], 4);
+    // A new file takes its place, so that its version is another one whatever the clock says.
+    place.write("new.ppm", &image(200));
+    std::fs::rename(place.path("new.ppm"), place.path("in/a/4.ppm")).unwrap();
+    place.run(&format!("prepare in fresh {options}")).done();
+    for (number, point) in
+        ["prepare: after the old manifest", "prepare: after the plan", "never"].into_iter().enumerate()
+    {
+        let out = format!("out{number}");
+        copy(&place, "old", &out);
+        place.run(&format!("prepare in {out} {options}")).refused(2, "have changed");
+        let arguments = format!("prepare in {out} {options} --overwrite --json");
+        assert_eq!(killed_at(&place, &arguments, point), point != "never");
+        let again = place.run(&format!("prepare in {out} {options} --json")).done().json();
+        if point != "never" {
+            assert_eq!(again["shards_reused"], 3, "{point}");
+        }
+        assert!(place.files(&out) == place.files("fresh"), "{point}: other bytes");
+    }
+}
+
+#[test]
 fn a_foreign_manifest_in_an_image_folder_is_no_dataset_of_ours() {
     let place = Place::new();
     draw(&place, "in", 0..12);
