@@ -8,6 +8,7 @@
 mod budget;
 mod candle;
 mod error;
+mod kill_point;
 mod max_rejects;
 mod meter;
 mod rejects;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use budget::{Budget, Loan};
 pub use candle::limit_candle;
 pub use error::{Error, Interrupt, in_one_line};
+pub use kill_point::kill_point;
 pub use max_rejects::MaxRejects;
 pub use meter::{Meter, NodeReport, bottleneck};
 use meter::{Open, Slot, State, Token, Verb};

@@ -5,6 +5,7 @@ mod bucket;
 mod fixture;
 mod prepare;
 mod recipes;
+mod replace;
 mod run_folder;
 mod tidy;
 mod train;

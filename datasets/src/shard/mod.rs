@@ -4,6 +4,7 @@
 //! class names. What a shard knows beyond its rows stands in its footer under the key `forebay`.
 
 mod index;
+mod standing;
 mod write;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
 pub use index::{Index, ReadError, TAIL_BYTES, end_bytes, read_identities, read_index};
+pub use standing::{StandingShard, standing};
 pub use write::{ascii_json, encode, huggingface_metadata, schema};
 
 /// Planned rows per group: what `datasets` itself uses for images, and what the dataset viewer scans best.
@@ -60,7 +62,9 @@ impl Reject {
 /// manifest equal to that of an uninterrupted one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Footer {
-    /// The fingerprint of the plan that this shard belongs to.
+    /// What the bytes of this shard are a function of, and of nothing else: the format, the classes, the rows with
+    /// their labels, copies and sizes, and the settings of the stages that they pass. A shard is kept from one plan
+    /// to another where this is the same.
     pub fingerprint: String,
     /// The part of the dataset.
     pub split: Split,
@@ -71,6 +75,8 @@ pub struct Footer {
     pub groups: Vec<usize>,
     /// How many row groups each planned group became: 1, more where its images are large, 0 where it is empty.
     pub row_groups: Vec<usize>,
+    /// The planned rows that did not make it, as places among all planned rows of the shard, ascending.
+    pub holes: Vec<usize>,
     /// The samples that did not make it, in planned order; a sample with several copies stands here once.
     pub rejects: Vec<Reject>,
     /// BLAKE3 of the file from its start to the end of the last row group: a resumed run trusts no shard whose
@@ -109,9 +115,24 @@ impl From<Row> for Sample<Encoded> {
     }
 }
 
+/// The folder that holds the shards, and nothing else.
+pub const FOLDER: &str = "data";
+
 /// `data/train-00000-of-00032.parquet`, as Hugging Face names shards.
 pub fn key(split: Split, index: usize, count: usize) -> String {
-    format!("data/{split}-{index:05}-of-{count:05}.parquet")
+    format!("{FOLDER}/{split}-{index:05}-of-{count:05}.parquet")
+}
+
+/// Whether a key has the form that [`key`] gives: nothing else is ever deleted or replaced as a shard.
+pub fn is_key(text: &str) -> bool {
+    let parse = || {
+        let name = text.strip_prefix(FOLDER)?.strip_prefix('/')?.strip_suffix(".parquet")?;
+        let (split, numbers) = name.split_once('-')?;
+        let split = Split::ALL.into_iter().find(|of| of.name() == split)?;
+        let (index, count) = numbers.split_once("-of-")?;
+        Some(key(split, index.parse().ok()?, count.parse().ok()?))
+    };
+    parse().is_some_and(|key| key == text)
 }
 
 #[cfg(test)]
@@ -146,6 +167,7 @@ mod tests {
             index: 2,
             groups: vec![],
             row_groups: vec![],
+            holes: vec![],
             rejects: vec![Reject { id: "x".into(), stage: "decode".into(), reason: "bad".into() }],
             data_blake3: String::new(),
         }
@@ -266,6 +288,23 @@ mod tests {
             file.slice(file.len() - 12..),
         ] {
             assert!(Index::of_file(&bad).is_err());
+        }
+    }
+
+    #[test]
+    fn only_names_of_our_own_form_are_keys_of_shards() {
+        assert!(is_key(&key(Split::Validation, 3, 12)) && is_key(&key(Split::Train, 123_456, 200_000)));
+        for other in [
+            "notes/thesis.txt",
+            "data/train-00000-of-00001.parquet#1",
+            "data/../data/train-00000-of-00001.parquet",
+            "data/sub/train-00000-of-00001.parquet",
+            "data/train-0-of-1.parquet",
+            "data/train-+0000-of-00001.parquet",
+            "data/held-00000-of-00001.parquet",
+            "/data/train-00000-of-00001.parquet",
+        ] {
+            assert!(!is_key(other), "{other}");
         }
     }
 
