@@ -6,7 +6,7 @@ use forebay_datasets::manifest::{FORMAT, ShardPlan};
 use forebay_datasets::sample::Split;
 
 use super::identity::versions_digest;
-use super::rows::Rows;
+use super::rows::{PlannedRow, Rows};
 use super::shards::PlannedShard;
 
 /// The settings of the stages that every image passes.
@@ -37,13 +37,16 @@ pub(super) fn shard_plans(
             made_of.field(class);
         }
         let planned = &rows.of(shard.split)[shard.first..shard.first + shard.rows];
+        let entry = |row: &PlannedRow| &rows.catalog.entries[row.entry];
         for row in planned {
-            let entry = &rows.catalog.entries[row.entry];
-            made_of.field(&entry.id);
-            made_of.field(&format!("{} {} {}", row.copy, entry.label, entry.bytes()));
+            made_of.field(&entry(row).id);
+            made_of.field(&format!("{} {} {}", row.copy, entry(row).label, entry(row).bytes()));
         }
-        let entries = planned.iter().map(|row| &rows.catalog.entries[row.entry]);
-        ShardPlan { key: shard.key(), fingerprint: made_of.hex(), versions: versions_digest(entries) }
+        ShardPlan {
+            key: shard.key(),
+            fingerprint: made_of.hex(),
+            versions: versions_digest(planned.iter().map(entry)),
+        }
     };
     shards.iter().map(plan).collect()
 }

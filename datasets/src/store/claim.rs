@@ -7,7 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 use object_store::{PutMode, PutPayload};
 
-use super::{Local, Root, Store, StoreError};
+use super::local::Local;
+use super::{Root, Store, StoreError};
 
 /// A claim on a local folder, given back when it is dropped or its process ends, however it ends.
 ///
