@@ -45,6 +45,7 @@ struct Packed {
 /// # Errors
 /// The first error of the run; too many rejects or nothing written end it without a manifest.
 pub async fn prepare(run: &Run, plan: Arc<PreparePlan>) -> Result<Prepared, Error> {
+    run.rejects().expect((plan.rows.catalog.entries.len() + plan.rows.catalog.rejects.len()) as u64);
     let finished = begin(run, &plan).await?;
     let shards_reused = finished.len();
     tracing::debug!(
@@ -308,8 +309,8 @@ fn check_rejects(plan: &PreparePlan, counts: &Counts, rejects: &[Reject]) -> Res
         lines.take(3).collect()
     };
     if max.is_exceeded_by(counts.rejected, counts.found) {
-        let (seen, rejected) = (counts.found, counts.rejected);
-        return Err(Error::TooManyRejects { seen, rejected, max, reasons: reasons() });
+        let (of, rejected) = (counts.found, counts.rejected);
+        return Err(Error::TooManyRejects { of, rejected, max, reasons: reasons() });
     }
     if counts.rows == 0 {
         let reasons: Vec<String> = reasons();
