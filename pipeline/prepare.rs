@@ -45,7 +45,7 @@ struct Packed {
 /// # Errors
 /// The first error of the run; too many rejects or nothing written end it without a manifest.
 pub async fn prepare(run: &Run, plan: Arc<PreparePlan>) -> Result<Prepared, Error> {
-    run.rejects().expect((plan.rows.catalog.entries.len() + plan.rows.catalog.rejects.len()) as u64);
+    run.rejects().begin((plan.rows.catalog.entries.len() + plan.rows.catalog.rejects.len()) as u64);
     let finished = begin(run, &plan).await?;
     let shards_reused = finished.len();
     tracing::debug!(

@@ -77,7 +77,7 @@ pub async fn train(
 ) -> Result<Trained, Error> {
     let Watch { live, on_weights, on_epoch } = watch;
     let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;
-    run.rejects().expect(plan.feed.samples(&Split::ALL));
+    run.rejects().begin(plan.feed.samples(&Split::ALL));
     let validates = plan.feed.rows(Split::Validation) > 0;
     let features = match history.len() < plan.epochs as usize {
         true => match Features::of(run, &plan, &session).await {

@@ -2,6 +2,7 @@
 
 use forebay::feed::{self, Pass};
 use forebay::flow::{MaxRejects, Run, RunOptions};
+use forebay_datasets::order::Rank;
 
 use crate::fixture::Place;
 
@@ -16,8 +17,13 @@ fn images(place: &Place, folder: &str, n: u64, broken: &[u64]) {
     }
 }
 
-/// Planned rows and ids of each batch of an epoch, and its planned number of batches.
-fn batches(place: &Place, folder: &str, more: &[(&'static str, &str)]) -> (Vec<(usize, Vec<String>)>, u64) {
+/// What `rank` gets of each batch of an epoch: its number, planned rows and ids; and the planned number of batches.
+fn batches_of(
+    place: &Place,
+    folder: &str,
+    more: &[(&'static str, &str)],
+    rank: Rank,
+) -> (Vec<(u64, usize, Vec<String>)>, u64) {
     let source = place.path(folder).to_string_lossy().into_owned();
     let mut flags = vec![
         ("source", source),
@@ -31,11 +37,40 @@ fn batches(place: &Place, folder: &str, more: &[(&'static str, &str)]) -> (Vec<(
     let run = Run::new(options).unwrap();
     run.block_on(async {
         let (feed, ..) = feed::resolve(&config).await.unwrap();
-        let found = feed.batches(&run, Pass::Train(1)).collect().await.unwrap();
+        let found = feed.batches_from(&run, Pass::Train(1), 0, rank).collect().await.unwrap();
         let ids =
             |batch: &forebay_stages::collate::Batch| batch.ids.iter().map(|id| id.to_string()).collect();
-        (found.iter().map(|fed| (fed.planned, ids(&fed.batch))).collect(), feed.batches_per_epoch())
+        let found = found.iter().map(|fed| (fed.index, fed.planned, ids(&fed.batch)));
+        (found.collect(), feed.batches_per_epoch())
     })
+}
+
+/// Planned rows and ids of each global batch of an epoch, and its planned number of batches.
+fn batches(place: &Place, folder: &str, more: &[(&'static str, &str)]) -> (Vec<(usize, Vec<String>)>, u64) {
+    let (found, planned) = batches_of(place, folder, more, Rank::ALONE);
+    (found.into_iter().map(|(_, planned, ids)| (planned, ids)).collect(), planned)
+}
+
+#[test]
+fn the_batches_of_all_ranks_together_are_the_global_batches() {
+    let place = Place::new();
+    // 350 planned rows: the tail of two is smaller than four ranks.
+    images(&place, "in", 350, &[5, 6, 7, 200]);
+    let (whole, planned) = batches(&place, "in", &[]);
+    assert_eq!((whole.len(), planned), (88, 88));
+    for world in [1, 2, 4] {
+        let mut together = vec![(0, Vec::new()); 88];
+        for rank in 0..world {
+            let (part, of_all) = batches_of(&place, "in", &[], Rank::new(rank, world).unwrap());
+            assert_eq!(of_all, 88, "every rank plans the same steps");
+            for (index, planned, ids) in part {
+                let (rows, all) = &mut together[index as usize];
+                *rows += planned;
+                all.extend(ids);
+            }
+        }
+        assert!(together == whole, "{world} ranks");
+    }
 }
 
 #[test]

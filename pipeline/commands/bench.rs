@@ -48,7 +48,7 @@ pub struct Benched {
 /// # Errors
 /// The first error of the run.
 pub async fn bench(run: &Run, feed: &Feed, epochs: u32, seen: Arc<AtomicU64>) -> Result<Benched, Error> {
-    run.rejects().expect(feed.samples(&[Split::Train]));
+    run.rejects().begin(feed.samples(&[Split::Train]));
     let (before, bytes_before) = (Usage::now(), feed.source.bytes_read());
     let start = Instant::now();
     let (mut images, mut batches, mut first) = (0, 0, None);

@@ -41,7 +41,7 @@ pub struct Found {
 /// # Errors
 /// The first error of the run; a diverging loss is none.
 pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<Found, Error> {
-    run.rejects().expect(plan.feed.samples(&[Split::Train]));
+    run.rejects().begin(plan.feed.samples(&[Split::Train]));
     // What thaws in the middle of the test would make the loss fall whatever the rate.
     let options =
         TrainOptions { unfreeze: Vec::new(), unfreeze_on_stall: Vec::new(), ..plan.options.clone() };

@@ -35,9 +35,10 @@ impl Rejects {
         Rejects { max, tally: Mutex::default() }
     }
 
-    /// Tells how many samples the run reads, each counted once: what a share of them is a share of.
-    pub fn expect(&self, samples: u64) {
-        self.tally.lock().expect("no panic under the lock").of = Some(samples);
+    /// Begins to count, for work that reads so many samples, each counted once: what a share is a share of.
+    pub fn begin(&self, samples: u64) {
+        *self.tally.lock().expect("no panic under the lock") =
+            Tally { of: Some(samples), ..Tally::default() };
     }
 
     /// Samples that were refused, whoever refused them.

@@ -468,7 +468,7 @@ fn a_share_of_rejects_is_a_share_of_the_whole_run_wherever_they_stand() {
         (20, 0, 2, true),
     ] {
         let run = run_with(2, 1, MaxRejects::Share(0.05));
-        run.rejects().expect(n.into());
+        run.rejects().begin(n.into());
         let mut samples = chunks(n, 1);
         for sample in &mut samples[first_refused..first_refused + refused] {
             sample[0].payload = Err(Fault::new("read", "no such file"));
@@ -497,7 +497,7 @@ fn a_sample_is_rejected_once_whatever_its_copies_and_epochs() {
 #[test]
 fn a_count_of_rejects_is_checked_at_each_and_the_error_says_why() {
     let run = run_with(1, 1, MaxRejects::Count(4));
-    run.rejects().expect(50);
+    run.rejects().begin(50);
     let flow = run.source("samples", chunks(50, 1)).stage(ONE, Seed(0), 0, Picky(50));
     let error = wait(&run, flow.collect()).unwrap_err();
     assert_eq!(error.exit_code(), 3);

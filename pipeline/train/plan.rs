@@ -191,6 +191,8 @@ impl TrainPlan {
                 "train.feature_views: without --augment all views are the same; leave it out".to_string(),
             ]));
         }
+        // A position in an epoch of the first version, which had no holes, means nothing in this one.
+        identity.insert("order".to_string(), 2.into());
         let identity = serde_json::to_string(&identity).expect("settings are plain data");
         Ok(TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),

@@ -184,7 +184,7 @@ impl Index {
         let mut rows = Vec::with_capacity(self.footer.groups[group]);
         // One row group at a time: several may hold more than the 2 GiB of images that one column can.
         for row_group in self.row_groups_of(group) {
-            let window = Window { start, bytes: bytes.clone(), file_bytes: self.bytes };
+            let window = FilePart { start, bytes: bytes.clone(), file_bytes: self.bytes };
             let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.reader.clone())
                 .with_row_groups(vec![row_group])
                 .with_batch_size(ROWS_PER_GROUP)
@@ -220,7 +220,7 @@ impl Index {
         bytes: Bytes,
     ) -> Result<Vec<(SampleId, u32, Label)>, ShardError> {
         let start = self.identity_range(row_group).start;
-        let window = Window { start, bytes, file_bytes: self.bytes };
+        let window = FilePart { start, bytes, file_bytes: self.bytes };
         let schema = self.reader.parquet_schema();
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.reader.clone())
             .with_row_groups(vec![row_group])
@@ -284,19 +284,19 @@ fn rows_of(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), ShardError> {
 }
 
 /// A part of a file, addressed as the file is.
-pub(super) struct Window {
+pub(super) struct FilePart {
     pub(super) start: u64,
     pub(super) bytes: Bytes,
     pub(super) file_bytes: u64,
 }
 
-impl Length for Window {
+impl Length for FilePart {
     fn len(&self) -> u64 {
         self.file_bytes
     }
 }
 
-impl ChunkReader for Window {
+impl ChunkReader for FilePart {
     type T = Reader<Bytes>;
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {

@@ -10,7 +10,7 @@ use parquet::file::page_index::index_reader::decode_offset_index;
 use parquet::file::page_index::offset_index::PageLocation;
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::index::{Index, ReadError, Window};
+use super::index::{FilePart, Index, ReadError};
 use super::{ShardError, StoredRow};
 use crate::store::Store;
 
@@ -41,7 +41,7 @@ pub async fn read_row(
     let (pages, range) = page_of(index, address, &pages).map_err(damaged)?;
     bytes += range.end - range.start;
     let page = store.get_range(key, range.clone()).await?;
-    let page = Window { start: range.start, bytes: page, file_bytes: index.file_bytes() };
+    let page = FilePart { start: range.start, bytes: page, file_bytes: index.file_bytes() };
     let image = image(index, address, pages, page).map_err(damaged)?;
     let identities = index.identity_range(address.row_group);
     bytes += identities.end - identities.start;
@@ -104,7 +104,7 @@ fn image(
     index: &Index,
     address: RowAddress,
     pages: Vec<PageLocation>,
-    page: Window,
+    page: FilePart,
 ) -> Result<Bytes, ShardError> {
     let column = image_column(index, address.row_group)?;
     let rows = index.metadata().row_group(address.row_group).num_rows() as usize;
