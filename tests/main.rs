@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bucket;
+mod epochs;
 mod fixture;
 mod prepare;
 mod recipes;

@@ -16,6 +16,10 @@ use parquet::schema::types::ColumnPath;
 
 use super::{FOOTER_KEY, Footer, Row, ShardError, VALUE_COLUMNS};
 
+/// A page of images is ended when it reaches this, so that larger images are pages of their own and can be read
+/// alone. An entry in the page index and the page's header take about 60 bytes.
+const PAGE_BYTES: usize = 1 << 14;
+
 /// A row group is cut earlier when its images reach this, as `datasets` does.
 const ROW_GROUP_BYTES_MAX: usize = 100_000_000;
 
@@ -93,6 +97,8 @@ fn properties(schema: &Schema, rows_per_page: usize) -> WriterProperties {
             .set_column_dictionary_enabled(column.clone(), false)
             .set_column_encoding(column.clone(), Encoding::PLAIN);
         if name == "bytes" {
+            builder = builder.set_column_data_page_row_count_limit(column.clone(), rows_per_page.max(1));
+            builder = builder.set_column_data_page_size_limit(column.clone(), PAGE_BYTES);
             // The least and the greatest of a page of JPEG files tell nobody anything.
             builder = builder.set_column_statistics_enabled(column, EnabledStatistics::None);
         }
@@ -117,7 +123,7 @@ pub fn encode(
     let schema = schema(classes);
     let bytes: usize = groups.iter().flatten().map(|row| row.bytes.len() + 200).sum();
     let rows: usize = groups.iter().map(Vec::len).sum();
-    let rows_per_page = (1 << 20) / (bytes / rows.max(1)).max(1);
+    let rows_per_page = PAGE_BYTES / (bytes / rows.max(1)).max(1);
     let mut writer = ArrowWriter::try_new(
         Vec::with_capacity(bytes + (1 << 16)),
         schema.clone(),
