@@ -21,14 +21,16 @@ use forebay_stages::augment::Augment;
 use forebay_stages::balance::{self, BalanceOptions, BalanceSummary};
 use forebay_stages::collate::{Batch, collate};
 use forebay_stages::group::{Batches, Group};
+use forebay_stages::resize::Resize;
 use forebay_stages::shuffle::Shuffle;
-use forebay_stages::stage::{Regroup, Stage};
+use forebay_stages::stage::Regroup;
+use forebay_stages::weight::{Scales, Step};
 
 use crate::flow::{Chunk, Error, Flow, Room, Run, in_one_line};
 use crate::options::Chain;
-use crate::plan::{PlannedRow, Rooms, Rows};
+use crate::plan::{PlannedRow, Rooms, Rows, sum_of_largest};
 
-pub(crate) use read::{decoded_bytes, read};
+pub(crate) use read::{changed, read, weighed};
 pub use resolve::resolve;
 
 /// The most groups of rows that are mixed with each other: 1600 rows. Shards are fair mixtures already, so that
@@ -38,6 +40,12 @@ const WINDOW_GROUPS_MAX: usize = 16;
 /// What a window may take: fewer groups are mixed where images are large. It is counted in pixels of the batch,
 /// so that folder, PNG and raw shards agree on the order.
 const WINDOW_BYTES_MAX: usize = 64 << 20;
+
+/// Batches of images that wait to be collated.
+const BATCH_QUEUE: usize = 2;
+
+/// Batches in work, and those that wait for the trainer.
+const COLLATE: Room = Room { slots: 2, queue: 2 };
 
 /// Where a feed takes its images from.
 #[derive(Clone)]
@@ -137,6 +145,18 @@ impl Shards {
         Ok(Shards { manifest, indexes })
     }
 
+    /// The stored bytes of every group of rows.
+    fn group_bytes(&self) -> impl Iterator<Item = u64> {
+        let of_shard = |index: &Index| {
+            let range = |group| index.group_range(group);
+            (0..index.footer().groups.len())
+                .map(range)
+                .map(|range| range.end - range.start)
+                .collect::<Vec<_>>()
+        };
+        self.indexes.iter().flat_map(of_shard)
+    }
+
     /// Every planned group of a split that holds rows: shard and group, in planned order. Empty ones stay in the
     /// list, so that the order of an epoch does not depend on rejects.
     fn groups(&self, split: Split) -> Vec<(usize, usize)> {
@@ -224,19 +244,42 @@ impl Feed {
         self.side as usize * self.side as usize * 3
     }
 
-    /// The most memory that a pass can hold, part by part: name and bytes. Rows in the mixing window are counted
-    /// as raw images of the batch's size; encoded ones are smaller.
+    /// The most memory that a pass can hold, part by part: name and bytes.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
-        let group = (ROWS_PER_GROUP * self.image_bytes()) as u64;
-        let batch = (self.batch_size * self.image_bytes()) as u64;
-        let (read, collate) = (self.rooms.group(), self.rooms.group());
         let per_room = |room: Room| (room.slots + room.queue) as u64;
-        vec![
-            ("groups being read and unpacked", 2 * per_room(read) * group),
-            ("rows in the mixing window", 2 * self.window_groups() as u64 * group),
-            ("decoded images (memory)", self.rooms.memory_bytes),
-            ("batches", (2 * per_room(collate) + 2) * batch),
-        ]
+        let heaviest = [false, true].map(|augmented| self.scales(augmented).most().peak);
+        let mut parts = match &self.origin {
+            Origin::Shards(shards) => {
+                let mut groups: Vec<u64> = shards.group_bytes().collect();
+                groups.sort_unstable_by(|a, b| b.cmp(a));
+                let window: u64 = groups.iter().take(self.window_groups()).sum();
+                let largest = groups.first().copied().unwrap_or(0);
+                let room = per_room(self.rooms.group());
+                vec![
+                    ("groups being read", (room + 1) * largest),
+                    // The pages, and the rows that come of them, which may have grown into twice the room.
+                    ("groups being unpacked", room * 3 * largest),
+                    // One window is mixed while the next one is collected.
+                    ("rows in the mixing window", 2 * 2 * window),
+                ]
+            }
+            Origin::Folder(rows) => {
+                let sizes = rows.catalog.entries.iter().map(|entry| entry.bytes);
+                let n = (per_room(self.rooms.read()) + 2) as usize * self.chunk;
+                let bytes = match &self.copies {
+                    Some(_) => n as u64 * sizes.max().unwrap_or(0),
+                    None => sum_of_largest(sizes, n),
+                };
+                vec![("files read and not yet decoded", bytes)]
+            }
+        };
+        let image = self.image_bytes() as u64;
+        let batch = self.batch_size as u64 * image;
+        parts.push(("decoded images (memory)", heaviest.into_iter().fold(self.rooms.memory_bytes, u64::max)));
+        // A batch is collected, one waits to leave, and others wait and are collated: from images, to as many bytes.
+        let collate = COLLATE.slots + COLLATE.queue;
+        parts.push(("batches", (2 + BATCH_QUEUE + collate + COLLATE.slots + 1) as u64 * (batch + 2 * image)));
+        parts
     }
 
     /// Starts one pass: batches of `[n, 3, side, side]` u8, the last one smaller.
@@ -260,11 +303,9 @@ impl Feed {
     ) -> Flow<T> {
         let images = self.images(run, pass.split(), self.arrange(pass, skip));
         let side = self.side;
-        self.squares(images, pass.epoch()).regroup(2, Batches::new(self.batch_size, skip)).compute(
-            "collate",
-            Room { slots: 2, queue: 2 },
-            move |(samples, used)| Ok(finish(collate(samples, side), used)),
-        )
+        let batches = Batches::new(self.batch_size, skip);
+        let collated = move |(samples, used)| Ok(finish(collate(samples, side), used));
+        self.squares(images, pass.epoch()).regroup(BATCH_QUEUE, batches).compute("collate", COLLATE, collated)
     }
 
     /// The given groups of a split in their own order, each as its samples, rejected ones as tombstones, and the batch of
@@ -347,17 +388,29 @@ impl Feed {
         }
     }
 
+    /// What makes a square of the batch's size of a file, augmented or not.
+    fn scales(&self, is_augmented: bool) -> Scales {
+        let resize = self.chain.resize.clone();
+        let steps = match self.augment.as_ref().filter(|_| is_augmented) {
+            None => vec![Step::Resize(resize)],
+            Some(augment) => {
+                // An augmentation may change the size; the batch wants squares. The margin of a crop is cut off once.
+                let again = Resize { shorter_side: None, ..resize.clone() };
+                match augment.of_whole_images(&resize) {
+                    Some(augment) => vec![Step::Augment(augment), Step::Resize(again)],
+                    None => vec![Step::Resize(resize), Step::Augment(augment.clone()), Step::Resize(again)],
+                }
+            }
+        };
+        Scales { decode: self.chain.decode.clone(), steps, encode: None }
+    }
+
     /// Squares of the batch's size, augmented as in the epoch where one is given.
     fn squares(&self, images: Flow<Chunk<Encoded>>, epoch: Option<u32>) -> Flow<Chunk<Pixels>> {
         let (compute, seed) = (self.rooms.compute(), self.seed);
-        let (augment, epoch) = (self.augment.clone().filter(|_| epoch.is_some()), epoch.unwrap_or(0));
-        let decoded = images.weighed(decoded_bytes).stage(compute, seed, epoch, self.chain.decode.clone());
-        let resize = self.chain.resize.clone();
-        let Some(augment) = augment else { return decoded.stage(compute, seed, epoch, resize) };
-        // An augmentation may change the size; the batch wants squares. The margin of a crop is cut off once.
-        let mut again = resize.clone();
-        again.shorter_side = None;
-        decoded.stage(compute, seed, epoch, resize.then(augment).then(again))
+        let (scales, epoch) = (self.scales(epoch.is_some()), epoch.unwrap_or(0));
+        let decoded = weighed(images, scales.clone(), self.rooms).stage(compute, seed, epoch, scales.decode);
+        changed(decoded, scales.steps, compute, seed, epoch)
     }
 
     fn shard_images(

@@ -1,6 +1,7 @@
 //! A run as it is checked before anything starts. Nothing runs that was not a plan.
 
 mod identity;
+mod memory;
 mod places;
 mod prepare;
 mod rooms;
@@ -9,6 +10,7 @@ mod shards;
 mod text;
 
 pub(crate) use identity::{fingerprint, images_fingerprint};
+pub use memory::{check_memory, sum_of_largest};
 pub use places::{manifest, open};
 pub use prepare::{DestState, PreparePlan};
 pub use rooms::Rooms;

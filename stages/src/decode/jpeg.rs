@@ -12,7 +12,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::{Limits, fault, oriented};
+use super::{Limits, exif, fault, oriented, rgb_bytes, turned_bytes};
 use crate::stage::Fault;
 
 /// What the markers up to the first scan say.
@@ -77,7 +77,7 @@ impl Layout {
                 0xdd => restart_interval = body.get(..2).map_or(0, |two| usize::from(be16(two))),
                 0xe0 => has_jfif |= body.starts_with(b"JFIF\0"),
                 0xe1 if orientation.is_none() => {
-                    orientation = body.strip_prefix(b"Exif\0\0").and_then(Orientation::from_exif_chunk);
+                    orientation = body.starts_with(b"Exif\0\0").then(|| exif::orientation(body));
                 }
                 0xee if body.starts_with(b"Adobe") => adobe = body.get(11).copied().or(adobe),
                 0xda => {
@@ -113,6 +113,32 @@ impl Layout {
     /// The largest sampling factors, horizontal and vertical.
     fn sampling_max(&self) -> [u8; 2] {
         [0, 1].map(|axis| self.components.iter().map(|component| component.sampling[axis]).max().unwrap_or(1))
+    }
+
+    /// See [`super::Header::decode_bytes`].
+    pub(super) fn decode_bytes(&self, bytes: &[u8]) -> u64 {
+        let [h_max, v_max] = self.sampling_max().map(u64::from);
+        let units_across = u64::from(self.width).div_ceil(8 * h_max);
+        let units = units_across * u64::from(self.height).div_ceil(8 * v_max);
+        let blocks = |units: u64| -> u64 {
+            let per_unit = self.components.iter().map(|Component { sampling: [h, v], .. }| h * v);
+            units * per_unit.map(u64::from).sum::<u64>()
+        };
+        // A coefficient takes two bytes; where scans refine each other, all of them are held until the last one.
+        let coefficients = if self.progressive { 128 * blocks(units) } else { 0 };
+        let rgb = rgb_bytes(self.width, self.height);
+        let image = coefficients
+            + match self.route() {
+                // A row of units as coefficients and as samples, once as stored and up to four times upsampled.
+                Route::Zune | Route::Neither => {
+                    rgb + 12 * 64 * units_across * h_max * v_max * self.components.len() as u64
+                }
+                // Whole planes, then the samples side by side, then RGB.
+                Route::JpegDecoder => 64 * blocks(units) + 2 * rgb,
+            };
+        // Without an end marker the file is decoded twice, from copies.
+        let again = if bytes.ends_with(&[0xff, 0xd9]) { 0 } else { rgb + 2 * bytes.len() as u64 };
+        turned_bytes(image + again, self.width, self.height, self.orientation)
     }
 
     fn route(&self) -> Route {
@@ -206,7 +232,7 @@ fn be16(two: &[u8]) -> u16 {
 /// Decodes after the header has passed the limits.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Pixels, Fault> {
     let layout = Layout::read(bytes)?;
-    limits.check(layout.width, layout.height, 3)?;
+    limits.check(layout.width, layout.height, layout.decode_bytes(bytes))?;
     // The end marker is nearly always the last two bytes, so that this search is short.
     let has_end = bytes[layout.scan_at..].windows(2).rev().any(|two| two == [0xff, 0xd9]);
     let data = if has_end {
@@ -330,7 +356,7 @@ fn with_zune(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
 }
 
 /// Full-range BT.601, as JFIF defines it.
-fn from_ycbcr(pixel: [u8; 3]) -> [u8; 3] {
+pub(super) fn from_ycbcr(pixel: [u8; 3]) -> [u8; 3] {
     let [y, cb, cr] = pixel.map(f32::from);
     let (cb, cr) = (cb - 128.0, cr - 128.0);
     // A cast from float to integer clips.
