@@ -80,6 +80,7 @@ pub async fn resolve(config: &Config) -> Result<(Feed, Option<BalanceSummary>, V
         Balance::None => None,
         _ => Some(feed.balance(&balance, feed.seed).await?),
     };
+    plan::check_memory(&feed.memory())?;
     Ok((feed, summary, warnings))
 }
 
