@@ -1,7 +1,9 @@
 //! The program as its users run it: every test starts the binary, most on a dataset that it draws first.
 
 mod bad_input;
+mod bounds;
 mod bucket;
+mod epochs;
 mod fixture;
 mod prepare;
 mod recipes;

@@ -3,6 +3,7 @@
 mod destination;
 mod digests;
 mod identity;
+mod memory;
 mod places;
 mod prepare;
 mod rooms;
@@ -13,6 +14,7 @@ mod text;
 pub(crate) use destination::is_leftover;
 pub use destination::{DestState, Destination};
 pub(crate) use identity::{fingerprint, images_fingerprint};
+pub use memory::{check_memory, sum_of_largest};
 pub use places::{manifest, open};
 pub use prepare::PreparePlan;
 pub use rooms::Rooms;

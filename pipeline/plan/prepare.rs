@@ -12,11 +12,13 @@ use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::encode::{Encode, Encoding};
 use forebay_stages::resize::{Fit, Size};
+use forebay_stages::weight::{Scales, Step};
 use toml::Value;
 
 use super::destination::{DestState, Destination};
 use super::digests::shard_plans;
 use super::identity::fingerprint;
+use super::memory::{check_memory, sum_of_largest};
 use super::places::open;
 use super::rooms::Rooms;
 use super::rows::{Rows, rows, split_rule};
@@ -165,6 +167,7 @@ impl PreparePlan {
             overwrite,
         };
         plan.dest_state = destination.state(&plan.dest, &plan.record(), overwrite).await?;
+        check_memory(&plan.memory())?;
         Ok(plan)
     }
 
@@ -176,6 +179,19 @@ impl PreparePlan {
         let place = (shard.split, shard.index);
         let index = self.shards.binary_search_by_key(&place, |shard| (shard.split, shard.index));
         &self.shard_plans[index.expect("a shard of this plan")]
+    }
+
+    /// What makes the pixels of a row of its file, for images that are augmented or not, and then its stored bytes.
+    pub fn scales(&self, augment: Option<&Augment>) -> Scales {
+        let resize = self.chain.resize.clone();
+        let steps = match augment {
+            None => vec![Step::Resize(resize)],
+            Some(augment) => match augment.of_whole_images(&resize) {
+                Some(augment) => vec![Step::Augment(augment), Step::Resize(resize)],
+                None => vec![Step::Resize(resize), Step::Augment(augment.clone())],
+            },
+        };
+        Scales { decode: self.chain.decode.clone(), steps, encode: Some(self.encode.clone()) }
     }
 
     /// `jpg`, `png` or `ppm`.
@@ -215,17 +231,19 @@ impl PreparePlan {
     /// The most memory that images and shards in flight can take, part by part: name and bytes. The shards are
     /// estimated from [`PreparePlan::sample_bytes`]; everything else is a bound.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
-        let largest = self.rows.catalog.entries.iter().map(|entry| entry.bytes()).max().unwrap_or(0);
+        let sizes = Split::ALL.iter().flat_map(|split| self.rows.of(*split));
+        let sizes = sizes.map(|row| self.rows.catalog.entries[row.entry].bytes());
         let read = self.rooms.read();
+        let heaviest = [None, self.augment.as_ref()].map(|augment| self.scales(augment).most().peak);
         let rows = self.shards.iter().map(|shard| shard.rows).max().unwrap_or(0) as u64;
         let shard = self.sample_bytes() * rows;
         let (pack, write) = (self.rooms.shard(), self.rooms.shard());
         vec![
             (
                 "files read and not yet decoded",
-                (read.slots + read.queue + 1) as u64 * self.chunk as u64 * largest,
+                sum_of_largest(sizes, (read.slots + read.queue + 2) * self.chunk),
             ),
-            ("decoded images (memory)", self.rooms.memory_bytes),
+            ("decoded images (memory)", heaviest.into_iter().fold(self.rooms.memory_bytes, u64::max)),
             ("shard being grouped", shard),
             ("shards being encoded", 2 * (pack.slots + pack.queue) as u64 * shard),
             ("shards being written", (write.slots + write.queue) as u64 * shard),

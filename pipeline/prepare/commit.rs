@@ -179,8 +179,8 @@ fn check_rejects(plan: &PreparePlan, counts: &Counts, rejects: &[Reject]) -> Res
         lines.take(3).collect()
     };
     if max.is_exceeded_by(counts.rejected, counts.found) {
-        let (seen, rejected) = (counts.found, counts.rejected);
-        return Err(Error::TooManyRejects { seen, rejected, max, reasons: reasons() });
+        let (of, rejected) = (counts.found, counts.rejected);
+        return Err(Error::TooManyRejects { of, rejected, max, reasons: reasons() });
     }
     if counts.rows == 0 {
         let reasons: Vec<String> = reasons();

@@ -14,7 +14,7 @@ use forebay_stages::encode::Stored;
 use forebay_stages::group::Group;
 
 use super::begin::join;
-use crate::feed::{decoded_bytes, read};
+use crate::feed::{changed, read, weighed};
 use crate::flow::{Chunk, Error, Flow, Run, kill_point};
 use crate::plan::{PlannedShard, PreparePlan, Rows};
 
@@ -78,15 +78,9 @@ async fn write_shards(
 
     let images: Flow<Chunk<Encoded>> =
         run.source("samples", ids).io("read", rooms.read(), move |chunk| read(reader.source.clone(), chunk));
-    let resized = images
-        .weighed(decoded_bytes)
-        .stage(rooms.compute(), seed, 0, plan.chain.decode.clone())
-        .stage(rooms.compute(), seed, 0, plan.chain.resize.clone());
-    let changed = match augment {
-        Some(augment) => resized.stage(rooms.compute(), seed, 0, augment),
-        None => resized,
-    };
-    changed
+    let scales = plan.scales(augment.as_ref());
+    let decoded = weighed(images, scales.clone(), rooms).stage(rooms.compute(), seed, 0, scales.decode);
+    changed(decoded, scales.steps, rooms.compute(), seed, 0)
         .stage(rooms.compute(), seed, 0, plan.encode.clone())
         .regroup(1, Group::new(sizes))
         .compute("pack", rooms.shard(), move |(shard, samples)| pack(&packer, extension, shard, samples))
