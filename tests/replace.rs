@@ -8,7 +8,7 @@ use forebay::flow::{Error, Interrupt, MaxRejects, Run, RunOptions};
 use forebay::options::Config;
 use forebay::plan::PreparePlan;
 use forebay::prepare;
-use forebay_datasets::shard::Index;
+use forebay_datasets::shard::{self, Index};
 use serde_json::Value;
 
 use crate::fixture::{Place, Said};
@@ -253,6 +253,33 @@ fn two_workers_on_disjoint_ranges_write_the_bytes_of_one_process() {
     });
     assert!(place.files("two") == place.files("one"), "other bytes");
     place.run("verify two").done();
+}
+
+#[test]
+fn a_sample_that_is_neither_written_nor_rejected_nor_dropped_is_found_out() {
+    let place = Place::new();
+    draw(&place, "in", 0..12);
+    let run = start();
+    let plan = plan(&run, &place, "out", &[]);
+    run.block_on(prepare::begin(&run, &plan)).unwrap();
+    run.block_on(prepare::work(&run, &plan, 0..plan.shards.len())).unwrap();
+    let commit = || run.block_on(prepare::commit(&run, &plan, &prepare::Worked::default())).unwrap_err();
+    let key = plan.shards[0].key();
+    let whole = Bytes::from(place.files("out")[&key].clone());
+    let index = Index::of_file(&whole).unwrap();
+    let range = index.group_range(0);
+    let rows = index.rows(0, whole.slice(range.start as usize..range.end as usize)).unwrap();
+    for (holes, said) in [(vec![], "do not add up"), (vec![1], "is not 12 found")] {
+        let mut rows = rows.clone();
+        rows.remove(1);
+        let mut footer = index.footer().clone();
+        (footer.groups, footer.row_groups, footer.holes) = (vec![], vec![], holes);
+        let (file, _) = shard::encode(index.classes(), "png", vec![rows], footer).unwrap();
+        place.write(&format!("out/{key}"), &file);
+        let error = commit();
+        assert!(matches!(&error, Error::Integrity(line) if line.contains(said)), "{said}: {error}");
+        assert!(!place.path("out/manifest.json").exists());
+    }
 }
 
 #[test]
