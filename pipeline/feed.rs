@@ -23,7 +23,8 @@ use forebay_stages::augment::Augment;
 use forebay_stages::balance::{self, BalanceOptions, BalanceSummary};
 use forebay_stages::collate::{Batch, collate};
 use forebay_stages::group::Group;
-use forebay_stages::stage::Stage;
+use forebay_stages::resize::Resize;
+use forebay_stages::weight::{Scales, Step};
 
 use crate::flow::{Chunk, Error, Flow, Room, Run};
 use crate::options::Chain;
@@ -31,7 +32,7 @@ use crate::plan::Rooms;
 
 pub use folder::Folder;
 pub use kept::KeptRows;
-pub(crate) use read::{decoded_bytes, read};
+pub(crate) use read::{changed, read, weighed};
 pub use resolve::resolve;
 pub use shards::Shards;
 pub(crate) use source::Fetch;
@@ -48,6 +49,12 @@ const WINDOW_BYTES_MAX: usize = 64 << 20;
 
 /// Rows that a balance repeats are kept as they are stored, in so much of the memory that decoded images may take.
 const KEPT_SHARE: u64 = 4;
+
+/// Batches of images that wait to be collated.
+const BATCH_QUEUE: usize = 2;
+
+/// Batches in work, and those that wait for the trainer.
+const COLLATE: Room = Room { slots: 2, queue: 2 };
 
 /// A source of batches, checked. It starts one flow per pass over a split.
 #[derive(Clone)]
@@ -213,16 +220,19 @@ impl Feed {
 
     /// The most memory that a pass can hold, part by part: name and bytes.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
-        let batch = (self.batch_size * self.image_bytes()) as u64;
-        let collate = self.rooms.group();
+        let heaviest = [false, true].map(|augmented| self.scales(augmented).most().peak);
         let train = self.planned(Split::Train);
         let per_row = train.in_epoch() as f64 / (train.used() as f64).max(1.0);
         let mut parts = self.source.memory(self.rooms, self.window_groups(), per_row);
         if !self.kept.is_empty() {
             parts.push(("repeated images that are kept", self.kept.bytes_max()));
         }
-        parts.push(("decoded images (memory)", self.rooms.memory_bytes));
-        parts.push(("batches", (2 * (collate.slots + collate.queue) as u64 + 2) * batch));
+        parts.push(("decoded images (memory)", heaviest.into_iter().fold(self.rooms.memory_bytes, u64::max)));
+        let image = self.image_bytes() as u64;
+        let batch = self.batch_size as u64 * image;
+        // A batch is collected, one waits to leave, and others wait and are collated: from images, to as many bytes.
+        let collate = COLLATE.slots + COLLATE.queue;
+        parts.push(("batches", (2 + BATCH_QUEUE + collate + COLLATE.slots + 1) as u64 * (batch + 2 * image)));
         parts
     }
 
@@ -253,9 +263,9 @@ impl Feed {
         let sizes = epoch.sizes(done, rank).map(|(index, rows)| ((index, rows), rows));
         let images = self.images(run, pass.split(), epoch.clone().windows(done, rank), window_groups);
         let side = self.side;
-        self.squares(images, pass.epoch()).regroup(2, Group::new(sizes)).compute(
+        self.squares(images, pass.epoch()).regroup(BATCH_QUEUE, Group::new(sizes)).compute(
             "collate",
-            Room { slots: 2, queue: 2 },
+            COLLATE,
             move |((index, planned), samples)| {
                 Ok(PassBatch { index, planned, batch: collate(samples, side) })
             },
@@ -310,17 +320,29 @@ impl Feed {
         self.source.clone().images(run, Reading { split, windows, window_groups, rooms: self.rooms, kept })
     }
 
+    /// What makes a square of the batch's size of a file, augmented or not.
+    fn scales(&self, is_augmented: bool) -> Scales {
+        let resize = self.chain.resize.clone();
+        let steps = match self.augment.as_ref().filter(|_| is_augmented) {
+            None => vec![Step::Resize(resize)],
+            Some(augment) => {
+                // An augmentation may change the size; the batch wants squares. The margin of a crop is cut off once.
+                let again = Resize { shorter_side: None, ..resize.clone() };
+                match augment.of_whole_images(&resize) {
+                    Some(augment) => vec![Step::Augment(augment), Step::Resize(again)],
+                    None => vec![Step::Resize(resize), Step::Augment(augment.clone()), Step::Resize(again)],
+                }
+            }
+        };
+        Scales { decode: self.chain.decode.clone(), steps, encode: None }
+    }
+
     /// Squares of the batch's size, augmented as in the epoch where one is given.
     fn squares(&self, images: Flow<Chunk<Encoded>>, epoch: Option<u32>) -> Flow<Chunk<Pixels>> {
         let (compute, seed) = (self.rooms.compute(), self.seed);
-        let (augment, epoch) = (self.augment.clone().filter(|_| epoch.is_some()), epoch.unwrap_or(0));
-        let decoded = images.weighed(decoded_bytes).stage(compute, seed, epoch, self.chain.decode.clone());
-        let resize = self.chain.resize.clone();
-        let Some(augment) = augment else { return decoded.stage(compute, seed, epoch, resize) };
-        // An augmentation may change the size; the batch wants squares. The margin of a crop is cut off once.
-        let mut again = resize.clone();
-        again.shorter_side = None;
-        decoded.stage(compute, seed, epoch, resize.then(augment).then(again))
+        let (scales, epoch) = (self.scales(epoch.is_some()), epoch.unwrap_or(0));
+        let decoded = weighed(images, scales.clone(), self.rooms).stage(compute, seed, epoch, scales.decode);
+        changed(decoded, scales.steps, compute, seed, epoch)
     }
 }
 

@@ -8,6 +8,7 @@
 mod budget;
 mod candle;
 mod error;
+mod kill_point;
 mod max_rejects;
 mod meter;
 mod rejects;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use budget::{Budget, Loan};
 pub use candle::limit_candle;
 pub use error::{Error, Interrupt, in_one_line};
+pub use kill_point::kill_point;
 pub use max_rejects::MaxRejects;
 pub use meter::{Meter, NodeReport, bottleneck};
 use meter::{Open, Slot, State, Token, Verb};
@@ -298,7 +300,8 @@ struct Hold {
     loan: Option<Loan>,
 }
 
-type Weigh<T> = Arc<dyn Fn(&T) -> u64 + Send + Sync>;
+/// Cuts an item into parts and tells what each takes from the byte budget.
+type Weigh<T> = Arc<dyn Fn(T) -> Vec<(T, u64)> + Send + Sync>;
 
 /// A flow of items of one type; dropping it closes its source. Each verb adds a node, which starts at once.
 #[must_use = "a flow that nobody takes from closes its source"]
@@ -317,7 +320,16 @@ impl<T: Send + 'static> Flow<T> {
     /// of the items, before it starts on the item. They are given back when a regroup or the consumer is done
     /// with it, or exchanged at the next weighed node. An item heavier than the budget runs alone.
     pub fn weighed(self, bytes: impl Fn(&T) -> u64 + Send + Sync + 'static) -> Flow<T> {
-        Flow { weigh: Some(Arc::new(bytes)), ..self }
+        self.weighed_parts(move |item| {
+            let bytes = bytes(&item);
+            vec![(item, bytes)]
+        })
+    }
+
+    /// As [`Flow::weighed`], where an item may turn out too heavy to pass as one: `parts` cuts it into items of its
+    /// own, in their order, each with its bytes.
+    pub fn weighed_parts(self, parts: impl Fn(T) -> Vec<(T, u64)> + Send + Sync + 'static) -> Flow<T> {
+        Flow { weigh: Some(Arc::new(parts)), ..self }
     }
 
     /// Waits for something outside, such as a read, for up to `room.slots` items at once.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use forebay_datasets::catalog::Locator;
 use forebay_datasets::manifest::Manifest;
 use forebay_datasets::order::EpochRow;
 use forebay_datasets::sample::{Encoded, Label, Sample, SampleId, Split};
@@ -31,16 +32,11 @@ impl Folder {
         Folder { store, rows, chunk, bytes_read: AtomicU64::new(0) }
     }
 
-    fn sample(&self, row: &PlannedRow) -> Sample<()> {
-        let entry = &self.rows.catalog.entries[row.entry];
-        Sample { id: entry.id.clone(), copy: row.copy, label: entry.label, payload: Ok(()) }
-    }
-
     /// The row of an epoch, not yet read.
-    fn row(&self, split: Split, row: EpochRow) -> Sample<()> {
+    fn row(&self, split: Split, row: EpochRow) -> Sample<Locator> {
         // All groups but the last are full.
         let number = row.place.group as usize * ROWS_PER_GROUP + row.place.row as usize;
-        let sample = self.sample(&self.rows.of(split)[number]);
+        let sample = self.rows.sample(&self.rows.of(split)[number]);
         Sample { copy: sample.copy + row.copy, ..sample }
     }
 
@@ -86,7 +82,7 @@ impl Source for Folder {
     }
 
     fn known_rows(&self, split: Split) -> Option<Vec<Sample<()>>> {
-        Some(self.rows.of(split).iter().map(|row| self.sample(row)).collect())
+        Some(self.rows.of(split).iter().map(|row| self.rows.sample(row).map(|_| Ok(()))).collect())
     }
 
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>> {
@@ -103,7 +99,7 @@ impl Source for Folder {
     }
 
     fn memory(&self, rooms: Rooms, _window_groups: usize, _per_row: f64) -> Vec<(&'static str, u64)> {
-        let largest = self.rows.catalog.entries.iter().map(|entry| entry.bytes).max().unwrap_or(0);
+        let largest = self.rows.catalog.entries.iter().map(|entry| entry.bytes()).max().unwrap_or(0);
         let read = rooms.read();
         let chunks = (read.slots + read.queue + 1) as u64;
         vec![("files read and not yet decoded", chunks * self.chunk as u64 * largest)]
@@ -111,7 +107,7 @@ impl Source for Folder {
 
     fn mean_bytes(&self) -> u64 {
         let entries = &self.rows.catalog.entries;
-        entries.iter().map(|entry| entry.bytes).sum::<u64>() / (entries.len() as u64).max(1)
+        entries.iter().map(|entry| entry.bytes()).sum::<u64>() / (entries.len() as u64).max(1)
     }
 
     fn bytes_read(&self) -> u64 {

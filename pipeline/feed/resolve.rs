@@ -1,6 +1,5 @@
 //! A feed as the options describe it: what the source is, and what is done with its images.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forebay_datasets::catalog;
@@ -38,9 +37,9 @@ pub async fn resolve(config: &Config) -> Result<(Feed, Option<BalanceSummary>, V
         }
         None => {
             let catalog = catalog::read(&store).await?;
-            warnings.extend(catalog.warnings.iter().cloned());
             // Copies are made by the feed, as for shards, so that both give the same batches.
-            let rows = plan::rows(config, catalog, &BTreeMap::new(), false)?;
+            let rows = plan::rows(config, catalog, None, false)?;
+            warnings.extend(rows.catalog.warnings.iter().cloned());
             (Arc::new(Folder::new(store.clone(), rows)), None)
         }
     };
@@ -81,6 +80,7 @@ pub async fn resolve(config: &Config) -> Result<(Feed, Option<BalanceSummary>, V
         Balance::None => None,
         _ => Some(feed.balance(&balance, feed.seed).await?),
     };
+    plan::check_memory(&feed.memory())?;
     Ok((feed, summary, warnings))
 }
 

@@ -71,7 +71,7 @@ impl Shards {
                 Some(bytes) => {
                     let index = shard::read_index(store, &record.key, bytes).await?;
                     let footer = index.footer();
-                    if footer.fingerprint != manifest.fingerprint || footer.groups != record.groups {
+                    if footer.fingerprint != record.fingerprint || footer.groups != record.groups {
                         return Err(Error::Integrity(format!("{place} belongs to another dataset; {hint}")));
                     }
                     indexes.push(index);

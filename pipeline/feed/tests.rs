@@ -42,6 +42,7 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
             index,
             groups: vec![],
             row_groups: vec![],
+            holes: vec![],
             rejects: vec![],
             data_blake3: String::new(),
         };
@@ -49,6 +50,7 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
         let key = shard::key(Split::Train, index, starts.len());
         shards.push(ShardRecord {
             key: key.clone(),
+            fingerprint: "f".into(),
             split: Split::Train,
             bytes: file.len() as u64,
             blake3: String::new(),
