@@ -6,6 +6,7 @@ mod fixture;
 mod prepare;
 mod recipes;
 mod run_folder;
+mod source;
 mod tidy;
 mod train;
 mod weights;
