@@ -13,10 +13,11 @@ use forebay_datasets::statistics::{Channels, Statistics};
 use forebay_datasets::store::Store;
 use forebay_stages::decode::{Decode, probe};
 use forebay_stages::stage::Stage;
+use forebay_stages::weight::Scales;
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use crate::feed::{decoded_bytes, read};
+use crate::feed::{read, weighed};
 use crate::flow::{Chunk, Error, Run};
 use crate::options::{self, Config, Invocation, bytes_in_words};
 use crate::plan::{self, Rooms};
@@ -76,10 +77,10 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
     let chunks: Vec<Vec<Sample<Locator>>> =
         samples.chunks(plan::chunk(&catalog)).map(<[_]>::to_vec).collect();
     let source = store.clone();
-    let found: Vec<Chunk<Found>> = run
-        .source("samples", chunks)
-        .io("read", rooms.read(), move |chunk| read(source.clone(), chunk))
-        .weighed(decoded_bytes)
+    let images =
+        run.source("samples", chunks).io("read", rooms.read(), move |chunk| read(source.clone(), chunk));
+    let scales = Scales { decode: (*decode).clone(), steps: Vec::new(), encode: None };
+    let found: Vec<Chunk<Found>> = weighed(images, scales, rooms)
         .compute(Decode::NAME, rooms.compute(), move |chunk: Chunk<Encoded>| {
             Ok(chunk.into_iter().map(|sample| look(&decode, sample)).collect())
         })

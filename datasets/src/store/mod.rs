@@ -3,6 +3,7 @@
 //! Keys are relative to the root, their parts joined by `/`, and are taken as given (`Path::parse`), never
 //! percent-encoded. The futures here need the caller's tokio runtime for S3 and run anywhere otherwise.
 
+mod claim;
 mod listing;
 mod local;
 mod object;
@@ -25,6 +26,7 @@ use self::local::Local;
 use self::s3::{S3, without_user};
 use crate::escape::escape_text;
 
+pub use self::claim::Claim;
 pub use self::local::local_path;
 pub use self::object::{Object, ObjectName, Version};
 
