@@ -10,8 +10,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use serde::{Deserialize, Serialize};
 
-use crate::stage::{Draws, Fault, Stage};
-use crate::weight::Work;
+use crate::stage::{Draws, Fault, Stage, Work};
 
 /// The stage that encodes an image for its shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

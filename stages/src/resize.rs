@@ -10,8 +10,7 @@ use forebay_datasets::sample::Pixels;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::crop::cut;
-use crate::stage::{Draws, Fault, Stage};
-use crate::weight::Work;
+use crate::stage::{Draws, Fault, Stage, Work};
 
 /// The stage that resizes.
 ///

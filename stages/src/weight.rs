@@ -5,6 +5,7 @@ use crate::augment::Augment;
 use crate::decode::{Decode, probe};
 use crate::encode::Encode;
 use crate::resize::Resize;
+use crate::stage::Work;
 
 /// What one image takes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,26 +14,6 @@ pub struct Weight {
     pub held: u64,
     /// The most while a stage works on it: what goes in, what comes out, and what the stage works with.
     pub peak: u64,
-}
-
-/// What a stage makes of an image, and what it takes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Work {
-    /// Columns of what comes out.
-    pub width: u32,
-    /// Rows of what comes out.
-    pub height: u32,
-    /// The most bytes of what comes out.
-    pub out_bytes: u64,
-    /// The most bytes that the stage holds beside what goes in and what comes out.
-    pub work_bytes: u64,
-}
-
-impl Work {
-    /// What comes out and what the stage holds beside it, bytes.
-    pub(crate) fn total(&self) -> u64 {
-        self.out_bytes + self.work_bytes
-    }
 }
 
 /// One of the stages from pixels to pixels.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
 pub use index::{Index, ReadError, TAIL_BYTES, end_bytes, read_identities, read_index};
-pub use write::{ascii_json, encode, huggingface_metadata, schema};
+pub use write::{ROW_GROUP_BYTES_MAX, ShardWriter, ascii_json, encode, huggingface_metadata, schema};
 
 /// Planned rows per group: what `datasets` itself uses for images, and what the dataset viewer scans best.
 /// It is the unit of reading and of shuffling, so it never depends on the size of an image.
@@ -195,9 +195,41 @@ mod tests {
         let rows: Vec<Row> = (0..3).map(|i| row(i, 45_000_000)).collect();
         let file = shard(vec![rows.clone(), vec![row(9, 1)]]);
         let index = Index::of_file(&file).unwrap();
-        assert_eq!(index.footer().row_groups, [2, 1]);
+        assert_eq!(index.footer().row_groups, [3, 1]);
         assert_eq!(read(&file, 0), rows);
         assert_eq!(read(&file, 1), [row(9, 1)]);
+    }
+
+    #[test]
+    fn a_writer_holds_one_row_group_and_gives_the_bytes_of_the_whole() {
+        let groups: Vec<Vec<Row>> = vec![
+            (0..100).map(|i| row(i, 900_000)).collect(),
+            vec![],
+            vec![row(100, 40_000_000)],
+            (101..180).map(|i| row(i, 10)).collect(),
+        ];
+        let (whole, expected) = encode(&classes(), "jpg", groups.clone(), footer()).unwrap();
+        let mut writer = ShardWriter::new(&classes(), "jpg").unwrap();
+        let mut file = Vec::new();
+        let mut largest = 0;
+        for group in groups {
+            for row in group {
+                let bytes = row.bytes.len();
+                writer.push(row).unwrap();
+                let done = writer.take().unwrap();
+                largest = largest.max(done.len());
+                assert!(writer.memory_bytes() <= ROW_GROUP_BYTES_MAX + bytes + (2 << 20));
+                file.extend_from_slice(&done);
+            }
+            writer.end_group().unwrap();
+        }
+        let (rest, footer) = writer.finish(footer()).unwrap();
+        file.extend_from_slice(&rest);
+        assert!(largest < 41_000_000, "{largest}");
+        assert!(whole == file, "the same bytes, whenever they are taken");
+        assert_eq!(footer, expected);
+        assert_eq!(footer.groups, [100, 0, 1, 79]);
+        assert_eq!(footer.row_groups, [3, 0, 1, 1]);
     }
 
     #[test]

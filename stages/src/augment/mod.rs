@@ -32,8 +32,7 @@ pub use self::scale::Scale;
 pub use self::translation::Translation;
 
 use crate::resize::{Resize, Size};
-use crate::stage::{Draws, Fault, Stage};
-use crate::weight::Work;
+use crate::stage::{Draws, Fault, Stage, Work};
 
 /// The augmentations of a run, in the order in which they are applied; `None` is off, and all are off by
 /// default.

@@ -17,7 +17,7 @@ use crate::stage::Fault;
 
 /// What the markers up to the first scan say.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct JpegHeader {
     /// As stored, before the orientation.
     pub(super) width: u32,
     /// As stored, before the orientation.
@@ -52,10 +52,10 @@ enum Route {
     Neither,
 }
 
-impl Layout {
+impl JpegHeader {
     /// Walks the markers from the start of the image to its first scan. Only lengths are trusted, and only
     /// within the file.
-    pub(super) fn read(bytes: &[u8]) -> Result<Layout, Fault> {
+    pub(super) fn read(bytes: &[u8]) -> Result<JpegHeader, Fault> {
         let mut frame: Option<(u8, &[u8])> = None;
         let mut orientation = None;
         let mut has_jfif = false;
@@ -91,7 +91,7 @@ impl Layout {
                             Some(transform) => transform == 0,
                             None => components.iter().map(|component| component.id).eq(*b"RGB"),
                         };
-                    return Ok(Layout {
+                    return Ok(JpegHeader {
                         width,
                         height,
                         orientation: orientation.unwrap_or(Orientation::NoTransforms),
@@ -231,7 +231,7 @@ fn be16(two: &[u8]) -> u16 {
 
 /// Decodes after the header has passed the limits.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Pixels, Fault> {
-    let layout = Layout::read(bytes)?;
+    let layout = JpegHeader::read(bytes)?;
     limits.check(layout.width, layout.height, layout.decode_bytes(bytes))?;
     // The end marker is nearly always the last two bytes, so that this search is short.
     let has_end = bytes[layout.scan_at..].windows(2).rev().any(|two| two == [0xff, 0xd9]);
@@ -244,7 +244,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Pixels, Fault> {
     Ok(oriented(Pixels::new(layout.width, layout.height, data), layout.orientation))
 }
 
-fn decode_whole(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+fn decode_whole(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {
     match layout.route() {
         Route::Zune => with_zune(bytes, layout),
         Route::JpegDecoder => with_jpeg_decoder(bytes, layout),
@@ -262,7 +262,7 @@ fn decode_whole(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
 /// Decoders read ahead and make up what they miss, so that a cut of a few bytes goes unnoticed. But the pixels
 /// of a whole image cannot depend on what follows it: it is decoded with zeros and with ones after it. All ones
 /// is no valid code.
-fn decode_without_end(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+fn decode_without_end(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {
     let cut = || fault("truncated JPEG: the file ends before the image does");
     // A lone 0xff is the first half of the end marker.
     let length = bytes.iter().rposition(|&byte| byte != 0xff).map_or(0, |last| last + 1);
@@ -279,7 +279,7 @@ fn decode_without_end(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
 }
 
 /// True where the scans that begin in the file bring every coefficient of every component to full precision.
-fn all_coefficients_are_there(bytes: &[u8], layout: &Layout) -> bool {
+fn all_coefficients_are_there(bytes: &[u8], layout: &JpegHeader) -> bool {
     let mut missing: Vec<(u8, u64)> =
         layout.components.iter().map(|component| (component.id, u64::MAX)).collect();
     let mut at = layout.scan_at;
@@ -304,7 +304,7 @@ fn all_coefficients_are_there(bytes: &[u8], layout: &Layout) -> bool {
 
 /// Refuses a file whose restart markers are out of order or, where they can be counted, too few: zune-jpeg
 /// would shift the rest of the image.
-fn check_restarts(bytes: &[u8], layout: &Layout) -> Result<(), Fault> {
+fn check_restarts(bytes: &[u8], layout: &JpegHeader) -> Result<(), Fault> {
     if layout.restart_interval == 0 {
         return Ok(());
     }
@@ -331,7 +331,7 @@ fn check_restarts(bytes: &[u8], layout: &Layout) -> Result<(), Fault> {
     Ok(())
 }
 
-fn with_zune(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+fn with_zune(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {
     let options = DecoderOptions::new_fast()
         .set_strict_mode(true)
         .set_max_width(usize::from(u16::MAX))
@@ -363,7 +363,7 @@ pub(super) fn from_ycbcr(pixel: [u8; 3]) -> [u8; 3] {
     [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb].map(|value| value.round() as u8)
 }
 
-fn with_jpeg_decoder(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+fn with_jpeg_decoder(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {
     use jpeg_decoder::ColorTransform;
     let n = layout.components.len();
     let mut decoder = jpeg_decoder::Decoder::new(bytes);

@@ -197,15 +197,15 @@ pub fn probe(bytes: &[u8]) -> Result<Header, Fault> {
         let format = Format::of(bytes)?;
         let (width, height, orientation, decode_bytes) = match format {
             Format::Jpeg => {
-                let layout = jpeg::Layout::read(bytes)?;
+                let layout = jpeg::JpegHeader::read(bytes)?;
                 (layout.width, layout.height, layout.orientation, layout.decode_bytes(bytes))
             }
             Format::Png => {
-                let layout = png::Layout::read(bytes)?;
+                let layout = png::PngHeader::read(bytes)?;
                 (layout.width, layout.height, layout.orientation, layout.decode_bytes())
             }
             Format::Tiff => {
-                let layout = tiff::Layout::read(bytes)?;
+                let layout = tiff::TiffHeader::read(bytes)?;
                 (layout.width, layout.height, layout.orientation, layout.decode_bytes())
             }
             Format::Pnm | Format::WebP | Format::Gif | Format::Bmp => {
@@ -215,7 +215,7 @@ pub fn probe(bytes: &[u8]) -> Result<Header, Fault> {
                         (width, height, Orientation::NoTransforms, rgb_bytes(width, height))
                     }
                     None => {
-                        let layout = still::Layout::read(bytes, format)?;
+                        let layout = still::StillHeader::read(bytes, format)?;
                         (layout.width, layout.height, layout.orientation, layout.decode_bytes(bytes, format))
                     }
                 }

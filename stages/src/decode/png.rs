@@ -17,7 +17,7 @@ const CHUNK_BYTES_MAX: usize = 4 << 20;
 
 /// What the chunks say before any row is decoded.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct PngHeader {
     /// As stored, before the orientation.
     pub(super) width: u32,
     /// As stored, before the orientation.
@@ -46,8 +46,8 @@ fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
     })
 }
 
-impl Layout {
-    pub(super) fn read(bytes: &[u8]) -> Result<Layout, Fault> {
+impl PngHeader {
+    pub(super) fn read(bytes: &[u8]) -> Result<PngHeader, Fault> {
         let mut chunks = chunks(bytes);
         let Some(Chunk {
             name: b"IHDR", data: &[a, b, c, d, e, f, g, h, depth, color, _, _, interlace], ..
@@ -73,7 +73,7 @@ impl Layout {
             2 | 3 => 3,
             _ => 4,
         } + u64::from(has_transparency && color < 4);
-        Ok(Layout {
+        Ok(PngHeader {
             width: u32::from_be_bytes([a, b, c, d]),
             height: u32::from_be_bytes([e, f, g, h]),
             orientation: orientation.unwrap_or(Orientation::NoTransforms),
@@ -119,8 +119,8 @@ fn raw_profile(chunk: &Chunk<'_>) -> Option<Vec<u8>> {
 
 /// Decodes after the header has passed the limits.
 pub(super) fn decode(bytes: &[u8], options: &Decode) -> Result<Pixels, Fault> {
-    let layout = Layout::read(bytes)?;
-    let Layout { width, height, orientation, .. } = layout;
+    let layout = PngHeader::read(bytes)?;
+    let PngHeader { width, height, orientation, .. } = layout;
     options.limits.check(width, height, layout.decode_bytes())?;
 
     let limits = png::Limits { bytes: CHUNK_BYTES_MAX.saturating_add(16 * width as usize) };

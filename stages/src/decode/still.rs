@@ -11,7 +11,7 @@ use super::{Decode, Format, exif, fault, oriented, rgb_bytes, turned_bytes};
 use crate::stage::Fault;
 
 /// What the decoder says before it decodes.
-pub(super) struct Layout {
+pub(super) struct StillHeader {
     /// As stored, before the orientation.
     pub(super) width: u32,
     /// As stored, before the orientation.
@@ -20,19 +20,19 @@ pub(super) struct Layout {
     color: ColorType,
 }
 
-impl Layout {
-    pub(super) fn read(bytes: &[u8], format: Format) -> Result<Layout, Fault> {
-        Ok(Layout::of(&mut open(bytes, format, image::Limits::default())?, format))
+impl StillHeader {
+    pub(super) fn read(bytes: &[u8], format: Format) -> Result<StillHeader, Fault> {
+        Ok(StillHeader::of(&mut open(bytes, format, image::Limits::default())?, format))
     }
 
-    fn of(decoder: &mut impl ImageDecoder, format: Format) -> Layout {
+    fn of(decoder: &mut impl ImageDecoder, format: Format) -> StillHeader {
         let (width, height) = decoder.dimensions();
         let orientation = match format {
             Format::WebP => decoder.exif_metadata().ok().flatten().map(|data| exif::orientation(&data)),
             _ => decoder.orientation().ok(),
         };
         let orientation = orientation.unwrap_or(Orientation::NoTransforms);
-        Layout { width, height, orientation, color: decoder.color_type() }
+        StillHeader { width, height, orientation, color: decoder.color_type() }
     }
 
     /// See [`super::Header::decode_bytes`].
@@ -60,8 +60,8 @@ pub(super) fn decode(bytes: &[u8], format: Format, options: &Decode) -> Result<P
     // For what decoders allocate besides the pixels: a palette, one row, a decompressed chunk.
     limits.max_alloc = Some(options.limits.memory_bytes_max);
     let mut decoder = open(bytes, format, limits)?;
-    let layout = Layout::of(&mut decoder, format);
-    let Layout { width, height, orientation, color } = layout;
+    let layout = StillHeader::of(&mut decoder, format);
+    let StillHeader { width, height, orientation, color } = layout;
     options.limits.check(width, height, layout.decode_bytes(bytes, format))?;
 
     let mut data = vec![0; width as usize * height as usize * usize::from(color.bytes_per_pixel())];

@@ -17,7 +17,7 @@ use super::{Decode, fault, jpeg, oriented, rgb_bytes, turned_bytes};
 use crate::stage::Fault;
 
 /// What the first directory says.
-pub(super) struct Layout {
+pub(super) struct TiffHeader {
     /// As stored, before the orientation.
     pub(super) width: u32,
     /// As stored, before the orientation.
@@ -71,12 +71,12 @@ fn open(bytes: Cow<'_, [u8]>) -> Result<Samples<'_>, Fault> {
     Decoder::new(Cursor::new(bytes)).map_err(|error| refused(&error))
 }
 
-impl Layout {
-    pub(super) fn read(bytes: &[u8]) -> Result<Layout, Fault> {
-        Layout::open(bytes).map(|(layout, _)| layout)
+impl TiffHeader {
+    pub(super) fn read(bytes: &[u8]) -> Result<TiffHeader, Fault> {
+        TiffHeader::open(bytes).map(|(layout, _)| layout)
     }
 
-    fn open(bytes: &[u8]) -> Result<(Layout, Samples<'_>), Fault> {
+    fn open(bytes: &[u8]) -> Result<(TiffHeader, Samples<'_>), Fault> {
         let mut decoder = open(Cow::Borrowed(bytes))?;
         let mut copy_bytes = 0;
         let palette = match tag(&mut decoder, Tag::PhotometricInterpretation)?.as_deref() {
@@ -138,7 +138,7 @@ impl Layout {
         let (chunk_width, chunk_height) = decoder.chunk_dimensions();
         let is_planar = tag(&mut decoder, Tag::PlanarConfiguration)?.as_deref() == Some(&[2]);
         let sample_bytes = u64::from(sample_bits).div_ceil(8);
-        let layout = Layout {
+        let layout = TiffHeader {
             width,
             height,
             orientation: orientation.unwrap_or(Orientation::NoTransforms),
@@ -208,8 +208,8 @@ fn called_gray(bytes: &[u8]) -> Result<Vec<u8>, Fault> {
 
 /// Decodes after the header has passed the limits.
 pub(super) fn decode(bytes: &[u8], options: &Decode) -> Result<Pixels, Fault> {
-    let (layout, decoder) = Layout::open(bytes)?;
-    let Layout { width, height, orientation, .. } = layout;
+    let (layout, decoder) = TiffHeader::open(bytes)?;
+    let TiffHeader { width, height, orientation, .. } = layout;
     options.limits.check(width, height, layout.decode_bytes())?;
 
     let mut limits = Limits::default();
@@ -253,7 +253,7 @@ fn spread(packed: &[u8], width: usize, bits: u8) -> Vec<u8> {
     samples
 }
 
-impl Layout {
+impl TiffHeader {
     /// Samples to RGB.
     fn rgb<T: Copy>(
         &self,
