@@ -3,9 +3,11 @@
 mod bad_input;
 mod bounds;
 mod bucket;
+mod epochs;
 mod fixture;
 mod prepare;
 mod recipes;
+mod replace;
 mod run_folder;
 mod tidy;
 mod train;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use forebay_datasets::catalog::{self, Catalog};
+use forebay_datasets::catalog::{self, Catalog, Entry, Locator};
 use forebay_datasets::manifest::Manifest;
 use forebay_datasets::sample::{Encoded, Sample, Split};
 use forebay_datasets::seed::Seed;
@@ -66,12 +66,16 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
         options::chain(config, forebay_stages::resize::Size::Original, forebay_stages::resize::Fit::Crop)
             .decode,
     );
-    let samples: Vec<Sample<()>> = catalog
+    let samples: Vec<Sample<Locator>> = catalog
         .entries
         .iter()
-        .map(|entry| Sample { id: entry.id.clone(), copy: 0, label: entry.label, payload: Ok(()) })
+        .map(|entry| {
+            let payload = Ok(entry.locator.clone());
+            Sample { id: entry.id.clone(), copy: 0, label: entry.label, payload }
+        })
         .collect();
-    let chunks: Vec<Vec<Sample<()>>> = samples.chunks(plan::chunk(&catalog)).map(<[_]>::to_vec).collect();
+    let chunks: Vec<Vec<Sample<Locator>>> =
+        samples.chunks(plan::chunk(&catalog)).map(<[_]>::to_vec).collect();
     let source = store.clone();
     let images =
         run.source("samples", chunks).io("read", rooms.read(), move |chunk| read(source.clone(), chunk));
@@ -97,7 +101,7 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
         match &sample.payload {
             Ok((format, width, height, channels)) => {
                 *formats.entry(format.to_string()).or_insert(0) += 1;
-                statistics.add_size(sample.label, *width, *height, entry.bytes);
+                statistics.add_size(sample.label, *width, *height, entry.bytes());
                 statistics.channels.merge(channels);
             }
             Err(fault) => rejects.push(Reject::new(&sample.id, fault)),
@@ -105,7 +109,7 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
     }
     Ok(Inspected {
         found: (catalog.entries.len() + catalog.rejects.len()) as u64,
-        bytes: catalog.entries.iter().map(|entry| entry.bytes).sum(),
+        bytes: catalog.entries.iter().map(Entry::bytes).sum(),
         layout: catalog.layout,
         classes,
         splits,

@@ -47,12 +47,12 @@ impl<T: Send + 'static> Flow<T> {
         room: Room,
         mut start: impl FnMut(u64, T, Slot, oneshot::Sender<Answer<U>>) + Send + 'static,
     ) -> Flow<U> {
-        let Flow { run, mut input, truncated, weigh, seen } = self;
+        let Flow { run, mut input, truncated, weigh } = self;
         let shared = run.shared.clone();
         let open = shared.meter.open(name, verb, room.slots());
         let gate = weigh.is_some().then(|| Gate::new(shared.budget.clone()));
         let (output, next) = mpsc::channel(room.queue());
-        let flow = Flow { run, input: next, truncated, weigh: None, seen };
+        let flow = Flow { run, input: next, truncated, weigh: None };
         flow.run.shared.tasks.spawn(async move {
             let failure = shared.wait_for_failure();
             let gone = output.closed();

@@ -15,6 +15,10 @@ use parquet::schema::types::ColumnPath;
 
 use super::{FOOTER_KEY, Footer, Row, ShardError, VALUE_COLUMNS};
 
+/// A page of images is ended when it reaches this, so that larger images are pages of their own and can be read
+/// alone. An entry in the page index and the page's header take about 60 bytes.
+const PAGE_BYTES: usize = 1 << 14;
+
 /// A row group is cut earlier when its images reach this: so much is held at once by who writes or reads it.
 pub const ROW_GROUP_BYTES_MAX: usize = 32 << 20;
 
@@ -95,6 +99,7 @@ fn properties(schema: &Schema) -> WriterProperties {
             .set_column_dictionary_enabled(column.clone(), false)
             .set_column_encoding(column.clone(), Encoding::PLAIN);
         if name == "bytes" {
+            builder = builder.set_column_data_page_size_limit(column.clone(), PAGE_BYTES);
             // The least and the greatest of a page of JPEG files tell nobody anything.
             builder = builder.set_column_statistics_enabled(column, EnabledStatistics::None);
         }
