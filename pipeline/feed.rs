@@ -19,14 +19,16 @@ use forebay_datasets::split::TrainSamples;
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::{self, BalanceOptions, BalanceSummary};
+use forebay_stages::chain::Chain;
 use forebay_stages::collate::{Batch, collate};
+use forebay_stages::decode::Decode;
 use forebay_stages::group::{Batches, Group};
+use forebay_stages::resize::Resize;
 use forebay_stages::shuffle::Shuffle;
 use forebay_stages::stage::{Regroup, Stage};
 
 use crate::flow::{Chunk, Error, Flow, Room, Run, in_one_line};
-use crate::options::Chain;
-use crate::plan::{PlannedRow, Rooms, Rows};
+use crate::plan::{self, PlannedRow, Rooms, Rows};
 
 pub(crate) use read::{decoded_bytes, read};
 pub use resolve::resolve;
@@ -52,6 +54,8 @@ pub enum Origin {
 pub struct Shards {
     /// What the dataset says of itself.
     pub manifest: Manifest,
+    /// How an image became a row.
+    pub prepared: Chain,
     /// The index of every shard, in the order of the manifest.
     indexes: Vec<Index>,
 }
@@ -63,8 +67,12 @@ pub struct Feed {
     pub store: Store,
     /// What is there.
     pub origin: Origin,
-    /// Image bytes to a square of `side` pixels.
+    /// From the original file of an image to the tensor, what shards were prepared by among it.
     pub chain: Chain,
+    /// The bytes of a row to pixels.
+    pub decode: Decode,
+    /// Pixels to a square of `side` pixels: what of the chain is left to do.
+    pub resize: Resize,
     /// Width and height of the images of a batch, pixels.
     pub side: u32,
     /// What happens to training images.
@@ -113,6 +121,7 @@ impl Shards {
     /// # Errors
     /// [`Error::Integrity`] when a shard is missing or not the one that the manifest lists.
     pub async fn open(store: &Store, manifest: Manifest) -> Result<Shards, Error> {
+        let prepared = plan::prepared(store, &manifest)?;
         let mut indexes = Vec::with_capacity(manifest.shards.len());
         for record in &manifest.shards {
             let place = format!("{}/{}", store.location(), record.key);
@@ -134,7 +143,7 @@ impl Shards {
                 }
             }
         }
-        Ok(Shards { manifest, indexes })
+        Ok(Shards { manifest, prepared, indexes })
     }
 
     /// Every planned group of a split that holds rows: shard and group, in planned order. Empty ones stay in the
@@ -351,8 +360,8 @@ impl Feed {
     fn squares(&self, images: Flow<Chunk<Encoded>>, epoch: Option<u32>) -> Flow<Chunk<Pixels>> {
         let (compute, seed) = (self.rooms.compute(), self.seed);
         let (augment, epoch) = (self.augment.clone().filter(|_| epoch.is_some()), epoch.unwrap_or(0));
-        let decoded = images.weighed(decoded_bytes).stage(compute, seed, epoch, self.chain.decode.clone());
-        let resize = self.chain.resize.clone();
+        let decoded = images.weighed(decoded_bytes).stage(compute, seed, epoch, self.decode.clone());
+        let resize = self.resize.clone();
         let Some(augment) = augment else { return decoded.stage(compute, seed, epoch, resize) };
         // An augmentation may change the size; the batch wants squares. The margin of a crop is cut off once.
         let mut again = resize.clone();

@@ -84,10 +84,12 @@ async fn write_shards(
 
     let images: Flow<Chunk<Encoded>> =
         run.source("samples", ids).io("read", rooms.read(), move |chunk| read(reader.source.clone(), chunk));
-    let resized = images
-        .weighed(decoded_bytes)
-        .stage(rooms.compute(), seed, 0, plan.chain.decode.clone())
-        .stage(rooms.compute(), seed, 0, plan.chain.resize.clone());
+    let resized = images.weighed(decoded_bytes).stage(rooms.compute(), seed, 0, plan.decode.clone()).stage(
+        rooms.compute(),
+        seed,
+        0,
+        plan.resize.clone(),
+    );
     let changed = match augment {
         Some(augment) => resized.stage(rooms.compute(), seed, 0, augment),
         None => resized,
@@ -274,12 +276,12 @@ async fn finish(
         format: FORMAT,
         fingerprint: plan.fingerprint.clone(),
         classes: rows.catalog.classes.clone(),
-        side_px: plan.side_px(),
         balanced: rows.balance.classes.iter().any(|class| class.before != class.after),
         augmented: plan.augment.is_some(),
+        chain: serde_json::to_value(&plan.chain).expect("a chain is plain data"),
         settings: serde_json::to_value(&plan.settings).expect("settings are plain data"),
         counts,
-        splits: summaries(rows, &seen, in_order().map(|(record, _)| record)),
+        splits: summaries(plan, &seen, in_order().map(|(record, _)| record)),
         shards: in_order().map(|(record, _)| record.clone()).collect(),
     };
     let lines: String = rejects
@@ -319,12 +321,12 @@ fn check_rejects(plan: &PreparePlan, counts: &Counts, rejects: &[Reject]) -> Res
 }
 
 fn summaries<'a>(
-    rows: &Rows,
+    plan: &PreparePlan,
     rejected: &BTreeSet<String>,
     shards: impl Iterator<Item = &'a ShardRecord>,
 ) -> Vec<SplitSummary> {
     let shards: Vec<&ShardRecord> = shards.collect();
-    let mut summaries = Vec::new();
+    let (mut summaries, rows) = (Vec::new(), &plan.rows);
     for split in Split::ALL {
         let of_split = || shards.iter().filter(|shard| shard.split == split);
         let n_rows: u64 = of_split().map(|shard| shard.rows()).sum();
@@ -344,7 +346,7 @@ fn summaries<'a>(
             }
         }
         let bytes = of_split().map(|shard| shard.bytes).sum();
-        summaries.push(SplitSummary { split, rows: n_rows, bytes, classes });
+        summaries.push(SplitSummary { split, rows: n_rows, bytes, side_px: plan.side_px(split), classes });
     }
     summaries
 }

@@ -11,7 +11,7 @@ use crate::sample::Split;
 use crate::shard::{VALUE_COLUMNS, ascii_json};
 
 /// The version of everything that is written; it is part of every fingerprint.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The key of the plan, written first.
 pub const PLAN_KEY: &str = "plan.json";
@@ -74,6 +74,8 @@ pub struct SplitSummary {
     pub rows: u64,
     /// Bytes of its shards.
     pub bytes: u64,
+    /// The width and height of its rows as they are stored, where they are all the same squares; pixels.
+    pub side_px: Option<u32>,
     /// Every class in the order of the labels.
     pub classes: Vec<ClassCount>,
 }
@@ -109,12 +111,12 @@ pub struct Manifest {
     pub fingerprint: String,
     /// Class names; a label is an index into them.
     pub classes: Vec<String>,
-    /// The width and height that all stored images share, where the plan made them square; pixels.
-    pub side_px: Option<u32>,
     /// Whether balancing repeated or dropped training samples.
     pub balanced: bool,
     /// Whether augmentation changed training samples.
     pub augmented: bool,
+    /// How an image became a row that was not augmented, as `forebay_stages::chain::Chain` writes it.
+    pub chain: serde_json::Value,
     /// The settings of every stage, from image bytes to stored image, as the run file names them.
     pub settings: serde_json::Value,
     /// How the samples add up.
@@ -212,12 +214,18 @@ mod tests {
             format: FORMAT,
             fingerprint: "abc".into(),
             classes: vec!["cat".into(), "yes: \"é\"".into()],
-            side_px: Some(64),
             balanced: false,
             augmented: false,
-            settings: serde_json::json!({"resize": {"size": 64}}),
+            chain: serde_json::json!({"resize": []}),
+            settings: serde_json::json!({"seed": 0}),
             counts: Counts { found: 5, written: 3, rejected: 1, dropped: 1, rows: 4 },
-            splits: vec![SplitSummary { split: Split::Train, rows: 4, bytes: 99, classes: vec![] }],
+            splits: vec![SplitSummary {
+                split: Split::Train,
+                rows: 4,
+                bytes: 99,
+                side_px: Some(64),
+                classes: vec![],
+            }],
             shards: vec![],
         }
     }
@@ -226,9 +234,9 @@ mod tests {
     fn a_manifest_comes_back_and_another_format_is_refused() {
         let json = to_json(&manifest());
         assert_eq!(Manifest::parse(&json).unwrap(), manifest());
-        let newer = String::from_utf8(json).unwrap().replace("\"format\": 1", "\"format\": 2");
+        let newer = String::from_utf8(json).unwrap().replace("\"format\": 2", "\"format\": 3");
         let error = Manifest::parse(newer.as_bytes()).unwrap_err().to_string();
-        assert_eq!(error, "manifest.json is not one of this version of Forebay: format 2, expected 1");
+        assert_eq!(error, "manifest.json is not one of this version of Forebay: format 3, expected 2");
         assert!(Manifest::parse(b"{").is_err());
     }
 

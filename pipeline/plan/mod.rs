@@ -9,7 +9,7 @@ mod shards;
 mod text;
 
 pub(crate) use identity::{fingerprint, images_fingerprint};
-pub use places::{manifest, open};
+pub use places::{manifest, open, prepared};
 pub use prepare::{DestState, PreparePlan};
 pub use rooms::Rooms;
 pub use rows::{PlannedRow, Rows, rows};
