@@ -260,7 +260,13 @@ pub fn apply(config: &Config, initial: &Initial) -> Result<Config, Error> {
     };
     let normalize = given.normalize.unwrap_or_default();
     let crops = given.crop_pct.zip(wanted.crop_pct);
-    let fields: [(&'static str, bool, Option<toml::Value>); 6] = [
+    let background = |color: Option<[u8; 3]>| match color {
+        None => Some("drop"),
+        Some([0, 0, 0]) => Some("black"),
+        Some([255, 255, 255]) => Some("white"),
+        Some(_) => None,
+    };
+    let fields: [(&'static str, bool, Option<toml::Value>); 7] = [
         ("resize.size", given.side == wanted.side, wanted.side.map(|side| i64::from(side).into())),
         ("resize.fit", given.fit == wanted.fit, wanted.fit.map(|fit| fit.to_string().into())),
         (
@@ -272,6 +278,11 @@ pub fn apply(config: &Config, initial: &Initial) -> Result<Config, Error> {
             "resize.filter",
             given.filter == wanted.filter,
             wanted.filter.map(|filter| filter.to_string().into()),
+        ),
+        (
+            "decode.background",
+            given.background == wanted.background,
+            wanted.background.and_then(background).map(Into::into),
         ),
         (
             "train.mean",

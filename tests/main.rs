@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bucket;
+mod chain;
 mod fixture;
 mod prepare;
 mod recipes;

@@ -43,7 +43,7 @@ pub struct Step {
     pub filter: Filter,
     /// Whether smaller images are enlarged.
     pub enlarge: bool,
-    /// The colour of the bars of [`Fit::Pad`].
+    /// The colour of the bars of [`Fit::Pad`]; black with another fit, which has none.
     pub pad_color: [u8; 3],
 }
 
@@ -145,6 +145,12 @@ impl Chain {
             problems.push(format!("jpeg_quality is {quality}, and must be within 1 and 100"));
         }
         problems.extend(normalize.iter().flat_map(Normalize::problems));
+        // No other fit has bars, so that a colour of theirs would only keep equal chains from being equal.
+        let plain = |step: Step| match step.fit {
+            Fit::Pad => step,
+            _ => Step { pad_color: [0; 3], ..step },
+        };
+        let steps = steps.into_iter().map(plain).collect();
         if problems.is_empty() {
             Ok(Chain { background, steps, jpeg_quality, normalize })
         } else {

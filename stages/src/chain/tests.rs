@@ -256,7 +256,7 @@ fn two_resizes_stay_two_and_say_so() {
 fn the_fields_of_timm_come_back_as_what_is_wanted() {
     let mut stream = Seed(5).stream("chains");
     let mut told = 0;
-    for _ in 0..500 {
+    for _ in 0..1500 {
         let Ok(Composed { chain, .. }) = any_chain(&mut stream).then(&any_wanted(&mut stream)) else {
             continue;
         };
