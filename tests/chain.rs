@@ -42,7 +42,7 @@ fn a_model_says_the_preparation_of_the_shards_that_it_was_trained_on() {
     assert_eq!(json_of(&place, "run/chain.json")["chain"]["resize"], json!([step]));
     place.run("export run --output model.onnx").done();
     let onnx = String::from_utf8_lossy(&place.files("")["model.onnx"]).into_owned();
-    assert!(onnx.contains(&format!("\"resize\":[{}]", serde_json::to_string(&step).unwrap())));
+    assert!(onnx.contains("\"fit\":\"crop\",\"crop_pct\":0.5,\"filter\":\"bicubic\""));
 
     // Fine-tuning inherits it, from the same shards and from the files themselves.
     let weights = "--weights run/model.safetensors --arch resnet18";
