@@ -1,6 +1,5 @@
 //! A feed as the options describe it: what the source is, and what is done with its images.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forebay_datasets::catalog;
@@ -10,7 +9,7 @@ use forebay_stages::balance::{Balance, BalanceSummary};
 use forebay_stages::chain::{Chain, Composed, Conflict, Contradiction, Property, Wanted};
 use toml::Value;
 
-use super::{Feed, Origin, Shards};
+use super::{Feed, Folder, Shards, Source};
 use crate::flow::Error;
 use crate::options::{self, Config};
 use crate::plan::{self, Rooms, open};
@@ -36,55 +35,52 @@ pub async fn resolve(config: &Config) -> Result<(Feed, Option<BalanceSummary>, V
     }
     let store = open(config, "source", "SOURCE")?;
     let mut warnings = Vec::new();
-    let (origin, chunk) = match plan::manifest(&store).await? {
+    let (source, prepared): (Arc<dyn Source>, _) = match plan::manifest(&store).await? {
         Some(manifest) => {
             refuse_twice(config, &manifest, &augment, balance.mode)?;
-            let (rows, bytes) =
-                (manifest.counts.rows.max(1), manifest.shards.iter().map(|s| s.bytes).sum::<u64>());
-            let chunk = plan::chunk_of(bytes / rows);
-            (Origin::Shards(Arc::new(Shards::open(&store, manifest).await?)), chunk)
+            let prepared = plan::prepared(&store, &manifest)?;
+            (Arc::new(Shards::open(&store, manifest).await?), prepared)
         }
         None => {
             let catalog = catalog::read(&store).await?;
-            warnings.extend(catalog.warnings.iter().cloned());
-            let chunk = plan::chunk(&catalog);
             // Copies are made by the feed, as for shards, so that both give the same batches.
-            let rows = plan::rows(config, catalog, &BTreeMap::new(), false)?;
-            (Origin::Folder(Arc::new(rows)), chunk)
+            let rows = plan::rows(config, catalog, None, false)?;
+            warnings.extend(rows.catalog.warnings.iter().cloned());
+            (Arc::new(Folder::new(store.clone(), rows)), Chain::of_files())
         }
     };
-    let prepared = match &origin {
-        Origin::Shards(shards) => shards.prepared.clone(),
-        Origin::Folder(_) => Chain::of_files(),
-    };
-    let Composed { chain, resize } = compose(config, &store, &prepared, &wanted, &mut warnings)?;
-    let side = chain.side().expect("a feed makes squares");
+    let composed = compose(config, &store, &prepared, &wanted, &mut warnings)?;
+    let side = composed.chain.side().expect("a feed makes squares");
     if let Some(stored) = prepared.side().filter(|stored| *stored < side) {
         warnings.push(format!(
             "the shards hold images of {stored} pixels, which are enlarged to {side}: prepare them larger, or train \
              at their size"
         ));
     }
-    // Rows of shards are opaque, so that a background means something for the files of a folder.
-    let decode = options::decode(config, chain.background());
-    let mut feed = Feed {
+    let decode = options::decode(config, composed.chain.background());
+    let mut feed = Feed::new(
         store,
-        origin,
-        chain,
+        source,
+        composed,
         decode,
-        resize,
-        side,
         augment,
-        copies: None,
-        batch_size: config.integer("train.batch_size").expect("it has a default") as usize,
-        seed: Seed(config.integer("seed").expect("it has a default")),
-        rooms: Rooms::of(config),
-        chunk,
-    };
+        config.integer("train.batch_size").expect("it has a default") as usize,
+        Seed(config.integer("seed").expect("it has a default")),
+        Rooms::of(config),
+    );
+    let order = feed.source.manifest().map(|manifest| &manifest.settings["shards.order"]);
+    if order.is_some_and(|order| order == "source") && feed.is_mixed_in_windows() {
+        warnings.push(
+            "the shards keep the order of their source (--order source), and an epoch mixes only groups of rows: \
+             batches may hold few classes; prepare with --order shuffled"
+                .to_string(),
+        );
+    }
     let summary = match balance.mode {
         Balance::None => None,
         _ => Some(feed.balance(&balance, feed.seed).await?),
     };
+    plan::check_memory(&feed.memory())?;
     Ok((feed, summary, warnings))
 }
 

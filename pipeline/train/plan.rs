@@ -3,19 +3,16 @@
 use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_stages::balance::BalanceSummary;
-use forebay_stages::group::count_batches;
 use forebay_train::schedule::Plateau;
 use forebay_train::{DeviceKind, TrainOptions};
-use std::collections::BTreeMap;
 use toml::Value;
 
 use super::keeping::Keeping;
 use super::preparation::Preparation;
 use super::{recipe, run_folder, timm};
-use crate::feed::{self, Feed, Origin};
+use crate::feed::{self, Feed};
 use crate::flow::Error;
 use crate::options::Config;
-use crate::plan;
 use crate::report::RunFacts;
 use crate::weights;
 
@@ -113,7 +110,7 @@ impl TrainPlan {
         }
         let keeping = Keeping::resolve(config, feed.rows(Split::Validation) > 0).map_err(Error::Plan)?;
         let epochs = config.integer("train.epochs").expect("it has a default") as u32;
-        let steps_per_epoch = count_batches(rows, feed.batch_size as u64);
+        let steps_per_epoch = feed.batches_per_epoch();
         let counts = match &balance {
             Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
             None => feed.class_counts().await?,
@@ -132,10 +129,7 @@ impl TrainPlan {
         };
         let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
         let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
-        let dataset = match &feed.origin {
-            Origin::Shards(shards) => shards.manifest.fingerprint.clone(),
-            Origin::Folder(rows) => plan::fingerprint(rows, &BTreeMap::new()),
-        };
+        let dataset = feed.source.fingerprint();
         let opens_in_timm = timm::architecture(&options.model, &options.head).is_some();
         let preparation = Preparation {
             chain: feed.chain.clone(),
@@ -168,16 +162,7 @@ impl TrainPlan {
         data.retain(|key, _| {
             !["split", "balance", "seed"].contains(&key.split('.').next().unwrap_or_default())
         });
-        let images = match &feed.origin {
-            Origin::Shards(shards) => shards.manifest.shards.iter().map(|shard| &*shard.blake3).collect(),
-            Origin::Folder(rows) => {
-                // Images of another folder may have the same names and sizes.
-                let root = feed.store.local_root().and_then(|root| root.canonicalize().ok());
-                let root = root.map_or(place.clone(), |root| root.to_string_lossy().into_owned());
-                format!("{root} {}", plan::images_fingerprint(rows))
-            }
-        };
-        data.insert("dataset".to_string(), images.into());
+        data.insert("dataset".to_string(), feed.source.images_identity());
         if let Some(augment) = &feed.augment {
             data.insert("seed".to_string(), feed.seed.0.into());
             data.insert(
@@ -202,6 +187,8 @@ impl TrainPlan {
                 "train.feature_views: without --augment all views are the same; leave it out".to_string(),
             ]));
         }
+        // A position in an epoch of the first version, which had no holes, means nothing in this one.
+        identity.insert("order".to_string(), 2.into());
         let identity = serde_json::to_string(&identity).expect("settings are plain data");
         Ok(TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),

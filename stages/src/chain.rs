@@ -24,7 +24,7 @@ use crate::resize::{Filter, Fit, Resize, Size};
 #[serde(try_from = "Written", into = "Written")]
 pub struct Chain {
     background: Option<[u8; 3]>,
-    steps: Vec<Step>,
+    steps: Vec<ResizeStep>,
     jpeg_quality: Option<u8>,
     normalize: Option<Normalize>,
 }
@@ -32,7 +32,7 @@ pub struct Chain {
 /// One resize to a side.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Step {
+pub struct ResizeStep {
     /// The side in pixels, 1 to [`Resize::SIDE_PX_MAX`]; what it is the side of, `fit` says.
     pub side: u32,
     /// How an image that is not square gets there.
@@ -55,7 +55,7 @@ pub struct Wanted {
     pub side: Option<u32>,
     /// How an image that is not square gets there; [`Fit::Shortest`] gives no squares and is refused.
     pub fit: Option<Fit>,
-    /// As [`Step::crop_pct`].
+    /// As [`ResizeStep::crop_pct`].
     pub crop_pct: Option<f64>,
     /// How pixels are interpolated.
     pub filter: Option<Filter>,
@@ -70,7 +70,7 @@ pub struct Wanted {
 #[serde(deny_unknown_fields)]
 struct Written {
     background: Option<[u8; 3]>,
-    resize: Vec<Step>,
+    resize: Vec<ResizeStep>,
     jpeg_quality: Option<u8>,
     normalize: Option<Normalize>,
 }
@@ -91,7 +91,7 @@ impl TryFrom<Written> for Chain {
     }
 }
 
-impl Step {
+impl ResizeStep {
     /// The shorter side before the centre square is cut out, in pixels: `floor(side / crop_pct)`, as in timm.
     pub fn shorter_side(&self) -> u32 {
         (f64::from(self.side) / self.crop_pct).floor() as u32
@@ -99,12 +99,12 @@ impl Step {
 
     /// The stage that does it.
     pub fn resize(&self) -> Resize {
-        let Step { side, fit, crop_pct, filter, enlarge, pad_color } = *self;
+        let ResizeStep { side, fit, crop_pct, filter, enlarge, pad_color } = *self;
         let shorter_side = (fit == Fit::Crop && crop_pct < 1.0).then(|| self.shorter_side());
         Resize { size: Size::Side(side), fit, enlarge, filter, pad_color, shorter_side }
     }
 
-    /// True where every image that comes out is a square of [`Step::side`].
+    /// True where every image that comes out is a square of [`ResizeStep::side`].
     pub fn makes_squares(&self) -> bool {
         match self.fit {
             Fit::Shortest => false,
@@ -132,23 +132,23 @@ impl Chain {
     /// A chain of these parts.
     ///
     /// # Errors
-    /// One line per part that is out of its range: see [`Step`] and [`Normalize::problems`]; a JPEG's quality is 1 to
+    /// One line per part that is out of its range: see [`ResizeStep`] and [`Normalize::problems`]; a JPEG's quality is 1 to
     /// 100.
     pub fn new(
         background: Option<[u8; 3]>,
-        steps: Vec<Step>,
+        steps: Vec<ResizeStep>,
         jpeg_quality: Option<u8>,
         normalize: Option<Normalize>,
     ) -> Result<Chain, Vec<String>> {
-        let mut problems: Vec<String> = steps.iter().flat_map(Step::problems).collect();
+        let mut problems: Vec<String> = steps.iter().flat_map(ResizeStep::problems).collect();
         if let Some(quality) = jpeg_quality.filter(|quality| !(1..=100).contains(quality)) {
             problems.push(format!("jpeg_quality is {quality}, and must be within 1 and 100"));
         }
         problems.extend(normalize.iter().flat_map(Normalize::problems));
         // No other fit has bars, so that a colour of theirs would only keep equal chains from being equal.
-        let plain = |step: Step| match step.fit {
+        let plain = |step: ResizeStep| match step.fit {
             Fit::Pad => step,
-            _ => Step { pad_color: [0; 3], ..step },
+            _ => ResizeStep { pad_color: [0; 3], ..step },
         };
         let steps = steps.into_iter().map(plain).collect();
         if problems.is_empty() {
@@ -169,7 +169,7 @@ impl Chain {
     }
 
     /// The resizes in their order.
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &[ResizeStep] {
         &self.steps
     }
 
@@ -259,9 +259,9 @@ impl Chain {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for ResizeStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Step { side, fit, filter, .. } = self;
+        let ResizeStep { side, fit, filter, .. } = self;
         match fit {
             Fit::Shortest => write!(f, "shorter side {side} px")?,
             Fit::Crop if self.crop_pct < 1.0 => {
@@ -281,7 +281,7 @@ impl fmt::Display for Chain {
         if self.steps.is_empty() {
             return f.write_str("original size");
         }
-        let steps: Vec<String> = self.steps.iter().map(Step::to_string).collect();
+        let steps: Vec<String> = self.steps.iter().map(ResizeStep::to_string).collect();
         f.write_str(&steps.join("; then "))
     }
 }

@@ -12,3 +12,4 @@ pub mod normalize;
 pub mod resize;
 pub mod shuffle;
 pub mod stage;
+pub mod weight;

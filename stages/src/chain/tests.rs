@@ -7,11 +7,11 @@ use serde_json::json;
 use super::*;
 use crate::stage::Stage;
 
-fn step(side: u32, fit: Fit, crop_pct: f64) -> Step {
-    Step { side, fit, crop_pct, filter: Filter::Bilinear, enlarge: true, pad_color: [0; 3] }
+fn step(side: u32, fit: Fit, crop_pct: f64) -> ResizeStep {
+    ResizeStep { side, fit, crop_pct, filter: Filter::Bilinear, enlarge: true, pad_color: [0; 3] }
 }
 
-fn prepared(steps: Vec<Step>) -> Chain {
+fn prepared(steps: Vec<ResizeStep>) -> Chain {
     Chain::new(None, steps, None, None).expect("a sound chain")
 }
 
@@ -27,9 +27,9 @@ const FITS: [Fit; 4] = [Fit::Shortest, Fit::Crop, Fit::Pad, Fit::Squash];
 const FILTERS: [Filter; 3] = [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3];
 
 /// A step of any kind.
-fn any_step(stream: &mut Stream) -> Step {
+fn any_step(stream: &mut Stream) -> ResizeStep {
     let fit = choose(stream, &FITS);
-    Step {
+    ResizeStep {
         side: choose(stream, &[8, 12, 14, 16, 17, 20, 24]),
         fit,
         crop_pct: if fit == Fit::Crop { choose(stream, &[1.0, 1.0, 0.875, 0.5, 0.95]) } else { 1.0 },
@@ -71,7 +71,7 @@ fn image(width: u32, height: u32) -> Pixels {
     Pixels::new(width, height, data)
 }
 
-fn run(steps: &[Step], image: Pixels) -> Pixels {
+fn run(steps: &[ResizeStep], image: Pixels) -> Pixels {
     let draws = Seed(0).draws("a", 0, 0);
     steps.iter().fold(image, |image, step| step.resize().apply(image, &draws).expect("it fits"))
 }
@@ -207,7 +207,7 @@ fn shards_without_a_margin_cannot_be_given_one() {
     assert_eq!(conflict.contradictions[0].property, Property::CropPct);
     // What is done all the same says what it is.
     assert_eq!(conflict.forced.chain.steps(), whole.steps());
-    let half = prepared(vec![Step { filter: Filter::Bicubic, ..step(32, Fit::Crop, 0.5) }]);
+    let half = prepared(vec![ResizeStep { filter: Filter::Bicubic, ..step(32, Fit::Crop, 0.5) }]);
     assert_eq!(half.then(&crop(0.5)).expect("the same").chain.steps(), half.steps());
     assert!(half.then(&crop(1.0)).is_err());
     assert_eq!(half.then(&Wanted::default()).expect("as prepared").chain.steps(), half.steps());

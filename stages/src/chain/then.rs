@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Chain, Step, Wanted};
+use super::{Chain, ResizeStep, Wanted};
 use crate::normalize::Normalize;
 use crate::resize::{Filter, Fit, Resize};
 
@@ -62,10 +62,10 @@ impl fmt::Display for Contradiction {
     }
 }
 
-impl Step {
+impl ResizeStep {
     /// True where nothing is resampled after `before`: its images have the size already, and at most their centre
     /// is cut out.
-    pub(super) fn only_cuts(&self, before: &Step) -> bool {
+    pub(super) fn only_cuts(&self, before: &ResizeStep) -> bool {
         match self.fit {
             Fit::Crop if before.makes_squares() => self.shorter_side() == before.side,
             Fit::Crop => before.fit == Fit::Shortest && before.enlarge && self.shorter_side() == before.side,
@@ -75,7 +75,7 @@ impl Step {
     }
 
     /// This step and the one after it as one that makes the same of every image, where there is one.
-    fn joined(&self, next: &Step) -> Option<Step> {
+    fn joined(&self, next: &ResizeStep) -> Option<ResizeStep> {
         if self.makes_squares() && next.only_cuts(self) && next.side == self.side {
             return Some(self.clone());
         }
@@ -85,13 +85,13 @@ impl Step {
         match self.fit {
             // Small images that the first leaves as they are the second enlarges, in the same way.
             Fit::Shortest if self.enlarge || self.filter == next.filter => {
-                Some(Step { filter: self.filter, enlarge: true, ..next.clone() })
+                Some(ResizeStep { filter: self.filter, enlarge: true, ..next.clone() })
             }
             // The centre of a centre is that of the whole where no half pixel is rounded, which Python does to
             // the even side.
             Fit::Crop if self.enlarge && (self.side - next.side).is_multiple_of(4) => {
                 let crop_pct = crop_pct(next.side, self.shorter_side())?;
-                Some(Step { side: next.side, crop_pct, ..self.clone() })
+                Some(ResizeStep { side: next.side, crop_pct, ..self.clone() })
             }
             _ => None,
         }
@@ -148,7 +148,7 @@ impl Chain {
             }
             _ => self.background,
         };
-        let rest = |side: Option<u32>, fit: Fit, crop_pct: f64, filter: Option<Filter>| Step {
+        let rest = |side: Option<u32>, fit: Fit, crop_pct: f64, filter: Option<Filter>| ResizeStep {
             side: side.unwrap_or(SIDE_PX),
             fit,
             crop_pct,
@@ -180,7 +180,7 @@ impl Chain {
                 }
                 match !is_as_prepared && can_be_cut {
                     true => asked,
-                    false => Step { crop_pct: 1.0, ..asked },
+                    false => ResizeStep { crop_pct: 1.0, ..asked },
                 }
             }
             _ => {
