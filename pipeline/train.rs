@@ -14,6 +14,7 @@ mod input;
 mod keeping;
 mod learn;
 mod plan;
+mod preparation;
 pub(crate) mod recipe;
 mod recorder;
 mod run_folder;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bounds;
 mod bucket;
+mod chain;
 mod epochs;
 mod fixture;
 mod prepare;

@@ -9,10 +9,11 @@ use toml::Value;
 
 use super::cache_home::cache_home;
 use super::keeping::Keeping;
-use super::recipe;
+use super::preparation::Preparation;
+use super::{recipe, timm};
 use crate::feed::{self, Feed};
 use crate::flow::Error;
-use crate::options::{self, Config};
+use crate::options::Config;
 use crate::report::RunFacts;
 use crate::weights;
 
@@ -33,8 +34,8 @@ pub struct TrainPlan {
     pub keeping: Keeping,
     /// Initial weights: the name of the file and its bytes.
     pub weights: Option<(String, Bytes)>,
-    /// The whole chain from image bytes to tensor.
-    pub chain: serde_json::Value,
+    /// How images become tensors, and what the model began with.
+    pub preparation: Preparation,
     /// What a checkpoint must agree with to be resumed from.
     pub identity: String,
     /// The resolved run file.
@@ -111,7 +112,6 @@ impl TrainPlan {
         let keeping = Keeping::resolve(config, feed.rows(Split::Validation) > 0).map_err(Error::Plan)?;
         let epochs = config.integer("train.epochs").expect("it has a default") as u32;
         let steps_per_epoch = feed.batches_per_epoch();
-        let normalize = options::normalize(config);
         let counts = match &balance {
             Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
             None => feed.class_counts().await?,
@@ -126,26 +126,22 @@ impl TrainPlan {
             seed: feed.seed,
             device,
             pretrained: initial.is_some(),
+            normalize: feed.chain.normalize().expect("a feed's chain ends in a tensor"),
         };
         let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
         let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
         let dataset = feed.source.fingerprint();
-        let chain = serde_json::json!({
-            "prepared": feed.source.manifest().map(|manifest| manifest.settings.clone()),
-            "decode": config.settings(&["decode"]),
-            "resize": {
-                "side": feed.side,
-                "fit": "crop",
-                "filter": config.word("resize.filter"),
-                "crop_pct": config.number("resize.crop_pct").unwrap_or(1.0),
-                "shorter_side": feed.chain.resize.shorter_side.unwrap_or(feed.side),
-            },
-            "augment": feed.augment,
-            "normalize": {"mean": normalize.mean, "std": normalize.std},
-            "layout": format!("[batch, 3, {0}, {0}] RGB", feed.side),
-            "classes": options.classes,
-            "weights": initial.as_ref().map(|initial| initial.record.clone()),
-        });
+        let opens_in_timm = timm::architecture(&options.model, &options.head).is_some();
+        let preparation = Preparation {
+            chain: feed.chain.clone(),
+            augment: feed.augment.clone(),
+            classes: options.classes.clone(),
+            weights: initial.as_ref().map(|initial| initial.provenance.clone()),
+            opens_in_timm,
+            caveats: feed.chain.caveats(),
+        };
+        warnings.extend(preparation.warning());
+        notes.extend(preparation.note(&options.model));
         let mut identity = settings;
         // Where and how long a run goes on is not what it is.
         for key in ["train.resume", "train.epochs", "train.device"] {
@@ -161,7 +157,7 @@ impl TrainPlan {
             settings.insert("dataset".to_string(), dataset.clone().into());
             settings.insert("side".to_string(), feed.side.into());
         }
-        data.insert("normalize".to_string(), chain["normalize"].clone());
+        data.insert("chain".to_string(), serde_json::to_value(&feed.chain).expect("a chain is plain data"));
         let data_identity = serde_json::to_string(&data).expect("settings are plain data");
         // What of it the images are a function of: which split they are in changes none of them.
         data.retain(|key, _| {
@@ -224,7 +220,7 @@ impl TrainPlan {
             },
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
-            chain,
+            preparation,
             run_file: config.to_toml(),
             warnings,
         })
