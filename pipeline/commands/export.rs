@@ -13,7 +13,7 @@ use crate::flow::{Error, Run};
 use crate::hub::Reference;
 use crate::options::{Config, Invocation, bytes_in_words, store_options};
 use crate::report::{say, say_json, warn};
-use crate::train::{files, recipe, seal};
+use crate::train::{files, recipe};
 use crate::weights::{self, Initial, folder_and_file};
 
 /// What was exported.
@@ -68,14 +68,11 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
             "{output} is there already: choose another --output, or --overwrite to replace it"
         )));
     }
-    let Initial { name, bytes, preprocessing, mut record, mut warnings } =
+    let Initial { name, bytes, preprocessing, architecture, mut record, mut warnings } =
         weights::from(&weights_of(&source, config).await?, config).await?;
-    // A model of a run whose header cannot be read is damaged as well.
     let own = Trainer::describe(&bytes);
-    let is_sealed =
-        |own: &Option<FileDescription>| own.as_ref().is_some_and(|own| own.metadata.contains_key(seal::KEY));
-    if own.as_ref().map_or(name != source, is_sealed) {
-        seal::check(&bytes).map_err(|damage| Error::Integrity(format!("{name} is damaged: {damage}")))?;
+    if own.is_err() && name != source {
+        return Err(Error::Integrity(format!("{name} is damaged: its header cannot be read")));
     }
     let own = own.ok().flatten();
     let chain = own.as_ref().and_then(|own| serde_json::from_str::<Value>(own.metadata.get("chain")?).ok());
@@ -83,6 +80,7 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         record = chain["weights"].clone();
     }
     let arch = arch(config, &name, own.as_ref())?;
+    weights::refuse_other_network(&name, architecture.as_deref(), &arch, config)?;
     let size = config.integer("export.size").or(preprocessing.map(|chain| chain.size.into())).unwrap_or(224);
     let classes = own.as_ref().map(|own| own.classes.as_slice());
     let what = Export {

@@ -5,7 +5,7 @@ use forebay_datasets::sample::Split;
 use forebay_stages::balance::BalanceSummary;
 use forebay_stages::group::count_batches;
 use forebay_train::schedule::Plateau;
-use forebay_train::{DeviceKind, TrainOptions};
+use forebay_train::{DeviceKind, Strictness, TrainOptions};
 use std::collections::BTreeMap;
 use toml::Value;
 
@@ -35,6 +35,8 @@ pub struct TrainPlan {
     pub keeping: Keeping,
     /// Initial weights: the name of the file and its bytes.
     pub weights: Option<(String, Bytes)>,
+    /// What is done where they do not fill the network.
+    pub strictness: Strictness,
     /// The whole chain from image bytes to tensor.
     pub chain: serde_json::Value,
     /// What a checkpoint must agree with to be resumed from.
@@ -128,6 +130,7 @@ impl TrainPlan {
             seed: feed.seed,
             device,
             pretrained: initial.is_some(),
+            is_balanced: matches!(&feed.origin, Origin::Shards(shards) if shards.manifest.balanced),
         };
         let (options, plateau, notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
         let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
@@ -231,6 +234,7 @@ impl TrainPlan {
             },
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
+            strictness: if config.is_on("force") { Strictness::Lenient } else { Strictness::Strict },
             chain,
             run_file: config.to_toml(),
             warnings,

@@ -4,7 +4,7 @@
 //! A network here has torchvision's names for its tensors. Only the header of the safetensors file is written anew: a tensor keeps its
 //! bytes, and at most its shape changes, where timm has a 1x1 convolution for a linear layer.
 
-use forebay_train::weights::names::{Family, timm_layers};
+use forebay_train::weights::names::{Family, timm_layers, timm_name};
 use serde_json::{Map, Value, json};
 
 use crate::train::TrainPlan;
@@ -24,29 +24,14 @@ pub struct Architecture {
 
 /// The architecture of a network by torchvision's name.
 pub fn architecture(model: &str) -> Option<Architecture> {
-    let resnet = |name| (name, "conv1", "fc", None);
-    let vgg = |name| (name, "features.0", "head.fc", None);
-    let efficient = |name, eps| (name, "conv_stem", "classifier", eps);
-    let (name, first_conv, classifier, batch_norm_eps) = match model {
-        "resnet18" => resnet("resnet18"),
-        "resnet34" => resnet("resnet34"),
-        "resnet50" => resnet("resnet50"),
-        "resnet101" => resnet("resnet101"),
-        "vgg11" => vgg("vgg11"),
-        "vgg11_bn" => vgg("vgg11_bn"),
-        "vgg13" => vgg("vgg13"),
-        "vgg13_bn" => vgg("vgg13_bn"),
-        "vgg16" => vgg("vgg16"),
-        "vgg16_bn" => vgg("vgg16_bn"),
-        "vgg19" => vgg("vgg19"),
-        "vgg19_bn" => vgg("vgg19_bn"),
-        "inception_v3" => ("inception_v3", "Conv2d_1a_3x3.conv", "fc", None),
-        "mobilenet_v2" => efficient("mobilenetv2_100", None),
+    let name = timm_name(model)?;
+    let (first_conv, classifier, batch_norm_eps) = match Family::of(model)? {
+        Family::Resnet => ("conv1", "fc", None),
+        Family::Vgg => ("features.0", "head.fc", None),
+        Family::InceptionV3 => ("Conv2d_1a_3x3.conv", "fc", None),
         // torchvision's constant is 0.001, timm's 0.00001.
-        "mobilenet_v3_large" => efficient("mobilenetv3_large_100", Some(0.001)),
-        "mobilenet_v3_small" => efficient("mobilenetv3_small_100", Some(0.001)),
-        "efficientnet_b0" => efficient("efficientnet_b0", None),
-        _ => return None,
+        Family::MobilenetV3Small | Family::MobilenetV3Large => ("conv_stem", "classifier", Some(0.001)),
+        Family::MobilenetV2 | Family::EfficientnetB0 => ("conv_stem", "classifier", None),
     };
     Some(Architecture { name, first_conv, classifier, batch_norm_eps })
 }
