@@ -64,17 +64,24 @@ pub async fn from(name: &str, config: &Config) -> Result<Initial, Error> {
         Some(reference) => from_hub(name, &reference?, config).await?,
         None => from_place(name, config).await?,
     };
-    // Whoever takes weights takes none that are damaged.
-    if seal::is_sealed(&initial.bytes) {
-        seal::check(&initial.bytes)
-            .map_err(|damage| Error::Integrity(format!("{name} is damaged: {damage}")))?;
-    }
+    refuse_damaged(name, &initial.bytes)?;
     // What a run of this program wrote says how it prepared its images.
     let own = Trainer::describe(&initial.bytes).ok().flatten();
     let chain = own.and_then(|own| serde_json::from_str::<Value>(own.metadata.get("chain")?).ok());
     initial.preprocessing =
         chain.and_then(|chain| Preprocessing::from_chain(&chain)).or(initial.preprocessing);
     Ok(initial)
+}
+
+/// Refuses a file of a run whose bytes are not those that its checksum was made of: whoever takes weights asks this.
+///
+/// # Errors
+/// [`Error::Integrity`] with the name of the file.
+pub(crate) fn refuse_damaged(name: &str, bytes: &[u8]) -> Result<(), Error> {
+    match seal::is_sealed(bytes).then(|| seal::check(bytes)) {
+        Some(Err(damage)) => Err(Error::Integrity(format!("{name} is damaged: {damage}"))),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses weights of a network that is not `model`, by what the description beside them calls it.

@@ -259,3 +259,30 @@ impl Trainer {
         Ok(Targets { rows: targets, total })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mixing::Mixing;
+
+    #[test]
+    fn losses_of_labels_divide_by_their_weights_and_those_of_mixed_targets_by_the_images() {
+        let classes = ["a", "b", "c"].map(String::from).to_vec();
+        let weighted = TrainOptions {
+            class_weights: Some(vec![1.0, 2.0, 0.5]),
+            label_smoothing: 0.1,
+            ..TrainOptions::new("small", classes)
+        };
+        let batch = Batch { images: vec![9; 3 * 3 * 64], labels: vec![1, 2, 2], ids: vec![], side: 8 };
+        let total = |options: &TrainOptions| {
+            let (_, targets) = Trainer::new(options).expect("a network").mixed(&batch).expect("a batch");
+            targets.total
+        };
+        assert_eq!(total(&weighted), 3.0, "2 + 0.5 + 0.5");
+        let heavy = TrainOptions { class_weights: Some(vec![1.0, 4.0, 0.5]), ..weighted };
+        assert_eq!(total(&heavy), 5.0);
+        let mixing = Some(Mixing { mixup: 0.4, cutmix: 0.0, probability: 1.0 });
+        assert_eq!(total(&TrainOptions { mixing, ..heavy.clone() }), 3.0);
+        assert_eq!(total(&TrainOptions { class_weights: None, ..heavy }), 3.0);
+    }
+}

@@ -31,6 +31,21 @@ pub(super) enum Node<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Class<'a>(pub(super) &'a str, pub(super) &'a str);
 
+impl std::fmt::Display for Class<'_> {
+    /// `module.name`, as a line of an error has room for it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", shortened(self.0), shortened(self.1))
+    }
+}
+
+/// The beginning of a text of a file, without what would move a terminal's cursor.
+pub(super) fn shortened(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 60;
+    let end = text.char_indices().nth(CHARACTERS_MAX).map_or(text.len(), |(end, _)| end);
+    let more = if end < text.len() { "…" } else { "" };
+    format!("{}{more}", text[..end].escape_debug())
+}
+
 /// A tensor: the place of its storage, and a strided view of that, in values.
 #[derive(Debug)]
 pub(super) struct TensorView {
@@ -426,8 +441,8 @@ impl<'a> Machine<'a> {
     fn push_global(&mut self, module: &'a str, name: &'a str) -> Result<(), String> {
         if runs_code(module, name) {
             return Err(format!(
-                "the pickle asks to run {module}.{name}, which weights never need: nothing was run; do not trust \
-                 this file"
+                "the pickle asks to run {}, which weights never need: nothing was run; do not trust this file",
+                Class(module, name)
             ));
         }
         self.charge(HEAP_BYTES + size_of::<Class<'_>>())?;

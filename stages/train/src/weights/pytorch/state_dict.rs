@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::stored::{Stored, StoredTensor};
-use super::pickle::{Machine, Node};
+use super::pickle::{Machine, Node, shortened};
 use super::tensors::StorageElement;
 
 /// How many values the tensors may have per byte of the file: quantised ones take a byte each, and views may share a
@@ -56,20 +56,19 @@ impl<'a> Machine<'a> {
                     Node::Text(text) => Some(*text),
                     _ => None,
                 };
-                let keys: Vec<&str> = items.iter().filter_map(|(key, _)| text(*key)).take(5).collect();
+                let keys: Vec<String> =
+                    items.iter().filter_map(|(key, _)| text(*key)).take(5).map(shortened).collect();
                 let network = items.iter().find_map(|(key, value)| match self.node(*value) {
-                    Node::Opaque(class) if text(*key) == Some("model") => {
-                        Some(format!("{}.{}", class.0, class.1))
-                    }
+                    Node::Opaque(class) if text(*key) == Some("model") => Some(class.to_string()),
                     _ => None,
                 });
                 match network {
                     Some(class) => format!("a whole network of the class {class} under `model`"),
                     None if keys.is_empty() => "an empty dict".to_owned(),
-                    None => format!("a dict of {}", keys.join(", ").escape_debug()),
+                    None => format!("a dict of {}", keys.join(", ")),
                 }
             }
-            Node::Opaque(class) => format!("an object of the class {}.{}", class.0, class.1),
+            Node::Opaque(class) => format!("an object of the class {class}"),
             Node::Tensor { .. } => "one tensor".to_owned(),
             Node::List(_) | Node::Tuple(_) => "a list".to_owned(),
             _ => "no object".to_owned(),

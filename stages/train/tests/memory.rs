@@ -1,12 +1,15 @@
-//! No weights file takes more than 64 MiB beyond its own size before it is refused, whatever it holds.
+//! What memory is taken: by a weights file, at most 64 MiB beyond its own size before it is refused, whatever it holds; by
+//! a predictor, no more for many images than for a micro-batch of them.
 //!
 //! A program of its own, because the allocator is that of a whole process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use forebay_train::Predictor;
+use forebay_stages::collate::Batch;
 use forebay_train::models::Head;
+use forebay_train::{Predictor, TrainOptions, Trainer};
 
 /// Counts what is allocated at a time.
 struct Counting;
@@ -35,7 +38,19 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const MOST: usize = 64 << 20;
+/// One measurement at a time.
+static MEASURING: Mutex<()> = Mutex::new(());
+
+/// What is allocated at the most while `work` runs, beyond what is there before it, in bytes.
+fn taken<R>(work: impl FnOnce() -> R) -> (R, usize) {
+    let _one = MEASURING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let before = HELD.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let done = work();
+    (done, PEAK.load(Ordering::Relaxed).saturating_sub(before))
+}
+
+const MOST_MIB: usize = 63;
 
 /// An archive with these files, as `torch.save` lays them out.
 fn archive(files: &[(String, &[u8])]) -> Vec<u8> {
@@ -153,16 +168,26 @@ fn no_file_takes_more_than_64_mib_beyond_its_size() {
         ("many files", archive(&names)),
     ];
     for (what, file) in cases {
-        let before = HELD.load(Ordering::Relaxed);
-        PEAK.store(before, Ordering::Relaxed);
-        let loaded = Predictor::load("small", &Head::linear(2), &file, ([0.0; 3], [1.0; 3]));
-        let taken = PEAK.load(Ordering::Relaxed) - before;
+        let (loaded, bytes) =
+            taken(|| Predictor::load("small", &Head::linear(2), &file, ([0.0; 3], [1.0; 3])));
         let line = loaded.expect_err("no weights").to_string();
-        assert!(
-            taken <= MOST,
-            "{what}: {} MiB beyond a file of {} MiB: {line}",
-            taken >> 20,
-            file.len() >> 20
-        );
+        assert!(line.len() < 1000, "{what}: a line of {} bytes", line.len());
+        let (taken, size) = (bytes >> 20, file.len() >> 20);
+        assert!(taken <= MOST_MIB, "{what}: {taken} MiB beyond a file of {size} MiB: {line}");
     }
+}
+
+#[test]
+fn a_micro_batch_bounds_what_a_prediction_takes() {
+    let classes = ["a", "b"].map(String::from).to_vec();
+    let predictor = Trainer::new(&TrainOptions::new("small", classes)).expect("a network").predictor();
+    let (n, side) = (64, 32);
+    let images = vec![7; n * 3 * side * side];
+    let batch = Batch { images, labels: vec![0; n], ids: vec![], side: side as u32 };
+    // Buffers that threads keep are made first.
+    predictor.predict(&batch).expect("logits");
+    let (_, whole) = taken(|| predictor.predict(&batch).expect("logits"));
+    let small = predictor.with_micro_batch(Some(4));
+    let (_, cut) = taken(|| small.predict(&batch).expect("logits"));
+    assert!(cut * 4 < whole, "{cut} bytes in parts of 4 images, {whole} for all {n}");
 }
