@@ -12,7 +12,7 @@ use super::input::TrainInput;
 use super::plan::TrainPlan;
 use super::run_folder::{RunFolder, files};
 use super::session::{Progress, Session, lock};
-use crate::feed::Pass;
+use crate::feed::{Pass, PassBatch};
 use crate::flow::{Error, Items, Run};
 use crate::report::{ClassRow, EpochMetrics, Live, Trained};
 use crate::weights::seal;
@@ -41,7 +41,7 @@ pub(super) async fn evaluate(
         .filter(|features| features.has(split) && (split != Split::Train || plan.feed.augment.is_none()))
     {
         None => {
-            let batches = plan.feed.batches_after(run, Pass::Evaluate(split), 0);
+            let batches = plan.feed.batches(run, Pass::Evaluate(split));
             batches.drain("evaluate", measure(run, plan, session, split)).await
         }
         Some(features) => {
@@ -57,15 +57,18 @@ fn measure<T: TrainInput>(
     plan: &TrainPlan,
     session: Arc<Mutex<Session>>,
     split: Split,
-) -> impl FnOnce(Items<(T, u64)>) -> Result<Scores, Error> + Send + 'static {
+) -> impl FnOnce(Items<PassBatch<T>>) -> Result<Scores, Error> + Send + 'static {
     let pool = run.clone();
     let classes = plan.options.classes.len();
-    move |batches: Items<(T, u64)>| {
+    move |batches: Items<PassBatch<T>>| {
         let session = session.lock().expect("one pass at a time");
         let predictor = session.trainer.predictor();
         let mut confusion = Confusion::new(classes);
         let (mut loss, mut without) = (0.0, 0);
-        for (batch, _) in batches {
+        for PassBatch { batch, .. } in batches {
+            if batch.labels().is_empty() {
+                continue;
+            }
             let logits = pool.install(|| batch.logits(&predictor));
             let logits = logits.map_err(|error| train_error("evaluate", error))?;
             loss += Trainer::loss(&logits, batch.labels()) * batch.labels().len() as f64;

@@ -3,18 +3,15 @@
 use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_stages::balance::BalanceSummary;
-use forebay_stages::group::count_batches;
 use forebay_train::schedule::Plateau;
 use forebay_train::{DeviceKind, Strictness, TrainOptions};
-use std::collections::BTreeMap;
 use toml::Value;
 
 use super::keeping::Keeping;
 use super::{recipe, run_folder};
-use crate::feed::{self, Feed, Origin};
+use crate::feed::{self, Feed};
 use crate::flow::Error;
 use crate::options::{self, Config};
-use crate::plan;
 use crate::report::RunFacts;
 use crate::weights;
 
@@ -114,7 +111,7 @@ impl TrainPlan {
         }
         let keeping = Keeping::resolve(config, feed.rows(Split::Validation) > 0).map_err(Error::Plan)?;
         let epochs = config.integer("train.epochs").expect("it has a default") as u32;
-        let steps_per_epoch = count_batches(rows, feed.batch_size as u64);
+        let steps_per_epoch = feed.batches_per_epoch();
         let normalize = options::normalize(config);
         let counts = match &balance {
             Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
@@ -130,19 +127,13 @@ impl TrainPlan {
             seed: feed.seed,
             device,
             pretrained: initial.is_some(),
-            is_balanced: matches!(&feed.origin, Origin::Shards(shards) if shards.manifest.balanced),
+            is_balanced: feed.source.manifest().is_some_and(|manifest| manifest.balanced),
         };
         let (options, plateau, notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
         let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
-        let dataset = match &feed.origin {
-            Origin::Shards(shards) => shards.manifest.fingerprint.clone(),
-            Origin::Folder(rows) => plan::fingerprint(rows, &BTreeMap::new()),
-        };
+        let dataset = feed.source.fingerprint();
         let chain = serde_json::json!({
-            "prepared": match &feed.origin {
-                Origin::Shards(shards) => shards.manifest.settings.clone(),
-                Origin::Folder(_) => serde_json::Value::Null,
-            },
+            "prepared": feed.source.manifest().map(|manifest| manifest.settings.clone()),
             "decode": config.settings(&["decode"]),
             "resize": {
                 "side": feed.side,
@@ -178,16 +169,7 @@ impl TrainPlan {
         data.retain(|key, _| {
             !["split", "balance", "seed"].contains(&key.split('.').next().unwrap_or_default())
         });
-        let images = match &feed.origin {
-            Origin::Shards(shards) => shards.manifest.shards.iter().map(|shard| &*shard.blake3).collect(),
-            Origin::Folder(rows) => {
-                // Images of another folder may have the same names and sizes.
-                let root = feed.store.local_root().and_then(|root| root.canonicalize().ok());
-                let root = root.map_or(place.clone(), |root| root.to_string_lossy().into_owned());
-                format!("{root} {}", plan::images_fingerprint(rows))
-            }
-        };
-        data.insert("dataset".to_string(), images.into());
+        data.insert("dataset".to_string(), feed.source.images_identity());
         if let Some(augment) = &feed.augment {
             data.insert("seed".to_string(), feed.seed.0.into());
             data.insert(
@@ -212,6 +194,8 @@ impl TrainPlan {
                 "train.feature_views: without --augment all views are the same; leave it out".to_string(),
             ]));
         }
+        // A position in an epoch of the first version, which had no holes, means nothing in this one.
+        identity.insert("order".to_string(), 2.into());
         let identity = serde_json::to_string(&identity).expect("settings are plain data");
         Ok(TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),

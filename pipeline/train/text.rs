@@ -3,22 +3,18 @@
 use forebay_datasets::sample::Split;
 
 use super::plan::TrainPlan;
-use crate::feed::Origin;
 use crate::plan::memory_in_words;
 
 impl std::fmt::Display for TrainPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let feed = &self.feed;
-        let origin = match &feed.origin {
-            Origin::Shards(shards) => format!("{} shards", shards.manifest.shards.len()),
-            Origin::Folder(rows) => format!("image folder, {}", rows.catalog.layout),
-        };
-        writeln!(f, "train {} ({origin})", feed.store.location())?;
+        let source = feed.source.description();
+        writeln!(f, "train {} ({source})", feed.store.location())?;
         for split in Split::ALL {
             writeln!(f, "  {split:<12} {} images", feed.rows(split))?;
         }
         let (read, compute) = (feed.rooms.read(), feed.rooms.compute());
-        writeln!(f, "  stages       (slots + queue, of chunks of {} samples)", feed.chunk)?;
+        writeln!(f, "  stages       (slots + queue, of chunks of {} samples)", feed.source.chunk())?;
         let augment = match &feed.augment {
             Some(augment) => serde_json::to_string(augment).unwrap_or_default(),
             None => "off".to_string(),
