@@ -18,7 +18,6 @@ mod preparation;
 pub(crate) mod recipe;
 mod recorder;
 mod run_folder;
-pub(crate) mod seal;
 mod session;
 mod stalls;
 mod start;
@@ -30,12 +29,11 @@ use std::time::Instant;
 
 use forebay_datasets::sample::Split;
 use forebay_train::WeightsReport;
-use forebay_train::metrics::Confusion;
 
 use crate::flow::{Error, Run};
 use crate::report::{EpochMetrics, Live, Phase, Trained};
 pub(crate) use error::train_error;
-use evaluate::{evaluate, test};
+use evaluate::{Scores, evaluate, test};
 use frozen::Features;
 pub use keeping::{CheckpointEvery, Keeping};
 use learn::pass;
@@ -184,7 +182,7 @@ fn finish_epoch(
     session: &mut Session,
     seconds: f64,
     images_per_second: f64,
-    validation: Option<&(f64, Confusion)>,
+    validation: Option<&Scores>,
 ) -> Result<EpochMetrics, Error> {
     let Session { trainer, progress, recorder, .. } = session;
     if progress.seen == 0 {
@@ -197,9 +195,9 @@ fn finish_epoch(
         learning_rate: trainer.learning_rate(steps.saturating_sub(1)),
         train_loss: progress.loss / progress.seen as f64,
         train_accuracy: progress.correct as f64 / progress.seen as f64,
-        validation_loss: validation.map(|(loss, _)| *loss),
-        validation_accuracy: validation.map(|(_, confusion)| confusion.accuracy()),
-        validation_macro_f1: validation.map(|(_, confusion)| confusion.macro_average().f1),
+        validation_loss: validation.map(|scores| scores.loss),
+        validation_accuracy: validation.map(|scores| scores.confusion.accuracy()),
+        validation_macro_f1: validation.map(|scores| scores.confusion.macro_average().f1),
         epochs_without_improvement: 0,
         seconds,
         images_per_second,

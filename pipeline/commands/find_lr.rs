@@ -53,7 +53,7 @@ pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<Found, Error> {
     let trainer = run.install(|| Trainer::new(&options));
     let mut trainer = trainer.map_err(|error| train_error("build the network", error))?;
     if let Some((name, bytes)) = &plan.weights {
-        let loaded = run.install(|| trainer.load_weights(bytes));
+        let loaded = run.install(|| trainer.load_weights(bytes, plan.strictness));
         loaded.map_err(|error| train_error(&format!("load {name}"), error))?;
     }
     let trainer = Arc::new(Mutex::new(trainer));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_stages::balance::BalanceSummary;
 use forebay_train::schedule::Plateau;
-use forebay_train::{DeviceKind, TrainOptions};
+use forebay_train::{DeviceKind, Strictness, TrainOptions};
 use toml::Value;
 
 use super::cache_home::cache_home;
@@ -34,6 +34,8 @@ pub struct TrainPlan {
     pub keeping: Keeping,
     /// Initial weights: the name of the file and its bytes.
     pub weights: Option<(String, Bytes)>,
+    /// What is done where they do not fill the network.
+    pub strictness: Strictness,
     /// How images become tensors, and what the model began with.
     pub preparation: Preparation,
     /// What a checkpoint must agree with to be resumed from.
@@ -127,6 +129,7 @@ impl TrainPlan {
             device,
             pretrained: initial.is_some(),
             normalize: feed.chain.normalize().expect("a feed's chain ends in a tensor"),
+            is_balanced: feed.source.manifest().is_some_and(|manifest| manifest.balanced),
         };
         let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
         let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
@@ -220,6 +223,7 @@ impl TrainPlan {
             },
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
+            strictness: if config.is_on("force") { Strictness::Lenient } else { Strictness::Strict },
             preparation,
             run_file: config.to_toml(),
             warnings,

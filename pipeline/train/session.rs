@@ -11,8 +11,9 @@ use super::keeping::{Best, CheckpointEvery, Keeping};
 use super::plan::TrainPlan;
 use super::recorder::Recorder;
 use super::run_folder::{RunFolder, files};
-use super::{seal, timm};
+use super::timm;
 use crate::flow::Error;
+use crate::weights::seal;
 
 /// The key of a checkpoint under which the micro-batch stands that was found to fit.
 pub(super) const MICRO_BATCH: &str = "micro_batch";
@@ -85,6 +86,7 @@ impl Session {
     /// The checkpoint to resume from, as it is now.
     pub(super) fn checkpoint(&self, plan: &TrainPlan) -> Result<Vec<u8>, Error> {
         let mut metadata = self.progress.to_metadata(plan);
+        metadata.extend([self.recorder.to_metadata()]);
         if plan.fits_micro_batch {
             // What was found to fit is part of what the run is.
             metadata.insert(MICRO_BATCH.to_string(), self.trainer.micro_batch().unwrap_or(0).to_string());

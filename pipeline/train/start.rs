@@ -1,19 +1,21 @@
 //! How a run begins: at its last checkpoint, at initial weights, or anew.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use forebay_train::{FileDescription, Trainer, WeightsReport};
 
+use super::Start;
 use super::error::train_error;
 use super::plan::TrainPlan;
 use super::recorder::{self, Recorder};
 use super::run_folder::{RunFolder, files};
 use super::session::{MICRO_BATCH, Progress, Session};
 use super::stalls::stalls;
-use super::{Start, seal};
 use crate::flow::{Error, Run};
 use crate::report::{EpochMetrics, Live};
+use crate::weights::seal;
 
 /// Builds the trainer: from the last checkpoint, from a weights file, or anew. With it come the finished epochs.
 pub(super) async fn start(
@@ -36,6 +38,7 @@ pub(super) async fn start(
     let mut progress = Progress::default();
     let mut history = Vec::new();
     let mut classifies = false;
+    let mut kept = BTreeMap::new();
     if begin == Start::Resume {
         let Some(bytes) = last else {
             return Err(Error::Usage(format!(
@@ -49,11 +52,11 @@ pub(super) async fn start(
         history.extend(lines.lines().filter_map(|line| serde_json::from_str::<EpochMetrics>(line).ok()));
         // A checkpoint has the optimiser's state of what had thawed when it was written.
         trainer.set_stalls(stalls(plan, &history));
-        progress = resume(run, plan, folder, &mut trainer, &bytes)?;
+        (progress, kept) = resume(run, plan, folder, &mut trainer, &bytes)?;
         history.retain(|metrics| metrics.epoch <= progress.epoch);
     } else {
         if let Some((name, bytes)) = &plan.weights {
-            let loaded = run.install(|| trainer.load_weights(bytes));
+            let loaded = run.install(|| trainer.load_weights(bytes, plan.strictness));
             let loaded = loaded.map_err(|error| train_error(&format!("load {name}"), error))?;
             classifies = loaded.missing.is_empty() && loaded.mismatched.is_empty();
             on_weights(&loaded);
@@ -62,8 +65,9 @@ pub(super) async fn start(
         folder.put(files::CONFIG, plan.run_file.clone()).await?;
         folder.put(files::CHAIN, forebay_datasets::manifest::to_json(&plan.preparation)).await?;
     }
-    let (recorder, points) =
+    let (mut recorder, points) =
         Recorder::start(folder, begin, trainer.steps_done(), plan.keeping.log_every).await?;
+    recorder.resume(&kept);
     let mut seen = live.seen();
     (seen.points, seen.epochs) = (points, history.clone());
     drop(seen);
@@ -71,14 +75,15 @@ pub(super) async fn start(
     Ok((Arc::new(Mutex::new(session)), history))
 }
 
-/// Sets the trainer to a checkpoint, once it is certain that it is whole and of this run.
+/// Sets the trainer to a checkpoint, once it is certain that it is whole and of this run. With where the run stands comes
+/// all that the checkpoint keeps beside the network.
 fn resume(
     run: &Run,
     plan: &TrainPlan,
     folder: &RunFolder,
     trainer: &mut Trainer,
     bytes: &[u8],
-) -> Result<Progress, Error> {
+) -> Result<(Progress, BTreeMap<String, String>), Error> {
     let place = format!("{}/{}", folder.location(), files::LAST);
     seal::check(bytes).map_err(|damage| {
         Error::Integrity(format!(
@@ -103,8 +108,9 @@ fn resume(
     if let Some(images) = metadata.get(MICRO_BATCH).and_then(|images| images.parse().ok()) {
         trainer.set_micro_batch(Some(images).filter(|images| *images > 0));
     }
-    Progress::from_metadata(&metadata)
-        .ok_or_else(|| Error::Integrity(format!("{place} does not say where its run stands")))
+    let progress = Progress::from_metadata(&metadata)
+        .ok_or_else(|| Error::Integrity(format!("{place} does not say where its run stands")))?;
+    Ok((progress, metadata))
 }
 
 /// Deletes what an earlier run left, so that nothing of it can be taken for the new one's: all of it when it is to
