@@ -11,7 +11,7 @@ use crate::flow::{Error, Run};
 use crate::options::{Invocation, bytes_in_words};
 use crate::plan::PreparePlan;
 use crate::prepare::{self, Prepared};
-use crate::report::{Usage, say, say_json, terminal, warn, watched};
+use crate::report::{Usage, note, say, say_json, tell, terminal, warn, watched};
 
 /// Runs the command.
 ///
@@ -19,7 +19,9 @@ use crate::report::{Usage, say, say_json, terminal, warn, watched};
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let (start, config) = (Instant::now(), &asked.config);
-    let plan = Arc::new(PreparePlan::resolve(config).await?);
+    let planned = config.clone();
+    let plan =
+        Arc::new(run.until_stopped(move || async move { PreparePlan::resolve(&planned).await }).await?);
     if asked.plan_only {
         say(&plan.to_string());
         return Ok(());
@@ -28,12 +30,12 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     warn(&catalog.warnings);
     let location = plan.dest.location().to_string();
     if config.word("balance.mode") != "none" {
-        eprintln!("balance: {}, training split", config.word("balance.mode"));
-        eprint!("{}", terminal::balance(&catalog.classes, &plan.rows.balance));
+        tell(&format!("balance: {}, training split\n", config.word("balance.mode")));
+        tell(&terminal::balance(&catalog.classes, &plan.rows.balance));
         if plan.augment.is_none() && plan.rows.planned[Split::Train as usize].iter().any(|row| row.copy > 0) {
-            eprintln!(
-                "note: without --augment the copies are equal; `forebay train --balance` repeats samples as it \
-                 reads them and costs no disk"
+            note(
+                "without --augment the copies are equal; `forebay train --balance` repeats samples as it reads them and \
+                 costs no disk",
             );
         }
     }
@@ -44,7 +46,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     bar.finish_and_clear();
     let done = done.inspect_err(|error| {
         if matches!(error, Error::Interrupted(_)) {
-            eprintln!("the finished shards stay in {location}; run the same command again to go on");
+            tell(&format!("the finished shards stay in {location}; run the same command again to go on\n"));
         }
     })?;
     let seconds = start.elapsed().as_secs_f64();

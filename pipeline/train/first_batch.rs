@@ -7,6 +7,7 @@ use super::fit;
 use super::plan::{Doctor, TrainPlan};
 use super::session::Session;
 use crate::flow::{Error, Run};
+use crate::report::note;
 use crate::weights;
 
 /// What looks wrong about the first batch of a run.
@@ -23,8 +24,8 @@ pub(super) fn first_batch(
         lines.extend(run.install(look));
     }
     if plan.doctor != Doctor::Off {
-        if let Some(note) = fit::fit(run, plan, &mut session.trainer, images)? {
-            eprintln!("note: {note}");
+        if let Some(fits) = fit::fit(run, plan, &mut session.trainer, images)? {
+            note(&fits);
         }
         let complaints = run.install(|| session.trainer.examine(images));
         lines.extend(complaints.map_err(|error| train_error("look at the first batch", error))?);
@@ -33,7 +34,7 @@ pub(super) fn first_batch(
         let complaints = run.install(|| session.trainer.overfit(images));
         let complaints = complaints.map_err(|error| train_error("learn the first batch by heart", error))?;
         if complaints.is_empty() {
-            eprintln!("note: the first batch can be learned by heart");
+            note("the first batch can be learned by heart");
         }
         lines.extend(complaints);
     }

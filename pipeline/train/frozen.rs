@@ -32,6 +32,7 @@ use super::session::{Session, lock};
 use crate::feed::{Pass, repeat};
 use crate::flow::{Error, Flow, Items, Room, Run};
 use crate::options::bytes_in_words;
+use crate::report::{note, warn};
 
 /// The features of a shard take about so much: a piece that any store reads well.
 const SHARD_BYTES: u64 = 16 << 20;
@@ -114,9 +115,9 @@ impl Features {
             (None, _) => 1,
             (Some(_), Some(views)) => views,
             (Some(_), None) => {
-                eprintln!(
-                    "note: the frozen part runs in every epoch, because images are augmented; --feature-views 4 runs it \
-                     once for each of 4 views of an image"
+                note(
+                    "the frozen part runs in every epoch, because images are augmented; --feature-views 4 runs it once for \
+                     each of 4 views of an image",
                 );
                 return Ok(None);
             }
@@ -150,11 +151,11 @@ impl Features {
         let bytes = rows.sum::<u64>() * row_bytes;
         let fits = bytes <= plan.feed.rooms.memory_bytes;
         if !fits && !cache.is_chosen {
-            eprintln!(
-                "note: the frozen part runs in every epoch: its features take {}, more than --memory; --feature-cache DIR \
-                 keeps them there",
+            note(&format!(
+                "the frozen part runs in every epoch: its features take {}, more than --memory; --feature-cache DIR keeps \
+                 them there",
                 bytes_in_words(bytes)
-            );
+            ));
             return Ok(None);
         }
         let mut features = Features {
@@ -308,9 +309,7 @@ impl Features {
                 for (samples, batch) in groups.by_ref().take(shards.groups_of(shard).len()) {
                     for part in batch.parts(plan_here.feed.batch_size) {
                         if std::mem::take(&mut is_first) {
-                            for line in first_batch(&pool, &plan_here, session, &part)? {
-                                eprintln!("warning: {line}");
-                            }
+                            warn(&first_batch(&pool, &plan_here, session, &part)?);
                         }
                         let made = pool.install(|| session.trainer.features(&part, first));
                         values.extend(made.map_err(|error| train_error("compute features", error))?.0);

@@ -164,6 +164,10 @@ impl TrainPlan {
         {
             identity.remove(&format!("train.{key}"));
         }
+        if !options.unfreeze_on_stall.is_empty() {
+            // There it decides when a part thaws, and not only when the run ends.
+            identity.insert("train.min_delta".to_string(), keeping.min_delta.into());
+        }
         let mut data = config.settings(&["seed", "split", "decode", "resize", "balance"]);
         for settings in [&mut identity, &mut data] {
             settings.insert("dataset".to_string(), dataset.clone().into());
