@@ -1,14 +1,33 @@
 //! What is looked at before the first step.
 
+use std::sync::{Arc, Mutex};
+
 use forebay_stages::collate::Batch;
 
 use super::error::train_error;
 use super::fit;
 use super::plan::{Doctor, TrainPlan};
-use super::session::Session;
-use crate::flow::{Error, Run};
-use crate::report::note;
+use super::session::{Session, lock};
+use crate::feed::Pass;
+use crate::flow::{Error, Items, Run};
+use crate::report::{note, warn};
 use crate::weights;
+
+/// Looks at the first batch of a run that is not to train on images.
+pub(super) async fn look_ahead(
+    run: &Run,
+    plan: &Arc<TrainPlan>,
+    session: Arc<Mutex<Session>>,
+) -> Result<(), Error> {
+    let (pool, plan_here) = (run.clone(), plan.clone());
+    let look = move |mut batches: Items<Batch>| {
+        if let Some(batch) = batches.next() {
+            warn(&first_batch(&pool, &plan_here, &mut lock(&session), &batch)?);
+        }
+        Ok(())
+    };
+    plan.feed.batches(run, Pass::Train(0)).drain("look at the first batch", look).await
+}
 
 /// What looks wrong about the first batch of a run.
 pub(super) fn first_batch(

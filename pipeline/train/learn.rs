@@ -54,7 +54,7 @@ fn learn<T: TrainInput>(
         let session = &mut *session;
         session.recorder.begin();
         for (batch, used) in batches {
-            if let Some(images) = batch.images().filter(|_| (epoch, session.progress.batch) == (0, 0)) {
+            if let Some(images) = batch.images().filter(|_| session.is_new()) {
                 warn(&first_batch(&run, &plan, session, images)?);
             }
             let count = batch.labels().len();

@@ -208,6 +208,12 @@ impl TrainPlan {
                 views: config.integer("train.feature_views").map(|views| views as u32),
             }),
         };
+        if config.integer("train.feature_views").is_some() && feature_cache.is_none() {
+            return Err(Error::Plan(vec![
+                "train.feature_views: --feature-cache off keeps no features; leave one of them out"
+                    .to_string(),
+            ]));
+        }
         if config.integer("train.feature_views").is_some() && feed.augment.is_none() {
             return Err(Error::Plan(vec![
                 "train.feature_views: without --augment all views are the same; leave it out".to_string(),

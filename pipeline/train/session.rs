@@ -93,6 +93,11 @@ impl Session {
         checkpoint(plan, &self.trainer, self.progress, &self.reactions)
     }
 
+    /// Whether the run has done no step yet.
+    pub(super) fn is_new(&self) -> bool {
+        (self.progress.epoch, self.progress.batch) == (0, 0)
+    }
+
     /// Where the run stands, in the names of kill points.
     pub(super) fn moment(&self) -> String {
         format!("epoch {} batch {}", self.progress.epoch, self.progress.batch)

@@ -6,6 +6,7 @@ use std::time::Instant;
 use forebay_train::{FileDescription, Trainer, WeightsReport};
 
 use super::error::train_error;
+use super::frozen::Use;
 use super::plan::TrainPlan;
 use super::recorder::{self, Recorder};
 use super::run_folder::{RunFolder, files};
@@ -48,6 +49,8 @@ pub(super) async fn start(
             classifies = loaded.missing.is_empty() && loaded.mismatched.is_empty();
             on_weights(&loaded);
         }
+        // What the options ask for and cannot be is said before anything is written.
+        Use::of(run, plan, &trainer)?;
         discard(folder).await?;
         // Before anything else is written: whatever is in the folder then, the run can be resumed.
         folder.put(files::LAST, checkpoint(plan, &trainer, progress, &reactions)?).await?;
