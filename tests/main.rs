@@ -6,6 +6,7 @@ mod fixture;
 mod ownership;
 mod prepare;
 mod recipes;
+mod report;
 mod run_folder;
 mod tidy;
 mod train;

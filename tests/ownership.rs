@@ -210,3 +210,15 @@ fn every_signal_leaves_a_checkpoint_and_has_its_exit_code() {
         more = "--resume";
     }
 }
+
+#[test]
+fn a_saved_run_file_replaces_and_resumes_nothing_by_itself() {
+    let place = place();
+    place.run(&format!("{TRAIN} --epochs 1 --out run --overwrite")).done();
+    let saved = "train --config run/config.toml";
+    place.run(saved).refused(2, "run holds a run already");
+    place.run(&format!("{saved} --epochs 2 --resume")).done();
+    place.run(saved).refused(2, "run holds a run already");
+    place.run(&format!("{saved} --resume --overwrite")).refused(2, "leave one of them out");
+    place.run(&format!("{saved} --resume")).done();
+}
