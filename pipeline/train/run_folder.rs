@@ -225,3 +225,21 @@ impl RunFolder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_bucket_of_another_server_is_another_run() {
+        let place = |endpoint: &str| {
+            let flags = [("out", "s3://bucket/run"), ("store.endpoint", endpoint), ("store.anonymous", "")];
+            let flags = flags.map(|(key, value)| (key, value.to_string()));
+            let folder = RunFolder::open(&Config::resolve(None, &[], &flags).unwrap()).unwrap();
+            assert!(folder.remote.is_some());
+            folder.local.location().to_string()
+        };
+        assert_eq!(place("http://127.0.0.1:1"), place("http://127.0.0.1:1"));
+        assert_ne!(place("http://127.0.0.1:1"), place("http://127.0.0.1:2"));
+    }
+}

@@ -37,6 +37,7 @@ pub(super) async fn start(
     if begin == Start::Resume {
         let Some(bytes) = folder.get(files::LAST).await? else { return Err(folder.nothing_to_resume()) };
         (progress, reactions) = resume(run, plan, folder, &mut trainer, &bytes)?;
+        Use::of(run, plan, &trainer)?;
         // What the epochs came to is for people: where it is lost, the run goes on all the same.
         let metrics = folder.get(files::METRICS).await?.unwrap_or_default();
         let lines = String::from_utf8_lossy(&metrics);
@@ -138,7 +139,7 @@ fn resume(
     }
     Progress::from_metadata(&metadata)
         .zip(reactions)
-        .ok_or_else(|| Error::Integrity(format!("{place} does not say where its run stands")))
+        .ok_or_else(|| Error::Integrity(format!("{place} does not say where its run stands: another version of this program wrote it; start again with --overwrite")))
 }
 
 /// The SHA-256 of the initial weights that a chain names, if it names any.
