@@ -29,7 +29,7 @@ use crate::options::Chain;
 use crate::plan::{PlannedRow, Rooms, Rows};
 
 pub(crate) use read::{decoded_bytes, read};
-pub use resolve::resolve;
+pub use resolve::{facts, resolve};
 
 /// The most groups of rows that are mixed with each other: 1600 rows. Shards are fair mixtures already, so that
 /// more would cost memory and gain little.

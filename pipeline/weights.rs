@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use forebay_datasets::store::Store;
+use forebay_datasets::words::Words;
 use forebay_stages::resize::Filter;
 use forebay_train::Trainer;
 use forebay_train::weights::golden::{ChannelStatistics, entropy_complaint, entropy_share};
@@ -185,11 +186,6 @@ fn preprocessing(
 /// [`Error::Plan`] with one line per option that contradicts the weights.
 pub fn apply(config: &Config, initial: &Initial) -> Result<Config, Error> {
     let Some(wanted) = initial.preprocessing else { return Ok(config.clone()) };
-    let filter = match wanted.filter {
-        Filter::Bilinear => "bilinear",
-        Filter::Bicubic => "bicubic",
-        Filter::Lanczos3 => "lanczos3",
-    };
     let normalize = options::normalize(config);
     let equal = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
     let triple = |values: [f32; 3]| {
@@ -209,7 +205,11 @@ pub fn apply(config: &Config, initial: &Initial) -> Result<Config, Error> {
             crop_pct.is_some_and(|share| (share - wanted.crop_pct).abs() < 1e-3),
             wanted.crop_pct.into(),
         ),
-        ("resize.filter", config.word("resize.filter") == filter, filter.into()),
+        (
+            "resize.filter",
+            config.choice::<Filter>("resize.filter") == wanted.filter,
+            wanted.filter.name().into(),
+        ),
         ("train.mean", equal(normalize.mean, wanted.mean), triple(wanted.mean)),
         ("train.std", equal(normalize.std, wanted.std), triple(wanted.std)),
     ];
@@ -249,6 +249,7 @@ pub fn complaints(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::{Command, Facts};
 
     fn config(flags: &[(&'static str, &str)]) -> Config {
         let flags: Vec<_> = flags.iter().map(|(key, text)| (*key, text.to_string())).collect();
@@ -266,15 +267,14 @@ mod tests {
         let applied = apply(&config(&[]), &initial(Some(known.preprocessing))).expect("no contradiction");
         assert_eq!(applied.integer("resize.size"), Some(224));
         assert_eq!(applied.number("resize.crop_pct"), Some(0.9));
-        assert_eq!(applied.word("resize.filter"), "bicubic");
+        assert_eq!(applied.choice::<Filter>("resize.filter"), Filter::Bicubic);
         assert_eq!(applied.numbers("train.mean"), Some(vec![0.5; 3]));
         assert_eq!(options::normalize(&applied).std, [0.5; 3]);
         // The resolved run file gives the same options, and says nothing that contradicts the weights.
-        let again = Config::resolve(Some(("run.toml", &applied.to_toml())), &[], &[]).expect("its own text");
-        assert_eq!(
-            apply(&again, &initial(Some(known.preprocessing))).expect("the same").to_toml(),
-            applied.to_toml()
-        );
+        let toml = |config: &Config| config.to_toml(Command::Train, &Facts::default());
+        let again = Config::resolve(Some(("run.toml", &toml(&applied))), &[], &[]).expect("its own text");
+        let same = apply(&again, &initial(Some(known.preprocessing))).expect("the same");
+        assert_eq!(toml(&same), toml(&applied));
         let unknown = apply(&config(&[]), &initial(None)).expect("nothing is known");
         assert_eq!(unknown, config(&[]));
     }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bucket;
 mod fixture;
+mod plans;
 mod prepare;
 mod recipes;
 mod run_folder;

@@ -22,7 +22,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let root = std::path::PathBuf::from(config.text("out").unwrap_or_else(|| "forebay-demo".to_string()));
     let [images, shards, trained] =
         ["images", "shards", "run"].map(|name| root.join(name).to_string_lossy().into_owned());
-    let seed = Seed(config.integer("seed").expect("it has a default"));
+    let seed = Seed(config.whole("seed"));
     let heading = |text: &str| eprintln!("\n── {text}");
 
     heading(&format!("1. draw a dataset in {images}"));

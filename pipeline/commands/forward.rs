@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::bench_model::arch;
 use crate::flow::{Error, Run};
-use crate::options::{Config, Invocation};
+use crate::options::{Config, Invocation, NormMode};
 use crate::report::{say, say_json};
 
 /// Runs a network over the tensors of a file, and writes what it computes to another.
@@ -27,7 +27,7 @@ pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error>
     };
     let (weights_bytes, input_bytes) = (read(&weights)?, read(&input)?);
     let what = Forward {
-        train: config.word("forward.mode") == "train",
+        train: config.choice::<NormMode>("forward.mode") == NormMode::Train,
         gradients: config.is_on("forward.gradients"),
     };
     let done = run.install(|| forward(&arch, &weights_bytes, &input_bytes, what));

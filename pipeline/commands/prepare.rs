@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forebay_datasets::sample::Split;
+use forebay_stages::balance::Balance;
 use serde_json::json;
 
 use crate::flow::{Error, Run};
@@ -27,8 +28,9 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let catalog = &plan.rows.catalog;
     warn(&catalog.warnings);
     let location = plan.dest.location().to_string();
-    if config.word("balance.mode") != "none" {
-        eprintln!("balance: {}, training split", config.word("balance.mode"));
+    let balance: Balance = config.choice("balance.mode");
+    if balance != Balance::None {
+        eprintln!("balance: {balance}, training split");
         eprint!("{}", terminal::balance(&catalog.classes, &plan.rows.balance));
         if plan.augment.is_none() && plan.rows.planned[Split::Train as usize].iter().any(|row| row.copy > 0) {
             eprintln!(

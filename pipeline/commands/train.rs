@@ -4,9 +4,10 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use forebay_stages::balance::Balance;
 use forebay_train::WeightsReport;
 
-use super::find_lr;
+use super::{find_lr, say_plan};
 use crate::flow::{Error, Run};
 use crate::options::{Command, Invocation};
 use crate::report::live::{LiveView, Title};
@@ -22,7 +23,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
     let plan = Arc::new(TrainPlan::resolve(config).await?);
     warn(&plan.warnings);
     if asked.plan_only {
-        say(&plan.to_string());
+        say_plan(asked, &*plan, || plan.to_json());
         return Ok(None);
     }
     for note in &plan.notes {
@@ -33,7 +34,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
     }
     let folder = RunFolder::open(config)?;
     if let Some(summary) = &plan.balance {
-        eprintln!("balance: {}, training split", config.word("balance.mode"));
+        eprintln!("balance: {}, training split", config.choice::<Balance>("balance.mode"));
         eprint!("{}", terminal::balance(&plan.options.classes, summary));
     }
     let begin = match (config.is_on("train.resume"), config.is_on("overwrite")) {

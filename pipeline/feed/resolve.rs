@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forebay_datasets::catalog;
+use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_stages::balance::{Balance, BalanceSummary};
 use forebay_stages::resize::{Fit, Size};
@@ -11,15 +12,18 @@ use toml::Value;
 
 use super::{Feed, Origin, Shards};
 use crate::flow::Error;
-use crate::options::{self, Config};
+use crate::options::{self, Command, Config, Facts};
 use crate::plan::{self, Rooms, open};
 
 /// The source of a feed and what it holds, before a trainer is thought of: what `train` and `bench` share.
 ///
 /// # Errors
 /// [`Error::Plan`] or [`Error::Usage`] for options or a source that cannot be used, others when a store fails.
-pub async fn resolve(config: &Config) -> Result<(Feed, Option<BalanceSummary>, Vec<String>), Error> {
-    let mut problems = Vec::new();
+pub async fn resolve(
+    config: &Config,
+    command: Command,
+) -> Result<(Feed, Option<BalanceSummary>, Vec<String>), Error> {
+    let mut problems = config.without_effect(command, &Facts::default());
     let augment = options::augment(config, &mut problems);
     let balance = options::balance_options(config, &mut problems);
     if config.get("resize.size").and_then(Value::as_str) == Some("original") {
@@ -56,8 +60,8 @@ pub async fn resolve(config: &Config) -> Result<(Feed, Option<BalanceSummary>, V
         side,
         augment,
         copies: None,
-        batch_size: config.integer("train.batch_size").expect("it has a default") as usize,
-        seed: Seed(config.integer("seed").expect("it has a default")),
+        batch_size: config.whole("train.batch_size") as usize,
+        seed: Seed(config.whole("seed")),
         rooms: Rooms::of(config),
         chunk,
     };
@@ -75,11 +79,29 @@ pub async fn resolve(config: &Config) -> Result<(Feed, Option<BalanceSummary>, V
             ));
         }
     }
+    let problems = config.without_effect(command, &facts(&feed));
+    if !problems.is_empty() {
+        return Err(Error::Plan(problems));
+    }
     let summary = match balance.mode {
         Balance::None => None,
         _ => Some(feed.balance(&balance, feed.seed).await?),
     };
     Ok((feed, summary, warnings))
+}
+
+/// What the source of a feed says about which options have an effect.
+pub fn facts(feed: &Feed) -> Facts {
+    let validates = feed.rows(Split::Validation) > 0;
+    match &feed.origin {
+        Origin::Shards(shards) => {
+            Facts { prepared: Some(shards.manifest.settings.clone()), declares_splits: false, validates }
+        }
+        Origin::Folder(rows) => {
+            let declares_splits = rows.catalog.declared.iter().any(|split| *split != Split::Train);
+            Facts { prepared: None, declares_splits, validates }
+        }
+    }
 }
 
 /// Balance and augmentation happen once: what the shards hold is not done again, unless forced.

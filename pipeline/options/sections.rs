@@ -6,10 +6,11 @@ use forebay_stages::augment::Augment;
 use forebay_stages::balance::BalanceOptions;
 use forebay_stages::decode::{Decode, Limits};
 use forebay_stages::normalize::Normalize;
-use forebay_stages::resize::{Filter, Fit, Resize, Size};
+use forebay_stages::resize::{Fit, Resize, Size};
 use toml::Value;
 
-use super::layers::Config;
+use super::choices::Background;
+use super::values::Config;
 
 /// From image bytes to pixels: the part of a chain that `prepare` and `train` share.
 #[derive(Clone, Debug)]
@@ -32,20 +33,12 @@ pub fn store_options(config: &Config) -> StoreOptions {
 
 /// The chain that the run file gives, for images of `size`.
 pub fn chain(config: &Config, size: Size, fit: Fit) -> Chain {
-    let background = match config.word("decode.background") {
-        "white" => Some([255; 3]),
-        "black" => Some([0; 3]),
-        _ => None,
-    };
+    let background = config.choice::<Background>("decode.background").color();
     let limits = Limits {
-        side_px_max: config.integer("decode.max_side").expect("it has a default") as u32,
-        memory_bytes_max: config.integer("decode.max_bytes").expect("it has a default"),
+        side_px_max: config.whole("decode.max_side") as u32,
+        memory_bytes_max: config.whole("decode.max_bytes"),
     };
-    let filter = match config.word("resize.filter") {
-        "bicubic" => Filter::Bicubic,
-        "lanczos3" => Filter::Lanczos3,
-        _ => Filter::Bilinear,
-    };
+    let filter = config.choice("resize.filter");
     let shorter_side = match (size, config.number("resize.crop_pct")) {
         // As timm: the side that is left of a shorter side of which the crop is this share.
         (Size::Side(side), Some(share)) if fit == Fit::Crop => Some((f64::from(side) / share).floor() as u32),
@@ -78,9 +71,9 @@ pub(crate) fn augment(config: &Config, problems: &mut Vec<String>) -> Option<Aug
 
 pub(crate) fn balance_options(config: &Config, problems: &mut Vec<String>) -> BalanceOptions {
     let options = BalanceOptions {
-        mode: config.word("balance.mode").parse().expect("modes are checked by kind"),
-        ratio: config.number("balance.ratio").expect("it has a default"),
-        max_repeats: config.integer("balance.max_repeats").expect("it has a default") as u32,
+        mode: config.choice("balance.mode"),
+        ratio: config.real("balance.ratio"),
+        max_repeats: config.whole("balance.max_repeats") as u32,
     };
     problems.extend(options.problems());
     options

@@ -1,6 +1,7 @@
 //! A run as it is checked before anything starts. Nothing runs that was not a plan.
 
 mod identity;
+mod in_words;
 mod places;
 mod prepare;
 mod rooms;
@@ -9,9 +10,10 @@ mod shards;
 mod text;
 
 pub(crate) use identity::{fingerprint, images_fingerprint};
+pub use in_words::{augment_in_words, schedule_in_words};
 pub use places::{manifest, open};
 pub use prepare::{DestState, PreparePlan};
 pub use rooms::Rooms;
 pub use rows::{PlannedRow, Rows, rows};
 pub use shards::{PlannedShard, chunk, chunk_of};
-pub use text::memory_in_words;
+pub use text::{memory_as_json, memory_in_words};

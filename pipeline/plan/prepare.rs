@@ -20,7 +20,9 @@ use super::rooms::Rooms;
 use super::rows::{Rows, rows};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
 use crate::flow::Error;
-use crate::options::{Chain, Config, augment, balance_options, bytes_in_words, chain, shares};
+use crate::options::{
+    Chain, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words, chain, shares,
+};
 
 /// `forebay prepare`, checked.
 #[derive(Clone, Debug)]
@@ -76,7 +78,7 @@ impl PreparePlan {
     /// [`Error::Plan`] with every problem of the options, [`Error::Usage`] for a source or a destination that
     /// cannot be used, other variants when a store fails.
     pub async fn resolve(config: &Config) -> Result<PreparePlan, Error> {
-        let mut problems = Vec::new();
+        let mut problems = config.without_effect(Command::Prepare, &Facts::default());
         let augment = augment(config, &mut problems);
         balance_options(config, &mut problems);
         shares(config, &mut problems);
@@ -86,16 +88,7 @@ impl PreparePlan {
             Some(_) => Size::Original,
             None => Size::Side(256),
         };
-        let fit = match config.word("resize.fit") {
-            "crop" => Fit::Crop,
-            "pad" => Fit::Pad,
-            "squash" => Fit::Squash,
-            _ => Fit::Shortest,
-        };
-        let chain = chain(config, size, fit);
-        if config.is_given("resize.crop_pct") && chain.resize.shorter_side.is_none() {
-            problems.push("resize.crop_pct: only --fit crop with a --size cuts a margin off".to_string());
-        }
+        let chain = chain(config, size, config.choice("resize.fit"));
         if chain.decode.limits.memory_bytes_max > rooms.memory_bytes {
             problems.push(format!(
                 "memory: {} is less than decode.max_bytes {}; one image must fit",
@@ -113,23 +106,25 @@ impl PreparePlan {
             return Err(Error::Usage(format!("SOURCE and DEST are both {}", source.location())));
         }
         let catalog = catalog::read(&source).await?;
+        let declares_splits = catalog.declared.iter().any(|split| *split != Split::Train);
+        let facts = Facts { declares_splits, ..Facts::default() };
+        let problems = config.without_effect(Command::Prepare, &facts);
+        if !problems.is_empty() {
+            return Err(Error::Plan(problems));
+        }
         let (record, previous) = earlier(&dest, config.is_on("overwrite")).await?;
         let rows = rows(config, catalog, &previous, true)?;
 
-        let encoding = match config.word("encode.format") {
-            "png" => Encoding::Png,
-            "raw" => Encoding::Raw,
-            _ => {
-                Encoding::Jpeg { quality: config.integer("encode.quality").expect("it has a default") as u8 }
-            }
+        let encoding = match config.choice("encode.format") {
+            Encoding::Jpeg { .. } => Encoding::Jpeg { quality: config.whole("encode.quality") as u8 },
+            lossless @ (Encoding::Png | Encoding::Raw) => lossless,
         };
         let sample_bytes = stored_bytes(&rows.catalog, &chain.resize, encoding);
         let samples_per_shard = match config.integer("shards.samples_per_shard") {
             Some(samples) => samples as usize,
             None => ((64 << 20) / sample_bytes.max(1) / 100 * 100).clamp(100, 10_000) as usize,
         };
-        let mut settings =
-            config.settings(&["decode", "resize", "encode", "split", "balance", "augment", "shards", "seed"]);
+        let mut settings = config.settings(Command::Prepare, &facts, &[Identity::Pixels, Identity::Rows]);
         settings.insert(
             "resize.size".to_string(),
             match size {
@@ -147,7 +142,7 @@ impl PreparePlan {
             dest_state(&dest, record, &fingerprint, &rows.pinned, config.is_on("overwrite")).await?;
         Ok(PreparePlan {
             chunk: chunk(&rows.catalog),
-            seed: Seed(config.integer("seed").expect("it has a default")),
+            seed: Seed(config.whole("seed")),
             encode: Encode { encoding },
             source,
             dest,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use curves::{Series, TRAIN, VALIDATION};
 pub use progress::{Live, Phase, Snapshot};
-pub use run::{ClassRow, EpochMetrics, Monitor, RunFacts, StepPoint, Trained};
+pub use run::{ClassRow, EpochMetrics, RunFacts, StepPoint, Trained};
 pub use usage::Usage;
 
 /// Writes results to stdout. When the reader has gone (`forebay … | head`), nothing is left to say.

@@ -4,9 +4,10 @@ use forebay_stages::collate::Batch;
 
 use super::error::train_error;
 use super::fit;
-use super::plan::{Doctor, TrainPlan};
+use super::plan::TrainPlan;
 use super::session::Session;
 use crate::flow::{Error, Run};
+use crate::options::Doctor;
 use crate::weights;
 
 /// What looks wrong about the first batch of a run.

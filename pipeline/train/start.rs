@@ -59,9 +59,10 @@ pub(super) async fn start(
             on_weights(&loaded);
         }
         discard(folder, begin).await?;
-        folder.put(files::CONFIG, plan.run_file.clone()).await?;
         folder.put(files::CHAIN, forebay_datasets::manifest::to_json(&plan.chain)).await?;
     }
+    // Also of a run that goes on: what may differ from its beginning, such as --epochs, is as it is from now on.
+    folder.put(files::CONFIG, plan.run_file.clone()).await?;
     let (recorder, points) =
         Recorder::start(folder, begin, trainer.steps_done(), plan.keeping.log_every).await?;
     let mut seen = live.seen();
