@@ -72,6 +72,8 @@ impl Config {
             "augment" => sections::augment(self, &mut Vec::new()).map(|augment| json(augment)),
             "train.mean" => Some(json(sections::normalize(self).mean)),
             "train.std" => Some(json(sections::normalize(self).std)),
+            // Else a run that is given more patience would be another one.
+            "train.min_delta" if value.as_float() == Some(0.0) => None,
             "train.unfreeze" => {
                 let text = value.as_str()?;
                 Some(text.chars().filter(|c| !c.is_whitespace()).collect::<String>().into())
