@@ -177,7 +177,10 @@ impl Meter {
                 node
             }
         };
-        node.change(|counts| counts[State::Starved as usize] += slots);
+        node.change(|open, counts| {
+            *open += slots;
+            counts[State::Starved as usize] += slots;
+        });
         Arc::new(Open { node, slots })
     }
 
@@ -222,9 +225,12 @@ struct Node {
     time: Mutex<SlotTime>,
 }
 
-/// Slots per state, and the slot-time spent in each: the integral of the counts.
+/// Slots per state, and the slot-time spent in each: the integral of the counts. What the slots are open for is
+/// counted by itself, so that a slot that is lost on its way between two states shows.
 #[derive(Default)]
 struct SlotTime {
+    open: usize,
+    slot_time: Duration,
     counts: [usize; 4],
     totals: [Duration; 4],
     last: Duration,
@@ -244,25 +250,27 @@ impl Node {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut [usize; 4])) {
+    fn change(&self, change: impl FnOnce(&mut usize, &mut [usize; 4])) {
         let mut time = self.time.lock().expect("no panic under the lock");
         // Read under the lock, so that time does not run backwards between two slots.
         let now = (self.clock)();
-        let SlotTime { counts, totals, last, peak_items } = &mut *time;
+        let SlotTime { open, slot_time, counts, totals, last, peak_items } = &mut *time;
+        let passed = now.saturating_sub(*last);
+        *slot_time += passed * *open as u32;
         for (total, count) in totals.iter_mut().zip(&*counts) {
-            *total += now.saturating_sub(*last) * *count as u32;
+            *total += passed * *count as u32;
         }
         *last = now;
-        change(counts);
+        change(open, counts);
         let starved = counts[State::Starved as usize];
         *peak_items = (*peak_items).max(counts.iter().sum::<usize>() - starved);
     }
 
     fn report(&self) -> NodeReport {
-        self.change(|_| ());
+        self.change(|_, _| ());
         let time = self.time.lock().expect("no panic under the lock");
         let totals = time.totals.map(|total| total.as_secs_f64());
-        let slot_seconds: f64 = totals.iter().sum();
+        let slot_seconds = time.slot_time.as_secs_f64();
         let share =
             |state: State| if slot_seconds > 0.0 { totals[state as usize] / slot_seconds } else { 0.0 };
         NodeReport {
@@ -308,7 +316,10 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.node.change(|counts| counts[State::Starved as usize] -= self.slots);
+        self.node.change(|open, counts| {
+            *open -= self.slots;
+            counts[State::Starved as usize] -= self.slots;
+        });
     }
 }
 
@@ -326,7 +337,7 @@ impl Slot {
     pub(crate) fn to(&mut self, state: State) {
         if self.state != state {
             let from = std::mem::replace(&mut self.state, state);
-            self.open.node.change(|counts| {
+            self.open.node.change(|_, counts| {
                 counts[from as usize] -= 1;
                 counts[state as usize] += 1;
             });
