@@ -9,6 +9,7 @@ mod prepare;
 mod recipes;
 mod replace;
 mod run_folder;
+mod source;
 mod tidy;
 mod train;
 mod weights;

@@ -7,8 +7,9 @@ use forebay_train::schedule::Plateau;
 use forebay_train::{DeviceKind, TrainOptions};
 use toml::Value;
 
+use super::cache_home::cache_home;
 use super::keeping::Keeping;
-use super::{recipe, run_folder};
+use super::recipe;
 use crate::feed::{self, Feed};
 use crate::flow::Error;
 use crate::options::{self, Config};
@@ -126,7 +127,7 @@ impl TrainPlan {
             device,
             pretrained: initial.is_some(),
         };
-        let (options, plateau, notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
+        let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
         let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
         let dataset = feed.source.fingerprint();
         let chain = serde_json::json!({
@@ -177,14 +178,22 @@ impl TrainPlan {
         let images_identity = serde_json::to_string(&data).expect("settings are plain data");
         let feature_cache = match config.text("train.feature_cache").as_deref() {
             Some("off") => None,
-            chosen => Some(FeatureCache {
-                place: match chosen {
-                    Some(place) => place.to_string(),
-                    None => run_folder::cache_folder().join("features").to_string_lossy().into_owned(),
-                },
-                is_chosen: chosen.is_some(),
-                views: config.integer("train.feature_views").map(|views| views as u32),
-            }),
+            chosen => {
+                let usual = || Some(cache_home()?.join("features").to_string_lossy().into_owned());
+                let place = chosen.map(str::to_string).or_else(usual);
+                if place.is_none() && config.is_given("train.freeze") {
+                    notes.push(
+                        "outputs of frozen layers are not kept for later epochs: neither XDG_CACHE_HOME nor HOME names \
+                         a folder that can be used; --feature-cache DIR keeps them"
+                            .to_string(),
+                    );
+                }
+                place.map(|place| FeatureCache {
+                    place,
+                    is_chosen: chosen.is_some(),
+                    views: config.integer("train.feature_views").map(|views| views as u32),
+                })
+            }
         };
         if config.integer("train.feature_views").is_some() && feed.augment.is_none() {
             return Err(Error::Plan(vec![

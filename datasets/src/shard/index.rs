@@ -162,6 +162,13 @@ impl Index {
         self.row_groups_range(self.row_groups_of(group))
     }
 
+    /// The bytes of the largest row group.
+    pub fn largest_row_group(&self) -> u64 {
+        let row_groups = 0..self.metadata().num_row_groups();
+        let bytes = |row_group: usize| self.row_groups_range(row_group..row_group + 1);
+        row_groups.map(bytes).map(|range| range.end - range.start).max().unwrap_or(0)
+    }
+
     pub(super) fn row_groups_of(&self, group: usize) -> Range<usize> {
         let first = self.footer.row_groups[..group].iter().sum();
         first..first + self.footer.row_groups[group]
