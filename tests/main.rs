@@ -3,11 +3,14 @@
 mod bad_input;
 mod bounds;
 mod bucket;
+mod chain;
 mod epochs;
 mod fixture;
+mod ownership;
 mod prepare;
 mod recipes;
 mod replace;
+mod report;
 mod run_folder;
 mod source;
 mod tidy;

@@ -69,12 +69,12 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
         format: FORMAT,
         fingerprint: plan.fingerprint.clone(),
         classes: rows.catalog.classes.clone(),
-        side_px: plan.side_px(),
         balanced: rows.balance.classes.iter().any(|class| class.before != class.after),
         augmented: plan.augment.is_some(),
+        chain: serde_json::to_value(&plan.chain).expect("a chain is plain data"),
         settings: serde_json::to_value(&plan.settings).expect("settings are plain data"),
         counts,
-        splits: summaries(rows, &in_order),
+        splits: summaries(plan, &in_order),
         shards: in_order.iter().map(|(_, record, _)| ShardRecord::clone(record)).collect(),
     };
     put(run, plan, &manifest, &rejects).await?;
@@ -189,8 +189,8 @@ fn check_rejects(plan: &PreparePlan, counts: &Counts, rejects: &[Reject]) -> Res
     Ok(())
 }
 
-fn summaries(rows: &Rows, shards: &[(&PlannedShard, &ShardRecord, &Footer)]) -> Vec<SplitSummary> {
-    let mut summaries = Vec::new();
+fn summaries(plan: &PreparePlan, shards: &[(&PlannedShard, &ShardRecord, &Footer)]) -> Vec<SplitSummary> {
+    let (mut summaries, rows) = (Vec::new(), &plan.rows);
     for split in Split::ALL {
         let of_split = || shards.iter().filter(|(shard, ..)| shard.split == split);
         let n_rows: u64 = of_split().map(|(_, record, _)| record.rows()).sum();
@@ -209,7 +209,7 @@ fn summaries(rows: &Rows, shards: &[(&PlannedShard, &ShardRecord, &Footer)]) -> 
             }
         }
         let bytes = of_split().map(|(_, record, _)| record.bytes).sum();
-        summaries.push(SplitSummary { split, rows: n_rows, bytes, classes });
+        summaries.push(SplitSummary { split, rows: n_rows, bytes, side_px: plan.side_px(split), classes });
     }
     summaries
 }

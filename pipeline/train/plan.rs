@@ -4,15 +4,16 @@ use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_stages::balance::BalanceSummary;
 use forebay_train::schedule::Plateau;
-use forebay_train::{DeviceKind, TrainOptions};
+use forebay_train::{DeviceKind, Strictness, TrainOptions};
 use toml::Value;
 
 use super::cache_home::cache_home;
 use super::keeping::Keeping;
-use super::recipe;
+use super::preparation::Preparation;
+use super::{recipe, timm};
 use crate::feed::{self, Feed};
 use crate::flow::Error;
-use crate::options::{self, Config};
+use crate::options::Config;
 use crate::report::RunFacts;
 use crate::weights;
 
@@ -33,8 +34,10 @@ pub struct TrainPlan {
     pub keeping: Keeping,
     /// Initial weights: the name of the file and its bytes.
     pub weights: Option<(String, Bytes)>,
-    /// The whole chain from image bytes to tensor.
-    pub chain: serde_json::Value,
+    /// What is done where they do not fill the network.
+    pub strictness: Strictness,
+    /// How images become tensors, and what the model began with.
+    pub preparation: Preparation,
     /// What a checkpoint must agree with to be resumed from.
     pub identity: String,
     /// The resolved run file.
@@ -111,7 +114,6 @@ impl TrainPlan {
         let keeping = Keeping::resolve(config, feed.rows(Split::Validation) > 0).map_err(Error::Plan)?;
         let epochs = config.integer("train.epochs").expect("it has a default") as u32;
         let steps_per_epoch = feed.batches_per_epoch();
-        let normalize = options::normalize(config);
         let counts = match &balance {
             Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
             None => feed.class_counts().await?,
@@ -126,26 +128,23 @@ impl TrainPlan {
             seed: feed.seed,
             device,
             pretrained: initial.is_some(),
+            normalize: feed.chain.normalize().expect("a feed's chain ends in a tensor"),
+            is_balanced: feed.source.manifest().is_some_and(|manifest| manifest.balanced),
         };
         let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
         let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
         let dataset = feed.source.fingerprint();
-        let chain = serde_json::json!({
-            "prepared": feed.source.manifest().map(|manifest| manifest.settings.clone()),
-            "decode": config.settings(&["decode"]),
-            "resize": {
-                "side": feed.side,
-                "fit": "crop",
-                "filter": config.word("resize.filter"),
-                "crop_pct": config.number("resize.crop_pct").unwrap_or(1.0),
-                "shorter_side": feed.chain.resize.shorter_side.unwrap_or(feed.side),
-            },
-            "augment": feed.augment,
-            "normalize": {"mean": normalize.mean, "std": normalize.std},
-            "layout": format!("[batch, 3, {0}, {0}] RGB", feed.side),
-            "classes": options.classes,
-            "weights": initial.as_ref().map(|initial| initial.record.clone()),
-        });
+        let opens_in_timm = timm::architecture(&options.model, &options.head).is_some();
+        let preparation = Preparation {
+            chain: feed.chain.clone(),
+            augment: feed.augment.clone(),
+            classes: options.classes.clone(),
+            weights: initial.as_ref().map(|initial| initial.provenance.clone()),
+            opens_in_timm,
+            caveats: feed.chain.caveats(),
+        };
+        warnings.extend(preparation.warning());
+        notes.extend(preparation.note(&options.model));
         let mut identity = settings;
         // Where and how long a run goes on is not what it is.
         for key in ["train.resume", "train.epochs", "train.device"] {
@@ -156,12 +155,16 @@ impl TrainPlan {
         {
             identity.remove(&format!("train.{key}"));
         }
+        if !options.unfreeze_on_stall.is_empty() {
+            // There it decides when a part thaws, and not only when the run ends.
+            identity.insert("train.min_delta".to_string(), keeping.min_delta.into());
+        }
         let mut data = config.settings(&["seed", "split", "decode", "resize", "balance"]);
         for settings in [&mut identity, &mut data] {
             settings.insert("dataset".to_string(), dataset.clone().into());
             settings.insert("side".to_string(), feed.side.into());
         }
-        data.insert("normalize".to_string(), chain["normalize"].clone());
+        data.insert("chain".to_string(), serde_json::to_value(&feed.chain).expect("a chain is plain data"));
         let data_identity = serde_json::to_string(&data).expect("settings are plain data");
         // What of it the images are a function of: which split they are in changes none of them.
         data.retain(|key, _| {
@@ -195,6 +198,12 @@ impl TrainPlan {
                 })
             }
         };
+        if config.integer("train.feature_views").is_some() && feature_cache.is_none() {
+            return Err(Error::Plan(vec![
+                "train.feature_views: --feature-cache off keeps no features; leave one of them out"
+                    .to_string(),
+            ]));
+        }
         if config.integer("train.feature_views").is_some() && feed.augment.is_none() {
             return Err(Error::Plan(vec![
                 "train.feature_views: without --augment all views are the same; leave it out".to_string(),
@@ -224,7 +233,8 @@ impl TrainPlan {
             },
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
-            chain,
+            strictness: if config.is_on("force") { Strictness::Lenient } else { Strictness::Strict },
+            preparation,
             run_file: config.to_toml(),
             warnings,
         })
