@@ -4,12 +4,14 @@
 //! to the weights, so that a run takes it from them, and asks before it does something else.
 
 mod provenance;
+pub(crate) mod seal;
 
 use bytes::Bytes;
 use forebay_datasets::store::Store;
 use forebay_stages::chain::{Chain, Described, Wanted};
 use forebay_train::Trainer;
 use forebay_train::weights::golden::{ChannelStatistics, entropy_complaint, entropy_share};
+use forebay_train::weights::names;
 use forebay_train::weights::registry::{self, KnownWeights};
 use serde_json::Value;
 
@@ -36,6 +38,8 @@ pub struct Initial {
     pub chain: Option<Chain>,
     /// Where it is from.
     pub provenance: Provenance,
+    /// The network that the description beside the file says it is of, in timm's words.
+    pub architecture: Option<String>,
     /// What a user would want to know before going on.
     pub warnings: Vec<String>,
 }
@@ -47,6 +51,8 @@ pub struct Initial {
 pub async fn read(config: &Config) -> Result<Option<Initial>, Error> {
     let Some(name) = config.text("train.weights") else { return Ok(None) };
     let mut initial = from(&name, config).await?;
+    let model = config.word("train.arch");
+    refuse_other_network(&name, initial.architecture.as_deref(), model, config)?;
     if initial.wanted.is_none() {
         initial.warnings.push(format!(
             "nothing tells how the images of {name} were prepared: --mean and --std are {}, and no margin is cut \
@@ -66,6 +72,7 @@ pub async fn from(name: &str, config: &Config) -> Result<Initial, Error> {
         Some(reference) => from_hub(name, &reference?, config).await?,
         None => from_place(name, config).await?,
     };
+    refuse_damaged(name, &initial.bytes)?;
     inherit(&mut initial);
     Ok(initial)
 }
@@ -92,6 +99,42 @@ fn inherit(initial: &mut Initial) {
     let before = own.metadata.get(KEY).and_then(|json| serde_json::from_str::<Provenance>(json).ok());
     if initial.provenance.licence.is_none() {
         initial.provenance.licence = before.and_then(|before| before.licence);
+    }
+}
+
+/// Refuses a file of a run whose bytes are not those that its checksum was made of: whoever takes weights asks this.
+///
+/// # Errors
+/// [`Error::Integrity`] with the name of the file.
+pub(crate) fn refuse_damaged(name: &str, bytes: &[u8]) -> Result<(), Error> {
+    match seal::is_sealed(bytes).then(|| seal::check(bytes)) {
+        Some(Err(damage)) => Err(Error::Integrity(format!("{name} is damaged: {damage}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses weights of a network that is not `model`, by what the description beside them calls it.
+///
+/// # Errors
+/// [`Error::Usage`] with both names, unless `--force` is given.
+pub(crate) fn refuse_other_network(
+    name: &str,
+    architecture: Option<&str>,
+    model: &str,
+    config: &Config,
+) -> Result<(), Error> {
+    let Some(architecture) = architecture.filter(|_| !config.is_on("force")) else { return Ok(()) };
+    match names::of_architecture(architecture) {
+        Some(found) if found == model => Ok(()),
+        Some(found) => Err(Error::Usage(format!(
+            "{name}: its {} says that it is of {found}, not of {model}: choose that network, or --force",
+            hub::CONFIGS[0]
+        ))),
+        None => Err(Error::Usage(format!(
+            "{name}: its {} says that it is of {architecture}, which is no network here: take weights of {model}, or \
+             --force to take what fits",
+            hub::CONFIGS[0]
+        ))),
     }
 }
 
@@ -138,6 +181,7 @@ async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
     let mut warnings: Vec<String> = known.and_then(licence_warning).into_iter().collect();
     Ok(Initial {
         name: name.to_string(),
+        architecture: architecture(&configs),
         wanted: wanted(name, &configs, known, config, &mut warnings)?,
         chain: None,
         provenance: Provenance {
@@ -162,6 +206,16 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
     let cached = hub.find(reference, &names).await?;
     let bytes = std::fs::read(&cached.path)
         .map_err(|error| Error::failed(format!("read {}", cached.path.display()), error))?;
+    let digest = hub::sha256(&bytes);
+    // The cache names a large file by its SHA-256.
+    let blob = std::fs::canonicalize(&cached.path).ok();
+    let blob = blob.as_deref().and_then(|blob| blob.file_name()?.to_str()).unwrap_or_default();
+    if blob.len() == digest.len() && blob.bytes().all(|byte| byte.is_ascii_hexdigit()) && blob != digest {
+        return Err(Error::Integrity(format!(
+            "{name}: {} in the cache is not what it was when it was downloaded: delete it, and it is downloaded again",
+            cached.path.display()
+        )));
+    }
     let mut configs = [None, None];
     for (index, beside) in hub::CONFIGS.into_iter().enumerate() {
         // A timm repository needs the first only.
@@ -175,11 +229,12 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
     let mut warnings: Vec<String> = known.and_then(licence_warning).into_iter().collect();
     Ok(Initial {
         name: name.to_string(),
+        architecture: architecture(&configs),
         wanted: wanted(name, &configs, known, config, &mut warnings)?,
         chain: None,
         provenance: Provenance {
             file: cached.name,
-            sha256: hub::sha256(&bytes),
+            sha256: digest,
             repository: Some(reference.repository.clone()),
             commit: Some(cached.commit),
             known_as: known.map(|known| known.id.to_string()),
@@ -208,6 +263,11 @@ fn wanted(
         )
     }));
     Ok(Some(wanted))
+}
+
+/// What timm calls the network, by `config.json`.
+fn architecture([network, _]: &[Option<Value>; 2]) -> Option<String> {
+    network.as_ref()?.get("architecture")?.as_str().map(str::to_owned)
 }
 
 /// How the images of a repository were prepared, by its `config.json` and `preprocessor_config.json`.
@@ -323,8 +383,11 @@ pub fn complaints(
     classifies: bool,
 ) -> Vec<String> {
     let statistics = ChannelStatistics::of(&batch.images, batch.side, mean, std);
-    let entropy =
-        if classifies { trainer.predict(batch).ok().and_then(|rows| entropy_share(&rows)) } else { None };
+    let entropy = if classifies {
+        trainer.predictor().predict(batch).ok().and_then(|rows| entropy_share(&rows))
+    } else {
+        None
+    };
     let input = statistics.and_then(|statistics| statistics.complaint());
     input.into_iter().chain(entropy.and_then(entropy_complaint)).collect()
 }
@@ -350,7 +413,7 @@ mod tests {
             known_as: None,
             licence: None,
         };
-        Initial { name, bytes, wanted, chain: None, provenance, warnings: Vec::new() }
+        Initial { name, bytes, wanted, architecture: None, chain: None, provenance, warnings: Vec::new() }
     }
 
     #[test]
@@ -392,6 +455,33 @@ mod tests {
         );
         let forced = config(&[flags.as_slice(), &[("force", "true")]].concat());
         assert_eq!(apply(&forced, &weights).expect("forced"), forced);
+    }
+
+    #[test]
+    fn weights_whose_description_names_another_network_are_refused_unless_forced() {
+        let check = |architecture: Option<&str>, model: &str, flags: &[(&'static str, &str)]| {
+            refuse_other_network("hf:a/b", architecture, model, &config(flags))
+                .map_err(|error| error.to_string())
+        };
+        for (architecture, model) in [
+            ("resnet50", "resnet50"),
+            ("mobilenetv2_100", "mobilenet_v2"),
+            ("forebay_small", "small"),
+            ("small", "small"),
+        ] {
+            assert_eq!(check(Some(architecture), model, &[]), Ok(()));
+        }
+        assert_eq!(check(None, "resnet50", &[]), Ok(()));
+        for (architecture, model, words) in [
+            ("resnet101", "resnet50", "is of resnet101, not of resnet50"),
+            ("mobilenetv2_100", "efficientnet_b0", "is of mobilenet_v2, not of efficientnet_b0"),
+            ("efficientnet_b1", "efficientnet_b0", "is of efficientnet_b1, which is no network here"),
+            ("resnet50d", "resnet50", "is of resnet50d, which is no network here"),
+        ] {
+            let line = check(Some(architecture), model, &[]).expect_err("another network");
+            assert!(line.contains(words), "{line}");
+            assert_eq!(check(Some(architecture), model, &[("force", "true")]), Ok(()));
+        }
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub fn bench(run: &Run, config: &Config, threads: usize) -> Result<ModelBenched,
     let mut pass = || {
         run.install(|| match mode {
             "step" => trainer.step(&noise).map(drop),
-            _ => trainer.predict(&noise).map(drop),
+            _ => trainer.predictor().predict(&noise).map(drop),
         })
         .map_err(failed)
     };

@@ -12,7 +12,7 @@ use crate::flow::{Error, Run};
 use crate::hub::Reference;
 use crate::options::{Config, Invocation, bytes_in_words, store_options};
 use crate::report::{say, say_json, warn};
-use crate::train::{files, recipe, seal};
+use crate::train::{files, recipe};
 use crate::weights::{self, Initial, folder_and_file};
 
 /// What was exported.
@@ -67,17 +67,15 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
             "{output} is there already: choose another --output, or --overwrite to replace it"
         )));
     }
-    let Initial { name, bytes, wanted, chain, provenance, mut warnings } =
+    let Initial { name, bytes, wanted, chain, provenance, architecture, mut warnings } =
         weights::from(&weights_of(&source, config).await?, config).await?;
-    // A model of a run whose header cannot be read is damaged as well.
     let own = Trainer::describe(&bytes);
-    let is_sealed =
-        |own: &Option<FileDescription>| own.as_ref().is_some_and(|own| own.metadata.contains_key(seal::KEY));
-    if own.as_ref().map_or(name != source, is_sealed) {
-        seal::check(&bytes).map_err(|damage| Error::Integrity(format!("{name} is damaged: {damage}")))?;
+    if own.is_err() && name != source {
+        return Err(Error::Integrity(format!("{name} is damaged: its header cannot be read")));
     }
     let own = own.ok().flatten();
     let arch = arch(config, &name, own.as_ref())?;
+    weights::refuse_other_network(&name, architecture.as_deref(), &arch, config)?;
     let asked = config.integer("export.size").map(|size| size as u32);
     let chain = chain_at(chain, wanted, asked);
     let size = asked.or(wanted.and_then(|wanted| wanted.side)).unwrap_or(224);

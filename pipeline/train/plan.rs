@@ -4,7 +4,7 @@ use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_stages::balance::BalanceSummary;
 use forebay_train::schedule::Plateau;
-use forebay_train::{DeviceKind, TrainOptions};
+use forebay_train::{DeviceKind, Strictness, TrainOptions};
 use toml::Value;
 
 use super::cache_home::cache_home;
@@ -34,6 +34,8 @@ pub struct TrainPlan {
     pub keeping: Keeping,
     /// Initial weights: the name of the file and its bytes.
     pub weights: Option<(String, Bytes)>,
+    /// What is done where they do not fill the network.
+    pub strictness: Strictness,
     /// How images become tensors, and what the model began with.
     pub preparation: Preparation,
     /// What a checkpoint must agree with to be resumed from.
@@ -127,6 +129,7 @@ impl TrainPlan {
             device,
             pretrained: initial.is_some(),
             normalize: feed.chain.normalize().expect("a feed's chain ends in a tensor"),
+            is_balanced: feed.source.manifest().is_some_and(|manifest| manifest.balanced),
         };
         let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
         let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
@@ -151,6 +154,10 @@ impl TrainPlan {
             ["feature_cache", "doctor", "early_stop", "min_delta", "checkpoint_every", "log_every", "live"]
         {
             identity.remove(&format!("train.{key}"));
+        }
+        if !options.unfreeze_on_stall.is_empty() {
+            // There it decides when a part thaws, and not only when the run ends.
+            identity.insert("train.min_delta".to_string(), keeping.min_delta.into());
         }
         let mut data = config.settings(&["seed", "split", "decode", "resize", "balance"]);
         for settings in [&mut identity, &mut data] {
@@ -191,6 +198,12 @@ impl TrainPlan {
                 })
             }
         };
+        if config.integer("train.feature_views").is_some() && feature_cache.is_none() {
+            return Err(Error::Plan(vec![
+                "train.feature_views: --feature-cache off keeps no features; leave one of them out"
+                    .to_string(),
+            ]));
+        }
         if config.integer("train.feature_views").is_some() && feed.augment.is_none() {
             return Err(Error::Plan(vec![
                 "train.feature_views: without --augment all views are the same; leave it out".to_string(),
@@ -220,6 +233,7 @@ impl TrainPlan {
             },
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
+            strictness: if config.is_on("force") { Strictness::Lenient } else { Strictness::Strict },
             preparation,
             run_file: config.to_toml(),
             warnings,

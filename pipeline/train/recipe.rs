@@ -27,6 +27,8 @@ pub(super) struct Context<'a> {
     pub(super) pretrained: bool,
     /// Mean and deviation of the chain.
     pub(super) normalize: Normalize,
+    /// Whether the training images were balanced when their shards were prepared.
+    pub(super) is_balanced: bool,
 }
 
 /// The options of a run, what lowers its learning rate when validation stalls, and what its user may want to know.
@@ -93,7 +95,7 @@ pub(super) fn resolve(
             _ => Loss::CrossEntropy,
         },
         label_smoothing: number("train.label_smoothing"),
-        class_weights: class_weights(config, context.counts, &mut notes, &mut problems),
+        class_weights: class_weights(config, &context, &mut notes, &mut problems),
         mixing: mixing(config),
         normalize: (context.normalize.mean, context.normalize.std),
         seed: context.seed,
@@ -245,7 +247,7 @@ fn shape(config: &Config, steps_per_epoch: u64, problems: &mut Vec<String>) -> S
 /// What an image of each class counts, with a mean of 1 over the training images.
 fn class_weights(
     config: &Config,
-    counts: &[u64],
+    &Context { counts, is_balanced, .. }: &Context<'_>,
     notes: &mut Vec<String>,
     problems: &mut Vec<String>,
 ) -> Option<Vec<f64>> {
@@ -260,6 +262,12 @@ fn class_weights(
         problems.push(
             "train.class_weights: --balance evens the classes out already, and both would overdo it; leave one \
              out, or --force"
+                .to_string(),
+        );
+    }
+    if is_balanced && !config.is_on("force") {
+        problems.push(
+            "train.class_weights: the shards are balanced already, and both would overdo it; leave it out, or --force"
                 .to_string(),
         );
     }

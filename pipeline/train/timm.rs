@@ -6,7 +6,7 @@
 
 use forebay_stages::chain::TimmFields;
 use forebay_train::models::Head;
-use forebay_train::weights::names::{Family, timm_layers};
+use forebay_train::weights::names::{Family, timm_layers, timm_name};
 use serde_json::{Map, Value, json};
 
 use crate::train::TrainPlan;
@@ -29,29 +29,14 @@ pub fn architecture(model: &str, head: &Head) -> Option<Architecture> {
     if head.width.is_some() {
         return None;
     }
-    let resnet = |name| (name, "conv1", "fc", None);
-    let vgg = |name| (name, "features.0", "head.fc", None);
-    let efficient = |name, eps| (name, "conv_stem", "classifier", eps);
-    let (name, first_conv, classifier, batch_norm_eps) = match model {
-        "resnet18" => resnet("resnet18"),
-        "resnet34" => resnet("resnet34"),
-        "resnet50" => resnet("resnet50"),
-        "resnet101" => resnet("resnet101"),
-        "vgg11" => vgg("vgg11"),
-        "vgg11_bn" => vgg("vgg11_bn"),
-        "vgg13" => vgg("vgg13"),
-        "vgg13_bn" => vgg("vgg13_bn"),
-        "vgg16" => vgg("vgg16"),
-        "vgg16_bn" => vgg("vgg16_bn"),
-        "vgg19" => vgg("vgg19"),
-        "vgg19_bn" => vgg("vgg19_bn"),
-        "inception_v3" => ("inception_v3", "Conv2d_1a_3x3.conv", "fc", None),
-        "mobilenet_v2" => efficient("mobilenetv2_100", None),
+    let name = timm_name(model)?;
+    let (first_conv, classifier, batch_norm_eps) = match Family::of(model)? {
+        Family::Resnet => ("conv1", "fc", None),
+        Family::Vgg => ("features.0", "head.fc", None),
+        Family::InceptionV3 => ("Conv2d_1a_3x3.conv", "fc", None),
         // torchvision's constant is 0.001, timm's 0.00001.
-        "mobilenet_v3_large" => efficient("mobilenetv3_large_100", Some(0.001)),
-        "mobilenet_v3_small" => efficient("mobilenetv3_small_100", Some(0.001)),
-        "efficientnet_b0" => efficient("efficientnet_b0", None),
-        _ => return None,
+        Family::MobilenetV3Small | Family::MobilenetV3Large => ("conv_stem", "classifier", Some(0.001)),
+        Family::MobilenetV2 | Family::EfficientnetB0 => ("conv_stem", "classifier", None),
     };
     Some(Architecture { name, first_conv, classifier, batch_norm_eps })
 }
