@@ -7,6 +7,7 @@ use forebay_datasets::catalog;
 use forebay_datasets::manifest::{FORMAT, PlanRecord, ShardPlan};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
+use forebay_datasets::shard::{ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP};
 use forebay_datasets::split::{Assignment, SplitRule};
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
@@ -219,25 +220,25 @@ impl PreparePlan {
         stored_bytes(&self.rows.catalog, &self.resize, self.encode.encoding)
     }
 
-    /// The most memory that images and shards in flight can take, part by part: name and bytes. The shards are
-    /// estimated from [`PreparePlan::sample_bytes`]; everything else is a bound.
+    /// The most memory that images and shards in flight can take, part by part: name and bytes.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
         let sizes = Split::ALL.iter().flat_map(|split| self.rows.of(*split));
         let sizes = sizes.map(|row| self.rows.catalog.entries[row.entry].bytes());
         let read = self.rooms.read();
-        let heaviest = [None, self.augment.as_ref()].map(|augment| self.scales(augment).most().peak);
-        let rows = self.shards.iter().map(|shard| shard.rows).max().unwrap_or(0) as u64;
-        let shard = self.sample_bytes() * rows;
+        let scales = [None, self.augment.as_ref()].map(|augment| self.scales(augment));
+        let heaviest = scales.iter().map(|scales| scales.most().peak).max().unwrap_or(0);
+        let stored = scales.iter().map(Scales::most_stored).max().unwrap_or(0);
+        // A row group is ended by its bytes or by its rows; an image may be larger than either.
+        let group = (ROW_GROUP_BYTES_MAX as u64 + stored).min(ROWS_PER_GROUP as u64 * stored);
         let (pack, write) = (self.rooms.shard(), self.rooms.shard());
         vec![
             (
                 "files read and not yet decoded",
                 sum_of_largest(sizes, (read.slots + read.queue + 2) * self.chunk),
             ),
-            ("decoded images (memory)", heaviest.into_iter().fold(self.rooms.memory_bytes, u64::max)),
-            ("shard being grouped", shard),
-            ("shards being encoded", 2 * (pack.slots + pack.queue) as u64 * shard),
-            ("shards being written", (write.slots + write.queue) as u64 * shard),
+            ("decoded images (memory)", heaviest.max(self.rooms.memory_bytes)),
+            ("group of rows being encoded, as pages and as bytes of the file", 2 * group),
+            ("groups of rows being written", (pack.slots + pack.queue + write.slots) as u64 * group),
         ]
     }
 }
