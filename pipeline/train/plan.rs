@@ -144,7 +144,6 @@ impl TrainPlan {
             caveats: feed.chain.caveats(),
         };
         warnings.extend(preparation.warning());
-        notes.extend(preparation.note(&options.model));
         let mut identity = settings;
         // Where and how long a run goes on is not what it is.
         for key in ["train.resume", "train.epochs", "train.device"] {
