@@ -141,7 +141,6 @@ impl TrainPlan {
             caveats: feed.chain.caveats(),
         };
         warnings.extend(preparation.warning());
-        notes.extend(preparation.note(&options.model));
         let source: serde_json::Value = feed.source.fingerprint().into();
         let images = feed.source.images_identity();
         let chain = serde_json::to_value(&feed.chain).expect("a chain is plain data");

@@ -28,6 +28,9 @@ impl std::fmt::Display for TrainPlan {
         }
         let options = &self.options;
         writeln!(f, "  model        {} with {} classes", options.model, options.classes.len())?;
+        if let Some(programs) = self.preparation.opens_in(&options.model) {
+            writeln!(f, "  opens in     {programs}")?;
+        }
         writeln!(
             f,
             "  optimizer    {}, learning rate {}, weight decay {}",
