@@ -7,6 +7,7 @@ use forebay::commands;
 use forebay::flow::{Error, Run, limit_candle};
 use forebay::options::{self, Command, Invocation};
 use forebay::plan::Rooms;
+use forebay_datasets::store::local_path;
 
 fn main() -> ExitCode {
     ignore_file_size_signal();
@@ -16,7 +17,8 @@ fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("FOREBAY_LOG"))
         .init();
     let matches = options::command_line().get_matches();
-    let asked = match options::resolve(&matches, |path| std::fs::read_to_string(path)) {
+    let read = |path: &str| std::fs::read_to_string(local_path(path).map_err(std::io::Error::other)?);
+    let asked = match options::resolve(&matches, read) {
         Ok(asked) => asked,
         Err(problems) => return fail(&Error::Plan(problems.0)),
     };

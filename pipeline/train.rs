@@ -4,6 +4,7 @@
 //! from image bytes to tensor, metrics, the last checkpoint, the best model as timm and transformers open it, and
 //! a report.
 
+mod cache_home;
 mod error;
 mod evaluate;
 mod first_batch;
@@ -13,6 +14,7 @@ mod input;
 mod keeping;
 mod learn;
 mod plan;
+mod preparation;
 pub(crate) mod recipe;
 mod recorder;
 mod run_folder;

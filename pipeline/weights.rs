@@ -3,21 +3,27 @@
 //! Pretrained weights know images that were resized, cropped and normalised in one certain way. That way belongs
 //! to the weights, so that a run takes it from them, and asks before it does something else.
 
+mod provenance;
 pub(crate) mod seal;
 
 use bytes::Bytes;
 use forebay_datasets::store::Store;
-use forebay_stages::resize::Filter;
+use forebay_stages::chain::{Chain, Described, Wanted};
 use forebay_train::Trainer;
 use forebay_train::weights::golden::{ChannelStatistics, entropy_complaint, entropy_share};
 use forebay_train::weights::names;
-use forebay_train::weights::registry::{self, KnownWeights, Preprocessing};
-use serde_json::{Value, json};
+use forebay_train::weights::registry::{self, KnownWeights};
+use serde_json::Value;
+
+pub use self::provenance::{KEY, Provenance};
 
 use crate::flow::Error;
 use crate::hub::{self, Hub, Reference};
 use crate::options;
 use crate::options::Config;
+
+/// The key of a checkpoint's metadata under which the chain of its images stands.
+pub const CHAIN: &str = "chain";
 
 /// A weights file and what is known about it.
 #[derive(Clone, Debug)]
@@ -26,12 +32,14 @@ pub struct Initial {
     pub name: String,
     /// The file.
     pub bytes: Bytes,
-    /// How its images were prepared, where that is known.
-    pub preprocessing: Option<Preprocessing>,
+    /// What it asks of the preparation of images, where anything is known.
+    pub wanted: Option<Wanted>,
+    /// The whole chain of its images, where a run of this program wrote it.
+    pub chain: Option<Chain>,
     /// The network that the description beside the file says it is of, in timm's words.
     pub architecture: Option<String>,
-    /// What the run keeps: file, SHA-256, commit of a repository, licence.
-    pub record: Value,
+    /// Where it is from.
+    pub provenance: Provenance,
     /// What a user would want to know before going on.
     pub warnings: Vec<String>,
 }
@@ -45,7 +53,7 @@ pub async fn read(config: &Config) -> Result<Option<Initial>, Error> {
     let mut initial = from(&name, config).await?;
     let model = config.word("train.arch");
     refuse_other_network(&name, initial.architecture.as_deref(), model, config)?;
-    if initial.preprocessing.is_none() {
+    if initial.wanted.is_none() {
         initial.warnings.push(format!(
             "nothing tells how the images of {name} were prepared: --mean and --std are {}, and no margin is cut \
              off (--crop-pct). Wrong ones cost accuracy without an error; look them up where the weights are from",
@@ -65,11 +73,7 @@ pub async fn from(name: &str, config: &Config) -> Result<Initial, Error> {
         None => from_place(name, config).await?,
     };
     refuse_damaged(name, &initial.bytes)?;
-    // What a run of this program wrote says how it prepared its images.
-    let own = Trainer::describe(&initial.bytes).ok().flatten();
-    let chain = own.and_then(|own| serde_json::from_str::<Value>(own.metadata.get("chain")?).ok());
-    initial.preprocessing =
-        chain.and_then(|chain| Preprocessing::from_chain(&chain)).or(initial.preprocessing);
+    inherit(&mut initial);
     Ok(initial)
 }
 
@@ -106,6 +110,31 @@ pub(crate) fn refuse_other_network(
              --force to take what fits",
             hub::CONFIGS[0]
         ))),
+    }
+}
+
+/// Takes from the file what a run of this program wrote into it: the chain of its images, and the licence of the
+/// weights that it began with.
+fn inherit(initial: &mut Initial) {
+    let Some(own) = Trainer::describe(&initial.bytes).ok().flatten() else { return };
+    let Some(json) = own.metadata.get(CHAIN) else { return };
+    match serde_json::from_str::<Chain>(json) {
+        Ok(chain) => {
+            initial.wanted = Some(chain.wanted());
+            let caveats = chain.caveats().into_iter();
+            initial
+                .warnings
+                .extend(caveats.map(|caveat| format!("{} was trained so: {caveat}", initial.name)));
+            initial.chain = Some(chain);
+        }
+        Err(error) => initial.warnings.push(format!(
+            "{} says nothing that is understood of how its images were prepared: {error}",
+            initial.name
+        )),
+    }
+    let before = own.metadata.get(KEY).and_then(|json| serde_json::from_str::<Provenance>(json).ok());
+    if initial.provenance.licence.is_none() {
+        initial.provenance.licence = before.and_then(|before| before.licence);
     }
 }
 
@@ -149,16 +178,22 @@ async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
             }
         }
     }
-    let described = configs.iter().flatten().count() > 0;
-    let architecture = architecture(&configs);
+    let mut warnings: Vec<String> = known.and_then(licence_warning).into_iter().collect();
     Ok(Initial {
         name: name.to_string(),
-        preprocessing: preprocessing(name, &configs, config)?.or(known.map(|known| known.preprocessing)),
-        architecture,
-        record: json!({"from": name, "sha256": digest, "known_as": known.map(|known| known.id),
-            "licence": known.map(|known| known.licence), "described": described}),
+        wanted: wanted(name, &configs, known, config, &mut warnings)?,
+        architecture: architecture(&configs),
+        chain: None,
+        provenance: Provenance {
+            file: file.to_string(),
+            sha256: digest,
+            repository: None,
+            commit: None,
+            known_as: known.map(|known| known.id.to_string()),
+            licence: known.map(|known| known.licence.to_string()),
+        },
         bytes,
-        warnings: known.and_then(licence_warning).into_iter().collect(),
+        warnings,
     })
 }
 
@@ -184,22 +219,29 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
     let mut configs = [None, None];
     for (index, beside) in hub::CONFIGS.into_iter().enumerate() {
         // A timm repository needs the first only.
-        let is_needed = index == 0 || preprocessing(name, &configs, config)?.is_none();
+        let is_needed = index == 0 || described(name, &configs, config)?.is_none();
         let found = if is_needed { hub.find_beside(reference, &cached.commit, beside).await? } else { None };
         configs[index] = found
             .and_then(|found| std::fs::read(found.path).ok())
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
     }
     let known = registry::by_id(&reference.repository);
-    let licence = known.map(|known| known.licence);
+    let mut warnings: Vec<String> = known.and_then(licence_warning).into_iter().collect();
     Ok(Initial {
         name: name.to_string(),
-        preprocessing: preprocessing(name, &configs, config)?.or(known.map(|known| known.preprocessing)),
+        wanted: wanted(name, &configs, known, config, &mut warnings)?,
         architecture: architecture(&configs),
-        record: json!({"from": name, "file": cached.name, "commit": cached.commit, "sha256": digest,
-            "licence": licence}),
+        chain: None,
+        provenance: Provenance {
+            file: cached.name,
+            sha256: digest,
+            repository: Some(reference.repository.clone()),
+            commit: Some(cached.commit),
+            known_as: known.map(|known| known.id.to_string()),
+            licence: known.map(|known| known.licence.to_string()),
+        },
         bytes: bytes.into(),
-        warnings: known.and_then(licence_warning).into_iter().collect(),
+        warnings,
     })
 }
 
@@ -208,18 +250,38 @@ fn architecture([network, _]: &[Option<Value>; 2]) -> Option<String> {
     network.as_ref()?.get("architecture")?.as_str().map(str::to_owned)
 }
 
+/// What weights ask of images: what the files beside them say, else what is known of them. What of the files is not
+/// understood becomes a warning.
+fn wanted(
+    name: &str,
+    configs: &[Option<Value>; 2],
+    known: Option<&KnownWeights>,
+    config: &Config,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Wanted>, Error> {
+    let Some(Described { wanted, unknown }) = described(name, configs, config)? else {
+        return Ok(known.map(|known| known.preprocessing.wanted()));
+    };
+    warnings.extend(unknown.into_iter().map(|line| {
+        format!(
+            "what is said beside {name} of its images is not all understood, and that is left out: {line}"
+        )
+    }));
+    Ok(Some(wanted))
+}
+
 /// How the images of a repository were prepared, by its `config.json` and `preprocessor_config.json`.
 ///
 /// # Errors
 /// [`Error::Usage`] when the configuration is of a network that computes something else than the one of the same
 /// names here, which no name or shape of a tensor tells.
-fn preprocessing(
+fn described(
     name: &str,
     [network, images]: &[Option<Value>; 2],
     config: &Config,
-) -> Result<Option<Preprocessing>, Error> {
+) -> Result<Option<Described>, Error> {
     let Some(network) = network else {
-        return Ok(images.as_ref().and_then(Preprocessing::from_transformers));
+        return Ok(images.as_ref().and_then(Described::from_transformers));
     };
     let is_true = |key: &str| network.get(key).and_then(Value::as_bool).unwrap_or(false);
     let architecture = network.get("architecture").and_then(Value::as_str).unwrap_or_default();
@@ -235,8 +297,10 @@ fn preprocessing(
             "{name}: the network {problem}, so that its weights would compute something else here; take other \
              weights, or --force to fine-tune them all the same"
         ))),
-        _ => Ok(Preprocessing::from_timm(network)
-            .or_else(|| images.as_ref().and_then(Preprocessing::from_transformers))),
+        _ => {
+            Ok(Described::from_timm(network)
+                .or_else(|| images.as_ref().and_then(Described::from_transformers)))
+        }
     }
 }
 
@@ -246,38 +310,55 @@ fn preprocessing(
 /// # Errors
 /// [`Error::Plan`] with one line per option that contradicts the weights.
 pub fn apply(config: &Config, initial: &Initial) -> Result<Config, Error> {
-    let Some(wanted) = initial.preprocessing else { return Ok(config.clone()) };
-    let filter = match wanted.filter {
-        Filter::Bilinear => "bilinear",
-        Filter::Bicubic => "bicubic",
-        Filter::Lanczos3 => "lanczos3",
-    };
-    let normalize = options::normalize(config);
+    let Some(wanted) = initial.wanted else { return Ok(config.clone()) };
+    let given = options::wanted(config);
     let equal = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
     let triple = |values: [f32; 3]| {
         // The shortest digits that give the same number.
         let digits = values.map(|value| value.to_string().parse::<f64>().expect("a number was printed"));
         toml::Value::Array(digits.map(toml::Value::Float).to_vec())
     };
-    let crop_pct = config.number("resize.crop_pct");
-    let fields: [(&'static str, bool, toml::Value); 5] = [
-        (
-            "resize.size",
-            config.integer("resize.size") == Some(u64::from(wanted.size)),
-            i64::from(wanted.size).into(),
-        ),
+    let normalize = given.normalize.unwrap_or_default();
+    let crops = given.crop_pct.zip(wanted.crop_pct);
+    let background = |color: Option<[u8; 3]>| match color {
+        None => Some("drop"),
+        Some([0, 0, 0]) => Some("black"),
+        Some([255, 255, 255]) => Some("white"),
+        Some(_) => None,
+    };
+    let fields: [(&'static str, bool, Option<toml::Value>); 7] = [
+        ("resize.size", given.side == wanted.side, wanted.side.map(|side| i64::from(side).into())),
+        ("resize.fit", given.fit == wanted.fit, wanted.fit.map(|fit| fit.to_string().into())),
         (
             "resize.crop_pct",
-            crop_pct.is_some_and(|share| (share - wanted.crop_pct).abs() < 1e-3),
-            wanted.crop_pct.into(),
+            crops.is_some_and(|(given, wanted)| (given - wanted).abs() < 1e-3),
+            wanted.crop_pct.map(Into::into),
         ),
-        ("resize.filter", config.word("resize.filter") == filter, filter.into()),
-        ("train.mean", equal(normalize.mean, wanted.mean), triple(wanted.mean)),
-        ("train.std", equal(normalize.std, wanted.std), triple(wanted.std)),
+        (
+            "resize.filter",
+            given.filter == wanted.filter,
+            wanted.filter.map(|filter| filter.to_string().into()),
+        ),
+        (
+            "decode.background",
+            given.background == wanted.background,
+            wanted.background.and_then(background).map(Into::into),
+        ),
+        (
+            "train.mean",
+            wanted.normalize.is_some_and(|wanted| equal(normalize.mean, wanted.mean)),
+            wanted.normalize.map(|wanted| triple(wanted.mean)),
+        ),
+        (
+            "train.std",
+            wanted.normalize.is_some_and(|wanted| equal(normalize.std, wanted.std)),
+            wanted.normalize.map(|wanted| triple(wanted.std)),
+        ),
     ];
     let mut problems = Vec::new();
     let mut applied = config.clone();
     for (key, agrees, value) in fields {
+        let Some(value) = value else { continue };
         match config.is_given(key) {
             false => applied = applied.with(key, value),
             true if agrees || config.is_on("force") => {}
@@ -313,6 +394,8 @@ pub fn complaints(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn config(flags: &[(&'static str, &str)]) -> Config {
@@ -320,24 +403,33 @@ mod tests {
         Config::resolve(None, &[], &flags).expect("sound options")
     }
 
-    fn initial(preprocessing: Option<Preprocessing>) -> Initial {
+    fn initial(wanted: Option<Wanted>) -> Initial {
         let (name, bytes) = ("w.pth".to_string(), Bytes::new());
-        Initial { name, bytes, preprocessing, architecture: None, record: Value::Null, warnings: Vec::new() }
+        let provenance = Provenance {
+            file: name.clone(),
+            sha256: String::new(),
+            repository: None,
+            commit: None,
+            known_as: None,
+            licence: None,
+        };
+        Initial { name, bytes, wanted, chain: None, architecture: None, provenance, warnings: Vec::new() }
     }
 
     #[test]
     fn the_weights_decide_what_the_user_does_not() {
         let known = registry::by_id("timm/resnet34.ra4_e3600_r224_in1k").expect("it is known");
-        let applied = apply(&config(&[]), &initial(Some(known.preprocessing))).expect("no contradiction");
+        let applied =
+            apply(&config(&[]), &initial(Some(known.preprocessing.wanted()))).expect("no contradiction");
         assert_eq!(applied.integer("resize.size"), Some(224));
         assert_eq!(applied.number("resize.crop_pct"), Some(0.9));
         assert_eq!(applied.word("resize.filter"), "bicubic");
         assert_eq!(applied.numbers("train.mean"), Some(vec![0.5; 3]));
-        assert_eq!(options::normalize(&applied).std, [0.5; 3]);
+        assert_eq!(options::wanted(&applied).normalize.map(|normalize| normalize.std), Some([0.5; 3]));
         // The resolved run file gives the same options, and says nothing that contradicts the weights.
         let again = Config::resolve(Some(("run.toml", &applied.to_toml())), &[], &[]).expect("its own text");
         assert_eq!(
-            apply(&again, &initial(Some(known.preprocessing))).expect("the same").to_toml(),
+            apply(&again, &initial(Some(known.preprocessing.wanted()))).expect("the same").to_toml(),
             applied.to_toml()
         );
         let unknown = apply(&config(&[]), &initial(None)).expect("nothing is known");
@@ -353,7 +445,7 @@ mod tests {
             ("train.mean", "0.5,0.5,0.5"),
             ("train.std", "imagenet"),
         ];
-        let weights = initial(Some(Preprocessing::IMAGENET));
+        let weights = initial(Some(registry::Preprocessing::IMAGENET.wanted()));
         let Err(Error::Plan(problems)) = apply(&config(&flags), &weights) else { panic!("it contradicts") };
         let keys: Vec<&str> = problems.iter().filter_map(|line| line.split(':').next()).collect();
         assert_eq!(keys, ["resize.size", "resize.crop_pct", "resize.filter", "train.mean"]);
@@ -395,7 +487,7 @@ mod tests {
     #[test]
     fn networks_that_only_share_names_are_refused() {
         let check = |network: Value, flags: &[(&'static str, &str)]| {
-            preprocessing("hf:a/b", &[Some(network), None], &config(flags))
+            described("hf:a/b", &[Some(network), None], &config(flags))
         };
         for network in [
             json!({"architecture": "tf_mobilenetv3_large_100"}),
@@ -408,6 +500,7 @@ mod tests {
         let sound = json!({"architecture": "resnet50", "pretrained_cfg": {"input_size": [3, 160, 160],
             "crop_pct": 0.95, "interpolation": "bicubic", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}});
         let found = check(sound, &[]).expect("sound").expect("described");
-        assert_eq!((found.size, found.shorter_side(), found.filter), (160, 168, Filter::Bicubic));
+        assert_eq!((found.wanted.side, found.wanted.crop_pct), (Some(160), Some(0.95)));
+        assert_eq!(found.unknown, [""; 0]);
     }
 }

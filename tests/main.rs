@@ -3,12 +3,14 @@
 mod bad_input;
 mod bounds;
 mod bucket;
+mod chain;
 mod epochs;
 mod fixture;
 mod prepare;
 mod recipes;
 mod replace;
 mod run_folder;
+mod source;
 mod tidy;
 mod train;
 mod weights;

@@ -213,12 +213,11 @@ fn a_repository_is_downloaded_once_and_its_images_are_prepared_as_its_weights_wa
     assert!(said.stderr.contains("downloading model.safetensors of o/n"), "{}", said.stderr);
     let chain = String::from_utf8(place.files("run")["chain.json"].clone()).unwrap();
     let chain: serde_json::Value = serde_json::from_str(&chain).unwrap();
+    let (whole, chain) = (&chain, &chain["chain"]);
     assert_eq!(chain["normalize"], serde_json::json!({"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}));
-    assert_eq!((&chain["resize"]["side"], &chain["resize"]["shorter_side"]), (&16.into(), &18.into()));
-    assert_eq!(
-        (&chain["resize"]["filter"], &chain["weights"]["commit"]),
-        (&"bicubic".into(), &COMMIT.into())
-    );
+    let resize = &chain["resize"][0];
+    assert_eq!((&resize["side"], &resize["crop_pct"]), (&16.into(), &0.875.into()));
+    assert_eq!((&resize["filter"], &whole["weights"]["commit"]), (&"bicubic".into(), &COMMIT.into()));
 
     // As Python's library lays it out: a link from the commit to a blob that is named by its tag.
     let repository = place.path(".cache/huggingface/hub/models--o--n");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::flow::{Error, Run};
 use crate::options::{Invocation, bytes_in_words};
-use crate::plan::PreparePlan;
+use crate::plan::{Destination, PreparePlan};
 use crate::prepare::{self, Prepared};
 use crate::report::{Usage, say, say_json, terminal, warn, watched};
 
@@ -45,11 +45,14 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let work = prepare::prepare(run, plan.clone());
     let done = watched(work, || bar.set_position(run.meter().samples("encode"))).await;
     bar.finish_and_clear();
-    let done = done.inspect_err(|error| {
-        if matches!(error, Error::Interrupted(_)) {
-            eprintln!("the finished shards stay in {location}; run the same command again to go on");
+    if matches!(done, Err(Error::Interrupted(_))) {
+        let destination = Destination::read(&plan.dest).await?;
+        match destination.is_of(&plan.record()) {
+            true => eprintln!("the finished shards stay in {location}; run the same command again to go on"),
+            false => eprintln!("nothing was changed in {location}"),
         }
-    })?;
+    }
+    let done = done?;
     let seconds = start.elapsed().as_secs_f64();
     let counts = &done.manifest.counts;
     let usage = Usage::now();

@@ -9,6 +9,6 @@ mod table;
 pub use bytes::{bytes_in_words, parse_bytes};
 pub use command_line::{Invocation, command_line, resolve};
 pub use layers::{Config, Problems};
-pub use sections::{Chain, chain, normalize, store_options};
 pub(crate) use sections::{augment, balance_options, shares};
+pub use sections::{decode, store_options, wanted};
 pub use table::{Command, Kind, OPTIONS, OptionRow, option};

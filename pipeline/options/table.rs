@@ -113,22 +113,22 @@ pub const OPTIONS: &[OptionRow] = options![
     "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench], "Seed of every random draw but the split";
     "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, "How many samples may be refused before the run fails";
     "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export], "Replace what an earlier, different run left in the destination, or the file that is there";
-    "force", "force", "", Kind::Switch(true), "false", &[Train], "Balance or augment again what the shards hold balanced or augmented";
+    "force", "force", "", Kind::Switch(true), "false", &[Train], "Go on where shards, weights and options contradict each other: what the shards hold stands, then what the options say; also balance or augment again what the shards hold so";
 
     "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, "Address of an S3-compatible server; a plain http:// one is allowed";
     "store.region", "region", "NAME", Kind::Text, "", STORES, "Region of the bucket [default: AWS_REGION, else us-east-1]";
     "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, "Read a public bucket without credentials";
     "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, "Ask the cloud's metadata service for credentials";
 
-    "decode.background", "background", "COLOR", Kind::Choice(&["drop", "white", "black"]), "drop", READS, "What shows through transparent pixels: drop keeps their color, as Pillow does";
+    "decode.background", "background", "COLOR", Kind::Choice(&["drop", "white", "black"]), "", READS, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
     "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, "Refuse images wider or higher than this";
     "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, "Refuse images that take more than this to decode";
 
     "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, "Side of the images, or original [default: prepare 256; train the shards' square side, else 224]";
-    "resize.fit", "fit", "HOW", Kind::Choice(&["shortest", "crop", "pad", "squash"]), "shortest", &[Prepare], "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square; squash: aspect ignored";
+    "resize.fit", "fit", "HOW", Kind::Choice(&["shortest", "crop", "pad", "squash"]), "", READS, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square, in train with bars of the mean's color; squash: aspect ignored [default: prepare shortest; train crop, or what the shards or the weights have]";
     "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], "Leave images smaller than the size as they are";
-    "resize.filter", "filter", "NAME", Kind::Choice(&["bilinear", "bicubic", "lanczos3"]), "bilinear", READS, "Interpolation, antialiased as in Pillow";
-    "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", READS, "Side of the centre crop over the shorter side before it, as in timm; prepare needs --fit crop [default: 1, or what the weights were trained with]";
+    "resize.filter", "filter", "NAME", Kind::Choice(&["bilinear", "bicubic", "lanczos3"]), "", READS, "Interpolation, antialiased as in Pillow [default: bilinear, or what the shards or the weights have]";
+    "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", READS, "Side of the centre crop over the shorter side before it, as in timm; only --fit crop cuts a margin off [default: 1, or what the shards or the weights have]";
 
     "encode.format", "encode", "FORMAT", Kind::Choice(&["jpeg", "png", "raw"]), "jpeg", &[Prepare], "How images are stored; png and raw (PPM) lose nothing";
     "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], "Quality of stored JPEGs (4:2:0)";

@@ -15,7 +15,7 @@ pub(crate) use destination::is_leftover;
 pub use destination::{DestState, Destination};
 pub(crate) use identity::{fingerprint, images_fingerprint};
 pub use memory::{check_memory, sum_of_largest};
-pub use places::{manifest, open};
+pub use places::{manifest, open, prepared};
 pub use prepare::PreparePlan;
 pub use rooms::Rooms;
 pub use rows::{PlannedRow, Rows, rows};

@@ -10,10 +10,11 @@ use forebay_datasets::seed::Seed;
 use forebay_datasets::split::{Assignment, SplitRule};
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
+use forebay_stages::chain::{Chain, ResizeStep, Wanted};
+use forebay_stages::decode::Decode;
 use forebay_stages::encode::{Encode, Encoding};
-use forebay_stages::resize::{Fit, Size};
+use forebay_stages::resize::{Filter, Fit, Resize};
 use forebay_stages::weight::{Scales, Step};
-use toml::Value;
 
 use super::destination::{DestState, Destination};
 use super::digests::shard_plans;
@@ -24,7 +25,7 @@ use super::rooms::Rooms;
 use super::rows::{Rows, rows, split_rule};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
 use crate::flow::Error;
-use crate::options::{Chain, Config, augment, balance_options, bytes_in_words, chain};
+use crate::options::{self, Config, augment, balance_options, bytes_in_words};
 
 /// `forebay prepare`, checked.
 #[derive(Clone, Debug)]
@@ -35,8 +36,12 @@ pub struct PreparePlan {
     pub dest: Store,
     /// What is written.
     pub rows: Rows,
-    /// Image bytes to pixels.
+    /// How the images are prepared, as the manifest says it.
     pub chain: Chain,
+    /// Image bytes to pixels.
+    pub decode: Decode,
+    /// Pixels to pixels of the wanted size.
+    pub resize: Resize,
     /// What happens to training images; `None` leaves them alone.
     pub augment: Option<Augment>,
     /// Pixels to stored bytes.
@@ -75,32 +80,18 @@ impl PreparePlan {
         balance_options(config, &mut problems);
         let rule = split_rule(config, &mut problems);
         let rooms = Rooms::of(config);
-        let size = match config.get("resize.size") {
-            Some(Value::Integer(side)) => Size::Side(*side as u32),
-            Some(_) => Size::Original,
-            None => Size::Side(256),
-        };
-        let fit = match config.word("resize.fit") {
-            "crop" => Fit::Crop,
-            "pad" => Fit::Pad,
-            "squash" => Fit::Squash,
-            _ => Fit::Shortest,
-        };
-        let chain = chain(config, size, fit);
-        if config.is_given("resize.crop_pct") && chain.resize.shorter_side.is_none() {
-            problems.push("resize.crop_pct: only --fit crop with a --size cuts a margin off".to_string());
-        }
-        if chain.decode.limits.memory_bytes_max > rooms.memory_bytes {
+        let (chain, decode) = (prepared(config, &mut problems), options::decode(config, None));
+        if decode.limits.memory_bytes_max > rooms.memory_bytes {
             problems.push(format!(
                 "memory: {} is less than decode.max_bytes {}; one image must fit",
                 bytes_in_words(rooms.memory_bytes),
-                bytes_in_words(chain.decode.limits.memory_bytes_max)
+                bytes_in_words(decode.limits.memory_bytes_max)
             ));
         }
         let mut place =
             |key, what| open(config, key, what).map_err(|error| problems.push(error.to_string())).ok();
         let (source, dest) = (place("source", "SOURCE"), place("dest", "DEST"));
-        let (Some(source), Some(dest), []) = (source, dest, &problems[..]) else {
+        let (Some(source), Some(dest), Some(chain), []) = (source, dest, chain, &problems[..]) else {
             return Err(Error::Plan(problems));
         };
         if source.is_same_place(&dest) {
@@ -120,27 +111,19 @@ impl PreparePlan {
         }
         let rows = rows(config, catalog, earlier, true)?;
 
-        let encoding = match config.word("encode.format") {
-            "png" => Encoding::Png,
-            "raw" => Encoding::Raw,
-            _ => {
-                Encoding::Jpeg { quality: config.integer("encode.quality").expect("it has a default") as u8 }
-            }
-        };
-        let sample_bytes = stored_bytes(&rows.catalog, &chain.resize, encoding);
+        let encoding = encoding(config);
+        let resize = chain.steps().first().map_or(Resize::default(), ResizeStep::resize);
+        let decode = Decode { background: chain.background(), ..decode };
+        let sample_bytes = stored_bytes(&rows.catalog, &resize, encoding);
         let samples_per_shard = match config.integer("shards.samples_per_shard") {
             Some(samples) => samples as usize,
             None => ((64 << 20) / sample_bytes.max(1) / 100 * 100).clamp(100, 10_000) as usize,
         };
         let mut settings =
             config.settings(&["decode", "resize", "encode", "split", "balance", "augment", "shards", "seed"]);
-        settings.insert(
-            "resize.size".to_string(),
-            match size {
-                Size::Original => "original".into(),
-                Size::Side(side) => side.into(),
-            },
-        );
+        // What the options come to, whether they say so or leave it to the default.
+        settings.retain(|key, _| !key.starts_with("resize.") && key != "decode.background");
+        settings.insert("chain".to_string(), serde_json::to_value(&chain).expect("a chain is plain data"));
         settings.insert("shards.samples_per_shard".to_string(), samples_per_shard.into());
         let fingerprint = fingerprint(&rows, &settings);
         let shards: Vec<PlannedShard> = Split::ALL
@@ -156,6 +139,8 @@ impl PreparePlan {
             dest,
             rows,
             chain,
+            decode,
+            resize,
             augment,
             samples_per_shard,
             shards,
@@ -183,7 +168,7 @@ impl PreparePlan {
 
     /// What makes the pixels of a row of its file, for images that are augmented or not, and then its stored bytes.
     pub fn scales(&self, augment: Option<&Augment>) -> Scales {
-        let resize = self.chain.resize.clone();
+        let resize = self.resize.clone();
         let steps = match augment {
             None => vec![Step::Resize(resize)],
             Some(augment) => match augment.of_whole_images(&resize) {
@@ -191,7 +176,7 @@ impl PreparePlan {
                 None => vec![Step::Resize(resize), Step::Augment(augment.clone())],
             },
         };
-        Scales { decode: self.chain.decode.clone(), steps, encode: Some(self.encode.clone()) }
+        Scales { decode: self.decode.clone(), steps, encode: Some(self.encode.clone()) }
     }
 
     /// `jpg`, `png` or `ppm`.
@@ -203,12 +188,14 @@ impl PreparePlan {
         }
     }
 
-    /// The width and height of all stored images, where the plan makes them square.
-    pub fn side_px(&self) -> Option<u32> {
-        let is_square = self.chain.resize.fit != Fit::Shortest && self.chain.resize.enlarge;
-        match self.chain.resize.size {
-            Size::Side(side) if is_square => Some(side),
-            _ => None,
+    /// The width and height of the rows of a split as they are stored, where they are all the same squares; pixels.
+    pub fn side_px(&self, split: Split) -> Option<u32> {
+        let Some(augment) = self.augment.as_ref().filter(|_| split == Split::Train) else {
+            return self.chain.side();
+        };
+        match augment.of_whole_images(&self.resize) {
+            Some(augment) => augment.side().map(|side| self.resize.output_size(side, side).0),
+            None => augment.side().or(self.chain.side()),
         }
     }
 
@@ -225,7 +212,7 @@ impl PreparePlan {
 
     /// The estimated bytes of one stored image.
     pub fn sample_bytes(&self) -> u64 {
-        stored_bytes(&self.rows.catalog, &self.chain.resize, self.encode.encoding)
+        stored_bytes(&self.rows.catalog, &self.resize, self.encode.encoding)
     }
 
     /// The most memory that images and shards in flight can take, part by part: name and bytes. The shards are
@@ -249,6 +236,41 @@ impl PreparePlan {
             ("shards being written", (write.slots + write.queue) as u64 * shard),
         ]
     }
+}
+
+/// How the options encode pixels.
+fn encoding(config: &Config) -> Encoding {
+    match config.word("encode.format") {
+        "png" => Encoding::Png,
+        "raw" => Encoding::Raw,
+        _ => Encoding::Jpeg { quality: config.integer("encode.quality").expect("it has a default") as u8 },
+    }
+}
+
+/// The chain of a dataset by its options; `None` where it has problems.
+fn prepared(config: &Config, problems: &mut Vec<String>) -> Option<Chain> {
+    let Wanted { side, fit, crop_pct, filter, background, .. } = options::wanted(config);
+    let is_original = config.get("resize.size").is_some_and(|size| size.as_integer().is_none());
+    let fit = fit.unwrap_or(Fit::Shortest);
+    if config.is_given("resize.crop_pct") && (is_original || fit != Fit::Crop) {
+        problems.push("resize.crop_pct: only --fit crop with a --size cuts a margin off".to_string());
+        return None;
+    }
+    let step = ResizeStep {
+        side: side.unwrap_or(256),
+        fit,
+        crop_pct: crop_pct.unwrap_or(1.0),
+        filter: filter.unwrap_or(Filter::Bilinear),
+        enlarge: config.is_on("resize.enlarge"),
+        pad_color: [0; 3],
+    };
+    let steps = if is_original { Vec::new() } else { vec![step] };
+    let jpeg_quality = match encoding(config) {
+        Encoding::Jpeg { quality } => Some(quality),
+        Encoding::Png | Encoding::Raw => None,
+    };
+    let chain = Chain::new(background.flatten(), steps, jpeg_quality, None);
+    chain.map_err(|found| problems.extend(found.into_iter().map(|line| format!("resize: {line}")))).ok()
 }
 
 /// Images stay in the splits that they are in: another rule has to be asked for.

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use forebay_datasets::sample::Split;
-use forebay_stages::resize::Size;
 
 use super::prepare::PreparePlan;
 use crate::flow::Room;
@@ -47,16 +46,10 @@ impl std::fmt::Display for PreparePlan {
             Some(augment) => format!("train only: {}", serde_json::to_string(augment).unwrap_or_default()),
             None => "off".to_string(),
         };
-        let size = match self.chain.resize.size {
-            Size::Original => "original size".to_string(),
-            Size::Side(side) => {
-                format!("{side} px, {}", self.settings["resize.fit"].as_str().unwrap_or_default())
-            }
-        };
         for (name, room, what) in [
             ("read", read, self.source.location().to_string()),
-            ("decode", compute, format!("to RGB, up to {} px a side", self.chain.decode.limits.side_px_max)),
-            ("resize", compute, size),
+            ("decode", compute, format!("to RGB, up to {} px a side", self.decode.limits.side_px_max)),
+            ("resize", compute, self.chain.to_string()),
             ("augment", compute, augment),
             (
                 "encode",

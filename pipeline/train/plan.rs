@@ -7,11 +7,13 @@ use forebay_train::schedule::Plateau;
 use forebay_train::{DeviceKind, Strictness, TrainOptions};
 use toml::Value;
 
+use super::cache_home::cache_home;
 use super::keeping::Keeping;
-use super::{recipe, run_folder};
+use super::preparation::Preparation;
+use super::{recipe, timm};
 use crate::feed::{self, Feed};
 use crate::flow::Error;
-use crate::options::{self, Config};
+use crate::options::Config;
 use crate::report::RunFacts;
 use crate::weights;
 
@@ -34,8 +36,8 @@ pub struct TrainPlan {
     pub weights: Option<(String, Bytes)>,
     /// What is done where they do not fill the network.
     pub strictness: Strictness,
-    /// The whole chain from image bytes to tensor.
-    pub chain: serde_json::Value,
+    /// How images become tensors, and what the model began with.
+    pub preparation: Preparation,
     /// What a checkpoint must agree with to be resumed from.
     pub identity: String,
     /// The resolved run file.
@@ -112,7 +114,6 @@ impl TrainPlan {
         let keeping = Keeping::resolve(config, feed.rows(Split::Validation) > 0).map_err(Error::Plan)?;
         let epochs = config.integer("train.epochs").expect("it has a default") as u32;
         let steps_per_epoch = feed.batches_per_epoch();
-        let normalize = options::normalize(config);
         let counts = match &balance {
             Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
             None => feed.class_counts().await?,
@@ -128,26 +129,22 @@ impl TrainPlan {
             device,
             pretrained: initial.is_some(),
             is_balanced: feed.source.manifest().is_some_and(|manifest| manifest.balanced),
+            normalize: feed.chain.normalize().expect("a feed's chain ends in a tensor"),
         };
-        let (options, plateau, notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
+        let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
         let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
         let dataset = feed.source.fingerprint();
-        let chain = serde_json::json!({
-            "prepared": feed.source.manifest().map(|manifest| manifest.settings.clone()),
-            "decode": config.settings(&["decode"]),
-            "resize": {
-                "side": feed.side,
-                "fit": "crop",
-                "filter": config.word("resize.filter"),
-                "crop_pct": config.number("resize.crop_pct").unwrap_or(1.0),
-                "shorter_side": feed.chain.resize.shorter_side.unwrap_or(feed.side),
-            },
-            "augment": feed.augment,
-            "normalize": {"mean": normalize.mean, "std": normalize.std},
-            "layout": format!("[batch, 3, {0}, {0}] RGB", feed.side),
-            "classes": options.classes,
-            "weights": initial.as_ref().map(|initial| initial.record.clone()),
-        });
+        let opens_in_timm = timm::architecture(&options.model, &options.head).is_some();
+        let preparation = Preparation {
+            chain: feed.chain.clone(),
+            augment: feed.augment.clone(),
+            classes: options.classes.clone(),
+            weights: initial.as_ref().map(|initial| initial.provenance.clone()),
+            opens_in_timm,
+            caveats: feed.chain.caveats(),
+        };
+        warnings.extend(preparation.warning());
+        notes.extend(preparation.note(&options.model));
         let mut identity = settings;
         // Where and how long a run goes on is not what it is.
         for key in ["train.resume", "train.epochs", "train.device"] {
@@ -163,7 +160,7 @@ impl TrainPlan {
             settings.insert("dataset".to_string(), dataset.clone().into());
             settings.insert("side".to_string(), feed.side.into());
         }
-        data.insert("normalize".to_string(), chain["normalize"].clone());
+        data.insert("chain".to_string(), serde_json::to_value(&feed.chain).expect("a chain is plain data"));
         let data_identity = serde_json::to_string(&data).expect("settings are plain data");
         // What of it the images are a function of: which split they are in changes none of them.
         data.retain(|key, _| {
@@ -180,14 +177,22 @@ impl TrainPlan {
         let images_identity = serde_json::to_string(&data).expect("settings are plain data");
         let feature_cache = match config.text("train.feature_cache").as_deref() {
             Some("off") => None,
-            chosen => Some(FeatureCache {
-                place: match chosen {
-                    Some(place) => place.to_string(),
-                    None => run_folder::cache_folder().join("features").to_string_lossy().into_owned(),
-                },
-                is_chosen: chosen.is_some(),
-                views: config.integer("train.feature_views").map(|views| views as u32),
-            }),
+            chosen => {
+                let usual = || Some(cache_home()?.join("features").to_string_lossy().into_owned());
+                let place = chosen.map(str::to_string).or_else(usual);
+                if place.is_none() && config.is_given("train.freeze") {
+                    notes.push(
+                        "outputs of frozen layers are not kept for later epochs: neither XDG_CACHE_HOME nor HOME names \
+                         a folder that can be used; --feature-cache DIR keeps them"
+                            .to_string(),
+                    );
+                }
+                place.map(|place| FeatureCache {
+                    place,
+                    is_chosen: chosen.is_some(),
+                    views: config.integer("train.feature_views").map(|views| views as u32),
+                })
+            }
         };
         if config.integer("train.feature_views").is_some() && feed.augment.is_none() {
             return Err(Error::Plan(vec![
@@ -219,7 +224,7 @@ impl TrainPlan {
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
             strictness: if config.is_on("force") { Strictness::Lenient } else { Strictness::Strict },
-            chain,
+            preparation,
             run_file: config.to_toml(),
             warnings,
         })

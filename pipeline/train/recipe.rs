@@ -1,6 +1,7 @@
 //! How a run trains: what is frozen and when it thaws, how fast each part learns, what the loss counts.
 
 use forebay_datasets::seed::Seed;
+use forebay_stages::normalize::Normalize;
 use forebay_train::models::Head;
 use forebay_train::ops::Activation;
 use forebay_train::schedule::{Plateau, Schedule, Shape};
@@ -8,7 +9,6 @@ use forebay_train::{
     DeviceKind, Freeze, Loss, Mixing, OptimizerKind, Precision, TrainOptions, Trainer, Unfreeze,
 };
 
-use crate::options;
 use crate::options::Config;
 
 /// What a recipe is resolved against.
@@ -27,6 +27,8 @@ pub(super) struct Context<'a> {
     pub(super) pretrained: bool,
     /// Whether the training images were balanced when their shards were prepared.
     pub(super) is_balanced: bool,
+    /// Mean and deviation of the chain.
+    pub(super) normalize: Normalize,
 }
 
 /// The options of a run, what lowers its learning rate when validation stalls, and what its user may want to know.
@@ -71,7 +73,6 @@ pub(super) fn resolve(
     }
     let plateau = (config.word("train.schedule") == "plateau")
         .then(|| Plateau::new(number("train.lr_gamma"), number("train.lr_patience") as u32, 0.0));
-    let normalize = options::normalize(config);
     let options = TrainOptions {
         head: head(config, context.classes.len()),
         optimizer,
@@ -96,7 +97,7 @@ pub(super) fn resolve(
         label_smoothing: number("train.label_smoothing"),
         class_weights: class_weights(config, &context, &mut notes, &mut problems),
         mixing: mixing(config),
-        normalize: (normalize.mean, normalize.std),
+        normalize: (context.normalize.mean, context.normalize.std),
         seed: context.seed,
         device: context.device,
         precision: precision(config, context.device, &mut problems),

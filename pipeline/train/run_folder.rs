@@ -5,6 +5,7 @@ use std::io::Write;
 use bytes::Bytes;
 use forebay_datasets::store::Store;
 
+use super::cache_home::cache_home;
 use crate::flow::Error;
 use crate::options::Config;
 use crate::plan::open;
@@ -41,15 +42,6 @@ pub mod files {
     pub const REPORT: &str = "report.html";
 }
 
-/// The user's cache folder for this program.
-pub(super) fn cache_folder() -> std::path::PathBuf {
-    std::env::var_os("XDG_CACHE_HOME")
-        .map(std::path::PathBuf::from)
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-        .unwrap_or_else(std::env::temp_dir)
-        .join("forebay")
-}
-
 /// A run folder: kept locally, and where RUN is remote each file is also put there whole.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
@@ -68,7 +60,9 @@ impl RunFolder {
             return Ok(RunFolder { local: out, remote: None });
         }
         let name = blake3::hash(out.location().as_bytes()).to_hex();
-        let local = cache_folder().join("runs").join(&name.as_str()[..16]);
+        // Files that a run adds to need a local folder, in which nothing is that RUN has not.
+        let kept = cache_home().unwrap_or_else(|| std::env::temp_dir().join("forebay"));
+        let local = kept.join("runs").join(&name.as_str()[..16]);
         let local = Store::open(&local.to_string_lossy(), &Default::default())?;
         Ok(RunFolder { local, remote: Some(out) })
     }

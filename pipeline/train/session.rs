@@ -36,9 +36,9 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn to_metadata(self, plan: &TrainPlan) -> BTreeMap<String, String> {
         // A float is kept as its bits, so that a resumed epoch reports what an uninterrupted one does.
-        BTreeMap::from([
+        let mut metadata = plan.preparation.to_metadata();
+        metadata.extend([
             ("identity".to_string(), plan.identity.clone()),
-            ("chain".to_string(), plan.chain.to_string()),
             ("epoch".to_string(), self.epoch.to_string()),
             ("batch".to_string(), self.batch.to_string()),
             ("loss".to_string(), self.loss.to_bits().to_string()),
@@ -49,7 +49,8 @@ impl Progress {
             ("reference_score".to_string(), self.best.reference.to_bits().to_string()),
             ("stale_epochs".to_string(), self.best.stale.to_string()),
             (seal::KEY.to_string(), seal::blank()),
-        ])
+        ]);
+        metadata
     }
 
     pub(super) fn from_metadata(metadata: &BTreeMap<String, String>) -> Option<Progress> {
@@ -135,7 +136,7 @@ pub(super) async fn keep_model(
         let weights = session.trainer.weights(&session.progress.to_metadata(plan));
         (weights.map_err(|error| train_error("write the weights", error))?, session.trainer.steps_done())
     };
-    let model = timm::exported(&bytes, &plan.options.model, steps);
+    let model = timm::exported(&bytes, (&plan.options.model, &plan.options.head), steps);
     let config = timm::config(plan, &model);
     let preprocessor = timm::preprocessor(plan, &config);
     folder.put(files::TIMM, forebay_datasets::manifest::to_json(&config)).await?;

@@ -63,7 +63,7 @@ pub(super) async fn start(
         }
         discard(folder, begin).await?;
         folder.put(files::CONFIG, plan.run_file.clone()).await?;
-        folder.put(files::CHAIN, forebay_datasets::manifest::to_json(&plan.chain)).await?;
+        folder.put(files::CHAIN, forebay_datasets::manifest::to_json(&plan.preparation)).await?;
     }
     let (mut recorder, points) =
         Recorder::start(folder, begin, trainer.steps_done(), plan.keeping.log_every).await?;

@@ -22,7 +22,7 @@ impl std::fmt::Display for TrainPlan {
         for (name, room, what) in [
             ("read", read, feed.store.location().to_string()),
             ("decode", compute, "to RGB".to_string()),
-            ("resize", compute, format!("{0}x{0} px, centre crop", feed.side)),
+            ("resize", compute, feed.chain.to_string()),
             ("augment", compute, augment),
             ("batch", compute, format!("{} images", feed.batch_size)),
         ] {
