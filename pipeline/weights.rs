@@ -36,10 +36,10 @@ pub struct Initial {
     pub wanted: Option<Wanted>,
     /// The whole chain of its images, where a run of this program wrote it.
     pub chain: Option<Chain>,
-    /// The network that the description beside the file says it is of, in timm's words.
-    pub architecture: Option<String>,
     /// Where it is from.
     pub provenance: Provenance,
+    /// The network that the description beside the file says it is of, in timm's words.
+    pub architecture: Option<String>,
     /// What a user would want to know before going on.
     pub warnings: Vec<String>,
 }
@@ -77,6 +77,31 @@ pub async fn from(name: &str, config: &Config) -> Result<Initial, Error> {
     Ok(initial)
 }
 
+/// Takes from the file what a run of this program wrote into it: the chain of its images, and the licence of the
+/// weights that it began with.
+fn inherit(initial: &mut Initial) {
+    let Some(own) = Trainer::describe(&initial.bytes).ok().flatten() else { return };
+    let Some(json) = own.metadata.get(CHAIN) else { return };
+    match serde_json::from_str::<Chain>(json) {
+        Ok(chain) => {
+            initial.wanted = Some(chain.wanted());
+            let caveats = chain.caveats().into_iter();
+            initial
+                .warnings
+                .extend(caveats.map(|caveat| format!("{} was trained so: {caveat}", initial.name)));
+            initial.chain = Some(chain);
+        }
+        Err(error) => initial.warnings.push(format!(
+            "{} says nothing that is understood of how its images were prepared: {error}",
+            initial.name
+        )),
+    }
+    let before = own.metadata.get(KEY).and_then(|json| serde_json::from_str::<Provenance>(json).ok());
+    if initial.provenance.licence.is_none() {
+        initial.provenance.licence = before.and_then(|before| before.licence);
+    }
+}
+
 /// Refuses a file of a run whose bytes are not those that its checksum was made of: whoever takes weights asks this.
 ///
 /// # Errors
@@ -110,31 +135,6 @@ pub(crate) fn refuse_other_network(
              --force to take what fits",
             hub::CONFIGS[0]
         ))),
-    }
-}
-
-/// Takes from the file what a run of this program wrote into it: the chain of its images, and the licence of the
-/// weights that it began with.
-fn inherit(initial: &mut Initial) {
-    let Some(own) = Trainer::describe(&initial.bytes).ok().flatten() else { return };
-    let Some(json) = own.metadata.get(CHAIN) else { return };
-    match serde_json::from_str::<Chain>(json) {
-        Ok(chain) => {
-            initial.wanted = Some(chain.wanted());
-            let caveats = chain.caveats().into_iter();
-            initial
-                .warnings
-                .extend(caveats.map(|caveat| format!("{} was trained so: {caveat}", initial.name)));
-            initial.chain = Some(chain);
-        }
-        Err(error) => initial.warnings.push(format!(
-            "{} says nothing that is understood of how its images were prepared: {error}",
-            initial.name
-        )),
-    }
-    let before = own.metadata.get(KEY).and_then(|json| serde_json::from_str::<Provenance>(json).ok());
-    if initial.provenance.licence.is_none() {
-        initial.provenance.licence = before.and_then(|before| before.licence);
     }
 }
 
@@ -181,8 +181,8 @@ async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
     let mut warnings: Vec<String> = known.and_then(licence_warning).into_iter().collect();
     Ok(Initial {
         name: name.to_string(),
-        wanted: wanted(name, &configs, known, config, &mut warnings)?,
         architecture: architecture(&configs),
+        wanted: wanted(name, &configs, known, config, &mut warnings)?,
         chain: None,
         provenance: Provenance {
             file: file.to_string(),
@@ -229,8 +229,8 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
     let mut warnings: Vec<String> = known.and_then(licence_warning).into_iter().collect();
     Ok(Initial {
         name: name.to_string(),
-        wanted: wanted(name, &configs, known, config, &mut warnings)?,
         architecture: architecture(&configs),
+        wanted: wanted(name, &configs, known, config, &mut warnings)?,
         chain: None,
         provenance: Provenance {
             file: cached.name,
@@ -243,11 +243,6 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
         bytes: bytes.into(),
         warnings,
     })
-}
-
-/// What timm calls the network, by `config.json`.
-fn architecture([network, _]: &[Option<Value>; 2]) -> Option<String> {
-    network.as_ref()?.get("architecture")?.as_str().map(str::to_owned)
 }
 
 /// What weights ask of images: what the files beside them say, else what is known of them. What of the files is not
@@ -268,6 +263,11 @@ fn wanted(
         )
     }));
     Ok(Some(wanted))
+}
+
+/// What timm calls the network, by `config.json`.
+fn architecture([network, _]: &[Option<Value>; 2]) -> Option<String> {
+    network.as_ref()?.get("architecture")?.as_str().map(str::to_owned)
 }
 
 /// How the images of a repository were prepared, by its `config.json` and `preprocessor_config.json`.
@@ -413,7 +413,7 @@ mod tests {
             known_as: None,
             licence: None,
         };
-        Initial { name, bytes, wanted, chain: None, architecture: None, provenance, warnings: Vec::new() }
+        Initial { name, bytes, wanted, architecture: None, chain: None, provenance, warnings: Vec::new() }
     }
 
     #[test]

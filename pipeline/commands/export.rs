@@ -67,7 +67,7 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
             "{output} is there already: choose another --output, or --overwrite to replace it"
         )));
     }
-    let Initial { name, bytes, wanted, chain, architecture, provenance, mut warnings } =
+    let Initial { name, bytes, wanted, chain, provenance, architecture, mut warnings } =
         weights::from(&weights_of(&source, config).await?, config).await?;
     let own = Trainer::describe(&bytes);
     if own.is_err() && name != source {

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::bench_model::arch;
 use crate::flow::{Error, Run};
 use crate::options::{Config, Invocation};
-use crate::report::{say, say_json};
+use crate::report::{say, say_json, tell};
 use crate::weights::refuse_damaged;
 
 /// Runs a network over the tensors of a file, and writes what it computes to another.
@@ -59,7 +59,7 @@ pub fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
             say_json(&json!({"output": output, "loaded": report.loaded, "unexpected": report.unexpected}))
         }
         false => {
-            eprintln!("weights:\n{report}");
+            tell(&format!("weights:\n{report}\n"));
             say(&format!("written to {output}\n"));
         }
     }

@@ -174,8 +174,10 @@ impl Config {
 
     /// The resolved run file, which gives the same run again. Secrets have no keys, so none can stand in it.
     pub fn to_toml(&self) -> String {
+        // What is asked of one start only: a saved run must not replace or resume one by itself.
+        const OF_ONE_START: [&str; 4] = ["overwrite", "force", "train.resume", "train.live"];
         let mut table = Table::new();
-        for (key, value) in &self.values {
+        for (key, value) in self.values.iter().filter(|(key, _)| !OF_ONE_START.contains(key)) {
             nest(&mut table, key, value.clone());
         }
         toml::to_string_pretty(&table).expect("a table of plain values")

@@ -128,8 +128,8 @@ impl TrainPlan {
             seed: feed.seed,
             device,
             pretrained: initial.is_some(),
-            is_balanced: feed.source.manifest().is_some_and(|manifest| manifest.balanced),
             normalize: feed.chain.normalize().expect("a feed's chain ends in a tensor"),
+            is_balanced: feed.source.manifest().is_some_and(|manifest| manifest.balanced),
         };
         let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
         let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
@@ -154,6 +154,10 @@ impl TrainPlan {
             ["feature_cache", "doctor", "early_stop", "min_delta", "checkpoint_every", "log_every", "live"]
         {
             identity.remove(&format!("train.{key}"));
+        }
+        if !options.unfreeze_on_stall.is_empty() {
+            // There it decides when a part thaws, and not only when the run ends.
+            identity.insert("train.min_delta".to_string(), keeping.min_delta.into());
         }
         let mut data = config.settings(&["seed", "split", "decode", "resize", "balance"]);
         for settings in [&mut identity, &mut data] {
@@ -194,6 +198,12 @@ impl TrainPlan {
                 })
             }
         };
+        if config.integer("train.feature_views").is_some() && feature_cache.is_none() {
+            return Err(Error::Plan(vec![
+                "train.feature_views: --feature-cache off keeps no features; leave one of them out"
+                    .to_string(),
+            ]));
+        }
         if config.integer("train.feature_views").is_some() && feed.augment.is_none() {
             return Err(Error::Plan(vec![
                 "train.feature_views: without --augment all views are the same; leave it out".to_string(),

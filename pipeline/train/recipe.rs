@@ -25,10 +25,10 @@ pub(super) struct Context<'a> {
     pub(super) device: DeviceKind,
     /// Whether the run begins at pretrained weights.
     pub(super) pretrained: bool,
-    /// Whether the training images were balanced when their shards were prepared.
-    pub(super) is_balanced: bool,
     /// Mean and deviation of the chain.
     pub(super) normalize: Normalize,
+    /// Whether the training images were balanced when their shards were prepared.
+    pub(super) is_balanced: bool,
 }
 
 /// The options of a run, what lowers its learning rate when validation stalls, and what its user may want to know.
