@@ -30,17 +30,16 @@ use std::time::Instant;
 use forebay_datasets::sample::Split;
 use forebay_train::WeightsReport;
 
-use crate::flow::{Error, Run};
-use crate::report::{EpochMetrics, Live, Phase, Trained};
+use crate::flow::{Error, Run, kill_point};
+use crate::report::{EpochMetrics, Live, Phase, Trained, note};
 pub(crate) use error::train_error;
 use evaluate::{Scores, evaluate, test};
 use frozen::Features;
 pub use keeping::{CheckpointEvery, Keeping};
 use learn::pass;
-pub use plan::{Doctor, FeatureCache, TrainPlan};
+pub use plan::{FeatureCache, TrainPlan};
 pub use run_folder::{RunFolder, files};
 use session::{Progress, Session, keep, keep_model, lock};
-use stalls::{rate_scale, stalls};
 use start::start;
 
 /// Who is told while a run goes on.
@@ -76,6 +75,7 @@ pub async fn train(
     watch: Watch<'_>,
 ) -> Result<Trained, Error> {
     let Watch { live, on_weights, on_epoch } = watch;
+    let _owned = folder.own(begin)?;
     let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;
     run.rejects().begin(plan.feed.samples(&Split::ALL));
     let validates = plan.feed.rows(Split::Validation) > 0;
@@ -98,8 +98,9 @@ pub async fn train(
         let start = Instant::now();
         let seen_before = {
             let mut session = lock(&session);
-            session.trainer.set_rate_scale(rate_scale(&plan, &history));
-            session.trainer.set_stalls(stalls(&plan, &history));
+            let Session { trainer, reactions, .. } = &mut *session;
+            trainer.set_rate_scale(reactions.rate_scale());
+            trainer.set_stalls(reactions.stalls().to_vec());
             session.progress.seen
         };
         let measured = async {
@@ -131,8 +132,8 @@ pub async fn train(
             let rows = plan.feed.rows(Split::Train);
             let took = trained.as_secs_f64();
             match features.seconds {
-                Some(seconds) => eprintln!(
-                    "note: the frozen part saw {rows} training images{} in {seconds:.1} s; on its features an epoch takes \
+                Some(seconds) => note(&format!(
+                    "the frozen part saw {rows} training images{} in {seconds:.1} s; on its features an epoch takes \
                      {took:.2} s, {:.0} times less than to see them each time",
                     if features.views() > 1 {
                         format!(" in {} views", features.views())
@@ -140,30 +141,32 @@ pub async fn train(
                         String::new()
                     },
                     seconds / f64::from(features.views()) / took.max(1e-9)
-                ),
+                )),
                 None => {
-                    eprintln!("note: trains on the features of {rows} images that an earlier run computed")
+                    note(&format!("trains on the features of {rows} images that an earlier run computed"));
                 }
             }
         }
         history.push(metrics.clone());
-        let thawed = stalls(&plan, &history);
-        if thawed.last() == Some(&metrics.steps)
-            && let Some(part) = plan.options.unfreeze_on_stall.get(thawed.len() - 1)
         {
-            eprintln!(
-                "note: epoch {} got no better: from now on {part} and what follows it are trained",
-                metrics.epoch
-            );
-            // What thaws gets the whole patience of --early-stop.
-            lock(&session).progress.best.stale = 0;
+            let Session { reactions, progress, .. } = &mut *lock(&session);
+            let thaws = reactions.observe(&plan, &metrics).then(|| reactions.stalls().len() - 1);
+            if let Some(part) = thaws.and_then(|index| plan.options.unfreeze_on_stall.get(index)) {
+                note(&format!(
+                    "epoch {} got no better: from now on {part} and what follows it are trained",
+                    metrics.epoch
+                ));
+                // What thaws gets the whole patience of --early-stop.
+                progress.best.stale = 0;
+            }
         }
         live.seen().epochs.push(metrics.clone());
         if lock(&session).progress.best.epoch == epoch + 1 {
             keep_model(&plan, folder, &session).await?;
         }
-        let line = |metrics| serde_json::to_string(metrics).expect("metrics are plain data") + "\n";
-        folder.put(files::METRICS, history.iter().map(line).collect::<String>()).await?;
+        kill_point(&format!("train: before the metrics, epoch {}", metrics.epoch));
+        put_metrics(folder, &history).await?;
+        kill_point(&format!("train: after the metrics, epoch {}", metrics.epoch));
         // Last of all: a checkpoint says that everything before it is in place.
         keep(&plan, folder, &session).await?;
         tracing::debug!(epoch = metrics.epoch, steps = metrics.steps, "epoch kept");
@@ -174,6 +177,12 @@ pub async fn train(
     }
     live.turn_to(Phase::Testing);
     test(run, &plan, folder, session, features.as_ref(), history, &live).await
+}
+
+/// Writes the finished epochs, one a line.
+async fn put_metrics(folder: &RunFolder, history: &[EpochMetrics]) -> Result<(), Error> {
+    let line = |metrics| serde_json::to_string(metrics).expect("metrics are plain data") + "\n";
+    folder.put(files::METRICS, history.iter().map(line).collect::<String>()).await
 }
 
 /// What an epoch came to; the next one begins.

@@ -7,6 +7,7 @@ use forebay_datasets::catalog;
 use forebay_datasets::manifest::{FORMAT, PlanRecord, ShardPlan};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
+use forebay_datasets::shard::{ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP};
 use forebay_datasets::split::{Assignment, SplitRule};
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
@@ -25,7 +26,7 @@ use super::rooms::Rooms;
 use super::rows::{Rows, rows, split_rule};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
 use crate::flow::Error;
-use crate::options::{self, Config, augment, balance_options, bytes_in_words};
+use crate::options::{self, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words};
 
 /// `forebay prepare`, checked.
 #[derive(Clone, Debug)]
@@ -75,7 +76,7 @@ impl PreparePlan {
     /// [`Error::Plan`] with every problem of the options, [`Error::Usage`] for a source or a destination that
     /// cannot be used, other variants when a store fails.
     pub async fn resolve(config: &Config) -> Result<PreparePlan, Error> {
-        let mut problems = Vec::new();
+        let mut problems = config.without_effect(Command::Prepare, &Facts::default());
         let augment = augment(config, &mut problems);
         balance_options(config, &mut problems);
         let rule = split_rule(config, &mut problems);
@@ -109,6 +110,11 @@ impl PreparePlan {
         if let Some(earlier) = earlier.filter(|_| !is_cut_by_source) {
             same_rule(&dest, earlier, rule)?;
         }
+        let facts = Facts { declares_splits: is_cut_by_source, ..Facts::default() };
+        let problems = config.without_effect(Command::Prepare, &facts);
+        if !problems.is_empty() {
+            return Err(Error::Plan(problems));
+        }
         let rows = rows(config, catalog, earlier, true)?;
 
         let encoding = encoding(config);
@@ -119,8 +125,7 @@ impl PreparePlan {
             Some(samples) => samples as usize,
             None => ((64 << 20) / sample_bytes.max(1) / 100 * 100).clamp(100, 10_000) as usize,
         };
-        let mut settings =
-            config.settings(&["decode", "resize", "encode", "split", "balance", "augment", "shards", "seed"]);
+        let mut settings = config.settings(Command::Prepare, &facts, &[Identity::Pixels, Identity::Rows]);
         // What the options come to, whether they say so or leave it to the default.
         settings.retain(|key, _| !key.starts_with("resize.") && key != "decode.background");
         settings.insert("chain".to_string(), serde_json::to_value(&chain).expect("a chain is plain data"));
@@ -133,7 +138,7 @@ impl PreparePlan {
         let shard_plans = shard_plans(&rows, &shards, &settings, augment.is_some());
         let mut plan = PreparePlan {
             chunk: chunk(&rows.catalog),
-            seed: Seed(config.integer("seed").expect("it has a default")),
+            seed: Seed(config.whole("seed")),
             encode: Encode { encoding },
             source,
             dest,
@@ -215,35 +220,34 @@ impl PreparePlan {
         stored_bytes(&self.rows.catalog, &self.resize, self.encode.encoding)
     }
 
-    /// The most memory that images and shards in flight can take, part by part: name and bytes. The shards are
-    /// estimated from [`PreparePlan::sample_bytes`]; everything else is a bound.
+    /// The most memory that images and shards in flight can take, part by part: name and bytes.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
         let sizes = Split::ALL.iter().flat_map(|split| self.rows.of(*split));
         let sizes = sizes.map(|row| self.rows.catalog.entries[row.entry].bytes());
         let read = self.rooms.read();
-        let heaviest = [None, self.augment.as_ref()].map(|augment| self.scales(augment).most().peak);
-        let rows = self.shards.iter().map(|shard| shard.rows).max().unwrap_or(0) as u64;
-        let shard = self.sample_bytes() * rows;
+        let scales = [None, self.augment.as_ref()].map(|augment| self.scales(augment));
+        let heaviest = scales.iter().map(|scales| scales.most().peak).max().unwrap_or(0);
+        let stored = scales.iter().map(Scales::most_stored).max().unwrap_or(0);
+        // A row group is ended by its bytes or by its rows; an image may be larger than either.
+        let group = (ROW_GROUP_BYTES_MAX as u64 + stored).min(ROWS_PER_GROUP as u64 * stored);
         let (pack, write) = (self.rooms.shard(), self.rooms.shard());
         vec![
             (
                 "files read and not yet decoded",
                 sum_of_largest(sizes, (read.slots + read.queue + 2) * self.chunk),
             ),
-            ("decoded images (memory)", heaviest.into_iter().fold(self.rooms.memory_bytes, u64::max)),
-            ("shard being grouped", shard),
-            ("shards being encoded", 2 * (pack.slots + pack.queue) as u64 * shard),
-            ("shards being written", (write.slots + write.queue) as u64 * shard),
+            ("decoded images (memory)", heaviest.max(self.rooms.memory_bytes)),
+            ("group of rows being encoded, as pages and as bytes of the file", 2 * group),
+            ("groups of rows being written", (pack.slots + pack.queue + write.slots) as u64 * group),
         ]
     }
 }
 
 /// How the options encode pixels.
 fn encoding(config: &Config) -> Encoding {
-    match config.word("encode.format") {
-        "png" => Encoding::Png,
-        "raw" => Encoding::Raw,
-        _ => Encoding::Jpeg { quality: config.integer("encode.quality").expect("it has a default") as u8 },
+    match config.choice("encode.format") {
+        Encoding::Jpeg { .. } => Encoding::Jpeg { quality: config.whole("encode.quality") as u8 },
+        lossless @ (Encoding::Png | Encoding::Raw) => lossless,
     }
 }
 

@@ -11,8 +11,9 @@ use super::keeping::{Best, CheckpointEvery, Keeping};
 use super::plan::TrainPlan;
 use super::recorder::Recorder;
 use super::run_folder::{RunFolder, files};
+use super::stalls::Reactions;
 use super::timm;
-use crate::flow::Error;
+use crate::flow::{Error, kill_point};
 use crate::weights::seal;
 
 /// The key of a checkpoint under which the micro-batch stands that was found to fit.
@@ -34,7 +35,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn to_metadata(self, plan: &TrainPlan) -> BTreeMap<String, String> {
+    fn to_metadata(self, plan: &TrainPlan) -> BTreeMap<String, String> {
         // A float is kept as its bits, so that a resumed epoch reports what an uninterrupted one does.
         let mut metadata = plan.preparation.to_metadata();
         metadata.extend([
@@ -75,6 +76,8 @@ impl Progress {
 pub(super) struct Session {
     pub(super) trainer: Trainer,
     pub(super) progress: Progress,
+    /// What validation has said so far.
+    pub(super) reactions: Reactions,
     /// Whether the classifier came with the initial weights.
     pub(super) classifies: bool,
     pub(super) recorder: Recorder,
@@ -85,14 +88,17 @@ pub(super) struct Session {
 impl Session {
     /// The checkpoint to resume from, as it is now.
     pub(super) fn checkpoint(&self, plan: &TrainPlan) -> Result<Vec<u8>, Error> {
-        let mut metadata = self.progress.to_metadata(plan);
-        metadata.extend([self.recorder.to_metadata()]);
-        if plan.fits_micro_batch {
-            // What was found to fit is part of what the run is.
-            metadata.insert(MICRO_BATCH.to_string(), self.trainer.micro_batch().unwrap_or(0).to_string());
-        }
-        let bytes = self.trainer.checkpoint(&metadata);
-        Ok(seal::seal(bytes.map_err(|error| train_error("write the checkpoint", error))?))
+        checkpoint(plan, &self.trainer, self.progress, &self.reactions, Some(&self.recorder))
+    }
+
+    /// Whether the run has done no step yet.
+    pub(super) fn is_new(&self) -> bool {
+        (self.progress.epoch, self.progress.batch) == (0, 0)
+    }
+
+    /// Where the run stands, in the names of kill points.
+    pub(super) fn moment(&self) -> String {
+        format!("epoch {} batch {}", self.progress.epoch, self.progress.batch)
     }
 
     /// Whether a checkpoint is due within an epoch.
@@ -102,6 +108,25 @@ impl Session {
             CheckpointEvery::Time(time) => self.kept.elapsed() >= time,
         }
     }
+}
+
+/// The bytes of a checkpoint: the trainer, and all else that decides the rest of the run.
+pub(super) fn checkpoint(
+    plan: &TrainPlan,
+    trainer: &Trainer,
+    progress: Progress,
+    reactions: &Reactions,
+    recorder: Option<&Recorder>,
+) -> Result<Vec<u8>, Error> {
+    let mut metadata = progress.to_metadata(plan);
+    metadata.extend(recorder.map(Recorder::to_metadata));
+    reactions.add_to(&mut metadata);
+    if plan.fits_micro_batch {
+        // What was found to fit is part of what the run is.
+        metadata.insert(MICRO_BATCH.to_string(), trainer.micro_batch().unwrap_or(0).to_string());
+    }
+    let bytes = trainer.checkpoint(&metadata);
+    Ok(seal::seal(bytes.map_err(|error| train_error("write the checkpoint", error))?))
 }
 
 pub(super) fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
@@ -114,15 +139,28 @@ pub(super) async fn keep(
     folder: &RunFolder,
     session: &Mutex<Session>,
 ) -> Result<(), Error> {
-    let (bytes, events) = {
+    let (bytes, events, moment) = {
         let mut session = lock(session);
         session.kept = Instant::now();
-        (session.checkpoint(plan)?, session.recorder.events.clone())
+        (session.checkpoint(plan)?, session.recorder.events.clone(), session.moment())
     };
+    put_checkpoint(folder, &events, bytes, &moment).await
+}
+
+/// Writes the bytes of a checkpoint, after the curves up to there.
+pub(super) async fn put_checkpoint(
+    folder: &RunFolder,
+    events: &str,
+    bytes: Vec<u8>,
+    moment: &str,
+) -> Result<(), Error> {
     folder.publish(files::STEPS).await?;
-    folder.publish(&events).await?;
+    folder.publish(events).await?;
+    kill_point(&format!("train: before the checkpoint, {moment}"));
     // The store replaces a file when the new one is whole, so that the one before is there until then.
-    folder.put(files::LAST, bytes).await
+    folder.put(files::LAST, bytes).await?;
+    kill_point(&format!("train: after the checkpoint, {moment}"));
+    Ok(())
 }
 
 /// Writes the model as it is now, as the best so far, with what timm and transformers need beside it.
@@ -131,11 +169,13 @@ pub(super) async fn keep_model(
     folder: &RunFolder,
     session: &Mutex<Session>,
 ) -> Result<(), Error> {
-    let (bytes, steps) = {
+    let (bytes, steps, moment) = {
         let session = lock(session);
         let weights = session.trainer.weights(&session.progress.to_metadata(plan));
-        (weights.map_err(|error| train_error("write the weights", error))?, session.trainer.steps_done())
+        let bytes = weights.map_err(|error| train_error("write the weights", error))?;
+        (bytes, session.trainer.steps_done(), session.moment())
     };
+    kill_point(&format!("train: before the model, {moment}"));
     let model = timm::exported(&bytes, (&plan.options.model, &plan.options.head), steps);
     let config = timm::config(plan, &model);
     let preprocessor = timm::preprocessor(plan, &config);
@@ -144,5 +184,8 @@ pub(super) async fn keep_model(
     let labels: String =
         plan.options.classes.iter().map(|class| class.replace(['\n', '\r'], " ") + "\n").collect();
     folder.put(files::LABELS, labels).await?;
-    folder.put(files::MODEL, seal::seal(model)).await
+    kill_point(&format!("train: inside the model, {moment}"));
+    folder.put(files::MODEL, seal::seal(model)).await?;
+    kill_point(&format!("train: after the model, {moment}"));
+    Ok(())
 }

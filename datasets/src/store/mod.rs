@@ -8,6 +8,7 @@ mod listing;
 mod local;
 mod object;
 mod s3;
+mod upload;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::escape::escape_text;
 pub use self::claim::Claim;
 pub use self::local::local_path;
 pub use self::object::{Object, ObjectName, Version};
+pub use self::upload::Upload;
 
 /// How a location is opened. The default asks for nothing beyond the `AWS_*` variables.
 #[derive(Clone, Debug, Default)]

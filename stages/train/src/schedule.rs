@@ -139,8 +139,10 @@ pub struct Plateau {
     factor: f64,
     patience: u32,
     min_delta: f64,
-    best: Option<f64>,
-    stale: u32,
+    /// The score that the next improvement is measured from, the higher the better; `None` before the first.
+    pub best: Option<f64>,
+    /// Scores since the last improvement.
+    pub stale: u32,
 }
 
 impl Plateau {
