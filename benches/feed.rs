@@ -9,7 +9,7 @@ use forebay::commands::bench::bench;
 use forebay::demo::{DemoOptions, draw};
 use forebay::feed;
 use forebay::flow::Run;
-use forebay::options::Config;
+use forebay::options::{Command, Config};
 use forebay::plan::{PreparePlan, Rooms};
 use forebay::prepare::prepare;
 use forebay_datasets::seed::Seed;
@@ -55,7 +55,7 @@ fn balance() {
                 ("balance.max_repeats", repeats),
             ]);
             let run = Run::new(Rooms::of(&options).run_options()).expect("threads");
-            let (feed, ..) = run.block_on(feed::resolve(&options)).expect("a feed");
+            let (feed, ..) = run.block_on(feed::resolve(&options, forebay::options::Command::Bench)).expect("a feed");
             let done = run.block_on(bench(&run, &feed, 1, Arc::new(AtomicU64::new(0)))).expect("an epoch");
             println!(
                 "feed/balance {mode:<4} of {encode:<4}: {} images, {:.2} times the dataset read, {:.0} images/s",
@@ -92,7 +92,7 @@ fn feed(criterion: &mut Criterion) {
     for source in ["images", "jpeg", "raw"] {
         let options = config(&[("source", &path(source)), ("resize.size", "64"), ("max_rejects", "1000000")]);
         let run = Run::new(Rooms::of(&options).run_options()).expect("threads");
-        let (feed, ..) = run.block_on(feed::resolve(&options)).expect("a feed");
+        let (feed, ..) = run.block_on(feed::resolve(&options, Command::Bench)).expect("a feed");
         group.throughput(Throughput::Elements(feed.rows(forebay_datasets::sample::Split::Train)));
         group.bench_function(source, |bencher| {
             bencher

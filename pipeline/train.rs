@@ -37,7 +37,7 @@ use evaluate::{Scores, evaluate, test};
 use frozen::Features;
 pub use keeping::{CheckpointEvery, Keeping};
 use learn::pass;
-pub use plan::{Doctor, FeatureCache, TrainPlan};
+pub use plan::{FeatureCache, TrainPlan};
 pub use run_folder::{RunFolder, files};
 use session::{Progress, Session, keep, keep_model, lock};
 use start::start;

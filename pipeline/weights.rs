@@ -51,8 +51,8 @@ pub struct Initial {
 pub async fn read(config: &Config) -> Result<Option<Initial>, Error> {
     let Some(name) = config.text("train.weights") else { return Ok(None) };
     let mut initial = from(&name, config).await?;
-    let model = config.word("train.arch");
-    refuse_other_network(&name, initial.architecture.as_deref(), model, config)?;
+    let model = config.text("train.arch").unwrap_or_default();
+    refuse_other_network(&name, initial.architecture.as_deref(), &model, config)?;
     if initial.wanted.is_none() {
         initial.warnings.push(format!(
             "nothing tells how the images of {name} were prepared: --mean and --std are {}, and no margin is cut \
@@ -394,9 +394,11 @@ pub fn complaints(
 
 #[cfg(test)]
 mod tests {
+    use forebay_stages::resize::Filter;
     use serde_json::json;
 
     use super::*;
+    use crate::options::{Command, Facts};
 
     fn config(flags: &[(&'static str, &str)]) -> Config {
         let flags: Vec<_> = flags.iter().map(|(key, text)| (*key, text.to_string())).collect();
@@ -423,15 +425,14 @@ mod tests {
             apply(&config(&[]), &initial(Some(known.preprocessing.wanted()))).expect("no contradiction");
         assert_eq!(applied.integer("resize.size"), Some(224));
         assert_eq!(applied.number("resize.crop_pct"), Some(0.9));
-        assert_eq!(applied.word("resize.filter"), "bicubic");
+        assert_eq!(applied.choice::<Filter>("resize.filter"), Filter::Bicubic);
         assert_eq!(applied.numbers("train.mean"), Some(vec![0.5; 3]));
         assert_eq!(options::wanted(&applied).normalize.map(|normalize| normalize.std), Some([0.5; 3]));
         // The resolved run file gives the same options, and says nothing that contradicts the weights.
-        let again = Config::resolve(Some(("run.toml", &applied.to_toml())), &[], &[]).expect("its own text");
-        assert_eq!(
-            apply(&again, &initial(Some(known.preprocessing.wanted()))).expect("the same").to_toml(),
-            applied.to_toml()
-        );
+        let toml = |config: &Config| config.to_toml(Command::Train, &Facts::default());
+        let again = Config::resolve(Some(("run.toml", &toml(&applied))), &[], &[]).expect("its own text");
+        let same = apply(&again, &initial(Some(known.preprocessing.wanted()))).expect("the same");
+        assert_eq!(toml(&same), toml(&applied));
         let unknown = apply(&config(&[]), &initial(None)).expect("nothing is known");
         assert_eq!(unknown, config(&[]));
     }

@@ -236,3 +236,80 @@ fn every_problem_of_a_run_file_is_named_at_once() {
     place.run("train in --out run --size original").refused(2, "resize.size");
     place.run("train in --out run --resume").refused(2, "--resume");
 }
+
+#[test]
+fn an_option_without_effect_is_refused_and_all_of_them_at_once() {
+    let place = Place::new();
+    two_classes(&place);
+    let prepare = "prepare in out --encode png --quality 80 --balance-ratio 0.5 --size original --fit crop";
+    for command in [prepare.to_string(), format!("plan {prepare}")] {
+        let said = place.run(&command).refused(2, "encode.quality: png loses nothing");
+        assert!(said.stderr.contains("balance.ratio: nothing is balanced"), "{}", said.stderr);
+        assert!(said.stderr.contains("resize.fit: --size original resizes nothing"), "{}", said.stderr);
+    }
+    place.run("export run --output m.onnx --region x").refused(2, "store.region: no place of this run");
+    place.run("bench in --max-repeats 3").refused(2, "balance.max_repeats");
+    place.run("train in --out run --overwrite --resume").refused(2, "overwrite");
+    assert!(!place.path("out").exists() && !place.path("run").exists());
+    // What the shards were prepared with cannot be changed when they are read.
+    place.run("prepare in out --encode png --size 8 --fit crop").done();
+    place.run("train out --out run --split none").refused(2, "split.shares: the shards were prepared with");
+    place.run("train out --out run --split-seed 5").refused(2, "prepared with 0, and 5 cannot change them");
+    place.run("bench out --background white").refused(2, "decode.background");
+    place.write_png("declared/train/a/1.png", 6, 6, 1);
+    place.write_png("declared/val/a/2.png", 6, 6, 2);
+    place
+        .run("prepare declared x --split 0.5,0.25,0.25")
+        .refused(2, "split.shares: the source has its own folders");
+}
+
+#[test]
+fn one_run_file_serves_prepare_and_train() {
+    let place = Place::new();
+    two_classes(&place);
+    let file = b"seed = 7\n[resize]\nsize = 8\n[encode]\nformat = \"raw\"\n[shards]\norder = \"source\"\n[split]\nshares = \"none\"\nseed = 3\n[train]\nepochs = 1\nbatch_size = 4\n";
+    place.write("run.toml", file);
+    place.run("prepare in out --config run.toml --fit crop").done();
+    place.run("train out --config run.toml --out run").done();
+    place.run("train in --config run.toml --out folder").done();
+    let kept = String::from_utf8(place.files("run")["config.toml"].clone()).unwrap();
+    assert!(!kept.contains("encode") && !kept.contains("shares"), "{kept}");
+}
+
+#[test]
+fn a_kept_run_file_does_not_replace_the_run_and_says_what_a_resume_changed() {
+    let place = Place::new();
+    two_classes(&place);
+    place.run("train in --out run --size 8 --batch-size 4 --epochs 1 --overwrite").done();
+    let before = place.files("run");
+    place.run("train --config run/config.toml").refused(2, "holds a run already");
+    assert!(place.files("run") == before, "a refusal changes nothing");
+    place.run("train --config run/config.toml --resume --epochs 2").done();
+    let kept = String::from_utf8(place.files("run")["config.toml"].clone()).unwrap();
+    assert!(kept.contains("epochs = 2") && !kept.contains("resume"), "{kept}");
+}
+
+#[test]
+fn settings_that_come_to_the_same_make_the_same_dataset() {
+    let place = Place::new();
+    two_classes(&place);
+    let prepare = "prepare in out --encode png --size 8";
+    place.run(&format!("{prepare} --balance over --balance-ratio 1")).done();
+    let before = place.files("out");
+    place.run(&format!("{prepare} --balance over --balance-ratio 1.0")).done();
+    place.run(&format!("{prepare} --balance over")).done();
+    assert!(place.files("out") == before);
+}
+
+#[test]
+fn a_leading_tilde_is_the_home_folder() {
+    let place = Place::new();
+    two_classes(&place);
+    place.run("prepare in --set dest=~/set --encode png --size 8").done();
+    place.write("run.toml", b"source = \"~/in\"\ndest = \"~/file\"\n");
+    place.run("prepare --config=~/run.toml --encode png --size 8").done();
+    // The fixture's home is its folder.
+    assert!(place.path("set/manifest.json").exists() && place.path("file/manifest.json").exists());
+    place.run("prepare in --set dest=~nobody/x").refused(2, "home folder of another user");
+    assert!(!place.path("~").exists() && !place.path("~nobody").exists());
+}

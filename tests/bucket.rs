@@ -99,7 +99,8 @@ fn the_whole_job_runs_from_and_to_a_bucket() {
     assert!(resumed["shards_reused"].as_u64().unwrap() >= 2, "{resumed}");
     let local = place.files("local");
     let remote = files(&server.root.join("shards"));
-    for (name, bytes) in &local {
+    // Which versions the files had is the store's to say, and stands in the plan only.
+    for (name, bytes) in local.iter().filter(|(name, _)| *name != "plan.json") {
         assert!(remote.get(name) == Some(bytes), "{name} differs");
     }
     run(&format!("verify s3://bucket/shards {endpoint}")).done();

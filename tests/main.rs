@@ -7,6 +7,7 @@ mod chain;
 mod epochs;
 mod fixture;
 mod ownership;
+mod plans;
 mod prepare;
 mod recipes;
 mod replace;

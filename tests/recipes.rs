@@ -316,11 +316,15 @@ fn what_cannot_be_is_refused_in_one_line_each() {
     refused("--unfreeze layer4", "train.unfreeze: \"layer4\" is not EPOCH: PART");
     refused("--unfreeze 2:fc", "small has no part `fc`");
     refused("--schedule multi-step", "multi-step needs --lr-milestones");
-    refused("--schedule multi-step --lr-milestones a", "train.lr_milestones: \"a\" is not a list of epochs");
-    refused("--schedule multi-step --lr-milestones nan", "\"nan\" is not a list of epochs");
-    refused("--schedule multi-step --lr-milestones 1,-5", "is not a list of epochs");
+    refused("--schedule multi-step --lr-milestones a", "--lr-milestones: \"a\" is not one or more numbers");
+    refused("--schedule multi-step --lr-milestones nan", "--lr-milestones: [nan] is not one or more numbers");
+    refused("--schedule multi-step --lr-milestones 1,-5", "is not one or more numbers");
     refused("--schedule plateau --split 1,0,0", "plateau needs validation images");
     refused("--nesterov", "train.nesterov: only sgd with a momentum looks ahead");
+    refused("--epochs 2 --freeze backbone --unfreeze 9:layer4", "epoch 9 comes after the last");
+    refused("--freeze layer1 --unfreeze 2:layer3", "`layer3` is trained by then already");
+    refused("--momentum 0.8 --lr-power 2", "train.momentum: adamw has none to set");
+    refused("--momentum 0.8 --lr-power 2", "train.lr_power: schedule cosine does not use it");
     refused("--clip-norm 0", "--clip-norm");
     refused("--micro-batch 1", "--micro-batch");
     refused(

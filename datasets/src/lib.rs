@@ -10,3 +10,4 @@ pub mod shard;
 pub mod split;
 pub mod statistics;
 pub mod store;
+pub mod words;

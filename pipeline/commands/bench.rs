@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::feed::{self, Feed, Pass, PassBatch};
 use crate::flow::{Error, Items, NodeReport, Run, bottleneck};
-use crate::options::{Invocation, bytes_in_words};
+use crate::options::{Command, Invocation, bytes_in_words};
 use crate::report::{Usage, say, say_json, terminal, warn, watched};
 
 /// What a bench measured.
@@ -101,7 +101,7 @@ pub async fn bench(run: &Run, feed: &Feed, epochs: u32, seen: Arc<AtomicU64>) ->
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let config = &asked.config;
     let planned = config.clone();
-    let planned = run.until_stopped(move || async move { feed::resolve(&planned).await });
+    let planned = run.until_stopped(move || async move { feed::resolve(&planned, Command::Bench).await });
     let (feed, _, warnings) = planned.await?;
     warn(&warnings);
     let epochs = match config.is_given("train.epochs") {

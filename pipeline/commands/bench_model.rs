@@ -8,7 +8,7 @@ use forebay_train::{Freeze, TrainError, TrainOptions, Trainer};
 use serde::Serialize;
 
 use crate::flow::{Error, Run};
-use crate::options::{Config, Invocation, bytes_in_words};
+use crate::options::{BenchFrozen, Config, Invocation, ModelPass, bytes_in_words};
 use crate::plan::Rooms;
 use crate::report::{Usage, say, say_json};
 
@@ -42,13 +42,17 @@ pub struct ModelBenched {
 /// # Errors
 /// [`Error::Usage`] when the images are too small for the network.
 pub fn bench(run: &Run, config: &Config, threads: usize) -> Result<ModelBenched, Error> {
-    let integer = |key: &str| config.integer(key).expect("it has a default");
-    let (arch, mode, frozen) =
-        (arch(config)?, config.word("bench_model.mode"), config.word("bench_model.frozen"));
+    let integer = |key: &str| config.whole(key);
+    let arch = arch(config)?;
+    let mode: ModelPass = config.choice("bench_model.mode");
+    let frozen: BenchFrozen = config.choice("bench_model.frozen");
     let (batch, size) = (integer("bench_model.batch"), integer("bench_model.size"));
     let options = TrainOptions {
         weight_decay: 1e-4,
-        freeze: if frozen == "backbone" { Freeze::Backbone } else { Freeze::None },
+        freeze: match frozen {
+            BenchFrozen::None => Freeze::None,
+            BenchFrozen::Backbone => Freeze::Backbone,
+        },
         ..TrainOptions::new(&arch, (0..1000).map(|class| class.to_string()).collect())
     };
     Trainer::check(&options, size as u32).map_err(Error::Usage)?;
@@ -67,17 +71,15 @@ pub fn bench(run: &Run, config: &Config, threads: usize) -> Result<ModelBenched,
     let mut trainer = run.install(|| Trainer::new(&options)).map_err(failed)?;
     let mut pass = || {
         run.install(|| match mode {
-            "step" => trainer.step(&noise).map(drop),
-            _ => trainer.predictor().predict(&noise).map(drop),
+            ModelPass::Step => trainer.step(&noise).map(drop),
+            ModelPass::Forward => trainer.predictor().predict(&noise).map(drop),
         })
         .map_err(failed)
     };
     pass()?;
     let (before, start) = (Usage::now(), Instant::now());
     let mut seconds = Vec::new();
-    while seconds.len() < 3
-        || start.elapsed().as_secs_f64() < config.number("bench_model.seconds").unwrap_or(0.0)
-    {
+    while seconds.len() < 3 || start.elapsed().as_secs_f64() < config.real("bench_model.seconds") {
         let start = Instant::now();
         pass()?;
         seconds.push(start.elapsed().as_secs_f64());

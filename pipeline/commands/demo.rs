@@ -45,7 +45,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     take(&root)?;
     let [images, shards, trained] =
         ["images", "shards", "run"].map(|name| root.join(name).to_string_lossy().into_owned());
-    let seed = Seed(config.integer("seed").expect("it has a default"));
+    let seed = Seed(config.whole("seed"));
     let heading = |text: &str| tell(&format!("\n── {text}\n"));
 
     heading(&format!("1. draw a dataset in {images}"));

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::bench_model::arch;
 use crate::flow::{Error, Run};
-use crate::options::{Config, Invocation};
+use crate::options::{Config, Invocation, NormMode};
 use crate::report::{say, say_json, tell};
 use crate::weights::refuse_damaged;
 
@@ -29,7 +29,7 @@ pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error>
     let (weights_bytes, input_bytes) = (read(&weights)?, read(&input)?);
     refuse_damaged(&weights, &weights_bytes)?;
     let what = Forward {
-        train: config.word("forward.mode") == "train",
+        train: config.choice::<NormMode>("forward.mode") == NormMode::Train,
         gradients: config.is_on("forward.gradients"),
     };
     let done = run.install(|| forward(&arch, &weights_bytes, &input_bytes, what));

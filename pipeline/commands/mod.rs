@@ -13,6 +13,15 @@ pub mod verify;
 
 use crate::flow::{Error, Run};
 use crate::options::{Command, Invocation};
+use crate::report::{say, say_json};
+
+/// Prints a plan that is only to be looked at: for people, or with `--json` as one object on one line.
+fn say_plan(asked: &Invocation, plan: &impl std::fmt::Display, json: impl FnOnce() -> serde_json::Value) {
+    match asked.json {
+        true => say_json(&json()),
+        false => say(&plan.to_string()),
+    }
+}
 
 /// Runs the command that was asked for.
 ///

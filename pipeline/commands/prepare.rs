@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forebay_datasets::sample::Split;
+use forebay_stages::balance::Balance;
 use serde_json::{Value, json};
 
 use crate::flow::{Error, Run};
@@ -32,8 +33,9 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let catalog = &plan.rows.catalog;
     warn(&catalog.warnings);
     let location = plan.dest.location().to_string();
-    if config.word("balance.mode") != "none" {
-        tell(&format!("balance: {}, training split\n", config.word("balance.mode")));
+    let balance: Balance = config.choice("balance.mode");
+    if balance != Balance::None {
+        tell(&format!("balance: {balance}, training split\n"));
         tell(&terminal::balance(&catalog.classes, &plan.rows.balance));
         if plan.augment.is_none() && plan.rows.planned[Split::Train as usize].iter().any(|row| row.copy > 0) {
             note(

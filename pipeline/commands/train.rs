@@ -3,9 +3,10 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use forebay_stages::balance::Balance;
 use forebay_train::WeightsReport;
 
-use super::find_lr;
+use super::{find_lr, say_plan};
 use crate::flow::{Error, Run};
 use crate::options::{Command, Invocation};
 use crate::report::live::{LiveView, Title};
@@ -22,7 +23,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
     let plan = Arc::new(run.until_stopped(move || async move { TrainPlan::resolve(&planned).await }).await?);
     warn(&plan.warnings);
     if asked.plan_only {
-        say(&plan.to_string());
+        say_plan(asked, &*plan, || plan.to_json());
         return Ok(None);
     }
     plan.notes.iter().for_each(|line| note(line));
@@ -31,7 +32,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
     }
     let folder = RunFolder::open(config)?;
     if let Some(summary) = &plan.balance {
-        tell(&format!("balance: {}, training split\n", config.word("balance.mode")));
+        tell(&format!("balance: {}, training split\n", config.choice::<Balance>("balance.mode")));
         tell(&terminal::balance(&plan.options.classes, summary));
     }
     let begin = match (config.is_on("train.resume"), config.is_on("overwrite")) {

@@ -137,6 +137,10 @@ impl Source for Folder {
         "image folder"
     }
 
+    fn declares_splits(&self) -> bool {
+        self.rows.catalog.declared.iter().any(|split| *split != Split::Train)
+    }
+
     fn description(&self) -> String {
         format!("image folder, {}", self.rows.catalog.layout)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use forebay_datasets::catalog;
+use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_datasets::store::Store;
 use forebay_stages::balance::{Balance, BalanceSummary};
@@ -11,15 +12,18 @@ use toml::Value;
 
 use super::{Feed, Folder, Shards, Source};
 use crate::flow::Error;
-use crate::options::{self, Config};
+use crate::options::{self, Command, Config, Facts};
 use crate::plan::{self, Rooms, open};
 
 /// The source of a feed and what it holds, before a trainer is thought of: what `train` and `bench` share.
 ///
 /// # Errors
 /// [`Error::Plan`] or [`Error::Usage`] for options or a source that cannot be used, others when a store fails.
-pub async fn resolve(config: &Config) -> Result<(Feed, Option<BalanceSummary>, Vec<String>), Error> {
-    let mut problems = Vec::new();
+pub async fn resolve(
+    config: &Config,
+    command: Command,
+) -> Result<(Feed, Option<BalanceSummary>, Vec<String>), Error> {
+    let mut problems = config.without_effect(command, &Facts::default());
     let augment = options::augment(config, &mut problems);
     let balance = options::balance_options(config, &mut problems);
     if config.get("resize.size").and_then(Value::as_str) == Some("original") {
@@ -64,8 +68,8 @@ pub async fn resolve(config: &Config) -> Result<(Feed, Option<BalanceSummary>, V
         composed,
         decode,
         augment,
-        config.integer("train.batch_size").expect("it has a default") as usize,
-        Seed(config.integer("seed").expect("it has a default")),
+        config.whole("train.batch_size") as usize,
+        Seed(config.whole("seed")),
         Rooms::of(config),
     );
     let order = feed.source.manifest().map(|manifest| &manifest.settings["shards.order"]);
@@ -75,6 +79,10 @@ pub async fn resolve(config: &Config) -> Result<(Feed, Option<BalanceSummary>, V
              batches may hold few classes; prepare with --order shuffled"
                 .to_string(),
         );
+    }
+    let problems = config.without_effect(command, &facts(&feed));
+    if !problems.is_empty() {
+        return Err(Error::Plan(problems));
     }
     let summary = match balance.mode {
         Balance::None => None,
@@ -127,6 +135,15 @@ fn compose(
             })
             .collect(),
     ))
+}
+
+/// What the source of a feed says about which options have an effect.
+pub fn facts(feed: &Feed) -> Facts {
+    Facts {
+        prepared: feed.source.manifest().map(|manifest| manifest.settings.clone()),
+        declares_splits: feed.source.declares_splits(),
+        validates: feed.rows(Split::Validation) > 0,
+    }
 }
 
 /// Balance and augmentation happen once: what the shards hold is not done again, unless forced.

@@ -297,6 +297,11 @@ impl Source for Shards {
         "shards"
     }
 
+    fn declares_splits(&self) -> bool {
+        // Their splits are those that they were prepared with, which the options must not contradict.
+        false
+    }
+
     fn description(&self) -> String {
         format!("{} shards", self.manifest.shards.len())
     }

@@ -55,6 +55,9 @@ pub trait Source: Send + Sync {
     /// `shards` or `image folder`.
     fn kind(&self) -> &'static str;
 
+    /// Whether it has splits of its own, by its folders, so that nothing is cut.
+    fn declares_splits(&self) -> bool;
+
     /// What it is, as a plan says it.
     fn description(&self) -> String;
 }

@@ -1,3 +1,5 @@
+//! A feed of shards in memory: what an epoch reads, mixes and balances, and what that costs in bytes.
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;

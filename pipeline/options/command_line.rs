@@ -3,7 +3,11 @@
 
 use clap::{Arg, ArgAction, ArgMatches};
 
-use crate::options::{Command, Config, Kind, OPTIONS, OptionRow, Problems};
+use super::applies::Facts;
+use super::command::Command;
+use super::layers::Problems;
+use super::table::{Kind, OPTIONS, OptionRow, at_home};
+use super::values::Config;
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -181,10 +185,14 @@ pub fn resolve(
     let (_, command, ..) =
         COMMANDS.iter().find(|(known, ..)| *known == name).expect("made from the same table");
     let file = match matches.get_one::<String>("config") {
-        Some(path) => match read(path) {
-            Ok(text) => Some((path.as_str(), text)),
-            Err(error) => return Err(Problems(vec![format!("--config {path}: cannot read it: {error}")])),
-        },
+        Some(path) => {
+            let found = match path.starts_with('~') {
+                true => at_home(path).and_then(|path| read(&path).map_err(|error| error.to_string())),
+                false => read(path).map_err(|error| error.to_string()),
+            };
+            let cannot = |error| Problems(vec![format!("--config {path}: cannot read it: {error}")]);
+            Some((path.as_str(), found.map_err(cannot)?))
+        }
         None => None,
     };
     let sets: Vec<String> = matches.get_many::<String>("set").unwrap_or_default().cloned().collect();
@@ -197,7 +205,13 @@ pub fn resolve(
         }
     }
     let file = file.as_ref().map(|(path, text)| (*path, text.as_str()));
-    let config = Config::resolve(file, &sets, &flags)?;
+    let config = Config::resolve(file, &sets, &flags)?.only_of(*command);
+    // The plans of these say so together with all else that is wrong with them.
+    let has_plan = matches!(command, Command::Prepare | Command::Train | Command::Bench | Command::Demo);
+    let problems = if has_plan { Vec::new() } else { config.without_effect(*command, &Facts::default()) };
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
     Ok(Invocation { command: *command, plan_only, json: matches.get_flag("json"), config })
 }
 
@@ -223,7 +237,8 @@ mod tests {
         assert_eq!((asked.command, asked.plan_only, asked.json), (Command::Prepare, false, false));
         assert_eq!(asked.config.text("source").as_deref(), Some("in"));
         assert_eq!(asked.config.integer("encode.quality"), Some(70));
-        assert_eq!(asked.config.integer("train.epochs"), Some(4));
+        let epochs = asked.config.integer("train.epochs");
+        assert_eq!(epochs, Some(10), "a run file serves other commands too, and theirs is not of this one");
         assert!(!asked.config.is_on("resize.enlarge"));
         assert!(run(&["forebay", "plan", "train", "in"]).unwrap().plan_only);
         assert!(run(&["forebay", "bench", "in", "--batch-size", "no"]).is_err());

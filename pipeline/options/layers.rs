@@ -5,17 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use forebay_stages::augment::Augment;
 use toml::{Table, Value};
 
+use super::command::Command;
 use super::table::{Kind, OPTIONS, OptionRow, option};
-
-/// The resolved values of a run: every key of the table that has a value, checked by its kind.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    values: BTreeMap<&'static str, Value>,
-    /// Keys that something other than the default set.
-    given: Vec<&'static str>,
-}
+use super::values::{Config, Layer};
 
 /// Everything that is wrong with the options of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +27,7 @@ impl Config {
         flags: &[(&'static str, String)],
     ) -> Result<Config, Problems> {
         let mut problems = Vec::new();
-        let mut config = Config { values: BTreeMap::new(), given: Vec::new() };
+        let mut config = Config { values: BTreeMap::new(), given: BTreeMap::new() };
         for row in OPTIONS.iter().filter(|row| !row.default.is_empty()) {
             let value = row.kind.read(row.default).expect("defaults of the table are of their kind");
             config.values.insert(row.key, value);
@@ -43,6 +38,8 @@ impl Config {
                 Err(error) => problems.push(format!("{name}: {}", one_line(&error.to_string()))),
             }
         }
+        // Single settings of the augmentation change a preset, whichever layer named it.
+        let mut single: Vec<(&str, Value)> = Vec::new();
         for set in sets {
             let Some((key, text)) = set.split_once('=') else {
                 problems.push(format!("--set {set}: expected KEY=VALUE"));
@@ -51,17 +48,11 @@ impl Config {
             let (key, text) = (key.trim(), text.trim());
             match (option(key), key.strip_prefix("augment.")) {
                 (Some(row), _) => {
-                    config.set(row, row.kind.read(text), &format!("--set {key}"), &mut problems)
+                    let place = format!("--set {key}");
+                    config.set(row, Layer::Set, row.kind.read(text), &place, &mut problems)
                 }
                 (None, Some(rest)) => {
-                    let value = text.parse::<Value>().unwrap_or_else(|_| Value::from(text));
-                    let mut table = match config.values.remove("augment") {
-                        Some(Value::Table(table)) => table,
-                        _ => Table::new(),
-                    };
-                    nest(&mut table, rest, value);
-                    config.values.insert("augment", Value::Table(table));
-                    config.given.push("augment");
+                    single.push((rest, text.parse::<Value>().unwrap_or_else(|_| Value::from(text))));
                 }
                 (None, None) => problems.push(format!("--set {key}: {}", unknown(key))),
             }
@@ -73,9 +64,45 @@ impl Config {
                 Kind::Switch(value) => Ok(Value::Boolean(value)),
                 kind => kind.read(text),
             };
-            config.set(row, value, &name, &mut problems);
+            config.set(row, Layer::Flag, value, &name, &mut problems);
+        }
+        if !single.is_empty() {
+            let mut table = config.augment_table();
+            for (key, value) in single {
+                nest(&mut table, key, value);
+            }
+            config.values.insert("augment", Value::Table(table));
+            let layer = config.given("augment").unwrap_or(Layer::Set).max(Layer::Set);
+            config.given.insert("augment", layer);
         }
         if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+    }
+
+    /// The same with the values of other commands' options back at their defaults: a run file may serve several
+    /// commands, and what it says for another has no part in this one.
+    pub(super) fn only_of(mut self, command: Command) -> Config {
+        for row in OPTIONS.iter().filter(|row| !row.commands.contains(&command)) {
+            self.given.remove(row.key);
+            match row.default {
+                "" => self.values.remove(row.key),
+                default => {
+                    let value = row.kind.read(default).expect("defaults of the table are of their kind");
+                    self.values.insert(row.key, value)
+                }
+            };
+        }
+        self
+    }
+
+    /// The settings of the augmentation, those of a preset written out.
+    fn augment_table(&self) -> Table {
+        match self.get("augment") {
+            Some(Value::Table(table)) => table.clone(),
+            other => {
+                let preset = other.and_then(Value::as_str).and_then(|name| name.parse::<Augment>().ok());
+                Table::try_from(preset.unwrap_or_default()).expect("settings are plain data")
+            }
+        }
     }
 
     fn merge(&mut self, table: &Table, prefix: &str, file: &str, problems: &mut Vec<String>) {
@@ -85,7 +112,7 @@ impl Config {
             match (option(&key), value) {
                 (Some(row), value) => {
                     let value = row.kind.check(value.clone());
-                    self.set(row, value, &format!("{file}: {key}"), problems);
+                    self.set(row, Layer::File, value, &format!("{file}: {key}"), problems);
                 }
                 (None, Value::Table(table)) if is_table => {
                     self.merge(table, &format!("{key}."), file, problems)
@@ -99,6 +126,7 @@ impl Config {
     fn set(
         &mut self,
         row: &OptionRow,
+        layer: Layer,
         value: Result<Value, String>,
         place: &str,
         problems: &mut Vec<String>,
@@ -106,91 +134,14 @@ impl Config {
         match value {
             Ok(value) => {
                 self.values.insert(row.key, value);
-                if !self.given.contains(&row.key) {
-                    self.given.push(row.key);
-                }
+                self.given.insert(row.key, layer);
             }
             Err(expected) => problems.push(format!("{place}: {expected}")),
         }
     }
-
-    /// True where the user gave a value, the default among them.
-    pub fn is_given(&self, key: &str) -> bool {
-        self.given.contains(&key)
-    }
-
-    /// The value of a key, if it has one.
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        debug_assert!(option(key).is_some(), "{key} is not in the table");
-        self.values.get(key)
-    }
-
-    /// A text, if given; numbers are printed.
-    pub fn text(&self, key: &str) -> Option<String> {
-        match self.get(key)? {
-            Value::String(text) => Some(text.clone()),
-            other => Some(other.to_string()),
-        }
-    }
-
-    /// A word of a key that has a default.
-    ///
-    /// # Panics
-    /// When the table gives the key no default.
-    pub fn word(&self, key: &str) -> &str {
-        self.get(key).and_then(Value::as_str).unwrap_or_else(|| panic!("{key} has a default"))
-    }
-
-    /// A whole number, if given.
-    pub fn integer(&self, key: &str) -> Option<u64> {
-        self.get(key)?.as_integer().map(|value| value as u64)
-    }
-
-    /// A number, if given.
-    pub fn number(&self, key: &str) -> Option<f64> {
-        let value = self.get(key)?;
-        value.as_float().or_else(|| value.as_integer().map(|value| value as f64))
-    }
-
-    /// A switch.
-    pub fn is_on(&self, key: &str) -> bool {
-        self.get(key).and_then(Value::as_bool).unwrap_or(false)
-    }
-
-    /// A list of numbers, if the value is one.
-    pub fn numbers(&self, key: &str) -> Option<Vec<f64>> {
-        let values = self.get(key)?.as_array()?;
-        Some(
-            values.iter().filter_map(|v| v.as_float().or_else(|| v.as_integer().map(|v| v as f64))).collect(),
-        )
-    }
-
-    /// The flat settings under these keys or tables, in a fixed order: what fingerprints and manifests hold.
-    pub fn settings(&self, keys: &[&str]) -> BTreeMap<String, serde_json::Value> {
-        let chosen = |key: &str| keys.iter().any(|want| key == *want || key.starts_with(&format!("{want}.")));
-        let json = |value: &Value| serde_json::to_value(value).expect("TOML values are plain data");
-        self.values.iter().filter(|(key, _)| chosen(key)).map(|(key, v)| (key.to_string(), json(v))).collect()
-    }
-
-    /// The resolved run file, which gives the same run again. Secrets have no keys, so none can stand in it.
-    pub fn to_toml(&self) -> String {
-        // What is asked of one start only: a saved run must not replace or resume one by itself.
-        const OF_ONE_START: [&str; 4] = ["overwrite", "force", "train.resume", "train.live"];
-        let mut table = Table::new();
-        for (key, value) in self.values.iter().filter(|(key, _)| !OF_ONE_START.contains(key)) {
-            nest(&mut table, key, value.clone());
-        }
-        toml::to_string_pretty(&table).expect("a table of plain values")
-    }
-
-    /// The same with another value, for commands that choose defaults of their own.
-    pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Config {
-        self.values.insert(key, value.into());
-        self
-    }
 }
 
-fn nest(table: &mut Table, key: &str, value: Value) {
+pub(super) fn nest(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
             table.insert(key.to_string(), value);
@@ -275,12 +226,42 @@ mod tests {
     }
 
     #[test]
-    fn the_resolved_run_file_gives_the_same_run() {
-        let config =
-            resolve("[augment]\nrotation = 10\n", &["memory=64 MiB"], &[("split.shares", "none")]).unwrap();
-        let again = resolve(&config.to_toml(), &[], &[]).unwrap();
-        assert_eq!(config.values, again.values);
-        assert_eq!(again.integer("memory"), Some(64 << 20));
+    fn one_setting_of_an_augmentation_changes_a_preset_and_keeps_the_rest_of_it() {
+        let augment = |file: &str, sets: &[&str], flags: &[(&'static str, &str)]| -> Augment {
+            let config = resolve(file, sets, flags).unwrap();
+            config.augment_table().try_into().unwrap()
+        };
+        let mut strong: Augment = "strong".parse().unwrap();
+        strong.rotation.as_mut().unwrap().degrees = 5.0;
+        let set = ["augment.rotation.degrees=5.0"];
+        assert_eq!(augment("augment = \"strong\"", &set, &[]), strong);
+        assert_eq!(augment("", &[set[0], "augment=strong"], &[]), strong);
+        assert_eq!(augment("augment = \"light\"", &set, &[("augment", "strong")]), strong);
+        let alone = augment("", &set, &[]);
+        assert_eq!((alone.rotation.is_some(), alone.horizontal_flip.is_some()), (true, false));
+    }
+
+    #[test]
+    fn a_leading_tilde_is_the_home_folder_in_every_layer() {
+        let home = std::env::home_dir().unwrap().to_string_lossy().into_owned();
+        let place = |file: &str, sets: &[&str], flags: &[(&'static str, &str)]| {
+            resolve(file, sets, flags).unwrap().text("out").unwrap()
+        };
+        let inside = format!("{home}/runs");
+        assert_eq!(place("out = \"~/runs\"", &[], &[]), inside);
+        assert_eq!(place("", &["out=~/runs"], &[]), inside);
+        assert_eq!(place("", &[], &[("out", "~/runs")]), inside);
+        assert_eq!(place("", &[], &[("out", "./~/runs")]), "./~/runs");
+        let problems = resolve("", &[], &[("out", "~other/runs")]).unwrap_err().0;
+        assert!(problems[0].contains("~other"), "{problems:?}");
+    }
+
+    #[test]
+    fn equal_numbers_are_one_value() {
+        let values = |file: &str| resolve(file, &[], &[]).unwrap().values;
+        assert_eq!(values("balance.ratio = 1"), values("balance.ratio = 1.0"));
+        assert_eq!(values("split.shares = [1, 0, 0]"), values("split.shares = [1.0, 0.0, 0.0]"));
+        assert_eq!(values("train.lr_milestones = \"30, 60\""), values("train.lr_milestones = [30, 60.0]"));
     }
 
     #[test]

@@ -1,14 +1,26 @@
 //! Options: what may be set, who sets it, and what a run is given.
 
+mod applies;
 mod bytes;
+mod choices;
+mod command;
 mod command_line;
+mod identity;
 mod layers;
 mod sections;
 mod table;
+mod values;
 
+pub use applies::{Effect, Facts, Situation};
 pub use bytes::{bytes_in_words, parse_bytes};
+pub use choices::{
+    Background, BenchFrozen, ClassWeights, Doctor, HeadActivation, ModelPass, Monitor, NormMode, Recipe,
+    ScheduleKind, ShardOrder,
+};
+pub use command::Command;
 pub use command_line::{Invocation, command_line, resolve};
-pub use layers::{Config, Problems};
+pub use layers::Problems;
 pub(crate) use sections::{augment, balance_options, shares};
 pub use sections::{decode, store_options, wanted};
-pub use table::{Command, Kind, OPTIONS, OptionRow, option};
+pub use table::{Identity, Kind, OPTIONS, OptionRow, option};
+pub use values::{Config, Layer};

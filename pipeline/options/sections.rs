@@ -9,7 +9,8 @@ use forebay_stages::decode::{Decode, Limits};
 use forebay_stages::normalize::Normalize;
 use toml::Value;
 
-use super::layers::Config;
+use super::choices::Background;
+use super::values::Config;
 
 /// The store options that the run file gives.
 pub fn store_options(config: &Config) -> StoreOptions {
@@ -24,25 +25,20 @@ pub fn store_options(config: &Config) -> StoreOptions {
 /// How image files are decoded by the run file, on the background that a chain has.
 pub fn decode(config: &Config, background: Option<[u8; 3]>) -> Decode {
     let limits = Limits {
-        side_px_max: config.integer("decode.max_side").expect("it has a default") as u32,
-        memory_bytes_max: config.integer("decode.max_bytes").expect("it has a default"),
+        side_px_max: config.whole("decode.max_side") as u32,
+        memory_bytes_max: config.whole("decode.max_bytes"),
     };
     Decode { background, limits }
 }
 
 /// What the run file asks of the preparation of images; what it says nothing of is open.
 pub fn wanted(config: &Config) -> Wanted {
-    let word = |key| config.get(key).and_then(Value::as_str);
     Wanted {
         side: config.integer("resize.size").map(|side| side as u32),
-        fit: word("resize.fit").map(|fit| fit.parse().expect("fits are checked by kind")),
+        fit: config.chosen("resize.fit"),
         crop_pct: config.number("resize.crop_pct"),
-        filter: word("resize.filter").map(|filter| filter.parse().expect("filters are checked by kind")),
-        background: word("decode.background").map(|color| match color {
-            "white" => Some([255; 3]),
-            "black" => Some([0; 3]),
-            _ => None,
-        }),
+        filter: config.chosen("resize.filter"),
+        background: config.chosen("decode.background").map(Background::color),
         normalize: Some(normalize(config)),
     }
 }
@@ -67,9 +63,9 @@ pub(crate) fn augment(config: &Config, problems: &mut Vec<String>) -> Option<Aug
 
 pub(crate) fn balance_options(config: &Config, problems: &mut Vec<String>) -> BalanceOptions {
     let options = BalanceOptions {
-        mode: config.word("balance.mode").parse().expect("modes are checked by kind"),
-        ratio: config.number("balance.ratio").expect("it has a default"),
-        max_repeats: config.integer("balance.max_repeats").expect("it has a default") as u32,
+        mode: config.choice("balance.mode"),
+        ratio: config.real("balance.ratio"),
+        max_repeats: config.whole("balance.max_repeats") as u32,
     };
     problems.extend(options.problems());
     options
@@ -83,7 +79,7 @@ pub(crate) fn shares(config: &Config, problems: &mut Vec<String>) -> Option<Shar
 }
 
 /// The normalisation that the run file gives.
-fn normalize(config: &Config) -> Normalize {
+pub(super) fn normalize(config: &Config) -> Normalize {
     let triple = |key, default: [f32; 3]| match config.numbers(key) {
         Some(values) => [values[0] as f32, values[1] as f32, values[2] as f32],
         None => default,

@@ -1,34 +1,24 @@
 //! The one table of options: each row is a flag, its key in the run file, what its value may be, and what it does.
 
+use forebay_datasets::words::Words;
+use forebay_stages::augment::Augment;
+use forebay_stages::balance::Balance;
+use forebay_stages::encode::Encoding;
+use forebay_stages::resize::{Filter, Fit};
 use forebay_train::models::NAMES;
+use forebay_train::{Loss, OptimizerKind, Precision};
 use toml::Value;
 
+use super::applies::{self, Effect, Situation};
 use super::bytes::parse_bytes;
-
-/// The commands, by the names they have on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// `forebay demo`
-    Demo,
-    /// `forebay inspect`
-    Inspect,
-    /// `forebay prepare` and `forebay plan prepare`
-    Prepare,
-    /// `forebay verify`
-    Verify,
-    /// `forebay train` and `forebay plan train`
-    Train,
-    /// `forebay bench`
-    Bench,
-    /// `forebay bench model`
-    BenchModel,
-    /// `forebay forward`
-    Forward,
-    /// `forebay export`
-    Export,
-}
+use super::choices::{
+    Background, BenchFrozen, ClassWeights, Doctor, HeadActivation, ModelPass, Monitor, NormMode, Recipe,
+    ScheduleKind, ShardOrder,
+};
+use super::command::Command;
 
 use Command::{Bench, BenchModel, Demo, Export, Forward, Inspect, Prepare, Train, Verify};
+use Identity::{Neither, Once, Pixels, Rows, Run};
 
 /// What a value of the run file may be.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +27,8 @@ pub enum Kind {
     Switch(bool),
     /// Any text.
     Text,
+    /// A path or a URL; a leading `~/` is the home folder.
+    Place,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A whole number from the first to the second.
@@ -49,10 +41,29 @@ pub enum Kind {
     ChoiceOrInteger(&'static [&'static str], i64, i64),
     /// One of these words, or so many numbers from 0 to 1.
     ChoiceOrShares(&'static [&'static str], usize),
+    /// Numbers from the first to the second, one or more, separated by commas.
+    Numbers(f64, f64),
     /// A share between 0 and 1, or a whole number of at least 1.
     ShareOrCount,
     /// A preset by name, or a table of settings.
     Preset(&'static [&'static str]),
+}
+
+/// What of a run's outcome an option decides: which fingerprints it is part of.
+///
+/// A setting without effect in the run at hand is part of none, whatever stands here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The pixels of an image.
+    Pixels,
+    /// Which images there are, in which split, how often and in which order.
+    Rows,
+    /// What training makes of them.
+    Run,
+    /// Nothing that comes out: places, threads, how long a run goes on. It is kept in the resolved run file.
+    Neither,
+    /// What this one start of the program does: it is not even kept in the resolved run file.
+    Once,
 }
 
 /// One option: a key of the run file, and the flag that sets it.
@@ -70,6 +81,10 @@ pub struct OptionRow {
     pub default: &'static str,
     /// The commands that have the flag.
     pub commands: &'static [Command],
+    /// What of a run's outcome it decides.
+    pub identity: Identity,
+    /// Whether it has an effect in the run at hand.
+    pub applies: fn(&Situation<'_>) -> Effect,
     /// What it does.
     pub help: &'static str,
 }
@@ -80,122 +95,124 @@ const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export];
 const READS: &[Command] = &[Prepare, Train, Bench];
 
 macro_rules! options {
-    ($($key:literal, $flag:literal, $value:literal, $kind:expr, $default:literal, $commands:expr, $help:literal;)*) => {
-        &[$(OptionRow { key: $key, flag: $flag, value: $value, kind: $kind, default: $default, commands: $commands, help: $help }),*]
+    ($($key:literal, $flag:literal, $value:literal, $kind:expr, $default:literal, $commands:expr, $identity:expr, $applies:expr, $help:literal;)*) => {
+        &[$(OptionRow {
+            key: $key, flag: $flag, value: $value, kind: $kind, default: $default, commands: $commands,
+            identity: $identity, applies: $applies, help: $help,
+        }),*]
     };
 }
 
-/// Every option there is: key, flag, value name, kind, default, commands, help.
+/// Every option there is: key, flag, value name, kind, default, commands, identity, applies, help.
 #[rustfmt::skip]
 pub const OPTIONS: &[OptionRow] = options![
-    "source", "", "SOURCE", Kind::Text, "", SOURCES, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
-    "dest", "", "DEST", Kind::Text, "", &[Prepare], "Where the shards go: a path, or a URL such as s3://bucket/prefix";
+    "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, applies::always, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
+    "dest", "", "DEST", Kind::Place, "", &[Prepare], Neither, applies::always, "Where the shards go: a path, or a URL such as s3://bucket/prefix";
 
-    "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], "The network, by torchvision's name";
-    "forward.weights", "weights", "FILE", Kind::Text, "", &[Forward], "Weights of the network: a safetensors file";
-    "forward.input", "input", "FILE", Kind::Text, "", &[Forward], "A safetensors file with input [batch, 3, height, width], normalised, and for gradients label [batch]";
-    "forward.output", "output", "FILE", Kind::Text, "", &[Forward], "Where logits, loss and grad.NAME go, as a safetensors file";
-    "forward.mode", "mode", "MODE", Kind::Choice(&["eval", "train"]), "eval", &[Forward], "eval: norms by their running statistics; train: by those of the batch. No dropout in either";
-    "forward.gradients", "gradients", "", Kind::Switch(true), "false", &[Forward], "Also the mean cross-entropy and the gradient of every parameter";
-    "export.source", "", "SOURCE", Kind::Text, "", &[Export], "A run folder, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
-    "export.output", "output", "FILE", Kind::Text, "", &[Export], "Where the ONNX file goes: a path, or a URL";
-    "export.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Export], "The network, by torchvision's name [default: what the weights say, if this program wrote them]";
-    "export.size", "size", "PIXELS", Kind::Integer(1, 16_384), "", &[Export], "Side of the images [default: that of the weights' own, else 224]";
-    "bench_model.mode", "mode", "MODE", Kind::Choice(&["forward", "step"]), "forward", &[BenchModel], "forward: evaluation; step: forward, backward and update, norms in training form";
-    "bench_model.batch", "batch", "N", Kind::Integer(1, 65_536), "8", &[BenchModel], "Images per pass";
-    "bench_model.size", "size", "PIXELS", Kind::Integer(1, 16_384), "224", &[BenchModel], "Side of the images";
-    "bench_model.frozen", "frozen", "WHAT", Kind::Choice(&["none", "backbone"]), "none", &[BenchModel], "What a step does not train";
-    "bench_model.seconds", "seconds", "X", Kind::Number(0.0, 3600.0), "5", &[BenchModel], "Measure at least so long, after one pass to warm up";
+    "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], Neither, applies::always, "The network, by torchvision's name";
+    "forward.weights", "weights", "FILE", Kind::Place, "", &[Forward], Neither, applies::always, "Weights of the network: a safetensors file";
+    "forward.input", "input", "FILE", Kind::Place, "", &[Forward], Neither, applies::always, "A safetensors file with input [batch, 3, height, width], normalised, and for gradients label [batch]";
+    "forward.output", "output", "FILE", Kind::Place, "", &[Forward], Neither, applies::always, "Where logits, loss and grad.NAME go, as a safetensors file";
+    "forward.mode", "mode", "MODE", Kind::Choice(NormMode::WORDS), "eval", &[Forward], Neither, applies::always, "eval: norms by their running statistics; train: by those of the batch. No dropout in either";
+    "forward.gradients", "gradients", "", Kind::Switch(true), "false", &[Forward], Neither, applies::always, "Also the mean cross-entropy and the gradient of every parameter";
+    "export.source", "", "SOURCE", Kind::Place, "", &[Export], Neither, applies::always, "A run folder, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
+    "export.output", "output", "FILE", Kind::Place, "", &[Export], Neither, applies::always, "Where the ONNX file goes: a path, or a URL";
+    "export.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Export], Neither, applies::always, "The network, by torchvision's name [default: what the weights say, if this program wrote them]";
+    "export.size", "size", "PIXELS", Kind::Integer(1, 16_384), "", &[Export], Neither, applies::always, "Side of the images [default: that of the weights' own, else 224]";
+    "bench_model.mode", "mode", "MODE", Kind::Choice(ModelPass::WORDS), "forward", &[BenchModel], Neither, applies::always, "forward: evaluation; step: forward, backward and update, norms in training form";
+    "bench_model.batch", "batch", "N", Kind::Integer(1, 65_536), "8", &[BenchModel], Neither, applies::always, "Images per pass";
+    "bench_model.size", "size", "PIXELS", Kind::Integer(1, 16_384), "224", &[BenchModel], Neither, applies::always, "Side of the images";
+    "bench_model.frozen", "frozen", "WHAT", Kind::Choice(BenchFrozen::WORDS), "none", &[BenchModel], Neither, applies::bench_frozen, "What a step does not train";
+    "bench_model.seconds", "seconds", "X", Kind::Number(0.0, 3600.0), "5", &[BenchModel], Neither, applies::always, "Measure at least so long, after one pass to warm up";
 
-    "out", "out", "RUN", Kind::Text, "", &[Train, Demo], "Where checkpoints, metrics and the report go: a path, or a URL";
-    "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, "Threads of the one pool that does all CPU work [default: one per core]";
-    "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, "The most memory that images on their way may take, decoding and storing included";
-    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench], "Seed of every random draw but the split";
-    "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, "How many samples may be refused before the run fails";
-    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export], "Replace what an earlier, different run left in the destination, or the file that is there";
-    "force", "force", "", Kind::Switch(true), "false", &[Train], "Go on where shards, weights and options contradict each other: what the shards hold stands, then what the options say; also balance or augment again what the shards hold so";
+    "out", "out", "RUN", Kind::Place, "", &[Train, Demo], Neither, applies::always, "Where checkpoints, metrics and the report go: a path, or a URL";
+    "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, Neither, applies::always, "Threads of the one pool that does all CPU work [default: one per core]";
+    "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, applies::always, "The most memory that images on their way may take, decoding and storing included";
+    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench], Rows, applies::seed, "Seed of every random draw but the split";
+    "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, Neither, applies::always, "How many samples may be refused before the run fails";
+    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export], Once, applies::overwrite, "Replace what an earlier, different run left in the destination, or the file that is there";
+    "force", "force", "", Kind::Switch(true), "false", &[Train], Once, applies::always, "Go on where shards, weights and options contradict each other: what the shards hold stands, then what the options say; also balance or augment again what the shards hold so";
 
-    "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, "Address of an S3-compatible server; a plain http:// one is allowed";
-    "store.region", "region", "NAME", Kind::Text, "", STORES, "Region of the bucket [default: AWS_REGION, else us-east-1]";
-    "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, "Read a public bucket without credentials";
-    "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, "Ask the cloud's metadata service for credentials";
+    "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, applies::store, "Address of an S3-compatible server; a plain http:// one is allowed";
+    "store.region", "region", "NAME", Kind::Text, "", STORES, Neither, applies::store, "Region of the bucket [default: AWS_REGION, else us-east-1]";
+    "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, Neither, applies::store, "Read a public bucket without credentials";
+    "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, applies::store, "Ask the cloud's metadata service for credentials";
 
-    "decode.background", "background", "COLOR", Kind::Choice(&["drop", "white", "black"]), "", READS, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
-    "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, "Refuse images wider or higher than this";
-    "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, "Refuse images that take more than this to decode";
+    "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", READS, Pixels, applies::always, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
+    "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Rows, applies::always, "Refuse images wider or higher than this";
+    "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Rows, applies::always, "Refuse images that take more than this to decode";
 
-    "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, "Side of the images, or original [default: prepare 256; train the shards' square side, else 224]";
-    "resize.fit", "fit", "HOW", Kind::Choice(&["shortest", "crop", "pad", "squash"]), "", READS, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square, in train with bars of the mean's color; squash: aspect ignored [default: prepare shortest; train crop, or what the shards or the weights have]";
-    "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], "Leave images smaller than the size as they are";
-    "resize.filter", "filter", "NAME", Kind::Choice(&["bilinear", "bicubic", "lanczos3"]), "", READS, "Interpolation, antialiased as in Pillow [default: bilinear, or what the shards or the weights have]";
-    "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", READS, "Side of the centre crop over the shorter side before it, as in timm; only --fit crop cuts a margin off [default: 1, or what the shards or the weights have]";
+    "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, Pixels, applies::always, "Side of the images, or original [default: prepare 256; train the shards' square side, else 224]";
+    "resize.fit", "fit", "HOW", Kind::Choice(Fit::WORDS), "", READS, Pixels, applies::resizes, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square, in train with bars of the mean's color; squash: aspect ignored [default: prepare shortest; train crop, or what the shards or the weights have]";
+    "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], Pixels, applies::resizes, "Leave images smaller than the size as they are";
+    "resize.filter", "filter", "NAME", Kind::Choice(Filter::WORDS), "", READS, Pixels, applies::resizes, "Interpolation, antialiased as in Pillow [default: bilinear, or what the shards or the weights have]";
+    "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", READS, Pixels, applies::crop_pct, "Side of the centre crop over the shorter side before it, as in timm; only --fit crop cuts a margin off [default: 1, or what the shards or the weights have]";
 
-    "encode.format", "encode", "FORMAT", Kind::Choice(&["jpeg", "png", "raw"]), "jpeg", &[Prepare], "How images are stored; png and raw (PPM) lose nothing";
-    "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], "Quality of stored JPEGs (4:2:0)";
+    "encode.format", "encode", "FORMAT", Kind::Choice(Encoding::WORDS), "jpeg", &[Prepare], Pixels, applies::always, "How images are stored; png and raw (PPM) lose nothing";
+    "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], Pixels, applies::quality, "Quality of stored JPEGs (4:2:0)";
 
-    "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], "Shares of a source without validation and test folders; none keeps all in train";
-    "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], "Seed of the split and of the order in shards";
+    "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], Rows, applies::shares, "Shares of a source without validation and test folders; none keeps all in train";
+    "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], Rows, applies::split_seed, "Seed of the split and of the order in shards";
 
-    "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], "Cut the splits anew where DEST was cut by another --split or --split-seed: images move between training and test";
+    "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, applies::always, "Cut the splits anew where DEST was cut by another --split or --split-seed: images move between training and test";
+    "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, applies::always, "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only";
+    "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], Rows, applies::balance_ratio, "Smallest class over largest class that balancing aims at";
+    "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], Rows, applies::max_repeats, "Most copies of one sample";
 
-    "balance.mode", "balance", "MODE", Kind::Choice(&["none", "over", "under", "both", "sqrt"]), "none", &[Prepare, Train, Bench], "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only";
-    "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], "Smallest class over largest class that balancing aims at";
-    "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], "Most copies of one sample";
+    "augment", "augment", "PRESET", Kind::Preset(&Augment::PRESETS), "none", &[Prepare, Train, Bench], Pixels, applies::always, "Random changes of training images: a preset here, or a table of settings in the run file";
 
-    "augment", "augment", "PRESET", Kind::Preset(&["none", "light", "standard", "strong"]), "none", &[Prepare, Train, Bench], "Random changes of training images: a preset here, or a table of settings in the run file";
+    "shards.samples_per_shard", "samples-per-shard", "N", Kind::Integer(1, 10_000_000), "", &[Prepare], Rows, applies::always, "Rows per shard [default: about 64 MiB, a multiple of 100 between 100 and 10000]";
+    "shards.order", "order", "ORDER", Kind::Choice(ShardOrder::WORDS), "shuffled", &[Prepare], Rows, applies::always, "shuffled makes each shard a fair mixture; source keeps the order of names";
 
-    "shards.samples_per_shard", "samples-per-shard", "N", Kind::Integer(1, 10_000_000), "", &[Prepare], "Rows per shard [default: about 64 MiB, a multiple of 100 between 100 and 10000]";
-    "shards.order", "order", "ORDER", Kind::Choice(&["shuffled", "source"]), "shuffled", &[Prepare], "shuffled makes each shard a fair mixture; source keeps the order of names";
-
-    "train.arch", "arch", "NAME", Kind::Choice(NAMES), "small", &[Train, Demo], "The network, by torchvision's name; small is a residual network for images up to about 100 pixels";
-    "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Demo, Train, Bench], "Passes over the training split";
-    "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench], "Images per step";
-    "train.recipe", "recipe", "NAME", Kind::Choice(&["fine-tune", "plain"]), "fine-tune", &[Train], "With --weights, fine-tune trains the new head for one epoch, then all of the network, each part at 0.75 of the learning rate of the part after it; --freeze and --unfreeze replace its steps, plain leaves them out. Without --weights everything is trained";
-    "train.optimizer", "optimizer", "NAME", Kind::Choice(&["sgd", "adam", "adamw", "rmsprop"]), "adamw", &[Train], "The update rule; sgd has momentum";
-    "train.learning_rate", "lr", "X", Kind::Number(0.0, 100.0), "", &[Train], "Highest learning rate [default: adam and adamw 0.001, sgd 0.05, rmsprop 0.0001]";
-    "train.momentum", "momentum", "X", Kind::Number(0.0, 1.0), "0.9", &[Train], "Momentum of sgd";
-    "train.nesterov", "nesterov", "", Kind::Switch(true), "false", &[Train], "Let sgd look ahead along its velocity";
-    "train.weight_decay", "weight-decay", "X", Kind::Number(0.0, 10.0), "", &[Train], "L2 decay of weights, not of biases and norms [default: adamw 0.05, sgd 0.0005]";
-    "train.l1", "l1", "X", Kind::Number(0.0, 10.0), "0.0", &[Train], "L1 penalty of weights, not of biases and norms";
-    "train.clip_norm", "clip-norm", "X", Kind::Number(1e-9, 1e9), "", &[Train], "Largest norm that all gradients of a step may have together";
-    "train.micro_batch", "micro-batch", "N|auto", Kind::ChoiceOrInteger(&["auto"], 2, 65_536), "", &[Train], "Most images in the network at a time; gradients are added up to the batch. Takes less memory; norms see a micro-batch. auto: as many as fit, found out before the first step";
-    "train.ema", "ema", "X", Kind::Number(0.0, 0.999_999), "", &[Train], "Evaluate and keep a moving average of the weights with this decay, such as 0.999";
-    "train.schedule", "schedule", "SHAPE", Kind::Choice(&["cosine", "constant", "linear", "polynomial", "step", "multi-step", "exponential", "cosine-restarts", "one-cycle", "plateau"]), "cosine", &[Train], "How the learning rate falls after the warm-up: cosine, constant, linear, polynomial, step, multi-step, exponential, cosine-restarts, one-cycle (which has a warm-up of its own), or plateau, which lowers it when validation stalls";
-    "train.warmup", "warmup", "EPOCHS", Kind::Number(0.0, 1000.0), "1.0", &[Train], "Epochs in which the learning rate rises";
-    "train.lr_gamma", "lr-gamma", "X", Kind::Number(0.0, 1.0), "0.1", &[Train], "Factor of schedules step, multi-step, plateau, and exponential per epoch";
-    "train.lr_every", "lr-every", "EPOCHS", Kind::Number(0.01, 100_000.0), "10", &[Train], "Epochs between two steps of schedule step, or of the first cycle of cosine-restarts";
-    "train.lr_milestones", "lr-milestones", "EPOCHS", Kind::Text, "", &[Train], "Epochs of the run after which schedule multi-step lowers the learning rate, such as 30,60";
-    "train.lr_power", "lr-power", "X", Kind::Number(0.0, 100.0), "1.0", &[Train], "Power of schedule polynomial";
-    "train.lr_patience", "lr-patience", "EPOCHS", Kind::Integer(0, 100_000), "3", &[Train], "Epochs without improvement that schedule plateau waits for";
-    "train.loss", "loss", "NAME", Kind::Choice(&["cross-entropy", "focal"]), "cross-entropy", &[Train], "focal lets images that are classified well count less";
-    "train.focal_gamma", "focal-gamma", "X", Kind::Number(0.0, 100.0), "2.0", &[Train], "Power of the focal loss";
-    "train.class_weights", "class-weights", "HOW", Kind::Choice(&["none", "inverse", "sqrt", "effective"]), "none", &[Train], "Let images of rare classes count more in the loss of training, by the inverse of their number, of its root, or of their effective number";
-    "train.mixup", "mixup", "ALPHA", Kind::Number(0.0, 100.0), "0.0", &[Train], "Blend images of a batch by a share drawn from Beta(ALPHA, ALPHA); 0.2 is usual, 0 is off";
-    "train.cutmix", "cutmix", "ALPHA", Kind::Number(0.0, 100.0), "0.0", &[Train], "Paste a box of one image of a batch into another; 1.0 is usual, 0 is off";
-    "train.label_smoothing", "label-smoothing", "X", Kind::Number(0.0, 1.0), "0.0", &[Train], "Share of the target spread over all classes";
-    "train.weights", "weights", "FILE|hf:OWNER/NAME", Kind::Text, "", &[Train], "Initial weights: a safetensors, .pth or .bin file, or hf:OWNER/NAME[@REVISION][:FILE] of the Hugging Face hub; size, crop, filter, mean and std are then theirs";
-    "train.freeze", "freeze", "none|backbone|PART", Kind::Text, "", &[Train], "What is not trained: backbone is all but the head, PART is all up to and including that part (resnet50: conv1, layer1, ..., layer4). Norms that are frozen keep their statistics";
-    "train.unfreeze", "unfreeze", "EPOCH|stall: PART, ..", Kind::Text, "", &[Train], "From an epoch on, counted from 1, train that part and those after it: \"3: layer4, 5: layer3\"; or one after the other, each when validation stalls: \"stall: layer4, stall: layer3\"";
-    "train.unfreeze_patience", "unfreeze-patience", "EPOCHS", Kind::Integer(1, 100_000), "2", &[Train], "Epochs in a row without an improvement after which --unfreeze \"stall: PART\" trains the next part";
-    "train.layer_decay", "layer-decay", "X", Kind::Number(0.01, 1.0), "", &[Train], "Learning rate of each part as a share of that of the part after it [default: 0.75 in recipe fine-tune, else 1]";
-    "train.head_width", "head-width", "N", Kind::Integer(1, 1_000_000), "", &[Train], "Features of a hidden layer in the head [default: no hidden layer]";
-    "train.head_activation", "head-activation", "NAME", Kind::Choice(&["relu", "gelu", "silu", "hard-swish"]), "relu", &[Train], "What follows the hidden layer of the head";
-    "train.dropout", "dropout", "SHARE", Kind::Number(0.0, 0.999), "", &[Train], "Dropout before the last layer [default: that of the family: VGG and Inception 0.5, MobileNet and EfficientNet 0.2, ResNet none]";
-    "train.find_lr", "find-lr", "", Kind::Switch(true), "false", &[Train], "Train nothing, but raise the learning rate from step to step and suggest one; with --out a curve and the numbers are kept";
-    "train.feature_cache", "feature-cache", "DIR|off", Kind::Text, "", &[Train], "Where what the frozen first parts of the network make of the images is kept, so that they see each image once: used when they stay frozen for the whole run and nothing about an image is random. off: never [default: the user's cache folder, for features that fit in --memory]";
-    "train.feature_views", "feature-views", "N", Kind::Integer(1, 10_000), "", &[Train], "With --augment, let the frozen parts see N views of each training image, with which epochs take turns, instead of a new one in every epoch";
-    "train.doctor", "doctor", "HOW", Kind::Choice(&["quick", "full", "off"]), "quick", &[Train], "Look at the first batch: quick, whether a step fits in memory, its loss, and whether a gradient reaches every trained tensor; full, also whether that batch can be learned by heart, and is forgotten again, in up to 100 steps";
-    "train.early_stop", "early-stop", "EPOCHS", Kind::Integer(1, 100_000), "", &[Train], "End the run after so many epochs in a row without an improvement; the best epoch is what is kept in any case";
-    "train.monitor", "monitor", "SCORE", Kind::Choice(&["accuracy", "loss", "macro-f1"]), "accuracy", &[Train], "The score on the validation split that the best epoch is best in";
-    "train.min_delta", "min-delta", "X", Kind::Number(0.0, 1000.0), "0.0", &[Train], "How much better an epoch must be to count as an improvement for --early-stop";
-    "train.checkpoint_every", "checkpoint-every", "STEPS|TIME", Kind::Text, "10m", &[Train], "Write a checkpoint every so many steps (500) or so often (90s, 10m, 1h), besides the one after each epoch";
-    "train.log_every", "log-every", "STEPS", Kind::Integer(1, 1_000_000), "10", &[Train], "Steps between two points of the training curves";
-    "train.live", "live", "", Kind::Switch(true), "false", &[Train], "Show curves, learning rate and the state of the feed in the terminal while it runs; q ends the run as Ctrl-C does";
-    "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], "Go on from the last checkpoint in RUN";
-    "train.precision", "precision", "NAME", Kind::Choice(&["f32", "bf16", "f16"]), "f32", &[Train], "Precision of the activations on a GPU; weights, moments and the loss stay in single precision, and with f16 the loss is scaled";
-    "train.device", "device", "DEVICE", Kind::Text, "cpu", &[Train], "cpu, or cuda:0 in a build with --features cuda";
-    "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], "Mean of the normalisation, of values from 0 to 1";
-    "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], "Standard deviation of the normalisation";
+    "train.arch", "arch", "NAME", Kind::Choice(NAMES), "small", &[Train, Demo], Run, applies::always, "The network, by torchvision's name; small is a residual network for images up to about 100 pixels";
+    "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Demo, Train, Bench], Neither, applies::always, "Passes over the training split";
+    "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench], Run, applies::always, "Images per step";
+    "train.recipe", "recipe", "NAME", Kind::Choice(Recipe::WORDS), "fine-tune", &[Train], Run, applies::recipe, "With --weights, fine-tune trains the new head for one epoch, then all of the network, each part at 0.75 of the learning rate of the part after it; --freeze and --unfreeze replace its steps, plain leaves them out. Without --weights everything is trained";
+    "train.optimizer", "optimizer", "NAME", Kind::Choice(OptimizerKind::WORDS), "adamw", &[Train], Run, applies::always, "The update rule; sgd has momentum";
+    "train.learning_rate", "lr", "X", Kind::Number(0.0, 100.0), "", &[Train], Run, applies::always, "Highest learning rate [default: adam and adamw 0.001, sgd 0.05, rmsprop 0.0001]";
+    "train.momentum", "momentum", "X", Kind::Number(0.0, 1.0), "0.9", &[Train], Run, applies::momentum, "Momentum of sgd";
+    "train.nesterov", "nesterov", "", Kind::Switch(true), "false", &[Train], Run, applies::nesterov, "Let sgd look ahead along its velocity";
+    "train.weight_decay", "weight-decay", "X", Kind::Number(0.0, 10.0), "", &[Train], Run, applies::always, "L2 decay of weights, not of biases and norms [default: adamw 0.05, sgd 0.0005]";
+    "train.l1", "l1", "X", Kind::Number(0.0, 10.0), "0.0", &[Train], Run, applies::always, "L1 penalty of weights, not of biases and norms";
+    "train.clip_norm", "clip-norm", "X", Kind::Number(1e-9, 1e9), "", &[Train], Run, applies::always, "Largest norm that all gradients of a step may have together";
+    "train.micro_batch", "micro-batch", "N|auto", Kind::ChoiceOrInteger(&["auto"], 2, 65_536), "", &[Train], Run, applies::micro_batch, "Most images in the network at a time; gradients are added up to the batch. Takes less memory; norms see a micro-batch. auto: as many as fit, found out before the first step";
+    "train.ema", "ema", "X", Kind::Number(0.0, 0.999_999), "", &[Train], Run, applies::always, "Evaluate and keep a moving average of the weights with this decay, such as 0.999";
+    "train.schedule", "schedule", "SHAPE", Kind::Choice(ScheduleKind::WORDS), "cosine", &[Train], Run, applies::always, "How the learning rate falls after the warm-up: cosine, constant, linear, polynomial, step, multi-step, exponential, cosine-restarts, one-cycle (which has a warm-up of its own), or plateau, which lowers it when validation stalls";
+    "train.warmup", "warmup", "EPOCHS", Kind::Number(0.0, 1000.0), "1.0", &[Train], Run, applies::warmup, "Epochs in which the learning rate rises";
+    "train.lr_gamma", "lr-gamma", "X", Kind::Number(0.0, 1.0), "0.1", &[Train], Run, applies::lr_gamma, "Factor of schedules step, multi-step, plateau, and exponential per epoch";
+    "train.lr_every", "lr-every", "EPOCHS", Kind::Number(0.01, 100_000.0), "10", &[Train], Run, applies::lr_every, "Epochs between two steps of schedule step, or of the first cycle of cosine-restarts";
+    "train.lr_milestones", "lr-milestones", "EPOCHS", Kind::Numbers(0.01, 1e6), "", &[Train], Run, applies::lr_milestones, "Epochs of the run after which schedule multi-step lowers the learning rate, such as 30,60";
+    "train.lr_power", "lr-power", "X", Kind::Number(0.0, 100.0), "1.0", &[Train], Run, applies::lr_power, "Power of schedule polynomial";
+    "train.lr_patience", "lr-patience", "EPOCHS", Kind::Integer(0, 100_000), "3", &[Train], Run, applies::lr_patience, "Epochs without improvement that schedule plateau waits for";
+    "train.loss", "loss", "NAME", Kind::Choice(Loss::WORDS), "cross-entropy", &[Train], Run, applies::always, "focal lets images that are classified well count less";
+    "train.focal_gamma", "focal-gamma", "X", Kind::Number(0.0, 100.0), "2.0", &[Train], Run, applies::focal_gamma, "Power of the focal loss";
+    "train.class_weights", "class-weights", "HOW", Kind::Choice(ClassWeights::WORDS), "none", &[Train], Run, applies::always, "Let images of rare classes count more in the loss of training, by the inverse of their number, of its root, or of their effective number";
+    "train.mixup", "mixup", "ALPHA", Kind::Number(0.0, 100.0), "0.0", &[Train], Run, applies::always, "Blend images of a batch by a share drawn from Beta(ALPHA, ALPHA); 0.2 is usual, 0 is off";
+    "train.cutmix", "cutmix", "ALPHA", Kind::Number(0.0, 100.0), "0.0", &[Train], Run, applies::always, "Paste a box of one image of a batch into another; 1.0 is usual, 0 is off";
+    "train.label_smoothing", "label-smoothing", "X", Kind::Number(0.0, 1.0), "0.0", &[Train], Run, applies::always, "Share of the target spread over all classes";
+    "train.weights", "weights", "FILE|hf:OWNER/NAME", Kind::Place, "", &[Train], Run, applies::always, "Initial weights: a safetensors, .pth or .bin file, or hf:OWNER/NAME[@REVISION][:FILE] of the Hugging Face hub; size, crop, filter, mean and std are then theirs";
+    "train.freeze", "freeze", "none|backbone|PART", Kind::Text, "", &[Train], Run, applies::always, "What is not trained: backbone is all but the head, PART is all up to and including that part (resnet50: conv1, layer1, ..., layer4). Norms that are frozen keep their statistics";
+    "train.unfreeze", "unfreeze", "EPOCH|stall: PART, ..", Kind::Text, "", &[Train], Run, applies::unfreeze, "From an epoch on, counted from 1, train that part and those after it: \"3: layer4, 5: layer3\"; or one after the other, each when validation stalls: \"stall: layer4, stall: layer3\"";
+    "train.unfreeze_patience", "unfreeze-patience", "EPOCHS", Kind::Integer(1, 100_000), "2", &[Train], Run, applies::unfreeze_patience, "Epochs in a row without an improvement after which --unfreeze \"stall: PART\" trains the next part";
+    "train.layer_decay", "layer-decay", "X", Kind::Number(0.01, 1.0), "", &[Train], Run, applies::layer_decay, "Learning rate of each part as a share of that of the part after it [default: 0.75 in recipe fine-tune, else 1]";
+    "train.head_width", "head-width", "N", Kind::Integer(1, 1_000_000), "", &[Train], Run, applies::always, "Features of a hidden layer in the head [default: no hidden layer]";
+    "train.head_activation", "head-activation", "NAME", Kind::Choice(HeadActivation::WORDS), "relu", &[Train], Run, applies::head_activation, "What follows the hidden layer of the head";
+    "train.dropout", "dropout", "SHARE", Kind::Number(0.0, 0.999), "", &[Train], Run, applies::always, "Dropout before the last layer [default: that of the family: VGG and Inception 0.5, MobileNet and EfficientNet 0.2, ResNet none]";
+    "train.find_lr", "find-lr", "", Kind::Switch(true), "false", &[Train], Once, applies::always, "Train nothing, but raise the learning rate from step to step and suggest one; with --out a curve and the numbers are kept";
+    "train.feature_cache", "feature-cache", "DIR|off", Kind::Place, "", &[Train], Neither, applies::feature_cache, "Where the outputs of the frozen first layers are kept, so that these run once per image: used when they stay frozen for the whole run and nothing about an image is random. off: never [default: the user's cache folder, for features that fit in --memory]";
+    "train.feature_views", "feature-views", "N", Kind::Integer(1, 10_000), "", &[Train], Run, applies::feature_views, "With --augment, run the frozen layers on N views of each training image, with which epochs take turns, instead of on a new one in every epoch";
+    "train.doctor", "doctor", "HOW", Kind::Choice(Doctor::WORDS), "quick", &[Train], Neither, applies::always, "Look at the first batch: quick, whether a step fits in memory, its loss, and whether a gradient reaches every trained tensor; full, also whether the network overfits that batch within 100 steps, which are undone";
+    "train.early_stop", "early-stop", "EPOCHS", Kind::Integer(1, 100_000), "", &[Train], Neither, applies::early_stop, "End the run after so many epochs in a row without an improvement; the best epoch is what is kept in any case";
+    "train.monitor", "monitor", "SCORE", Kind::Choice(Monitor::WORDS), "accuracy", &[Train], Run, applies::monitor, "The validation score that selects the best epoch";
+    "train.min_delta", "min-delta", "X", Kind::Number(0.0, 1000.0), "0.0", &[Train], Run, applies::min_delta, "How much better an epoch must be to count as an improvement for --early-stop and --unfreeze \"stall: PART\"";
+    "train.checkpoint_every", "checkpoint-every", "STEPS|TIME", Kind::Text, "10m", &[Train], Neither, applies::always, "Write a checkpoint every so many steps (500) or so often (90s, 10m, 1h), besides the one after each epoch";
+    "train.log_every", "log-every", "STEPS", Kind::Integer(1, 1_000_000), "10", &[Train], Neither, applies::always, "Steps between two points of the training curves";
+    "train.live", "live", "", Kind::Switch(true), "false", &[Train], Once, applies::trains, "Show curves, learning rate and the state of the feed in the terminal while it runs; q ends the run as Ctrl-C does";
+    "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], Once, applies::trains, "Go on from the last checkpoint in RUN";
+    "train.precision", "precision", "NAME", Kind::Choice(Precision::WORDS), "f32", &[Train], Run, applies::always, "Precision of the activations on a GPU; weights, moments and the loss stay in single precision, and with f16 the loss is scaled";
+    "train.device", "device", "DEVICE", Kind::Text, "cpu", &[Train], Neither, applies::always, "cpu, or cuda:0 in a build with --features cuda";
+    "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], Pixels, applies::always, "Mean of the normalisation, of values from 0 to 1";
+    "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], Pixels, applies::always, "Standard deviation of the normalisation";
 ];
 
 /// The row of a key.
@@ -214,24 +231,29 @@ impl Kind {
             Kind::Number(..) => number(),
             Kind::ShareOrCount => whole().or_else(number),
             Kind::ChoiceOrInteger(words, ..) if !words.contains(&text) => whole(),
-            Kind::ChoiceOrShares(words, _) if !words.contains(&text) => {
-                let parts: Option<Vec<Value>> =
-                    text.split(',').map(|part| part.trim().parse().ok().map(Value::Float)).collect();
-                parts.map(Value::Array)
-            }
+            Kind::ChoiceOrShares(words, _) if !words.contains(&text) => list_of_numbers(text),
             _ => Some(Value::from(text)),
         };
         self.check(value.unwrap_or_else(|| Value::from(text)))
     }
 
-    /// The value itself if it is of this kind, or what was expected and found.
+    /// The value in its one form if it is of this kind, or what was expected and found.
     pub(super) fn check(self, value: Value) -> Result<Value, String> {
+        let value = match (self, value) {
+            // A run file may write a list as the flag does.
+            (Kind::Numbers(..), Value::String(text)) => list_of_numbers(&text).unwrap_or(Value::String(text)),
+            (_, value) => value,
+        };
         let number = |value: &Value| value.as_float().or_else(|| value.as_integer().map(|v| v as f64));
         let word = |words: &[&str]| value.as_str().is_some_and(|text| words.contains(&text));
         let within = |low: i64, high: i64| value.as_integer().is_some_and(|v| (low..=high).contains(&v));
         let list = |words: &[&str]| words.join(", ");
         let (fits, expected) = match self {
             Kind::Switch(_) => (value.is_bool(), "true or false".to_string()),
+            Kind::Place => match value.as_str() {
+                Some(text) if text.starts_with('~') => return at_home(text).map(Value::from),
+                text => (text.is_some_and(|text| !text.is_empty()), "a path or a URL".to_string()),
+            },
             Kind::Text => (value.as_str().is_some_and(|text| !text.is_empty()), "a text".to_string()),
             Kind::Choice(words) => (word(words), format!("one of {}", list(words))),
             Kind::Integer(low, high) => {
@@ -264,6 +286,16 @@ impl Kind {
                 });
                 (word(words) || shares, format!("{}, or {n} numbers from 0 to 1", list(words)))
             }
+            Kind::Numbers(low, high) => {
+                let fits = |values: &Vec<Value>| {
+                    !values.is_empty()
+                        && values.iter().all(|v| number(v).is_some_and(|v| (low..=high).contains(&v)))
+                };
+                (
+                    value.as_array().is_some_and(fits),
+                    format!("one or more numbers from {low} to {high}, as in 30,60"),
+                )
+            }
             Kind::ShareOrCount => {
                 let share = value.as_float().is_some_and(|share| (0.0..=1.0).contains(&share));
                 (share || within(0, i64::MAX), "a share from 0.0 to 1.0, or a whole number".to_string())
@@ -272,6 +304,49 @@ impl Kind {
                 (word(words) || value.is_table(), format!("one of {}, or a table of settings", list(words)))
             }
         };
-        if fits { Ok(value) } else { Err(format!("{value} is not {expected}").replace('\n', " ")) }
+        if fits {
+            Ok(self.canonical(value))
+        } else {
+            Err(format!("{value} is not {expected}").replace('\n', " "))
+        }
+    }
+
+    /// Equal values in one form, so that `1` and `1.0` are one setting.
+    fn canonical(self, value: Value) -> Value {
+        let float = |value: Value| match value {
+            Value::Integer(whole) => Value::Float(whole as f64),
+            other => other,
+        };
+        match (self, value) {
+            (Kind::Number(..), value) => float(value),
+            (Kind::ChoiceOrShares(..) | Kind::Numbers(..), Value::Array(values)) => {
+                Value::Array(values.into_iter().map(float).collect())
+            }
+            (_, value) => value,
+        }
+    }
+}
+
+/// Numbers separated by commas; `None` of anything else.
+fn list_of_numbers(text: &str) -> Option<Value> {
+    let numbers: Option<Vec<Value>> =
+        text.split(',').map(|part| part.trim().parse().ok().map(Value::Float)).collect();
+    numbers.map(Value::Array)
+}
+
+/// A path that begins with `~`, below the home folder.
+pub(super) fn at_home(text: &str) -> Result<String, String> {
+    let rest = match text.strip_prefix('~') {
+        Some("") => "",
+        Some(rest) if rest.starts_with('/') => rest,
+        _ => {
+            return Err(format!(
+                "\"{text}\" is the home folder of another user, which is not looked up; write it out"
+            ));
+        }
+    };
+    match std::env::home_dir() {
+        Some(home) if !home.as_os_str().is_empty() => Ok(format!("{}{rest}", home.display())),
+        _ => Err(format!("\"{text}\" is in the home folder, and HOME names none; write it out")),
     }
 }

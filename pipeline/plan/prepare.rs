@@ -26,7 +26,7 @@ use super::rooms::Rooms;
 use super::rows::{Rows, rows, split_rule};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
 use crate::flow::Error;
-use crate::options::{self, Config, augment, balance_options, bytes_in_words};
+use crate::options::{self, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words};
 
 /// `forebay prepare`, checked.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl PreparePlan {
     /// [`Error::Plan`] with every problem of the options, [`Error::Usage`] for a source or a destination that
     /// cannot be used, other variants when a store fails.
     pub async fn resolve(config: &Config) -> Result<PreparePlan, Error> {
-        let mut problems = Vec::new();
+        let mut problems = config.without_effect(Command::Prepare, &Facts::default());
         let augment = augment(config, &mut problems);
         balance_options(config, &mut problems);
         let rule = split_rule(config, &mut problems);
@@ -110,6 +110,11 @@ impl PreparePlan {
         if let Some(earlier) = earlier.filter(|_| !is_cut_by_source) {
             same_rule(&dest, earlier, rule)?;
         }
+        let facts = Facts { declares_splits: is_cut_by_source, ..Facts::default() };
+        let problems = config.without_effect(Command::Prepare, &facts);
+        if !problems.is_empty() {
+            return Err(Error::Plan(problems));
+        }
         let rows = rows(config, catalog, earlier, true)?;
 
         let encoding = encoding(config);
@@ -120,8 +125,7 @@ impl PreparePlan {
             Some(samples) => samples as usize,
             None => ((64 << 20) / sample_bytes.max(1) / 100 * 100).clamp(100, 10_000) as usize,
         };
-        let mut settings =
-            config.settings(&["decode", "resize", "encode", "split", "balance", "augment", "shards", "seed"]);
+        let mut settings = config.settings(Command::Prepare, &facts, &[Identity::Pixels, Identity::Rows]);
         // What the options come to, whether they say so or leave it to the default.
         settings.retain(|key, _| !key.starts_with("resize.") && key != "decode.background");
         settings.insert("chain".to_string(), serde_json::to_value(&chain).expect("a chain is plain data"));
@@ -134,7 +138,7 @@ impl PreparePlan {
         let shard_plans = shard_plans(&rows, &shards, &settings, augment.is_some());
         let mut plan = PreparePlan {
             chunk: chunk(&rows.catalog),
-            seed: Seed(config.integer("seed").expect("it has a default")),
+            seed: Seed(config.whole("seed")),
             encode: Encode { encoding },
             source,
             dest,
@@ -241,10 +245,9 @@ impl PreparePlan {
 
 /// How the options encode pixels.
 fn encoding(config: &Config) -> Encoding {
-    match config.word("encode.format") {
-        "png" => Encoding::Png,
-        "raw" => Encoding::Raw,
-        _ => Encoding::Jpeg { quality: config.integer("encode.quality").expect("it has a default") as u8 },
+    match config.choice("encode.format") {
+        Encoding::Jpeg { .. } => Encoding::Jpeg { quality: config.whole("encode.quality") as u8 },
+        lossless @ (Encoding::Png | Encoding::Raw) => lossless,
     }
 }
 

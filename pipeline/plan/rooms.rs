@@ -22,7 +22,7 @@ impl Rooms {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Rooms {
             threads: config.integer("threads").map_or(cores, |threads| threads as usize),
-            memory_bytes: config.integer("memory").expect("memory has a default"),
+            memory_bytes: config.whole("memory"),
             max_rejects: match config.get("max_rejects") {
                 Some(Value::Integer(count)) => MaxRejects::Count(*count as u64),
                 other => MaxRejects::Share(other.and_then(Value::as_float).expect("a share or a count")),

@@ -7,7 +7,7 @@ use forebay_datasets::split::{Assignment, SplitRule, TrainSamples};
 use forebay_stages::balance::{self, Balance, BalanceSummary};
 
 use crate::flow::Error;
-use crate::options::{Config, balance_options, shares};
+use crate::options::{Config, ShardOrder, balance_options, shares};
 
 /// One row that is to be written: which entry of the catalog, and which copy of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub fn rows(
         options.mode = Balance::None;
     }
     let split_seed = Seed(rule.seed);
-    let seed = Seed(config.integer("seed").expect("it has a default"));
+    let seed = Seed(config.whole("seed"));
     let assignment = Assignment::of(&catalog, rule, earlier);
     let splits = assignment.splits(&catalog);
     let warnings = assignment.warnings(&catalog);
@@ -98,7 +98,7 @@ pub fn rows(
         let n = if *split == Split::Train { copies.next().expect("one per train sample") } else { 1 };
         planned[*split as usize].extend((0..n).map(|copy| PlannedRow { entry: index, copy }));
     }
-    if config.word("shards.order") == "shuffled" {
+    if config.choice::<ShardOrder>("shards.order") == ShardOrder::Shuffled {
         for rows in &mut planned {
             rows.sort_by_cached_key(|row| {
                 split_seed.rank("shards/order", &catalog.entries[row.entry].id, row.copy, 0)

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use forebay_datasets::sample::Split;
 
+use super::in_words::augment_in_words;
 use super::prepare::PreparePlan;
 use crate::flow::Room;
 use crate::options::bytes_in_words;
@@ -16,6 +17,14 @@ pub fn memory_in_words(parts: &[(&'static str, u64)]) -> String {
         let _ = writeln!(text, "    {:>10}  {name}", bytes_in_words(*bytes));
     }
     text
+}
+
+/// The same for programs: each part with its bytes, and their sum.
+pub fn memory_as_json(parts: &[(&'static str, u64)]) -> serde_json::Value {
+    let total: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+    let parts: Vec<_> =
+        parts.iter().map(|(name, bytes)| serde_json::json!({"part": name, "bytes": bytes})).collect();
+    serde_json::json!({"most_bytes": total, "parts": parts})
 }
 
 impl std::fmt::Display for PreparePlan {
@@ -43,8 +52,8 @@ impl std::fmt::Display for PreparePlan {
         let (read, compute, shard) = (self.rooms.read(), self.rooms.compute(), self.rooms.shard());
         let _ = writeln!(text, "  stages       (slots + queue, of chunks of {} samples)", self.chunk);
         let augment = match &self.augment {
-            Some(augment) => format!("train only: {}", serde_json::to_string(augment).unwrap_or_default()),
-            None => "off".to_string(),
+            Some(augment) => format!("train only: {}", augment_in_words(Some(augment))),
+            None => augment_in_words(None),
         };
         for (name, room, what) in [
             ("read", read, self.source.location().to_string()),
@@ -54,11 +63,7 @@ impl std::fmt::Display for PreparePlan {
             (
                 "encode",
                 compute,
-                format!(
-                    "{}, about {} a sample",
-                    self.settings["encode.format"].as_str().unwrap_or_default(),
-                    bytes_in_words(self.sample_bytes())
-                ),
+                format!("{}, about {} a sample", self.encode.encoding, bytes_in_words(self.sample_bytes())),
             ),
             ("group", Room { slots: 1, queue: 1 }, "by planned shard".to_string()),
             ("pack", shard, "Parquet".to_string()),

@@ -17,7 +17,7 @@ use std::time::Duration;
 use curves::{Series, TRAIN, VALIDATION};
 pub use progress::{Live, Phase, Snapshot};
 pub use reporter::{Bar, complain, finish, log, note, say, say_json, tell, warn};
-pub use run::{ClassRow, EpochMetrics, Monitor, RunFacts, StepPoint, Trained};
+pub use run::{ClassRow, EpochMetrics, RunFacts, StepPoint, Trained};
 pub use usage::Usage;
 
 /// Waits for `work` and calls `look` ten times a second meanwhile, and once at the end.

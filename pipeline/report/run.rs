@@ -3,6 +3,8 @@
 use forebay_datasets::sample::Split;
 use serde::{Deserialize, Serialize};
 
+use crate::options::Monitor;
+
 /// What a run is, in the words of a heading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFacts {
@@ -60,28 +62,7 @@ pub struct StepPoint {
     pub images_per_second: f64,
 }
 
-/// What tells one epoch from a better one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Monitor {
-    /// The accuracy on the validation split: the higher the better.
-    Accuracy,
-    /// The mean loss on the validation split: the lower the better.
-    Loss,
-    /// The mean F1 of the classes on the validation split, each weighing the same: the higher the better.
-    MacroF1,
-}
-
 impl Monitor {
-    /// The name that the option `--monitor` has for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Monitor::Accuracy => "accuracy",
-            Monitor::Loss => "loss",
-            Monitor::MacroF1 => "macro-f1",
-        }
-    }
-
     /// The score of an epoch, the higher the better; `None` without a validation split.
     pub fn score(self, metrics: &EpochMetrics) -> Option<f64> {
         match self {

@@ -192,7 +192,7 @@ pub fn trained(done: &Trained) -> String {
 /// Why a run ended before its last epoch.
 fn stopped_early(done: &Trained) -> String {
     let stale = done.epochs.last().map_or(0, |metrics| metrics.epochs_without_improvement);
-    let (epochs, monitor) = (done.epochs.last().map_or(0, |metrics| metrics.epoch), done.monitor.name());
+    let (epochs, monitor) = (done.epochs.last().map_or(0, |metrics| metrics.epoch), done.monitor);
     format!("stopped early after epoch {epochs}: validation {monitor} got no better for {stale} epochs")
 }
 
@@ -210,7 +210,7 @@ pub fn summary(facts: &RunFacts, done: &Trained) -> String {
         done.split,
         done.best_epoch,
         done.epochs.len(),
-        done.monitor.name()
+        done.monitor
     );
     if done.stopped_early {
         let _ = writeln!(text, "The run was {}.", stopped_early(done));

@@ -6,10 +6,11 @@ use forebay_stages::collate::Batch;
 
 use super::error::train_error;
 use super::fit;
-use super::plan::{Doctor, TrainPlan};
+use super::plan::TrainPlan;
 use super::session::{Session, lock};
 use crate::feed::{Pass, PassBatch};
 use crate::flow::{Error, Items, Run};
+use crate::options::Doctor;
 use crate::report::{note, warn};
 use crate::weights;
 

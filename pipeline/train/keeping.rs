@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::options::Config;
-use crate::report::Monitor;
+use crate::options::{Config, Monitor};
 
 /// What makes a checkpoint due within an epoch; one is written at the end of each epoch in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +29,11 @@ pub struct Keeping {
 }
 
 impl Keeping {
-    /// Reads the options of a run; `validates` says whether it has a validation split.
+    /// Reads the options of a run.
     ///
     /// # Errors
     /// One line per option that cannot be met.
-    pub fn resolve(config: &Config, validates: bool) -> Result<Keeping, Vec<String>> {
+    pub fn resolve(config: &Config) -> Result<Keeping, Vec<String>> {
         let mut problems = Vec::new();
         let text = config.text("train.checkpoint_every").expect("it has a default");
         let checkpoint_every = every(&text).unwrap_or_else(|| {
@@ -44,29 +43,12 @@ impl Keeping {
             CheckpointEvery::Steps(1)
         });
         let patience = config.integer("train.early_stop").map(|epochs| epochs as u32);
-        let monitor = match config.word("train.monitor") {
-            "loss" => Monitor::Loss,
-            "macro-f1" => Monitor::MacroF1,
-            _ => Monitor::Accuracy,
-        };
-        if patience.is_some() && !validates {
-            problems.push(
-                "train.early_stop: there are no validation images to tell when to stop by; leave it out, or give some with --split"
-                    .to_string(),
-            );
-        }
-        let min_delta = config.number("train.min_delta").expect("it has a default");
-        if min_delta > 0.0 && patience.is_none() {
-            problems.push(
-                "train.min_delta: it says what counts for --early-stop, which is not given".to_string(),
-            );
-        }
         let keeping = Keeping {
             checkpoint_every,
-            monitor,
+            monitor: config.choice("train.monitor"),
             patience,
-            min_delta,
-            log_every: config.integer("train.log_every").expect("it has a default"),
+            min_delta: config.real("train.min_delta"),
+            log_every: config.whole("train.log_every"),
         };
         if problems.is_empty() { Ok(keeping) } else { Err(problems) }
     }
@@ -80,7 +62,7 @@ impl std::fmt::Display for Keeping {
             CheckpointEvery::Steps(steps) => write!(f, "{steps} steps")?,
             CheckpointEvery::Time(time) => write!(f, "{} s", time.as_secs())?,
         }
-        write!(f, "; the model with the best validation {}", self.monitor.name())?;
+        write!(f, "; the model with the best validation {}", self.monitor)?;
         match self.patience {
             Some(epochs) => {
                 write!(f, "; it ends after {epochs} epochs without more than {} better", self.min_delta)

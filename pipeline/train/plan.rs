@@ -1,5 +1,7 @@
 //! `forebay train` as it is checked before anything starts.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_stages::balance::BalanceSummary;
@@ -13,7 +15,8 @@ use super::preparation::Preparation;
 use super::{recipe, timm};
 use crate::feed::{self, Feed};
 use crate::flow::Error;
-use crate::options::Config;
+use crate::options::{Command, Config, Doctor, Facts, Identity};
+use crate::plan;
 use crate::report::RunFacts;
 use crate::weights;
 
@@ -42,6 +45,8 @@ pub struct TrainPlan {
     pub identity: String,
     /// The resolved run file.
     pub run_file: String,
+    /// The options that take part in the run, by key.
+    pub settings: BTreeMap<String, serde_json::Value>,
     /// What lowers the learning rate when validation stalls, where the schedule is that.
     pub plateau: Option<Plateau>,
     /// What the images are that the network sees, and what is done with them.
@@ -73,28 +78,21 @@ pub struct FeatureCache {
     pub views: Option<u32>,
 }
 
-/// How closely the first batch is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doctor {
-    /// Not at all.
-    Off,
-    /// Its memory, loss and gradients.
-    Quick,
-    /// Also whether it can be learned by heart.
-    Full,
-}
-
 impl TrainPlan {
     /// Checks a training run: opens the source, reads what is there, and the initial weights.
     ///
     /// # Errors
     /// [`Error::Plan`] or [`Error::Usage`] for options or a source that cannot be used, others when a store fails.
     pub async fn resolve(config: &Config) -> Result<TrainPlan, Error> {
-        let device = device(config.word("train.device"))?;
+        let problems = config.without_effect(Command::Train, &Facts::default());
+        if !problems.is_empty() {
+            return Err(Error::Plan(problems));
+        }
+        let device = device(&config.text("train.device").unwrap_or_default())?;
         let initial = weights::read(config).await?;
         let applied = initial.as_ref().map(|initial| weights::apply(config, initial)).transpose()?;
         let config = applied.as_ref().unwrap_or(config);
-        let (feed, balance, mut warnings) = feed::resolve(config).await?;
+        let (feed, balance, mut warnings) = feed::resolve(config, Command::Train).await?;
         warnings.extend(initial.iter().flat_map(|initial| initial.warnings.iter().cloned()));
         let place = feed.store.location().to_string();
         let classes = feed.classes().to_vec();
@@ -111,8 +109,9 @@ impl TrainPlan {
         if feed.rows(Split::Validation) == 0 {
             warnings.push("no validation images: the best checkpoint is the last one".to_string());
         }
-        let keeping = Keeping::resolve(config, feed.rows(Split::Validation) > 0).map_err(Error::Plan)?;
-        let epochs = config.integer("train.epochs").expect("it has a default") as u32;
+        let keeping = Keeping::resolve(config).map_err(Error::Plan)?;
+        let epochs = config.whole("train.epochs") as u32;
+        let facts = feed::facts(&feed);
         let steps_per_epoch = feed.batches_per_epoch();
         let counts = match &balance {
             Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
@@ -132,8 +131,6 @@ impl TrainPlan {
             is_balanced: feed.source.manifest().is_some_and(|manifest| manifest.balanced),
         };
         let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
-        let settings = config.settings(&["seed", "split", "decode", "resize", "balance", "augment", "train"]);
-        let dataset = feed.source.fingerprint();
         let opens_in_timm = timm::architecture(&options.model, &options.head).is_some();
         let preparation = Preparation {
             chain: feed.chain.clone(),
@@ -144,41 +141,26 @@ impl TrainPlan {
             caveats: feed.chain.caveats(),
         };
         warnings.extend(preparation.warning());
-        notes.extend(preparation.note(&options.model));
-        let mut identity = settings;
-        // Where and how long a run goes on is not what it is.
-        for key in ["train.resume", "train.epochs", "train.device"] {
-            identity.remove(key);
-        }
-        for key in
-            ["feature_cache", "doctor", "early_stop", "min_delta", "checkpoint_every", "log_every", "live"]
-        {
-            identity.remove(&format!("train.{key}"));
-        }
-        if !options.unfreeze_on_stall.is_empty() {
-            // There it decides when a part thaws, and not only when the run ends.
-            identity.insert("train.min_delta".to_string(), keeping.min_delta.into());
-        }
-        let mut data = config.settings(&["seed", "split", "decode", "resize", "balance"]);
-        for settings in [&mut identity, &mut data] {
-            settings.insert("dataset".to_string(), dataset.clone().into());
+        let source: serde_json::Value = feed.source.fingerprint().into();
+        let images = feed.source.images_identity();
+        let chain = serde_json::to_value(&feed.chain).expect("a chain is plain data");
+        let settings = |what: &[Identity]| config.settings(Command::Train, &facts, what);
+        // The side comes from the shards where no option gives it.
+        let identity_of = |mut settings: BTreeMap<String, serde_json::Value>, dataset: &serde_json::Value| {
+            settings.insert("dataset".to_string(), dataset.clone());
             settings.insert("side".to_string(), feed.side.into());
+            settings.insert("chain".to_string(), chain.clone());
+            // A position in an epoch of the first version, which had no holes, means nothing in this one.
+            settings.insert("order".to_string(), 2.into());
+            serde_json::to_string(&settings).expect("settings are plain data")
+        };
+        let identity = identity_of(settings(&[Identity::Pixels, Identity::Rows, Identity::Run]), &source);
+        let data_identity = identity_of(settings(&[Identity::Pixels, Identity::Rows]), &source);
+        let mut pixels = settings(&[Identity::Pixels]);
+        if feed.augment.is_some() {
+            pixels.insert("seed".to_string(), feed.seed.0.into());
         }
-        data.insert("chain".to_string(), serde_json::to_value(&feed.chain).expect("a chain is plain data"));
-        let data_identity = serde_json::to_string(&data).expect("settings are plain data");
-        // What of it the images are a function of: which split they are in changes none of them.
-        data.retain(|key, _| {
-            !["split", "balance", "seed"].contains(&key.split('.').next().unwrap_or_default())
-        });
-        data.insert("dataset".to_string(), feed.source.images_identity());
-        if let Some(augment) = &feed.augment {
-            data.insert("seed".to_string(), feed.seed.0.into());
-            data.insert(
-                "augment".to_string(),
-                serde_json::to_value(augment).expect("settings are plain data"),
-            );
-        }
-        let images_identity = serde_json::to_string(&data).expect("settings are plain data");
+        let images_identity = identity_of(pixels, &images);
         let feature_cache = match config.text("train.feature_cache").as_deref() {
             Some("off") => None,
             chosen => {
@@ -198,20 +180,6 @@ impl TrainPlan {
                 })
             }
         };
-        if config.integer("train.feature_views").is_some() && feature_cache.is_none() {
-            return Err(Error::Plan(vec![
-                "train.feature_views: --feature-cache off keeps no features; leave one of them out"
-                    .to_string(),
-            ]));
-        }
-        if config.integer("train.feature_views").is_some() && feed.augment.is_none() {
-            return Err(Error::Plan(vec![
-                "train.feature_views: without --augment all views are the same; leave it out".to_string(),
-            ]));
-        }
-        // A position in an epoch of the first version, which had no holes, means nothing in this one.
-        identity.insert("order".to_string(), 2.into());
-        let identity = serde_json::to_string(&identity).expect("settings are plain data");
         Ok(TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),
             feed,
@@ -224,18 +192,15 @@ impl TrainPlan {
             data_identity,
             images_identity,
             feature_cache,
-            unfreeze_patience: config.integer("train.unfreeze_patience").expect("it has a default") as u32,
+            unfreeze_patience: config.whole("train.unfreeze_patience") as u32,
             fits_micro_batch: config.get("train.micro_batch").and_then(Value::as_str) == Some("auto"),
-            doctor: match config.word("train.doctor") {
-                "off" => Doctor::Off,
-                "full" => Doctor::Full,
-                _ => Doctor::Quick,
-            },
+            doctor: config.choice("train.doctor"),
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
             strictness: if config.is_on("force") { Strictness::Lenient } else { Strictness::Strict },
             preparation,
-            run_file: config.to_toml(),
+            run_file: config.to_toml(Command::Train, &facts),
+            settings: settings(&[Identity::Pixels, Identity::Rows, Identity::Run, Identity::Neither]),
             warnings,
         })
     }
@@ -256,6 +221,30 @@ fn device(text: &str) -> Result<DeviceKind, Error> {
 }
 
 impl TrainPlan {
+    /// The plan for programs: what is trained on what, the options that take part, and the most memory in flight.
+    pub fn to_json(&self) -> serde_json::Value {
+        let images = |split: Split| (split.name().to_string(), self.feed.rows(split).into());
+        let images: serde_json::Map<String, serde_json::Value> = Split::ALL.into_iter().map(images).collect();
+        serde_json::json!({
+            "command": "train",
+            "source": self.feed.store.location(),
+            "images": images,
+            "classes": self.options.classes,
+            "side": self.feed.side,
+            "epochs": self.epochs,
+            "steps_per_epoch": self.steps_per_epoch,
+            "learning_rate": self.options.schedule.peak,
+            "weight_decay": self.options.weight_decay,
+            "warmup_steps": self.options.schedule.warmup_steps,
+            "settings": self.settings,
+            "threads": self.feed.rooms.threads,
+            "memory": plan::memory_as_json(&self.feed.memory()),
+            "identity": self.identity,
+            "notes": self.notes,
+            "warnings": self.warnings,
+        })
+    }
+
     /// What the run is, for its report.
     pub fn facts(&self) -> RunFacts {
         RunFacts {

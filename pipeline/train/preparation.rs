@@ -37,12 +37,11 @@ impl Preparation {
         })
     }
 
-    /// What other programs cannot open the folder as it is.
-    pub(super) fn note(&self, model: &str) -> Option<String> {
+    /// Which programs open the folder, in a line, where timm and transformers do not.
+    pub(super) fn opens_in(&self, model: &str) -> Option<String> {
         (!self.opens_in_timm).then(|| {
             format!(
-                "timm and transformers have no {model} with this head: the run opens in Forebay, and elsewhere through \
-                 forebay export"
+                "Forebay, and elsewhere through forebay export: timm and transformers have no {model} with this head"
             )
         })
     }

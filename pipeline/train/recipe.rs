@@ -1,6 +1,7 @@
 //! How a run trains: what is frozen and when it thaws, how fast each part learns, what the loss counts.
 
 use forebay_datasets::seed::Seed;
+use forebay_stages::balance::Balance;
 use forebay_stages::normalize::Normalize;
 use forebay_train::models::Head;
 use forebay_train::ops::Activation;
@@ -9,7 +10,7 @@ use forebay_train::{
     DeviceKind, Freeze, Loss, Mixing, OptimizerKind, Precision, TrainOptions, Trainer, Unfreeze,
 };
 
-use crate::options::Config;
+use crate::options::{ClassWeights, Config, HeadActivation, Recipe, ScheduleKind};
 
 /// What a recipe is resolved against.
 pub(super) struct Context<'a> {
@@ -40,38 +41,34 @@ pub(super) fn resolve(
     context: Context<'_>,
 ) -> Result<(TrainOptions, Option<Plateau>, Vec<String>), Vec<String>> {
     let (mut problems, mut notes) = (Vec::new(), Vec::new());
-    let number = |key: &str| config.number(key).expect("it has a default");
+    let number = |key: &str| config.real(key);
     let optimizer = optimizer(config);
-    let is_sgd = optimizer.name() == "sgd";
-    let model = config.word("train.arch").to_string();
+    let model = config.text("train.arch").unwrap_or_default();
+    let schedule_kind: ScheduleKind = config.choice("train.schedule");
     let Frozen { freeze, unfreeze, on_stall } = frozen(config, &context, &mut notes, &mut problems);
-    let pretrained_recipe = context.pretrained && config.word("train.recipe") == "fine-tune";
+    let pretrained_recipe = context.pretrained && config.choice::<Recipe>("train.recipe") == Recipe::FineTune;
     let layer_decay =
         config.number("train.layer_decay").unwrap_or(if pretrained_recipe { 0.75 } else { 1.0 });
     let peak = config.number("train.learning_rate").unwrap_or(match optimizer {
         OptimizerKind::Sgd { .. } => 0.05,
         OptimizerKind::RmsProp { .. } => 1e-4,
-        _ => 1e-3,
+        OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => 1e-3,
     });
     let steps_total = context.steps_per_epoch * u64::from(context.epochs);
     let warmup = number("train.warmup") * context.steps_per_epoch as f64;
     let schedule = Schedule {
-        shape: shape(config, context.steps_per_epoch, &mut problems),
+        shape: shape(config, schedule_kind, context.steps_per_epoch, &mut problems),
         peak,
         // A run of one epoch still ends with the learning rate falling.
         warmup_steps: (warmup as u64).min(steps_total / 2),
         steps_total,
     };
-    if config.word("train.schedule") == "plateau" && !context.validates {
+    if schedule_kind == ScheduleKind::Plateau && !context.validates {
         problems.push(
             "train.schedule: plateau needs validation images, and there are none; see --split".to_string(),
         );
     }
-    let momentum = matches!(optimizer, OptimizerKind::Sgd { momentum, .. } if momentum > 0.0);
-    if config.is_on("train.nesterov") && !momentum {
-        problems.push("train.nesterov: only sgd with a momentum looks ahead; leave it out".to_string());
-    }
-    let plateau = (config.word("train.schedule") == "plateau")
+    let plateau = (schedule_kind == ScheduleKind::Plateau)
         .then(|| Plateau::new(number("train.lr_gamma"), number("train.lr_patience") as u32, 0.0));
     let options = TrainOptions {
         head: head(config, context.classes.len()),
@@ -79,8 +76,8 @@ pub(super) fn resolve(
         schedule,
         weight_decay: config.number("train.weight_decay").unwrap_or(match optimizer {
             OptimizerKind::AdamW { .. } => 0.05,
-            _ if is_sgd => 5e-4,
-            _ => 0.0,
+            OptimizerKind::Sgd { .. } => 5e-4,
+            OptimizerKind::Adam { .. } | OptimizerKind::RmsProp { .. } => 0.0,
         }),
         l1: number("train.l1"),
         clip_norm: config.number("train.clip_norm"),
@@ -90,9 +87,9 @@ pub(super) fn resolve(
         unfreeze,
         unfreeze_on_stall: on_stall,
         layer_decay,
-        loss: match config.word("train.loss") {
-            "focal" => Loss::Focal { gamma: number("train.focal_gamma") },
-            _ => Loss::CrossEntropy,
+        loss: match config.choice("train.loss") {
+            Loss::Focal { .. } => Loss::Focal { gamma: number("train.focal_gamma") },
+            Loss::CrossEntropy => Loss::CrossEntropy,
         },
         label_smoothing: number("train.label_smoothing"),
         class_weights: class_weights(config, &context, &mut notes, &mut problems),
@@ -114,23 +111,18 @@ pub(super) fn resolve(
 }
 
 fn optimizer(config: &Config) -> OptimizerKind {
-    let momentum = config.number("train.momentum").expect("it has a default");
-    // The constants of the papers, which are PyTorch's defaults too.
-    let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
-    match config.word("train.optimizer") {
-        "sgd" => OptimizerKind::Sgd { momentum, nesterov: config.is_on("train.nesterov") },
-        "adam" => OptimizerKind::Adam { beta1, beta2, eps },
-        "rmsprop" => OptimizerKind::RmsProp { alpha: 0.99, eps, momentum: 0.0, centered: false },
-        _ => OptimizerKind::AdamW { beta1, beta2, eps },
+    match config.choice("train.optimizer") {
+        OptimizerKind::Sgd { .. } => OptimizerKind::Sgd {
+            momentum: config.real("train.momentum"),
+            nesterov: config.is_on("train.nesterov"),
+        },
+        // With the constants of their papers.
+        other => other,
     }
 }
 
 fn precision(config: &Config, device: DeviceKind, problems: &mut Vec<String>) -> Precision {
-    let precision = match config.word("train.precision") {
-        "bf16" => Precision::Bf16,
-        "f16" => Precision::F16,
-        _ => Precision::F32,
-    };
+    let precision = config.choice("train.precision");
     if precision != Precision::F32 && device == DeviceKind::Cpu {
         problems.push(
             "train.precision: half precision is for GPUs (--device cuda:0); the processor computes in f32"
@@ -155,7 +147,7 @@ fn frozen(
     problems: &mut Vec<String>,
 ) -> Frozen {
     let (freeze, unfreeze) = (config.text("train.freeze"), config.text("train.unfreeze"));
-    let recipe = context.pretrained && config.word("train.recipe") == "fine-tune";
+    let recipe = context.pretrained && config.choice::<Recipe>("train.recipe") == Recipe::FineTune;
     if recipe && freeze.is_none() && unfreeze.is_none() {
         // fastai's fine_tune: one epoch for the new head, then everything.
         if context.epochs == 1 {
@@ -170,7 +162,7 @@ fn frozen(
              (--recipe plain trains everything from the start)"
                 .into(),
         );
-        let part = first_part(config.word("train.arch"));
+        let part = first_part(&config.text("train.arch").unwrap_or_default());
         let unfreeze = vec![Unfreeze { step: context.steps_per_epoch, part }];
         return Frozen { freeze: Freeze::Backbone, unfreeze, ..Frozen::default() };
     }
@@ -188,10 +180,18 @@ fn frozen(
         }
         let parsed = milestone.split_once(':').and_then(|(epoch, part)| {
             let epoch = epoch.trim().parse::<u64>().ok().filter(|epoch| *epoch > 0)?;
-            Some(Unfreeze { step: (epoch - 1) * context.steps_per_epoch, part: part.trim().to_string() })
+            Some((epoch, part.trim().to_string()))
         });
         match parsed {
-            Some(unfreeze) => frozen.unfreeze.push(unfreeze),
+            Some((epoch, _)) if epoch > u64::from(context.epochs) => problems.push(format!(
+                "train.unfreeze: epoch {epoch} comes after the last, {}; leave \"{}\" out, or give more --epochs",
+                context.epochs,
+                milestone.trim()
+            )),
+            Some((epoch, part)) => {
+                let step = (epoch - 1).saturating_mul(context.steps_per_epoch);
+                frozen.unfreeze.push(Unfreeze { step, part });
+            }
             None => problems.push(format!(
                 "train.unfreeze: \"{}\" is not EPOCH: PART, as in \"3: layer4, 5: layer3\", nor stall: PART",
                 milestone.trim()
@@ -204,43 +204,67 @@ fn frozen(
                 .to_string(),
         );
     }
+    problems.extend(thaws_nothing(&frozen, &config.text("train.arch").unwrap_or_default()));
     frozen
+}
+
+/// Parts that are to thaw and are trained already by then. Names that the network does not have are none of this.
+fn thaws_nothing(frozen: &Frozen, arch: &str) -> Vec<String> {
+    let names = Trainer::part_names(arch);
+    let index = |part: &str| names.iter().position(|name| name == part);
+    let first = match &frozen.freeze {
+        Freeze::None => return Vec::new(),
+        Freeze::Backbone => names.len().saturating_sub(1),
+        Freeze::Until(part) => match index(part) {
+            Some(last) => last + 1,
+            None => return Vec::new(),
+        },
+    };
+    let mut by_epoch: Vec<&Unfreeze> = frozen.unfreeze.iter().collect();
+    by_epoch.sort_by_key(|unfreeze| unfreeze.step);
+    let by_epoch: Vec<&str> = by_epoch.into_iter().map(|unfreeze| unfreeze.part.as_str()).collect();
+    let by_stall: Vec<&str> = frozen.on_stall.iter().map(String::as_str).collect();
+    let mut problems = Vec::new();
+    for parts in [by_epoch, by_stall] {
+        let mut trained_from = first;
+        for part in parts {
+            let Some(index) = index(part) else { continue };
+            if index >= trained_from {
+                problems.push(format!("train.unfreeze: `{part}` is trained by then already; leave it out"));
+            }
+            trained_from = trained_from.min(index);
+        }
+    }
+    problems
 }
 
 fn first_part(arch: &str) -> String {
     Trainer::part_names(arch).into_iter().next().unwrap_or_default()
 }
 
-fn shape(config: &Config, steps_per_epoch: u64, problems: &mut Vec<String>) -> Shape {
-    let number = |key: &str| config.number(key).expect("it has a default");
+fn shape(config: &Config, kind: ScheduleKind, steps_per_epoch: u64, problems: &mut Vec<String>) -> Shape {
+    let number = |key: &str| config.real(key);
     let steps = |epochs: f64| ((epochs * steps_per_epoch as f64) as u64).max(1);
     let factor = number("train.lr_gamma");
-    match config.word("train.schedule") {
-        "constant" | "plateau" => Shape::Constant,
-        "step" => Shape::Step { every: steps(number("train.lr_every")), factor },
-        "multi-step" => {
-            let Some(text) = config.text("train.lr_milestones") else {
+    match kind {
+        ScheduleKind::Constant | ScheduleKind::Plateau => Shape::Constant,
+        ScheduleKind::Step => Shape::Step { every: steps(number("train.lr_every")), factor },
+        ScheduleKind::MultiStep => match config.numbers("train.lr_milestones") {
+            Some(epochs) => Shape::MultiStep { at: epochs.into_iter().map(steps).collect(), factor },
+            None => {
                 problems.push("train.schedule: multi-step needs --lr-milestones, as in 30,60".to_string());
-                return Shape::Constant;
-            };
-            let epoch =
-                |part: &str| part.trim().parse().ok().filter(|epoch: &f64| *epoch > 0.0 && *epoch < 1e6);
-            let epochs: Option<Vec<f64>> = text.split(',').map(epoch).collect();
-            match epochs {
-                Some(epochs) => Shape::MultiStep { at: epochs.into_iter().map(steps).collect(), factor },
-                None => {
-                    problems.push(format!("train.lr_milestones: \"{text}\" is not a list of epochs"));
-                    Shape::Constant
-                }
+                Shape::Constant
             }
-        }
+        },
         // The factor is that of an epoch, and the shape's that of a step.
-        "exponential" => Shape::Exponential { factor: factor.powf(1.0 / steps_per_epoch as f64) },
-        "cosine-restarts" => Shape::CosineRestarts { period: steps(number("train.lr_every")), growth: 2.0 },
-        "one-cycle" => Shape::OneCycle { warm_share: 0.3, start_divisor: 25.0, end_divisor: 1e4 },
-        "polynomial" => Shape::Polynomial { power: number("train.lr_power") },
-        "linear" => Shape::Linear,
-        _ => Shape::Cosine { floor: 0.0 },
+        ScheduleKind::Exponential => Shape::Exponential { factor: factor.powf(1.0 / steps_per_epoch as f64) },
+        ScheduleKind::CosineRestarts => {
+            Shape::CosineRestarts { period: steps(number("train.lr_every")), growth: 2.0 }
+        }
+        ScheduleKind::OneCycle => Shape::OneCycle { warm_share: 0.3, start_divisor: 25.0, end_divisor: 1e4 },
+        ScheduleKind::Polynomial => Shape::Polynomial { power: number("train.lr_power") },
+        ScheduleKind::Linear => Shape::Linear,
+        ScheduleKind::Cosine => Shape::Cosine { floor: 0.0 },
     }
 }
 
@@ -251,14 +275,14 @@ fn class_weights(
     notes: &mut Vec<String>,
     problems: &mut Vec<String>,
 ) -> Option<Vec<f64>> {
-    let weigh: fn(f64) -> f64 = match config.word("train.class_weights") {
-        "inverse" => |count| 1.0 / count,
-        "sqrt" => |count| 1.0 / count.sqrt(),
-        // Cui et al., arXiv 1901.05555, with β = 0.9999.
-        "effective" => |count| (1.0 - 0.9999) / (1.0 - 0.9999f64.powf(count)),
-        _ => return None,
+    let weigh: fn(f64) -> f64 = match config.choice("train.class_weights") {
+        ClassWeights::None => return None,
+        ClassWeights::Inverse => |count| 1.0 / count,
+        ClassWeights::Sqrt => |count| 1.0 / count.sqrt(),
+        // With β = 0.9999.
+        ClassWeights::Effective => |count| (1.0 - 0.9999) / (1.0 - 0.9999f64.powf(count)),
     };
-    if config.word("balance.mode") != "none" && !config.is_on("force") {
+    if config.choice::<Balance>("balance.mode") != Balance::None && !config.is_on("force") {
         problems.push(
             "train.class_weights: --balance evens the classes out already, and both would overdo it; leave one \
              out, or --force"
@@ -294,11 +318,11 @@ pub(crate) fn head(config: &Config, classes: usize) -> Head {
     Head {
         classes,
         width: config.integer("train.head_width").map(|width| width as usize),
-        activation: match config.word("train.head_activation") {
-            "gelu" => Activation::Gelu,
-            "silu" => Activation::Silu,
-            "hard-swish" => Activation::HardSwish,
-            _ => Activation::Relu,
+        activation: match config.choice("train.head_activation") {
+            HeadActivation::Relu => Activation::Relu,
+            HeadActivation::Gelu => Activation::Gelu,
+            HeadActivation::Silu => Activation::Silu,
+            HeadActivation::HardSwish => Activation::HardSwish,
         },
         dropout: config.number("train.dropout"),
     }

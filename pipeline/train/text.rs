@@ -1,9 +1,10 @@
 //! The plan of a training run as people read it.
 
 use forebay_datasets::sample::Split;
+use forebay_train::schedule::Shape;
 
 use super::plan::TrainPlan;
-use crate::plan::memory_in_words;
+use crate::plan::{augment_in_words, memory_in_words, schedule_in_words};
 
 impl std::fmt::Display for TrainPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -15,10 +16,7 @@ impl std::fmt::Display for TrainPlan {
         }
         let (read, compute) = (feed.rooms.read(), feed.rooms.compute());
         writeln!(f, "  stages       (slots + queue, of chunks of {} samples)", feed.source.chunk())?;
-        let augment = match &feed.augment {
-            Some(augment) => serde_json::to_string(augment).unwrap_or_default(),
-            None => "off".to_string(),
-        };
+        let augment = augment_in_words(feed.augment.as_ref());
         for (name, room, what) in [
             ("read", read, feed.store.location().to_string()),
             ("decode", compute, "to RGB".to_string()),
@@ -30,17 +28,28 @@ impl std::fmt::Display for TrainPlan {
         }
         let options = &self.options;
         writeln!(f, "  model        {} with {} classes", options.model, options.classes.len())?;
+        if let Some(programs) = self.preparation.opens_in(&options.model) {
+            writeln!(f, "  opens in     {programs}")?;
+        }
         writeln!(
             f,
             "  optimizer    {}, learning rate {}, weight decay {}",
-            options.optimizer.name(),
-            options.schedule.peak,
-            options.weight_decay
+            options.optimizer, options.schedule.peak, options.weight_decay
         )?;
         writeln!(
             f,
-            "  schedule     {} epochs of {} steps, {} steps of warm-up, {:?}",
-            self.epochs, self.steps_per_epoch, options.schedule.warmup_steps, options.schedule.shape
+            "  schedule     {} epochs of {} steps, {}{}",
+            self.epochs,
+            self.steps_per_epoch,
+            match options.schedule.shape {
+                // It has a warm-up of its own.
+                Shape::OneCycle { .. } => String::new(),
+                _ => format!("{} steps of warm-up, then ", options.schedule.warmup_steps),
+            },
+            match &self.plateau {
+                Some(_) => "lower whenever validation stalls".to_string(),
+                None => schedule_in_words(&options.schedule.shape),
+            }
         )?;
         for note in &self.notes {
             writeln!(f, "  note         {note}")?;

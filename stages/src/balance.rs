@@ -16,11 +16,9 @@
 //! image gets ⌊t / n⌋ copies, and t mod n of them, those that `seed.rank("balance", id, 0, 0)` puts first, one
 //! more. After `over`, `under` or `both` without a cap, every class holds at least r times the largest.
 
-use std::fmt;
-use std::str::FromStr;
-
 use forebay_datasets::seed::Seed;
 use forebay_datasets::split::TrainSamples;
+use forebay_datasets::words;
 use serde::{Deserialize, Serialize};
 
 /// How the classes of the train split are evened out.
@@ -40,37 +38,7 @@ pub enum Balance {
     Sqrt,
 }
 
-impl Balance {
-    /// All modes, in the order in which a help text lists them.
-    pub const ALL: [Balance; 5] =
-        [Balance::None, Balance::Over, Balance::Under, Balance::Both, Balance::Sqrt];
-
-    /// The name in a run file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Balance::None => "none",
-            Balance::Over => "over",
-            Balance::Under => "under",
-            Balance::Both => "both",
-            Balance::Sqrt => "sqrt",
-        }
-    }
-}
-
-impl fmt::Display for Balance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Balance {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Balance, String> {
-        let found = Balance::ALL.into_iter().find(|balance| balance.name() == text);
-        found.ok_or_else(|| format!("{text}: expected none, over, under, both or sqrt"))
-    }
-}
+words!(Balance { None => "none", Over => "over", Under => "under", Both => "both", Sqrt => "sqrt" });
 
 /// The settings of balancing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -320,7 +288,7 @@ mod tests {
         assert_eq!("both".parse(), Ok(Balance::Both));
         assert_eq!(
             "most".parse::<Balance>(),
-            Err("most: expected none, over, under, both or sqrt".to_string())
+            Err("\"most\" is not one of none, over, under, both, sqrt".to_string())
         );
     }
 }

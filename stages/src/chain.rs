@@ -244,6 +244,11 @@ impl Chain {
             caveats.push(format!("transparent pixels were composited on {color:?}, and others drop alpha"));
         }
         for step in self.steps.iter().filter(|step| step.fit == Fit::Pad) {
+            caveats.push(
+                "images were padded as Pillow's ImageOps.pad does, and timm puts those whose bars are 3, 7, 11, ... \
+                 pixels together one pixel further up or left"
+                    .to_string(),
+            );
             let mean = self.normalize.map_or([0; 3], |normalize| normalize.mean_color());
             if step.pad_color != mean {
                 caveats.push(format!(

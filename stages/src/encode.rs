@@ -1,10 +1,8 @@
 //! Turns pixels into the bytes that a shard stores: JPEG, PNG, or raw pixels behind a short PPM header.
 
-use std::fmt;
-use std::str::FromStr;
-
 use bytes::Bytes;
 use forebay_datasets::sample::Pixels;
+use forebay_datasets::words;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
@@ -42,29 +40,7 @@ impl Default for Encoding {
     }
 }
 
-impl fmt::Display for Encoding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Encoding::Jpeg { .. } => "jpeg",
-            Encoding::Png => "png",
-            Encoding::Raw => "raw",
-        })
-    }
-}
-
-impl FromStr for Encoding {
-    type Err = String;
-
-    /// `jpeg` is of the default quality, 90.
-    fn from_str(text: &str) -> Result<Encoding, String> {
-        match text {
-            "jpeg" => Ok(Encoding::default()),
-            "png" => Ok(Encoding::Png),
-            "raw" => Ok(Encoding::Raw),
-            _ => Err(format!("encoding is {text:?}, and must be jpeg, png or raw")),
-        }
-    }
-}
+words!(Encoding { Jpeg { quality: 90 } => "jpeg", Png => "png", Raw => "raw" });
 
 /// An image as a shard stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +120,7 @@ fn raw(pixels: &Pixels) -> Vec<u8> {
     [header.as_bytes(), &pixels.data].concat()
 }
 
-fn fault(reason: impl fmt::Display) -> Fault {
+fn fault(reason: impl std::fmt::Display) -> Fault {
     Fault::new(Encode::NAME, reason)
 }
 

@@ -7,6 +7,7 @@ use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{F32x3, U8x3};
 use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeOptions, Resizer};
 use forebay_datasets::sample::Pixels;
+use forebay_datasets::words;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::crop::cut;
@@ -394,53 +395,8 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
-impl fmt::Display for Fit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Fit::Shortest => "shortest",
-            Fit::Crop => "crop",
-            Fit::Pad => "pad",
-            Fit::Squash => "squash",
-        })
-    }
-}
-
-impl FromStr for Fit {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Fit, String> {
-        match text {
-            "shortest" => Ok(Fit::Shortest),
-            "crop" => Ok(Fit::Crop),
-            "pad" => Ok(Fit::Pad),
-            "squash" => Ok(Fit::Squash),
-            _ => Err(format!("fit is {text:?}, and must be shortest, crop, pad or squash")),
-        }
-    }
-}
-
-impl fmt::Display for Filter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Filter::Bilinear => "bilinear",
-            Filter::Bicubic => "bicubic",
-            Filter::Lanczos3 => "lanczos3",
-        })
-    }
-}
-
-impl FromStr for Filter {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Filter, String> {
-        match text {
-            "bilinear" => Ok(Filter::Bilinear),
-            "bicubic" => Ok(Filter::Bicubic),
-            "lanczos3" => Ok(Filter::Lanczos3),
-            _ => Err(format!("filter is {text:?}, and must be bilinear, bicubic or lanczos3")),
-        }
-    }
-}
+words!(Fit { Shortest => "shortest", Crop => "crop", Pad => "pad", Squash => "squash" });
+words!(Filter { Bilinear => "bilinear", Bicubic => "bicubic", Lanczos3 => "lanczos3" });
 
 #[cfg(test)]
 mod tests {

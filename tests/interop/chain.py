@@ -38,7 +38,7 @@ LEVELS, LOGITS = 1, 1e-3
 CHAINS = [
     ("margin", None, "--size 64 --crop-pct 0.875", True),
     ("bicubic, half cut off, in the shards", "--size 64 --fit crop --filter bicubic --crop-pct 0.5", "", True),
-    ("padded", None, "--size 64 --fit pad --mean 0.5,0.4,0.3 --std 0.2,0.25,0.3", True),
+    ("padded", None, "--size 64 --fit pad --mean 0.5,0.4,0.3 --std 0.2,0.25,0.3", False),
     ("squashed, bicubic", None, "--size 64 --fit squash --filter bicubic", True),
     ("squashed shards, cut", "--size 72 --fit squash", "--size 64 --crop-pct 0.8888", True),
     ("shorter side in the shards, cut", "--size 72 --filter lanczos3", "--size 64 --crop-pct 0.8888", True),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
+use forebay_datasets::words::Words;
 
 use crate::error::{TrainError, compute, unreadable};
 use crate::file::{self, AVERAGE, Header, LOSS_SCALE, OPTIMIZER};

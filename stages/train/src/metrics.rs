@@ -168,7 +168,8 @@ mod tests {
     #[test]
     fn macro_averages_equal_scikit_learns() {
         // precision_recall_fscore_support(truths, predictions, average="macro", zero_division=0), scikit-learn 1.9.
-        let cases: [(&[(usize, usize)], [f64; 3]); 4] = [
+        type Pairs = &'static [(usize, usize)];
+        let cases: [(Pairs, [f64; 3]); 4] = [
             // Two classes of three: no image is of the third, and none was taken for it.
             (&[(0, 0), (0, 0), (0, 1), (1, 1), (1, 0)], [7.0 / 12.0, 7.0 / 12.0, 7.0 / 12.0]),
             (&[(0, 0), (0, 1)], [0.5, 0.25, 1.0 / 3.0]),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use forebay_datasets::words;
 use serde::{Deserialize, Serialize};
 
 use crate::ops;
@@ -50,17 +51,13 @@ pub enum OptimizerKind {
     },
 }
 
-impl OptimizerKind {
-    /// `sgd`, `adam`, `adamw` or `rmsprop`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            OptimizerKind::Sgd { .. } => "sgd",
-            OptimizerKind::Adam { .. } => "adam",
-            OptimizerKind::AdamW { .. } => "adamw",
-            OptimizerKind::RmsProp { .. } => "rmsprop",
-        }
-    }
-}
+// The constants of the papers, which are PyTorch's defaults too.
+words!(OptimizerKind {
+    Sgd { momentum: 0.9, nesterov: false } => "sgd",
+    Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8 } => "adam",
+    AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 } => "adamw",
+    RmsProp { alpha: 0.99, eps: 1e-8, momentum: 0.0, centered: false } => "rmsprop",
+});
 
 impl OptimizerKind {
     /// The same rule with another momentum, which for Adam is the decay of the mean of gradients, as with PyTorch's

@@ -2,6 +2,7 @@
 
 use candle_core::DType;
 use forebay_datasets::seed::Seed;
+use forebay_datasets::words;
 
 use crate::mixing::Mixing;
 use crate::models::{Head, Network};
@@ -50,6 +51,8 @@ pub enum Precision {
     F16,
 }
 
+words!(Precision { F32 => "f32", Bf16 => "bf16", F16 => "f16" });
+
 impl Precision {
     pub(crate) fn dtype(self) -> DType {
         match self {
@@ -71,6 +74,8 @@ pub enum Loss {
         gamma: f64,
     },
 }
+
+words!(Loss { CrossEntropy => "cross-entropy", Focal { gamma: 2.0 } => "focal" });
 
 /// All that decides what a training run does to a network, besides its batches.
 #[derive(Clone, Debug)]

@@ -1,0 +1,350 @@
+//! When an option has an effect, and what is said of one that has none: nothing is accepted and ignored.
+//!
+//! Each function judges one option of the table, or a few of the same kind, over the values of a run and what is known
+//! of its source. They say whether the option takes part, not whether its value is sound.
+
+use forebay_datasets::words::Words;
+use forebay_stages::balance::Balance;
+use forebay_stages::encode::Encoding;
+use forebay_stages::resize::Fit;
+use forebay_train::{Loss, OptimizerKind};
+use toml::Value;
+
+use super::choices::{ModelPass, Recipe, ScheduleKind, ShardOrder};
+use super::command::Command;
+use super::sections;
+use super::values::{Config, Layer};
+
+/// What is known of a source; by [`Default`], nothing that would make an option useless.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The settings that the shards were prepared with, where the source is shards.
+    pub prepared: Option<serde_json::Value>,
+    /// Whether the source has folders for validation or test.
+    pub declares_splits: bool,
+    /// Whether there are validation images.
+    pub validates: bool,
+}
+
+impl Default for Facts {
+    fn default() -> Facts {
+        Facts { prepared: None, declares_splits: false, validates: true }
+    }
+}
+
+/// The run in which an option is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// Its key.
+    pub key: &'static str,
+    /// What is run.
+    pub command: Command,
+    /// Every value.
+    pub config: &'a Config,
+    /// What is known of the source.
+    pub facts: &'a Facts,
+}
+
+/// Whether an option takes part in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It does.
+    Yes,
+    /// It does not, and nobody could be misled: it is part of no fingerprint.
+    Idle,
+    /// It does not, and whoever gave it should know: why, and what to do.
+    No(String),
+}
+
+/// [`Effect::Yes`] where `holds`, else [`Effect::No`].
+fn only(holds: bool, otherwise: impl Into<String>) -> Effect {
+    if holds { Effect::Yes } else { Effect::No(otherwise.into()) }
+}
+
+impl Situation<'_> {
+    /// As [`Effect::No`], but for a key of a run file that other commands may read too.
+    fn no(&self, why: impl Into<String>) -> Effect {
+        match self.config.given(self.key) {
+            Some(Layer::File) => Effect::Idle,
+            _ => Effect::No(why.into()),
+        }
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.config.get(key).is_some()
+    }
+
+    fn is_augmented(&self) -> bool {
+        sections::augment(self.config, &mut Vec::new()).is_some()
+    }
+
+    fn schedule(&self) -> ScheduleKind {
+        self.config.choice("train.schedule")
+    }
+
+    /// Effect of a number of schedules: only where the run's is one of them.
+    fn of_schedules(&self, kinds: &[ScheduleKind]) -> Effect {
+        let words: Vec<&str> = kinds.iter().map(Words::name).collect();
+        let (one, others) = (words[0], words.join(", "));
+        only(
+            kinds.contains(&self.schedule()),
+            format!(
+                "schedule {} does not use it, only {others}; leave it out, or --schedule {one}",
+                self.schedule()
+            ),
+        )
+    }
+
+    /// Whether the run begins with a recipe for pretrained weights.
+    fn is_fine_tuning(&self) -> bool {
+        self.has("train.weights") && self.config.choice::<Recipe>("train.recipe") == Recipe::FineTune
+    }
+
+    /// Whether a part of the network is frozen when the run begins.
+    fn begins_frozen(&self) -> bool {
+        match self.config.text("train.freeze").as_deref() {
+            Some("none") => false,
+            Some(_) => true,
+            None => self.has("train.unfreeze") || self.is_fine_tuning(),
+        }
+    }
+}
+
+pub(super) fn always(_: &Situation<'_>) -> Effect {
+    Effect::Yes
+}
+
+pub(super) fn bench_frozen(run: &Situation<'_>) -> Effect {
+    let steps = run.config.choice::<ModelPass>("bench_model.mode") == ModelPass::Step;
+    only(steps, "a forward pass trains nothing; leave it out, or --mode step")
+}
+
+pub(super) fn seed(run: &Situation<'_>) -> Effect {
+    let draws = run.config.choice::<Balance>("balance.mode") != Balance::None || run.is_augmented();
+    match run.command {
+        Command::Prepare if !draws => run.no(
+            "without --balance and --augment nothing is drawn by it; leave it out, or --split-seed for another split \
+             or order",
+        ),
+        _ => Effect::Yes,
+    }
+}
+
+pub(super) fn overwrite(run: &Situation<'_>) -> Effect {
+    let resumes = run.command == Command::Train && run.config.is_on("train.resume");
+    only(!resumes, "--resume goes on with the run that --overwrite would replace; leave one out")
+}
+
+pub(super) fn store(run: &Situation<'_>) -> Effect {
+    let places =
+        ["source", "dest", "out", "train.weights", "train.feature_cache", "export.source", "export.output"];
+    let is_remote = |key: &&str| run.config.text(key).is_some_and(|place| place.contains("://"));
+    match places.iter().any(is_remote) {
+        true => Effect::Yes,
+        false => {
+            run.no("no place of this run is in a bucket; leave it out, or name one as s3://BUCKET/PREFIX")
+        }
+    }
+}
+
+/// What only `prepare` can decide, where the source is shards: fine when it says what they were prepared with.
+fn as_prepared(run: &Situation<'_>) -> Effect {
+    let Some(prepared) = &run.facts.prepared else { return Effect::Yes };
+    let given = run.config.get(run.key).and_then(|value| serde_json::to_value(value).ok());
+    match (prepared.get(run.key), given) {
+        (Some(prepared), Some(given)) if *prepared == given => Effect::Idle,
+        (None, _) if run.config.given(run.key) == Some(Layer::File) => Effect::Idle,
+        (prepared, given) => {
+            let given = given.unwrap_or_default();
+            let with = prepared.map(|value| format!(" with {value}")).unwrap_or_default();
+            Effect::No(format!(
+                "the shards were prepared{with}, and {given} cannot change them; leave it out, or prepare them anew"
+            ))
+        }
+    }
+}
+
+pub(super) fn resizes(run: &Situation<'_>) -> Effect {
+    let keeps = run.config.get("resize.size").and_then(Value::as_str) == Some("original");
+    only(!keeps, "--size original resizes nothing; leave it out, or give a --size in pixels")
+}
+
+pub(super) fn crop_pct(run: &Situation<'_>) -> Effect {
+    let crops = run.command != Command::Prepare
+        || run.config.chosen::<Fit>("resize.fit") == Some(Fit::Crop) && resizes(run) == Effect::Yes;
+    only(crops, "only --fit crop with a --size cuts a margin off; leave it out, or --fit crop")
+}
+
+pub(super) fn quality(run: &Situation<'_>) -> Effect {
+    let encoding = run.config.choice::<Encoding>("encode.format");
+    let lossy = matches!(encoding, Encoding::Jpeg { .. });
+    only(lossy, format!("{encoding} loses nothing, so it has no quality; leave it out, or --encode jpeg"))
+}
+
+pub(super) fn shares(run: &Situation<'_>) -> Effect {
+    match run.facts.declares_splits {
+        true => run.no("the source has its own folders for validation or test; leave it out, or merge them"),
+        false => as_prepared(run),
+    }
+}
+
+pub(super) fn split_seed(run: &Situation<'_>) -> Effect {
+    let cuts = run.config.numbers("split.shares").is_some() && !run.facts.declares_splits;
+    let shuffles = run.command != Command::Prepare
+        || run.config.choice::<ShardOrder>("shards.order") == ShardOrder::Shuffled;
+    match cuts || shuffles {
+        true => as_prepared(run),
+        false => run.no("nothing is split and --order source shuffles nothing; leave it out"),
+    }
+}
+
+pub(super) fn balance_ratio(run: &Situation<'_>) -> Effect {
+    match run.config.choice("balance.mode") {
+        Balance::Over | Balance::Under | Balance::Both => Effect::Yes,
+        Balance::None => Effect::No("nothing is balanced; leave it out, or --balance over".to_string()),
+        Balance::Sqrt => Effect::No("balance sqrt has no ratio; leave it out, or --balance over".to_string()),
+    }
+}
+
+pub(super) fn max_repeats(run: &Situation<'_>) -> Effect {
+    match run.config.choice("balance.mode") {
+        Balance::Over | Balance::Both | Balance::Sqrt => Effect::Yes,
+        Balance::None => Effect::No("nothing is balanced; leave it out, or --balance over".to_string()),
+        Balance::Under => {
+            Effect::No("balance under repeats nothing; leave it out, or --balance over".to_string())
+        }
+    }
+}
+
+pub(super) fn recipe(run: &Situation<'_>) -> Effect {
+    if !run.has("train.weights") {
+        return Effect::No(
+            "without --weights everything is trained; leave it out, or give --weights".to_string(),
+        );
+    }
+    let replaced = run.has("train.layer_decay") && (run.has("train.freeze") || run.has("train.unfreeze"));
+    only(!replaced, "--freeze, --unfreeze and --layer-decay replace all of it; leave it out")
+}
+
+/// What sgd has and other update rules do not.
+pub(super) fn momentum(run: &Situation<'_>) -> Effect {
+    let optimizer = run.config.choice::<OptimizerKind>("train.optimizer");
+    let is_sgd = matches!(optimizer, OptimizerKind::Sgd { .. });
+    only(is_sgd, format!("{optimizer} has none to set, only sgd has; leave it out, or --optimizer sgd"))
+}
+
+pub(super) fn nesterov(run: &Situation<'_>) -> Effect {
+    let moves = momentum(run) == Effect::Yes && run.config.real("train.momentum") > 0.0;
+    only(moves, "only sgd with a momentum looks ahead; leave it out, or --optimizer sgd")
+}
+
+pub(super) fn micro_batch(run: &Situation<'_>) -> Effect {
+    let batch = run.config.whole("train.batch_size");
+    let splits = run.config.integer("train.micro_batch").is_none_or(|images| images < batch);
+    only(splits, format!("a batch of {batch} images fits in one; leave it out, or make it smaller"))
+}
+
+pub(super) fn warmup(run: &Situation<'_>) -> Effect {
+    let one_cycle = run.schedule() == ScheduleKind::OneCycle;
+    only(!one_cycle, "schedule one-cycle has a warm-up of its own; leave it out, or another --schedule")
+}
+
+pub(super) fn lr_gamma(run: &Situation<'_>) -> Effect {
+    run.of_schedules(&[
+        ScheduleKind::Step,
+        ScheduleKind::MultiStep,
+        ScheduleKind::Exponential,
+        ScheduleKind::Plateau,
+    ])
+}
+
+pub(super) fn lr_every(run: &Situation<'_>) -> Effect {
+    run.of_schedules(&[ScheduleKind::Step, ScheduleKind::CosineRestarts])
+}
+
+pub(super) fn lr_milestones(run: &Situation<'_>) -> Effect {
+    run.of_schedules(&[ScheduleKind::MultiStep])
+}
+
+pub(super) fn lr_power(run: &Situation<'_>) -> Effect {
+    run.of_schedules(&[ScheduleKind::Polynomial])
+}
+
+pub(super) fn lr_patience(run: &Situation<'_>) -> Effect {
+    run.of_schedules(&[ScheduleKind::Plateau])
+}
+
+pub(super) fn focal_gamma(run: &Situation<'_>) -> Effect {
+    let loss = run.config.choice::<Loss>("train.loss");
+    let focal = matches!(loss, Loss::Focal { .. });
+    only(focal, format!("{loss} has no gamma, only focal has; leave it out, or --loss focal"))
+}
+
+pub(super) fn unfreeze(run: &Situation<'_>) -> Effect {
+    only(run.begins_frozen(), "--freeze none leaves nothing to thaw; leave one of them out")
+}
+
+pub(super) fn unfreeze_patience(run: &Situation<'_>) -> Effect {
+    let stalls = run.config.text("train.unfreeze").is_some_and(|text| text.contains("stall"));
+    only(stalls, "it is the patience of --unfreeze \"stall: PART\", which is not given; leave it out")
+}
+
+pub(super) fn layer_decay(run: &Situation<'_>) -> Effect {
+    let head_only =
+        run.config.text("train.freeze").as_deref() == Some("backbone") && !run.has("train.unfreeze");
+    only(!head_only, "--freeze backbone trains the head alone, at one learning rate; leave it out")
+}
+
+pub(super) fn head_activation(run: &Situation<'_>) -> Effect {
+    only(run.has("train.head_width"), "the head has no hidden layer; leave it out, or give --head-width")
+}
+
+pub(super) fn feature_cache(run: &Situation<'_>) -> Effect {
+    let off = run.config.text("train.feature_cache").as_deref() == Some("off");
+    match run.begins_frozen() {
+        true => Effect::Yes,
+        false if off => Effect::Idle,
+        false => Effect::No(
+            "no part of the network is frozen, so every epoch sees the images; leave it out, or --freeze"
+                .to_string(),
+        ),
+    }
+}
+
+pub(super) fn feature_views(run: &Situation<'_>) -> Effect {
+    match (run.is_augmented(), run.begins_frozen()) {
+        (true, true) => Effect::Yes,
+        (false, _) => Effect::No("without --augment all views are the same; leave it out".to_string()),
+        (_, false) => Effect::No(
+            "no part of the network is frozen, so every epoch draws views of its own; leave it out, or --freeze"
+                .to_string(),
+        ),
+    }
+}
+
+pub(super) fn early_stop(run: &Situation<'_>) -> Effect {
+    only(
+        run.facts.validates,
+        "there are no validation images to tell when to stop by; leave it out, or give some with --split",
+    )
+}
+
+pub(super) fn monitor(run: &Situation<'_>) -> Effect {
+    only(
+        run.facts.validates,
+        "there are no validation images, so the best epoch is the last; leave it out, or give some with --split",
+    )
+}
+
+pub(super) fn min_delta(run: &Situation<'_>) -> Effect {
+    let counts = run.has("train.early_stop") || unfreeze_patience(run) == Effect::Yes;
+    only(counts, "it says what counts for --early-stop and --unfreeze \"stall: PART\", and neither is given")
+}
+
+/// What shows or goes on with a training, where none is begun.
+pub(super) fn trains(run: &Situation<'_>) -> Effect {
+    only(
+        !run.config.is_on("train.find_lr"),
+        "--find-lr trains nothing that could be shown or gone on with; leave one out",
+    )
+}

@@ -1,0 +1,167 @@
+//! Choices that only the program has: each an enum that owns its words. Those of a stage or of training are with it.
+
+use forebay_datasets::words;
+use serde::{Deserialize, Serialize};
+
+/// What shows through transparent pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Background {
+    /// Their own colour, as in Pillow.
+    Drop,
+    /// White.
+    White,
+    /// Black.
+    Black,
+}
+words!(Background { Drop => "drop", White => "white", Black => "black" });
+
+impl Background {
+    /// The colour that is blended in; `None` drops the alpha channel.
+    pub fn color(self) -> Option<[u8; 3]> {
+        match self {
+            Background::Drop => None,
+            Background::White => Some([255; 3]),
+            Background::Black => Some([0; 3]),
+        }
+    }
+}
+
+/// In which order the rows of a split stand in its shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardOrder {
+    /// At random, so that each shard is a fair mixture.
+    Shuffled,
+    /// As the source names them.
+    Source,
+}
+words!(ShardOrder { Shuffled => "shuffled", Source => "source" });
+
+/// Which statistics norms use in `forward`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormMode {
+    /// Their running statistics.
+    Eval,
+    /// Those of the batch.
+    Train,
+}
+words!(NormMode { Eval => "eval", Train => "train" });
+
+/// What `bench model` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelPass {
+    /// Evaluation.
+    Forward,
+    /// Forward, backward and update.
+    Step,
+}
+words!(ModelPass { Forward => "forward", Step => "step" });
+
+/// What a step of `bench model` does not train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BenchFrozen {
+    /// Everything is trained.
+    None,
+    /// Only the head is trained.
+    Backbone,
+}
+words!(BenchFrozen { None => "none", Backbone => "backbone" });
+
+/// What is done with pretrained weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipe {
+    /// One epoch for the new head, then everything, earlier parts more slowly.
+    FineTune,
+    /// Everything from the start.
+    Plain,
+}
+words!(Recipe { FineTune => "fine-tune", Plain => "plain" });
+
+/// How the learning rate moves after the warm-up, by name; its numbers are options of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScheduleKind {
+    /// Half a cosine down to zero.
+    Cosine,
+    /// It stays.
+    Constant,
+    /// Straight down to zero.
+    Linear,
+    /// The share of the steps that is left, to a power.
+    Polynomial,
+    /// Multiplied by a factor every so many epochs.
+    Step,
+    /// Multiplied by a factor at given epochs.
+    MultiStep,
+    /// Multiplied by a factor every epoch, step by step.
+    Exponential,
+    /// Half cosines, each longer than the one before.
+    CosineRestarts,
+    /// Up and down once, with a warm-up of its own.
+    OneCycle,
+    /// Multiplied by a factor when validation stalls.
+    Plateau,
+}
+words!(ScheduleKind {
+    Cosine => "cosine",
+    Constant => "constant",
+    Linear => "linear",
+    Polynomial => "polynomial",
+    Step => "step",
+    MultiStep => "multi-step",
+    Exponential => "exponential",
+    CosineRestarts => "cosine-restarts",
+    OneCycle => "one-cycle",
+    Plateau => "plateau",
+});
+
+/// What an image of a class counts in the loss, by the number of images of that class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClassWeights {
+    /// The same for all.
+    None,
+    /// By the inverse of the number.
+    Inverse,
+    /// By the inverse of its root.
+    Sqrt,
+    /// By the inverse of the effective number (Cui et al., arXiv 1901.05555).
+    Effective,
+}
+words!(ClassWeights { None => "none", Inverse => "inverse", Sqrt => "sqrt", Effective => "effective" });
+
+/// What follows a hidden layer of the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadActivation {
+    /// `max(x, 0)`
+    Relu,
+    /// `x · Φ(x)`
+    Gelu,
+    /// `x / (1 + exp(-x))`
+    Silu,
+    /// `x · min(max(x + 3, 0), 6) / 6`
+    HardSwish,
+}
+words!(HeadActivation { Relu => "relu", Gelu => "gelu", Silu => "silu", HardSwish => "hard-swish" });
+
+/// How closely the first batch is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doctor {
+    /// Its memory, loss and gradients.
+    Quick,
+    /// Also whether the network can overfit it.
+    Full,
+    /// Not at all.
+    Off,
+}
+words!(Doctor { Quick => "quick", Full => "full", Off => "off" });
+
+/// The validation score that selects the best epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Monitor {
+    /// The accuracy: the higher the better.
+    Accuracy,
+    /// The mean loss: the lower the better.
+    Loss,
+    /// The mean F1 of the classes, each weighing the same: the higher the better.
+    MacroF1,
+}
+words!(Monitor { Accuracy => "accuracy", Loss => "loss", MacroF1 => "macro-f1" });

@@ -1,0 +1,370 @@
+//! What of the options a run is: the settings that take part in it, in one form, for fingerprints and for the run file
+//! that gives the same run again.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+use super::applies::{Effect, Facts, Situation};
+use super::command::Command;
+use super::layers::nest;
+use super::sections;
+use super::table::{Identity, OPTIONS, OptionRow};
+use super::values::Config;
+
+impl Config {
+    /// Whether the option of a row takes part in a run of `command` with a source of which `facts` are known.
+    pub fn effect(&self, row: &OptionRow, command: Command, facts: &Facts) -> Effect {
+        (row.applies)(&Situation { key: row.key, command, config: self, facts })
+    }
+
+    /// One line for each option that the user gave and that has no effect: why, and what to do.
+    pub fn without_effect(&self, command: Command, facts: &Facts) -> Vec<String> {
+        let given = |row: &&OptionRow| row.commands.contains(&command) && self.is_changed(row);
+        let why = |row: &OptionRow| match self.effect(row, command, facts) {
+            Effect::No(why) => Some(format!("{}: {why}", row.key)),
+            Effect::Yes | Effect::Idle => None,
+        };
+        OPTIONS.iter().filter(given).filter_map(why).collect()
+    }
+
+    /// Whether the user gave a value; a switch that is given as it would be anyway says nothing.
+    fn is_changed(&self, row: &OptionRow) -> bool {
+        let is_default =
+            || self.get(row.key).and_then(Value::as_bool).is_some_and(|on| on.to_string() == row.default);
+        self.is_given(row.key) && !is_default()
+    }
+
+    /// The rows that take part in a run, each with its value.
+    fn effective(
+        &self,
+        command: Command,
+        facts: &Facts,
+    ) -> impl Iterator<Item = (&'static OptionRow, Value)> {
+        OPTIONS.iter().filter_map(move |row| {
+            let takes_part =
+                row.commands.contains(&command) && self.effect(row, command, facts) == Effect::Yes;
+            Some((row, self.get(row.key).filter(|_| takes_part)?.clone()))
+        })
+    }
+
+    /// The settings that decide `what` of a run and take part in it, by key: what fingerprints and manifests hold.
+    /// Settings that come to the same are the same here.
+    pub fn settings(
+        &self,
+        command: Command,
+        facts: &Facts,
+        what: &[Identity],
+    ) -> BTreeMap<String, serde_json::Value> {
+        self.effective(command, facts)
+            .filter(|(row, _)| what.contains(&row.identity))
+            .filter_map(|(row, value)| Some((row.key.to_string(), self.one_form(row.key, &value)?)))
+            .collect()
+    }
+
+    /// A value as it is written in fingerprints; `None` where it turns something off that is off without it.
+    fn one_form(&self, key: &str, value: &Value) -> Option<serde_json::Value> {
+        fn json(value: impl serde::Serialize) -> serde_json::Value {
+            serde_json::to_value(value).expect("settings are plain data")
+        }
+        match key {
+            // A preset and the same settings written out are one augmentation.
+            "augment" => sections::augment(self, &mut Vec::new()).map(|augment| json(augment)),
+            "train.mean" => Some(json(sections::normalize(self).mean)),
+            "train.std" => Some(json(sections::normalize(self).std)),
+            // Else a run that is given more patience would be another one.
+            "train.min_delta" if value.as_float() == Some(0.0) => None,
+            "train.unfreeze" => {
+                let text = value.as_str()?;
+                Some(text.chars().filter(|c| !c.is_whitespace()).collect::<String>().into())
+            }
+            _ => Some(json(value)),
+        }
+    }
+
+    /// The resolved run file, which gives the same run again: what takes part in it, without what meant this one start
+    /// only. Secrets have no keys, so none can stand in it.
+    pub fn to_toml(&self, command: Command, facts: &Facts) -> String {
+        let mut table = Table::new();
+        for (row, value) in self.effective(command, facts).filter(|(row, _)| row.identity != Identity::Once) {
+            nest(&mut table, row.key, value);
+        }
+        toml::to_string_pretty(&table).expect("a table of plain values")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Kind;
+    use Command::{Prepare, Train};
+
+    fn config(flags: &[(&'static str, &str)]) -> Config {
+        let flags: Vec<_> = flags.iter().map(|(key, text)| (*key, text.to_string())).collect();
+        Config::resolve(None, &[], &flags).expect("sound options")
+    }
+
+    /// All that is part of a fingerprint.
+    fn fingerprint(config: &Config, command: Command) -> BTreeMap<String, serde_json::Value> {
+        config.settings(command, &Facts::default(), &[Identity::Pixels, Identity::Rows, Identity::Run])
+    }
+
+    /// What else must be given for an option to have an effect.
+    fn company(key: &str) -> &'static [(&'static str, &'static str)] {
+        match key {
+            "seed" => &[("augment", "light")],
+            "resize.crop_pct" => &[("resize.fit", "crop")],
+            "balance.ratio" | "balance.max_repeats" => &[("balance.mode", "over")],
+            "store.endpoint" | "store.region" | "store.anonymous" | "store.instance_metadata" => {
+                &[("source", "s3://bucket/images")]
+            }
+            "train.recipe" => &[("train.weights", "w.pth")],
+            "train.momentum" | "train.nesterov" => &[("train.optimizer", "sgd")],
+            "train.lr_gamma" | "train.lr_every" => &[("train.schedule", "step")],
+            "train.lr_milestones" => &[("train.schedule", "multi-step")],
+            "train.lr_power" => &[("train.schedule", "polynomial")],
+            "train.lr_patience" => &[("train.schedule", "plateau")],
+            "train.focal_gamma" => &[("train.loss", "focal")],
+            "train.unfreeze_patience" => &[("train.unfreeze", "stall: layer4")],
+            "train.min_delta" => &[("train.early_stop", "2")],
+            "train.head_activation" => &[("train.head_width", "8")],
+            "train.feature_cache" => &[("train.freeze", "layer1")],
+            "train.feature_views" => &[("augment", "light"), ("train.freeze", "layer1")],
+            _ => &[],
+        }
+    }
+
+    /// A value of a row other than the one it has.
+    fn another(row: &OptionRow) -> &'static str {
+        match (row.kind, row.key) {
+            (_, "train.unfreeze") => "3: layer4",
+            (_, "train.device") => "cuda:1",
+            (_, "split.shares") => "0.5,0.25,0.25",
+            (Kind::Choice(words) | Kind::Preset(words), _) => {
+                words.iter().find(|word| **word != row.default).expect("a choice is of two or more")
+            }
+            (Kind::Switch(_), _) => "",
+            (Kind::Numbers(..), _) => "7,9",
+            (Kind::Bytes, _) => "300 MiB",
+            (Kind::ChoiceOrShares(..), _) => "0.25,0.5,0.25",
+            (Kind::Integer(..) | Kind::ChoiceOrInteger(..), _) => "6",
+            (Kind::Number(..) | Kind::ShareOrCount, _) => "0.25",
+            (Kind::Text | Kind::Place, _) => "elsewhere",
+        }
+    }
+
+    #[test]
+    fn every_option_is_part_of_the_fingerprint_exactly_where_the_table_says_so() {
+        let mut checked = 0;
+        for command in [Prepare, Train] {
+            for row in OPTIONS.iter().filter(|row| row.commands.contains(&command)) {
+                let before = config(company(row.key));
+                let after = config(&[company(row.key), &[(row.key, another(row))]].concat());
+                let effect = after.effect(row, command, &Facts::default());
+                assert_eq!(effect, Effect::Yes, "{} with {:?}", row.key, company(row.key));
+                let differs = fingerprint(&before, command) != fingerprint(&after, command);
+                let decides = matches!(row.identity, Identity::Pixels | Identity::Rows | Identity::Run);
+                assert_eq!(differs, decides, "{} of {command:?}", row.key);
+                checked += 1;
+            }
+        }
+        assert!(checked > 80, "only {checked} rows were looked at");
+    }
+
+    #[test]
+    fn a_setting_without_effect_is_part_of_no_fingerprint() {
+        let mut checked = 0;
+        for command in [Prepare, Train] {
+            for row in OPTIONS.iter().filter(|row| row.commands.contains(&command)) {
+                let config = config(&[(row.key, another(row))]);
+                if config.effect(row, command, &Facts::default()) != Effect::Yes {
+                    assert!(!fingerprint(&config, command).contains_key(row.key), "{}", row.key);
+                    let toml = config.to_toml(command, &Facts::default());
+                    let again = Config::resolve(Some(("run.toml", &toml)), &[], &[]).expect("its own text");
+                    assert!(!again.is_given(row.key), "{} in {toml}", row.key);
+                    checked += 1;
+                }
+            }
+        }
+        assert!(checked > 15, "only {checked} settings were without effect");
+    }
+
+    #[test]
+    fn settings_that_come_to_the_same_have_one_fingerprint() {
+        let table = r#"
+            [augment.random_resized_crop]
+            scale = [0.7, 1.0]
+            ratio = [0.9, 1.1]
+            [augment.horizontal_flip]
+            probability = 0.5
+        "#;
+        let written = Config::resolve(Some(("run.toml", table)), &[], &[]).expect("sound");
+        assert_eq!(fingerprint(&written, Prepare), fingerprint(&config(&[("augment", "light")]), Prepare));
+        let same = |a: &[(&'static str, &str)], b: &[(&'static str, &str)]| {
+            assert_eq!(fingerprint(&config(a), Train), fingerprint(&config(b), Train), "{a:?} and {b:?}");
+        };
+        let over = ("balance.mode", "over");
+        same(&[over, ("balance.ratio", "1")], &[over, ("balance.ratio", "1.0")]);
+        same(&[("train.mean", "imagenet")], &[("train.mean", "0.485,0.456,0.406")]);
+        same(&[("train.unfreeze", "3:layer4,5:layer3")], &[("train.unfreeze", "3: layer4, 5: layer3")]);
+    }
+
+    #[test]
+    fn the_resolved_run_file_gives_the_same_run_and_keeps_nothing_that_meant_one_start_only() {
+        let given = config(&[
+            ("augment", "strong"),
+            ("memory", "64 MiB"),
+            ("overwrite", ""),
+            ("force", ""),
+            ("train.resume", ""),
+            ("train.live", ""),
+            ("train.epochs", "3"),
+        ]);
+        let toml = given.to_toml(Train, &Facts::default());
+        let again = Config::resolve(Some(("run.toml", &toml)), &[], &[]).expect("its own text");
+        assert_eq!(again.without_effect(Train, &Facts::default()), Vec::<String>::new());
+        assert_eq!(again.to_toml(Train, &Facts::default()), toml);
+        assert_eq!(fingerprint(&again, Train), fingerprint(&given, Train));
+        assert_eq!((again.integer("memory"), again.integer("train.epochs")), (Some(64 << 20), Some(3)));
+        for row in OPTIONS.iter().filter(|row| row.identity == Identity::Once) {
+            assert!(!again.is_given(row.key), "{} in {toml}", row.key);
+        }
+    }
+
+    #[test]
+    fn an_option_that_is_given_without_effect_is_named_with_what_to_do() {
+        let shards = Facts {
+            prepared: Some(serde_json::json!({"split.seed": 3, "split.shares": [0.8, 0.1, 0.1]})),
+            ..Facts::default()
+        };
+        let declared = Facts { declares_splits: true, ..Facts::default() };
+        let unvalidated = Facts { validates: false, ..Facts::default() };
+        let any = Facts::default();
+        type Case<'a> = (Command, &'a Facts, &'a [(&'static str, &'a str)], &'a str, &'a str);
+        let cases: &[Case<'_>] = &[
+            (Train, &any, &[("train.momentum", "0.8")], "train.momentum", "adamw"),
+            (
+                Train,
+                &any,
+                &[("train.momentum", "0.8"), ("train.optimizer", "rmsprop")],
+                "train.momentum",
+                "sgd",
+            ),
+            (Train, &any, &[("train.nesterov", "")], "train.nesterov", "only sgd"),
+            (Train, &any, &[("train.lr_gamma", "0.5")], "train.lr_gamma", "cosine does not use it"),
+            (Train, &any, &[("train.lr_every", "5")], "train.lr_every", "--schedule step"),
+            (Train, &any, &[("train.lr_milestones", "5,6")], "train.lr_milestones", "--schedule multi-step"),
+            (Train, &any, &[("train.lr_power", "2")], "train.lr_power", "--schedule polynomial"),
+            (Train, &any, &[("train.lr_patience", "2")], "train.lr_patience", "--schedule plateau"),
+            (Train, &any, &[("train.focal_gamma", "1")], "train.focal_gamma", "--loss focal"),
+            (Train, &any, &[("train.head_activation", "gelu")], "train.head_activation", "--head-width"),
+            (
+                Train,
+                &any,
+                &[("train.warmup", "1"), ("train.schedule", "one-cycle")],
+                "train.warmup",
+                "of its own",
+            ),
+            (Train, &any, &[("train.recipe", "plain")], "train.recipe", "--weights"),
+            (Train, &any, &[("train.micro_batch", "32")], "train.micro_batch", "fits in one"),
+            (Train, &any, &[("train.unfreeze", "2: fc"), ("train.freeze", "none")], "train.unfreeze", "thaw"),
+            (Train, &any, &[("train.unfreeze_patience", "2")], "train.unfreeze_patience", "stall"),
+            (
+                Train,
+                &any,
+                &[("train.layer_decay", "0.5"), ("train.freeze", "backbone")],
+                "train.layer_decay",
+                "head",
+            ),
+            (Train, &any, &[("train.feature_cache", "here")], "train.feature_cache", "--freeze"),
+            (Train, &any, &[("train.feature_views", "2")], "train.feature_views", "--augment"),
+            (Train, &any, &[("train.min_delta", "0.1")], "train.min_delta", "--early-stop"),
+            (Train, &any, &[("train.resume", ""), ("overwrite", "")], "overwrite", "leave one out"),
+            (Train, &any, &[("train.find_lr", ""), ("train.resume", "")], "train.resume", "--find-lr"),
+            (Train, &any, &[("store.region", "eu-west-1")], "store.region", "s3://"),
+            (Train, &unvalidated, &[("train.monitor", "loss")], "train.monitor", "validation"),
+            (Train, &unvalidated, &[("train.early_stop", "2")], "train.early_stop", "validation"),
+            (Train, &shards, &[("split.seed", "4")], "split.seed", "prepared with 3"),
+            (Train, &shards, &[("split.shares", "none")], "split.shares", "prepare them anew"),
+            (Train, &shards, &[("decode.background", "white")], "decode.background", "prepare them anew"),
+            (Prepare, &any, &[("seed", "4")], "seed", "--split-seed"),
+            (
+                Prepare,
+                &any,
+                &[("encode.quality", "90"), ("encode.format", "png")],
+                "encode.quality",
+                "--encode jpeg",
+            ),
+            (Prepare, &any, &[("resize.fit", "crop"), ("resize.size", "original")], "resize.fit", "--size"),
+            (
+                Prepare,
+                &any,
+                &[("resize.filter", "bicubic"), ("resize.size", "original")],
+                "resize.filter",
+                "--size",
+            ),
+            (
+                Prepare,
+                &any,
+                &[("resize.enlarge", ""), ("resize.size", "original")],
+                "resize.enlarge",
+                "--size",
+            ),
+            (Prepare, &any, &[("resize.crop_pct", "0.9")], "resize.crop_pct", "--fit crop"),
+            (Prepare, &any, &[("balance.ratio", "0.5")], "balance.ratio", "--balance"),
+            (Prepare, &any, &[("balance.ratio", "0.5"), ("balance.mode", "sqrt")], "balance.ratio", "sqrt"),
+            (
+                Prepare,
+                &any,
+                &[("balance.max_repeats", "5"), ("balance.mode", "under")],
+                "balance.max_repeats",
+                "under",
+            ),
+            (Prepare, &declared, &[("split.shares", "0.5,0.25,0.25")], "split.shares", "folders"),
+            (
+                Prepare,
+                &any,
+                &[("split.seed", "1"), ("split.shares", "none"), ("shards.order", "source")],
+                "split.seed",
+                "leave it out",
+            ),
+            (
+                Command::BenchModel,
+                &any,
+                &[("bench_model.frozen", "backbone")],
+                "bench_model.frozen",
+                "--mode step",
+            ),
+        ];
+        for (command, facts, flags, key, says) in cases {
+            let problems = config(flags).without_effect(*command, facts);
+            let of_key = problems.iter().find(|line| line.starts_with(&format!("{key}: ")));
+            assert!(of_key.is_some_and(|line| line.contains(says)), "{flags:?}: {problems:?}");
+            assert_eq!(problems.len(), 1, "{flags:?}: {problems:?}");
+        }
+        // All at once.
+        let many = config(&[("train.momentum", "0.8"), ("train.lr_power", "2"), ("train.focal_gamma", "1")]);
+        assert_eq!(many.without_effect(Train, &any).len(), 3);
+        // Every condition of the table has a case.
+        let always = |row: &OptionRow| {
+            let run = Situation { key: row.key, command: Train, config: &many, facts: &any };
+            std::ptr::fn_addr_eq(row.applies, OPTIONS[0].applies) && (row.applies)(&run) == Effect::Yes
+        };
+        for row in OPTIONS.iter().filter(|row| !always(row) && !row.key.starts_with("store.")) {
+            let known = cases.iter().any(|case| case.3 == row.key) || row.key == "train.live";
+            assert!(known, "{} has a condition and no case here", row.key);
+        }
+    }
+
+    #[test]
+    fn a_run_file_may_serve_another_command_and_a_seed_in_it_another_one() {
+        let file = "seed = 4\n[split]\nseed = 3\n[store]\nregion = \"eu-west-1\"\n[encode]\nquality = 80\n";
+        let config = Config::resolve(Some(("run.toml", file)), &[], &[]).expect("sound");
+        assert_eq!(config.without_effect(Prepare, &Facts::default()), Vec::<String>::new());
+        assert_eq!(config.without_effect(Train, &Facts::default()), Vec::<String>::new());
+        let file = format!("{file}[train]\nmomentum = 0.8\n");
+        let config = Config::resolve(Some(("run.toml", &file)), &[], &[]).expect("sound");
+        assert_eq!(config.without_effect(Prepare, &Facts::default()), Vec::<String>::new());
+        assert_eq!(config.without_effect(Train, &Facts::default()).len(), 1);
+    }
+}
