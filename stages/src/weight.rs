@@ -18,6 +18,7 @@ pub struct Weight {
 
 /// One of the stages from pixels to pixels.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a flow has three of them")]
 pub enum Step {
     /// To another size.
     Resize(Resize),

@@ -247,7 +247,8 @@ fn spread(packed: &[u8], width: usize, bits: u8) -> Vec<u8> {
     let row_bytes = width.div_ceil(per_byte);
     let mut samples = Vec::with_capacity(packed.len() / row_bytes * width);
     for row in packed.chunks_exact(row_bytes) {
-        let at = |place: usize| row[place / per_byte] >> (8 - bits as usize * (place % per_byte + 1)) & mask;
+        let at =
+            |place: usize| (row[place / per_byte] >> (8 - bits as usize * (place % per_byte + 1))) & mask;
         samples.extend((0..width).map(at));
     }
     samples
@@ -308,7 +309,7 @@ fn from_cmyk([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     let left = 255 - u32::from(k);
     [c, m, y].map(|ink| {
         let product = u32::from(ink) * left + 128;
-        (left - ((product >> 8) + product >> 8).min(left)) as u8
+        (left - (((product >> 8) + product) >> 8).min(left)) as u8
     })
 }
 
