@@ -185,7 +185,26 @@ impl Chain {
             }
             _ => {
                 let filter = filter.or(last.map(|last| last.filter));
-                rest(side, fit.unwrap_or(Fit::Crop), crop_pct.unwrap_or(1.0), filter)
+                // Large images have lost their margin or aspect already, whatever became of the small ones.
+                let cut = last.filter(|last| last.fit != Fit::Shortest);
+                let (mut fit, mut crop_pct) = (fit.unwrap_or(Fit::Crop), crop_pct);
+                if let Some(last) = cut {
+                    if wanted.fit.is_some_and(|fit| fit != last.fit) {
+                        contradict(Property::Fit, format!("with fit {}", last.fit), format!("fit {fit}"));
+                        fit = Fit::Crop;
+                    }
+                    if let Some(share) = crop_pct.filter(|_| last.crop_pct < 1.0) {
+                        if !nearly(share, last.crop_pct) {
+                            contradict(
+                                Property::CropPct,
+                                format!("to {} px with crop_pct {}", last.side, last.crop_pct),
+                                format!("crop_pct {share}"),
+                            );
+                        }
+                        crop_pct = None;
+                    }
+                }
+                rest(side, fit, crop_pct.unwrap_or(1.0), filter)
             }
         };
         let mut rest = rest;
