@@ -24,6 +24,7 @@ fn groups(bytes: usize) -> Vec<Vec<Row>> {
 fn footer() -> Footer {
     Footer {
         fingerprint: "bench".into(),
+        holes: vec![],
         split: Split::Train,
         index: 0,
         groups: vec![],

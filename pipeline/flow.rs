@@ -8,6 +8,7 @@
 mod budget;
 mod candle;
 mod error;
+mod kill_point;
 mod max_rejects;
 mod meter;
 mod rejects;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use budget::{Budget, Loan};
 pub use candle::limit_candle;
 pub use error::{Error, Interrupt, in_one_line};
+pub use kill_point::kill_point;
 pub use max_rejects::MaxRejects;
 pub use meter::{Meter, NodeReport, bottleneck};
 use meter::{Open, Slot, State, Token, Verb};
@@ -168,7 +170,7 @@ impl Run {
         let truncated = Arc::new(AtomicBool::new(false));
         let (output, input) = mpsc::channel(1);
         let open = self.shared.meter.open(name, Verb::Source, 1);
-        let flow = Flow { run: self.clone(), input, truncated, weigh: None, seen: false };
+        let flow = Flow { run: self.clone(), input, truncated, weigh: None };
         let (shared, truncated) = (self.shared.clone(), flow.truncated.clone());
         self.shared.tasks.spawn(async move {
             let mut slot = open.slot();
@@ -259,7 +261,7 @@ impl Run {
         &self.shared.meter
     }
 
-    /// The samples seen and refused; live. Call [`Rejects::check_at_end`] when the flows are done.
+    /// The samples that were refused; live.
     pub fn rejects(&self) -> &Rejects {
         &self.shared.rejects
     }
@@ -298,7 +300,8 @@ struct Hold {
     loan: Option<Loan>,
 }
 
-type Weigh<T> = Arc<dyn Fn(&T) -> u64 + Send + Sync>;
+/// Cuts an item into parts and tells what each takes from the byte budget.
+type Weigh<T> = Arc<dyn Fn(T) -> Vec<(T, u64)> + Send + Sync>;
 
 /// A flow of items of one type; dropping it closes its source. Each verb adds a node, which starts at once.
 #[must_use = "a flow that nobody takes from closes its source"]
@@ -310,8 +313,6 @@ pub struct Flow<T> {
     truncated: Arc<AtomicBool>,
     /// What the next node takes from the byte budget for an item.
     weigh: Option<Weigh<T>>,
-    /// Whether a stage has counted the samples.
-    seen: bool,
 }
 
 impl<T: Send + 'static> Flow<T> {
@@ -319,7 +320,16 @@ impl<T: Send + 'static> Flow<T> {
     /// of the items, before it starts on the item. They are given back when a regroup or the consumer is done
     /// with it, or exchanged at the next weighed node. An item heavier than the budget runs alone.
     pub fn weighed(self, bytes: impl Fn(&T) -> u64 + Send + Sync + 'static) -> Flow<T> {
-        Flow { weigh: Some(Arc::new(bytes)), ..self }
+        self.weighed_parts(move |item| {
+            let bytes = bytes(&item);
+            vec![(item, bytes)]
+        })
+    }
+
+    /// As [`Flow::weighed`], where an item may turn out too heavy to pass as one: `parts` cuts it into items of its
+    /// own, in their order, each with its bytes.
+    pub fn weighed_parts(self, parts: impl Fn(T) -> Vec<(T, u64)> + Send + Sync + 'static) -> Flow<T> {
+        Flow { weigh: Some(Arc::new(parts)), ..self }
     }
 
     /// Waits for something outside, such as a read, for up to `room.slots` items at once.
@@ -392,11 +402,11 @@ impl<T: Send + 'static> Flow<T> {
     /// [`Regroup::finish`] is called when the source has ended, and not when the run was stopped or has failed.
     #[allow(clippy::disallowed_methods)]
     pub fn regroup<R: Regroup<In = T>>(self, queue: usize, mut regroup: R) -> Flow<R::Out> {
-        let Flow { run, mut input, truncated, weigh: _, seen } = self;
+        let Flow { run, mut input, truncated, weigh: _ } = self;
         let shared = run.shared.clone();
         let open = shared.meter.open(R::NAME, Verb::Regroup, 1);
         let (output, next) = mpsc::channel(queue.max(1));
-        let flow = Flow { run, input: next, truncated, weigh: None, seen };
+        let flow = Flow { run, input: next, truncated, weigh: None };
         let truncated = flow.truncated.clone();
         flow.run.shared.tasks.spawn(async move {
             let failure = shared.wait_for_failure();
@@ -499,8 +509,7 @@ impl<T: Send + 'static> Flow<T> {
 
 impl<P: Send + 'static> Flow<Chunk<P>> {
     /// Applies `stage` to each sample on the pool, with the draws of (`seed`, id, copy, `epoch`). A fault makes
-    /// the sample a tombstone and counts against the reject budget; tombstones pass. The first stage of a flow
-    /// also counts the samples, and the tombstones that were made before it.
+    /// the sample a tombstone; tombstones pass, and count against the reject budget once for a sample.
     pub fn stage<S: Stage<In = P>>(
         self,
         room: Room,
@@ -509,12 +518,9 @@ impl<P: Send + 'static> Flow<Chunk<P>> {
         stage: S,
     ) -> Flow<Chunk<S::Out>> {
         let shared = self.run.shared.clone();
-        let first = !self.seen;
-        let flow = self.pooled(S::NAME, room, move |open, chunk: Chunk<P>| {
+        self.pooled(S::NAME, room, move |open, chunk: Chunk<P>| {
             let mut samples = Vec::with_capacity(chunk.len());
-            let mut refused = Vec::new();
             for sample in chunk {
-                let is_new = first || sample.payload.is_ok();
                 let (id, copy) = (sample.id.clone(), sample.copy);
                 let applied = catch_unwind(AssertUnwindSafe(|| {
                     sample.map(|input| stage.apply(input, &seed.draws(&id, copy, epoch)))
@@ -523,21 +529,15 @@ impl<P: Send + 'static> Flow<Chunk<P>> {
                     let copy = if copy == 0 { String::new() } else { format!(" (copy {copy})") };
                     Error::panicked(format!("run {} on {id}{copy}", S::NAME), &*panic)
                 })?;
-                if is_new && sample.payload.is_err() {
-                    refused.push(samples.len());
-                }
                 samples.push(sample);
             }
-            let seen = if first { samples.len() as u64 } else { 0 };
-            let faults = refused.iter().filter_map(|&index| {
-                let sample: &Sample<S::Out> = &samples[index];
-                sample.payload.as_ref().err().map(|fault| (&*sample.id, fault))
+            let faults = samples.iter().filter_map(|sample: &Sample<S::Out>| {
+                sample.payload.as_ref().err().map(|fault| (&sample.id, fault))
             });
-            shared.rejects.record(seen, faults)?;
+            shared.rejects.record(faults)?;
             open.count_samples(samples.len());
             Ok(samples)
-        });
-        Flow { seen: true, ..flow }
+        })
     }
 }
 

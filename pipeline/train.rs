@@ -77,6 +77,7 @@ pub async fn train(
 ) -> Result<Trained, Error> {
     let Watch { live, on_weights, on_epoch } = watch;
     let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;
+    run.rejects().begin(plan.feed.samples(&Split::ALL));
     let validates = plan.feed.rows(Split::Validation) > 0;
     let features = match history.len() < plan.epochs as usize {
         true => match Features::of(run, &plan, &session).await {
@@ -171,7 +172,6 @@ pub async fn train(
             return Err(Error::Interrupted(interrupt));
         }
     }
-    run.rejects().check_at_end()?;
     live.turn_to(Phase::Testing);
     test(run, &plan, folder, session, features.as_ref(), history, &live).await
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod catalog;
+pub mod escape;
 pub mod manifest;
 pub mod order;
 pub mod sample;

@@ -3,18 +3,20 @@
 //! A dataset exists if and only if its manifest does. No path, host name or time stands in either file, so that
 //! the same plan gives the same bytes everywhere.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::sample::Split;
 use crate::shard::{VALUE_COLUMNS, ascii_json};
+use crate::split::Assignment;
 
 /// The version of everything that is written; it is part of every fingerprint.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The key of the plan, written first.
 pub const PLAN_KEY: &str = "plan.json";
+/// The key of a plan that is about to take the place of another: written before anything of the other goes, and
+/// deleted once all of it has gone.
+pub const NEXT_PLAN_KEY: &str = "plan.next.json";
 /// The key of the manifest, written last.
 pub const MANIFEST_KEY: &str = "manifest.json";
 /// The key of the list of rejected samples, one JSON object per line.
@@ -22,8 +24,10 @@ pub const REJECTS_KEY: &str = "rejects.jsonl";
 /// The key of the dataset card that Hugging Face tools read.
 pub const CARD_KEY: &str = "README.md";
 
-/// `plan.json`: what a destination is going to hold, so that a rerun knows whether to resume or to refuse, and
-/// what it may delete.
+/// `plan.json`: what a destination is going to hold, so that a rerun knows whether to resume or to refuse.
+///
+/// The assignment stands in it whole, and not in a file beside it: one put cannot be torn, so that a plan is never
+/// there without the splits that it was made with. At 1.3 million samples that are about 60 MB, written once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanRecord {
     /// [`FORMAT`].
@@ -32,11 +36,31 @@ pub struct PlanRecord {
     pub fingerprint: String,
     /// The settings behind the fingerprint, for people.
     pub settings: serde_json::Value,
-    /// The keys of every shard.
-    pub shards: Vec<String>,
-    /// Samples that an earlier dataset put into another split than a fresh cut would: adding images moves no
-    /// old one.
-    pub pinned: BTreeMap<String, Split>,
+    /// Every shard that the dataset is going to have, by split and index.
+    pub shards: Vec<ShardPlan>,
+    /// The split of every sample of the source.
+    pub assignment: Assignment,
+}
+
+/// One shard of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardPlan {
+    /// Its key.
+    pub key: String,
+    /// What its bytes are a function of; see [`crate::shard::Footer::fingerprint`].
+    pub fingerprint: String,
+    /// Which versions of its files it was made from: a digest of sizes and of what the store says of their versions.
+    /// It stands in no other file, since it differs between copies of the same source.
+    pub versions: String,
+}
+
+/// `plan.next.json`: the plan that is taking the place of another one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replacement {
+    /// The plan that is to be `plan.json`.
+    pub plan: PlanRecord,
+    /// The keys of shards that are to go.
+    pub delete: Vec<String>,
 }
 
 /// Samples are conserved: `written + rejected + dropped = found`.
@@ -85,6 +109,8 @@ pub struct ShardRecord {
     pub key: String,
     /// The split it belongs to.
     pub split: Split,
+    /// What its bytes are a function of; see [`crate::shard::Footer::fingerprint`].
+    pub fingerprint: String,
     /// Its size.
     pub bytes: u64,
     /// BLAKE3 of the whole file, in hex.
@@ -125,12 +151,31 @@ pub struct Manifest {
     pub shards: Vec<ShardRecord>,
 }
 
-/// A manifest or plan that does not say what it should.
-#[derive(Debug, thiserror::Error)]
-#[error("{key} is not one of this version of Forebay: {reason}")]
-pub struct ManifestError {
-    key: &'static str,
-    reason: String,
+/// What stands under the key of a manifest or a plan, and is none that this version can use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// It is no work of Forebay: leave it alone.
+    #[error("{key} was not written by Forebay")]
+    Foreign {
+        /// Its key.
+        key: &'static str,
+    },
+    /// Another version of Forebay wrote it: make the dataset anew.
+    #[error("{key} was written by another version of Forebay (format {format}, this one writes {FORMAT})")]
+    OtherFormat {
+        /// Its key.
+        key: &'static str,
+        /// The version of its format.
+        format: u64,
+    },
+    /// It was cut short or changed: make it again.
+    #[error("{key} is damaged: {reason}")]
+    Damaged {
+        /// Its key.
+        key: &'static str,
+        /// What is wrong, in one line.
+        reason: String,
+    },
 }
 
 /// Writes a manifest or a plan: indented JSON, keys in the order of the fields, a line feed at the end.
@@ -144,9 +189,9 @@ impl Manifest {
     /// Reads `manifest.json`.
     ///
     /// # Errors
-    /// [`ManifestError`] when it is damaged or of another format.
+    /// [`ManifestError`] says what it is instead.
     pub fn parse(json: &[u8]) -> Result<Manifest, ManifestError> {
-        parse(MANIFEST_KEY, json, |manifest: &Manifest| manifest.format)
+        parse(MANIFEST_KEY, json, &["format", "fingerprint"])
     }
 }
 
@@ -154,22 +199,48 @@ impl PlanRecord {
     /// Reads `plan.json`.
     ///
     /// # Errors
-    /// [`ManifestError`] when it is damaged or of another format.
+    /// [`ManifestError`] says what it is instead.
     pub fn parse(json: &[u8]) -> Result<PlanRecord, ManifestError> {
-        parse(PLAN_KEY, json, |plan: &PlanRecord| plan.format)
+        parse(PLAN_KEY, json, &["format", "fingerprint"])
     }
 }
 
+impl Replacement {
+    /// Reads `plan.next.json`.
+    ///
+    /// # Errors
+    /// [`ManifestError`] says what it is instead.
+    pub fn parse(json: &[u8]) -> Result<Replacement, ManifestError> {
+        let replacement: Replacement = parse(NEXT_PLAN_KEY, json, &["plan", "delete"])?;
+        match u64::from(replacement.plan.format) {
+            format if format == u64::from(FORMAT) => Ok(replacement),
+            format => Err(ManifestError::OtherFormat { key: NEXT_PLAN_KEY, format }),
+        }
+    }
+}
+
+/// Reads what one of ours holds. JSON without `marks` is another program's; a file that is no JSON is taken for a
+/// damaged one of ours where it still holds a mark, or nothing.
 fn parse<T: for<'a> Deserialize<'a>>(
     key: &'static str,
     json: &[u8],
-    format: impl Fn(&T) -> u32,
+    marks: &[&str],
 ) -> Result<T, ManifestError> {
-    let value: T =
-        serde_json::from_slice(json).map_err(|error| ManifestError { key, reason: error.to_string() })?;
-    match format(&value) {
-        FORMAT => Ok(value),
-        other => Err(ManifestError { key, reason: format!("format {other}, expected {FORMAT}") }),
+    let damaged = |error: serde_json::Error| ManifestError::Damaged { key, reason: error.to_string() };
+    let value: serde_json::Value = match serde_json::from_slice(json) {
+        Ok(value) => value,
+        Err(error) => {
+            let text = String::from_utf8_lossy(json);
+            let is_ours = json.is_empty() || marks.iter().any(|mark| text.contains(&format!("\"{mark}\":")));
+            return Err(if is_ours { damaged(error) } else { ManifestError::Foreign { key } });
+        }
+    };
+    if marks.iter().any(|mark| value.get(mark).is_none()) {
+        return Err(ManifestError::Foreign { key });
+    }
+    match value.get("format").and_then(serde_json::Value::as_u64) {
+        Some(format) if format != u64::from(FORMAT) => Err(ManifestError::OtherFormat { key, format }),
+        _ => serde_json::from_value(value).map_err(damaged),
     }
 }
 
@@ -226,10 +297,23 @@ mod tests {
     fn a_manifest_comes_back_and_another_format_is_refused() {
         let json = to_json(&manifest());
         assert_eq!(Manifest::parse(&json).unwrap(), manifest());
-        let newer = String::from_utf8(json).unwrap().replace("\"format\": 1", "\"format\": 2");
+        let newer = String::from_utf8(json.clone()).unwrap().replace("\"format\": 2", "\"format\": 3");
         let error = Manifest::parse(newer.as_bytes()).unwrap_err().to_string();
-        assert_eq!(error, "manifest.json is not one of this version of Forebay: format 2, expected 1");
-        assert!(Manifest::parse(b"{").is_err());
+        assert_eq!(
+            error,
+            "manifest.json was written by another version of Forebay (format 3, this one writes 2)"
+        );
+        for (bytes, what) in [
+            (&json[..json.len() / 2], "is damaged"),
+            (&b""[..], "is damaged"),
+            (br#"{"format": 2, "fingerprint": 7}"#, "is damaged"),
+            (br#"{"name": "a web app", "icons": []}"#, "was not written by Forebay"),
+            (b"[1, 2]", "was not written by Forebay"),
+            (b"hello", "was not written by Forebay"),
+        ] {
+            let error = Manifest::parse(bytes).unwrap_err().to_string();
+            assert!(error.contains(what), "{error}: {what}");
+        }
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! Which samples the model learns from, which choose the best checkpoint, and which it never sees.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Entry};
 use crate::sample::{Label, SampleId, Split};
 use crate::seed::Seed;
 
@@ -39,15 +38,19 @@ impl Shares {
         self.shares[split as usize]
     }
 
-    /// The first ranks of validation and of test among `n` ranked images: `n` times the cumulative share,
-    /// rounded to the nearest whole number (half up), so that each split is within one image of its share.
-    /// The first image of a class always goes to train, unless the share of train is 0.
-    fn cuts(&self, n: usize) -> (usize, usize) {
-        let cut = |share: f64| ((n as f64 * share + 0.5 + 1e-9).floor() as usize).min(n);
-        let [train, validation, _] = self.shares;
-        let least = usize::from(n > 0 && train > 0.0);
-        let validation_from = cut(train).max(least);
-        (validation_from, cut(train + validation).max(validation_from))
+    /// The split of a place in `[0, 1)`, the shares laid one after the other. A place that rounding leaves beyond
+    /// their sum belongs to the last split that has a share.
+    fn split_at(&self, place: f64) -> Split {
+        let mut end = 0.0;
+        let mut last = Split::Train;
+        for split in Split::ALL.into_iter().filter(|split| self.of(*split) > 0.0) {
+            end += self.of(split);
+            last = split;
+            if place < end {
+                break;
+            }
+        }
+        last
     }
 }
 
@@ -103,44 +106,229 @@ pub fn parse(text: &str) -> Result<Option<Shares>, String> {
     }
 }
 
-/// The split of each entry of the catalog, in its order.
-///
-/// First comes `previous`, the assignment of an existing manifest; then what the source declares. Where it
-/// declares validation or test, no new cut is made and what declares nothing is train. Otherwise the images
-/// of each class are ranked by `seed.rank("split", id, 0, 0)` and cut at the shares (rounded, see
-/// [`Shares`]); with `None` all are train. A rank depends on no other image.
-pub fn assign(
-    catalog: &Catalog,
-    shares: Option<Shares>,
-    seed: Seed,
-    previous: &BTreeMap<SampleId, Split>,
-) -> Vec<Split> {
-    let is_cut_by_source = catalog.declared.iter().any(|split| *split != Split::Train);
-    let mut splits: Vec<Split> =
-        catalog.entries.iter().map(|entry| entry.split.unwrap_or(Split::Train)).collect();
-    if let Some(shares) = shares.filter(|_| !is_cut_by_source) {
-        let mut classes: Vec<Vec<(u128, usize)>> = vec![vec![]; catalog.classes.len()];
-        for (index, entry) in catalog.entries.iter().enumerate() {
-            classes[entry.label as usize].push((seed.rank("split", &entry.id, 0, 0), index));
+/// How samples without a split of their own are cut: by the hash of each against the shares, so that the split of a
+/// sample depends on no other sample. Shares are met on average, not to the image.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SplitRule {
+    /// The shares of the splits; `None` keeps all in train.
+    pub shares: Option<Shares>,
+    /// The seed of the hash.
+    pub seed: u64,
+}
+
+impl SplitRule {
+    /// The split of a sample, or of a group of samples that stay together, by its own hash.
+    pub fn of(&self, group: &str) -> Split {
+        let Some(shares) = self.shares else { return Split::Train };
+        // The upper 53 bits, which a double holds exactly.
+        let place = (Seed(self.seed).rank("split", group, 0, 0) >> 75) as f64 / (1u64 << 53) as f64;
+        shares.split_at(place)
+    }
+
+    /// The splits that are to get images.
+    fn wanted(&self) -> impl Iterator<Item = Split> {
+        let shares = self.shares;
+        Split::ALL.into_iter().filter(move |split| match shares {
+            Some(shares) => shares.of(*split) > 0.0,
+            None => *split == Split::Train,
+        })
+    }
+}
+
+impl fmt::Display for SplitRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.shares {
+            Some(shares) => write!(f, "--split {shares} --split-seed {}", self.seed),
+            None => write!(f, "--split none"),
         }
-        for class in &mut classes {
-            class.sort_unstable();
-            let (validation_from, test_from) = shares.cuts(class.len());
-            for (rank, (_, index)) in class.iter().enumerate() {
-                splits[*index] = match rank {
-                    rank if rank < validation_from => Split::Train,
-                    rank if rank < test_from => Split::Validation,
-                    _ => Split::Test,
-                };
+    }
+}
+
+/// Sample to split, for *every* sample of a catalog, also those that a balance drops or a stage rejects.
+///
+/// Samples are sorted by id and each is there once; the constructors see to both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "StoredAssignment", into = "StoredAssignment")]
+pub struct Assignment {
+    rule: SplitRule,
+    samples: Vec<(SampleId, Split)>,
+}
+
+/// An [`Assignment`] as `plan.json` holds it: the names of each split, sorted.
+#[derive(Serialize, Deserialize)]
+struct StoredAssignment {
+    #[serde(flatten)]
+    rule: SplitRule,
+    train: Vec<String>,
+    validation: Vec<String>,
+    test: Vec<String>,
+}
+
+impl Assignment {
+    /// The assignment of every entry of a catalog.
+    ///
+    /// First comes what an earlier assignment of the same rule says of a sample, then what its folder declares.
+    /// Where the source declares validation or test, no cut is made and what declares nothing is train; otherwise
+    /// the rule cuts each sample, or group of samples, by its own hash.
+    pub fn of(catalog: &Catalog, rule: SplitRule, earlier: Option<&Assignment>) -> Assignment {
+        let earlier = earlier.filter(|earlier| earlier.rule == rule);
+        let is_cut_by_source = catalog.declared.iter().any(|split| *split != Split::Train);
+        let split = |entry: &Entry| {
+            let known = earlier.and_then(|earlier| earlier.split(&entry.id));
+            known.unwrap_or_else(|| match is_cut_by_source {
+                true => entry.split.unwrap_or(Split::Train),
+                false => rule.of(group(entry)),
+            })
+        };
+        let mut samples: Vec<(SampleId, Split)> =
+            catalog.entries.iter().map(|entry| (entry.id.clone(), split(entry))).collect();
+        samples.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        samples.dedup_by(|a, b| a.0 == b.0);
+        Assignment { rule, samples }
+    }
+
+    /// How samples are cut that no earlier assignment knows.
+    pub fn rule(&self) -> SplitRule {
+        self.rule
+    }
+
+    /// The split of a sample; `None` for one that is not among them.
+    pub fn split(&self, id: &str) -> Option<Split> {
+        let index = self.samples.binary_search_by(|(sample, _)| (**sample).cmp(id)).ok()?;
+        Some(self.samples[index].1)
+    }
+
+    /// Every sample and its split, sorted by id.
+    pub fn samples(&self) -> &[(SampleId, Split)] {
+        &self.samples
+    }
+
+    /// The split of each entry of the catalog that this is the assignment of, in its order.
+    ///
+    /// # Panics
+    /// When it is the assignment of another catalog.
+    pub fn splits(&self, catalog: &Catalog) -> Vec<Split> {
+        let of =
+            |entry: &Entry| self.split(&entry.id).expect("an assignment holds every sample of its catalog");
+        catalog.entries.iter().map(of).collect()
+    }
+
+    /// What a user would want to know of it, one line each: the classes that get no image in a split that has a
+    /// share, and the smallest seed that would give every class one in each.
+    pub fn warnings(&self, catalog: &Catalog) -> Vec<String> {
+        if catalog.declared.iter().any(|split| *split != Split::Train) {
+            return vec![];
+        }
+        let mut counts = vec![[0u64; 3]; catalog.classes.len()];
+        for (entry, split) in catalog.entries.iter().zip(self.splits(catalog)) {
+            counts[entry.label as usize][split as usize] += 1;
+        }
+        let mut warnings = Vec::new();
+        for split in self.rule.wanted() {
+            let without: Vec<&str> = (catalog.classes.iter().zip(&counts))
+                .filter(|(_, counts)| counts.iter().sum::<u64>() > 0 && counts[split as usize] == 0)
+                .map(|(class, _)| class.as_str())
+                .collect();
+            if !without.is_empty() {
+                warnings.push(format!("no image in {split}: class {}", few(&without)));
             }
         }
+        if !warnings.is_empty() {
+            warnings.push(match smallest_seed(catalog, self.rule) {
+                Ok(seed) => format!("--split-seed {seed} gives every class an image in each split"),
+                Err(reason) => reason,
+            });
+        }
+        warnings
     }
-    for (split, entry) in splits.iter_mut().zip(&catalog.entries) {
-        if let Some(before) = previous.get(&entry.id) {
-            *split = *before;
+}
+
+/// What stays together in one split: as yet each sample is a group of its own.
+fn group(entry: &Entry) -> &str {
+    &entry.id
+}
+
+/// The first five names, and how many more there are.
+fn few(names: &[&str]) -> String {
+    match names.len() {
+        0..=5 => names.join(", "),
+        n => format!("{} and {} more", names[..5].join(", "), n - 5),
+    }
+}
+
+/// Hashes that the search for a seed may take: about a second.
+const SEARCH_HASHES_MAX: usize = 4_000_000;
+
+/// The smallest seed that gives every class an image in every split that has a share, or why none was found.
+fn smallest_seed(catalog: &Catalog, rule: SplitRule) -> Result<u64, String> {
+    let wanted: Vec<Split> = rule.wanted().collect();
+    let mut groups: Vec<Vec<&str>> = vec![vec![]; catalog.classes.len()];
+    for entry in &catalog.entries {
+        groups[entry.label as usize].push(group(entry));
+    }
+    groups.retain(|class| !class.is_empty());
+    // The smallest class fails first, so that most seeds cost a few hashes.
+    groups.sort_by_key(Vec::len);
+    if groups.first().is_some_and(|class| class.len() < wanted.len()) {
+        let n = groups.iter().filter(|class| class.len() < wanted.len()).count();
+        let splits = wanted.len();
+        return Err(format!("{n} of the classes have fewer images than there are splits ({splits})"));
+    }
+    let mut hashes = 0;
+    for seed in 0.. {
+        let rule = SplitRule { seed, ..rule };
+        let serves = |class: &Vec<&str>, hashes: &mut usize| {
+            let mut seen = [false; 3];
+            for group in class {
+                *hashes += 1;
+                seen[rule.of(group) as usize] = true;
+                if wanted.iter().all(|split| seen[*split as usize]) {
+                    return true;
+                }
+            }
+            false
+        };
+        if groups.iter().all(|class| serves(class, &mut hashes)) {
+            return Ok(seed);
+        }
+        if hashes > SEARCH_HASHES_MAX {
+            return Err(format!("no --split-seed up to {seed} gives every class an image in each split"));
         }
     }
-    splits
+    unreachable!("the search ends by its limit")
+}
+
+impl From<Assignment> for StoredAssignment {
+    fn from(assignment: Assignment) -> StoredAssignment {
+        let of = |wanted: Split| {
+            let samples = assignment.samples.iter().filter(|(_, split)| *split == wanted);
+            samples.map(|(id, _)| id.to_string()).collect()
+        };
+        StoredAssignment {
+            rule: assignment.rule,
+            train: of(Split::Train),
+            validation: of(Split::Validation),
+            test: of(Split::Test),
+        }
+    }
+}
+
+impl TryFrom<StoredAssignment> for Assignment {
+    type Error = String;
+
+    fn try_from(stored: StoredAssignment) -> Result<Assignment, String> {
+        let StoredAssignment { rule, train, validation, test } = stored;
+        let mut samples: Vec<(SampleId, Split)> = [train, validation, test]
+            .into_iter()
+            .zip(Split::ALL)
+            .flat_map(|(ids, split)| ids.into_iter().map(move |id| (id.into(), split)))
+            .collect();
+        samples.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        match samples.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some(pair) => Err(format!("{} is in the assignment twice", pair[0].0)),
+            None => Ok(Assignment { rule, samples }),
+        }
+    }
 }
 
 /// Samples of the train split and of no other: what may be balanced. Its only constructor takes the split of
@@ -171,7 +359,7 @@ impl TrainSamples {
         TrainSamples { samples, classes }
     }
 
-    /// The train samples of a catalog whose entries have these splits; see [`assign`].
+    /// The train samples of a catalog whose entries have these splits; see [`Assignment::splits`].
     ///
     /// # Panics
     /// When there is not one split per entry.
@@ -204,15 +392,20 @@ impl TrainSamples {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::catalog::Entry;
+    use crate::catalog::{Entry, Locator};
+    use crate::store::Version;
 
     /// A catalog of classes with so many images each.
     fn catalog(counts: &[usize], declared: Option<Split>) -> Catalog {
         let mut entries = vec![];
         for (label, count) in (0..).zip(counts) {
             for n in 0..*count {
-                entries.push(Entry { id: format!("{label}/{n}").into(), bytes: 1, label, split: None });
+                let id = format!("{label}/{n:05}");
+                let locator = Locator::whole(id.as_str().into(), 1);
+                entries.push(Entry::new(id.into(), label, None, locator, Version::UNKNOWN));
             }
         }
         if let (Some(split), Some(first)) = (declared, entries.first_mut()) {
@@ -229,62 +422,99 @@ mod tests {
         }
     }
 
-    /// `[classes][splits]`.
-    fn counts(catalog: &Catalog, splits: &[Split]) -> Vec<[usize; 3]> {
-        let mut counts = vec![[0; 3]; catalog.classes.len()];
-        for (entry, split) in catalog.entries.iter().zip(splits) {
-            counts[entry.label as usize][*split as usize] += 1;
-        }
-        counts
+    fn rule(train: f64, validation: f64, test: f64, seed: u64) -> SplitRule {
+        SplitRule { shares: Some(Shares::new(train, validation, test).expect("shares")), seed }
+    }
+
+    fn cut(catalog: &Catalog, rule: SplitRule) -> Vec<Split> {
+        Assignment::of(catalog, rule, None).splits(catalog)
     }
 
     #[test]
-    fn every_class_is_cut_at_the_shares_and_keeps_one_for_train() {
-        let catalog = catalog(&[1000, 10, 5, 2, 1, 0], None);
-        let splits = assign(&catalog, Some(Shares::default()), Seed(0), &BTreeMap::new());
-        let expected = [[800, 100, 100], [8, 1, 1], [4, 1, 0], [2, 0, 0], [1, 0, 0], [0, 0, 0]];
-        assert_eq!(counts(&catalog, &splits), expected);
-        let half = Shares::new(0.2, 0.0, 0.8).expect("shares");
-        let splits = assign(&catalog, Some(half), Seed(0), &BTreeMap::new());
-        assert_eq!(counts(&catalog, &splits)[3..], [[1, 0, 1], [1, 0, 0], [0, 0, 0]]);
-        let splits = assign(&catalog, None, Seed(0), &BTreeMap::new());
-        assert!(splits.iter().all(|split| *split == Split::Train));
+    fn shares_are_met_on_average() {
+        let catalog = catalog(&[20_000], None);
+        for shares in [[0.8, 0.1, 0.1], [0.5, 0.25, 0.25], [0.7, 0.3, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
+        {
+            let splits = cut(&catalog, rule(shares[0], shares[1], shares[2], 3));
+            for split in Split::ALL {
+                let n = splits.iter().filter(|of| **of == split).count() as f64;
+                let share = shares[split as usize];
+                // Five standard deviations of a binomial draw.
+                let bound = 5.0 * (20_000.0 * share * (1.0 - share)).sqrt();
+                assert!((n - 20_000.0 * share).abs() <= bound, "{split} of {shares:?}: {n}");
+            }
+        }
+        let none = SplitRule { shares: None, seed: 0 };
+        assert!(cut(&catalog, none).iter().all(|split| *split == Split::Train));
     }
 
     #[test]
     fn another_seed_is_another_cut_and_the_same_seed_the_same() {
         let catalog = catalog(&[100], None);
-        let cut = |seed| assign(&catalog, Some(Shares::default()), Seed(seed), &BTreeMap::new());
-        assert_eq!(cut(1), cut(1));
-        assert_ne!(cut(1), cut(2));
+        let of = |seed| cut(&catalog, rule(0.8, 0.1, 0.1, seed));
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
     }
 
     #[test]
-    fn a_declared_split_wins_and_an_earlier_assignment_wins_over_it() {
-        let shares = Some(Shares::new(0.0, 0.0, 1.0).expect("shares"));
-        let with_train = catalog(&[3], Some(Split::Train));
-        assert_eq!(assign(&with_train, shares, Seed(0), &BTreeMap::new()), [Split::Test; 3]);
-        let with_validation = catalog(&[3], Some(Split::Validation));
-        let mut previous = BTreeMap::new();
-        let declared = [Split::Validation, Split::Train, Split::Train];
-        assert_eq!(assign(&with_validation, shares, Seed(0), &previous), declared);
-        previous.insert("0/0".into(), Split::Test);
-        let kept = [Split::Test, Split::Train, Split::Train];
-        assert_eq!(assign(&with_validation, shares, Seed(0), &previous), kept);
+    fn adding_or_dropping_images_or_classes_moves_no_other_without_any_memory() {
+        for seed in 0..20 {
+            let rule = rule(0.6, 0.2, 0.2, seed);
+            let whole = Assignment::of(&catalog(&[300, 40, 7], None), rule, None);
+            let mut part = catalog(&[300, 40], None);
+            part.entries.retain(|entry| Seed(seed).rank("keep", &entry.id, 0, 0) % 3 > 0);
+            let part = Assignment::of(&part, rule, None);
+            assert!(part.samples().len() < 300);
+            for (id, split) in part.samples() {
+                assert_eq!(whole.split(id), Some(*split), "{id}, seed {seed}");
+            }
+        }
     }
 
     #[test]
-    fn new_images_move_no_old_one() {
-        let old = catalog(&[50], None);
-        let before = assign(&old, Some(Shares::default()), Seed(0), &BTreeMap::new());
-        let previous: BTreeMap<_, _> =
-            old.entries.iter().map(|entry| entry.id.clone()).zip(before.clone()).collect();
-        let after = assign(&catalog(&[500], None), Some(Shares::default()), Seed(0), &previous);
-        assert_eq!(after[..50], before);
-        assert_ne!(
-            assign(&catalog(&[500], None), Some(Shares::default()), Seed(0), &BTreeMap::new())[..50],
-            before
-        );
+    fn every_sample_has_one_split_and_comes_back_from_json() {
+        let catalog = catalog(&[50, 3], None);
+        let assignment = Assignment::of(&catalog, rule(0.5, 0.25, 0.25, 1), None);
+        assert_eq!(assignment.samples().len(), catalog.entries.len());
+        let json = serde_json::to_string(&assignment).expect("writes");
+        assert_eq!(serde_json::from_str::<Assignment>(&json).expect("reads"), assignment);
+        let twice = r#"{"shares":null,"seed":0,"train":["a","b"],"validation":[],"test":["a"]}"#;
+        let error = serde_json::from_str::<Assignment>(twice).unwrap_err().to_string();
+        assert!(error.starts_with("a is in the assignment twice"), "{error}");
+    }
+
+    #[test]
+    fn a_declared_split_wins_and_an_earlier_assignment_of_the_same_rule_wins_over_it() {
+        let all_test = rule(0.0, 0.0, 1.0, 0);
+        assert_eq!(cut(&catalog(&[3], Some(Split::Train)), all_test), [Split::Test; 3]);
+        let declared = catalog(&[3], Some(Split::Validation));
+        assert_eq!(cut(&declared, all_test), [Split::Validation, Split::Train, Split::Train]);
+        let earlier = Assignment::of(&catalog(&[1], None), all_test, None);
+        let kept = Assignment::of(&declared, all_test, Some(&earlier));
+        assert_eq!(kept.splits(&declared), [Split::Test, Split::Train, Split::Train]);
+        let other = rule(0.0, 0.0, 1.0, 1);
+        let kept = Assignment::of(&declared, other, Some(&earlier));
+        assert_eq!(kept.splits(&declared), [Split::Validation, Split::Train, Split::Train], "another rule");
+    }
+
+    #[test]
+    fn a_class_without_an_image_in_a_split_is_named_with_the_smallest_seed_that_mends_it() {
+        let catalog = catalog(&[200, 6], None);
+        let serves = |seed: u64| {
+            let splits = cut(&catalog, rule(0.5, 0.25, 0.25, seed));
+            Split::ALL.into_iter().all(|split| splits[200..].contains(&split))
+        };
+        let bad = (0..).find(|seed| !serves(*seed)).expect("some seed leaves one out");
+        let good = (0..).find(|seed| serves(*seed)).expect("some seed serves all");
+        let warnings = |seed| Assignment::of(&catalog, rule(0.5, 0.25, 0.25, seed), None).warnings(&catalog);
+        assert_eq!(warnings(good), Vec::<String>::new());
+        let said = warnings(bad);
+        assert!(said[0].starts_with("no image in ") && said[0].ends_with(": class 1"), "{said:?}");
+        let last = format!("--split-seed {good} gives every class an image in each split");
+        assert_eq!(said.last(), Some(&last));
+        let tiny = self::catalog(&[200, 2], None);
+        let said = Assignment::of(&tiny, rule(0.5, 0.25, 0.25, 0), None).warnings(&tiny);
+        assert!(said.last().expect("a line").contains("fewer images than there are splits (3)"), "{said:?}");
     }
 
     #[test]
@@ -310,7 +540,7 @@ mod tests {
     fn only_train_can_be_balanced() {
         let catalog = catalog(&[2, 1], None);
         let train = TrainSamples::of(&catalog, &[Split::Test, Split::Train, Split::Validation]);
-        assert_eq!(train.samples(), [("0/1".into(), 0)]);
+        assert_eq!(train.samples(), [("0/00001".into(), 0)]);
         assert_eq!(train.counts(), [1, 0]);
     }
 }

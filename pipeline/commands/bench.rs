@@ -9,7 +9,7 @@ use forebay_datasets::sample::Split;
 use forebay_stages::collate::Batch;
 use serde::Serialize;
 
-use crate::feed::{self, Feed, Origin, Pass};
+use crate::feed::{self, Feed, Pass, PassBatch};
 use crate::flow::{Error, Items, NodeReport, Run, bottleneck};
 use crate::options::{Command, Invocation, bytes_in_words};
 use crate::report::{Usage, say, say_json, terminal, warn, watched};
@@ -31,6 +31,8 @@ pub struct Benched {
     pub cpu_seconds: f64,
     /// Processor time per 1000 images.
     pub cpu_seconds_per_1000: f64,
+    /// Bytes that were read from the source.
+    pub bytes_read: u64,
     /// The largest resident set of the process.
     pub peak_memory_bytes: u64,
     /// The name of the node that holds the feed up.
@@ -46,14 +48,15 @@ pub struct Benched {
 /// # Errors
 /// The first error of the run.
 pub async fn bench(run: &Run, feed: &Feed, epochs: u32, seen: Arc<AtomicU64>) -> Result<Benched, Error> {
-    let before = Usage::now();
+    run.rejects().begin(feed.samples(&[Split::Train]));
+    let (before, bytes_before) = (Usage::now(), feed.source.bytes_read());
     let start = Instant::now();
     let (mut images, mut batches, mut first) = (0, 0, None);
     for epoch in 0..epochs {
         let seen = seen.clone();
-        let count = move |items: Items<Batch>| {
+        let count = move |items: Items<PassBatch<Batch>>| {
             let (mut images, mut batches, mut first) = (0u64, 0u64, None);
-            for batch in items {
+            for PassBatch { batch, .. } in items {
                 first.get_or_insert_with(|| start.elapsed().as_secs_f64());
                 images += batch.len() as u64;
                 batches += 1;
@@ -66,7 +69,6 @@ pub async fn bench(run: &Run, feed: &Feed, epochs: u32, seen: Arc<AtomicU64>) ->
         batches += pass.1;
         first = first.or(pass.2);
     }
-    run.rejects().check_at_end()?;
     if images == 0 {
         let line = format!("{} gave no image of the {} split", feed.store.location(), Split::Train);
         return Err(Error::NothingLeft(line));
@@ -84,6 +86,7 @@ pub async fn bench(run: &Run, feed: &Feed, epochs: u32, seen: Arc<AtomicU64>) ->
         images_per_second: images as f64 / seconds,
         cpu_seconds,
         cpu_seconds_per_1000: cpu_seconds / images as f64 * 1000.0,
+        bytes_read: feed.source.bytes_read() - bytes_before,
         peak_memory_bytes: after.peak_memory_bytes,
         bottleneck: worst.map_or_else(String::new, |node| node.name.to_string()),
         verdict: worst.map_or_else(String::new, NodeReport::in_words),
@@ -103,10 +106,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         true => config.integer("train.epochs").expect("it is given") as u32,
         false => 1,
     };
-    let what = match &feed.origin {
-        Origin::Shards(_) => "shards",
-        Origin::Folder(_) => "image folder",
-    };
+    let what = feed.source.kind();
     let bar = terminal::progress("bench", feed.rows(Split::Train) * u64::from(epochs), "images");
     let seen = Arc::new(AtomicU64::new(0));
     let work = bench(run, &feed, epochs, seen.clone());
@@ -148,8 +148,9 @@ fn benched(done: &Benched) -> String {
     );
     let _ = writeln!(
         text,
-        "{:.3} CPU-seconds per 1000 images, peak memory {}",
+        "{:.3} CPU-seconds per 1000 images, {} read, peak memory {}",
         done.cpu_seconds_per_1000,
+        bytes_in_words(done.bytes_read),
         bytes_in_words(done.peak_memory_bytes)
     );
     text

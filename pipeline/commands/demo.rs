@@ -1,5 +1,6 @@
 //! `forebay demo`: the whole job on a dataset that is drawn for it.
 
+use std::path::Path;
 use std::time::Instant;
 
 use forebay_datasets::seed::Seed;
@@ -11,7 +12,28 @@ use crate::flow::{Error, Run};
 use crate::options::{Command, Invocation};
 use crate::report::say_json;
 
-/// The whole job on a dataset that is drawn here.
+/// What the demo writes first into its folder, so that it knows it again.
+const MARK: (&str, &str) = (
+    "forebay-demo.txt",
+    "Everything in this folder was made by `forebay demo`, which replaces it when it is run here again.\n",
+);
+
+/// Takes the folder of the demo: a new or an empty one, or one that an earlier demo made. Nothing else is replaced.
+fn take(root: &Path) -> Result<(), Error> {
+    let mark = root.join(MARK.0);
+    let is_taken = std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some());
+    if is_taken && !mark.is_file() {
+        let root = root.display();
+        return Err(Error::Usage(format!(
+            "{root} holds files that no demo made (it has no {}); choose another --out, or an empty folder",
+            MARK.0
+        )));
+    }
+    std::fs::create_dir_all(root)
+        .and_then(|()| std::fs::write(&mark, MARK.1))
+        .map_err(|error| Error::failed(format!("write {}", mark.display()), error))
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -20,6 +42,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let config = &asked.config;
     let start = Instant::now();
     let root = std::path::PathBuf::from(config.text("out").unwrap_or_else(|| "forebay-demo".to_string()));
+    take(&root)?;
     let [images, shards, trained] =
         ["images", "shards", "run"].map(|name| root.join(name).to_string_lossy().into_owned());
     let seed = Seed(config.whole("seed"));

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use forebay_datasets::sample::Split;
 use forebay_stages::collate::Batch;
 use forebay_train::{Freeze, TrainError, TrainOptions, Trainer};
 use serde::Serialize;
 
-use crate::feed::Pass;
+use crate::feed::{Pass, PassBatch};
 use crate::flow::{Error, Items, Run};
 use crate::options::Invocation;
 use crate::report::curves::{self, Series};
@@ -40,6 +41,7 @@ pub struct Found {
 /// # Errors
 /// The first error of the run; a diverging loss is none.
 pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<Found, Error> {
+    run.rejects().begin(plan.feed.samples(&[Split::Train]));
     // What thaws in the middle of the test would make the loss fall whatever the rate.
     let options =
         TrainOptions { unfreeze: Vec::new(), unfreeze_on_stall: Vec::new(), ..plan.options.clone() };
@@ -58,14 +60,17 @@ pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<Found, Error> {
     let (mut points, mut average) = (Vec::new(), 0.0);
     for epoch in 0.. {
         let (pool, trainer, before) = (run.clone(), trainer.clone(), points.len());
-        let consume = move |batches: Items<Batch>| {
+        let consume = move |batches: Items<PassBatch<Batch>>| {
             let mut trainer = trainer.lock().expect("one pass at a time");
             let trainer = &mut *trainer;
             let (mut points, mut average): (Vec<(f64, f64)>, f64) = (points, average);
-            for batch in batches {
+            for fed in batches {
+                if !fed.has_a_step(fed.batch.len()) {
+                    continue;
+                }
                 let step = points.len();
                 let rate = FIRST * (LAST / FIRST).powf(step as f64 / (STEPS - 1) as f64);
-                let loss = match pool.install(|| trainer.step_at(&batch, rate)) {
+                let loss = match pool.install(|| trainer.step_at(&fed.batch, rate)) {
                     Ok(report) => report.loss,
                     Err(TrainError::Diverged { .. }) => return Ok((points, average, true)),
                     Err(error) => return Err(train_error("train", error)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use forebay_datasets::catalog::{self, Catalog};
+use forebay_datasets::catalog::{self, Catalog, Entry, Locator};
 use forebay_datasets::manifest::Manifest;
 use forebay_datasets::sample::{Encoded, Sample, Split};
 use forebay_datasets::seed::Seed;
@@ -13,10 +13,11 @@ use forebay_datasets::statistics::{Channels, Statistics};
 use forebay_datasets::store::Store;
 use forebay_stages::decode::{Decode, probe};
 use forebay_stages::stage::Stage;
+use forebay_stages::weight::Scales;
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use crate::feed::{decoded_bytes, read};
+use crate::feed::{read, weighed};
 use crate::flow::{Chunk, Error, Run};
 use crate::options::{self, Config, Invocation, bytes_in_words};
 use crate::plan::{self, Rooms};
@@ -65,17 +66,21 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
         options::chain(config, forebay_stages::resize::Size::Original, forebay_stages::resize::Fit::Crop)
             .decode,
     );
-    let samples: Vec<Sample<()>> = catalog
+    let samples: Vec<Sample<Locator>> = catalog
         .entries
         .iter()
-        .map(|entry| Sample { id: entry.id.clone(), copy: 0, label: entry.label, payload: Ok(()) })
+        .map(|entry| {
+            let payload = Ok(entry.locator.clone());
+            Sample { id: entry.id.clone(), copy: 0, label: entry.label, payload }
+        })
         .collect();
-    let chunks: Vec<Vec<Sample<()>>> = samples.chunks(plan::chunk(&catalog)).map(<[_]>::to_vec).collect();
+    let chunks: Vec<Vec<Sample<Locator>>> =
+        samples.chunks(plan::chunk(&catalog)).map(<[_]>::to_vec).collect();
     let source = store.clone();
-    let found: Vec<Chunk<Found>> = run
-        .source("samples", chunks)
-        .io("read", rooms.read(), move |chunk| read(source.clone(), chunk))
-        .weighed(decoded_bytes)
+    let images =
+        run.source("samples", chunks).io("read", rooms.read(), move |chunk| read(source.clone(), chunk));
+    let scales = Scales { decode: (*decode).clone(), steps: Vec::new(), encode: None };
+    let found: Vec<Chunk<Found>> = weighed(images, scales, rooms)
         .compute(Decode::NAME, rooms.compute(), move |chunk: Chunk<Encoded>| {
             Ok(chunk.into_iter().map(|sample| look(&decode, sample)).collect())
         })
@@ -96,7 +101,7 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
         match &sample.payload {
             Ok((format, width, height, channels)) => {
                 *formats.entry(format.to_string()).or_insert(0) += 1;
-                statistics.add_size(sample.label, *width, *height, entry.bytes);
+                statistics.add_size(sample.label, *width, *height, entry.bytes());
                 statistics.channels.merge(channels);
             }
             Err(fault) => rejects.push(Reject::new(&sample.id, fault)),
@@ -104,7 +109,7 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
     }
     Ok(Inspected {
         found: (catalog.entries.len() + catalog.rejects.len()) as u64,
-        bytes: catalog.entries.iter().map(|entry| entry.bytes).sum(),
+        bytes: catalog.entries.iter().map(Entry::bytes).sum(),
         layout: catalog.layout,
         classes,
         splits,

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use forebay_datasets::sample::Split;
 use forebay_stages::balance::Balance;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::flow::{Error, Run};
 use crate::options::{Invocation, bytes_in_words};
@@ -22,7 +22,10 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let (start, config) = (Instant::now(), &asked.config);
     let plan = Arc::new(PreparePlan::resolve(config).await?);
     if asked.plan_only {
-        say(&plan.to_string());
+        match asked.json {
+            true => say_json(&planned(&plan)),
+            false => say(&plan.to_string()),
+        }
         return Ok(());
     }
     let catalog = &plan.rows.catalog;
@@ -64,6 +67,30 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         say(&prepared(&location, &done, seconds));
     }
     Ok(())
+}
+
+/// A plan as one object.
+fn planned(plan: &PreparePlan) -> Value {
+    let catalog = &plan.rows.catalog;
+    let splits: Vec<Value> = Split::ALL
+        .into_iter()
+        .map(|split| {
+            json!({
+                "split": split, "rows": plan.rows.of(split).len(),
+                "shards": plan.shards.iter().filter(|shard| shard.split == split).count(),
+            })
+        })
+        .collect();
+    let memory: Vec<Value> =
+        plan.memory().iter().map(|(name, bytes)| json!({"name": name, "bytes": bytes})).collect();
+    json!({
+        "source": plan.source.location(), "dest": plan.dest.location(), "fingerprint": plan.fingerprint,
+        "layout": catalog.layout, "classes": catalog.classes, "samples": catalog.entries.len(),
+        "rejected": catalog.rejects.len(), "dropped": plan.rows.dropped(), "splits": splits,
+        "samples_per_shard": plan.samples_per_shard, "settings": plan.settings, "memory": memory,
+        "memory_bytes": plan.memory().iter().map(|(_, bytes)| bytes).sum::<u64>(),
+        "warnings": catalog.warnings,
+    })
 }
 
 /// What `prepare` did.

@@ -1,6 +1,9 @@
 //! Reads every shard of a dataset again and compares it with the checksums of the manifest.
 
+use std::collections::BTreeSet;
+
 use forebay_datasets::manifest::{Manifest, ShardRecord};
+use forebay_datasets::shard;
 use forebay_datasets::store::Store;
 use serde_json::json;
 
@@ -20,7 +23,7 @@ pub struct Verified {
     pub differences: Vec<String>,
 }
 
-/// Compares every shard with `manifest`.
+/// Compares every shard with `manifest`, and names what stands beside them: other programs would read it as a shard.
 ///
 /// # Errors
 /// When the store fails; a missing or different shard is no error but a difference.
@@ -51,10 +54,14 @@ pub async fn verify(run: &Run, rooms: &Rooms, store: &Store, manifest: &Manifest
         })
         .collect()
         .await?;
+    let listed: BTreeSet<&str> = manifest.shards.iter().map(|shard| shard.key.as_str()).collect();
+    let standing = store.list(shard::FOLDER).await?;
+    let extra = standing.iter().filter(|(key, _)| !listed.contains(key.as_str()));
+    let extra = extra.map(|(key, _)| format!("{key}: not listed by the manifest"));
     Ok(Verified {
         shards: manifest.shards.len(),
         bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
-        differences: differences.into_iter().flatten().collect(),
+        differences: differences.into_iter().flatten().chain(extra).collect(),
     })
 }
 

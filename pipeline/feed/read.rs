@@ -1,53 +1,74 @@
 //! Reads the files of samples, and tells what they weigh once they are decoded.
 
-use bytes::Bytes;
-use forebay_datasets::sample::{Encoded, Fault, Sample};
-use forebay_datasets::store::{Store, StoreError};
-use forebay_stages::decode::probe;
+use forebay_datasets::catalog::Locator;
+use forebay_datasets::sample::{Encoded, Fault, Pixels, Sample};
+use forebay_datasets::seed::Seed;
+use forebay_datasets::store::Store;
+use forebay_stages::weight::{Scales, Step, Weight, parts};
 use futures::{FutureExt, StreamExt};
 
-use crate::flow::{Chunk, Error, blocking};
+use crate::flow::{Chunk, Error, Flow, Room, blocking};
+use crate::plan::Rooms;
 
-/// Reads the files of a chunk. What cannot be read becomes a tombstone where only this object is lost.
-pub(crate) async fn read(store: Store, chunk: Vec<Sample<()>>) -> Result<Chunk<Encoded>, Error> {
-    let open = move |sample: Sample<()>, bytes: Result<Bytes, _>| match bytes {
-        Ok(bytes) => Ok(sample.map(|()| Ok(Encoded { bytes }))),
-        Err(error) => lost(sample, error),
-    };
+/// Reads the images of a chunk, each from where its locator says. What cannot be read becomes a tombstone where only
+/// this object is lost.
+pub(crate) async fn read(store: Store, chunk: Vec<Sample<Locator>>) -> Result<Chunk<Encoded>, Error> {
     if store.local_root().is_some() {
         let read = move || {
-            let bytes = |sample: &Sample<()>| {
-                store.read_sample(&sample.id).now_or_never().expect("a local read blocks and does not wait")
+            let local = |sample| {
+                read_one(&store, sample).now_or_never().expect("a local read blocks and does not wait")
             };
-            chunk
-                .into_iter()
-                .map(|sample| (bytes(&sample), sample))
-                .map(|(bytes, s)| open(s, bytes))
-                .collect()
+            chunk.into_iter().map(local).collect()
         };
         return blocking(read).await;
     }
     let reads = chunk.into_iter().map(|sample| {
         let store = store.clone();
-        async move {
-            let bytes = store.read_sample(&sample.id).await;
-            open(sample, bytes)
-        }
+        async move { read_one(&store, sample).await }
     });
     futures::stream::iter(reads).buffered(8).collect::<Vec<_>>().await.into_iter().collect()
 }
 
-fn lost(sample: Sample<()>, error: StoreError) -> Result<Sample<Encoded>, Error> {
-    if error.loses_only_this_object() {
-        Ok(sample.map(|()| Err(Fault::new("read", error))))
-    } else {
-        Err(error.into())
+async fn read_one(store: &Store, sample: Sample<Locator>) -> Result<Sample<Encoded>, Error> {
+    let bytes = match &sample.payload {
+        Ok(locator) => locator.read(store).await,
+        Err(_) => return Ok(sample.map(|_| unreachable!("a tombstone has no payload"))),
+    };
+    match bytes {
+        Ok(bytes) => Ok(sample.map(|_| Ok(Encoded { bytes }))),
+        Err(error) if error.loses_only_this_object() => Ok(sample.map(|_| Err(Fault::new("read", error)))),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// What a chunk takes from the byte budget: its images as they decode, by their headers.
-#[allow(clippy::ptr_arg, reason = "`weighed` passes the item of the flow")]
-pub(crate) fn decoded_bytes(chunk: &Chunk<Encoded>) -> u64 {
-    let headers = chunk.iter().filter_map(|sample| probe(&sample.payload.as_ref().ok()?.bytes).ok());
-    headers.map(|header| header.pixel_bytes()).sum()
+/// Lets the next stage take from the byte budget what images weigh on their way, told from their headers. A chunk
+/// whose images are heavy together passes in parts.
+pub(crate) fn weighed(images: Flow<Chunk<Encoded>>, scales: Scales, rooms: Rooms) -> Flow<Chunk<Encoded>> {
+    let bytes_max = rooms.part_bytes();
+    images.weighed_parts(move |mut chunk| {
+        let weight = |sample: &Sample<Encoded>| {
+            sample.payload.as_ref().map_or(Weight::default(), |encoded| scales.weigh(&encoded.bytes))
+        };
+        let cut = parts(chunk.iter().map(weight), bytes_max);
+        let mut parts = Vec::with_capacity(cut.len());
+        for (n, bytes) in cut {
+            let rest = chunk.split_off(n);
+            parts.push((std::mem::replace(&mut chunk, rest), bytes));
+        }
+        parts
+    })
+}
+
+/// The steps of a chain, each as a stage of its own.
+pub(crate) fn changed(
+    images: Flow<Chunk<Pixels>>,
+    steps: Vec<Step>,
+    room: Room,
+    seed: Seed,
+    epoch: u32,
+) -> Flow<Chunk<Pixels>> {
+    steps.into_iter().fold(images, |images, step| match step {
+        Step::Resize(resize) => images.stage(room, seed, epoch, resize),
+        Step::Augment(augment) => images.stage(room, seed, epoch, augment),
+    })
 }

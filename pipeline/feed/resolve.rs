@@ -1,6 +1,5 @@
 //! A feed as the options describe it: what the source is, and what is done with its images.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forebay_datasets::catalog;
@@ -10,7 +9,7 @@ use forebay_stages::balance::{Balance, BalanceSummary};
 use forebay_stages::resize::{Fit, Size};
 use toml::Value;
 
-use super::{Feed, Origin, Shards};
+use super::{Feed, Folder, Shards, Source};
 use crate::flow::Error;
 use crate::options::{self, Command, Config, Facts};
 use crate::plan::{self, Rooms, open};
@@ -34,37 +33,31 @@ pub async fn resolve(
     }
     let store = open(config, "source", "SOURCE")?;
     let mut warnings = Vec::new();
-    let (origin, default_side, chunk) = match plan::manifest(&store).await? {
+    let (source, default_side): (Arc<dyn Source>, _) = match plan::manifest(&store).await? {
         Some(manifest) => {
             refuse_twice(config, &manifest, &augment, balance.mode)?;
             let side = manifest.side_px;
-            let (rows, bytes) =
-                (manifest.counts.rows.max(1), manifest.shards.iter().map(|s| s.bytes).sum::<u64>());
-            let chunk = plan::chunk_of(bytes / rows);
-            (Origin::Shards(Arc::new(Shards::open(&store, manifest).await?)), side, chunk)
+            (Arc::new(Shards::open(&store, manifest).await?), side)
         }
         None => {
             let catalog = catalog::read(&store).await?;
-            warnings.extend(catalog.warnings.iter().cloned());
-            let chunk = plan::chunk(&catalog);
             // Copies are made by the feed, as for shards, so that both give the same batches.
-            let rows = plan::rows(config, catalog, &BTreeMap::new(), false)?;
-            (Origin::Folder(Arc::new(rows)), None, chunk)
+            let rows = plan::rows(config, catalog, None, false)?;
+            warnings.extend(rows.catalog.warnings.iter().cloned());
+            (Arc::new(Folder::new(store.clone(), rows)), None)
         }
     };
     let side = config.integer("resize.size").map(|side| side as u32).or(default_side).unwrap_or(224);
-    let mut feed = Feed {
+    let mut feed = Feed::new(
         store,
-        origin,
-        chain: options::chain(config, Size::Side(side), Fit::Crop),
+        source,
+        options::chain(config, Size::Side(side), Fit::Crop),
         side,
         augment,
-        copies: None,
-        batch_size: config.whole("train.batch_size") as usize,
-        seed: Seed(config.whole("seed")),
-        rooms: Rooms::of(config),
-        chunk,
-    };
+        config.whole("train.batch_size") as usize,
+        Seed(config.whole("seed")),
+        Rooms::of(config),
+    );
     // A batch has one size, so that small images are enlarged whatever the run file says of shards.
     feed.chain.resize.enlarge = true;
     if let Some(prepared) = default_side
@@ -83,24 +76,29 @@ pub async fn resolve(
     if !problems.is_empty() {
         return Err(Error::Plan(problems));
     }
+    let order = feed.source.manifest().map(|manifest| &manifest.settings["shards.order"]);
+    if order.is_some_and(|order| order == "source") && feed.is_mixed_in_windows() {
+        warnings.push(
+            "the shards keep the order of their source (--order source), and an epoch mixes only groups of rows: \
+             batches may hold few classes; prepare with --order shuffled"
+                .to_string(),
+        );
+    }
     let summary = match balance.mode {
         Balance::None => None,
         _ => Some(feed.balance(&balance, feed.seed).await?),
     };
+    plan::check_memory(&feed.memory())?;
     Ok((feed, summary, warnings))
 }
 
 /// What the source of a feed says about which options have an effect.
 pub fn facts(feed: &Feed) -> Facts {
     let validates = feed.rows(Split::Validation) > 0;
-    match &feed.origin {
-        Origin::Shards(shards) => {
-            Facts { prepared: Some(shards.manifest.settings.clone()), declares_splits: false, validates }
-        }
-        Origin::Folder(rows) => {
-            let declares_splits = rows.catalog.declared.iter().any(|split| *split != Split::Train);
-            Facts { prepared: None, declares_splits, validates }
-        }
+    Facts {
+        prepared: feed.source.manifest().map(|manifest| manifest.settings.clone()),
+        declares_splits: feed.source.declares_splits(),
+        validates,
     }
 }
 

@@ -22,14 +22,14 @@ pub enum Error {
 
     /// Look at the rejected samples, or allow more of them.
     #[error(
-        "{rejected} of {seen} samples were rejected, which is more than {max}; the first: {}; \
+        "{rejected} of {of} samples were rejected, which is more than {max}; the first: {}; \
          mend them or allow more with --max-rejects",
         .reasons.join("; ")
     )]
     TooManyRejects {
-        /// How many samples had met their first stage.
-        seen: u64,
-        /// How many were refused.
+        /// How many samples the run reads, each counted once.
+        of: u64,
+        /// How many of them were refused when that could no longer be within bounds.
         rejected: u64,
         /// How many may be.
         max: MaxRejects,

@@ -5,17 +5,17 @@ use std::fmt;
 /// How many rejects a run bears.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MaxRejects {
-    /// This share of the samples seen, 0 to 1. Checked from the 100th sample on and at the end.
+    /// This share of all samples that the run reads, 0 to 1.
     Share(f64),
-    /// This many samples. Checked at each reject and at the end.
+    /// This many samples.
     Count(u64),
 }
 
 impl MaxRejects {
-    /// Whether `rejected` of `seen` samples are too many.
-    pub fn is_exceeded_by(self, rejected: u64, seen: u64) -> bool {
+    /// Whether `rejected` of `samples` samples are too many.
+    pub fn is_exceeded_by(self, rejected: u64, samples: u64) -> bool {
         match self {
-            MaxRejects::Share(share) => rejected as f64 > share * seen as f64,
+            MaxRejects::Share(share) => rejected as f64 > share * samples as f64,
             MaxRejects::Count(count) => rejected > count,
         }
     }

@@ -1,19 +1,21 @@
 //! The reject budget: how many samples may be refused before the run is not worth finishing.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use forebay_datasets::sample::Fault;
+use forebay_datasets::sample::{Fault, SampleId};
 
 use super::error::Error;
 use super::max_rejects::MaxRejects;
 
-/// As in SPDL: below a hundred samples one bad file would already be 1 %.
-const SEEN_BEFORE_SHARE: u64 = 100;
-
 /// Enough to see whether they have one cause.
 const N_REASONS: usize = 3;
 
-/// What was seen and refused so far, in all flows of a run.
+/// The samples that were refused so far, in all flows of a run: each counts once, whatever the number of its
+/// copies and of the epochs it comes in.
+///
+/// The run ends early only when its budget can no longer be kept, which is a function of what it reads: in which
+/// order, and how fast, changes nothing.
 #[derive(Debug)]
 pub struct Rejects {
     max: MaxRejects,
@@ -22,8 +24,9 @@ pub struct Rejects {
 
 #[derive(Debug, Default)]
 struct Tally {
-    seen: u64,
-    rejected: u64,
+    /// How many samples the run reads, each counted once; unknown at first.
+    of: Option<u64>,
+    refused: BTreeSet<SampleId>,
     reasons: Vec<String>,
 }
 
@@ -32,54 +35,45 @@ impl Rejects {
         Rejects { max, tally: Mutex::default() }
     }
 
-    /// Samples that met their first stage, copies and epochs counted each time.
-    pub fn seen(&self) -> u64 {
-        self.tally.lock().expect("no panic under the lock").seen
+    /// Begins to count, for work that reads so many samples, each counted once: what a share is a share of.
+    pub fn begin(&self, samples: u64) {
+        *self.tally.lock().expect("no panic under the lock") =
+            Tally { of: Some(samples), ..Tally::default() };
     }
 
     /// Samples that were refused, whoever refused them.
     pub fn rejected(&self) -> u64 {
-        self.tally.lock().expect("no panic under the lock").rejected
+        self.tally.lock().expect("no panic under the lock").refused.len() as u64
     }
 
-    /// Counts `seen` more samples and the faults among them. For dataflows without a stage; a flow with one
-    /// counts by itself.
+    /// Counts the samples of these faults, unless they are counted already. For dataflows without a stage; a flow
+    /// with one counts by itself.
     ///
     /// # Errors
-    /// [`Error::TooManyRejects`] as soon as the budget is spent.
+    /// [`Error::TooManyRejects`] as soon as there are more than the whole run may have.
     pub fn record<'a>(
         &self,
-        seen: u64,
-        faults: impl IntoIterator<Item = (&'a str, &'a Fault)>,
+        faults: impl IntoIterator<Item = (&'a SampleId, &'a Fault)>,
     ) -> Result<(), Error> {
         let mut tally = self.tally.lock().expect("no panic under the lock");
-        tally.seen += seen;
         for (id, fault) in faults {
-            tally.rejected += 1;
+            if !tally.refused.insert(id.clone()) {
+                continue;
+            }
             if tally.reasons.len() < N_REASONS {
                 tally.reasons.push(format!("{id}: {fault}"));
             }
+            let rejected = tally.refused.len() as u64;
+            let is_exceeded = match (self.max, tally.of) {
+                // As long as nobody says what it is a share of, a share can be kept.
+                (MaxRejects::Share(_), None) => false,
+                (max, of) => max.is_exceeded_by(rejected, of.unwrap_or(0)),
+            };
+            if is_exceeded {
+                let (of, reasons) = (tally.of.unwrap_or(rejected), tally.reasons.clone());
+                return Err(Error::TooManyRejects { of, rejected, max: self.max, reasons });
+            }
         }
-        let worth_a_check = match self.max {
-            MaxRejects::Share(_) => tally.seen >= SEEN_BEFORE_SHARE,
-            MaxRejects::Count(_) => true,
-        };
-        if worth_a_check { self.check(&tally) } else { Ok(()) }
-    }
-
-    /// Whether the budget holds, also for fewer than a hundred samples.
-    ///
-    /// # Errors
-    /// [`Error::TooManyRejects`] with the counts and the first reasons.
-    pub fn check_at_end(&self) -> Result<(), Error> {
-        self.check(&self.tally.lock().expect("no panic under the lock"))
-    }
-
-    fn check(&self, tally: &Tally) -> Result<(), Error> {
-        if !self.max.is_exceeded_by(tally.rejected, tally.seen) {
-            return Ok(());
-        }
-        let Tally { seen, rejected, ref reasons } = *tally;
-        Err(Error::TooManyRejects { seen, rejected, max: self.max, reasons: reasons.clone() })
+        Ok(())
     }
 }

@@ -455,33 +455,55 @@ fn an_error_of_the_consumer_comes_out() {
     assert_eq!(wait(&run, end).unwrap_err().chain(), "cannot train: no memory after Some(1)");
 }
 
+/// Rejects are a function of what is read: wherever the refused ones stand, the run fails when they are more than a
+/// share of all, and not when they come early.
 #[test]
-fn a_share_of_rejects_is_checked_from_the_hundredth_sample_on_and_at_the_end() {
-    // (samples, how many of the first are refused, whether the flow fails, whether the end does)
-    for (n, refused, flow_fails, end_fails) in
-        [(99, 99, false, true), (99, 4, false, false), (100, 5, false, false), (100, 100, true, true)]
-    {
+fn a_share_of_rejects_is_a_share_of_the_whole_run_wherever_they_stand() {
+    for (n, first_refused, refused, fails) in [
+        (2000, 0, 100, false),
+        (2000, 0, 101, true),
+        (2000, 1899, 101, true),
+        (2000, 1900, 100, false),
+        (20, 0, 1, false),
+        (20, 0, 2, true),
+    ] {
         let run = run_with(2, 1, MaxRejects::Share(0.05));
-        let flow = run.source("samples", chunks(n, 1)).stage(ONE, Seed(0), 0, Picky(refused));
-        let result = wait(&run, flow.collect());
-        assert_eq!(
-            (result.is_err(), run.rejects().check_at_end().is_err()),
-            (flow_fails, end_fails),
-            "{n} {refused}"
-        );
-        assert_eq!((run.rejects().seen(), run.rejects().rejected()), (u64::from(n), u64::from(refused)));
+        run.rejects().begin(n.into());
+        let mut samples = chunks(n, 1);
+        for sample in &mut samples[first_refused..first_refused + refused] {
+            sample[0].payload = Err(Fault::new("read", "no such file"));
+        }
+        let flow = run.source("samples", samples).stage(ONE, Seed(0), 0, Picky(0));
+        assert_eq!(wait(&run, flow.collect()).is_err(), fails, "{refused} of {n} from {first_refused} on");
     }
+}
+
+#[test]
+fn a_sample_is_rejected_once_whatever_its_copies_and_epochs() {
+    let run = run_with(2, 1, MaxRejects::Count(1));
+    for epoch in 0..10 {
+        let mut copies = chunks(10, 1);
+        for (copy, chunk) in (0..).zip(&mut copies) {
+            (chunk[0].id, chunk[0].copy) = ("a.png".into(), copy);
+        }
+        let flow = run.source("samples", copies).stage(ONE, Seed(0), epoch, Picky(50));
+        assert_eq!(wait(&run, flow.collect()).unwrap().len(), 10);
+    }
+    assert_eq!(run.rejects().rejected(), 1);
+    let other = run.source("samples", chunks(1, 1)).stage(ONE, Seed(0), 0, Picky(50));
+    assert_eq!(wait(&run, other.collect()).unwrap_err().exit_code(), 3);
 }
 
 #[test]
 fn a_count_of_rejects_is_checked_at_each_and_the_error_says_why() {
     let run = run_with(1, 1, MaxRejects::Count(4));
+    run.rejects().begin(50);
     let flow = run.source("samples", chunks(50, 1)).stage(ONE, Seed(0), 0, Picky(50));
     let error = wait(&run, flow.collect()).unwrap_err();
     assert_eq!(error.exit_code(), 3);
     assert_eq!(
         error.to_string(),
-        "5 of 5 samples were rejected, which is more than 4; the first: 0.png: picky: 0 is small; \
+        "5 of 50 samples were rejected, which is more than 4; the first: 0.png: picky: 0 is small; \
          1.png: picky: 1 is small; 2.png: picky: 2 is small; mend them or allow more with --max-rejects"
     );
 }
@@ -501,7 +523,7 @@ fn a_tombstone_travels_to_the_end_and_counts_once() {
         assert_eq!(*sample.id, *format!("{i}.png"));
         assert_eq!(sample.payload.is_err(), i < 3 || i == 14);
     }
-    assert_eq!((run.rejects().seen(), run.rejects().rejected()), (30, 4));
+    assert_eq!(run.rejects().rejected(), 4);
     // Both stages have one name, and so one entry.
     assert_eq!((run.meter().items("picky"), run.meter().samples("picky")), (10, 60));
     assert_eq!(run.meter().items("nobody"), 0);

@@ -47,18 +47,20 @@ impl<T: Send + 'static> Flow<T> {
         room: Room,
         mut start: impl FnMut(u64, T, Slot, oneshot::Sender<Answer<U>>) + Send + 'static,
     ) -> Flow<U> {
-        let Flow { run, mut input, truncated, weigh, seen } = self;
+        let Flow { run, mut input, truncated, weigh } = self;
         let shared = run.shared.clone();
         let open = shared.meter.open(name, verb, room.slots());
         let gate = weigh.is_some().then(|| Gate::new(shared.budget.clone()));
         let (output, next) = mpsc::channel(room.queue());
-        let flow = Flow { run, input: next, truncated, weigh: None, seen };
+        let flow = Flow { run, input: next, truncated, weigh: None };
         flow.run.shared.tasks.spawn(async move {
             let failure = shared.wait_for_failure();
             let gone = output.closed();
             tokio::pin!(failure, gone);
             let mut window: VecDeque<Work<U>> = VecDeque::new();
             let mut waiting: Option<Weighing<T>> = None;
+            // What else came of the item that was weighed last.
+            let mut parts: VecDeque<(T, u64)> = VecDeque::new();
             let mut ended = false;
             let mut index = 0;
             let mut begin = |window: &mut VecDeque<Work<U>>, value: T, mut slot: Slot, hold: Hold| {
@@ -68,8 +70,16 @@ impl<T: Send + 'static> Flow<T> {
                 index += 1;
                 window.push_back(Work { hold, progress: Progress::Running(answer) });
             };
-            while !(ended && window.is_empty() && waiting.is_none()) {
+            while !(ended && window.is_empty() && waiting.is_none() && parts.is_empty()) {
                 let has_room = waiting.is_none() && window.len() < room.slots();
+                if has_room && let Some((value, bytes)) = parts.pop_front() {
+                    open.count_in();
+                    let mut slot = open.slot();
+                    slot.to(State::Blocked);
+                    let hold = Hold { _token: shared.meter.token(), loan: None };
+                    waiting = Some(Weighing { value, hold, slot, bytes });
+                    continue;
+                }
                 let head = window.front_mut().map(|work| &mut work.progress);
                 let head_done = matches!(head, Some(Progress::Done(..)));
                 tokio::select! {
@@ -107,8 +117,13 @@ impl<T: Send + 'static> Flow<T> {
                             match &weigh {
                                 Some(weigh) => {
                                     slot.to(State::Blocked);
-                                    match catch_unwind(AssertUnwindSafe(|| weigh(&value))) {
-                                        Ok(bytes) => waiting = Some(Weighing { value, hold, slot, bytes }),
+                                    match catch_unwind(AssertUnwindSafe(|| weigh(value))) {
+                                        Ok(weighed) => {
+                                            parts = weighed.into();
+                                            waiting = parts
+                                                .pop_front()
+                                                .map(|(value, bytes)| Weighing { value, hold, slot, bytes });
+                                        }
                                         Err(panic) => {
                                             let attempt = format!("weigh an item of {name}");
                                             return shared.fail(Error::panicked(attempt, &*panic));

@@ -127,7 +127,7 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "out", "out", "RUN", Kind::Place, "", &[Train, Demo], Neither, applies::always, "Where checkpoints, metrics and the report go: a path, or a URL";
     "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, Neither, applies::always, "Threads of the one pool that does all CPU work [default: one per core]";
-    "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, applies::always, "The most memory that decoded images in flight may take";
+    "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, applies::always, "The most memory that images on their way may take, decoding and storing included";
     "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench], Rows, applies::seed, "Seed of every random draw but the split";
     "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, Neither, applies::always, "How many samples may be refused before the run fails";
     "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export], Once, applies::overwrite, "Replace what an earlier, different run left in the destination, or the file that is there";
@@ -140,7 +140,7 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "drop", READS, Pixels, applies::background, "What shows through transparent pixels: drop keeps their color, as Pillow does";
     "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Rows, applies::always, "Refuse images wider or higher than this";
-    "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Rows, applies::always, "Refuse images that decode to more than this";
+    "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Rows, applies::always, "Refuse images that take more than this to decode";
 
     "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, Pixels, applies::always, "Side of the images, or original [default: prepare 256; train the shards' square side, else 224]";
     "resize.fit", "fit", "HOW", Kind::Choice(Fit::WORDS), "shortest", &[Prepare], Pixels, applies::resizes, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square; squash: aspect ignored";
@@ -153,6 +153,7 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], Rows, applies::shares, "Shares of a source without validation and test folders; none keeps all in train";
     "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], Rows, applies::split_seed, "Seed of the split and of the order in shards";
+    "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, applies::resplit, "Cut the splits anew where DEST was cut by another --split or --split-seed: images move between training and test";
 
     "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, applies::always, "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only";
     "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], Rows, applies::balance_ratio, "Smallest class over largest class that balancing aims at";

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use forebay_datasets::catalog::Entry;
 use forebay_datasets::manifest::FORMAT;
 
 use super::rows::Rows;
@@ -24,17 +25,62 @@ pub(crate) fn fingerprint(rows: &Rows, settings: &BTreeMap<String, serde_json::V
     }
     for (entry, split) in rows.catalog.entries.iter().zip(&rows.splits) {
         field(&entry.id);
-        field(&format!("{} {} {split}", entry.bytes, entry.label));
+        field(&format!("{} {} {split}", entry.bytes(), entry.label));
     }
     hasher.finalize().to_hex().to_string()
 }
 
-/// The identity of the images of a folder: (id, size) of each.
+/// The identity of the images of a folder: (id, size, version) of each.
 pub(crate) fn images_fingerprint(rows: &Rows) -> String {
     let mut hasher = blake3::Hasher::new();
     for entry in &rows.catalog.entries {
         hasher.update(&(entry.id.len() as u64).to_le_bytes()).update(entry.id.as_bytes());
-        hasher.update(&entry.bytes.to_le_bytes());
+        hasher.update(&entry.bytes().to_le_bytes());
     }
+    hasher.update(versions_digest(&rows.catalog.entries).as_bytes());
     hasher.finalize().to_hex().to_string()
+}
+
+/// Which bytes these samples had when they were listed, in 32 hexadecimal digits: a digest of (id, version) of each,
+/// in their order. Where it is another one than before, some of them were changed, replaced or copied, even in place
+/// and at the same size, and what was made of them may no longer be true.
+///
+/// A copy of a dataset has the fingerprint of its original and another digest of versions. That is why the two are
+/// apart: versions must reach no byte of a shard or manifest, and stand only beside a plan, where they decide what a
+/// rerun may keep.
+pub(crate) fn versions_digest<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for entry in entries {
+        hasher.update(&(entry.id.len() as u64).to_le_bytes()).update(entry.id.as_bytes());
+        hasher.update(entry.version.as_bytes());
+    }
+    hasher.finalize().to_hex()[..32].to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_datasets::catalog::Locator;
+    use forebay_datasets::store::Version;
+
+    #[test]
+    fn another_version_or_another_sample_is_another_digest() {
+        let entry = |id: &str, tag: &str| {
+            Entry::new(id.into(), 0, None, Locator::whole(id.into(), 1), Version::of_etag(tag))
+        };
+        let digest = |entries: &[Entry]| versions_digest(entries);
+        let (a, b) = (entry("a", "1"), entry("b", "1"));
+        let whole = digest(&[a.clone(), b.clone()]);
+        assert_eq!(whole, digest(&[a.clone(), b.clone()]));
+        assert_eq!(whole.len(), 32);
+        for other in [
+            digest(&[a.clone(), entry("b", "2")]),
+            digest(&[entry("a", "2"), b.clone()]),
+            digest(std::slice::from_ref(&a)),
+            digest(&[b, a]),
+            digest(&[]),
+        ] {
+            assert_ne!(whole, other);
+        }
+    }
 }

@@ -1,7 +1,10 @@
 //! A run as it is checked before anything starts. Nothing runs that was not a plan.
 
+mod destination;
+mod digests;
 mod identity;
 mod in_words;
+mod memory;
 mod places;
 mod prepare;
 mod rooms;
@@ -9,10 +12,13 @@ mod rows;
 mod shards;
 mod text;
 
+pub(crate) use destination::is_leftover;
+pub use destination::{DestState, Destination};
 pub(crate) use identity::{fingerprint, images_fingerprint};
 pub use in_words::{augment_in_words, schedule_in_words};
+pub use memory::{check_memory, sum_of_largest};
 pub use places::{manifest, open};
-pub use prepare::{DestState, PreparePlan};
+pub use prepare::PreparePlan;
 pub use rooms::Rooms;
 pub use rows::{PlannedRow, Rows, rows};
 pub use shards::{PlannedShard, chunk, chunk_of};

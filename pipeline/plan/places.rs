@@ -1,6 +1,6 @@
 //! The places that a run reads and writes.
 
-use forebay_datasets::manifest::{MANIFEST_KEY, Manifest};
+use forebay_datasets::manifest::{MANIFEST_KEY, Manifest, ManifestError};
 use forebay_datasets::store::Store;
 
 use crate::flow::Error;
@@ -17,16 +17,24 @@ pub fn open(config: &Config, key: &'static str, what: &str) -> Result<Store, Err
     Store::open(&location, &store_options(config)).map_err(Error::from)
 }
 
-/// Whether a source is a dataset of shards: its manifest, if it has one.
+/// Whether a source is a dataset of shards: its manifest, if it has one of ours.
 ///
 /// # Errors
-/// When the store refuses, or the manifest is damaged.
+/// When the store refuses, or the manifest is damaged or of another version.
 pub async fn manifest(store: &Store) -> Result<Option<Manifest>, Error> {
     if store.size(MANIFEST_KEY).await?.is_none() {
         return Ok(None);
     }
-    let json = store.get(MANIFEST_KEY).await?;
-    let manifest =
-        Manifest::parse(&json).map_err(|error| Error::Integrity(format!("{}: {error}", store.location())))?;
-    Ok(Some(manifest))
+    let location = store.location();
+    match Manifest::parse(&store.get(MANIFEST_KEY).await?) {
+        Ok(manifest) => Ok(Some(manifest)),
+        // Web apps have files of this name, and so may a folder of images.
+        Err(ManifestError::Foreign { .. }) => Ok(None),
+        Err(error @ ManifestError::OtherFormat { .. }) => Err(Error::Usage(format!(
+            "{location}: {error}; make it anew from its images: forebay prepare SOURCE {location} --overwrite"
+        ))),
+        Err(error @ ManifestError::Damaged { .. }) => Err(Error::Integrity(format!(
+            "{location}: {error}; run the same `forebay prepare` again, which makes it anew"
+        ))),
+    }
 }

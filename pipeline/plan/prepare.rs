@@ -4,24 +4,28 @@
 use std::collections::BTreeMap;
 
 use forebay_datasets::catalog;
-use forebay_datasets::manifest::{CARD_KEY, FORMAT, MANIFEST_KEY, PLAN_KEY, PlanRecord};
-use forebay_datasets::sample::{SampleId, Split};
+use forebay_datasets::manifest::{FORMAT, PlanRecord, ShardPlan};
+use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
-use forebay_datasets::shard::{read_identities, read_index};
+use forebay_datasets::split::{Assignment, SplitRule};
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::encode::{Encode, Encoding};
 use forebay_stages::resize::{Fit, Size};
+use forebay_stages::weight::{Scales, Step};
 use toml::Value;
 
+use super::destination::{DestState, Destination};
+use super::digests::shard_plans;
 use super::identity::fingerprint;
-use super::places::{manifest, open};
+use super::memory::{check_memory, sum_of_largest};
+use super::places::open;
 use super::rooms::Rooms;
-use super::rows::{Rows, rows};
+use super::rows::{Rows, rows, split_rule};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
 use crate::flow::Error;
 use crate::options::{
-    Chain, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words, chain, shares,
+    Chain, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words, chain,
 };
 
 /// `forebay prepare`, checked.
@@ -45,6 +49,8 @@ pub struct PreparePlan {
     pub samples_per_shard: usize,
     /// Every shard, by split and index.
     pub shards: Vec<PlannedShard>,
+    /// What each of them is made from, in the same order.
+    pub shard_plans: Vec<ShardPlan>,
     /// What makes this dataset this dataset.
     pub fingerprint: String,
     /// The settings behind the fingerprint.
@@ -53,22 +59,10 @@ pub struct PreparePlan {
     pub rooms: Rooms,
     /// Samples that pass together, so that small images share the cost of a hop.
     pub chunk: usize,
-    /// What the destination holds already, and what to do about it.
+    /// What the destination held when this was planned, and what to do about it.
     pub dest_state: DestState,
-}
-
-/// What was found at a destination.
-#[derive(Clone, Debug, PartialEq)]
-pub enum DestState {
-    /// Nothing that would be in the way.
-    Empty,
-    /// The same plan, begun or finished.
-    Same {
-        /// Whether its manifest is there.
-        is_finished: bool,
-    },
-    /// Another dataset, which `--overwrite` allows to delete: the keys that it lists.
-    Replace(Vec<String>),
+    /// Whether another dataset may be replaced.
+    pub overwrite: bool,
 }
 
 impl PreparePlan {
@@ -81,7 +75,7 @@ impl PreparePlan {
         let mut problems = config.without_effect(Command::Prepare, &Facts::default());
         let augment = augment(config, &mut problems);
         balance_options(config, &mut problems);
-        shares(config, &mut problems);
+        let rule = split_rule(config, &mut problems);
         let rooms = Rooms::of(config);
         let size = match config.get("resize.size") {
             Some(Value::Integer(side)) => Size::Side(*side as u32),
@@ -102,18 +96,27 @@ impl PreparePlan {
         let (Some(source), Some(dest), []) = (source, dest, &problems[..]) else {
             return Err(Error::Plan(problems));
         };
-        if source.location() == dest.location() {
-            return Err(Error::Usage(format!("SOURCE and DEST are both {}", source.location())));
+        if source.is_same_place(&dest) {
+            return Err(Error::Usage(format!(
+                "SOURCE {} and DEST {} are both the same place; shards go to one of their own",
+                source.location(),
+                dest.location()
+            )));
         }
         let catalog = catalog::read(&source).await?;
-        let declares_splits = catalog.declared.iter().any(|split| *split != Split::Train);
-        let facts = Facts { declares_splits, ..Facts::default() };
+        let is_cut_by_source = catalog.declared.iter().any(|split| *split != Split::Train);
+        let facts = Facts { declares_splits: is_cut_by_source, ..Facts::default() };
         let problems = config.without_effect(Command::Prepare, &facts);
         if !problems.is_empty() {
             return Err(Error::Plan(problems));
         }
-        let (record, previous) = earlier(&dest, config.is_on("overwrite")).await?;
-        let rows = rows(config, catalog, &previous, true)?;
+        let overwrite = config.is_on("overwrite");
+        let destination = Destination::read(&dest).await?;
+        let earlier = destination.assignment().filter(|_| !config.is_on("resplit"));
+        if let Some(earlier) = earlier.filter(|_| !is_cut_by_source) {
+            same_rule(&dest, earlier, rule)?;
+        }
+        let rows = rows(config, catalog, earlier, true)?;
 
         let encoding = match config.choice("encode.format") {
             Encoding::Jpeg { .. } => Encoding::Jpeg { quality: config.whole("encode.quality") as u8 },
@@ -138,9 +141,8 @@ impl PreparePlan {
             .into_iter()
             .flat_map(|split| cut(split, rows.of(split).len(), samples_per_shard))
             .collect();
-        let dest_state =
-            dest_state(&dest, record, &fingerprint, &rows.pinned, config.is_on("overwrite")).await?;
-        Ok(PreparePlan {
+        let shard_plans = shard_plans(&rows, &shards, &settings, augment.is_some());
+        let mut plan = PreparePlan {
             chunk: chunk(&rows.catalog),
             seed: Seed(config.whole("seed")),
             encode: Encode { encoding },
@@ -151,11 +153,39 @@ impl PreparePlan {
             augment,
             samples_per_shard,
             shards,
+            shard_plans,
             fingerprint,
             settings,
             rooms,
-            dest_state,
-        })
+            dest_state: DestState::Empty,
+            overwrite,
+        };
+        plan.dest_state = destination.state(&plan.dest, &plan.record(), overwrite).await?;
+        check_memory(&plan.memory())?;
+        Ok(plan)
+    }
+
+    /// What a shard of the plan is made from.
+    ///
+    /// # Panics
+    /// When it is a shard of another plan.
+    pub fn shard_plan(&self, shard: &PlannedShard) -> &ShardPlan {
+        let place = (shard.split, shard.index);
+        let index = self.shards.binary_search_by_key(&place, |shard| (shard.split, shard.index));
+        &self.shard_plans[index.expect("a shard of this plan")]
+    }
+
+    /// What makes the pixels of a row of its file, for images that are augmented or not, and then its stored bytes.
+    pub fn scales(&self, augment: Option<&Augment>) -> Scales {
+        let resize = self.chain.resize.clone();
+        let steps = match augment {
+            None => vec![Step::Resize(resize)],
+            Some(augment) => match augment.of_whole_images(&resize) {
+                Some(augment) => vec![Step::Augment(augment), Step::Resize(resize)],
+                None => vec![Step::Resize(resize), Step::Augment(augment.clone())],
+            },
+        };
+        Scales { decode: self.chain.decode.clone(), steps, encode: Some(self.encode.clone()) }
     }
 
     /// `jpg`, `png` or `ppm`.
@@ -182,8 +212,8 @@ impl PreparePlan {
             format: FORMAT,
             fingerprint: self.fingerprint.clone(),
             settings: serde_json::to_value(&self.settings).expect("settings are plain data"),
-            shards: self.shards.iter().map(PlannedShard::key).collect(),
-            pinned: self.rows.pinned.clone(),
+            shards: self.shard_plans.clone(),
+            assignment: self.rows.assignment.clone(),
         }
     }
 
@@ -195,17 +225,19 @@ impl PreparePlan {
     /// The most memory that images and shards in flight can take, part by part: name and bytes. The shards are
     /// estimated from [`PreparePlan::sample_bytes`]; everything else is a bound.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
-        let largest = self.rows.catalog.entries.iter().map(|entry| entry.bytes).max().unwrap_or(0);
+        let sizes = Split::ALL.iter().flat_map(|split| self.rows.of(*split));
+        let sizes = sizes.map(|row| self.rows.catalog.entries[row.entry].bytes());
         let read = self.rooms.read();
+        let heaviest = [None, self.augment.as_ref()].map(|augment| self.scales(augment).most().peak);
         let rows = self.shards.iter().map(|shard| shard.rows).max().unwrap_or(0) as u64;
         let shard = self.sample_bytes() * rows;
         let (pack, write) = (self.rooms.shard(), self.rooms.shard());
         vec![
             (
                 "files read and not yet decoded",
-                (read.slots + read.queue + 1) as u64 * self.chunk as u64 * largest,
+                sum_of_largest(sizes, (read.slots + read.queue + 2) * self.chunk),
             ),
-            ("decoded images (memory)", self.rooms.memory_bytes),
+            ("decoded images (memory)", heaviest.into_iter().fold(self.rooms.memory_bytes, u64::max)),
             ("shard being grouped", shard),
             ("shards being encoded", 2 * (pack.slots + pack.queue) as u64 * shard),
             ("shards being written", (write.slots + write.queue) as u64 * shard),
@@ -213,72 +245,15 @@ impl PreparePlan {
     }
 }
 
-/// The plan that a destination holds, and the assignments to splits that it fixes.
-async fn earlier(
-    dest: &Store,
-    overwrite: bool,
-) -> Result<(Option<PlanRecord>, BTreeMap<SampleId, Split>), Error> {
-    if dest.size(PLAN_KEY).await?.is_none() {
-        return Ok((None, BTreeMap::new()));
+/// Images stay in the splits that they are in: another rule has to be asked for.
+fn same_rule(dest: &Store, earlier: &Assignment, rule: SplitRule) -> Result<(), Error> {
+    let before = earlier.rule();
+    if before == rule {
+        return Ok(());
     }
-    let json = dest.get(PLAN_KEY).await?;
-    let record = match PlanRecord::parse(&json) {
-        Ok(record) => record,
-        Err(_) if overwrite => return Ok((None, BTreeMap::new())),
-        Err(error) => {
-            return Err(Error::Usage(format!("{}: {error}; --overwrite replaces it", dest.location())));
-        }
-    };
-    let mut previous: BTreeMap<SampleId, Split> =
-        record.pinned.iter().map(|(id, split)| (id.as_str().into(), *split)).collect();
-    if overwrite && let Some(manifest) = manifest(dest).await? {
-        for shard in &manifest.shards {
-            let Some(bytes) = dest.size(&shard.key).await? else { continue };
-            let index = read_index(dest, &shard.key, bytes).await?;
-            for (id, ..) in read_identities(dest, &shard.key, &index).await? {
-                previous.insert(id, shard.split);
-            }
-        }
-    }
-    Ok((Some(record), previous))
-}
-
-async fn dest_state(
-    dest: &Store,
-    record: Option<PlanRecord>,
-    fingerprint: &str,
-    pinned: &BTreeMap<String, Split>,
-    overwrite: bool,
-) -> Result<DestState, Error> {
-    match record {
-        Some(record) if record.fingerprint == fingerprint && record.pinned == *pinned => {
-            Ok(DestState::Same { is_finished: manifest(dest).await?.is_some() })
-        }
-        Some(record) if overwrite => Ok(DestState::Replace(record.shards)),
-        Some(_) => Err(Error::Usage(format!(
-            "{} holds another dataset: its plan differs from this one; choose another DEST, or --overwrite to \
-             replace it",
-            dest.location()
-        ))),
-        None if overwrite => Ok(DestState::Replace(Vec::new())),
-        None => {
-            for key in [MANIFEST_KEY, CARD_KEY] {
-                if dest.size(key).await?.is_some() {
-                    return Err(Error::Usage(format!(
-                        "{} holds a {key} that is not of this program; choose an empty DEST, or --overwrite to \
-                         replace it",
-                        dest.location()
-                    )));
-                }
-            }
-            let foreign = dest.list("data/").await?;
-            match foreign.iter().find(|(key, _)| !key.contains('#')) {
-                Some((key, _)) => Err(Error::Usage(format!(
-                    "{} holds {key}, which is not of this program; choose an empty DEST",
-                    dest.location()
-                ))),
-                None => Ok(DestState::Empty),
-            }
-        }
-    }
+    Err(Error::Usage(format!(
+        "{} was cut with {before}, and this run asks for {rule}: give the same, or --resplit to cut anew, which moves \
+         images between training and test",
+        dest.location()
+    )))
 }

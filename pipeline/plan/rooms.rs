@@ -35,6 +35,12 @@ impl Rooms {
         RunOptions { threads: self.threads, memory_bytes: self.memory_bytes, max_rejects: self.max_rejects }
     }
 
+    /// The most bytes that images take which pass together: a small part of the budget, so that no thread waits for
+    /// the images of another.
+    pub fn part_bytes(&self) -> u64 {
+        self.memory_bytes / (4 * self.threads as u64)
+    }
+
     /// Reads wait, they do not compute: enough of them to keep the pool fed from a store that answers slowly.
     pub fn read(&self) -> Room {
         Room { slots: 2 * self.threads.max(4), queue: 2 }

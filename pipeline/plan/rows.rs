@@ -1,11 +1,9 @@
 //! What a source holds, split and balanced: the rows of every split in the order in which they are written.
 
-use std::collections::BTreeMap;
-
-use forebay_datasets::catalog::Catalog;
-use forebay_datasets::sample::{SampleId, Split};
+use forebay_datasets::catalog::{Catalog, Locator};
+use forebay_datasets::sample::{Sample, Split};
 use forebay_datasets::seed::Seed;
-use forebay_datasets::split::{self, TrainSamples};
+use forebay_datasets::split::{Assignment, SplitRule, TrainSamples};
 use forebay_stages::balance::{self, Balance, BalanceSummary};
 
 use crate::flow::Error;
@@ -25,14 +23,14 @@ pub struct PlannedRow {
 pub struct Rows {
     /// What was found.
     pub catalog: Catalog,
-    /// The split of each entry.
+    /// The split of every sample.
+    pub assignment: Assignment,
+    /// The split of each entry: those of the assignment, in the order of the catalog.
     pub splits: Vec<Split>,
     /// The rows of each split, in the order of [`Split::ALL`].
     pub planned: [Vec<PlannedRow>; 3],
     /// The classes of the training split before and after balancing.
     pub balance: BalanceSummary,
-    /// Assignments that an earlier dataset fixed and a fresh cut would not give.
-    pub pinned: BTreeMap<String, Split>,
 }
 
 impl Rows {
@@ -41,22 +39,42 @@ impl Rows {
         &self.planned[split as usize]
     }
 
+    /// The sample of a planned row, not yet read.
+    pub(crate) fn sample(&self, row: &PlannedRow) -> Sample<Locator> {
+        let entry = &self.catalog.entries[row.entry];
+        let payload = Ok(entry.locator.clone());
+        Sample { id: entry.id.clone(), copy: row.copy, label: entry.label, payload }
+    }
+
     /// Entries that the balance gave no copy.
     pub fn dropped(&self) -> u64 {
-        let planned = self.planned.iter().flatten().filter(|row| row.copy == 0).count();
-        (self.catalog.entries.len() - planned) as u64
+        let mut is_planned = vec![false; self.catalog.entries.len()];
+        for row in self.planned.iter().flatten() {
+            is_planned[row.entry] = true;
+        }
+        is_planned.iter().filter(|is_planned| !**is_planned).count() as u64
     }
 }
 
-/// Splits, balances and orders what a catalog holds.
+/// How the options cut samples.
+pub(super) fn split_rule(config: &Config, problems: &mut Vec<String>) -> SplitRule {
+    let seed = config.whole("split.seed");
+    SplitRule { shares: shares(config, problems), seed }
+}
+
+/// Splits, balances and orders what a catalog holds; `earlier` is the assignment of a dataset that this one takes the
+/// place of. What there is to say of the splits joins the warnings of the catalog.
+///
+/// # Errors
+/// [`Error::Plan`] for options that cannot be.
 pub fn rows(
     config: &Config,
-    catalog: Catalog,
-    previous: &BTreeMap<SampleId, Split>,
+    mut catalog: Catalog,
+    earlier: Option<&Assignment>,
     balance: bool,
 ) -> Result<Rows, Error> {
     let mut problems = Vec::new();
-    let shares = shares(config, &mut problems);
+    let rule = split_rule(config, &mut problems);
     let mut options = balance_options(config, &mut problems);
     if !problems.is_empty() {
         return Err(Error::Plan(problems));
@@ -64,15 +82,12 @@ pub fn rows(
     if !balance {
         options.mode = Balance::None;
     }
-    let split_seed = Seed(config.whole("split.seed"));
+    let split_seed = Seed(rule.seed);
     let seed = Seed(config.whole("seed"));
-    let fresh = split::assign(&catalog, shares, split_seed, &BTreeMap::new());
-    let splits = split::assign(&catalog, shares, split_seed, previous);
-    let pinned = catalog.entries.iter().zip(fresh.iter().zip(&splits));
-    let pinned = pinned
-        .filter(|(_, (fresh, split))| fresh != split)
-        .map(|(entry, (_, split))| (entry.id.to_string(), *split))
-        .collect();
+    let assignment = Assignment::of(&catalog, rule, earlier);
+    let splits = assignment.splits(&catalog);
+    let warnings = assignment.warnings(&catalog);
+    catalog.warnings.extend(warnings);
 
     let train = TrainSamples::of(&catalog, &splits);
     let copies = balance::copies(&train, &options, seed);
@@ -90,5 +105,5 @@ pub fn rows(
             });
         }
     }
-    Ok(Rows { catalog, splits, planned, balance: summary, pinned })
+    Ok(Rows { catalog, assignment, splits, planned, balance: summary })
 }

@@ -80,6 +80,9 @@ impl std::fmt::Display for PreparePlan {
         }
         let _ = writeln!(text, "  threads      {}", self.rooms.threads);
         text += &memory_in_words(&self.memory());
+        for warning in &catalog.warnings {
+            let _ = writeln!(text, "  note         {warning}");
+        }
         f.write_str(&text)
     }
 }

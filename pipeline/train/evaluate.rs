@@ -13,7 +13,7 @@ use super::plan::TrainPlan;
 use super::run_folder::{RunFolder, files};
 use super::seal;
 use super::session::{Progress, Session, lock};
-use crate::feed::Pass;
+use crate::feed::{Pass, PassBatch};
 use crate::flow::{Error, Items, Run};
 use crate::report::{ClassRow, EpochMetrics, Live, Trained};
 
@@ -30,7 +30,7 @@ pub(super) async fn evaluate(
         .filter(|features| features.has(split) && (split != Split::Train || plan.feed.augment.is_none()))
     {
         None => {
-            let batches = plan.feed.batches_after(run, Pass::Evaluate(split), 0);
+            let batches = plan.feed.batches(run, Pass::Evaluate(split));
             batches.drain("evaluate", measure(run, plan, session)).await
         }
         Some(features) => {
@@ -45,14 +45,17 @@ fn measure<T: TrainInput>(
     run: &Run,
     plan: &TrainPlan,
     session: Arc<Mutex<Session>>,
-) -> impl FnOnce(Items<(T, u64)>) -> Result<(f64, Confusion), Error> + Send + 'static {
+) -> impl FnOnce(Items<PassBatch<T>>) -> Result<(f64, Confusion), Error> + Send + 'static {
     let pool = run.clone();
     let classes = plan.options.classes.len();
-    move |batches: Items<(T, u64)>| {
+    move |batches: Items<PassBatch<T>>| {
         let session = session.lock().expect("one pass at a time");
         let mut confusion = Confusion::new(classes);
         let mut loss = 0.0;
-        for (batch, _) in batches {
+        for PassBatch { batch, .. } in batches {
+            if batch.labels().is_empty() {
+                continue;
+            }
             let logits = pool.install(|| batch.logits(&session.trainer));
             let logits = logits.map_err(|error| train_error("evaluate", error))?;
             loss += Trainer::loss(&logits, batch.labels()) * batch.labels().len() as f64;

@@ -16,11 +16,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use candle_core::{Device, Tensor};
-use forebay_datasets::sample::{Fault, Sample, SampleId, Split};
+use forebay_datasets::order::Rank;
+use forebay_datasets::sample::{Fault, Sample, Split};
 use forebay_datasets::shard::ROWS_PER_GROUP;
 use forebay_datasets::store::Store;
 use forebay_stages::collate::Batch;
-use forebay_stages::group::Batches;
+use forebay_stages::group::Group;
+use forebay_stages::shuffle::{Shuffle, WindowPart};
 use forebay_train::features_file;
 use serde::{Deserialize, Serialize};
 
@@ -29,18 +31,18 @@ use super::first_batch::first_batch;
 use super::input::FeatureBatch;
 use super::plan::TrainPlan;
 use super::session::{Session, lock};
-use crate::feed::{Pass, repeat};
+use crate::feed::{Fetch, Pass, PassBatch};
 use crate::flow::{Error, Flow, Items, Room, Run};
 use crate::options::bytes_in_words;
 
 /// The features of a shard take about so much: a piece that any store reads well.
 const SHARD_BYTES: u64 = 16 << 20;
 
-/// The features of one image, in the memory of its group.
+/// The features of one image, in the memory of what was read with it.
 #[derive(Clone)]
 struct Feature {
-    group: Arc<[f32]>,
-    /// Its place among the rows of the group that have features.
+    values: Arc<[f32]>,
+    /// Its place among the rows whose features these are.
     row: usize,
 }
 
@@ -73,7 +75,7 @@ struct Row {
 }
 
 /// A group of rows of a split, and where their features are.
-struct Group {
+struct GroupFeatures {
     /// Each with its place among the rows that have features, as payload.
     rows: Vec<Sample<usize>>,
     place: Place,
@@ -88,7 +90,7 @@ enum Place {
 /// The features of every split.
 pub(super) struct Features {
     /// By split and view.
-    groups: BTreeMap<(Split, u32), Vec<Group>>,
+    groups: BTreeMap<(Split, u32), Vec<GroupFeatures>>,
     /// Views of the training images.
     views: u32,
     shape: Arc<[usize]>,
@@ -146,7 +148,7 @@ impl Features {
             })
             .collect();
         let row_bytes = 4 * shape.iter().product::<usize>() as u64;
-        let rows = passes.iter().map(|(split, _)| plan.feed.group_rows(*split).iter().sum::<usize>() as u64);
+        let rows = passes.iter().map(|(split, _)| plan.feed.planned(*split).found() as u64);
         let bytes = rows.sum::<u64>() * row_bytes;
         let fits = bytes <= plan.feed.rooms.memory_bytes;
         if !fits && !cache.is_chosen {
@@ -172,7 +174,7 @@ impl Features {
                     "{name}/{}/{split}-{view}-",
                     &blake3::hash(plan.data_identity.as_bytes()).to_hex()[..32]
                 ),
-                sizes: plan.feed.group_rows(split),
+                sizes: plan.feed.planned(split).groups().to_vec(),
                 groups: (SHARD_BYTES / (row_bytes * ROWS_PER_GROUP as u64)).clamp(1, 64) as usize,
                 pass: (split, view),
             };
@@ -223,7 +225,7 @@ impl Features {
         missing: Vec<usize>,
     ) -> Result<Vec<usize>, Error> {
         let (split, view) = shards.pass;
-        let Some(rows) = plan.feed.known_rows(split) else { return Ok(missing) };
+        let Some(rows) = plan.feed.source.known_rows(split) else { return Ok(missing) };
         let is_augmented = |split: Split| split == Split::Train && plan.feed.augment.is_some();
         // An augmented image is a function of its copy and view; one as it is, of neither.
         let copy_of = |copy: u32| if is_augmented(split) { copy } else { 0 };
@@ -364,77 +366,82 @@ impl Features {
         };
         let room = plan.feed.rooms.group();
         let flow = run.source("feature shards", 0..shards.shards()).io("open features", room, read);
-        let groups: Vec<Vec<Group>> = flow.compute("parse features", room, parse).collect().await?;
-        self.groups.insert(shards.pass, groups.into_iter().flatten().collect());
+        let groups: Vec<Vec<GroupFeatures>> = flow.compute("parse features", room, parse).collect().await?;
+        let groups: Vec<GroupFeatures> = groups.into_iter().flatten().collect();
+        // An image that an earlier run refused is a reject of this one too.
+        let rows = groups.iter().flat_map(|group| &group.rows);
+        run.rejects().record(rows.filter_map(|row| Some((&row.id, row.payload.as_ref().err()?))))?;
+        self.groups.insert(shards.pass, groups);
         Ok(())
     }
 
-    /// The batches of a pass after the first `skip` samples of its order; with each comes how many samples are used up.
+    /// The batches of a pass after its first `done`, in the order of the images.
     pub(super) fn batches(
         self: &Arc<Features>,
         run: &Run,
         plan: &TrainPlan,
         pass: Pass,
-        skip: u64,
-    ) -> Flow<(FeatureBatch, u64)> {
-        let arrangement = plan.feed.arrange(pass, skip);
-        let groups: Vec<usize> = arrangement.groups().collect();
-        let (here, copies) = (self.clone(), arrangement.copies.clone());
+        done: u64,
+    ) -> Flow<PassBatch<FeatureBatch>> {
+        let epoch = Arc::new(plan.feed.epoch(pass));
+        let sizes = epoch.sizes(done, Rank::ALONE).map(|(index, rows)| ((index, rows), rows));
+        let here = self.clone();
         let (shape, first, width) = (self.shape.clone(), self.first, self.shape.iter().product::<usize>());
-        run.source("features", groups)
-            .io("read features", plan.feed.rooms.group(), move |group| {
-                let (here, copies) = (here.clone(), copies.clone());
-                async move { here.samples(pass, group, copies.as_deref()).await }
+        run.source("features", epoch.windows(done, Rank::ALONE).flat_map(Fetch::of))
+            .io("read features", plan.feed.rooms.group(), move |fetch| {
+                let here = here.clone();
+                async move { here.read(pass, fetch).await }
             })
-            .regroup(2, arrangement.shuffle(ROWS_PER_GROUP))
-            .regroup(2, Batches::new(plan.feed.batch_size, skip))
-            .compute("collate", Room { slots: 2, queue: 2 }, move |(samples, used)| {
-                let mut values = Vec::with_capacity(samples.len() * width);
+            .regroup(2, Shuffle::new(ROWS_PER_GROUP))
+            .regroup(2, Group::new(sizes))
+            .compute("collate", Room { slots: 2, queue: 2 }, move |((index, planned), samples)| {
+                let mut numbers = Vec::with_capacity(samples.len() * width);
                 let mut labels = Vec::with_capacity(samples.len());
                 for sample in samples {
-                    let Ok(Feature { group, row }) = sample.payload else { continue };
-                    values.extend_from_slice(&group[row * width..(row + 1) * width]);
+                    let Ok(Feature { values, row }) = sample.payload else { continue };
+                    numbers.extend_from_slice(&values[row * width..(row + 1) * width]);
                     labels.push(sample.label);
                 }
                 let shape = [&[labels.len()], &*shape].concat();
-                let features = Tensor::from_vec(values, shape, &Device::Cpu);
+                let features = Tensor::from_vec(numbers, shape, &Device::Cpu);
                 let features = features.map_err(|error| Error::failed("collate features", error))?;
-                Ok((FeatureBatch { features, labels, first }, used))
+                Ok(PassBatch { index, planned, batch: FeatureBatch { features, labels, first } })
             })
     }
 
-    /// The rows of a group in a pass, with their copies.
-    async fn samples(
-        &self,
-        pass: Pass,
-        group: usize,
-        copies: Option<&BTreeMap<SampleId, u32>>,
-    ) -> Result<Vec<Sample<Feature>>, Error> {
+    /// The features of the rows of a part of a window.
+    async fn read(&self, pass: Pass, fetch: Fetch) -> Result<WindowPart<Feature>, Error> {
         let (split, epoch, views) = match pass {
             Pass::Train(epoch) => (Split::Train, epoch, self.views),
             Pass::Evaluate(split) => (split, 0, 1),
         };
-        let rows = self.groups[&(split, 0)][group].rows.iter().enumerate();
-        let rows = rows.map(|(row, sample)| Sample { payload: Ok(row), ..sample.clone() }).collect();
-        let mut read: BTreeMap<u32, Arc<[f32]>> = BTreeMap::new();
-        let mut samples = Vec::new();
-        for sample in repeat::<usize>(rows, copies) {
-            let view = (epoch + sample.copy) % views;
-            let of_view = &self.groups[&(split, view)][group];
-            if let std::collections::btree_map::Entry::Vacant(entry) = read.entry(view) {
-                entry.insert(of_view.values(&self.store).await?);
-            }
-            let values = &read[&view];
-            samples.push(sample.map(|row| {
-                let place = of_view.rows[row].payload.clone();
-                place.map(|row| Feature { group: values.clone(), row })
-            }));
+        // A group is read once for each view of it.
+        let mut whole: BTreeMap<u32, Arc<[f32]>> = BTreeMap::new();
+        let mut samples = Vec::with_capacity(fetch.rows.len());
+        for (at, row) in fetch.rows {
+            let view = (epoch + row.copy) % views;
+            let group = &self.groups[&(split, view)][row.place.group as usize];
+            let sample = group.rows[row.place.row as usize].clone();
+            let payload = match sample.payload {
+                Err(fault) => Err(fault),
+                Ok(number) if fetch.group.is_none() => {
+                    Ok(group.feature(&self.store, number, &self.shape).await?)
+                }
+                Ok(number) => {
+                    if let std::collections::btree_map::Entry::Vacant(entry) = whole.entry(view) {
+                        entry.insert(group.values(&self.store).await?);
+                    }
+                    Ok(Feature { values: whole[&view].clone(), row: number })
+                }
+            };
+            let copy = sample.copy + row.copy;
+            samples.push((at, Sample { id: sample.id, copy, label: sample.label, payload }));
         }
-        Ok(samples)
+        Ok(WindowPart { window_rows: fetch.window_rows, samples })
     }
 }
 
-impl Group {
+impl GroupFeatures {
     async fn values(&self, store: &Store) -> Result<Arc<[f32]>, Error> {
         match &self.place {
             Place::Memory(values) => Ok(values.clone()),
@@ -442,6 +449,19 @@ impl Group {
             Place::Store(key, range) => {
                 let bytes = store.get_range(key, range.clone()).await?;
                 Ok(numbers(&bytes))
+            }
+        }
+    }
+
+    /// The features of one row alone.
+    async fn feature(&self, store: &Store, row: usize, shape: &[usize]) -> Result<Feature, Error> {
+        let bytes = 4 * shape.iter().product::<usize>() as u64;
+        match &self.place {
+            Place::Memory(values) => Ok(Feature { values: values.clone(), row }),
+            Place::Store(key, range) => {
+                let start = range.start + row as u64 * bytes;
+                let bytes = store.get_range(key, start..start + bytes).await?;
+                Ok(Feature { values: numbers(&bytes), row: 0 })
             }
         }
     }
@@ -507,7 +527,7 @@ fn groups_of(
     record: &[u8],
     size: u64,
     file: &[u8],
-) -> Option<Vec<Group>> {
+) -> Option<Vec<GroupFeatures>> {
     let record: Record = serde_json::from_slice(record).ok()?;
     let sizes = &shards.sizes[shards.groups_of(shard)];
     if record.shape != shape || !record.groups.iter().map(Vec::len).eq(sizes.iter().copied()) {
@@ -532,7 +552,7 @@ fn groups_of(
             Some(bytes) if !file.is_empty() => Place::Memory(numbers(bytes)),
             _ => Place::Store(key.clone(), range),
         };
-        Group { rows, place }
+        GroupFeatures { rows, place }
     });
     Some(groups.collect())
 }

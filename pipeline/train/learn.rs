@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use forebay_datasets::order::Rank;
+
 use super::error::train_error;
 use super::first_batch::first_batch;
 use super::frozen::Features;
@@ -10,11 +12,11 @@ use super::input::TrainInput;
 use super::plan::TrainPlan;
 use super::run_folder::{RunFolder, files};
 use super::session::{Progress, Session, lock};
-use crate::feed::Pass;
+use crate::feed::{Pass, PassBatch};
 use crate::flow::{Error, Items, Run};
 use crate::report::Live;
 
-/// Trains one epoch; a resumed one goes on after the samples that were used up.
+/// Trains one epoch; a resumed one goes on after the batches that are done.
 pub(super) async fn pass(
     run: &Run,
     plan: &Arc<TrainPlan>,
@@ -24,15 +26,15 @@ pub(super) async fn pass(
     epoch: u32,
     live: Arc<Live>,
 ) -> Result<(), Error> {
-    let Progress { batch, used, .. } = lock(&session).progress;
+    let Progress { batch, .. } = lock(&session).progress;
     live.begin(epoch + 1, batch);
     match features {
         None => {
-            let batches = plan.feed.batches_after(run, Pass::Train(epoch), used);
+            let batches = plan.feed.batches_from(run, Pass::Train(epoch), batch, Rank::ALONE);
             batches.drain("train", learn(run, plan, folder, session, epoch, live)).await
         }
         Some(features) => {
-            let batches = features.batches(run, plan, Pass::Train(epoch), used);
+            let batches = features.batches(run, plan, Pass::Train(epoch), batch);
             batches.drain("train", learn(run, plan, folder, session, epoch, live)).await
         }
     }
@@ -46,15 +48,22 @@ fn learn<T: TrainInput>(
     session: Arc<Mutex<Session>>,
     epoch: u32,
     live: Arc<Live>,
-) -> impl FnOnce(Items<(T, u64)>) -> Result<(), Error> + Send + 'static {
+) -> impl FnOnce(Items<PassBatch<T>>) -> Result<(), Error> + Send + 'static {
     let (run_here, plan_here, folder) = (run.clone(), plan.clone(), folder.clone());
-    move |batches: Items<(T, u64)>| {
+    move |batches: Items<PassBatch<T>>| {
         let (run, plan) = (run_here, plan_here);
         let mut session = session.lock().expect("one pass at a time");
         let session = &mut *session;
         session.recorder.begin();
-        for (batch, used) in batches {
-            if let Some(images) = batch.images().filter(|_| (epoch, session.progress.batch) == (0, 0)) {
+        for fed in batches {
+            session.progress.batch = fed.index + 1;
+            if !fed.has_a_step(fed.batch.labels().len()) {
+                session.trainer.pass_over();
+                live.seen().step += 1;
+                continue;
+            }
+            let batch = fed.batch;
+            if let Some(images) = batch.images().filter(|_| (epoch, session.progress.seen) == (0, 0)) {
                 for line in first_batch(&run, &plan, session, images)? {
                     eprintln!("warning: {line}");
                 }
@@ -63,8 +72,6 @@ fn learn<T: TrainInput>(
             let report = run.install(|| batch.step(&mut session.trainer));
             let report = report.map_err(|error| train_error("train", error))?;
             let progress = &mut session.progress;
-            progress.batch += 1;
-            progress.used = used;
             progress.loss += report.loss * count as f64;
             progress.correct += report.correct as u64;
             progress.seen += count as u64;

@@ -1,20 +1,19 @@
 //! `forebay train` as it is checked before anything starts.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_stages::balance::BalanceSummary;
-use forebay_stages::group::count_batches;
 use forebay_train::schedule::Plateau;
 use forebay_train::{DeviceKind, TrainOptions};
-use std::collections::BTreeMap;
 use toml::Value;
 
 use super::keeping::Keeping;
 use super::{recipe, run_folder};
-use crate::feed::{self, Feed, Origin};
+use crate::feed::{self, Feed};
 use crate::flow::Error;
-use crate::options::{self, Command, Config, Doctor, Facts, Identity};
-use crate::plan;
+use crate::options::{self, Command, Config, Doctor, Identity};
 use crate::report::RunFacts;
 use crate::weights;
 
@@ -80,7 +79,7 @@ impl TrainPlan {
     /// # Errors
     /// [`Error::Plan`] or [`Error::Usage`] for options or a source that cannot be used, others when a store fails.
     pub async fn resolve(config: &Config) -> Result<TrainPlan, Error> {
-        let problems = config.without_effect(Command::Train, &Facts::default());
+        let problems = config.without_effect(Command::Train, &options::Facts::default());
         if !problems.is_empty() {
             return Err(Error::Plan(problems));
         }
@@ -108,7 +107,7 @@ impl TrainPlan {
         let keeping = Keeping::resolve(config).map_err(Error::Plan)?;
         let epochs = config.whole("train.epochs") as u32;
         let facts = feed::facts(&feed);
-        let steps_per_epoch = count_batches(rows, feed.batch_size as u64);
+        let steps_per_epoch = feed.batches_per_epoch();
         let normalize = options::normalize(config);
         let counts = match &balance {
             Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
@@ -127,10 +126,7 @@ impl TrainPlan {
         };
         let (options, plateau, notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
         let chain = serde_json::json!({
-            "prepared": match &feed.origin {
-                Origin::Shards(shards) => shards.manifest.settings.clone(),
-                Origin::Folder(_) => serde_json::Value::Null,
-            },
+            "prepared": feed.source.manifest().map(|manifest| manifest.settings.clone()),
             "decode": {
                 "decode.background": config.text("decode.background"),
                 "decode.max_side": config.integer("decode.max_side"),
@@ -149,24 +145,14 @@ impl TrainPlan {
             "classes": options.classes,
             "weights": initial.as_ref().map(|initial| initial.record.clone()),
         });
-        let source: serde_json::Value = match &feed.origin {
-            Origin::Shards(shards) => shards.manifest.fingerprint.clone().into(),
-            Origin::Folder(rows) => plan::fingerprint(rows, &BTreeMap::new()).into(),
-        };
-        let images: serde_json::Value = match &feed.origin {
-            Origin::Shards(shards) => shards.manifest.shards.iter().map(|shard| &*shard.blake3).collect(),
-            Origin::Folder(rows) => {
-                // Images of another folder may have the same names and sizes.
-                let root = feed.store.local_root().and_then(|root| root.canonicalize().ok());
-                let root = root.map_or(place.clone(), |root| root.to_string_lossy().into_owned());
-                format!("{root} {}", plan::images_fingerprint(rows)).into()
-            }
-        };
+        let source = serde_json::Value::from(feed.source.fingerprint());
         let settings = |what: &[Identity]| config.settings(Command::Train, &facts, what);
         // The side comes from the shards where no option gives it.
         let identity_of = |mut settings: BTreeMap<String, serde_json::Value>, dataset: &serde_json::Value| {
             settings.insert("dataset".to_string(), dataset.clone());
             settings.insert("side".to_string(), feed.side.into());
+            // A position in an epoch of the first version, which had no holes, means nothing in this one.
+            settings.insert("order".to_string(), 2.into());
             serde_json::to_string(&settings).expect("settings are plain data")
         };
         let identity = identity_of(settings(&[Identity::Pixels, Identity::Rows, Identity::Run]), &source);
@@ -175,7 +161,7 @@ impl TrainPlan {
         if feed.augment.is_some() {
             pixels.insert("seed".to_string(), feed.seed.0.into());
         }
-        let images_identity = identity_of(pixels, &images);
+        let images_identity = identity_of(pixels, &feed.source.images_identity());
         let feature_cache = match config.text("train.feature_cache").as_deref() {
             Some("off") => None,
             chosen => Some(FeatureCache {
@@ -244,7 +230,7 @@ impl TrainPlan {
             "warmup_steps": self.options.schedule.warmup_steps,
             "settings": self.settings,
             "threads": self.feed.rooms.threads,
-            "memory": plan::memory_as_json(&self.feed.memory()),
+            "memory": crate::plan::memory_as_json(&self.feed.memory()),
             "identity": self.identity,
             "notes": self.notes,
             "warnings": self.warnings,

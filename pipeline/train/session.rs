@@ -22,10 +22,8 @@ pub(super) const MICRO_BATCH: &str = "micro_batch";
 pub(super) struct Progress {
     /// Finished epochs.
     pub(super) epoch: u32,
-    /// Batches done of the epoch at hand.
+    /// Batches done of the epoch at hand: the position in it.
     pub(super) batch: u64,
-    /// Samples of the order of the epoch at hand that those batches used up, rejected ones among them.
-    pub(super) used: u64,
     /// Sums over those batches.
     pub(super) loss: f64,
     pub(super) correct: u64,
@@ -42,7 +40,6 @@ impl Progress {
             ("chain".to_string(), plan.chain.to_string()),
             ("epoch".to_string(), self.epoch.to_string()),
             ("batch".to_string(), self.batch.to_string()),
-            ("used".to_string(), self.used.to_string()),
             ("loss".to_string(), self.loss.to_bits().to_string()),
             ("correct".to_string(), self.correct.to_string()),
             ("seen".to_string(), self.seen.to_string()),
@@ -59,7 +56,6 @@ impl Progress {
         Some(Progress {
             epoch: number("epoch")? as u32,
             batch: number("batch")?,
-            used: number("used")?,
             loss: f64::from_bits(number("loss")?),
             correct: number("correct")?,
             seen: number("seen")?,

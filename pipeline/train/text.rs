@@ -4,22 +4,18 @@ use forebay_datasets::sample::Split;
 use forebay_train::schedule::Shape;
 
 use super::plan::TrainPlan;
-use crate::feed::Origin;
 use crate::plan::{augment_in_words, memory_in_words, schedule_in_words};
 
 impl std::fmt::Display for TrainPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let feed = &self.feed;
-        let origin = match &feed.origin {
-            Origin::Shards(shards) => format!("{} shards", shards.manifest.shards.len()),
-            Origin::Folder(rows) => format!("image folder, {}", rows.catalog.layout),
-        };
-        writeln!(f, "train {} ({origin})", feed.store.location())?;
+        let source = feed.source.description();
+        writeln!(f, "train {} ({source})", feed.store.location())?;
         for split in Split::ALL {
             writeln!(f, "  {split:<12} {} images", feed.rows(split))?;
         }
         let (read, compute) = (feed.rooms.read(), feed.rooms.compute());
-        writeln!(f, "  stages       (slots + queue, of chunks of {} samples)", feed.chunk)?;
+        writeln!(f, "  stages       (slots + queue, of chunks of {} samples)", feed.source.chunk())?;
         let augment = augment_in_words(feed.augment.as_ref());
         for (name, room, what) in [
             ("read", read, feed.store.location().to_string()),

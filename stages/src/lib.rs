@@ -11,3 +11,4 @@ pub mod normalize;
 pub mod resize;
 pub mod shuffle;
 pub mod stage;
+pub mod weight;

@@ -11,7 +11,7 @@ use forebay_datasets::words;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::crop::cut;
-use crate::stage::{Draws, Fault, Stage};
+use crate::stage::{Draws, Fault, Stage, Work};
 
 /// The stage that resizes.
 ///
@@ -105,6 +105,31 @@ impl Resize {
         }
     }
 
+    /// What resizing an image takes.
+    pub fn work(&self, width: u32, height: u32) -> Work {
+        let (to_width, to_height) = self.output_size(width, height);
+        let rgb = |width: u32, height: u32| u64::from(width) * u64::from(height) * 3;
+        let out_bytes = rgb(to_width, to_height);
+        if (to_width, to_height) == (width, height) && self.fit != Fit::Pad {
+            // What goes in is what comes out.
+            return Work { width, height, out_bytes, work_bytes: 0 };
+        }
+        if to_width.max(to_height) > Self::SIDE_PX_MAX {
+            // Refused.
+            return Work { width: 1, height: 1, out_bytes: 0, work_bytes: 0 };
+        }
+        // The image after one of the two passes, the weights of both, and with `pad` the image inside the bars.
+        let between = rgb(to_width, height).max(rgb(width, to_height));
+        let weights =
+            64 * (u64::from(width) + u64::from(height) + u64::from(to_width) + u64::from(to_height));
+        let inner = if self.fit == Fit::Pad { out_bytes } else { 0 };
+        let band = match self.filter {
+            Filter::Bilinear => 0,
+            _ => 4 * (rgb(width, BAND_ROWS) + rgb(to_width, BAND_ROWS)),
+        };
+        Work { width: to_width, height: to_height, out_bytes, work_bytes: between + weights + inner + band }
+    }
+
     fn before_crop(&self, side: u32) -> u32 {
         self.shorter_side.unwrap_or(side).max(side)
     }
@@ -121,13 +146,13 @@ impl Resize {
         if width <= height { (side, long) } else { (long, side) }
     }
 
-    /// The size whose longer side is `side`, the shorter one rounded, as Pillow's `ImageOps.pad` does.
+    /// The size whose longer side is `side`, the shorter one rounded half to even, as Pillow's `ImageOps.pad` does.
     fn contained(&self, width: u32, height: u32, side: u32) -> (u32, u32) {
         let (short, long) = (width.min(height), width.max(height));
         if long <= side && !self.enlarge {
             return (width, height);
         }
-        let short = (f64::from(side) * f64::from(short) / f64::from(long)).round().max(1.0) as u32;
+        let short = (f64::from(short) / f64::from(long) * f64::from(side)).round_ties_even().max(1.0) as u32;
         if width <= height { (short, side) } else { (side, short) }
     }
 }
@@ -218,6 +243,9 @@ pub(crate) fn resample_window(
     Pixels { original: input.original, ..run(&input, inside, window, width, height, filter) }
 }
 
+/// Rows that are floats at once.
+const BAND_ROWS: u32 = 64;
+
 /// A window of a part of an image at another size; nothing outside the part is seen. Both are left, top, width and
 /// height, the window in pixels of the part.
 fn run(
@@ -248,23 +276,28 @@ fn run(
     let first = (top - reach).floor().max(0.0) as u32;
     let last = (top + window_height + reach).ceil().min(f64::from(part_height)) as u32;
     let (stride, length) = (input.width as usize * 3, part_width as usize * 3);
-    let pixels: Vec<F32x3> = (first..last)
-        .flat_map(|row| {
-            let start = (part_top + row) as usize * stride + part_left as usize * 3;
-            let line = input.data[start..start + length].chunks_exact(3);
-            line.map(|pixel| F32x3::new([pixel[0], pixel[1], pixel[2]].map(f32::from)))
-        })
-        .collect();
     let rows = last - first;
-    let source = TypedImageRef::new(part_width, rows, &pixels).expect("as many pixels");
-    let mut narrowed = TypedImage::<F32x3>::new(width, rows);
-    let options = options([left, 0.0, window_width, f64::from(rows)], filter);
-    Resizer::new()
-        .resize_typed(&source, &mut narrowed, &options)
-        .expect("the window lies within the part, which has its rows");
-    // Half is rounded up, and what is below 0 or above 255 is cut off by the conversion.
-    let levels: Vec<u8> =
-        narrowed.pixels().iter().flat_map(|pixel| pixel.0.map(|level| (level + 0.5) as u8)).collect();
+    let mut levels: Vec<u8> = Vec::with_capacity(width as usize * rows as usize * 3);
+    // Rows do not see each other in this pass: a band of them at a time takes little memory as floats.
+    for start in (first..last).step_by(BAND_ROWS as usize) {
+        let band = start..last.min(start + BAND_ROWS);
+        let band_rows = band.len() as u32;
+        let pixels: Vec<F32x3> = band
+            .flat_map(|row| {
+                let start = (part_top + row) as usize * stride + part_left as usize * 3;
+                let line = input.data[start..start + length].chunks_exact(3);
+                line.map(|pixel| F32x3::new([pixel[0], pixel[1], pixel[2]].map(f32::from)))
+            })
+            .collect();
+        let source = TypedImageRef::new(part_width, band_rows, &pixels).expect("as many pixels");
+        let mut narrowed = TypedImage::<F32x3>::new(width, band_rows);
+        let options = options([left, 0.0, window_width, f64::from(band_rows)], filter);
+        Resizer::new()
+            .resize_typed(&source, &mut narrowed, &options)
+            .expect("the window lies within the part, which has its rows");
+        // Half is rounded up, and what is below 0 or above 255 is cut off by the conversion.
+        levels.extend(narrowed.pixels().iter().flat_map(|pixel| pixel.0.map(|level| (level + 0.5) as u8)));
+    }
     let narrowed = TypedImageRef::<U8x3>::from_buffer(width, rows, &levels).expect("three levels per pixel");
     let top = top - f64::from(first);
     // A last bit too much would reach over the edge.
@@ -299,12 +332,13 @@ fn options([left, top, width, height]: [f64; 4], filter: Filter) -> ResizeOption
     options.resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false)
 }
 
-/// Centres an image on a square canvas.
+/// Centres an image on a square canvas; half a pixel goes to the even side, as in Pillow's `ImageOps.pad`.
 fn pad(inner: Pixels, side: u32, color: [u8; 3]) -> Pixels {
     if (inner.width, inner.height) == (side, side) {
         return inner;
     }
-    let (left, top) = ((side - inner.width) / 2, (side - inner.height) / 2);
+    let offset = |length: u32| (f64::from(side - length) / 2.0).round_ties_even() as u32;
+    let (left, top) = (offset(inner.width), offset(inner.height));
     let mut data = color.repeat(side as usize * side as usize);
     let (canvas_stride, stride) = (side as usize * 3, inner.width as usize * 3);
     for (row, line) in inner.data.chunks_exact(stride).enumerate() {
@@ -538,6 +572,22 @@ mod tests {
         let padded = apply(&Resize { pad_color: [1, 2, 3], ..resize(4, Fit::Pad) }, white).unwrap();
         let bar = [1, 2, 3].repeat(4);
         assert_eq!(padded.data, [bar.clone(), vec![255; 24], bar].concat());
+    }
+
+    #[test]
+    fn an_odd_margin_is_divided_as_pillow_divides_it() {
+        // ImageOps.pad(image, (side, side)) of Pillow 11: `round((side - length) / 2)`, half to even; and the shorter
+        // side is `round(short / long * side)`.
+        for ((width, height), side, first) in
+            [((4, 3), 4, 0), ((4, 1), 4, 2), ((8, 3), 8, 2), ((8, 1), 8, 4), ((8, 5), 8, 2), ((16, 5), 8, 3)]
+        {
+            let white = Pixels::new(width, height, vec![255; (width * height * 3) as usize]);
+            let padded = apply(&resize(side, Fit::Pad), white).unwrap();
+            let row = padded.data.chunks_exact(side as usize * 3).position(|row| row[0] == 255);
+            assert_eq!(row, Some(first), "{width}x{height} on {side}");
+        }
+        let rows = |width, height, side| resize(side, Fit::Pad).contained(width, height, side).1;
+        assert_eq!((rows(8, 5, 4), rows(8, 3, 4), rows(16, 7, 8)), (2, 2, 4));
     }
 
     #[test]

@@ -28,6 +28,26 @@ pub trait Stage: Send + Sync + 'static {
     }
 }
 
+/// What a stage makes of an image, and what it takes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Columns of what comes out.
+    pub width: u32,
+    /// Rows of what comes out.
+    pub height: u32,
+    /// The most bytes of what comes out.
+    pub out_bytes: u64,
+    /// The most bytes that the stage holds beside what goes in and what comes out.
+    pub work_bytes: u64,
+}
+
+impl Work {
+    /// What comes out and what the stage holds beside it, bytes.
+    pub(crate) fn total(&self) -> u64 {
+        self.out_bytes + self.work_bytes
+    }
+}
+
 /// Two stages as one; see [`Stage::then`].
 #[derive(Clone, Debug)]
 pub struct Then<A, B> {

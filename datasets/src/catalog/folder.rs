@@ -1,16 +1,11 @@
 //! The layout "one folder per class", with or without `train/`, `validation/` and `test/` above the classes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
-use object_store::path::Path as Key;
-
-use super::{Catalog, CatalogError, Entry, STAGE};
-use crate::sample::{Fault, Label, Split};
+use super::listing::{File, Listing};
+use super::{Catalog, Entry, Layout, Locator, Misfit, Reading, STAGE, split_called};
+use crate::sample::{Fault, Label, SampleId, Split};
+use crate::store::Store;
 
 /// Extensions of images, lower case: those of Hugging Face's `imagefolder` that the decoder can open.
 const EXTENSIONS: [&str; 15] = [
@@ -18,168 +13,47 @@ const EXTENSIONS: [&str; 15] = [
     "pnm",
 ];
 
-/// What a walk or a listing found, in any order.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    files: Vec<File>,
-    /// Folders that hold no file of their own but hidden ones, each with `/` at its end.
-    empty: Vec<String>,
-    ignored: BTreeMap<String, u64>,
-}
+/// `class/image` or `split/class/image`; folders below a class belong to it.
+pub(super) struct FolderPerClass;
 
-#[derive(Debug)]
-struct File {
-    /// Relative to the source, printable.
-    id: String,
-    bytes: u64,
-    /// Why it cannot be a sample, whatever folder it is in.
-    fault: Option<String>,
-    is_image: bool,
-}
-
-/// Walks a local folder; an error comes with the folder it is about.
-///
-/// Symbolic links are followed. A link back to a folder that it is in ends there: on each chain of folders
-/// every real folder stands once.
-pub(super) fn walk(root: &Path) -> Result<Found, (PathBuf, io::Error)> {
-    let mut found = Found::default();
-    let real = fs::canonicalize(root).map_err(|error| (root.to_path_buf(), error))?;
-    let mut todo = vec![Folder {
-        path: root.to_path_buf(),
-        id: String::new(),
-        is_key: true,
-        chain: Rc::new(Chain { real, above: None }),
-    }];
-    while let Some(folder) = todo.pop() {
-        walk_one(&folder, &mut todo, &mut found).map_err(|error| (folder.path.clone(), error))?;
+impl Layout for FolderPerClass {
+    fn looks_for(&self) -> &'static str {
+        "CLASS/IMAGE or train/CLASS/IMAGE with images called .jpg, .png, .webp, .gif, .bmp, .tif or .ppm"
     }
-    Ok(found)
-}
 
-/// A folder to walk.
-struct Folder {
-    path: PathBuf,
-    /// Relative to the source, printable; empty for the source itself.
-    id: String,
-    /// False once a name on the way cannot be part of a key.
-    is_key: bool,
-    chain: Rc<Chain>,
-}
-
-/// The real paths of a folder and of those it was reached through.
-struct Chain {
-    real: PathBuf,
-    above: Option<Rc<Chain>>,
-}
-
-impl Chain {
-    fn holds(&self, real: &Path) -> bool {
-        std::iter::successors(Some(self), |chain| chain.above.as_deref()).any(|chain| chain.real == real)
+    fn read<'a>(&'a self, _: &'a Store, listing: &'a Listing) -> Reading<'a> {
+        Box::pin(async { catalog(listing) })
     }
 }
 
-fn walk_one(folder: &Folder, todo: &mut Vec<Folder>, found: &mut Found) -> io::Result<()> {
-    let mut is_empty = true;
-    for entry in fs::read_dir(&folder.path)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if is_hidden(&name) {
-            found.ignore("(hidden)");
-            continue;
-        }
-        let id = match folder.id.as_str() {
-            "" => printable(&name),
-            above => format!("{above}/{}", printable(&name)),
-        };
-        let is_key = folder.is_key && name.to_str().is_some_and(|name| Key::parse(name).is_ok());
-        let name_fault = (!is_key).then(|| {
-            "its path holds a control character or is not UTF-8: rename it to something printable".to_string()
-        });
-        let kind = entry.file_type()?;
-        let metadata = if kind.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() };
-        match metadata {
-            Ok(metadata) if metadata.is_dir() => {
-                let real = match kind.is_symlink() {
-                    true => fs::canonicalize(entry.path())?,
-                    false => folder.chain.real.join(&name),
-                };
-                if kind.is_symlink() && folder.chain.holds(&real) {
-                    found.ignore("(link to a folder above)");
-                    continue;
-                }
-                let chain = Rc::new(Chain { real, above: Some(Rc::clone(&folder.chain)) });
-                todo.push(Folder { path: entry.path(), id, is_key, chain });
-            }
-            Ok(metadata) if metadata.is_file() => {
-                is_empty = false;
-                found.file(id, metadata.len(), &name, name_fault);
-            }
-            Ok(_) => found.ignore("(not a file)"),
-            // A broken link, or a file deleted since: an image that is lost is a reject, not a silence.
-            Err(error) => {
-                is_empty = false;
-                found.file(id, 0, &name, Some(name_fault.unwrap_or(format!("cannot be read: {error}"))));
-            }
-        }
-    }
-    if is_empty && folder.is_key && !folder.id.is_empty() {
-        found.empty.push(format!("{}/", folder.id));
-    }
-    Ok(())
+fn is_image(file: &File) -> bool {
+    file.extension().is_some_and(|extension| EXTENSIONS.contains(&&*extension))
 }
 
-/// What an object store lists: keys and their bytes.
-pub(super) fn listed(keys: Vec<(String, u64)>) -> Found {
-    let mut found = Found::default();
-    for (key, bytes) in keys {
-        if key.split('/').any(|part| is_hidden(OsStr::new(part))) {
-            found.ignore("(hidden)");
-        } else {
-            let name = key.rsplit('/').next().unwrap_or(&key).to_string();
-            found.file(key, bytes, OsStr::new(&name), None);
-        }
+/// Brings what stands in a source into a catalog, which depends on it only and not on the order it was found in.
+fn catalog(listing: &Listing) -> Result<Catalog, Misfit> {
+    let mut ignored = listing.ignored.clone();
+    let (images, others): (Vec<&File>, Vec<&File>) = listing.files.iter().partition(|file| is_image(file));
+    for file in &others {
+        let kind = file.extension().map_or("(no extension)".to_string(), |extension| format!(".{extension}"));
+        *ignored.entry(kind).or_default() += 1;
     }
-    found
-}
-
-impl Found {
-    fn ignore(&mut self, kind: &str) {
-        *self.ignored.entry(kind.to_string()).or_default() += 1;
-    }
-
-    fn file(&mut self, id: String, bytes: u64, name: &OsStr, fault: Option<String>) {
-        let extension = Path::new(name).extension().map(|extension| printable(extension).to_lowercase());
-        let is_image = extension.as_deref().is_some_and(|extension| EXTENSIONS.contains(&extension));
-        if !is_image {
-            self.ignore(&extension.map_or("(no extension)".to_string(), |extension| format!(".{extension}")));
-        }
-        self.files.push(File { id, bytes, fault, is_image });
-    }
-}
-
-/// Brings what was found into a catalog, which depends on the names and sizes only and not on their order.
-pub(super) fn catalog(location: &str, mut found: Found) -> Result<Catalog, CatalogError> {
-    found.files.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-    let layout = Layout::of(&found.files);
+    let stand = ClassFolders::of(&images);
 
     // The class of each file, and whether the folders of a class hold images or something else.
     let mut classes: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
-    let mut without_images: BTreeSet<&str> = BTreeSet::new();
-    for file in &found.files {
-        match layout.place(&file.id) {
-            Some((split, class)) if file.is_image && file.fault.is_none() => {
-                classes.entry(class).or_default()[split.unwrap_or(Split::Train) as usize] += 1;
-            }
-            Some((_, class)) if !file.is_image && file.fault.is_none() => {
-                without_images.insert(class);
-            }
-            _ => {}
+    for file in images.iter().filter(|file| file.fault.is_none()) {
+        if let Some((split, class)) = stand.place(&file.id) {
+            classes.entry(class).or_default()[split.unwrap_or(Split::Train) as usize] += 1;
         }
     }
+    let usable = others.iter().filter(|file| file.fault.is_none());
+    let mut without_images: BTreeSet<&str> =
+        usable.filter_map(|file| Some(stand.place(&file.id)?.1)).collect();
     // A folder with nothing in it is a class that is still to be filled; one with other files only (notes,
     // annotations) is no class.
-    for folder in &found.empty {
-        if let Some((_, class)) = layout.place(folder)
+    for folder in &listing.empty {
+        if let Some((_, class)) = stand.place(folder)
             && !without_images.contains(class)
         {
             classes.entry(class).or_default();
@@ -191,58 +65,48 @@ pub(super) fn catalog(location: &str, mut found: Found) -> Result<Catalog, Catal
         classes.keys().zip(0..).map(|(class, label)| (*class, label)).collect();
     let mut entries = vec![];
     let mut rejects = vec![];
-    for file in found.files.iter().filter(|file| file.is_image) {
-        let fault = match (&file.fault, layout.place(&file.id)) {
+    for file in images {
+        let fault = match (&file.fault, stand.place(&file.id)) {
             (Some(fault), _) => fault.as_str(),
             (None, None) => "in no class folder",
             (None, Some((split, class))) => {
-                let label = labels[class];
-                entries.push(Entry { id: file.id.as_str().into(), bytes: file.bytes, label, split });
+                let locator = Locator::whole(file.name.clone(), file.bytes);
+                entries.push(Entry::new(file.id.clone(), labels[class], split, locator, file.version));
                 continue;
             }
         };
-        rejects.push((file.id.as_str().into(), Fault::new(STAGE, fault)));
+        rejects.push((file.id.clone(), Fault::new(STAGE, fault)));
     }
     if entries.is_empty() {
-        return Err(nothing(location, &rejects, &found.ignored));
+        return Err(Misfit::Holds(held(&rejects, &ignored)));
     }
-    let declared: BTreeSet<Split> = entries.iter().filter_map(|entry| entry.split).collect();
-    let declared: Vec<Split> = declared.into_iter().collect();
-    let warnings = warnings(&layout, &classes, &without_images, &declared);
-    Ok(Catalog {
-        layout: layout.to_string(),
-        classes: classes.keys().map(ToString::to_string).collect(),
-        entries,
-        rejects,
-        ignored: found.ignored,
-        warnings,
-        declared,
-    })
+    let names = classes.keys().map(ToString::to_string).collect();
+    let found = Catalog::new(stand.to_string(), names, entries).map_err(Misfit::Broken)?;
+    let warnings = warnings(&stand, &classes, &without_images, &found.declared);
+    Ok(Catalog { rejects, ignored, warnings, ..found })
 }
 
 /// Where the classes stand.
 #[derive(Debug, PartialEq)]
-enum Layout {
+enum ClassFolders {
     /// `class/image`; with folders that are named like splits but are taken as classes.
-    Classes { like_splits: Vec<String> },
+    AtTop { like_splits: Vec<String> },
     /// `split/class/image`, with the split folders as they are called.
-    Splits { folders: Vec<String> },
+    InSplits { folders: Vec<String> },
 }
 
-impl Layout {
+impl ClassFolders {
     /// `split/class/image` when every folder at the top that holds images is named like a split. One other
     /// folder makes them all classes: `train` is also a vehicle.
-    fn of(files: &[File]) -> Layout {
-        let tops: BTreeSet<&str> = files
-            .iter()
-            .filter(|file| file.is_image)
-            .filter_map(|file| file.id.split_once('/').map(|(top, _)| top))
-            .collect();
+    fn of(images: &[&File]) -> ClassFolders {
+        let usable = images.iter().filter(|file| file.fault.is_none());
+        let tops: BTreeSet<&str> =
+            usable.filter_map(|file| file.id.split_once('/').map(|(top, _)| top)).collect();
         let like_splits: Vec<String> =
             tops.iter().filter(|top| split_called(top).is_some()).map(ToString::to_string).collect();
         match !tops.is_empty() && like_splits.len() == tops.len() {
-            true => Layout::Splits { folders: like_splits },
-            false => Layout::Classes { like_splits },
+            true => ClassFolders::InSplits { folders: like_splits },
+            false => ClassFolders::AtTop { like_splits },
         }
     }
 
@@ -250,8 +114,8 @@ impl Layout {
     fn place<'a>(&self, id: &'a str) -> Option<(Option<Split>, &'a str)> {
         let (top, below) = id.split_once('/')?;
         match self {
-            Layout::Splits { .. } => Some((Some(split_called(top)?), below.split_once('/')?.0)),
-            Layout::Classes { like_splits } => {
+            ClassFolders::InSplits { .. } => Some((Some(split_called(top)?), below.split_once('/')?.0)),
+            ClassFolders::AtTop { like_splits } => {
                 // An empty folder called `test` is a split to come and not a class.
                 let is_class = split_called(top).is_none() || like_splits.iter().any(|folder| folder == top);
                 is_class.then_some((None, top))
@@ -260,33 +124,23 @@ impl Layout {
     }
 }
 
-impl std::fmt::Display for Layout {
+impl std::fmt::Display for ClassFolders {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Layout::Classes { .. } => write!(f, "folder per class"),
-            Layout::Splits { folders } => write!(f, "folder per class, in {}", named(folders, "/")),
+            ClassFolders::AtTop { .. } => write!(f, "folder per class"),
+            ClassFolders::InSplits { folders } => write!(f, "folder per class, in {}", named(folders, "/")),
         }
     }
 }
 
-/// The split that a folder is named after, in any case.
-fn split_called(name: &str) -> Option<Split> {
-    match name.to_lowercase().as_str() {
-        "train" | "training" => Some(Split::Train),
-        "validation" | "valid" | "val" | "dev" => Some(Split::Validation),
-        "test" | "testing" | "eval" | "evaluation" => Some(Split::Test),
-        _ => None,
-    }
-}
-
 fn warnings(
-    layout: &Layout,
+    stand: &ClassFolders,
     classes: &BTreeMap<&str, [u64; 3]>,
     without_images: &BTreeSet<&str>,
     declared: &[Split],
 ) -> Vec<String> {
     let mut warnings = vec![];
-    if let Layout::Classes { like_splits } = layout
+    if let ClassFolders::AtTop { like_splits } = stand
         && !like_splits.is_empty()
     {
         warnings.push(format!(
@@ -334,12 +188,9 @@ fn named(names: &[impl AsRef<str>], suffix: &str) -> String {
     shown.join(", ") + &more
 }
 
-fn nothing(
-    location: &str,
-    rejects: &[(crate::sample::SampleId, Fault)],
-    ignored: &BTreeMap<String, u64>,
-) -> CatalogError {
-    let there = match rejects.first() {
+/// What a source holds that has no sample, as it reads after "it holds".
+fn held(rejects: &[(SampleId, Fault)], ignored: &BTreeMap<String, u64>) -> String {
+    match rejects.first() {
         Some((id, fault)) => {
             format!("{} that cannot be used, such as {id} ({})", images(rejects.len()), fault.reason)
         }
@@ -348,44 +199,22 @@ fn nothing(
             let kinds: Vec<String> = ignored.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
             format!("only files that are no images ({})", named(&kinds, ""))
         }
-    };
-    CatalogError::Correct(format!(
-        "no dataset in {location}: it holds {there}; looked for CLASS/IMAGE or train/CLASS/IMAGE with images called          .jpg, .png, .webp, .gif, .bmp, .tif or .ppm"
-    ))
+    }
 }
 
 fn images(n: usize) -> String {
     if n == 1 { "an image".to_string() } else { format!("{n} images") }
 }
 
-/// Files that systems leave behind, which are no samples whatever their extension.
-fn is_hidden(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    name.starts_with(b".") || name == b"Thumbs.db" || name == b"__MACOSX"
-}
-
-/// A name with what is not UTF-8 as `\xNN` and control characters escaped, so that it prints as one line.
-fn printable(name: &OsStr) -> String {
-    let mut text = String::new();
-    for chunk in name.as_encoded_bytes().utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character.is_control() {
-                true => text.extend(character.escape_default()),
-                false => text.push(character),
-            }
-        }
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
-    use crate::catalog::read;
-    use crate::store::{Store, StoreOptions};
+    use crate::catalog::{CatalogError, read};
+    use crate::store::StoreOptions;
     use futures::executor::block_on;
 
     fn folder(files: &[&str]) -> tempfile::TempDir {
@@ -430,7 +259,7 @@ mod tests {
         );
         assert_eq!(catalog.layout, "folder per class");
         assert_eq!(catalog.ignored, [(".txt".to_string(), 1), ("(no extension)".to_string(), 1)].into());
-        assert_eq!(catalog.entries[2].bytes, 8);
+        assert_eq!(catalog.entries[2].bytes(), 8);
     }
 
     #[test]
@@ -498,27 +327,38 @@ mod tests {
         );
     }
 
+    #[cfg(unix)]
     #[test]
-    fn odd_names_are_ids_and_impossible_ones_are_rejects() {
-        let folder =
-            folder(&["a/x y.jpg", "a/#1%20.jpg", "a/ü#1.jpg", "a/b..jpg", "a/line\nbreak.jpg", "top.jpg"]);
-        #[cfg(unix)]
-        {
-            use std::os::unix::ffi::OsStrExt;
-            fs::write(folder.path().join("a").join(OsStr::from_bytes(b"l\xe4tin.jpg")), "").expect("a file");
-        }
+    fn names_of_any_kind_are_samples_with_unique_printable_ids() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = folder(&[
+            "a/x y.jpg",
+            "a/#1%20.jpg",
+            "a/ü#1.jpg",
+            "a/b..jpg",
+            "a/line\nbreak.jpg",
+            "a/next\u{85}line.jpg",
+            "top.jpg",
+            // The literal name that the escape of the byte below would have, did it not escape itself.
+            "a/bad-\\xff.png",
+        ]);
+        fs::write(folder.path().join("a").join(OsStr::from_bytes(b"bad-\xff.png")), "a byte")
+            .expect("a file");
         let catalog = local(folder.path()).expect("a catalog");
-        assert_eq!(summary(&catalog), "a: a/#1%20.jpg=0 a/b..jpg=0 a/x y.jpg=0 a/ü#1.jpg=0");
-        let rejects: Vec<_> = catalog.rejects.iter().map(|(id, fault)| format!("{id}: {fault}")).collect();
-        let reason = "its path holds a control character or is not UTF-8: rename it to something printable";
         assert_eq!(
-            rejects,
-            [
-                format!("a/l\\xe4tin.jpg: catalog: {reason}"),
-                format!("a/line\\nbreak.jpg: catalog: {reason}"),
-                "top.jpg: catalog: in no class folder".to_string(),
-            ]
+            summary(&catalog),
+            "a: a/#1%20.jpg=0 a/b..jpg=0 a/bad-\\\\xff.png=0 a/bad-\\xff.png=0 a/line\\nbreak.jpg=0 \
+             a/next\\u{85}line.jpg=0 a/x y.jpg=0 a/ü#1.jpg=0"
         );
+        let rejects: Vec<_> = catalog.rejects.iter().map(|(id, fault)| format!("{id}: {fault}")).collect();
+        assert_eq!(rejects, ["top.jpg: catalog: in no class folder"]);
+        let location = folder.path().to_str().expect("UTF-8");
+        let store = Store::open(location, &StoreOptions::default()).expect("opens");
+        for entry in &catalog.entries {
+            let bytes = block_on(entry.locator.read(&store)).expect("each can be read");
+            assert_eq!(bytes.len() as u64, entry.bytes(), "{}", entry.id);
+        }
+        assert_eq!(block_on(catalog.entries[3].locator.read(&store)).expect("the byte's"), "a byte");
     }
 
     #[cfg(unix)]
@@ -543,6 +383,67 @@ mod tests {
         assert_eq!(rejects, ["a/gone.jpg", "b/a/gone.jpg"]);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_real_folder_is_read_once_per_class_however_many_links_lead_to_it() {
+        use std::os::unix::fs::symlink;
+        let names: Vec<String> = (0..9).map(|n| format!("c{n}")).collect();
+        for above in ["", "train/"] {
+            let files: Vec<String> = names.iter().map(|name| format!("{above}{name}/x.jpg")).collect();
+            let folder = folder(&files.iter().map(String::as_str).collect::<Vec<_>>());
+            let path = folder.path().join(above);
+            for name in &names {
+                for other in names.iter().filter(|other| *other != name) {
+                    symlink(path.join(other), path.join(name).join(other)).expect("a link");
+                }
+            }
+            let catalog = local(folder.path()).expect("a catalog");
+            // Each class holds its own image and those of the eight others: the links multiply nothing.
+            assert_eq!(catalog.classes.len(), 9, "{above}");
+            assert_eq!(catalog.entries.len(), 81, "{above}");
+            assert_eq!(Ok(catalog), local(folder.path()), "{above}");
+        }
+        // The way without a link is the one that counts.
+        let folder = folder(&["a/z/1.jpg", "a/2.jpg", "b/1.jpg"]);
+        symlink(folder.path().join("a/z"), folder.path().join("a/k")).expect("a link");
+        check_folder(folder.path(), "a,b: a/2.jpg=0 a/z/1.jpg=0 b/1.jpg=1");
+    }
+
+    fn check_folder(path: &Path, expected: &str) {
+        assert_eq!(summary(&local(path).expect("a catalog")), expected);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_named_pipe_is_no_image() {
+        let folder = folder(&["a/1.jpg", "b/1.jpg"]);
+        let made = std::process::Command::new("mkfifo").arg(folder.path().join("a/2.jpg")).status();
+        assert!(made.expect("mkfifo runs").success());
+        let catalog = local(folder.path()).expect("a catalog");
+        assert_eq!(summary(&catalog), "a,b: a/1.jpg=0 b/1.jpg=1");
+        assert_eq!(catalog.ignored, [("(not a file)".to_string(), 1)].into());
+    }
+
+    #[test]
+    fn a_file_changed_in_place_is_the_same_sample_of_another_version() {
+        let folder = folder(&["a/1.jpg", "a/2.jpg", "b/1.jpg"]);
+        let before = local(folder.path()).expect("a catalog");
+        let path = folder.path().join("a/2.jpg");
+        fs::write(&path, "A/2.JPG").expect("as many other bytes");
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(2);
+        fs::File::options().write(true).open(path).expect("it").set_modified(later).expect("a time");
+        let after = local(folder.path()).expect("a catalog");
+        let differ: Vec<&str> = before
+            .entries
+            .iter()
+            .zip(&after.entries)
+            .filter(|(before, after)| before.version != after.version)
+            .map(|(before, _)| &*before.id)
+            .collect();
+        assert_eq!(differ, ["a/2.jpg"]);
+        assert_eq!(summary(&before), summary(&after));
+    }
+
     #[test]
     fn a_listing_gives_the_catalog_of_the_folder() {
         let files =
@@ -551,7 +452,14 @@ mod tests {
         for file in files {
             block_on(store.put(file, file.into())).expect("an object");
         }
-        assert_eq!(block_on(read(&store)), local(folder(&files).path()));
+        // But for the versions, which are those of the store.
+        let unversioned = |catalog: Result<Catalog, CatalogError>| {
+            let mut catalog = catalog.expect("a catalog");
+            catalog.entries.iter_mut().for_each(|entry| entry.version = crate::store::Version::UNKNOWN);
+            catalog
+        };
+        let files = folder(&files);
+        assert_eq!(unversioned(block_on(read(&store))), unversioned(local(files.path())));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    fn damaged(store: &Store, key: &str, error: &dyn std::error::Error) -> ReadError {
+    pub(super) fn damaged(store: &Store, key: &str, error: &dyn std::error::Error) -> ReadError {
         let mut line = format!("{}/{key}: {error}", store.location());
         let mut cause = error.source();
         while let Some(error) = cause {
@@ -158,9 +158,13 @@ impl Index {
         self.row_groups_range(self.row_groups_of(group))
     }
 
-    fn row_groups_of(&self, group: usize) -> Range<usize> {
+    pub(super) fn row_groups_of(&self, group: usize) -> Range<usize> {
         let first = self.footer.row_groups[..group].iter().sum();
         first..first + self.footer.row_groups[group]
+    }
+
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.bytes
     }
 
     fn row_groups_range(&self, row_groups: Range<usize>) -> Range<u64> {
@@ -171,20 +175,28 @@ impl Index {
     }
 
     /// The rows of planned group `group`, from the bytes of [`Index::group_range`]. The images share the memory
-    /// of one column: they are copied once, out of the pages.
+    /// of one column a row group: they are copied once, out of the pages.
     ///
     /// # Errors
     /// [`ShardError`] when the bytes are damaged.
     pub fn rows(&self, group: usize, bytes: Bytes) -> Result<Vec<Row>, ShardError> {
         let start = self.group_range(group).start;
-        let window = Window { start, bytes, file_bytes: self.bytes };
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.reader.clone())
-            .with_row_groups(self.row_groups_of(group).collect())
-            .with_batch_size(ROWS_PER_GROUP)
-            .build()?;
         let mut rows = Vec::with_capacity(self.footer.groups[group]);
-        for batch in reader {
-            rows_of(&batch?, &mut rows)?;
+        // One row group at a time: several may hold more than the 2 GiB of images that one column can.
+        for row_group in self.row_groups_of(group) {
+            let window = FilePart { start, bytes: bytes.clone(), file_bytes: self.bytes };
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.reader.clone())
+                .with_row_groups(vec![row_group])
+                .with_batch_size(ROWS_PER_GROUP)
+                .build()?;
+            for batch in reader {
+                rows_of(&batch?, &mut rows)?;
+            }
+        }
+        if rows.len() != self.footer.groups[group] {
+            return Err(ShardError::Foreign(
+                "a planned group has other rows than the footer says".to_string(),
+            ));
         }
         Ok(rows)
     }
@@ -208,7 +220,7 @@ impl Index {
         bytes: Bytes,
     ) -> Result<Vec<(SampleId, u32, Label)>, ShardError> {
         let start = self.identity_range(row_group).start;
-        let window = Window { start, bytes, file_bytes: self.bytes };
+        let window = FilePart { start, bytes, file_bytes: self.bytes };
         let schema = self.reader.parquet_schema();
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.reader.clone())
             .with_row_groups(vec![row_group])
@@ -272,19 +284,19 @@ fn rows_of(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), ShardError> {
 }
 
 /// A part of a file, addressed as the file is.
-struct Window {
-    start: u64,
-    bytes: Bytes,
-    file_bytes: u64,
+pub(super) struct FilePart {
+    pub(super) start: u64,
+    pub(super) bytes: Bytes,
+    pub(super) file_bytes: u64,
 }
 
-impl Length for Window {
+impl Length for FilePart {
     fn len(&self) -> u64 {
         self.file_bytes
     }
 }
 
-impl ChunkReader for Window {
+impl ChunkReader for FilePart {
     type T = Reader<Bytes>;
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {

@@ -4,6 +4,8 @@
 //! class names. What a shard knows beyond its rows stands in its footer under the key `forebay`.
 
 mod index;
+mod row;
+mod standing;
 mod write;
 
 use bytes::Bytes;
@@ -12,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
 pub use index::{Index, ReadError, TAIL_BYTES, end_bytes, read_identities, read_index};
-pub use write::{ascii_json, encode, huggingface_metadata, schema};
+pub use row::read_row;
+pub use standing::{StandingShard, standing};
+pub use write::{ROW_GROUP_BYTES_MAX, ShardWriter, ascii_json, encode, huggingface_metadata, schema};
 
 /// Planned rows per group: what `datasets` itself uses for images, and what the dataset viewer scans best.
 /// It is the unit of reading and of shuffling, so it never depends on the size of an image.
@@ -38,6 +42,19 @@ pub struct Row {
     pub original_size: (u32, u32),
 }
 
+/// What of a row is trained on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRow {
+    /// The image file.
+    pub bytes: Bytes,
+    /// Its class.
+    pub label: Label,
+    /// Which sample it is.
+    pub id: SampleId,
+    /// 0 is the original; balancing adds copies 1, 2, ….
+    pub copy: u32,
+}
+
 /// A sample that a stage refused, as `rejects.jsonl` lists it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Reject {
@@ -60,7 +77,9 @@ impl Reject {
 /// manifest equal to that of an uninterrupted one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Footer {
-    /// The fingerprint of the plan that this shard belongs to.
+    /// What the bytes of this shard are a function of, and of nothing else: the format, the classes, the rows with
+    /// their labels, copies and sizes, and the settings of the stages that they pass. A shard is kept from one plan
+    /// to another where this is the same.
     pub fingerprint: String,
     /// The part of the dataset.
     pub split: Split,
@@ -71,6 +90,8 @@ pub struct Footer {
     pub groups: Vec<usize>,
     /// How many row groups each planned group became: 1, more where its images are large, 0 where it is empty.
     pub row_groups: Vec<usize>,
+    /// The planned rows that did not make it, as places among all planned rows of the shard, ascending.
+    pub holes: Vec<usize>,
     /// The samples that did not make it, in planned order; a sample with several copies stands here once.
     pub rejects: Vec<Reject>,
     /// BLAKE3 of the file from its start to the end of the last row group: a resumed run trusts no shard whose
@@ -102,6 +123,13 @@ pub const VALUE_COLUMNS: [(&str, &str); 6] = [
     ("original_height", "int32"),
 ];
 
+impl From<StoredRow> for Sample<Encoded> {
+    fn from(row: StoredRow) -> Sample<Encoded> {
+        let payload = Ok(Encoded { bytes: row.bytes });
+        Sample { id: row.id, copy: row.copy, label: row.label, payload }
+    }
+}
+
 impl From<Row> for Sample<Encoded> {
     fn from(row: Row) -> Sample<Encoded> {
         let payload = Ok(Encoded { bytes: row.bytes });
@@ -109,9 +137,24 @@ impl From<Row> for Sample<Encoded> {
     }
 }
 
+/// The folder that holds the shards, and nothing else.
+pub const FOLDER: &str = "data";
+
 /// `data/train-00000-of-00032.parquet`, as Hugging Face names shards.
 pub fn key(split: Split, index: usize, count: usize) -> String {
-    format!("data/{split}-{index:05}-of-{count:05}.parquet")
+    format!("{FOLDER}/{split}-{index:05}-of-{count:05}.parquet")
+}
+
+/// Whether a key has the form that [`key`] gives: nothing else is ever deleted or replaced as a shard.
+pub fn is_key(text: &str) -> bool {
+    let parse = || {
+        let name = text.strip_prefix(FOLDER)?.strip_prefix('/')?.strip_suffix(".parquet")?;
+        let (split, numbers) = name.split_once('-')?;
+        let split = Split::ALL.into_iter().find(|of| of.name() == split)?;
+        let (index, count) = numbers.split_once("-of-")?;
+        Some(key(split, index.parse().ok()?, count.parse().ok()?))
+    };
+    parse().is_some_and(|key| key == text)
 }
 
 #[cfg(test)]
@@ -121,6 +164,7 @@ mod tests {
 
     use super::write::{file_name, image_fields};
     use super::*;
+    use crate::store::Store;
     use parquet::column::page::Page;
     use parquet::file::reader::{FileReader, SerializedFileReader};
 
@@ -146,6 +190,7 @@ mod tests {
             index: 2,
             groups: vec![],
             row_groups: vec![],
+            holes: vec![],
             rejects: vec![Reject { id: "x".into(), stage: "decode".into(), reason: "bad".into() }],
             data_blake3: String::new(),
         }
@@ -195,13 +240,48 @@ mod tests {
         let rows: Vec<Row> = (0..3).map(|i| row(i, 45_000_000)).collect();
         let file = shard(vec![rows.clone(), vec![row(9, 1)]]);
         let index = Index::of_file(&file).unwrap();
-        assert_eq!(index.footer().row_groups, [2, 1]);
-        assert_eq!(read(&file, 0), rows);
+        assert_eq!(index.footer().row_groups, [3, 1]);
+        let found = read(&file, 0);
+        assert_eq!(found, rows);
+        // No column holds the images of two row groups: together they may be more than the 2 GiB of one column.
+        assert_ne!(found[1].bytes.as_ptr_range().end, found[2].bytes.as_ptr());
         assert_eq!(read(&file, 1), [row(9, 1)]);
     }
 
     #[test]
-    fn no_page_has_zero_rows_and_none_is_much_larger_than_a_mebibyte() {
+    fn a_writer_holds_one_row_group_and_gives_the_bytes_of_the_whole() {
+        let groups: Vec<Vec<Row>> = vec![
+            (0..100).map(|i| row(i, 900_000)).collect(),
+            vec![],
+            vec![row(100, 40_000_000)],
+            (101..180).map(|i| row(i, 10)).collect(),
+        ];
+        let (whole, expected) = encode(&classes(), "jpg", groups.clone(), footer()).unwrap();
+        let mut writer = ShardWriter::new(&classes(), "jpg").unwrap();
+        let mut file = Vec::new();
+        let mut largest = 0;
+        for group in groups {
+            for row in group {
+                let bytes = row.bytes.len();
+                writer.push(row).unwrap();
+                let done = writer.take().unwrap();
+                largest = largest.max(done.len());
+                assert!(writer.memory_bytes() <= ROW_GROUP_BYTES_MAX + bytes + (2 << 20));
+                file.extend_from_slice(&done);
+            }
+            writer.end_group().unwrap();
+        }
+        let (rest, footer) = writer.finish(footer()).unwrap();
+        file.extend_from_slice(&rest);
+        assert!(largest < 41_000_000, "{largest}");
+        assert!(whole == file, "the same bytes, whenever they are taken");
+        assert_eq!(footer, expected);
+        assert_eq!(footer.groups, [100, 0, 1, 79]);
+        assert_eq!(footer.row_groups, [3, 0, 1, 1]);
+    }
+
+    #[test]
+    fn no_page_has_zero_rows_and_one_of_images_holds_16_kib_or_a_single_one() {
         for bytes in [10, 3_000, 200_000, 2_000_000] {
             let file = shard(vec![(0..100).map(|i| row(i, bytes)).collect()]);
             let reader = SerializedFileReader::new(file).unwrap();
@@ -211,13 +291,36 @@ mod tests {
                     group.get_column_page_reader(column).unwrap().map(|p| p.unwrap()).collect();
                 for page in pages.iter().filter(|page| !matches!(page, Page::DictionaryPage { .. })) {
                     assert!(page.num_values() > 0, "a page of column {column} without rows");
-                    assert!(
-                        page.buffer().len() <= (1 << 20) + 2 * bytes.max(1 << 10),
-                        "{}",
-                        page.buffer().len()
-                    );
+                    assert!(page.buffer().len() <= (1 << 14) + bytes.max(1 << 10), "{}", page.buffer().len());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_row_is_read_alone_whatever_the_size_of_its_neighbours() {
+        for bytes in [10, 3_000, 20_000] {
+            let sized = |group: usize, rows: usize| -> Vec<Row> {
+                (0..rows).map(|i| row(1000 * group + i, bytes + 7 * (i % 13))).collect()
+            };
+            let groups = vec![sized(0, 100), vec![], sized(2, 31)];
+            let file = shard(groups.clone());
+            let index = Index::of_file(&file).unwrap();
+            let store = Store::memory();
+            let key = "data/a.parquet";
+            futures::executor::block_on(async {
+                store.put(key, file.clone()).await.unwrap();
+                for (group, rows) in groups.iter().enumerate() {
+                    for (place, row) in rows.iter().enumerate() {
+                        let (found, read) = read_row(&store, key, &index, group, place).await.unwrap();
+                        let Row { bytes, label, id, copy, .. } = row.clone();
+                        assert_eq!(found, StoredRow { bytes, label, id, copy });
+                        assert!(read < 2 * row.bytes.len() as u64 + (1 << 14) + (1 << 13), "{read}");
+                    }
+                }
+                let beyond = read_row(&store, key, &index, 2, 31).await.unwrap_err();
+                assert!(beyond.to_string().contains("fewer rows"), "{beyond}");
+            });
         }
     }
 
@@ -266,6 +369,23 @@ mod tests {
             file.slice(file.len() - 12..),
         ] {
             assert!(Index::of_file(&bad).is_err());
+        }
+    }
+
+    #[test]
+    fn only_names_of_our_own_form_are_keys_of_shards() {
+        assert!(is_key(&key(Split::Validation, 3, 12)) && is_key(&key(Split::Train, 123_456, 200_000)));
+        for other in [
+            "notes/thesis.txt",
+            "data/train-00000-of-00001.parquet#1",
+            "data/../data/train-00000-of-00001.parquet",
+            "data/sub/train-00000-of-00001.parquet",
+            "data/train-0-of-1.parquet",
+            "data/train-+0000-of-00001.parquet",
+            "data/held-00000-of-00001.parquet",
+            "/data/train-00000-of-00001.parquet",
+        ] {
+            assert!(!is_key(other), "{other}");
         }
     }
 

@@ -1,7 +1,6 @@
 //! Rows to the bytes of one Parquet file.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
@@ -16,8 +15,15 @@ use parquet::schema::types::ColumnPath;
 
 use super::{FOOTER_KEY, Footer, Row, ShardError, VALUE_COLUMNS};
 
-/// A row group is cut earlier when its images reach this, as `datasets` does.
-const ROW_GROUP_BYTES_MAX: usize = 100_000_000;
+/// A page of images is ended when it reaches this, so that larger images are pages of their own and can be read
+/// alone. An entry in the page index and the page's header take about 60 bytes.
+const PAGE_BYTES: usize = 1 << 14;
+
+/// A row group is cut earlier when its images reach this: so much is held at once by who writes or reads it.
+pub const ROW_GROUP_BYTES_MAX: usize = 32 << 20;
+
+/// Rows are handed on to the encoder when their images reach this.
+const ROWS_HELD_BYTES: usize = 1 << 20;
 
 /// The Arrow schema of every shard, whatever its encoding: the `image` struct and `label` of Hugging Face, then
 /// the columns that are ours. It carries the `huggingface` metadata.
@@ -75,7 +81,7 @@ pub fn ascii_json(text: &str) -> String {
     out
 }
 
-fn properties(schema: &Schema, rows_per_page: usize) -> WriterProperties {
+fn properties(schema: &Schema) -> WriterProperties {
     let huggingface = schema.metadata().get("huggingface").cloned();
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
@@ -83,8 +89,8 @@ fn properties(schema: &Schema, rows_per_page: usize) -> WriterProperties {
         .set_column_index_truncate_length(Some(64))
         // Row groups are cut by us, at planned positions.
         .set_max_row_group_row_count(None)
-        // The limit of a page is checked once per batch of values; a batch of one page of images keeps it.
-        .set_write_batch_size(rows_per_page.clamp(1, 1024))
+        // The limit of a page is checked once per batch of values, and one value may be larger than a page.
+        .set_write_batch_size(1)
         .set_key_value_metadata(Some(vec![KeyValue::new("huggingface".to_string(), huggingface)]));
     for name in ["bytes", "path"] {
         let column = ColumnPath::new(vec!["image".to_string(), name.to_string()]);
@@ -93,6 +99,7 @@ fn properties(schema: &Schema, rows_per_page: usize) -> WriterProperties {
             .set_column_dictionary_enabled(column.clone(), false)
             .set_column_encoding(column.clone(), Encoding::PLAIN);
         if name == "bytes" {
+            builder = builder.set_column_data_page_size_limit(column.clone(), PAGE_BYTES);
             // The least and the greatest of a page of JPEG files tell nobody anything.
             builder = builder.set_column_statistics_enabled(column, EnabledStatistics::None);
         }
@@ -112,50 +119,142 @@ pub fn encode(
     classes: &[String],
     extension: &str,
     groups: Vec<Vec<Row>>,
-    mut footer: Footer,
+    footer: Footer,
 ) -> Result<(Bytes, Footer), ShardError> {
-    let schema = schema(classes);
-    let bytes: usize = groups.iter().flatten().map(|row| row.bytes.len() + 200).sum();
-    let rows: usize = groups.iter().map(Vec::len).sum();
-    let rows_per_page = (1 << 20) / (bytes / rows.max(1)).max(1);
-    let mut writer = ArrowWriter::try_new(
-        Vec::with_capacity(bytes + (1 << 16)),
-        schema.clone(),
-        Some(properties(&schema, rows_per_page)),
-    )?;
-    footer.groups = groups.iter().map(Vec::len).collect();
-    footer.row_groups = Vec::with_capacity(groups.len());
+    let mut writer = ShardWriter::new(classes, extension)?;
+    let mut file = Vec::new();
     for group in groups {
-        let mut row_groups = 0;
-        for part in cut(&group) {
-            writer.write(&batch(&schema, &group[part], extension)?)?;
-            writer.flush()?;
-            row_groups += 1;
+        for row in group {
+            writer.push(row)?;
         }
-        footer.row_groups.push(row_groups);
+        writer.end_group()?;
+        file.extend_from_slice(&writer.take()?);
     }
-    writer.sync().map_err(ParquetError::from)?;
-    footer.data_blake3 = blake3::hash(writer.inner()).to_hex().to_string();
-    let json = serde_json::to_string(&footer).expect("a footer is plain data");
-    writer.append_key_value_metadata(KeyValue::new(FOOTER_KEY.to_string(), json));
-    Ok((Bytes::from(writer.into_inner()?), footer))
+    let (rest, footer) = writer.finish(footer)?;
+    file.extend_from_slice(&rest);
+    Ok((Bytes::from(file), footer))
 }
 
-/// Cuts a group where its images reach [`ROW_GROUP_BYTES_MAX`].
-fn cut(group: &[Row]) -> Vec<Range<usize>> {
-    let mut parts = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (index, row) in group.iter().enumerate() {
-        if index > start && bytes + row.bytes.len() > ROW_GROUP_BYTES_MAX {
-            parts.push(start..index);
-            (start, bytes) = (index, 0);
+/// A shard that is encoded while its rows come. What is done of the file can be taken out of it at any time, so that
+/// one row group is all that is ever held, however large the shard is.
+pub struct ShardWriter {
+    schema: SchemaRef,
+    extension: String,
+    writer: ArrowWriter<Vec<u8>>,
+    /// Rows that the encoder has not seen.
+    held: Vec<Row>,
+    held_bytes: usize,
+    /// The images of the open row group, the held ones among them.
+    row_group_bytes: usize,
+    /// Of the open planned group.
+    rows: usize,
+    row_groups: usize,
+    /// Of the planned groups before it.
+    groups: Vec<(usize, usize)>,
+    /// Of all that was taken out.
+    digest: blake3::Hasher,
+}
+
+impl ShardWriter {
+    /// A shard without rows. `extension` (`jpg`, `png`, `ppm`) ends the `path` of every image.
+    ///
+    /// # Errors
+    /// [`ShardError`] when the class names do not fit the metadata of a file.
+    pub fn new(classes: &[String], extension: &str) -> Result<ShardWriter, ShardError> {
+        let schema = schema(classes);
+        let writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties(&schema)))?;
+        Ok(ShardWriter {
+            schema,
+            extension: extension.to_string(),
+            writer,
+            held: Vec::new(),
+            held_bytes: 0,
+            row_group_bytes: 0,
+            rows: 0,
+            row_groups: 0,
+            groups: Vec::new(),
+            digest: blake3::Hasher::new(),
+        })
+    }
+
+    /// Adds a row to the open planned group.
+    ///
+    /// # Errors
+    /// [`ShardError`] when a value does not fit its column (an image of 2 GiB).
+    pub fn push(&mut self, row: Row) -> Result<(), ShardError> {
+        if self.row_group_bytes > 0 && self.row_group_bytes + row.bytes.len() > ROW_GROUP_BYTES_MAX {
+            self.end_row_group()?;
         }
-        bytes += row.bytes.len();
+        self.row_group_bytes += row.bytes.len();
+        self.held_bytes += row.bytes.len();
+        self.rows += 1;
+        self.held.push(row);
+        if self.held_bytes >= ROWS_HELD_BYTES { self.hand_on() } else { Ok(()) }
     }
-    if start < group.len() {
-        parts.push(start..group.len());
+
+    /// Ends the planned group: the next row belongs to the next one. A group without a row has no row group.
+    ///
+    /// # Errors
+    /// As [`ShardWriter::push`].
+    pub fn end_group(&mut self) -> Result<(), ShardError> {
+        self.end_row_group()?;
+        self.groups.push((std::mem::take(&mut self.rows), std::mem::take(&mut self.row_groups)));
+        Ok(())
     }
-    parts
+
+    fn hand_on(&mut self) -> Result<(), ShardError> {
+        self.held_bytes = 0;
+        let rows = std::mem::take(&mut self.held);
+        Ok(self.writer.write(&batch(&self.schema, &rows, &self.extension)?)?)
+    }
+
+    fn end_row_group(&mut self) -> Result<(), ShardError> {
+        if !self.held.is_empty() {
+            self.hand_on()?;
+        }
+        if self.writer.in_progress_rows() > 0 {
+            // Once, and not by growing.
+            self.writer.inner_mut().reserve(self.row_group_bytes + (1 << 16));
+            self.writer.flush()?;
+            self.row_groups += 1;
+        }
+        self.row_group_bytes = 0;
+        Ok(())
+    }
+
+    /// The bytes of the file that are done and were not taken before.
+    ///
+    /// # Errors
+    /// Never in memory.
+    pub fn take(&mut self) -> Result<Bytes, ShardError> {
+        self.writer.sync().map_err(ParquetError::from)?;
+        let bytes = std::mem::take(self.writer.inner_mut());
+        self.digest.update(&bytes);
+        Ok(Bytes::from(bytes))
+    }
+
+    /// The bytes of the rows and pages that are held.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.held_bytes + self.writer.memory_size()
+    }
+
+    /// Ends the file: its last bytes, and `footer` with what is known now of groups and data.
+    ///
+    /// # Errors
+    /// As [`ShardWriter::push`].
+    pub fn finish(mut self, mut footer: Footer) -> Result<(Bytes, Footer), ShardError> {
+        if self.rows > 0 {
+            self.end_group()?;
+        }
+        let last = self.take()?;
+        (footer.groups, footer.row_groups) = self.groups.into_iter().unzip();
+        footer.data_blake3 = self.digest.finalize().to_hex().to_string();
+        let json = serde_json::to_string(&footer).expect("a footer is plain data");
+        self.writer.append_key_value_metadata(KeyValue::new(FOOTER_KEY.to_string(), json));
+        let end = self.writer.into_inner()?;
+        Ok((Bytes::from([&last[..], &end].concat()), footer))
+    }
 }
 
 fn batch(schema: &SchemaRef, rows: &[Row], extension: &str) -> Result<RecordBatch, ShardError> {

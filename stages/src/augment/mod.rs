@@ -31,12 +31,14 @@ pub use self::rotation::Rotation;
 pub use self::scale::Scale;
 pub use self::translation::Translation;
 
-use crate::stage::{Draws, Fault, Stage};
+use crate::resize::{Resize, Size};
+use crate::stage::{Draws, Fault, Stage, Work};
 
 /// The augmentations of a run, in the order in which they are applied; `None` is off, and all are off by
 /// default.
 ///
-/// In and out: `[height, width, 3]`, u8, 0 to 255. The size changes only where a crop names a side.
+/// In and out: `[height, width, 3]`, u8, 0 to 255. The size changes only by a crop, which
+/// makes a square.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
@@ -103,6 +105,40 @@ impl Augment {
         problems
     }
 
+    /// These augmentations for images as they were decoded, where a random window of the whole image is among them:
+    /// torchvision's order, in which no resize cuts anything off before. The window then becomes what `resize` would
+    /// make of the image. `None` where images are resized first.
+    pub fn of_whole_images(&self, resize: &Resize) -> Option<Augment> {
+        let crop = self.random_resized_crop.as_ref()?;
+        let side = match resize.size {
+            _ if self.random_crop.is_some() => return None,
+            Size::Original => None,
+            Size::Side(side) if resize.enlarge => Some(side),
+            // Whether an image is enlarged is for the resize to decide.
+            Size::Side(_) => return None,
+        };
+        let crop = RandomResizedCrop { side: crop.side.or(side), ..crop.clone() };
+        Some(Augment { random_resized_crop: Some(crop), ..self.clone() })
+    }
+
+    /// What the changes take together, those that happen to few images too.
+    pub fn work(&self, mut width: u32, mut height: u32) -> Work {
+        let rgb = |width: u32, height: u32| u64::from(width) * u64::from(height) * 3;
+        let mut most = rgb(width, height);
+        if let Some(crop) = &self.random_crop {
+            most = most.max(crop.work_bytes(width, height));
+            (width, height) = (crop.side, crop.side);
+        }
+        if let Some(crop) = &self.random_resized_crop {
+            most = most.max(crop.work_bytes(width, height));
+            let side = crop.side_of(width, height);
+            (width, height) = (side, side);
+        }
+        let out_bytes = rgb(width, height);
+        // Every change holds at most one image more than the one that it gives.
+        Work { width, height, out_bytes, work_bytes: most.max(out_bytes) }
+    }
+
     /// The presets, weakest first.
     pub const PRESETS: [&'static str; 4] = ["none", "light", "standard", "strong"];
 }
@@ -115,7 +151,7 @@ impl FromStr for Augment {
     /// | preset | what is on |
     /// |---|---|
     /// | `none` | nothing |
-    /// | `light` | half of the images flipped left to right; a window of 70 to 100 % of the area, aspect 0.9 to 1.1 |
+    /// | `light` | half of the images flipped left to right; a window of 50 to 100 % of the area, aspect 3/4 to 4/3 |
     /// | `standard` | the flip; a window of 35 to 100 %, aspect 3/4 to 4/3; brightness, contrast and saturation ± 20 % |
     /// | `strong` | the flip; a window of 8 to 100 %, as ImageNet is trained; jitter ± 40 % and hue ± 0.1 turns; rotation ± 15°; noise of deviation 0.02 on half of the images; erasing on a quarter of them |
     ///
@@ -127,7 +163,8 @@ impl FromStr for Augment {
         match name {
             "none" => Ok(Augment::default()),
             "light" => Ok(Augment {
-                random_resized_crop: crop([0.7, 1.0], [0.9, 1.1]),
+                // Of an image of 3:2 or 16:9 no window of more than nine or seven tenths has such an aspect.
+                random_resized_crop: crop([0.5, 1.0], [3.0 / 4.0, 4.0 / 3.0]),
                 horizontal_flip: flip,
                 ..Augment::default()
             }),
@@ -186,6 +223,15 @@ fn check_probability(probability: f64) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("probability is {probability}, and must be 0 to 1"))
+}
+
+/// Whether `side` is one that an image may have.
+fn check_side(side: u32) -> Result<(), String> {
+    match side {
+        0 => Err("side is 0, and must be at least 1 pixel".to_string()),
+        1..=Resize::SIDE_PX_MAX => Ok(()),
+        _ => Err(format!("side is {side}, and must be at most {} pixels", Resize::SIDE_PX_MAX)),
+    }
 }
 
 /// Whether a range called `name` lies within `least` to `most` and its ends are in order.

@@ -3,6 +3,7 @@
 use forebay_datasets::sample::Pixels;
 use serde::{Deserialize, Serialize};
 
+use super::check_side;
 use crate::crop::window;
 use crate::resize::{Filter, Fit, Resize, Size};
 use crate::stage::{Draws, Fault, Stage};
@@ -22,7 +23,12 @@ pub struct RandomCrop {
 
 impl RandomCrop {
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.side == 0 { Err("side is 0, and must be at least 1 pixel".to_string()) } else { Ok(()) }
+        check_side(self.side)
+    }
+
+    /// The most bytes that lie between what goes in and what comes out: an image enlarged to the side.
+    pub(super) fn work_bytes(&self, width: u32, height: u32) -> u64 {
+        if width.min(height) >= self.side { 0 } else { enlarged(self.side).work(width, height).total() }
     }
 }
 
@@ -52,9 +58,11 @@ fn at_least(side: u32, input: Pixels, draws: &Draws, name: &str) -> Result<Pixel
     if input.width.min(input.height) >= side {
         return Ok(input);
     }
-    let resize =
-        Resize { size: Size::Side(side), fit: Fit::Shortest, filter: Filter::Bilinear, ..Resize::default() };
-    resize.apply(input, draws).map_err(|fault| Fault::new(name, fault.reason))
+    enlarged(side).apply(input, draws).map_err(|fault| Fault::new(name, fault.reason))
+}
+
+fn enlarged(side: u32) -> Resize {
+    Resize { size: Size::Side(side), fit: Fit::Shortest, filter: Filter::Bilinear, ..Resize::default() }
 }
 
 #[cfg(test)]

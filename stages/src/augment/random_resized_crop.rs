@@ -4,16 +4,18 @@ use forebay_datasets::sample::Pixels;
 use forebay_datasets::seed::Stream;
 use serde::{Deserialize, Serialize};
 
-use super::check_range;
-use crate::resize::{Filter, resample_window};
+use super::{check_range, check_side};
+use crate::resize::{Filter, Fit, Resize, Size, resample_window};
 use crate::stage::{Draws, Fault, Stage};
 
-/// A window of random area and aspect at a random place, resized (bilinear, antialiased): torchvision's
-/// `RandomResizedCrop`, from the Inception recipe (arXiv 1409.4842).
+/// A window of random area and aspect at a random place, resized (bilinear, antialiased) to a square: torchvision's
+/// `RandomResizedCrop`, from the Inception recipe (arXiv 1409.4842). The shape of the image changes nothing: a window
+/// of an aspect from 3/4 to 4/3 is stretched by no more than that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RandomResizedCrop {
-    /// The side of the square it becomes, in pixels. `None`: the size stays what it was.
+    /// The side of the square it becomes, in pixels. `None`: the size that the run gives to its images, or the shorter
+    /// side of the image where it gives none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub side: Option<u32>,
     /// The window's share of the area is uniform between these two, above 0 to 1.
@@ -23,7 +25,7 @@ pub struct RandomResizedCrop {
 }
 
 impl Default for RandomResizedCrop {
-    /// 8 to 100 % of the area, aspect 3/4 to 4/3, the size stays.
+    /// 8 to 100 % of the area, aspect 3/4 to 4/3, the run's size.
     fn default() -> RandomResizedCrop {
         RandomResizedCrop { side: None, scale: [0.08, 1.0], ratio: [3.0 / 4.0, 4.0 / 3.0] }
     }
@@ -31,11 +33,20 @@ impl Default for RandomResizedCrop {
 
 impl RandomResizedCrop {
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.side == Some(0) {
-            return Err("side is 0, and must be at least 1 pixel".to_string());
-        }
+        self.side.map_or(Ok(()), check_side)?;
         check_range("scale", self.scale, 0.001, 1.0)?;
         check_range("ratio", self.ratio, 0.01, 100.0)
+    }
+
+    /// The side of the square that an image of this size becomes.
+    pub(super) fn side_of(&self, width: u32, height: u32) -> u32 {
+        self.side.unwrap_or(width.min(height))
+    }
+
+    /// The most bytes that lie between what goes in and what comes out: the window after one of two passes.
+    pub(super) fn work_bytes(&self, width: u32, height: u32) -> u64 {
+        let side = self.side_of(width, height);
+        Resize { size: Size::Side(side), fit: Fit::Squash, ..Resize::default() }.work(width, height).total()
     }
 
     /// Left, top, width and height of the window. Ten tries, then the largest window in the middle whose aspect
@@ -75,11 +86,10 @@ impl Stage for RandomResizedCrop {
 
     fn apply(&self, input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
         let window = self.window(input.width, input.height, &mut draws.of(Self::NAME));
-        let (width, height) = match self.side {
-            Some(0) => return Err(Fault::new(Self::NAME, "the side is 0, and must be at least 1 pixel")),
-            Some(side) => (side, side),
-            None => (input.width, input.height),
-        };
-        Ok(resample_window(input, window, width, height, Filter::Bilinear))
+        let side = self.side_of(input.width, input.height);
+        if side == 0 {
+            return Err(Fault::new(Self::NAME, "the side is 0, and must be at least 1 pixel"));
+        }
+        Ok(resample_window(input, window, side, side, Filter::Bilinear))
     }
 }

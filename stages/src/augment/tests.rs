@@ -29,8 +29,8 @@ fn run<S: Stage<In = Pixels, Out = Pixels>>(stage: &S, pixels: &Pixels, index: u
 fn every_augmentation_at_zero_strength_is_the_identity() {
     let image = distinct(9, 6);
     for index in 0..20 {
-        let full = RandomResizedCrop { side: None, scale: [1.0, 1.0], ratio: [1.5, 1.5] };
-        assert_eq!(run(&full, &image, index), image);
+        let full = RandomResizedCrop { side: None, scale: [1.0, 1.0], ratio: [1.0, 1.0] };
+        assert_eq!(run(&full, &distinct(7, 7), index), distinct(7, 7));
         assert_eq!(run(&HorizontalFlip { probability: 0.0 }, &image, index), image);
         assert_eq!(run(&VerticalFlip { probability: 0.0 }, &image, index), image);
         assert_eq!(run(&Scale { factor: [1.0, 1.0], fill: [9; 3] }, &image, index), image);
@@ -236,7 +236,7 @@ fn adding_an_augmentation_changes_the_draws_of_no_other() {
 }
 
 #[test]
-fn the_same_draws_give_the_same_pixels_and_presets_keep_the_size() {
+fn the_same_draws_give_the_same_pixels_and_a_window_becomes_a_square() {
     let image = distinct(40, 30);
     for name in Augment::PRESETS {
         let augment: Augment = name.parse().unwrap();
@@ -245,8 +245,8 @@ fn the_same_draws_give_the_same_pixels_and_presets_keep_the_size() {
         for index in 0..5 {
             let pixels = run(&augment, &image, index);
             assert_eq!(pixels, run(&augment, &image, index));
-            assert_eq!((pixels.width, pixels.height, pixels.original), (40, 30, (100, 200)));
-            assert_eq!(pixels.data.len(), image.data.len());
+            let size = if augment.random_resized_crop.is_some() { (30, 30) } else { (40, 30) };
+            assert_eq!(((pixels.width, pixels.height), pixels.original), (size, (100, 200)));
         }
     }
     assert!("extreme".parse::<Augment>().unwrap_err().contains("none, light, standard, strong"));
@@ -261,9 +261,87 @@ fn every_augmentation_takes_images_one_pixel_wide() {
     for (width, height) in [(1, 1), (1, 9), (9, 1), (2, 2)] {
         for index in 0..20 {
             let pixels = run(&strong, &distinct(width, height), index);
-            assert_eq!((pixels.width, pixels.height), (width, height));
+            let side = width.min(height);
+            assert_eq!((pixels.width, pixels.height), (side, side));
         }
     }
+}
+
+#[test]
+fn a_circle_stays_round_on_images_that_are_not_square() {
+    // A white disc on black, 160 × 90: what a window of it shows is stretched by the aspect of the window alone.
+    let disc = |x: i32, y: i32| (x - 80).pow(2) + (y - 45).pow(2) < 400;
+    let data = (0..90).flat_map(|y| (0..160).flat_map(move |x| [if disc(x, y) { 255 } else { 0 }; 3]));
+    let image = Pixels::new(160, 90, data.collect());
+    let augment: Augment = "light".parse().unwrap();
+    let stage = augment.random_resized_crop.unwrap();
+    for index in 0..50 {
+        let [left, top, width, height] = stage.window(160, 90, &mut draws(index).of(RandomResizedCrop::NAME));
+        if left > 59 || top > 24 || left + width < 101 || top + height < 66 {
+            continue;
+        }
+        let pixels = run(&stage, &image, index);
+        assert_eq!((pixels.width, pixels.height), (90, 90));
+        let white: Vec<usize> = (0..90 * 90).filter(|place| pixels.data[place * 3] > 127).collect();
+        let extent = |of: fn(usize) -> usize| {
+            let places = || white.iter().map(|&place| of(place));
+            (places().max().unwrap() - places().min().unwrap() + 1) as f64
+        };
+        let stretch = extent(|place| place % 90) / extent(|place| place / 90);
+        assert!((0.70..1.43).contains(&stretch), "{stretch} of {width}x{height}");
+    }
+}
+
+#[test]
+fn windows_of_long_images_are_seldom_the_one_in_the_middle() {
+    for (name, [width, height], most) in [
+        ("light", [300, 200], 10),
+        ("light", [320, 180], 60),
+        ("standard", [320, 180], 10),
+        ("strong", [320, 180], 2),
+        ("light", [200, 300], 10),
+    ] {
+        let augment: Augment = name.parse().unwrap();
+        let stage = augment.random_resized_crop.unwrap();
+        let windows =
+            (0..200).map(|n| stage.window(width, height, &mut draws(n).of(RandomResizedCrop::NAME)));
+        // What is left when ten draws have failed: all of the shorter side, at the longest aspect allowed.
+        let whole = f64::from(width.min(height));
+        let long = (whole * 4.0 / 3.0).round() as u32;
+        let middle =
+            windows.filter(|[_, _, w, h]| w.max(h) == &long && w.min(h) == &width.min(height)).count();
+        assert!(middle <= most, "{name} {width}x{height}: {middle} of 200");
+    }
+}
+
+#[test]
+fn a_random_window_is_cut_from_the_whole_image_where_a_size_is_wanted() {
+    let augment: Augment = "standard".parse().unwrap();
+    let size = |side, enlarge| Resize { size: Size::Side(side), enlarge, ..Resize::default() };
+    let side = |augment: Option<Augment>| augment.map(|augment| augment.random_resized_crop.unwrap().side);
+    assert_eq!(side(augment.of_whole_images(&size(64, true))), Some(Some(64)));
+    assert_eq!(side(augment.of_whole_images(&size(64, false))), None);
+    assert_eq!(side(augment.of_whole_images(&Resize::default())), Some(None));
+    let named = RandomResizedCrop { side: Some(28), ..RandomResizedCrop::default() };
+    let named = Augment { random_resized_crop: Some(named), ..Augment::default() };
+    assert_eq!(side(named.of_whole_images(&size(64, true))), Some(Some(28)));
+    assert_eq!(Augment::default().of_whole_images(&size(64, true)), None);
+    let cropped = Augment { random_crop: Some(RandomCrop { side: 32, pad: 4 }), ..augment };
+    assert_eq!(cropped.of_whole_images(&size(64, true)), None);
+}
+
+#[test]
+fn a_side_that_no_image_may_have_is_refused() {
+    let augment = Augment {
+        random_crop: Some(RandomCrop { side: 16_385, pad: 0 }),
+        random_resized_crop: Some(RandomResizedCrop { side: Some(60_000), ..RandomResizedCrop::default() }),
+        ..Augment::default()
+    };
+    let expected = [
+        "random_crop.side is 16385, and must be at most 16384 pixels",
+        "random_resized_crop.side is 60000, and must be at most 16384 pixels",
+    ];
+    assert_eq!(augment.problems(), expected);
 }
 
 #[test]

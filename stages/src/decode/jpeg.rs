@@ -12,12 +12,12 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::{Limits, fault, oriented};
+use super::{Limits, exif, fault, oriented, rgb_bytes, turned_bytes};
 use crate::stage::Fault;
 
 /// What the markers up to the first scan say.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct JpegHeader {
     /// As stored, before the orientation.
     pub(super) width: u32,
     /// As stored, before the orientation.
@@ -52,10 +52,10 @@ enum Route {
     Neither,
 }
 
-impl Layout {
+impl JpegHeader {
     /// Walks the markers from the start of the image to its first scan. Only lengths are trusted, and only
     /// within the file.
-    pub(super) fn read(bytes: &[u8]) -> Result<Layout, Fault> {
+    pub(super) fn read(bytes: &[u8]) -> Result<JpegHeader, Fault> {
         let mut frame: Option<(u8, &[u8])> = None;
         let mut orientation = None;
         let mut has_jfif = false;
@@ -77,7 +77,7 @@ impl Layout {
                 0xdd => restart_interval = body.get(..2).map_or(0, |two| usize::from(be16(two))),
                 0xe0 => has_jfif |= body.starts_with(b"JFIF\0"),
                 0xe1 if orientation.is_none() => {
-                    orientation = body.strip_prefix(b"Exif\0\0").and_then(Orientation::from_exif_chunk);
+                    orientation = body.starts_with(b"Exif\0\0").then(|| exif::orientation(body));
                 }
                 0xee if body.starts_with(b"Adobe") => adobe = body.get(11).copied().or(adobe),
                 0xda => {
@@ -91,7 +91,7 @@ impl Layout {
                             Some(transform) => transform == 0,
                             None => components.iter().map(|component| component.id).eq(*b"RGB"),
                         };
-                    return Ok(Layout {
+                    return Ok(JpegHeader {
                         width,
                         height,
                         orientation: orientation.unwrap_or(Orientation::NoTransforms),
@@ -113,6 +113,32 @@ impl Layout {
     /// The largest sampling factors, horizontal and vertical.
     fn sampling_max(&self) -> [u8; 2] {
         [0, 1].map(|axis| self.components.iter().map(|component| component.sampling[axis]).max().unwrap_or(1))
+    }
+
+    /// See [`super::Header::decode_bytes`].
+    pub(super) fn decode_bytes(&self, bytes: &[u8]) -> u64 {
+        let [h_max, v_max] = self.sampling_max().map(u64::from);
+        let units_across = u64::from(self.width).div_ceil(8 * h_max);
+        let units = units_across * u64::from(self.height).div_ceil(8 * v_max);
+        let blocks = |units: u64| -> u64 {
+            let per_unit = self.components.iter().map(|Component { sampling: [h, v], .. }| h * v);
+            units * per_unit.map(u64::from).sum::<u64>()
+        };
+        // A coefficient takes two bytes; where scans refine each other, all of them are held until the last one.
+        let coefficients = if self.progressive { 128 * blocks(units) } else { 0 };
+        let rgb = rgb_bytes(self.width, self.height);
+        let image = coefficients
+            + match self.route() {
+                // A row of units as coefficients and as samples, once as stored and up to four times upsampled.
+                Route::Zune | Route::Neither => {
+                    rgb + 12 * 64 * units_across * h_max * v_max * self.components.len() as u64
+                }
+                // Whole planes, then the samples side by side, then RGB.
+                Route::JpegDecoder => 64 * blocks(units) + 2 * rgb,
+            };
+        // Without an end marker the file is decoded twice, from copies.
+        let again = if bytes.ends_with(&[0xff, 0xd9]) { 0 } else { rgb + 2 * bytes.len() as u64 };
+        turned_bytes(image + again, self.width, self.height, self.orientation)
     }
 
     fn route(&self) -> Route {
@@ -205,8 +231,8 @@ fn be16(two: &[u8]) -> u16 {
 
 /// Decodes after the header has passed the limits.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Pixels, Fault> {
-    let layout = Layout::read(bytes)?;
-    limits.check(layout.width, layout.height, 3)?;
+    let layout = JpegHeader::read(bytes)?;
+    limits.check(layout.width, layout.height, layout.decode_bytes(bytes))?;
     // The end marker is nearly always the last two bytes, so that this search is short.
     let has_end = bytes[layout.scan_at..].windows(2).rev().any(|two| two == [0xff, 0xd9]);
     let data = if has_end {
@@ -218,7 +244,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Pixels, Fault> {
     Ok(oriented(Pixels::new(layout.width, layout.height, data), layout.orientation))
 }
 
-fn decode_whole(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+fn decode_whole(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {
     match layout.route() {
         Route::Zune => with_zune(bytes, layout),
         Route::JpegDecoder => with_jpeg_decoder(bytes, layout),
@@ -236,7 +262,7 @@ fn decode_whole(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
 /// Decoders read ahead and make up what they miss, so that a cut of a few bytes goes unnoticed. But the pixels
 /// of a whole image cannot depend on what follows it: it is decoded with zeros and with ones after it. All ones
 /// is no valid code.
-fn decode_without_end(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+fn decode_without_end(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {
     let cut = || fault("truncated JPEG: the file ends before the image does");
     // A lone 0xff is the first half of the end marker.
     let length = bytes.iter().rposition(|&byte| byte != 0xff).map_or(0, |last| last + 1);
@@ -253,7 +279,7 @@ fn decode_without_end(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
 }
 
 /// True where the scans that begin in the file bring every coefficient of every component to full precision.
-fn all_coefficients_are_there(bytes: &[u8], layout: &Layout) -> bool {
+fn all_coefficients_are_there(bytes: &[u8], layout: &JpegHeader) -> bool {
     let mut missing: Vec<(u8, u64)> =
         layout.components.iter().map(|component| (component.id, u64::MAX)).collect();
     let mut at = layout.scan_at;
@@ -278,7 +304,7 @@ fn all_coefficients_are_there(bytes: &[u8], layout: &Layout) -> bool {
 
 /// Refuses a file whose restart markers are out of order or, where they can be counted, too few: zune-jpeg
 /// would shift the rest of the image.
-fn check_restarts(bytes: &[u8], layout: &Layout) -> Result<(), Fault> {
+fn check_restarts(bytes: &[u8], layout: &JpegHeader) -> Result<(), Fault> {
     if layout.restart_interval == 0 {
         return Ok(());
     }
@@ -305,7 +331,7 @@ fn check_restarts(bytes: &[u8], layout: &Layout) -> Result<(), Fault> {
     Ok(())
 }
 
-fn with_zune(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+fn with_zune(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {
     let options = DecoderOptions::new_fast()
         .set_strict_mode(true)
         .set_max_width(usize::from(u16::MAX))
@@ -330,14 +356,14 @@ fn with_zune(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
 }
 
 /// Full-range BT.601, as JFIF defines it.
-fn from_ycbcr(pixel: [u8; 3]) -> [u8; 3] {
+pub(super) fn from_ycbcr(pixel: [u8; 3]) -> [u8; 3] {
     let [y, cb, cr] = pixel.map(f32::from);
     let (cb, cr) = (cb - 128.0, cr - 128.0);
     // A cast from float to integer clips.
     [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb].map(|value| value.round() as u8)
 }
 
-fn with_jpeg_decoder(bytes: &[u8], layout: &Layout) -> Result<Vec<u8>, Fault> {
+fn with_jpeg_decoder(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {
     use jpeg_decoder::ColorTransform;
     let n = layout.components.len();
     let mut decoder = jpeg_decoder::Decoder::new(bytes);

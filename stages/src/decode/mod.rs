@@ -8,10 +8,13 @@
 //! Nothing is allocated for an image before its header has passed the [`Limits`]. Decoders meet hostile
 //! bytes, so they run inside `catch_unwind`: a panic in one is a [`Fault`] of this image and no more.
 
+mod exif;
 mod jpeg;
 mod netpbm;
 mod panics;
+mod png;
 mod still;
+mod tiff;
 
 use std::fmt;
 
@@ -40,8 +43,8 @@ pub struct Decode {
 pub struct Limits {
     /// The longest side in pixels.
     pub side_px_max: u32,
-    /// The most bytes that the pixels of one image may take as they leave the decoder: width × height ×
-    /// channels × bytes per channel.
+    /// The most bytes that decoding one image may hold at once beside its file: the decoder's own buffers, at the
+    /// depth and with the channels of the file, and the pixels that come of them ([`Header::decode_bytes`]).
     pub memory_bytes_max: u64,
 }
 
@@ -53,8 +56,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Refuses an image whose decoded pixels take `bytes_per_pixel` each.
-    fn check(&self, width: u32, height: u32, bytes_per_pixel: u64) -> Result<(), Fault> {
+    /// Refuses an image that takes `bytes` to decode.
+    fn check(&self, width: u32, height: u32, bytes: u64) -> Result<(), Fault> {
         if width == 0 || height == 0 {
             return Err(fault(format_args!("the header says {width}x{height} pixels: there is no image")));
         }
@@ -62,11 +65,10 @@ impl Limits {
             let max = self.side_px_max;
             return Err(fault(format_args!("{width}x{height} pixels are more than decode.max_side {max}")));
         }
-        let bytes = u64::from(width) * u64::from(height) * bytes_per_pixel;
         if bytes > self.memory_bytes_max {
             let max = self.memory_bytes_max;
             return Err(fault(format_args!(
-                "{width}x{height} pixels take {bytes} bytes, more than decode.max_bytes {max}"
+                "{width}x{height} pixels take {bytes} bytes to decode, more than decode.max_bytes {max}"
             )));
         }
         Ok(())
@@ -174,10 +176,12 @@ pub struct Header {
     pub width: u32,
     /// Rows as displayed, the orientation applied.
     pub height: u32,
+    /// The most bytes that decoding holds at once beside the file: the decoder's buffers and the RGB pixels.
+    pub decode_bytes: u64,
 }
 
 impl Header {
-    /// The bytes of the decoded image, `width * height * 3`: what to take from a memory budget.
+    /// The bytes of the decoded image, `width * height * 3`.
     pub fn pixel_bytes(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height) * 3
     }
@@ -191,22 +195,40 @@ impl Header {
 pub fn probe(bytes: &[u8]) -> Result<Header, Fault> {
     panics::guard(|| {
         let format = Format::of(bytes)?;
-        let (width, height, orientation) = match format {
+        let (width, height, orientation, decode_bytes) = match format {
             Format::Jpeg => {
-                let layout = jpeg::Layout::read(bytes)?;
-                (layout.width, layout.height, layout.orientation)
+                let layout = jpeg::JpegHeader::read(bytes)?;
+                (layout.width, layout.height, layout.orientation, layout.decode_bytes(bytes))
             }
-            Format::Pnm => match netpbm::Ppm::read(bytes) {
-                Some(ppm) => (ppm.width, ppm.height, Orientation::NoTransforms),
-                None => still::dimensions(bytes, format)?,
-            },
-            Format::Png | Format::WebP | Format::Gif | Format::Bmp | Format::Tiff => {
-                still::dimensions(bytes, format)?
+            Format::Png => {
+                let layout = png::PngHeader::read(bytes)?;
+                (layout.width, layout.height, layout.orientation, layout.decode_bytes())
+            }
+            Format::Tiff => {
+                let layout = tiff::TiffHeader::read(bytes)?;
+                (layout.width, layout.height, layout.orientation, layout.decode_bytes())
+            }
+            Format::Pnm | Format::WebP | Format::Gif | Format::Bmp => {
+                let ppm = if format == Format::Pnm { netpbm::Ppm::read(bytes) } else { None };
+                match ppm {
+                    Some(netpbm::Ppm { width, height, .. }) => {
+                        (width, height, Orientation::NoTransforms, rgb_bytes(width, height))
+                    }
+                    None => {
+                        let layout = still::StillHeader::read(bytes, format)?;
+                        (layout.width, layout.height, layout.orientation, layout.decode_bytes(bytes, format))
+                    }
+                }
             }
         };
         let (width, height) = if swaps_sides(orientation) { (height, width) } else { (width, height) };
-        Ok(Header { format, width, height })
+        Ok(Header { format, width, height, decode_bytes })
     })
+}
+
+/// The bytes of an RGB image.
+fn rgb_bytes(width: u32, height: u32) -> u64 {
+    u64::from(width) * u64::from(height) * 3
 }
 
 impl Stage for Decode {
@@ -220,13 +242,13 @@ impl Stage for Decode {
             let format = Format::of(bytes)?;
             match format {
                 Format::Jpeg => jpeg::decode(bytes, &self.limits),
+                Format::Png => png::decode(bytes, self),
+                Format::Tiff => tiff::decode(bytes, self),
                 Format::Pnm => match netpbm::Ppm::read(bytes) {
                     Some(ppm) => ppm.decode(bytes, &self.limits),
                     None => still::decode(bytes, format, self),
                 },
-                Format::Png | Format::WebP | Format::Gif | Format::Bmp | Format::Tiff => {
-                    still::decode(bytes, format, self)
-                }
+                Format::WebP | Format::Gif | Format::Bmp => still::decode(bytes, format, self),
             }
         })
     }
@@ -241,6 +263,14 @@ fn fault(reason: impl fmt::Display) -> Fault {
 fn swaps_sides(orientation: Orientation) -> bool {
     use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
+}
+
+/// What decoding holds in the end, where turning the image takes a second one.
+fn turned_bytes(decode_bytes: u64, width: u32, height: u32, orientation: Orientation) -> u64 {
+    match orientation {
+        Orientation::NoTransforms => decode_bytes,
+        _ => decode_bytes.max(2 * rgb_bytes(width, height)),
+    }
 }
 
 /// Turns an image as its orientation says.

@@ -2,7 +2,7 @@
 
 use forebay_datasets::sample::Pixels;
 
-use super::{Limits, fault};
+use super::{Limits, fault, rgb_bytes};
 use crate::stage::Fault;
 
 /// A binary PPM of depth 255, the header read.
@@ -35,7 +35,7 @@ impl Ppm {
     /// Copies the pixels. Bytes after them are ignored.
     pub(super) fn decode(&self, bytes: &[u8], limits: &Limits) -> Result<Pixels, Fault> {
         let Ppm { width, height, start } = *self;
-        limits.check(width, height, 3)?;
+        limits.check(width, height, rgb_bytes(width, height))?;
         let length = width as usize * height as usize * 3;
         let Some(data) = bytes[start..].get(..length) else {
             let found = bytes.len() - start;

@@ -1,4 +1,4 @@
-//! Every format but JPEG, through the `image` crate: PNG, WebP, GIF, BMP, TIFF, PNM.
+//! The formats without a decoder of their own here, through the `image` crate: WebP, GIF, BMP, PNM.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -7,14 +7,51 @@ use image::error::{DecodingError, ImageError, LimitErrorKind};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageReader};
 
-use super::{Decode, Format, fault, oriented};
+use super::{Decode, Format, exif, fault, oriented, rgb_bytes, turned_bytes};
 use crate::stage::Fault;
 
-/// Width and height as stored, and how the image is to be turned.
-pub(super) fn dimensions(bytes: &[u8], format: Format) -> Result<(u32, u32, Orientation), Fault> {
-    let mut decoder = open(bytes, format, image::Limits::default())?;
-    let (width, height) = decoder.dimensions();
-    Ok((width, height, decoder.orientation().unwrap_or(Orientation::NoTransforms)))
+/// What the decoder says before it decodes.
+pub(super) struct StillHeader {
+    /// As stored, before the orientation.
+    pub(super) width: u32,
+    /// As stored, before the orientation.
+    pub(super) height: u32,
+    pub(super) orientation: Orientation,
+    color: ColorType,
+}
+
+impl StillHeader {
+    pub(super) fn read(bytes: &[u8], format: Format) -> Result<StillHeader, Fault> {
+        Ok(StillHeader::of(&mut open(bytes, format, image::Limits::default())?, format))
+    }
+
+    fn of(decoder: &mut impl ImageDecoder, format: Format) -> StillHeader {
+        let (width, height) = decoder.dimensions();
+        let orientation = match format {
+            Format::WebP => decoder.exif_metadata().ok().flatten().map(|data| exif::orientation(&data)),
+            _ => decoder.orientation().ok(),
+        };
+        let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+        StillHeader { width, height, orientation, color: decoder.color_type() }
+    }
+
+    /// See [`super::Header::decode_bytes`].
+    pub(super) fn decode_bytes(&self, bytes: &[u8], format: Format) -> u64 {
+        let pixels = u64::from(self.width) * u64::from(self.height);
+        let channels = u64::from(self.color.bytes_per_pixel());
+        // What the decoders hold per pixel beside what they were asked for: WebP its planes, the frame, and of an
+        // animation the canvas; GIF a frame that is smaller than its screen; PNM all samples before they are copied.
+        let own = match format {
+            Format::WebP => 12,
+            Format::Gif => 5,
+            Format::Pnm => channels,
+            Format::Bmp | Format::Png | Format::Tiff | Format::Jpeg => 0,
+        };
+        let copies = if format == Format::WebP { bytes.len() as u64 } else { 0 };
+        let rgb = if self.color == ColorType::Rgb8 { 0 } else { rgb_bytes(self.width, self.height) };
+        let bytes = pixels * (channels + own) + copies + rgb;
+        turned_bytes(bytes, self.width, self.height, self.orientation)
+    }
 }
 
 /// Decodes after the header has passed the limits.
@@ -23,14 +60,20 @@ pub(super) fn decode(bytes: &[u8], format: Format, options: &Decode) -> Result<P
     // For what decoders allocate besides the pixels: a palette, one row, a decompressed chunk.
     limits.max_alloc = Some(options.limits.memory_bytes_max);
     let mut decoder = open(bytes, format, limits)?;
-    let (width, height) = decoder.dimensions();
-    let color = decoder.color_type();
-    options.limits.check(width, height, u64::from(color.bytes_per_pixel()).max(3))?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let layout = StillHeader::of(&mut decoder, format);
+    let StillHeader { width, height, orientation, color } = layout;
+    options.limits.check(width, height, layout.decode_bytes(bytes, format))?;
 
     let mut data = vec![0; width as usize * height as usize * usize::from(color.bytes_per_pixel())];
     decoder.read_image(&mut data).map_err(|error| refused(format, &error))?;
-    Ok(oriented(Pixels::new(width, height, rgb(data, color, options.background)?), orientation))
+    if color != ColorType::Rgb8 {
+        let to_rgb =
+            ToRgb { color, is_big_endian: cfg!(target_endian = "big"), background: options.background };
+        let mut rgb = Vec::with_capacity(rgb_bytes(width, height) as usize);
+        to_rgb.append(&data, &mut rgb)?;
+        data = rgb;
+    }
+    Ok(oriented(Pixels::new(width, height, data), orientation))
 }
 
 fn open(bytes: &[u8], format: Format, limits: image::Limits) -> Result<impl ImageDecoder + '_, Fault> {
@@ -84,38 +127,65 @@ fn ends_early(error: &DecodingError) -> bool {
     text.contains("unexpected end of file") || text.contains("unexpected eof")
 }
 
-/// Any pixel layout to RGB. `background` is what transparent pixels are composited on; without it alpha is
-/// dropped.
-fn rgb(data: Vec<u8>, color: ColorType, background: Option<[u8; 3]>) -> Result<Vec<u8>, Fault> {
-    let (data, channels) = match color {
-        ColorType::L8 => (data, 1),
-        ColorType::La8 => (data, 2),
-        ColorType::Rgb8 => return Ok(data),
-        ColorType::Rgba8 => (data, 4),
-        ColorType::L16 => (narrow(&data), 1),
-        ColorType::La16 => (narrow(&data), 2),
-        ColorType::Rgb16 => return Ok(narrow(&data)),
-        ColorType::Rgba16 => (narrow(&data), 4),
-        ColorType::Rgb32F => return Ok(quantize(&data)),
-        ColorType::Rgba32F => (quantize(&data), 4),
-        other => return Err(fault(format_args!("pixels of type {other:?} are not supported"))),
-    };
-    Ok(match (channels, background) {
-        (1, _) => data.iter().flat_map(|&gray| [gray; 3]).collect(),
-        (2, None) => data.chunks_exact(2).flat_map(|pixel| [pixel[0]; 3]).collect(),
-        (2, Some(background)) => {
-            data.chunks_exact(2).flat_map(|pixel| composite([pixel[0]; 3], pixel[1], background)).collect()
+/// Any pixel layout to RGB, in one pass: no depth and no alpha takes an image between.
+pub(super) struct ToRgb {
+    /// What a pixel is.
+    pub(super) color: ColorType,
+    /// The order of the bytes of a sample of 16 or 32 bits.
+    pub(super) is_big_endian: bool,
+    /// What transparent pixels are composited on; without it alpha is dropped.
+    pub(super) background: Option<[u8; 3]>,
+}
+
+impl ToRgb {
+    /// Appends whole pixels.
+    pub(super) fn append(&self, data: &[u8], rgb: &mut Vec<u8>) -> Result<(), Fault> {
+        let byte = |[level]: [u8; 1]| level;
+        let short =
+            |pair| if self.is_big_endian { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) };
+        let short = |pair: [u8; 2]| narrow(short(pair));
+        let float =
+            |four| if self.is_big_endian { f32::from_be_bytes(four) } else { f32::from_le_bytes(four) };
+        let float = |four: [u8; 4]| quantize(float(four));
+        match self.color {
+            ColorType::Rgb8 => rgb.extend_from_slice(data),
+            ColorType::L8 => self.gray(data, byte, rgb),
+            ColorType::La8 => self.gray_alpha(data, byte, rgb),
+            ColorType::Rgba8 => self.color_alpha(data, byte, rgb),
+            ColorType::L16 => self.gray(data, short, rgb),
+            ColorType::La16 => self.gray_alpha(data, short, rgb),
+            ColorType::Rgb16 => rgb.extend(data.as_chunks().0.iter().map(|&sample| short(sample))),
+            ColorType::Rgba16 => self.color_alpha(data, short, rgb),
+            ColorType::Rgb32F => rgb.extend(data.as_chunks().0.iter().map(|&sample| float(sample))),
+            ColorType::Rgba32F => self.color_alpha(data, float, rgb),
+            other => return Err(fault(format_args!("pixels of type {other:?} are not supported"))),
         }
-        (_, None) => data.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
-        (_, Some(background)) => data
-            .chunks_exact(4)
-            .flat_map(|pixel| composite([pixel[0], pixel[1], pixel[2]], pixel[3], background))
-            .collect(),
-    })
+        Ok(())
+    }
+
+    fn gray<const N: usize>(&self, data: &[u8], level: impl Fn([u8; N]) -> u8, rgb: &mut Vec<u8>) {
+        rgb.extend(data.as_chunks::<N>().0.iter().flat_map(|&sample| [level(sample); 3]));
+    }
+
+    fn gray_alpha<const N: usize>(&self, data: &[u8], level: impl Fn([u8; N]) -> u8, rgb: &mut Vec<u8>) {
+        let (samples, _) = data.as_chunks::<N>();
+        let pixels = samples.as_chunks::<2>().0.iter();
+        rgb.extend(pixels.flat_map(|&[gray, alpha]| self.flat([level(gray); 3], || level(alpha))));
+    }
+
+    fn color_alpha<const N: usize>(&self, data: &[u8], level: impl Fn([u8; N]) -> u8, rgb: &mut Vec<u8>) {
+        let (samples, _) = data.as_chunks::<N>();
+        let pixels = samples.as_chunks::<4>().0.iter();
+        rgb.extend(pixels.flat_map(|&[r, g, b, alpha]| self.flat([r, g, b].map(&level), || level(alpha))));
+    }
+
+    fn flat(&self, color: [u8; 3], alpha: impl FnOnce() -> u8) -> [u8; 3] {
+        self.background.map_or(color, |background| composite(color, alpha(), background))
+    }
 }
 
 /// `color * alpha + background * (1 - alpha)`, rounded.
-fn composite(color: [u8; 3], alpha: u8, background: [u8; 3]) -> [u8; 3] {
+pub(super) fn composite(color: [u8; 3], alpha: u8, background: [u8; 3]) -> [u8; 3] {
     let alpha = u32::from(alpha);
     std::array::from_fn(|channel| {
         let sum = u32::from(color[channel]) * alpha + u32::from(background[channel]) * (255 - alpha);
@@ -123,16 +193,14 @@ fn composite(color: [u8; 3], alpha: u8, background: [u8; 3]) -> [u8; 3] {
     })
 }
 
-/// 16-bit samples in native order to 8 bits: divided by 257 and rounded, so that 65,535 becomes 255.
-fn narrow(data: &[u8]) -> Vec<u8> {
-    let sample = |pair: &[u8]| u32::from(u16::from_ne_bytes([pair[0], pair[1]]));
-    data.chunks_exact(2).map(|pair| ((sample(pair) + 128) / 257) as u8).collect()
+/// 16 bits to 8: divided by 257 and rounded, so that 65,535 becomes 255.
+pub(super) fn narrow(sample: u16) -> u8 {
+    ((u32::from(sample) + 128) / 257) as u8
 }
 
-/// Float samples in native order, 0 to 1, to 8 bits; what lies outside is clipped.
-fn quantize(data: &[u8]) -> Vec<u8> {
-    let sample = |four: &[u8]| f32::from_ne_bytes([four[0], four[1], four[2], four[3]]);
-    data.chunks_exact(4).map(|four| (sample(four) * 255.0).round().clamp(0.0, 255.0) as u8).collect()
+/// A float of 0 to 1 to 8 bits; what lies outside is clipped.
+pub(super) fn quantize(sample: f32) -> u8 {
+    (sample * 255.0).round().clamp(0.0, 255.0) as u8
 }
 
 #[cfg(test)]
@@ -141,11 +209,8 @@ mod tests {
 
     #[test]
     fn sixteen_bits_are_divided_by_257_and_rounded() {
-        let samples: Vec<u8> = [0u16, 128, 129, 257, 32_896, 65_406, 65_407, 65_535]
-            .into_iter()
-            .flat_map(u16::to_ne_bytes)
-            .collect();
-        assert_eq!(narrow(&samples), [0, 0, 1, 1, 128, 254, 255, 255]);
+        let samples = [0u16, 128, 129, 257, 32_896, 65_406, 65_407, 65_535];
+        assert_eq!(samples.map(narrow), [0, 0, 1, 1, 128, 254, 255, 255]);
     }
 
     #[test]
@@ -157,7 +222,6 @@ mod tests {
 
     #[test]
     fn float_samples_outside_the_range_are_clipped() {
-        let samples: Vec<u8> = [-1.0f32, 0.0, 0.5, 1.0, 7.0].into_iter().flat_map(f32::to_ne_bytes).collect();
-        assert_eq!(quantize(&samples), [0, 0, 128, 255, 255]);
+        assert_eq!([-1.0f32, 0.0, 0.5, 1.0, 7.0].map(quantize), [0, 0, 128, 255, 255]);
     }
 }

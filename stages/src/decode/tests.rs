@@ -16,6 +16,11 @@ fn decode_with(bytes: &[u8], options: &Decode) -> Result<Pixels, Fault> {
     options.apply(Encoded { bytes: bytes.to_vec().into() }, &Seed(0).draws("a", 0, 0))
 }
 
+/// What the header says of format, width and height.
+fn shape(bytes: &[u8]) -> Result<(Format, u32, u32), Fault> {
+    probe(bytes).map(|header| (header.format, header.width, header.height))
+}
+
 /// The reason why a file is refused, in one line.
 #[track_caller]
 fn refusal(bytes: &[u8]) -> String {
@@ -67,7 +72,7 @@ fn lossless_formats_give_back_every_pixel() {
     ];
     for (written, format) in formats {
         let bytes = encoded(image.clone(), written);
-        assert_eq!(probe(&bytes).unwrap(), Header { format, width: 19, height: 13 });
+        assert_eq!(shape(&bytes), Ok((format, 19, 13)));
         let pixels = decode(&bytes).unwrap();
         assert_eq!((pixels.width, pixels.height, pixels.original), (19, 13, (19, 13)));
         assert_eq!(pixels.data, *image.as_raw(), "{format}");
@@ -79,7 +84,7 @@ fn a_gif_gives_its_first_frame() {
     let frame = |level: u8| image::Frame::new(RgbaImage::from_pixel(3, 2, Rgba([level, level, level, 255])));
     let mut bytes = Vec::new();
     image::codecs::gif::GifEncoder::new(&mut bytes).encode_frames([frame(10), frame(200)]).unwrap();
-    assert_eq!(probe(&bytes).unwrap(), Header { format: Format::Gif, width: 3, height: 2 });
+    assert_eq!(shape(&bytes), Ok((Format::Gif, 3, 2)));
     assert_eq!(decode(&bytes).unwrap().data, [10; 18]);
 }
 
@@ -117,9 +122,9 @@ fn alpha_is_dropped_or_composited_on_a_background() {
 fn a_palette_becomes_its_colours() {
     // 2 × 1, two bits per pixel, colours 1 and 2 of three; colour 2 is half transparent.
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, 2, 1);
-    encoder.set_color(png::ColorType::Indexed);
-    encoder.set_depth(png::BitDepth::Two);
+    let mut encoder = ::png::Encoder::new(&mut bytes, 2, 1);
+    encoder.set_color(::png::ColorType::Indexed);
+    encoder.set_depth(::png::BitDepth::Two);
     encoder.set_palette(vec![0, 0, 0, 250, 100, 50, 1, 2, 3]);
     encoder.set_trns(vec![255, 255, 128]);
     encoder.write_header().unwrap().write_image_data(&[0b0110_0000]).unwrap();
@@ -147,8 +152,7 @@ fn every_size_and_sampling_of_jpeg_shows_its_picture() {
                     encoder.set_restart_interval(restarts);
                 });
                 let name = format!("{sampling:?} {width}x{height} {progressive} {scans} {restarts}");
-                let header = Header { format: Format::Jpeg, width, height };
-                assert_eq!(probe(&bytes), Ok(header), "{name}");
+                assert_eq!(shape(&bytes), Ok((Format::Jpeg, width, height)), "{name}");
                 let pixels = decode(&bytes).unwrap_or_else(|fault| panic!("{name}: {fault}"));
                 // Most is lost with chroma of a quarter of the width; garbage is above 20.
                 assert!(distance(&pixels) < 12.0, "{name}: {}", distance(&pixels));
@@ -197,7 +201,7 @@ fn rare_layouts_of_jpeg_show_their_picture() {
         fixture!("stray-bytes"),
     ];
     for (name, bytes) in files {
-        assert_eq!(probe(bytes), Ok(Header { format: Format::Jpeg, width: 67, height: 45 }), "{name}");
+        assert_eq!(shape(bytes), Ok((Format::Jpeg, 67, 45)), "{name}");
         let pixels = decode(bytes).unwrap_or_else(|fault| panic!("{name}: {fault}"));
         // Pillow's own distances are 0.3 to 4.3; garbage is above 20.
         assert!(distance(&pixels) < 5.0, "{name}: {}", distance(&pixels));
@@ -300,10 +304,10 @@ fn the_orientation_is_applied_in_every_format_that_has_one() {
         encoder.encode(image.as_raw(), 48, 32, ColorType::Rgb).unwrap();
 
         let mut with_chunk = Vec::new();
-        let mut info = png::Info::with_size(48, 32);
-        info.color_type = png::ColorType::Rgb;
+        let mut info = ::png::Info::with_size(48, 32);
+        info.color_type = ::png::ColorType::Rgb;
         info.exif_metadata = Some(exif(orientation).into());
-        let encoder = png::Encoder::with_info(&mut with_chunk, info).unwrap();
+        let encoder = ::png::Encoder::with_info(&mut with_chunk, info).unwrap();
         encoder.write_header().unwrap().write_image_data(image.as_raw()).unwrap();
 
         let mut webp = Vec::new();
@@ -326,6 +330,90 @@ fn the_orientation_is_applied_in_every_format_that_has_one() {
             }
         }
     }
+}
+
+/// A chunk of PNG with its length and checksum.
+fn png_chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let named = [name.as_slice(), data].concat();
+    [&(data.len() as u32).to_be_bytes(), &named[..], &crc32(&named).to_be_bytes()].concat()
+}
+
+#[test]
+fn an_orientation_is_found_behind_a_prefix_and_in_a_text() {
+    // Wider than high, so that turning shows in the size. Pillow 13.0 turns all of these.
+    let plain = exif(6);
+    let prefixed = [b"Exif\0\0".as_slice(), &plain].concat();
+
+    let mut webp = Vec::new();
+    let mut encoder = image::codecs::webp::WebPEncoder::new_lossless(&mut webp);
+    image::ImageEncoder::set_exif_metadata(&mut encoder, prefixed.clone()).unwrap();
+    encoder.encode(picture(6, 4).as_raw(), 6, 4, image::ExtendedColorType::Rgb8).unwrap();
+    assert_eq!(shape(&webp), Ok((Format::WebP, 4, 6)));
+    assert_eq!(decode(&webp).unwrap().width, 4);
+
+    let digits: String = prefixed.iter().map(|byte| format!("{byte:02x}")).collect();
+    let profile = format!("\nexif\n{:8}\n{}\n{}\n", prefixed.len(), &digits[..20], &digits[20..]);
+    // Stored, not compressed: a zlib stream of one block.
+    let (length, sum) = (profile.len() as u16, adler32(profile.as_bytes()));
+    let stored = [
+        &[0x78, 0x01, 0x01],
+        &length.to_le_bytes()[..],
+        &(!length).to_le_bytes(),
+        profile.as_bytes(),
+        &sum.to_be_bytes(),
+    ]
+    .concat();
+    let keyword = b"Raw profile type exif\0".as_slice();
+    let chunks = [
+        png_chunk(b"eXIf", &plain),
+        png_chunk(b"eXIf", &prefixed),
+        png_chunk(b"tEXt", &[keyword, profile.as_bytes()].concat()),
+        png_chunk(b"zTXt", &[keyword, &[0], &stored].concat()),
+    ];
+    let file = encoded(picture(6, 4), ImageFormat::Png);
+    let end = file.len() - 12;
+    for chunk in chunks {
+        // Before the image, and after it.
+        for at in [33, end] {
+            let bytes = [&file[..at], &chunk, &file[at..]].concat();
+            assert_eq!(shape(&bytes), Ok((Format::Png, 4, 6)), "{:?} at {at}", &chunk[4..8]);
+            assert_eq!(decode(&bytes).unwrap().width, 4);
+        }
+    }
+}
+
+/// The checksum of zlib.
+fn adler32(bytes: &[u8]) -> u32 {
+    let (a, b) = bytes.iter().fold((1_u32, 0_u32), |(a, b), byte| {
+        let a = (a + u32::from(*byte)) % 65_521;
+        (a, (b + a) % 65_521)
+    });
+    b << 16 | a
+}
+
+#[test]
+fn an_interlaced_png_of_sixteen_bits_with_alpha_is_read() {
+    // 2 × 2, Adam7: passes of one pixel, one pixel, and a row of two; made with zlib's stored block.
+    let row = |pixels: &[[u16; 4]]| -> Vec<u8> {
+        std::iter::once(0).chain(pixels.iter().flatten().flat_map(|sample| sample.to_be_bytes())).collect()
+    };
+    let pixel = |level: u16| [level * 257, 65_535, 0, 32_768];
+    let data = [row(&[pixel(10)]), row(&[pixel(20)]), row(&[pixel(30), pixel(40)])].concat();
+    let (length, sum) = (data.len() as u16, adler32(&data));
+    let stored =
+        [&[0x78, 0x01, 0x01], &length.to_le_bytes()[..], &(!length).to_le_bytes(), &data, &sum.to_be_bytes()]
+            .concat();
+    let header = [0, 0, 0, 2, 0, 0, 0, 2, 16, 6, 0, 0, 1];
+    let bytes = [
+        b"\x89PNG\r\n\x1a\n".as_slice(),
+        &png_chunk(b"IHDR", &header),
+        &png_chunk(b"IDAT", &stored),
+        &png_chunk(b"IEND", &[]),
+    ]
+    .concat();
+    let pixels = decode(&bytes).unwrap();
+    assert_eq!(pixels.data, [10, 255, 0, 20, 255, 0, 30, 255, 0, 40, 255, 0]);
+    assert!(probe(&bytes).unwrap().decode_bytes >= 4 * (8 + 3));
 }
 
 #[test]
@@ -375,9 +463,9 @@ fn other_formats_cut_short_are_refused() {
 #[test]
 fn a_kind_of_tiff_that_is_not_supported_is_not_called_broken() {
     let mut bytes = encoded(image::GrayImage::new(4, 4), ImageFormat::Tiff);
-    // PhotometricInterpretation, one short, becomes 3: a palette.
+    // PhotometricInterpretation, one short, becomes 8: CIELab.
     let tag = bytes.windows(8).position(|eight| eight == [6, 1, 3, 0, 1, 0, 0, 0]).unwrap();
-    bytes[tag + 8] = 3;
+    bytes[tag + 8] = 8;
     let reason = refusal(&bytes);
     assert!(reason.starts_with("TIFF of a kind that is not supported: "), "{reason}");
 }
@@ -408,7 +496,7 @@ fn too_large_an_image_is_refused_by_its_header() {
     assert_eq!(refusal(&bytes), "30000x30000 pixels are more than decode.max_side 16384");
 
     assert_eq!(refusal(b"P6\n20000 2\n255\n"), "20000x2 pixels are more than decode.max_side 16384");
-    let reason = "16000x16000 pixels take 768000000 bytes, more than decode.max_bytes 268435456";
+    let reason = "16000x16000 pixels take 768000000 bytes to decode, more than decode.max_bytes 268435456";
     assert_eq!(refusal(b"P6\n16000 16000\n255\n"), reason);
 
     let small = Limits { side_px_max: 10, memory_bytes_max: 200 };
@@ -417,8 +505,12 @@ fn too_large_an_image_is_refused_by_its_header() {
     {
         let reason = decode_with(&encoded(picture(11, 2), format), &small).unwrap_err().reason;
         assert_eq!(reason, "11x2 pixels are more than decode.max_side 10", "{format:?}");
-        let reason = decode_with(&encoded(picture(10, 7), format), &small).unwrap_err().reason;
-        assert_eq!(reason, "10x7 pixels take 210 bytes, more than decode.max_bytes 200", "{format:?}");
+        let bytes = encoded(picture(10, 7), format);
+        let held = probe(&bytes).unwrap().decode_bytes;
+        assert!(held >= 210, "{format:?}: {held}");
+        let reason = decode_with(&bytes, &small).unwrap_err().reason;
+        let expected = format!("10x7 pixels take {held} bytes to decode, more than decode.max_bytes 200");
+        assert_eq!(reason, expected, "{format:?}");
     }
 }
 

@@ -221,6 +221,11 @@ impl Trainer {
         self.step
     }
 
+    /// Counts a step of the schedule that changes no weight: its batch held nothing to learn from.
+    pub fn pass_over(&mut self) {
+        self.step += 1;
+    }
+
     /// How many numbers are trained and how many are frozen.
     pub fn parameters(&self) -> ParameterSummary {
         let mut summary = ParameterSummary { trainable: 0, frozen: 0 };

@@ -1,0 +1,201 @@
+//! One sample of a source: what it is, where its bytes are, and which bytes they are.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::sample::{Label, SampleId, Split};
+use crate::store::{ObjectName, Store, StoreError, Version};
+
+/// How often bytes that are not as many as listed are asked for before the run ends.
+const ASKS: usize = 3;
+
+/// One sample of a catalog. Its id says what it is, its locator where its bytes are: a sample may be a file, or
+/// a piece of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name in the dataset: printable, and unique in its catalog.
+    pub id: SampleId,
+    /// What must not be torn apart by a split: samples of one group are in one split. A sample that belongs to
+    /// no other is a group of its own, called by its id.
+    pub group: SampleId,
+    /// Its class.
+    pub label: Label,
+    /// The split that the source declares.
+    pub split: Option<Split>,
+    /// Where its bytes are.
+    pub locator: Locator,
+    /// Which version of its object was listed.
+    pub version: Version,
+}
+
+impl Entry {
+    /// A sample that is a group of its own. What makes ids unique and labels valid is the catalog's to check.
+    pub fn new(
+        id: SampleId,
+        label: Label,
+        split: Option<Split>,
+        locator: Locator,
+        version: Version,
+    ) -> Entry {
+        Entry { group: id.clone(), id, label, split, locator, version }
+    }
+
+    /// The size of its encoded image.
+    pub fn bytes(&self) -> u64 {
+        self.locator.bytes()
+    }
+}
+
+/// Where the bytes of a sample are: in which object of the store, and which part of it they are. Cloning is cheap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locator {
+    object: ObjectName,
+    part: Part,
+}
+
+/// Which part of an object a sample is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// All of it, of so many bytes.
+    Whole(u64),
+    /// A range of its bytes, as the members of a tar file are.
+    Range(Range<u64>),
+}
+
+impl Locator {
+    /// A whole object of `bytes` bytes.
+    pub fn whole(object: ObjectName, bytes: u64) -> Locator {
+        Locator { object, part: Part::Whole(bytes) }
+    }
+
+    /// The bytes `range` of an object that has `object_bytes`; `None` when it does not have them.
+    pub fn range(object: ObjectName, range: Range<u64>, object_bytes: u64) -> Option<Locator> {
+        let is_inside = range.start <= range.end && range.end <= object_bytes;
+        is_inside.then_some(Locator { object, part: Part::Range(range) })
+    }
+
+    /// The object that holds the sample.
+    pub fn object(&self) -> &ObjectName {
+        &self.object
+    }
+
+    /// How many bytes it is.
+    pub fn bytes(&self) -> u64 {
+        match &self.part {
+            Part::Whole(bytes) => *bytes,
+            Part::Range(range) => range.end - range.start,
+        }
+    }
+
+    /// Reads the sample; of a local root on the calling thread. Bytes that are not as many as were listed are
+    /// asked for again, and end the run if they stay so: a changed file never becomes a sample in silence.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaveOut`] when only this sample is lost, [`StoreError::Stop`] when its object changed or
+    /// the store fails.
+    pub async fn read(&self, store: &Store) -> Result<Bytes, StoreError> {
+        let mut asked = 0;
+        loop {
+            let bytes = match &self.part {
+                Part::Whole(_) => store.read(&self.object, None).await?,
+                Part::Range(range) => store.read(&self.object, Some(range.clone())).await?,
+            };
+            asked += 1;
+            if bytes.len() as u64 == self.bytes() {
+                return Ok(bytes);
+            }
+            if asked == ASKS {
+                return Err(StoreError::Stop(format!(
+                    "cannot read {}: {} bytes came where {} were listed: it was changed since the run began, or the \
+                     server sends something else; run again",
+                    store.name(&self.object.printable()),
+                    bytes.len(),
+                    self.bytes()
+                )));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreOptions;
+    use futures::executor::block_on;
+
+    fn stores() -> (tempfile::TempDir, [Store; 2]) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let local =
+            Store::open(folder.path().to_str().expect("UTF-8"), &StoreOptions::default()).expect("opens");
+        (folder, [local, Store::memory()])
+    }
+
+    #[test]
+    fn a_sample_is_read_whole_or_as_a_range() {
+        let (_folder, stores) = stores();
+        for store in stores {
+            block_on(store.put("a/x", "0123456789".into())).expect("an object");
+            let whole = Locator::whole("a/x".into(), 10);
+            assert_eq!(block_on(whole.read(&store)).expect("the object"), "0123456789");
+            let part = Locator::range("a/x".into(), 3..6, 10).expect("it has them");
+            assert_eq!((part.bytes(), block_on(part.read(&store)).expect("a part")), (3, "345".into()));
+            assert_eq!(Locator::range("a/x".into(), 3..11, 10), None);
+        }
+    }
+
+    #[test]
+    fn a_changed_size_is_an_error_and_never_a_sample() {
+        let (_folder, stores) = stores();
+        for store in stores {
+            block_on(store.put("a/x", "0123456789".into())).expect("an object");
+            let range = Locator::range("a/x".into(), 3..6, 12).expect("it had them");
+            let grown = Locator::whole("a/x".into(), 9);
+            block_on(store.put("a/x", "01234".into())).expect("a shorter one");
+            for (locator, came) in [(grown, 5), (range, 2)] {
+                let error = block_on(locator.read(&store)).expect_err("changed");
+                assert!(!error.loses_only_this_object(), "{error}");
+                assert!(error.to_string().contains(&format!("a/x: {came} bytes came where")), "{error}");
+            }
+            let gone = block_on(Locator::whole("a/y".into(), 1).read(&store)).expect_err("gone");
+            assert!(gone.loses_only_this_object(), "{gone}");
+        }
+    }
+
+    #[test]
+    fn a_local_sample_is_read_whatever_its_name_and_never_outside() {
+        let (folder, [store, _]) = stores();
+        let read = |name: ObjectName| block_on(Locator::whole(name, 1).read(&store));
+        std::fs::write(folder.path().join("a#1"), "x").expect("a file");
+        assert_eq!(read("a#1".into()).expect("the file"), "x");
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt;
+            let name = std::ffi::OsStr::from_bytes(b"l\xe4\n.jpg");
+            std::fs::write(folder.path().join(name), "y").expect("a file");
+            assert_eq!(read(ObjectName::of_os(name)).expect("the file"), "y");
+        }
+        for name in ["../a", "/etc/hostname", "b/../../a", "missing"] {
+            let error = read(name.into()).expect_err(name);
+            assert!(error.loses_only_this_object(), "{name}: {error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_named_pipe_is_refused_and_not_waited_for() {
+        let (folder, [store, _]) = stores();
+        let path = folder.path().join("x.jpg");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
+        assert!(made.success());
+        let expected = "it is a pipe or a device and not a file";
+        let error = block_on(Locator::whole("x.jpg".into(), 1).read(&store)).expect_err("a pipe");
+        assert!(error.loses_only_this_object() && error.to_string().contains(expected), "{error}");
+        for error in [
+            block_on(store.get("x.jpg")).expect_err("a pipe"),
+            block_on(store.get_range("x.jpg", 0..1)).expect_err("a pipe"),
+        ] {
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Names as printable text: one line, one spelling per name, and no two names with the same text.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fmt::Write;
+
+/// The name as text in which every character prints and keeps its place: a backslash is doubled, control and
+/// invisible characters are written as `\n` or `\u{85}`, and bytes that are not UTF-8 as `\xff`. Because the
+/// escape escapes itself, names that differ give texts that differ.
+pub fn escape(name: &OsStr) -> Cow<'_, str> {
+    if let Some(text) = name.to_str()
+        && is_plain(text)
+    {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::new();
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character == '\\' || is_invisible(character) {
+                true => escaped.extend(character.escape_default()),
+                false => escaped.push(character),
+            }
+        }
+        for byte in chunk.invalid() {
+            write!(escaped, "\\x{byte:02x}").expect("a string takes what is written to it");
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// [`escape`] of a name that is text.
+pub fn escape_text(name: &str) -> Cow<'_, str> {
+    escape(OsStr::new(name))
+}
+
+/// Whether the text prints as one line as it is.
+pub fn is_printable(text: &str) -> bool {
+    !text.chars().any(is_invisible)
+}
+
+fn is_plain(text: &str) -> bool {
+    // Nearly all names are of this kind, and there can be millions of them.
+    let is_simple = text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'\\');
+    is_simple || !text.chars().any(|character| character == '\\' || is_invisible(character))
+}
+
+/// Control characters, line separators, marks of direction and characters of no width. The list is written out
+/// because ids must not change with the Unicode version of a compiler.
+fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{fffe}'..='\u{ffff}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Seed;
+
+    #[test]
+    fn plain_names_stay_and_others_become_one_line() {
+        for (name, expected) in [
+            ("cat/1.jpg", "cat/1.jpg"),
+            ("ü é/#1%20.jpg", "ü é/#1%20.jpg"),
+            ("e\u{301}", "e\u{301}"),
+            ("a\\b", r"a\\b"),
+            ("a\nb\u{85}c\u{202e}", r"a\nb\u{85}c\u{202e}"),
+            (r"bad-\xff.png", r"bad-\\xff.png"),
+        ] {
+            assert_eq!(escape_text(name), expected);
+            assert!(is_printable(expected));
+        }
+        assert!(!is_printable("a\u{85}"));
+    }
+
+    /// What [`escape`] was given.
+    fn unescape(text: &str) -> Vec<u8> {
+        let mut name = Vec::new();
+        let mut rest = text;
+        while let Some(character) = rest.chars().next() {
+            let (value, length) = match &rest.as_bytes()[..rest.len().min(2)] {
+                b"\\\\" => (b"\\".to_vec(), 2),
+                b"\\n" => (b"\n".to_vec(), 2),
+                b"\\r" => (b"\r".to_vec(), 2),
+                b"\\t" => (b"\t".to_vec(), 2),
+                b"\\x" => (vec![u8::from_str_radix(&rest[2..4], 16).expect("two digits")], 4),
+                b"\\u" => {
+                    let end = rest.find('}').expect("a closing brace");
+                    let code = u32::from_str_radix(&rest[3..end], 16).expect("digits");
+                    (char::from_u32(code).expect("a character").to_string().into_bytes(), end + 1)
+                }
+                _ => (character.to_string().into_bytes(), character.len_utf8()),
+            };
+            name.extend(value);
+            rest = &rest[length..];
+        }
+        name
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_escape_can_be_undone_so_that_no_two_names_share_it() {
+        use std::os::unix::ffi::OsStrExt;
+        // Pieces that are most likely to be taken for each other.
+        let pieces: [&[u8]; 14] = [
+            b"a",
+            b"\\",
+            b"x",
+            b"ff",
+            b"\xff",
+            b"\xc3",
+            b"\xa9",
+            b"u{85}",
+            "\u{85}".as_bytes(),
+            b"\n",
+            b"n",
+            b"/",
+            "\u{200b}".as_bytes(),
+            "é".as_bytes(),
+        ];
+        let mut draws = Seed(0).stream("names");
+        for _ in 0..20_000 {
+            let n = draws.bits() % 7;
+            let name: Vec<u8> =
+                (0..n).flat_map(|_| pieces[(draws.bits() % pieces.len() as u64) as usize]).copied().collect();
+            let text = escape(OsStr::from_bytes(&name));
+            assert!(is_printable(&text), "{text:?}");
+            assert_eq!(unescape(&text), name, "{text}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a file is that stands where a shard would: ours, damaged, or another program's.
+
+use parquet::file::metadata::ParquetMetaDataReader;
+
+use super::index::{TAIL_BYTES, end_bytes};
+use super::{FOOTER_KEY, Footer};
+use crate::store::{Store, StoreError};
+
+/// What a file is that stands where a shard would, as far as its end tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StandingShard {
+    /// A shard of Forebay; its footer where it is one of this version.
+    Ours(Option<Footer>),
+    /// No Parquet file that can be opened: what a shard becomes that lost bytes, and anything else.
+    Damaged,
+    /// A Parquet file of another program.
+    Foreign,
+}
+
+/// Tells what stands under `key`, a file of `bytes` bytes, by its end.
+///
+/// # Errors
+/// When the store fails; a file that is gone meanwhile counts as damaged.
+pub async fn standing(store: &Store, key: &str, bytes: u64) -> Result<StandingShard, StoreError> {
+    if bytes < TAIL_BYTES {
+        return Ok(StandingShard::Damaged);
+    }
+    let read = async |range| match store.get_range(key, range).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.loses_only_this_object() => Ok(None),
+        Err(error) => Err(error),
+    };
+    let Some(tail) = read(bytes - TAIL_BYTES..bytes).await? else { return Ok(StandingShard::Damaged) };
+    let Some(end) = end_bytes(&tail).ok().filter(|end| *end <= bytes) else {
+        return Ok(StandingShard::Damaged);
+    };
+    let Some(end) = read(bytes - end..bytes - TAIL_BYTES).await? else { return Ok(StandingShard::Damaged) };
+    let Ok(metadata) = ParquetMetaDataReader::decode_metadata(&end) else {
+        return Ok(StandingShard::Damaged);
+    };
+    let pairs = metadata.file_metadata().key_value_metadata();
+    let ours = pairs.and_then(|pairs| pairs.iter().find(|pair| pair.key == FOOTER_KEY));
+    Ok(match ours {
+        Some(pair) => {
+            StandingShard::Ours(pair.value.as_deref().and_then(|json| serde_json::from_str(json).ok()))
+        }
+        None => StandingShard::Foreign,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::executor::block_on;
+
+    use super::super::encode;
+    use super::*;
+    use crate::sample::Split;
+
+    #[test]
+    fn a_shard_is_known_by_its_footer_and_a_damaged_file_is_no_foreign_one() {
+        let footer = Footer {
+            fingerprint: "f".into(),
+            split: Split::Train,
+            index: 0,
+            groups: vec![],
+            row_groups: vec![],
+            holes: vec![],
+            rejects: vec![],
+            data_blake3: String::new(),
+        };
+        let (file, footer) = encode(&["a".to_string()], "jpg", vec![vec![]], footer).expect("encodes");
+        let text = String::from_utf8_lossy(&file).into_owned();
+        // The key of the footer is another one, and the file is otherwise whole.
+        let at = file.windows(7).position(|bytes| bytes == FOOTER_KEY.as_bytes()).expect("the key is there");
+        let mut foreign = file.to_vec();
+        foreign[at..at + 7].copy_from_slice(b"another");
+        let mut other_version = file.to_vec();
+        let at = text.find("\"holes\"").map(|_| file.windows(7).position(|b| b == b"\"holes\"").unwrap());
+        let at = at.expect("the footer is JSON");
+        other_version[at..at + 7].copy_from_slice(b"\"hales\"");
+        for (bytes, expected) in [
+            (file.clone(), StandingShard::Ours(Some(footer))),
+            (Bytes::from(foreign), StandingShard::Foreign),
+            (Bytes::from(other_version), StandingShard::Ours(None)),
+            (Bytes::new(), StandingShard::Damaged),
+            (file.slice(..file.len() / 2), StandingShard::Damaged),
+            (Bytes::from_static(b"this is a text and no table"), StandingShard::Damaged),
+        ] {
+            let store = Store::memory();
+            let n = bytes.len() as u64;
+            block_on(store.put("x", bytes)).expect("puts");
+            assert_eq!(block_on(standing(&store, "x", n)).expect("looks"), expected);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Who may change a destination: claims on a folder, puts that replace nothing, and whether two places are one.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use bytes::Bytes;
+use object_store::{PutMode, PutPayload};
+
+use super::local::Local;
+use super::{Root, Store, StoreError};
+
+/// A claim on a local folder, given back when it is dropped or its process ends, however it ends.
+///
+/// It is an advisory lock (`flock`) on the folder itself, so that nothing of it stays behind. Buckets, memory and file
+/// systems without such locks know no claims: there nobody is ever seen at work.
+#[derive(Debug)]
+pub struct Claim {
+    folder: Option<File>,
+}
+
+impl Claim {
+    /// Whether others could be kept away: where they cannot, nobody knows who else is at work.
+    pub fn is_held(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// From now on shares the claim with others that share it. Waits for nobody, but another may have the folder alone
+    /// for a moment in between: look again at what stands there.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn share(&self) -> io::Result<()> {
+        self.folder.as_ref().map_or(Ok(()), File::lock_shared)
+    }
+}
+
+impl Store {
+    /// Claims the root for this one alone, and makes it where it is missing; `None` when another has a claim on it.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or opened.
+    pub fn claim_alone(&self) -> Result<Option<Claim>, StoreError> {
+        let Some(folder) = self.claimable()? else { return Ok(Some(Claim { folder: None })) };
+        match folder.try_lock() {
+            Ok(()) => Ok(Some(Claim { folder: Some(folder) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            // A network file system may know no locks.
+            Err(TryLockError::Error(_)) => Ok(Some(Claim { folder: None })),
+        }
+    }
+
+    /// Claims the root together with others that share it; waits on the calling thread until nobody has it alone.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or opened.
+    pub fn claim_shared(&self) -> Result<Claim, StoreError> {
+        let Some(folder) = self.claimable()? else { return Ok(Claim { folder: None }) };
+        Ok(Claim { folder: folder.lock_shared().is_ok().then_some(folder) })
+    }
+
+    fn claimable(&self) -> Result<Option<File>, StoreError> {
+        let Root::Local(Local { root }) = &self.root else { return Ok(None) };
+        std::fs::create_dir_all(root)
+            .and_then(|()| File::open(root))
+            .map(Some)
+            .map_err(|error| self.explain_io("write", "", &error))
+    }
+
+    /// Puts an object where there is none; `false` when there is one, which stays as it is. Where the store cannot do
+    /// this in one step, it is looked for first.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn put_new(&self, key: &str, bytes: Bytes) -> Result<bool, StoreError> {
+        let name = self.key("write", key)?;
+        let store = self.objects("write", key, true)?.ok_or_else(|| self.absent("write", key))?;
+        let payload = PutPayload::from(bytes.clone());
+        match store.put_opts(&name, payload, PutMode::Create.into()).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(false)
+            }
+            Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
+                if self.size(key).await?.is_some() {
+                    return Ok(false);
+                }
+                self.put(key, bytes).await.map(|()| true)
+            }
+            Err(error) => Err(self.explain("write", key, &error)),
+        }
+    }
+
+    /// Whether a part of `key` is a symbolic link: what lies behind it is not of this place.
+    pub fn is_through_link(&self, key: &str) -> bool {
+        let Some(root) = self.local_root() else { return false };
+        let mut path = root.to_path_buf();
+        Path::new(key).components().any(|part| {
+            path.push(part);
+            std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.file_type().is_symlink())
+        })
+    }
+
+    /// Whether both are the same place, however each is spelled: links, `.` and `..` are followed.
+    pub fn is_same_place(&self, other: &Store) -> bool {
+        match (&self.root, &other.root) {
+            (Root::Local(one), Root::Local(other)) => real(&one.root) == real(&other.root),
+            (Root::Memory(one), Root::Memory(other)) => std::sync::Arc::ptr_eq(one, other),
+            _ => self.location == other.location,
+        }
+    }
+}
+
+/// The real path of what is there, and the parts of what is not there yet below it.
+fn real(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut real = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => {
+                real.pop();
+            }
+            part => real.push(part),
+        }
+        real = real.canonicalize().unwrap_or(real);
+    }
+    real
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::super::StoreOptions;
+    use super::*;
+
+    fn open(path: &Path) -> Store {
+        Store::open(path.to_str().expect("UTF-8"), &StoreOptions::default()).expect("opens")
+    }
+
+    #[test]
+    fn a_claim_keeps_others_away_until_it_is_shared_or_dropped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path().join("new/place");
+        let alone = open(&place).claim_alone().expect("claims").expect("nobody else is there");
+        assert!(alone.is_held());
+        assert!(open(&place).claim_alone().expect("looks").is_none());
+        alone.share().expect("shares");
+        assert!(open(&place).claim_alone().expect("looks").is_none());
+        let shared = open(&place).claim_shared().expect("shares");
+        drop(alone);
+        assert!(open(&place).claim_alone().expect("looks").is_none());
+        drop(shared);
+        assert!(open(&place).claim_alone().expect("looks").is_some());
+        assert_eq!(std::fs::read_dir(&place).expect("a folder").count(), 0, "nothing stays behind");
+    }
+
+    #[test]
+    fn a_new_object_replaces_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for store in [open(folder.path()), Store::memory()] {
+            assert_eq!(block_on(store.put_new("a/b", Bytes::from_static(b"1"))), Ok(true));
+            assert_eq!(block_on(store.put_new("a/b", Bytes::from_static(b"2"))), Ok(false));
+            assert_eq!(block_on(store.get("a/b")).expect("reads"), "1");
+        }
+    }
+
+    #[test]
+    fn one_place_is_known_by_all_of_its_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(path("d/e")).expect("a folder");
+        std::os::unix::fs::symlink(path("d"), path("link")).expect("a link");
+        for other in ["d", "./d", "d/", "d/../d", "link", "link/e/..", "d/./e/.."] {
+            assert!(open(&path("d")).is_same_place(&open(&path(other))), "{other}");
+        }
+        assert!(open(&path("link/new")).is_same_place(&open(&path("d/e/../new"))));
+        let url = format!("file://{}", path("d").display());
+        assert!(open(&path("d")).is_same_place(&Store::open(&url, &StoreOptions::default()).expect("opens")));
+        assert!(!open(&path("d")).is_same_place(&open(&path("d/e"))));
+        assert!(!Store::memory().is_same_place(&Store::memory()));
+        std::fs::write(path("d/x"), "x").expect("a file");
+        assert!(open(folder.path()).is_through_link("link/x"));
+        assert!(!open(folder.path()).is_through_link("d/x"));
+    }
+}

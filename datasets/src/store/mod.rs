@@ -1,0 +1,541 @@
+//! The one place that knows where bytes live: a local folder, a prefix of an S3 bucket, or memory.
+//!
+//! Keys are relative to the root, their parts joined by `/`, and are taken as given (`Path::parse`), never
+//! percent-encoded. The futures here need the caller's tokio runtime for S3 and run anywhere otherwise.
+
+mod claim;
+mod listing;
+mod local;
+mod object;
+mod s3;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+
+use self::local::Local;
+use self::s3::{S3, without_user};
+use crate::escape::escape_text;
+
+pub use self::claim::Claim;
+pub use self::local::local_path;
+pub use self::object::{Object, ObjectName, Version};
+
+/// How a location is opened. The default asks for nothing beyond the `AWS_*` variables.
+#[derive(Clone, Debug, Default)]
+pub struct StoreOptions {
+    /// Address of an S3-compatible server, with its scheme; a plain `http://` one is allowed as given.
+    pub endpoint: Option<String>,
+    /// The region of the bucket, instead of `AWS_REGION`.
+    pub region: Option<String>,
+    /// Sends unsigned requests, as public buckets take them.
+    pub anonymous: bool,
+    /// Asks the metadata service of the machine for credentials when the environment holds none.
+    pub instance_metadata: bool,
+}
+
+/// The root of a dataset, a destination or a run. Cloning is cheap.
+#[derive(Clone)]
+pub struct Store {
+    location: String,
+    root: Root,
+}
+
+#[derive(Clone)]
+enum Root {
+    Local(Local),
+    S3(S3),
+    Memory(Arc<InMemory>),
+}
+
+impl Store {
+    /// Opens a local path or, when `location` contains `://`, a `file://` or `s3://bucket/prefix` URL. A leading
+    /// `~/` is the home folder.
+    ///
+    /// Nothing is read or created and no server is asked: a folder or bucket that does not exist is reported
+    /// by the first operation that needs it, by its name. Of the environment, an empty variable is an unset one.
+    ///
+    /// # Errors
+    /// [`StoreError::Correct`] for a scheme this build does not know, a malformed URL, endpoint or variable, or
+    /// an S3 location without credentials.
+    pub fn open(location: &str, options: &StoreOptions) -> Result<Store, StoreError> {
+        let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        let Some((scheme, rest)) = location.split_once("://") else {
+            if location.is_empty() {
+                return Err(StoreError::Correct("an empty location: give a folder or a URL".to_string()));
+            }
+            let path = local_path(location)?;
+            // Both spellings of a place are one place.
+            let location = match location.starts_with('~') {
+                true => path.to_string_lossy().into_owned(),
+                false => location.to_string(),
+            };
+            return Ok(Store::local(path, location));
+        };
+        match scheme.to_ascii_lowercase().as_str() {
+            "file" => {
+                let path = reqwest::Url::parse(location).ok().and_then(|url| url.to_file_path().ok());
+                let path = path.ok_or_else(|| {
+                    StoreError::Correct(format!(
+                        "{}: not a local file URL: write file:///absolute/path",
+                        escape_text(location)
+                    ))
+                })?;
+                Ok(Store::local(path, location.to_string()))
+            }
+            "s3" => {
+                let (location, s3) = S3::open(rest, options, variables.into_iter())?;
+                Ok(Store { location, root: Root::S3(s3) })
+            }
+            _ => Err(StoreError::Correct(format!(
+                "{}: unknown scheme {scheme}://: give a local path, file:// or s3://bucket/prefix",
+                escape_text(&without_user(location))
+            ))),
+        }
+    }
+
+    /// An empty root in memory.
+    pub fn memory() -> Store {
+        Store { location: "memory".to_string(), root: Root::Memory(Arc::new(InMemory::new())) }
+    }
+
+    fn local(path: PathBuf, location: String) -> Store {
+        Store { location, root: Root::Local(Local { root: path.into() }) }
+    }
+
+    /// Where this is, for messages: as it was given, without anything secret.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// The folder, when this is a local one.
+    pub fn local_root(&self) -> Option<&Path> {
+        match &self.root {
+            Root::Local(local) => Some(&local.root),
+            _ => None,
+        }
+    }
+
+    /// The whole object at `key`.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaveOut`] when it does not exist or may not be read.
+    pub async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
+        self.part(key, None).await
+    }
+
+    /// The bytes `range` of the object at `key`; fewer when it ends before.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaveOut`] when it does not exist or may not be read.
+    pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.part(key, Some(range)).await
+    }
+
+    async fn part(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        let name = self.key("read", key)?;
+        if let Root::Local(local) = &self.root {
+            local.check_regular(key).map_err(|error| self.explain_io("read", key, &error))?;
+        }
+        let Some(store) = self.objects("read", key, false)? else { return Err(self.absent("read", key)) };
+        match &self.root {
+            Root::S3(s3) => s3.read(&name, range, self.line("read", key)).await,
+            _ => get_part(&*store, &name, range).await.map_err(|error| self.explain("read", key, &error)),
+        }
+    }
+
+    /// The bytes of the object at `key`, or `None` when there is no such object.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        let name = self.key("read", key)?;
+        let Some(store) = self.objects("read", key, false)? else { return Ok(None) };
+        match store.head(&name).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error @ object_store::Error::PermissionDenied { .. }) => {
+                // The answer to HEAD has no body, and only the body says which credential was wrong.
+                let told = store.get_range(&name, 0..1).await.err();
+                Err(self.explain("read", key, told.as_ref().unwrap_or(&error)))
+            }
+            Err(error) => Err(self.explain("read", key, &error)),
+        }
+    }
+
+    /// Puts one whole object, replacing what was there: readers see the old one or the new one, never a part.
+    /// A local root and the folders of the key are made where they are missing, and the file is on the disk
+    /// (fsync) when this returns. Large objects go to S3 in parts, which are removed when one fails; where the
+    /// process is killed they stay invisible until the bucket's rule for incomplete uploads removes them.
+    ///
+    /// # Errors
+    /// [`StoreError::Stop`] with the reason: a full disk, a path below a file, no permission, no bucket.
+    pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let name = self.key("write", key)?;
+        let result = match &self.root {
+            Root::S3(s3) => s3.put(&name, &bytes).await,
+            _ => {
+                let store = self.objects("write", key, true)?.ok_or_else(|| self.absent("write", key))?;
+                store.put(&name, PutPayload::from(bytes)).await.map(drop)
+            }
+        };
+        result.map_err(|error| self.explain("write", key, &error))
+    }
+
+    /// Deletes the object at `key`; one that is not there is no error.
+    ///
+    /// # Errors
+    /// When it is there and stays there.
+    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let name = self.key("delete", key)?;
+        let Some(store) = self.objects("delete", key, false)? else { return Ok(()) };
+        match store.delete(&name).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.explain("delete", key, &error)),
+        }
+    }
+
+    /// The keys below `prefix` (whole parts of a key: `data` finds `data/x` and not `database/x`; empty for
+    /// all) with their bytes, relative to the root and sorted. Names that cannot be keys are left out. A folder
+    /// that does not exist is empty; a bucket that does not exist is an error.
+    ///
+    /// # Errors
+    /// When the listing is refused, breaks off or is none.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let name = self.key("list", prefix)?;
+        let mut found = match &self.root {
+            Root::Local(local) => {
+                local.list(&name).map_err(|error| self.explain_io("list", prefix, &error))?
+            }
+            _ => {
+                let objects = self.list_objects(prefix).await?;
+                let keys = objects.into_iter().filter(|object| s3::is_key(&object.name));
+                keys.filter_map(|object| Some((object.name.text()?.to_string(), object.bytes))).collect()
+            }
+        };
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// The objects below `prefix` of a bucket or of memory under the names that they have there, odd ones among
+    /// them, in any order. A local folder is walked by the catalog, which knows what links and folders mean; here
+    /// it has no objects.
+    ///
+    /// # Errors
+    /// When the listing is refused, breaks off, is none, or names an object twice.
+    pub async fn list_objects(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
+        let name = self.key("list", prefix)?;
+        match &self.root {
+            Root::Local(_) => Ok(vec![]),
+            Root::S3(s3) => s3.list(&name, self.line("list", prefix)).await,
+            Root::Memory(store) => {
+                let listing = store.list(Some(&name)).map_ok(|object| Object {
+                    name: object.location.as_ref().into(),
+                    bytes: object.size,
+                    version: object.e_tag.map_or(Version::UNKNOWN, |tag| Version::of_etag(&tag)),
+                });
+                listing.try_collect().await.map_err(|error| self.explain("list", prefix, &error))
+            }
+        }
+    }
+
+    /// Whether an object of this name can be read: in a bucket, names with empty parts, `.` or `..` cannot be
+    /// asked for.
+    pub fn can_read(&self, name: &ObjectName) -> bool {
+        self.local_root().is_some() || s3::is_key(name)
+    }
+
+    /// Removes what a killed local [`put`](Store::put) left beside keys that are ours: files called
+    /// `KEY#NUMBER` below `prefix` for which `owned(KEY)` holds. Returns how many. On S3 and in memory there
+    /// are none.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed or a file cannot be removed.
+    pub async fn remove_leftovers(
+        &self,
+        prefix: &str,
+        owned: impl Fn(&str) -> bool,
+    ) -> Result<usize, StoreError> {
+        let Some(root) = self.local_root() else { return Ok(0) };
+        let mut removed = 0;
+        for (key, _) in self.list(prefix).await? {
+            let Some((base, number)) = key.rsplit_once('#') else { continue };
+            if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) || !owned(base) {
+                continue;
+            }
+            std::fs::remove_file(root.join(&key)).map_err(|error| self.explain_io("delete", &key, &error))?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    /// Reads an object by its true name, or a range of its bytes (fewer where it ends before). For a local root
+    /// this blocks the calling thread, and names of any kind can be read (`object_store` does not open `a#1`).
+    ///
+    /// # Errors
+    /// [`StoreError::LeaveOut`] when only this object is lost: it is gone, may not be read, is no regular file,
+    /// or its name is none. Anything else ends the run.
+    pub async fn read(&self, name: &ObjectName, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        if let Root::Local(local) = &self.root {
+            let read = local.read(name, range.as_ref());
+            return read.map_err(|error| self.explain_io("read", &name.printable(), &error));
+        }
+        let Some(key) = name.text() else { return Err(self.no_key("read", &name.printable())) };
+        match range {
+            Some(range) => self.get_range(key, range).await,
+            None => self.get(key).await,
+        }
+    }
+
+    /// `key` below the root, for messages; line breaks and control characters escaped.
+    pub(crate) fn name(&self, key: &str) -> String {
+        let separator = if key.is_empty() { "" } else { "/" };
+        let root = self.location.trim_end_matches('/');
+        let key = match crate::escape::is_printable(key) {
+            // An id that is escaped already.
+            true => key.into(),
+            false => escape_text(key),
+        };
+        format!("{root}{separator}{key}")
+    }
+
+    /// Puts a reason behind what was attempted.
+    fn line(&self, verb: &str, key: &str) -> impl Fn(&str) -> String {
+        let attempt = format!("cannot {verb} {}", self.name(key));
+        move |reason| format!("{attempt}: {reason}")
+    }
+
+    fn key(&self, verb: &str, key: &str) -> Result<Key, StoreError> {
+        Key::parse(key).map_err(|_| self.no_key(verb, key))
+    }
+
+    fn no_key(&self, verb: &str, key: &str) -> StoreError {
+        StoreError::LeaveOut(self.line(verb, key)("not a key"))
+    }
+
+    /// The objects of the root; `None` for a local folder that does not exist, which `make` makes.
+    fn objects(&self, verb: &str, key: &str, make: bool) -> Result<Option<Arc<dyn ObjectStore>>, StoreError> {
+        match &self.root {
+            Root::S3(s3) => Ok(Some(Arc::clone(&s3.objects))),
+            Root::Memory(store) => Ok(Some(Arc::clone(store) as Arc<dyn ObjectStore>)),
+            Root::Local(local) => {
+                let store = local.objects(make).map_err(|error| self.explain_io(verb, key, &error))?;
+                Ok(store.map(|store| Arc::new(store) as Arc<dyn ObjectStore>))
+            }
+        }
+    }
+
+    fn absent(&self, verb: &str, key: &str) -> StoreError {
+        self.explain_io(verb, key, &io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    fn explain_io(&self, verb: &str, key: &str, error: &io::Error) -> StoreError {
+        match &self.root {
+            Root::Local(local) => local.explain(verb, key, error, self.line(verb, key)),
+            _ => StoreError::Stop(self.line(verb, key)(&one_line(&error.to_string()))),
+        }
+    }
+
+    fn explain(&self, verb: &str, key: &str, error: &object_store::Error) -> StoreError {
+        let line = self.line(verb, key);
+        match &self.root {
+            Root::S3(s3) => s3.explain(verb, error, &line),
+            Root::Local(local) => match cause::<io::Error>(error) {
+                Some(error) => local.explain(verb, key, error, line),
+                None => StoreError::Stop(line(&one_line(&innermost(error)))),
+            },
+            Root::Memory(_) => match error {
+                object_store::Error::NotFound { .. } => StoreError::LeaveOut(line("no such object")),
+                _ => StoreError::Stop(line(&one_line(&innermost(error)))),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // By hand: a derived one would print the secrets.
+        f.debug_tuple("Store").field(&self.location).finish()
+    }
+}
+
+/// What a store refused, in one line that says what was attempted, on what, why, and what to do. The variants
+/// are named after what to do next. There is no `source`: the causes can hold secrets, see [`Store`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Correct the location, the options or the environment; no store was asked.
+    #[error("{0}")]
+    Correct(String),
+    /// Leave this object out and go on: it is missing, may not be read, or has no valid name.
+    #[error("{0}")]
+    LeaveOut(String),
+    /// Stop the run: the next object would fare no better.
+    #[error("{0}")]
+    Stop(String),
+}
+
+impl StoreError {
+    /// True when a reader may reject the one sample and go on.
+    pub fn loses_only_this_object(&self) -> bool {
+        matches!(self, StoreError::LeaveOut(_))
+    }
+}
+
+/// An object, or a range of its bytes.
+async fn get_part(
+    store: &dyn ObjectStore,
+    name: &Key,
+    range: Option<Range<u64>>,
+) -> object_store::Result<Bytes> {
+    match range {
+        Some(range) => store.get_range(name, range).await,
+        None => store.get(name).await?.bytes().await,
+    }
+}
+
+/// The first error of type `T` in the chain of causes.
+fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref::<T>())
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error).to_string()
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
+    let text = &text[text.find(start)? + start.len()..];
+    Some(&text[..text.find(end)?])
+}
+
+/// The first 300 characters without line breaks or other characters that do not print.
+fn one_line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line: String = line.chars().take(300).collect();
+    match crate::escape::is_printable(&line) {
+        true => line,
+        false => escape_text(&line).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::executor::block_on;
+
+    fn folder() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store =
+            Store::open(folder.path().to_str().expect("UTF-8"), &StoreOptions::default()).expect("opens");
+        (folder, store)
+    }
+
+    #[test]
+    fn a_local_folder_and_memory_do_the_same() {
+        let (_folder, local) = folder();
+        for store in [local, Store::memory()] {
+            block_on(async {
+                assert_eq!(store.list("").await, Ok(vec![]));
+                assert_eq!(store.size("a/b").await, Ok(None));
+                store.put("a/b", "one".into()).await.expect("a new object");
+                store.put("a/b", "other".into()).await.expect("a new version of it");
+                store.put("ab/c d%20é", "x".into()).await.expect("a key that is not escaped");
+                assert_eq!(store.size("a/b").await, Ok(Some(5)));
+                assert_eq!(store.get("a/b").await.expect("the object"), "other");
+                assert_eq!(store.get_range("a/b", 1..3).await.expect("a part"), "th");
+                assert_eq!(store.read(&"ab/c d%20é".into(), None).await.expect("the object"), "x");
+                assert_eq!(store.list("a").await, Ok(vec![("a/b".to_string(), 5)]));
+                assert_eq!(store.list("").await.expect("a listing").len(), 2);
+                store.delete("a/b").await.expect("deletes");
+                store.delete("a/b").await.expect("what is gone is gone");
+                let error = store.get("a/b").await.expect_err("deleted");
+                assert!(error.loses_only_this_object(), "{error}");
+                assert!(store.get("a/../b").await.is_err() && store.put("a\nb", "".into()).await.is_err());
+            });
+        }
+    }
+
+    #[test]
+    fn a_destination_is_made_by_the_first_put_and_not_before() {
+        let (folder, _) = folder();
+        let path = folder.path().join("new/er");
+        let store = Store::open(path.to_str().expect("UTF-8"), &StoreOptions::default()).expect("opens");
+        assert_eq!(block_on(store.list("")), Ok(vec![]));
+        assert_eq!(block_on(store.size("x")), Ok(None));
+        assert!(!path.exists());
+        block_on(store.put("x", "1".into())).expect("makes the folders");
+        assert_eq!(std::fs::read(path.join("x")).expect("the file"), b"1");
+    }
+
+    #[test]
+    fn a_destination_below_a_file_is_named() {
+        let (folder, _) = folder();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").expect("a file");
+        for (location, key) in
+            [(file.join("below"), "x"), (file.clone(), "x"), (folder.path().into(), "file/x")]
+        {
+            let store =
+                Store::open(location.to_str().expect("UTF-8"), &StoreOptions::default()).expect("opens");
+            let error = block_on(store.put(key, "1".into())).expect_err("below a file");
+            let line = format!(
+                "cannot write {}/{key}: {} is a file, not a folder",
+                location.display(),
+                file.display()
+            );
+            assert_eq!(error, StoreError::Stop(line));
+        }
+    }
+
+    #[test]
+    fn leftovers_of_a_killed_put_are_removed_and_nothing_else() {
+        let (folder, store) = folder();
+        for name in
+            ["data/a.parquet#1", "data/a.parquet#12", "data/a.parquet", "data/mine#1", "data/a.parquet#x"]
+        {
+            std::fs::create_dir_all(folder.path().join("data")).expect("a folder");
+            std::fs::write(folder.path().join(name), "x").expect("a file");
+        }
+        let removed = block_on(store.remove_leftovers("data", |key| key == "data/a.parquet"));
+        assert_eq!(removed, Ok(2));
+        let left: Vec<String> =
+            block_on(store.list("")).expect("a listing").into_iter().map(|(key, _)| key).collect();
+        assert_eq!(left, ["data/a.parquet", "data/a.parquet#x", "data/mine#1"]);
+    }
+
+    #[test]
+    fn locations_that_cannot_be_are_refused_in_one_line() {
+        let refused = |location: &str| {
+            Store::open(location, &StoreOptions::default()).expect_err("refused").to_string()
+        };
+        assert_eq!(
+            refused("gs://bucket/x"),
+            "gs://bucket/x: unknown scheme gs://: give a local path, file:// or s3://bucket/prefix"
+        );
+        assert_eq!(
+            refused("http://user:geheim@host/x"),
+            "http://host/x: unknown scheme http://: give a local path, file:// or s3://bucket/prefix"
+        );
+        assert_eq!(
+            refused("s3://key:geheim@bucket/x"),
+            "s3://bucket/x: a URL may hold no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        );
+        assert_eq!(refused("s3:///x"), "s3:///x: the bucket is missing: write s3://bucket/prefix");
+        assert_eq!(refused(""), "an empty location: give a folder or a URL");
+        assert_eq!(refused("file://x/y"), "file://x/y: not a local file URL: write file:///absolute/path");
+        assert!(refused("s3://my bucket/x").contains("my bucket is no name of a bucket"));
+        let home = std::env::home_dir().expect("a home folder").join("x");
+        let store = Store::open("~/x", &StoreOptions::default()).expect("the home folder");
+        assert_eq!((store.local_root(), store.location()), (Some(&*home), &*home.to_string_lossy()));
+        let file = Store::open("file:///a%20b", &StoreOptions::default()).expect("a file URL");
+        assert_eq!(file.local_root(), Some(Path::new("/a b")));
+    }
+}

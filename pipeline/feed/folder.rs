@@ -1,0 +1,147 @@
+//! An image folder as a source: read file by file, as if it were the shards that `prepare` would write.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use forebay_datasets::catalog::Locator;
+use forebay_datasets::manifest::Manifest;
+use forebay_datasets::order::EpochRow;
+use forebay_datasets::sample::{Encoded, Label, Sample, SampleId, Split};
+use forebay_datasets::shard::ROWS_PER_GROUP;
+use forebay_datasets::store::Store;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::read::read;
+use super::source::{Reading, Source};
+use crate::flow::{Chunk, Error, Flow, Run};
+use crate::plan::{self, PlannedRow, Rooms, Rows};
+
+/// An image folder, planned as `prepare` would.
+pub struct Folder {
+    store: Store,
+    rows: Rows,
+    chunk: usize,
+    bytes_read: AtomicU64,
+}
+
+impl Folder {
+    /// The folder at the root of `store`, which holds these rows.
+    pub fn new(store: Store, rows: Rows) -> Folder {
+        let chunk = plan::chunk(&rows.catalog);
+        Folder { store, rows, chunk, bytes_read: AtomicU64::new(0) }
+    }
+
+    /// The row of an epoch, not yet read.
+    fn row(&self, split: Split, row: EpochRow) -> Sample<Locator> {
+        // All groups but the last are full.
+        let number = row.place.group as usize * ROWS_PER_GROUP + row.place.row as usize;
+        let sample = self.rows.sample(&self.rows.of(split)[number]);
+        Sample { copy: sample.copy + row.copy, ..sample }
+    }
+
+    async fn read(&self, reading: &Wanted, rows: Vec<EpochRow>) -> Result<Chunk<Encoded>, Error> {
+        let kept = &reading.kept;
+        let planned = |row: &EpochRow| self.row(reading.split, *row);
+        let held = |row: &EpochRow| Some(Sample { copy: planned(row).copy, ..kept.get(row.place)? });
+        let mut samples: Vec<Option<Sample<Encoded>>> = rows.iter().map(held).collect();
+        let missing: Vec<usize> = (0..rows.len()).filter(|&at| samples[at].is_none()).collect();
+        let files = missing.iter().map(|&at| planned(&rows[at])).collect();
+        for (at, sample) in missing.into_iter().zip(read(self.store.clone(), files).await?) {
+            let bytes = sample.payload.as_ref().map_or(0, |encoded| encoded.bytes.len() as u64);
+            self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+            kept.offer(rows[at].place, &sample);
+            samples[at] = Some(sample);
+        }
+        Ok(samples.into_iter().flatten().collect())
+    }
+}
+
+/// What a pass over a folder reads.
+struct Wanted {
+    split: Split,
+    kept: Arc<super::kept::KeptRows>,
+}
+
+impl Source for Folder {
+    fn classes(&self) -> &[String] {
+        &self.rows.catalog.classes
+    }
+
+    fn groups(&self, split: Split) -> Vec<usize> {
+        self.rows.of(split).chunks(ROWS_PER_GROUP).map(<[_]>::len).collect()
+    }
+
+    fn labels(&self, split: Split) -> BoxFuture<'_, Result<Vec<(SampleId, Label)>, Error>> {
+        let label = |row: &PlannedRow| {
+            let entry = &self.rows.catalog.entries[row.entry];
+            (entry.id.clone(), entry.label)
+        };
+        let labels = self.rows.of(split).iter().map(label).collect();
+        futures::future::ready(Ok(labels)).boxed()
+    }
+
+    fn known_rows(&self, split: Split) -> Option<Vec<Sample<()>>> {
+        Some(self.rows.of(split).iter().map(|row| self.rows.sample(row).map(|_| Ok(()))).collect())
+    }
+
+    fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>> {
+        let Reading { split, windows, rooms, kept, .. } = reading;
+        let chunk = self.chunk;
+        // A file is read when its turn comes: a window of files need not be held.
+        let chunks =
+            windows.flat_map(move |window| window.rows.chunks(chunk).map(<[_]>::to_vec).collect::<Vec<_>>());
+        let wanted = Arc::new(Wanted { split, kept });
+        run.source("samples", chunks).io("read", rooms.read(), move |rows| {
+            let (folder, wanted) = (self.clone(), wanted.clone());
+            async move { folder.read(&wanted, rows).await }
+        })
+    }
+
+    fn memory(&self, rooms: Rooms, _window_groups: usize, _per_row: f64) -> Vec<(&'static str, u64)> {
+        let largest = self.rows.catalog.entries.iter().map(|entry| entry.bytes()).max().unwrap_or(0);
+        let read = rooms.read();
+        let chunks = (read.slots + read.queue + 1) as u64;
+        vec![("files read and not yet decoded", chunks * self.chunk as u64 * largest)]
+    }
+
+    fn mean_bytes(&self) -> u64 {
+        let entries = &self.rows.catalog.entries;
+        entries.iter().map(|entry| entry.bytes()).sum::<u64>() / (entries.len() as u64).max(1)
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    fn manifest(&self) -> Option<&Manifest> {
+        None
+    }
+
+    fn fingerprint(&self) -> String {
+        plan::fingerprint(&self.rows, &Default::default())
+    }
+
+    fn images_identity(&self) -> serde_json::Value {
+        // Images of another folder may have the same names and sizes.
+        let root = self.store.local_root().and_then(|root| root.canonicalize().ok());
+        let root = root.map_or(self.store.location().to_string(), |root| root.to_string_lossy().into_owned());
+        format!("{root} {}", plan::images_fingerprint(&self.rows)).into()
+    }
+
+    fn declares_splits(&self) -> bool {
+        self.rows.catalog.declared.iter().any(|split| *split != Split::Train)
+    }
+
+    fn kind(&self) -> &'static str {
+        "image folder"
+    }
+
+    fn description(&self) -> String {
+        format!("image folder, {}", self.rows.catalog.layout)
+    }
+}

@@ -1,0 +1,301 @@
+//! Shards as a source: read group by group, or row by row where the groups of a window would take too much memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use forebay_datasets::manifest::{Manifest, ShardRecord};
+use forebay_datasets::order::{EpochRow, RowPlace};
+use forebay_datasets::sample::{Encoded, Label, Sample, SampleId, Split};
+use forebay_datasets::shard::{self, Index};
+use forebay_datasets::store::Store;
+use forebay_stages::shuffle::{Shuffle, WindowPart};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+
+use super::kept::KeptRows;
+use super::source::{Fetch, Reading, Source};
+use crate::flow::{Chunk, Error, Flow, Run, in_one_line};
+use crate::plan::{self, Rooms};
+
+/// Stored rows of a window that are held while they are mixed. Where groups are larger, rows are read one by one
+/// in their order: these images are large, so that each is a piece that any store reads well.
+pub(super) const WINDOW_BYTES_MAX: u64 = 256 << 20;
+
+/// Rows that are read at once within a part of a window: a store answers many requests sooner than one by one.
+const ROWS_AT_ONCE: usize = 8;
+
+/// A dataset whose shards are known: where every group of rows lies.
+pub struct Shards {
+    store: Store,
+    manifest: Manifest,
+    /// The index of every shard, in the order of the manifest.
+    indexes: Vec<Index>,
+    window_bytes_max: u64,
+    bytes_read: AtomicU64,
+}
+
+/// What was read for a part of a window.
+enum Found {
+    /// The bytes of a group.
+    Group { shard: usize, group: usize, bytes: Bytes },
+    /// Rows, in the order in which they were asked for.
+    Rows(Vec<Sample<Encoded>>),
+}
+
+/// The groups of a split, and the rows that are kept.
+#[derive(Clone)]
+struct Wanted {
+    /// Shard and group of each.
+    groups: Arc<[(usize, usize)]>,
+    kept: Arc<KeptRows>,
+}
+
+impl Shards {
+    /// Reads the index of every shard and compares it with the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Integrity`] when a shard is missing or not the one that the manifest lists.
+    pub async fn open(store: &Store, manifest: Manifest) -> Result<Shards, Error> {
+        let mut indexes = Vec::with_capacity(manifest.shards.len());
+        for record in &manifest.shards {
+            let place = format!("{}/{}", store.location(), record.key);
+            let hint = "run `forebay verify`, or `forebay prepare` again";
+            match store.size(&record.key).await? {
+                None => return Err(Error::Integrity(format!("{place} is missing; {hint}"))),
+                Some(bytes) if bytes != record.bytes => {
+                    let expected = record.bytes;
+                    let line = format!("{place} has {bytes} bytes, the manifest says {expected}; {hint}");
+                    return Err(Error::Integrity(line));
+                }
+                Some(bytes) => {
+                    let index = shard::read_index(store, &record.key, bytes).await?;
+                    let footer = index.footer();
+                    if footer.fingerprint != record.fingerprint || footer.groups != record.groups {
+                        return Err(Error::Integrity(format!("{place} belongs to another dataset; {hint}")));
+                    }
+                    indexes.push(index);
+                }
+            }
+        }
+        let store = store.clone();
+        let bytes_read = AtomicU64::new(0);
+        Ok(Shards { store, manifest, indexes, window_bytes_max: WINDOW_BYTES_MAX, bytes_read })
+    }
+
+    /// Reads rows one by one already where a window would hold more than so much.
+    #[cfg(test)]
+    pub(super) fn with_windows_of(self, window_bytes_max: u64) -> Shards {
+        Shards { window_bytes_max, ..self }
+    }
+
+    /// Shard and group of every planned group of a split. Empty ones stay in the list: a group has its number
+    /// whatever was rejected.
+    fn groups_of(&self, split: Split) -> Vec<(usize, usize)> {
+        let shards = self.manifest.shards.iter().enumerate().filter(|(_, shard)| shard.split == split);
+        shards.flat_map(|(index, shard)| (0..shard.groups.len()).map(move |group| (index, group))).collect()
+    }
+
+    /// Stored bytes of the largest group of these.
+    fn largest_group(&self, groups: &[(usize, usize)]) -> u64 {
+        let bytes = |&(shard, group): &(usize, usize)| {
+            let range = self.indexes[shard].group_range(group);
+            range.end - range.start
+        };
+        groups.iter().map(bytes).max().unwrap_or(0)
+    }
+
+    /// Whether rows are read one by one.
+    fn reads_rows(&self, groups: &[(usize, usize)], window_groups: usize) -> bool {
+        self.largest_group(groups) * window_groups as u64 > self.window_bytes_max
+    }
+
+    /// A label that is no class is damage: every shard was written from the classes of its manifest.
+    fn check_label(&self, shard: usize, id: &str, label: Label) -> Result<(), Error> {
+        let classes = self.manifest.classes.len();
+        if (label as usize) < classes {
+            return Ok(());
+        }
+        Err(Error::Integrity(format!(
+            "{}/{}: {id} has label {label}, but there are {classes} classes; run `forebay verify`, or `forebay \
+             prepare` again",
+            self.store.location(),
+            self.manifest.shards[shard].key
+        )))
+    }
+
+    async fn read(&self, wanted: &Wanted, fetch: &Fetch) -> Result<Found, Error> {
+        let Some(group) = fetch.group else {
+            let rows = fetch.rows.iter().map(|(_, row)| *row).collect();
+            return Ok(Found::Rows(self.read_rows(wanted, rows).await?));
+        };
+        let (shard, group) = wanted.groups[group as usize];
+        let range = self.indexes[shard].group_range(group);
+        self.bytes_read.fetch_add(range.end - range.start, Ordering::Relaxed);
+        let bytes = match range.is_empty() {
+            true => Bytes::new(),
+            false => self.store.get_range(&self.manifest.shards[shard].key, range).await?,
+        };
+        Ok(Found::Group { shard, group, bytes })
+    }
+
+    async fn read_rows(&self, wanted: &Wanted, rows: Vec<EpochRow>) -> Result<Vec<Sample<Encoded>>, Error> {
+        let read = rows.into_iter().map(|row| async move {
+            let sample = match wanted.kept.get(row.place) {
+                Some(sample) => sample,
+                None => self.read_row(wanted, row.place).await?,
+            };
+            Ok(Sample { copy: sample.copy + row.copy, ..sample })
+        });
+        futures::stream::iter(read).buffered(ROWS_AT_ONCE).try_collect().await
+    }
+
+    async fn read_row(&self, wanted: &Wanted, place: RowPlace) -> Result<Sample<Encoded>, Error> {
+        let (shard, group) = wanted.groups[place.group as usize];
+        let key = &self.manifest.shards[shard].key;
+        let row = shard::read_row(&self.store, key, &self.indexes[shard], group, place.row as usize);
+        let (row, bytes) = row.await?;
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+        self.check_label(shard, &row.id, row.label)?;
+        let sample = Sample::from(row);
+        wanted.kept.offer(place, &sample);
+        Ok(sample)
+    }
+
+    fn unpack(&self, wanted: &Wanted, fetch: Fetch, found: Found) -> Result<WindowPart<Encoded>, Error> {
+        let Fetch { window_rows, group: number, rows } = fetch;
+        let (shard, group, bytes) = match found {
+            Found::Rows(samples) => {
+                let samples = rows.into_iter().map(|(at, _)| at).zip(samples).collect();
+                return Ok(WindowPart { window_rows, samples });
+            }
+            Found::Group { shard, group, bytes } => (shard, group, bytes),
+        };
+        let stored = self.indexes[shard].rows(group, bytes).map_err(|error| {
+            let key = &self.manifest.shards[shard].key;
+            Error::Integrity(format!("{key}, group {group}: {}", in_one_line(&error)))
+        })?;
+        let stored: Vec<Sample<Encoded>> = stored.into_iter().map(Sample::from).collect();
+        for sample in &stored {
+            self.check_label(shard, &sample.id, sample.label)?;
+        }
+        if !wanted.kept.is_empty() {
+            let group = number.expect("a whole group was asked for");
+            for (row, sample) in (0..).zip(&stored) {
+                wanted.kept.offer(RowPlace { group, row }, sample);
+            }
+        }
+        let sample = |(at, row): (usize, EpochRow)| {
+            let sample = stored[row.place.row as usize].clone();
+            (at, Sample { copy: sample.copy + row.copy, ..sample })
+        };
+        Ok(WindowPart { window_rows, samples: rows.into_iter().map(sample).collect() })
+    }
+}
+
+impl Source for Shards {
+    fn classes(&self) -> &[String] {
+        &self.manifest.classes
+    }
+
+    fn groups(&self, split: Split) -> Vec<usize> {
+        let rows = |(shard, group): (usize, usize)| self.indexes[shard].footer().groups[group];
+        self.groups_of(split).into_iter().map(rows).collect()
+    }
+
+    fn labels(&self, split: Split) -> BoxFuture<'_, Result<Vec<(SampleId, Label)>, Error>> {
+        async move {
+            let mut labels = Vec::new();
+            for (shard, (record, index)) in self.manifest.shards.iter().zip(&self.indexes).enumerate() {
+                if record.split != split {
+                    continue;
+                }
+                for (id, _, label) in shard::read_identities(&self.store, &record.key, index).await? {
+                    self.check_label(shard, &id, label)?;
+                    labels.push((id, label));
+                }
+            }
+            Ok(labels)
+        }
+        .boxed()
+    }
+
+    fn known_rows(&self, _split: Split) -> Option<Vec<Sample<()>>> {
+        None
+    }
+
+    fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>> {
+        let Reading { split, windows, window_groups, rooms, kept } = reading;
+        let wanted = Wanted { groups: self.groups_of(split).into(), kept };
+        let chunk = self.chunk();
+        if self.reads_rows(&wanted.groups, window_groups) {
+            let chunks = windows
+                .flat_map(move |window| window.rows.chunks(chunk).map(<[_]>::to_vec).collect::<Vec<_>>());
+            return run.source("rows", chunks).io("read", rooms.read(), move |rows| {
+                let (shards, wanted) = (self.clone(), wanted.clone());
+                async move { shards.read_rows(&wanted, rows).await }
+            });
+        }
+        let (reader, to_read) = (self.clone(), wanted.clone());
+        run.source("groups", windows.flat_map(Fetch::of))
+            .io("read", rooms.group(), move |fetch| {
+                let (shards, wanted) = (reader.clone(), to_read.clone());
+                async move {
+                    let found = shards.read(&wanted, &fetch).await?;
+                    Ok((fetch, found))
+                }
+            })
+            .compute("unpack", rooms.group(), move |(fetch, found)| self.unpack(&wanted, fetch, found))
+            .regroup(2, Shuffle::new(chunk))
+    }
+
+    fn memory(&self, rooms: Rooms, window_groups: usize, per_row: f64) -> Vec<(&'static str, u64)> {
+        let groups = Split::ALL.map(|split| self.groups_of(split)).concat();
+        let largest = self.largest_group(&groups);
+        if self.reads_rows(&groups, window_groups) {
+            let read = rooms.read();
+            let rows = (read.slots + read.queue + 1) as u64 * self.chunk() as u64;
+            return vec![("images read and not yet decoded (estimated)", rows * self.mean_bytes())];
+        }
+        let group = rooms.group();
+        let window = window_groups as f64 * largest as f64 * per_row.max(1.0);
+        vec![
+            ("groups being read and unpacked", 2 * (group.slots + group.queue) as u64 * largest),
+            ("rows in the mixing window", 2 * window.ceil() as u64),
+        ]
+    }
+
+    fn mean_bytes(&self) -> u64 {
+        let bytes: u64 = self.manifest.shards.iter().map(|shard| shard.bytes).sum();
+        let rows: u64 = self.manifest.shards.iter().map(ShardRecord::rows).sum();
+        bytes / rows.max(1)
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    fn chunk(&self) -> usize {
+        plan::chunk_of(self.mean_bytes())
+    }
+
+    fn manifest(&self) -> Option<&Manifest> {
+        Some(&self.manifest)
+    }
+
+    fn fingerprint(&self) -> String {
+        self.manifest.fingerprint.clone()
+    }
+
+    fn images_identity(&self) -> serde_json::Value {
+        self.manifest.shards.iter().map(|shard| &*shard.blake3).collect()
+    }
+
+    fn kind(&self) -> &'static str {
+        "shards"
+    }
+
+    fn description(&self) -> String {
+        format!("{} shards", self.manifest.shards.len())
+    }
+}

@@ -1,0 +1,68 @@
+//! What each shard of a plan is a function of, so that one whose inputs are the same is kept from plan to plan.
+
+use std::collections::BTreeMap;
+
+use forebay_datasets::manifest::{FORMAT, ShardPlan};
+use forebay_datasets::sample::Split;
+
+use super::identity::versions_digest;
+use super::rows::{PlannedRow, Rows};
+use super::shards::PlannedShard;
+
+/// The settings of the stages that every image passes.
+const OF_ALL: [&str; 3] = ["decode", "resize", "encode"];
+/// Those that only an augmented training image meets as well.
+const OF_AUGMENTED: [&str; 2] = ["augment", "seed"];
+
+/// Every shard with the digests of what it is made from, in the order of `shards`.
+pub(super) fn shard_plans(
+    rows: &Rows,
+    shards: &[PlannedShard],
+    settings: &BTreeMap<String, serde_json::Value>,
+    is_augmented: bool,
+) -> Vec<ShardPlan> {
+    let plan = |shard: &PlannedShard| {
+        let is_augmented = is_augmented && shard.split == Split::Train;
+        let counts = |key: &str| {
+            let table = key.split('.').next().unwrap_or(key);
+            OF_ALL.contains(&table) || (is_augmented && OF_AUGMENTED.contains(&table))
+        };
+        let mut made_of = Digest::default();
+        made_of.field(&format!("forebay shard {FORMAT} {} {}", shard.split, shard.index));
+        for (key, value) in settings.iter().filter(|(key, _)| counts(key)) {
+            made_of.field(key);
+            made_of.field(&value.to_string());
+        }
+        for class in &rows.catalog.classes {
+            made_of.field(class);
+        }
+        let planned = &rows.of(shard.split)[shard.first..shard.first + shard.rows];
+        let entry = |row: &PlannedRow| &rows.catalog.entries[row.entry];
+        for row in planned {
+            made_of.field(&entry(row).id);
+            made_of.field(&format!("{} {} {}", row.copy, entry(row).label, entry(row).bytes()));
+        }
+        ShardPlan {
+            key: shard.key(),
+            fingerprint: made_of.hex(),
+            versions: versions_digest(planned.iter().map(entry)),
+        }
+    };
+    shards.iter().map(plan).collect()
+}
+
+/// A hash of fields, each with its length, so that ("ab", "c") and ("a", "bc") differ.
+#[derive(Default)]
+struct Digest {
+    hasher: blake3::Hasher,
+}
+
+impl Digest {
+    fn field(&mut self, text: &str) {
+        self.hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    }
+
+    fn hex(&self) -> String {
+        self.hasher.finalize().to_hex().to_string()
+    }
+}

@@ -1,0 +1,138 @@
+//! The plan goes to its destination, and what stood there gives way.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay_datasets::manifest::{
+    CARD_KEY, MANIFEST_KEY, NEXT_PLAN_KEY, PLAN_KEY, REJECTS_KEY, Replacement, to_json,
+};
+use forebay_datasets::shard;
+use forebay_datasets::store::{Claim, Store};
+
+use crate::flow::{Error, Run, blocking, kill_point};
+use crate::plan::{DestState, Destination, PreparePlan};
+
+/// A destination that belongs to a plan: nobody with another plan begins while this lives.
+#[derive(Debug)]
+pub struct Begun {
+    _claim: Claim,
+}
+
+/// Stores the plan in its destination, so that work on its shards may begin.
+///
+/// The old gives way in this order, from every point of which a rerun goes on: the new plan is stored beside the old
+/// one with the keys that are to go; the old manifest goes, and with it the old dataset; the plan takes its place; the
+/// old shards go; what was stored beside goes. Another process with the same plan may be at work: then nothing is left
+/// to do.
+///
+/// # Errors
+/// [`Error::Usage`] when a process with another plan is at work there, or something else is in the way;
+/// [`Error::Interrupted`] before anything was changed; others when the store fails.
+pub async fn begin(run: &Run, plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
+    let dest = &plan.dest;
+    interrupted(run)?;
+    let Some(claim) = dest.claim_alone()? else { return join(plan).await };
+    if claim.is_held() {
+        // Nobody is at work, so that what lies there half written was left by a process that was killed.
+        dest.remove_leftovers("", is_ours).await?;
+    }
+    let record = plan.record();
+    let destination = Destination::read(dest).await?;
+    match destination.state(dest, &record, plan.overwrite).await? {
+        DestState::Same { .. } => {
+            if destination.has_other_manifest(&record) {
+                delete(dest, MANIFEST_KEY).await?;
+            }
+            if destination.has_next() {
+                delete(dest, NEXT_PLAN_KEY).await?;
+            }
+        }
+        state if state != plan.dest_state => {
+            let location = dest.location();
+            return Err(Error::Usage(format!("{location} changed while this run was planned; run it again")));
+        }
+        DestState::Empty => {
+            kill_point("prepare: before the plan");
+            let is_first = dest.put_new(PLAN_KEY, Bytes::from(to_json(&record))).await?;
+            if !is_first {
+                return join(plan).await;
+            }
+            kill_point("prepare: after the plan");
+        }
+        DestState::Replace(keys) => replace(run, dest, Replacement { plan: record, delete: keys }).await?,
+    }
+    claim.share().map_err(|error| Error::failed(format!("share {}", dest.location()), error))?;
+    // Between having it alone and sharing it another may have been there.
+    still_ours(plan).await?;
+    Ok(Begun { _claim: claim })
+}
+
+/// Joins the processes that are at work on the same plan.
+pub(super) async fn join(plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
+    let dest = plan.dest.clone();
+    let claim = blocking(move || dest.claim_shared()).await?;
+    still_ours(plan).await?;
+    Ok(Begun { _claim: claim })
+}
+
+/// The destination belongs to this plan, and not to another that came before or in between.
+pub(super) async fn still_ours(plan: &PreparePlan) -> Result<(), Error> {
+    let (dest, record) = (&plan.dest, plan.record());
+    let destination = Destination::read(dest).await?;
+    if destination.is_of(&record) {
+        return Ok(());
+    }
+    let (location, ours) = (dest.location(), &record.fingerprint[..16]);
+    let other = match destination.fingerprint() {
+        Some(fingerprint) if fingerprint == record.fingerprint => {
+            "with other versions of the same files".to_string()
+        }
+        Some(fingerprint) => {
+            format!("of the plan {}, and this is {ours}", fingerprint.chars().take(16).collect::<String>())
+        }
+        None => "of another plan".to_string(),
+    };
+    Err(Error::Usage(format!(
+        "{location} is being prepared by another run, {other}: wait for it to end, or choose another DEST"
+    )))
+}
+
+async fn replace(run: &Run, dest: &Store, replacement: Replacement) -> Result<(), Error> {
+    kill_point("prepare: before the next plan");
+    dest.put(NEXT_PLAN_KEY, Bytes::from(to_json(&replacement))).await?;
+    kill_point("prepare: after the next plan");
+    // The last moment at which the old dataset is whole.
+    if let Err(interrupt) = interrupted(run) {
+        delete(dest, NEXT_PLAN_KEY).await?;
+        return Err(interrupt);
+    }
+    delete(dest, MANIFEST_KEY).await?;
+    kill_point("prepare: after the old manifest");
+    for key in [CARD_KEY, REJECTS_KEY] {
+        delete(dest, key).await?;
+    }
+    kill_point("prepare: before the plan");
+    dest.put(PLAN_KEY, Bytes::from(to_json(&replacement.plan))).await?;
+    kill_point("prepare: after the plan");
+    for key in &replacement.delete {
+        delete(dest, key).await?;
+        kill_point("prepare: between old shards");
+    }
+    kill_point("prepare: after the old shards");
+    delete(dest, NEXT_PLAN_KEY).await
+}
+
+fn interrupted(run: &Run) -> Result<(), Error> {
+    run.interrupted().map_or(Ok(()), |interrupt| Err(Error::Interrupted(interrupt)))
+}
+
+fn is_ours(key: &str) -> bool {
+    [PLAN_KEY, NEXT_PLAN_KEY, MANIFEST_KEY, CARD_KEY, REJECTS_KEY].contains(&key) || shard::is_key(key)
+}
+
+async fn delete(store: &Store, key: &str) -> Result<(), Error> {
+    if store.size(key).await?.is_some() {
+        store.delete(key).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! How much memory one image takes on its way: told from its header and the stages that it passes, before any of
+//! it is taken.
+
+use crate::augment::Augment;
+use crate::decode::{Decode, probe};
+use crate::encode::Encode;
+use crate::resize::Resize;
+use crate::stage::Work;
+
+/// What one image takes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weight {
+    /// The most between two stages: its file, then its pixels or what is stored of them.
+    pub held: u64,
+    /// The most while a stage works on it: what goes in, what comes out, and what the stage works with.
+    pub peak: u64,
+}
+
+/// One of the stages from pixels to pixels.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// To another size.
+    Resize(Resize),
+    /// As a training image is changed.
+    Augment(Augment),
+}
+
+impl Step {
+    fn work(&self, width: u32, height: u32) -> Work {
+        match self {
+            Step::Resize(resize) => resize.work(width, height),
+            Step::Augment(augment) => augment.work(width, height),
+        }
+    }
+}
+
+/// The stages of a flow from files to what leaves it, as a scale for what passes them.
+#[derive(Clone, Debug)]
+pub struct Scales {
+    /// The first stage.
+    pub decode: Decode,
+    /// The stages after it, in their order.
+    pub steps: Vec<Step>,
+    /// The last stage, where images are stored.
+    pub encode: Option<Encode>,
+}
+
+impl Scales {
+    /// What the image in these bytes takes. One that will be refused by its header takes no more than its file.
+    pub fn weigh(&self, file: &[u8]) -> Weight {
+        let bytes = file.len() as u64;
+        match probe(file) {
+            Ok(header) if header.decode_bytes <= self.decode.limits.memory_bytes_max => {
+                self.weight(bytes, header.decode_bytes, header.width, header.height)
+            }
+            _ => Weight { held: bytes, peak: bytes },
+        }
+    }
+
+    /// The most that any image within the limits of [`Decode`] takes beside its file: what a run needs for one, however little memory
+    /// it is given.
+    pub fn most(&self) -> Weight {
+        let limits = &self.decode.limits;
+        let pixels = limits.memory_bytes_max / 3;
+        let side_max = u64::from(limits.side_px_max);
+        let mut most = Weight::default();
+        // From a row to a column. Between two of these shapes lies less than a 25th of either side.
+        for step in -400_i32..=400 {
+            let aspect = (f64::from(step) * 0.04).exp2();
+            let width = ((pixels as f64 * aspect).sqrt() as u64).clamp(1, side_max);
+            let height = (pixels / width).clamp(1, side_max);
+            let found = self.weight(0, limits.memory_bytes_max, width as u32, height as u32);
+            most = Weight { held: most.held.max(found.held), peak: most.peak.max(found.peak) };
+        }
+        most
+    }
+
+    fn weight(&self, file_bytes: u64, decode_bytes: u64, mut width: u32, mut height: u32) -> Weight {
+        let mut pixels = u64::from(width) * u64::from(height) * 3;
+        let mut weight = Weight { held: file_bytes.max(pixels), peak: file_bytes + decode_bytes.max(pixels) };
+        let works = |width, height, step: usize| match self.steps.get(step) {
+            Some(step) => Some(step.work(width, height)),
+            None if step == self.steps.len() => Some(self.encode.as_ref()?.work(width, height)),
+            None => None,
+        };
+        let mut step = 0;
+        while let Some(work) = works(width, height, step) {
+            step += 1;
+            weight.peak = weight.peak.max(pixels + work.total());
+            weight.held = weight.held.max(work.out_bytes);
+            (width, height, pixels) = (work.width, work.height, work.out_bytes);
+        }
+        weight
+    }
+}
+
+/// Cuts a sequence of images where they would take more than `bytes_max` together: how many lie in each part, and
+/// what it takes. One stage works on the images of a part one after the other. An image that is heavier than that
+/// is a part of its own.
+pub fn parts(weights: impl IntoIterator<Item = Weight>, bytes_max: u64) -> Vec<(usize, u64)> {
+    let mut parts: Vec<(usize, u64)> = Vec::new();
+    // Of the last part: what lies between stages, and the most that work adds to it.
+    let (mut held, mut work) = (0, 0);
+    for weight in weights {
+        let (more, most) = (held + weight.held, work.max(weight.peak.saturating_sub(weight.held)));
+        match parts.last_mut() {
+            Some((n, bytes)) if more + most <= bytes_max => {
+                (held, work) = (more, most);
+                (*n, *bytes) = (*n + 1, held + work);
+            }
+            _ => {
+                (held, work) = (weight.held, weight.peak.saturating_sub(weight.held));
+                parts.push((1, held + work));
+            }
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_datasets::sample::Pixels;
+    use forebay_datasets::seed::Seed;
+
+    use super::*;
+    use crate::augment::RandomResizedCrop;
+    use crate::decode::Limits;
+    use crate::encode::Encoding;
+    use crate::resize::{Fit, Size};
+    use crate::stage::Stage;
+
+    fn file(width: u32, height: u32) -> Vec<u8> {
+        let pixels = Pixels::new(width, height, vec![7; width as usize * height as usize * 3]);
+        let draws = Seed(0).draws("a", 0, 0);
+        Encode { encoding: Encoding::Png }.apply(pixels, &draws).unwrap().bytes.to_vec()
+    }
+
+    fn side(side: u32) -> Step {
+        Step::Resize(Resize { size: Size::Side(side), fit: Fit::Squash, ..Resize::default() })
+    }
+
+    #[test]
+    fn an_image_takes_what_its_heaviest_stage_takes() {
+        let small = file(32, 32);
+        let scales = |steps| Scales { decode: Decode::default(), steps, encode: None };
+        let decoded = scales(vec![]).weigh(&small);
+        assert!(
+            decoded.held >= 32 * 32 * 3 && decoded.peak >= decoded.held + small.len() as u64,
+            "{decoded:?}"
+        );
+        let enlarged = scales(vec![side(1024)]).weigh(&small);
+        assert!(enlarged.held >= 1024 * 1024 * 3, "{enlarged:?}");
+        let augment = Augment {
+            random_resized_crop: Some(RandomResizedCrop { side: Some(2048), ..RandomResizedCrop::default() }),
+            ..Augment::default()
+        };
+        let cropped = scales(vec![side(32), Step::Augment(augment), side(32)]).weigh(&small);
+        assert!(cropped.held >= 2048 * 2048 * 3, "{cropped:?}");
+    }
+
+    #[test]
+    fn what_a_limit_refuses_takes_no_more_than_its_file() {
+        let large = file(500, 400);
+        let limits = Limits { memory_bytes_max: 500_000, ..Limits::default() };
+        let scales =
+            Scales { decode: Decode { limits, ..Decode::default() }, steps: vec![side(64)], encode: None };
+        let bytes = large.len() as u64;
+        assert_eq!(scales.weigh(&large), Weight { held: bytes, peak: bytes });
+        assert_eq!(scales.weigh(b"no image"), Weight { held: 8, peak: 8 });
+    }
+
+    #[test]
+    fn no_image_within_the_limits_is_heavier_than_the_most() {
+        let limits = Limits { memory_bytes_max: 1_000_000, side_px_max: 2000 };
+        for steps in [
+            vec![],
+            vec![side(300)],
+            vec![Step::Resize(Resize { size: Size::Side(99), ..Resize::default() })],
+        ] {
+            let scales = Scales {
+                decode: Decode { limits: limits.clone(), ..Decode::default() },
+                steps,
+                encode: None,
+            };
+            let most = scales.most();
+            for (width, height) in [(570, 570), (2000, 160), (160, 2000), (40, 40), (1000, 300), (2000, 3)] {
+                let bytes = file(width, height);
+                let weight = scales.weigh(&bytes);
+                assert!(
+                    weight.peak <= most.peak + bytes.len() as u64,
+                    "{width}x{height} {weight:?} {most:?}"
+                );
+                assert!(
+                    weight.held <= most.held.max(bytes.len() as u64),
+                    "{width}x{height} {weight:?} {most:?}"
+                );
+            }
+        }
+        // Decoding at its limit, with the pixels that are left of it.
+        let scales = Scales { decode: Decode { limits, ..Decode::default() }, steps: vec![], encode: None };
+        assert_eq!(scales.most().peak, 1_000_000);
+    }
+
+    #[test]
+    fn images_pass_together_as_long_as_they_are_light() {
+        let weight = |held, peak| Weight { held, peak };
+        let light = [weight(10, 15); 7];
+        assert_eq!(parts(light, 45), [(4, 45), (3, 35)]);
+        let mixed = [weight(10, 10), weight(10, 90), weight(10, 10), weight(200, 300), weight(10, 10)];
+        assert_eq!(parts(mixed, 100), [(2, 100), (1, 10), (1, 300), (1, 10)]);
+        assert_eq!(parts([], 100), []);
+    }
+}

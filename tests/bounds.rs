@@ -1,0 +1,134 @@
+//! The most memory that a plan names is the most that the process takes, on the shapes of input that are worst.
+
+use image::{ExtendedColorType, ImageEncoder};
+
+use crate::fixture::Place;
+
+/// What the process takes beside what it works on: code, threads, and what the allocator keeps.
+const PROGRAM_BYTES: f64 = 32.0 * 1024.0 * 1024.0;
+
+/// The figure of a plan: `memory  at most 1.2 GiB in flight`.
+fn planned_bytes(plan: &str) -> f64 {
+    let line =
+        plan.lines().find(|line| line.contains("in flight")).unwrap_or_else(|| panic!("no figure: {plan}"));
+    let mut words = line.split_whitespace().skip_while(|word| *word != "most").skip(1);
+    let (number, unit) = (words.next().expect("a number"), words.next().expect("a unit"));
+    let unit =
+        ["bytes", "KiB", "MiB", "GiB"].iter().position(|known| *known == unit).expect("a unit of bytes");
+    // What was rounded away is less than a half of the last digit.
+    number.parse::<f64>().expect("a number") * 1024_f64.powi(unit as i32) * 1.01
+}
+
+/// Runs a command and finds its peak below the figure of its plan.
+#[track_caller]
+fn check(place: &Place, plan: &str, run: &str) {
+    let planned = planned_bytes(&place.run(&format!("plan {plan}")).done().stdout);
+    let result = place.run(&format!("{run} --json")).done().json();
+    let peak = result["peak_memory_bytes"].as_f64().or_else(|| result["usage"]["peak_memory_bytes"].as_f64());
+    let peak = peak.unwrap_or_else(|| panic!("no peak: {result}"));
+    let mib = |bytes: f64| bytes / 1024.0 / 1024.0;
+    println!("{run}: plan {:.0} MiB, peak {:.0} MiB", mib(planned), mib(peak));
+    assert!(
+        peak <= planned + PROGRAM_BYTES,
+        "{run}: plan {:.0} MiB, peak {:.0} MiB",
+        mib(planned),
+        mib(peak)
+    );
+}
+
+#[track_caller]
+fn check_prepare(place: &Place, options: &str) {
+    let options = format!("prepare in out --split none {options}");
+    check(place, &options, &options);
+}
+
+/// The same file under `n` names.
+fn copies(place: &Place, n: usize, extension: &str, bytes: &[u8]) {
+    for index in 0..n {
+        place.write(&format!("in/a/{index}.{extension}"), bytes);
+    }
+}
+
+/// A PNG of one colour.
+fn flat(width: u32, height: u32, color: ::png::ColorType, depth: ::png::BitDepth) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = ::png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(color);
+    encoder.set_depth(depth);
+    let row = (width as usize * color.samples() * depth as usize).div_ceil(8);
+    encoder.write_header().unwrap().write_image_data(&vec![0x55; row * height as usize]).unwrap();
+    bytes
+}
+
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut stream = forebay_datasets::seed::Seed(5).stream("noise");
+    (0..bytes).map(|_| stream.bits() as u8).collect()
+}
+
+#[test]
+fn flat_images_that_are_stored_raw_stay_below_the_plan() {
+    let place = Place::new();
+    copies(&place, 300, "png", &flat(1000, 1000, ::png::ColorType::Rgb, ::png::BitDepth::Eight));
+    check_prepare(&place, "--size original --encode raw --memory 300MiB");
+}
+
+#[test]
+fn small_images_that_are_enlarged_stay_below_the_plan() {
+    let place = Place::new();
+    copies(&place, 160, "png", &flat(32, 32, ::png::ColorType::Rgb, ::png::BitDepth::Eight));
+    check_prepare(&place, "--size 1024 --threads 16 --memory 256MiB");
+}
+
+#[test]
+fn images_of_one_bit_stay_below_the_plan() {
+    let place = Place::new();
+    copies(&place, 40, "png", &flat(4000, 4000, ::png::ColorType::Grayscale, ::png::BitDepth::One));
+    check_prepare(&place, "--memory 256MiB");
+}
+
+#[test]
+fn an_image_of_sixteen_bits_with_alpha_stays_below_the_plan() {
+    let place = Place::new();
+    copies(&place, 1, "png", &flat(4000, 4000, ::png::ColorType::Rgba, ::png::BitDepth::Sixteen));
+    check_prepare(&place, "--memory 72MiB --max-bytes 72MiB");
+}
+
+#[test]
+fn rows_that_are_larger_than_what_is_trained_on_stay_below_the_plan() {
+    let place = Place::new();
+    copies(&place, 120, "png", &flat(1000, 1000, ::png::ColorType::Rgb, ::png::BitDepth::Eight));
+    place.run("prepare in shards --split none --size original --encode raw").done();
+    let options = "shards --size 32 --memory 256MiB --epochs 1";
+    check(&place, &format!("train {options} --out run"), &format!("bench {options}"));
+}
+
+#[test]
+fn progressive_files_stay_below_the_plan() {
+    let place = Place::new();
+    let mut bytes = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 90);
+    encoder.set_progressive(true);
+    encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::R_4_4_4);
+    encoder.encode(&noise(1500 * 1200 * 3), 1500, 1200, jpeg_encoder::ColorType::Rgb).unwrap();
+    copies(&place, 16, "jpg", &bytes);
+    check_prepare(&place, "--size 64 --threads 8 --memory 64MiB --max-bytes 64MiB");
+}
+
+#[test]
+fn webp_files_with_alpha_stay_below_the_plan() {
+    let place = Place::new();
+    let mut bytes = Vec::new();
+    image::codecs::webp::WebPEncoder::new_lossless(&mut bytes)
+        .write_image(&vec![100; 1500 * 1500 * 4], 1500, 1500, ExtendedColorType::Rgba8)
+        .unwrap();
+    copies(&place, 30, "webp", &bytes);
+    check_prepare(&place, "--size 64 --filter lanczos3 --threads 8 --memory 64MiB --max-bytes 64MiB");
+}
+
+#[test]
+fn windows_that_are_put_out_large_stay_below_the_plan() {
+    let place = Place::new();
+    copies(&place, 40, "png", &flat(48, 64, ::png::ColorType::Rgb, ::png::BitDepth::Eight));
+    let augment = "--set augment.random_resized_crop.side=2048";
+    check_prepare(&place, &format!("--size 64 --threads 8 --memory 64MiB --max-bytes 64MiB {augment}"));
+}

@@ -1,0 +1,553 @@
+//! What stands in a destination, what gives way to what, and that nothing is lost on the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay::flow::{Error, Interrupt, MaxRejects, Run, RunOptions};
+use forebay::options::Config;
+use forebay::plan::PreparePlan;
+use forebay::prepare;
+use forebay_datasets::shard::Index;
+use serde_json::Value;
+
+use crate::fixture::{Place, Said};
+
+/// Draws the images of a range, two to one, as classes a and b.
+fn draw(place: &Place, folder: &str, range: std::ops::Range<u64>) {
+    for index in range {
+        let class = if index % 3 == 0 { "b" } else { "a" };
+        place.write_png(&format!("{folder}/{class}/{index}.png"), 5, 4, index);
+    }
+}
+
+/// The split of every image that stands in the shards of a dataset, and of every one that its plan assigns.
+fn splits(place: &Place, dataset: &str) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let files = place.files(dataset);
+    let mut stored = BTreeMap::new();
+    for (name, file) in files.iter().filter(|(name, _)| name.ends_with(".parquet")) {
+        let file = Bytes::from(file.clone());
+        let index = Index::of_file(&file).unwrap();
+        for group in 0..index.metadata().num_row_groups() {
+            let range = index.identity_range(group);
+            let bytes = file.slice(range.start as usize..range.end as usize);
+            for (id, ..) in index.identities(group, bytes).unwrap() {
+                stored.insert(id.to_string(), index.footer().split.to_string());
+            }
+        }
+        assert!(name.starts_with("data/"), "{name}");
+    }
+    let plan: Value = serde_json::from_slice(&files["plan.json"]).unwrap();
+    let mut assigned = BTreeMap::new();
+    for split in ["train", "validation", "test"] {
+        for id in plan["assignment"][split].as_array().unwrap() {
+            assigned.insert(id.as_str().unwrap().to_string(), split.to_string());
+        }
+    }
+    (stored, assigned)
+}
+
+fn copy(place: &Place, from: &str, to: &str) {
+    for (name, bytes) in place.files(from) {
+        place.write(&format!("{to}/{name}"), &bytes);
+    }
+}
+
+/// Runs until the process is killed at a named point; false if it never came there.
+fn killed_at(place: &Place, arguments: &str, point: &str) -> bool {
+    let arguments: Vec<&str> = arguments.split_whitespace().collect();
+    let output = place.command(&arguments).env("FOREBAY_KILL_AT", point).output().unwrap();
+    Said::of(output).code == 128 + 9
+}
+
+/// Invariants 7 to 9: a manifest means a dataset that is whole, nothing else stands beside it, its samples add up, and
+/// no image is in another split than it was.
+fn holds(place: &Place, dataset: &str, before: &BTreeMap<String, String>) {
+    let files = place.files(dataset);
+    if files.contains_key("manifest.json") {
+        place.run(&format!("verify {dataset}")).done();
+        let manifest: Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
+        let count = |key: &str| manifest["counts"][key].as_u64().unwrap();
+        assert_eq!(count("written") + count("rejected") + count("dropped"), count("found"));
+        let (stored, assigned) = splits(place, dataset);
+        assert_eq!(stored.len() as u64, count("written"));
+        for (id, split) in before {
+            assert_eq!(assigned.get(id), Some(split), "{id}");
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_point_of_a_replacement_leaves_the_old_whole_or_the_new_under_way() {
+    let place = Place::new();
+    draw(&place, "in", 0..24);
+    let options = "--encode png --size original --samples-per-shard 5 --split 0.6,0.2,0.2";
+    place.run(&format!("prepare in old {options}")).done();
+    let (_, before) = splits(&place, "old");
+    assert_eq!(before.len(), 24);
+    draw(&place, "in", 24..40);
+    copy(&place, "old", "undisturbed");
+    place.run(&format!("prepare in undisturbed {options} --overwrite")).done();
+    holds(&place, "undisturbed", &before);
+    let (old, undisturbed) = (place.files("old"), place.files("undisturbed"));
+    assert!(old.keys().any(|key| !undisturbed.contains_key(key)), "some old shards have to go");
+    for (number, (point, old_is_whole)) in [
+        ("prepare: before the next plan", true),
+        ("prepare: after the next plan", true),
+        ("prepare: after the old manifest", false),
+        ("prepare: before the plan", false),
+        ("prepare: after the plan", false),
+        ("prepare: between old shards", false),
+        ("prepare: after the old shards", false),
+        ("prepare: between shards", false),
+        ("prepare: before the rejects", false),
+        ("prepare: before the manifest", false),
+        ("prepare: after the manifest", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = format!("out{number}");
+        copy(&place, "old", &out);
+        assert!(killed_at(&place, &format!("prepare in {out} {options} --overwrite"), point), "{point}");
+        let left = place.files(&out);
+        if old_is_whole {
+            assert!(old.iter().all(|(key, bytes)| left.get(key) == Some(bytes)), "{point}");
+            place.run(&format!("verify {out}")).done();
+        } else {
+            assert_eq!(left.contains_key("manifest.json"), point == "prepare: after the manifest", "{point}");
+        }
+        holds(&place, &out, &if old_is_whole { BTreeMap::new() } else { before.clone() });
+        // What was begun goes on without being asked again; what was not begun needs to be.
+        let overwrite = if old_is_whole { "--overwrite" } else { "" };
+        place.run(&format!("prepare in {out} {options} {overwrite}")).done();
+        assert!(place.files(&out) == undisturbed, "{point}: other bytes");
+        holds(&place, &out, &before);
+    }
+}
+
+#[test]
+fn a_kill_in_a_first_run_is_gone_on_from() {
+    let place = Place::new();
+    draw(&place, "in", 0..24);
+    let arguments =
+        |out: &str| format!("prepare in {out} --encode png --samples-per-shard 5 --max-rejects 1");
+    place.run(&arguments("undisturbed")).done();
+    for (number, point) in [
+        "prepare: before the plan",
+        "prepare: after the plan",
+        "prepare: between shards",
+        "prepare: before the rejects",
+        "prepare: before the manifest",
+        "prepare: after the manifest",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = format!("out{number}");
+        assert!(killed_at(&place, &arguments(&out), point), "{point}");
+        holds(&place, &out, &BTreeMap::new());
+        place.run(&arguments(&out)).done();
+        assert!(place.files(&out) == place.files("undisturbed"), "{point}: other bytes");
+    }
+}
+
+#[test]
+fn a_replacement_that_was_never_begun_takes_nothing_from_the_old_dataset() {
+    let place = Place::new();
+    draw(&place, "in", 0..12);
+    place.run("prepare in out --encode png").done();
+    draw(&place, "in", 12..20);
+    assert!(killed_at(&place, "prepare in out --encode png --overwrite", "prepare: after the next plan"));
+    let plan = place.files("out")["plan.json"].clone();
+    place.run("prepare in out --encode png").refused(2, "holds another dataset");
+    for index in 12..20 {
+        let class = if index % 3 == 0 { "b" } else { "a" };
+        std::fs::remove_file(place.path(&format!("in/{class}/{index}.png"))).unwrap();
+    }
+    let again = place.run("prepare in out --encode png --json").done().json();
+    assert_eq!(again["shards_reused"], again["shards"]);
+    let files = place.files("out");
+    assert_eq!(files["plan.json"], plan);
+    assert!(!files.contains_key("plan.next.json"));
+}
+
+#[test]
+fn a_disk_that_fills_up_while_the_plan_is_put_leaves_the_old_dataset_whole() {
+    let place = Place::new();
+    draw(&place, "in", 0..12);
+    place.run("prepare in out --encode png").done();
+    let before = place.files("out");
+    draw(&place, "in", 12..60);
+    let arguments = "prepare in out --encode png --overwrite";
+    let script = format!("ulimit -f 1; exec {} {arguments}", env!("CARGO_BIN_EXE_forebay"));
+    let output = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(place.path(""))
+        .output()
+        .unwrap();
+    Said::of(output).refused(1, "cannot write");
+    assert!(place.files("out") == before, "the old dataset is no longer what it was");
+    place.run(arguments).done();
+    place.run("verify out").done();
+}
+
+fn config(place: &Place, dest: &str, more: &[&str]) -> Config {
+    let mut sets = vec![
+        format!("source={}", place.path("in").display()),
+        format!("dest={}", place.path(dest).display()),
+        "encode.format=png".to_string(),
+        "shards.samples_per_shard=4".to_string(),
+        "threads=2".to_string(),
+    ];
+    sets.extend(more.iter().map(|set| set.to_string()));
+    Config::resolve(None, &sets, &[]).unwrap()
+}
+
+fn start() -> Run {
+    Run::new(RunOptions { threads: 2, memory_bytes: 1 << 30, max_rejects: MaxRejects::Share(0.05) }).unwrap()
+}
+
+fn plan(run: &Run, place: &Place, dest: &str, more: &[&str]) -> Arc<PreparePlan> {
+    Arc::new(run.block_on(PreparePlan::resolve(&config(place, dest, more))).unwrap())
+}
+
+#[test]
+fn an_interruption_before_work_begins_leaves_the_old_dataset_whole() {
+    let place = Place::new();
+    draw(&place, "in", 0..12);
+    place.run("prepare in out --encode png").done();
+    let before = place.files("out");
+    draw(&place, "in", 12..20);
+    let run = start();
+    let plan = plan(&run, &place, "out", &["overwrite=true"]);
+    run.stop(Interrupt::CtrlC);
+    let error = run.block_on(prepare::prepare(&run, plan)).unwrap_err();
+    assert!(matches!(error, Error::Interrupted(Interrupt::CtrlC)), "{error}");
+    assert!(place.files("out") == before);
+}
+
+#[test]
+fn two_workers_on_disjoint_ranges_write_the_bytes_of_one_process() {
+    let place = Place::new();
+    draw(&place, "in", 0..40);
+    let run = start();
+    run.block_on(prepare::prepare(&run, plan(&run, &place, "one", &[]))).unwrap();
+    let shared = plan(&run, &place, "two", &[]);
+    let n = shared.shards.len();
+    assert!(n > 6);
+    run.block_on(async {
+        let begun = prepare::begin(&run, &shared).await.unwrap();
+        // The second worker plans anew, as another machine would, and is done before the first.
+        let other = start();
+        let planned = Arc::new(PreparePlan::resolve(&config(&place, "two", &[])).await.unwrap());
+        let worked = prepare::work(&other, &planned, n / 2..n).await.unwrap();
+        assert_eq!(worked.reused, 0);
+        let early = prepare::commit(&other, &planned, &worked).await.unwrap_err();
+        assert!(matches!(&early, Error::Integrity(line) if line.contains("is missing")), "{early}");
+        let worked = prepare::work(&run, &shared, 0..n / 2).await.unwrap();
+        assert_eq!(worked.reused, 0);
+        // Whoever commits needs to know nothing of what the others did.
+        prepare::commit(&run, &shared, &prepare::Worked::default()).await.unwrap();
+        drop(begun);
+    });
+    assert!(place.files("two") == place.files("one"), "other bytes");
+    place.run("verify two").done();
+}
+
+#[test]
+fn while_one_is_at_work_the_same_plan_joins_and_another_is_refused_by_name() {
+    let place = Place::new();
+    draw(&place, "in", 0..20);
+    let run = start();
+    let first = plan(&run, &place, "out", &[]);
+    let begun = run.block_on(prepare::begin(&run, &first)).unwrap();
+    // What the first has half written is none of the second's business.
+    place.write(&format!("out/{}#1", first.shards[0].key()), b"half a shard");
+    let name = format!("the plan {}", &first.fingerprint[..16]);
+    let options = "--encode png --samples-per-shard 4";
+    for other in ["--quality 3 --encode jpeg", "--encode raw --overwrite", "--encode raw"] {
+        place.run(&format!("prepare in out {other}")).refused(2, &name);
+    }
+    place.run(&format!("prepare in out {options}")).done();
+    assert!(place.files("out").contains_key(&format!("{}#1", first.shards[0].key())));
+    let done = run.block_on(async {
+        let worked = prepare::work(&run, &first, 0..first.shards.len()).await?;
+        prepare::commit(&run, &first, &worked).await
+    });
+    assert_eq!(done.unwrap().shards_reused, first.shards.len());
+    drop(begun);
+    place.run(&format!("prepare in out {options}")).done();
+    place.run("verify out").done();
+    place.run(&format!("prepare in alone {options}")).done();
+    assert!(place.files("out") == place.files("alone"));
+}
+
+#[test]
+fn two_processes_with_the_same_plan_both_finish() {
+    let place = Place::new();
+    draw(&place, "in", 0..40);
+    let arguments: Vec<&str> =
+        "prepare in out --encode png --samples-per-shard 3 --threads 1".split(' ').collect();
+    let children: Vec<_> = (0..3).map(|_| place.command(&arguments).spawn().unwrap()).collect();
+    for child in children {
+        Said::of(child.wait_with_output().unwrap()).done();
+    }
+    place.run("verify out").done();
+    place.run("prepare in alone --encode png --samples-per-shard 3 --threads 1").done();
+    assert!(place.files("out") == place.files("alone"));
+}
+
+#[test]
+fn the_split_of_an_image_depends_on_no_other_image_and_no_other_dataset() {
+    let place = Place::new();
+    draw(&place, "in", 0..30);
+    place.run("prepare in first --encode png").done();
+    let (_, before) = splits(&place, "first");
+    draw(&place, "in", 30..90);
+    place.run("prepare in second --encode png").done();
+    let (stored, after) = splits(&place, "second");
+    assert_eq!((stored.len(), after.len()), (90, 90));
+    for (id, split) in &before {
+        assert_eq!(&after[id], split, "{id}");
+    }
+}
+
+#[test]
+fn what_the_balance_drops_and_a_stage_rejects_keeps_its_split() {
+    let place = Place::new();
+    draw(&place, "in", 0..60);
+    let broken = place.files("in").into_keys().nth(7).unwrap();
+    let whole = place.files("in")[&broken].clone();
+    place.write(&format!("in/{broken}"), b"no image");
+    let options = "--encode png --split 0.6,0.2,0.2 --max-rejects 1";
+    let done = place.run(&format!("prepare in out {options} --balance under --json")).done().json();
+    assert!(done["dropped"].as_u64().unwrap() > 0 && done["rejected"] == 1);
+    let (stored, before) = splits(&place, "out");
+    assert_eq!(before.len(), 60, "those that stand in no shard are assigned too");
+    assert!(stored.len() < 60);
+    place.write(&format!("in/{broken}"), &whole);
+    draw(&place, "in", 60..80);
+    place.run(&format!("prepare in out {options} --overwrite")).done();
+    let (stored, after) = splits(&place, "out");
+    assert_eq!(stored, after);
+    for (id, split) in &before {
+        assert_eq!(&after[id], split, "{id}");
+    }
+}
+
+#[test]
+fn another_cut_has_to_be_asked_for() {
+    let place = Place::new();
+    draw(&place, "in", 0..60);
+    place.run("prepare in out --encode png").done();
+    let before = place.files("out");
+    for other in ["--split 0.5,0.25,0.25", "--split-seed 1", "--split none"] {
+        place.run(&format!("prepare in out --encode png --overwrite {other}")).refused(2, "--resplit");
+    }
+    place.run("prepare in out --encode png --split-seed 1 --resplit").refused(2, "--overwrite");
+    assert!(place.files("out") == before);
+    let options = "--encode png --split 0.5,0.25,0.25";
+    place.run(&format!("prepare in out {options} --overwrite --resplit")).done();
+    place.run(&format!("prepare in fresh {options}")).done();
+    assert_eq!(splits(&place, "out"), splits(&place, "fresh"));
+    let again = place.run(&format!("prepare in out {options} --json")).done().json();
+    assert_eq!(again["shards_reused"], again["shards"]);
+}
+
+#[test]
+fn a_class_without_an_image_in_a_split_is_named_with_a_seed_that_mends_it() {
+    let place = Place::new();
+    draw(&place, "in", 0..30);
+    let said = place.run("plan prepare in out --split 0.9,0.05,0.05").done();
+    let note = said.stdout.lines().find(|line| line.contains("no image in ")).expect("a note");
+    assert!(note.contains("class "), "{note}");
+    let seed = said.stdout.lines().find_map(|line| line.split_once("--split-seed ")).expect("a seed").1;
+    let seed: u64 = seed.split(' ').next().unwrap().parse().unwrap();
+    let mended = place.run(&format!("plan prepare in out --split 0.9,0.05,0.05 --split-seed {seed}")).done();
+    assert!(!mended.stdout.contains("no image in "), "{}", mended.stdout);
+}
+
+#[test]
+fn a_plan_is_one_object_with_json() {
+    let place = Place::new();
+    draw(&place, "in", 0..12);
+    let said = place.run("plan prepare in out --encode png --json").done();
+    assert_eq!(said.stdout.lines().count(), 1, "{}", said.stdout);
+    let plan = said.json();
+    assert_eq!(plan["samples"], 12);
+    assert!(plan["memory_bytes"].as_u64().unwrap() > 0);
+    assert!(!place.path("out").exists());
+}
+
+#[test]
+fn whatever_is_damaged_is_made_again_by_the_same_command() {
+    let place = Place::new();
+    draw(&place, "in", 0..24);
+    let arguments = "prepare in out --encode png --samples-per-shard 8 --split none";
+    place.run(arguments).done();
+    let whole = place.files("out");
+    let shard = "data/train-00001-of-00003.parquet";
+    let file = &whole[shard];
+    let without_middle = [&file[..file.len() / 4], &file[file.len() / 3..]].concat();
+    let without_end = file[..file.len() / 2].to_vec();
+    let manifest = &whole["manifest.json"];
+    for (name, bytes) in [
+        (shard, without_middle),
+        (shard, without_end),
+        (shard, vec![]),
+        (shard, b"not a table at all".to_vec()),
+        ("manifest.json", manifest[..manifest.len() / 2].to_vec()),
+        ("manifest.json", vec![]),
+    ] {
+        for overwrite in ["", "--overwrite"] {
+            place.write(&format!("out/{name}"), &bytes);
+            place.run(&format!("{arguments} {overwrite}")).done();
+            assert!(place.files("out") == whole, "{name} of {} bytes", bytes.len());
+        }
+    }
+    for bytes in
+        [whole["plan.json"][..99].to_vec(), vec![], b"{\"format\": 1, \"fingerprint\": \"x\"}".to_vec()]
+    {
+        for overwrite in ["", "--overwrite"] {
+            place.write("out/plan.json", &bytes);
+            place.run(&format!("{arguments} {overwrite}")).done();
+            assert!(place.files("out") == whole);
+        }
+    }
+    std::fs::remove_file(place.path("out/plan.json")).unwrap();
+    place.write(&format!("out/{shard}"), b"");
+    place.run(&format!("{arguments} --overwrite")).done();
+    assert!(place.files("out") == whole);
+}
+
+#[test]
+fn a_replacement_over_a_damaged_plan_leaves_no_old_shard_and_verify_names_strangers() {
+    let place = Place::new();
+    draw(&place, "in", 0..24);
+    for plan in [Some(&b"{\"format\": 2, \"fing"[..]), Some(b"{\"format\": 1, \"fingerprint\": \"x\"}"), None]
+    {
+        place.run("prepare in out --encode png --samples-per-shard 3 --overwrite").done();
+        match plan {
+            Some(bytes) => place.write("out/plan.json", bytes),
+            None => std::fs::remove_file(place.path("out/plan.json")).unwrap(),
+        }
+        place.run("prepare in out --encode png --samples-per-shard 7 --overwrite").done();
+        let manifest: Value = serde_json::from_slice(&place.files("out")["manifest.json"]).unwrap();
+        let listed: BTreeSet<String> = (manifest["shards"].as_array().unwrap().iter())
+            .map(|shard| shard["key"].as_str().unwrap().to_string())
+            .collect();
+        let standing = place.files("out").into_keys().filter(|name| name.starts_with("data/"));
+        assert_eq!(standing.collect::<BTreeSet<_>>(), listed);
+    }
+    let shard = place.files("out").into_iter().find(|(name, _)| name.starts_with("data/")).unwrap().1;
+    let stranger = "data/train-00007-of-00099.parquet";
+    place.write(&format!("out/{stranger}"), &shard);
+    place.run("verify out").refused(4, &format!("{stranger}: not listed"));
+    let arguments = "prepare in out --encode png --samples-per-shard 7";
+    place.run(arguments).refused(2, stranger);
+    place.run(&format!("{arguments} --overwrite")).done();
+    place.run("verify out").done();
+}
+
+#[test]
+fn a_plan_that_was_never_committed_gives_way_and_keeps_shards_whose_inputs_did_not_change() {
+    let place = Place::new();
+    draw(&place, "in", 0..40);
+    let broken = place.files("in").into_keys().nth(11).unwrap();
+    let whole = place.files("in")[&broken].clone();
+    place.write(&format!("in/{broken}"), b"no image");
+    let arguments = "prepare in out --encode png --samples-per-shard 5 --split none --threads 1 --json";
+    // The budget is decided on the whole, so that every shard is there.
+    place.run(&format!("{arguments} --max-rejects 0.0001")).refused(3, "--max-rejects");
+    assert!(!place.path("out/manifest.json").exists());
+    let before = place.files("out").into_keys().filter(|name| name.starts_with("data/")).count();
+    place.write(&format!("in/{broken}"), &whole);
+    let done = place.run(arguments).done().json();
+    let reused = done["shards_reused"].as_u64().unwrap();
+    assert_eq!(done["rejected"], 0);
+    assert_eq!(reused, before.saturating_sub(1) as u64, "all but the one with the broken image");
+    place.run(&arguments.replace(" out ", " fresh ")).done();
+    assert!(place.files("out") == place.files("fresh"));
+}
+
+#[test]
+fn a_foreign_manifest_in_an_image_folder_is_no_dataset_of_ours() {
+    let place = Place::new();
+    draw(&place, "in", 0..12);
+    for bytes in [&br#"{"name": "app", "icons": []}"#[..], b"not even JSON", b"[]"] {
+        place.write("in/manifest.json", bytes);
+        place.run("inspect in").done();
+        place.run("plan train in --size 16 --out run").done();
+        place.run("verify in").refused(2, "no manifest.json");
+        // And in a destination it is somebody's file.
+        place.write("out/manifest.json", bytes);
+        for overwrite in ["", "--overwrite"] {
+            place.run(&format!("prepare in out --encode png {overwrite}")).refused(2, "not of this program");
+            assert_eq!(place.files("out")["manifest.json"], bytes);
+        }
+    }
+}
+
+#[test]
+fn overwrite_deletes_only_what_is_ours_and_follows_no_link() {
+    let place = Place::new();
+    draw(&place, "in", 0..12);
+    place.run("prepare in out --encode png").done();
+    place.write("out/notes/thesis.txt", b"years of work");
+    place.write("victim/secret.txt", b"somebody's");
+    std::os::unix::fs::symlink("../victim", place.path("out/link")).unwrap();
+    let plan = String::from_utf8(place.files("out")["plan.json"].clone()).unwrap();
+    let mut lies: Value = serde_json::from_str(&plan).unwrap();
+    for key in ["notes/thesis.txt", "link/secret.txt", "../victim/secret.txt"] {
+        let shard = serde_json::json!({"key": key, "fingerprint": "", "versions": ""});
+        lies["shards"].as_array_mut().unwrap().push(shard);
+    }
+    place.write("out/plan.json", lies.to_string().as_bytes());
+    let next = serde_json::json!({"plan": lies, "delete": ["notes/thesis.txt", "link/secret.txt", "../victim/secret.txt"]});
+    place.write("out/plan.next.json", next.to_string().as_bytes());
+    place.run("prepare in out --encode raw --overwrite").done();
+    place.write("out/plan.next.json", next.to_string().as_bytes());
+    std::fs::remove_file(place.path("out/manifest.json")).unwrap();
+    place.run("prepare in out --encode raw").done();
+    assert_eq!(place.files("out")["notes/thesis.txt"], b"years of work");
+    assert_eq!(place.files("victim")["secret.txt"], b"somebody's");
+
+    // A table of another program under a name of ours, and a link to one of ours, are refused before anything goes.
+    let ours = place.files("out").into_iter().find(|(name, _)| name.starts_with("data/")).unwrap();
+    place.write("victim/shard.parquet", &ours.1);
+    let name = "out/data/train-00009-of-00010.parquet";
+    std::os::unix::fs::symlink(place.path("victim/shard.parquet"), place.path(name)).unwrap();
+    let before = place.files("out");
+    place.run("prepare in out --encode png --overwrite").refused(2, "train-00009-of-00010.parquet");
+    std::fs::remove_file(place.path(name)).unwrap();
+    place.write("out/data/holiday.parquet", b"somebody's");
+    place.run("prepare in out --encode png --overwrite").refused(2, "holiday.parquet");
+    std::fs::remove_file(place.path("out/data/holiday.parquet")).unwrap();
+    assert!(place.files("out").iter().all(|(name, bytes)| before.get(name) == Some(bytes)));
+
+    std::fs::create_dir(place.path("linked")).unwrap();
+    std::os::unix::fs::symlink("../victim", place.path("linked/data")).unwrap();
+    place.run("prepare in linked --encode png").refused(2, "as a link");
+    assert_eq!(place.files("victim").len(), 2, "nothing was written through the link");
+}
+
+#[test]
+fn one_place_under_two_names_is_not_source_and_destination() {
+    let place = Place::new();
+    draw(&place, "d", 0..6);
+    std::os::unix::fs::symlink("d", place.path("link")).unwrap();
+    let before = place.files("d");
+    for dest in ["d", "./d", "d/", "link", "link/a/..", &format!("file://{}", place.path("d").display())] {
+        place.run(&format!("prepare d {dest}")).refused(2, "both");
+    }
+    assert!(place.files("d") == before);
+}
+
+#[test]
+fn the_demo_replaces_nothing_that_it_did_not_make() {
+    let place = Place::new();
+    place.write("mine/shards/data/train.parquet", b"somebody's");
+    place.run("demo --out mine").refused(2, "no demo made");
+    assert_eq!(place.files("mine").len(), 1);
+}
