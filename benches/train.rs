@@ -42,7 +42,7 @@ fn train(criterion: &mut Criterion) {
         }
         let trainer = Trainer::new(&options(model, Freeze::None)).expect("sound options");
         group.bench_function("predict", |bencher| {
-            bencher.iter(|| trainer.predict(black_box(&batch)).expect("logits"))
+            bencher.iter(|| trainer.predictor().predict(black_box(&batch)).expect("logits"))
         });
         group.finish();
     }

@@ -21,13 +21,14 @@ use forebay_datasets::split::TrainSamples;
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::{self, BalanceOptions, BalanceSummary};
+use forebay_stages::chain::{Chain, Composed};
 use forebay_stages::collate::{Batch, collate};
+use forebay_stages::decode::Decode;
 use forebay_stages::group::Group;
 use forebay_stages::resize::Resize;
 use forebay_stages::weight::{Scales, Step};
 
 use crate::flow::{Chunk, Error, Flow, Room, Run};
-use crate::options::Chain;
 use crate::plan::Rooms;
 
 pub use folder::Folder;
@@ -63,8 +64,12 @@ pub struct Feed {
     pub store: Store,
     /// What is there.
     pub source: Arc<dyn Source>,
-    /// Image bytes to a square of `side` pixels.
+    /// From the original file of an image to the tensor, what shards were prepared by among it.
     pub chain: Chain,
+    /// The bytes of a row to pixels.
+    pub decode: Decode,
+    /// Pixels to a square of `side` pixels: what of the chain is left to do.
+    pub resize: Resize,
     /// Width and height of the images of a batch, pixels.
     pub side: u32,
     /// What happens to training images.
@@ -128,7 +133,7 @@ impl<B> PassBatch<B> {
 }
 
 impl Feed {
-    /// A feed of what `source` holds, each row once an epoch.
+    /// A feed of what `source` holds, each row once an epoch, composed into tensors; `decode` reads a row's bytes.
     #[allow(
         clippy::too_many_arguments,
         reason = "a struct literal with two fields that follow from the others"
@@ -136,8 +141,8 @@ impl Feed {
     pub fn new(
         store: Store,
         source: Arc<dyn Source>,
-        chain: Chain,
-        side: u32,
+        composed: Composed,
+        decode: Decode,
         augment: Option<Augment>,
         batch_size: usize,
         seed: Seed,
@@ -145,7 +150,9 @@ impl Feed {
     ) -> Feed {
         let planned = Split::ALL.map(|split| PlannedRows::new(source.groups(split)));
         let kept = Arc::default();
-        Feed { store, source, chain, side, augment, batch_size, seed, rooms, planned, kept }
+        let Composed { chain, resize } = composed;
+        let side = chain.side().expect("what a chain is composed with makes squares");
+        Feed { store, source, chain, decode, resize, side, augment, batch_size, seed, rooms, planned, kept }
     }
 
     /// Class names; a label is an index into them.
@@ -322,7 +329,7 @@ impl Feed {
 
     /// What makes a square of the batch's size of a file, augmented or not.
     fn scales(&self, is_augmented: bool) -> Scales {
-        let resize = self.chain.resize.clone();
+        let resize = self.resize.clone();
         let steps = match self.augment.as_ref().filter(|_| is_augmented) {
             None => vec![Step::Resize(resize)],
             Some(augment) => {
@@ -334,7 +341,7 @@ impl Feed {
                 }
             }
         };
-        Scales { decode: self.chain.decode.clone(), steps, encode: None }
+        Scales { decode: self.decode.clone(), steps, encode: None }
     }
 
     /// Squares of the batch's size, augmented as in the epoch where one is given.

@@ -13,6 +13,7 @@ mod max_rejects;
 mod meter;
 mod rejects;
 mod room;
+mod stop;
 mod window;
 
 use std::any::Any;
@@ -212,8 +213,9 @@ impl Run {
         flow
     }
 
-    /// Closes every source of the run, now and later. What is in flight still goes through; then
-    /// [`Flow::collect`] and [`Flow::drain`] end with [`Error::Interrupted`].
+    /// Closes every source of the run, now and later. [`Flow::collect`] still takes what is in flight; [`Flow::drain`] ends
+    /// with the item in the consumer's hands, since what is in flight may never come. Both end with
+    /// [`Error::Interrupted`].
     pub fn stop(&self, signal: Interrupt) {
         self.shared.halt.send_modify(|halt| {
             halt.interrupt.get_or_insert(signal);
@@ -223,37 +225,6 @@ impl Run {
     /// Who asked the run to stop, if anyone has.
     pub fn interrupted(&self) -> Option<Interrupt> {
         self.shared.halt.borrow().interrupt
-    }
-
-    /// From now on the first Ctrl-C or SIGTERM stops the run, and the second ends the process at once.
-    ///
-    /// # Errors
-    /// When the system lets us listen to no signals.
-    #[allow(clippy::disallowed_methods)]
-    pub fn stop_on_signals(&self) -> Result<(), Error> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| {
-            let _context = self.shared.tasks.enter();
-            signal(kind).map_err(|error| Error::failed("listen to signals", error))
-        };
-        let (mut interrupt, mut terminate) =
-            (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-        let shared = self.shared.clone();
-        self.shared.tasks.spawn(async move {
-            loop {
-                let signal = tokio::select! {
-                    _ = interrupt.recv() => Interrupt::CtrlC,
-                    _ = terminate.recv() => Interrupt::Terminate,
-                };
-                if shared.halt.borrow().interrupt.is_some() {
-                    // Work on the pool cannot be aborted, and nothing needs it to be: what is not complete
-                    // does not exist.
-                    std::process::exit(signal.exit_code());
-                }
-                shared.halt.send_modify(|halt| halt.interrupt = Some(signal));
-            }
-        });
-        Ok(())
     }
 
     /// Where slot-time goes; live.
@@ -473,7 +444,8 @@ impl<T: Send + 'static> Flow<T> {
         let mut slot = open.slot();
         slot.to(State::Busy);
         let end = End { run: run.clone(), truncated: truncated.clone() };
-        let items = Items { run, truncated, input, slot, hold: None };
+        let halt = run.shared.halt.subscribe();
+        let items = Items { run, truncated, input, halt, slot, hold: None };
         let (reply, answer) = oneshot::channel();
         let thread = std::thread::Builder::new().name(name.to_string()).spawn(move || {
             let result = catch_unwind(AssertUnwindSafe(|| consumer(items)));
@@ -549,11 +521,12 @@ fn flatten<U>(
     result.unwrap_or_else(|panic| Err(Error::panicked(attempt(), &*panic)))
 }
 
-/// The items of a flow, for a consumer on a thread of its own. Ends early when the run fails or is stopped.
+/// The items of a flow, for a consumer on a thread of its own. Ends early, and at once, when the run fails or is stopped.
 pub struct Items<T> {
     run: Run,
     truncated: Arc<AtomicBool>,
     input: mpsc::Receiver<Parcel<T>>,
+    halt: watch::Receiver<Halt>,
     slot: Slot,
     /// What the item in the consumer's hands holds.
     hold: Option<Hold>,
@@ -575,7 +548,18 @@ impl<T> Iterator for Items<T> {
         assert!(rayon::current_thread_index().is_none(), "a thread of the pool must not wait for a flow");
         self.hold = None;
         self.slot.to(State::Starved);
-        let parcel = if self.run.shared.failed() { None } else { self.input.blocking_recv() };
+        let Items { run, truncated, input, halt, .. } = &mut *self;
+        let parcel = run.shared.tasks.block_on(async {
+            tokio::select! {
+                biased;
+                // What is on its way may wait for a store that says nothing.
+                _ = halt.wait_for(|halt| *halt != Halt::default()) => {
+                    truncated.store(true, Ordering::SeqCst);
+                    None
+                }
+                parcel = input.recv() => parcel,
+            }
+        });
         self.slot.to(State::Busy);
         let Parcel { value, hold } = parcel?;
         self.slot.open().count_in();

@@ -7,20 +7,24 @@ use forebay::commands;
 use forebay::flow::{Error, Run, limit_candle};
 use forebay::options::{self, Command, Invocation};
 use forebay::plan::Rooms;
+use forebay::report;
+use forebay_datasets::store::local_path;
 
 fn main() -> ExitCode {
     ignore_file_size_signal();
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(report::log)
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("FOREBAY_LOG"))
         .init();
     let matches = options::command_line().get_matches();
-    let asked = match options::resolve(&matches, |path| std::fs::read_to_string(path)) {
+    let read = |path: &str| std::fs::read_to_string(local_path(path).map_err(std::io::Error::other)?);
+    let asked = match options::resolve(&matches, read) {
         Ok(asked) => asked,
         Err(problems) => return fail(&Error::Plan(problems.0)),
     };
-    match run(&asked) {
+    match run(&asked).and_then(|()| report::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
@@ -48,9 +52,7 @@ fn keep_freed_memory() {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    for line in error.chain().lines() {
-        eprintln!("forebay: {line}");
-    }
+    report::complain(error);
     ExitCode::from(error.exit_code() as u8)
 }
 

@@ -8,6 +8,7 @@
 
 mod begin;
 mod commit;
+mod pack;
 mod work;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! from image bytes to tensor, metrics, the last checkpoint, the best model as timm and transformers open it, and
 //! a report.
 
+mod cache_home;
 mod error;
 mod evaluate;
 mod first_batch;
@@ -13,10 +14,10 @@ mod input;
 mod keeping;
 mod learn;
 mod plan;
+mod preparation;
 pub(crate) mod recipe;
 mod recorder;
 mod run_folder;
-pub(crate) mod seal;
 mod session;
 mod stalls;
 mod start;
@@ -28,19 +29,17 @@ use std::time::Instant;
 
 use forebay_datasets::sample::Split;
 use forebay_train::WeightsReport;
-use forebay_train::metrics::Confusion;
 
-use crate::flow::{Error, Run};
-use crate::report::{EpochMetrics, Live, Phase, Trained};
+use crate::flow::{Error, Run, kill_point};
+use crate::report::{EpochMetrics, Live, Phase, Trained, note};
 pub(crate) use error::train_error;
-use evaluate::{evaluate, test};
+use evaluate::{Scores, evaluate, test};
 use frozen::Features;
 pub use keeping::{CheckpointEvery, Keeping};
 use learn::pass;
 pub use plan::{FeatureCache, TrainPlan};
 pub use run_folder::{RunFolder, files};
 use session::{Progress, Session, keep, keep_model, lock};
-use stalls::{rate_scale, stalls};
 use start::start;
 
 /// Who is told while a run goes on.
@@ -76,6 +75,7 @@ pub async fn train(
     watch: Watch<'_>,
 ) -> Result<Trained, Error> {
     let Watch { live, on_weights, on_epoch } = watch;
+    let _owned = folder.own(begin)?;
     let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;
     run.rejects().begin(plan.feed.samples(&Split::ALL));
     let validates = plan.feed.rows(Split::Validation) > 0;
@@ -98,8 +98,9 @@ pub async fn train(
         let start = Instant::now();
         let seen_before = {
             let mut session = lock(&session);
-            session.trainer.set_rate_scale(rate_scale(&plan, &history));
-            session.trainer.set_stalls(stalls(&plan, &history));
+            let Session { trainer, reactions, .. } = &mut *session;
+            trainer.set_rate_scale(reactions.rate_scale());
+            trainer.set_stalls(reactions.stalls().to_vec());
             session.progress.seen
         };
         let measured = async {
@@ -131,8 +132,8 @@ pub async fn train(
             let rows = plan.feed.rows(Split::Train);
             let took = trained.as_secs_f64();
             match features.seconds {
-                Some(seconds) => eprintln!(
-                    "note: the frozen part saw {rows} training images{} in {seconds:.1} s; on its features an epoch takes \
+                Some(seconds) => note(&format!(
+                    "the frozen part saw {rows} training images{} in {seconds:.1} s; on its features an epoch takes \
                      {took:.2} s, {:.0} times less than to see them each time",
                     if features.views() > 1 {
                         format!(" in {} views", features.views())
@@ -140,30 +141,32 @@ pub async fn train(
                         String::new()
                     },
                     seconds / f64::from(features.views()) / took.max(1e-9)
-                ),
+                )),
                 None => {
-                    eprintln!("note: trains on the features of {rows} images that an earlier run computed")
+                    note(&format!("trains on the features of {rows} images that an earlier run computed"));
                 }
             }
         }
         history.push(metrics.clone());
-        let thawed = stalls(&plan, &history);
-        if thawed.last() == Some(&metrics.steps)
-            && let Some(part) = plan.options.unfreeze_on_stall.get(thawed.len() - 1)
         {
-            eprintln!(
-                "note: epoch {} got no better: from now on {part} and what follows it are trained",
-                metrics.epoch
-            );
-            // What thaws gets the whole patience of --early-stop.
-            lock(&session).progress.best.stale = 0;
+            let Session { reactions, progress, .. } = &mut *lock(&session);
+            let thaws = reactions.observe(&plan, &metrics).then(|| reactions.stalls().len() - 1);
+            if let Some(part) = thaws.and_then(|index| plan.options.unfreeze_on_stall.get(index)) {
+                note(&format!(
+                    "epoch {} got no better: from now on {part} and what follows it are trained",
+                    metrics.epoch
+                ));
+                // What thaws gets the whole patience of --early-stop.
+                progress.best.stale = 0;
+            }
         }
         live.seen().epochs.push(metrics.clone());
         if lock(&session).progress.best.epoch == epoch + 1 {
             keep_model(&plan, folder, &session).await?;
         }
-        let line = |metrics| serde_json::to_string(metrics).expect("metrics are plain data") + "\n";
-        folder.put(files::METRICS, history.iter().map(line).collect::<String>()).await?;
+        kill_point(&format!("train: before the metrics, epoch {}", metrics.epoch));
+        put_metrics(folder, &history).await?;
+        kill_point(&format!("train: after the metrics, epoch {}", metrics.epoch));
         // Last of all: a checkpoint says that everything before it is in place.
         keep(&plan, folder, &session).await?;
         tracing::debug!(epoch = metrics.epoch, steps = metrics.steps, "epoch kept");
@@ -176,13 +179,19 @@ pub async fn train(
     test(run, &plan, folder, session, features.as_ref(), history, &live).await
 }
 
+/// Writes the finished epochs, one a line.
+async fn put_metrics(folder: &RunFolder, history: &[EpochMetrics]) -> Result<(), Error> {
+    let line = |metrics| serde_json::to_string(metrics).expect("metrics are plain data") + "\n";
+    folder.put(files::METRICS, history.iter().map(line).collect::<String>()).await
+}
+
 /// What an epoch came to; the next one begins.
 fn finish_epoch(
     plan: &TrainPlan,
     session: &mut Session,
     seconds: f64,
     images_per_second: f64,
-    validation: Option<&(f64, Confusion)>,
+    validation: Option<&Scores>,
 ) -> Result<EpochMetrics, Error> {
     let Session { trainer, progress, recorder, .. } = session;
     if progress.seen == 0 {
@@ -195,9 +204,9 @@ fn finish_epoch(
         learning_rate: trainer.learning_rate(steps.saturating_sub(1)),
         train_loss: progress.loss / progress.seen as f64,
         train_accuracy: progress.correct as f64 / progress.seen as f64,
-        validation_loss: validation.map(|(loss, _)| *loss),
-        validation_accuracy: validation.map(|(_, confusion)| confusion.accuracy()),
-        validation_macro_f1: validation.map(|(_, confusion)| confusion.macro_average().f1),
+        validation_loss: validation.map(|scores| scores.loss),
+        validation_accuracy: validation.map(|scores| scores.confusion.accuracy()),
+        validation_macro_f1: validation.map(|scores| scores.confusion.macro_average().f1),
         epochs_without_improvement: 0,
         seconds,
         images_per_second,

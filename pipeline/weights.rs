@@ -3,19 +3,27 @@
 //! Pretrained weights know images that were resized, cropped and normalised in one certain way. That way belongs
 //! to the weights, so that a run takes it from them, and asks before it does something else.
 
+mod provenance;
+pub(crate) mod seal;
+
 use bytes::Bytes;
 use forebay_datasets::store::Store;
-use forebay_datasets::words::Words;
-use forebay_stages::resize::Filter;
+use forebay_stages::chain::{Chain, Described, Wanted};
 use forebay_train::Trainer;
 use forebay_train::weights::golden::{ChannelStatistics, entropy_complaint, entropy_share};
-use forebay_train::weights::registry::{self, KnownWeights, Preprocessing};
-use serde_json::{Value, json};
+use forebay_train::weights::names;
+use forebay_train::weights::registry::{self, KnownWeights};
+use serde_json::Value;
+
+pub use self::provenance::{KEY, Provenance};
 
 use crate::flow::Error;
 use crate::hub::{self, Hub, Reference};
 use crate::options;
 use crate::options::Config;
+
+/// The key of a checkpoint's metadata under which the chain of its images stands.
+pub const CHAIN: &str = "chain";
 
 /// A weights file and what is known about it.
 #[derive(Clone, Debug)]
@@ -24,10 +32,14 @@ pub struct Initial {
     pub name: String,
     /// The file.
     pub bytes: Bytes,
-    /// How its images were prepared, where that is known.
-    pub preprocessing: Option<Preprocessing>,
-    /// What the run keeps: file, SHA-256, commit of a repository, licence.
-    pub record: Value,
+    /// What it asks of the preparation of images, where anything is known.
+    pub wanted: Option<Wanted>,
+    /// The whole chain of its images, where a run of this program wrote it.
+    pub chain: Option<Chain>,
+    /// Where it is from.
+    pub provenance: Provenance,
+    /// The network that the description beside the file says it is of, in timm's words.
+    pub architecture: Option<String>,
     /// What a user would want to know before going on.
     pub warnings: Vec<String>,
 }
@@ -39,7 +51,9 @@ pub struct Initial {
 pub async fn read(config: &Config) -> Result<Option<Initial>, Error> {
     let Some(name) = config.text("train.weights") else { return Ok(None) };
     let mut initial = from(&name, config).await?;
-    if initial.preprocessing.is_none() {
+    let model = config.text("train.arch").unwrap_or_default();
+    refuse_other_network(&name, initial.architecture.as_deref(), &model, config)?;
+    if initial.wanted.is_none() {
         initial.warnings.push(format!(
             "nothing tells how the images of {name} were prepared: --mean and --std are {}, and no margin is cut \
              off (--crop-pct). Wrong ones cost accuracy without an error; look them up where the weights are from",
@@ -58,12 +72,70 @@ pub async fn from(name: &str, config: &Config) -> Result<Initial, Error> {
         Some(reference) => from_hub(name, &reference?, config).await?,
         None => from_place(name, config).await?,
     };
-    // What a run of this program wrote says how it prepared its images.
-    let own = Trainer::describe(&initial.bytes).ok().flatten();
-    let chain = own.and_then(|own| serde_json::from_str::<Value>(own.metadata.get("chain")?).ok());
-    initial.preprocessing =
-        chain.and_then(|chain| Preprocessing::from_chain(&chain)).or(initial.preprocessing);
+    refuse_damaged(name, &initial.bytes)?;
+    inherit(&mut initial);
     Ok(initial)
+}
+
+/// Takes from the file what a run of this program wrote into it: the chain of its images, and the licence of the
+/// weights that it began with.
+fn inherit(initial: &mut Initial) {
+    let Some(own) = Trainer::describe(&initial.bytes).ok().flatten() else { return };
+    let Some(json) = own.metadata.get(CHAIN) else { return };
+    match serde_json::from_str::<Chain>(json) {
+        Ok(chain) => {
+            initial.wanted = Some(chain.wanted());
+            let caveats = chain.caveats().into_iter();
+            initial
+                .warnings
+                .extend(caveats.map(|caveat| format!("{} was trained so: {caveat}", initial.name)));
+            initial.chain = Some(chain);
+        }
+        Err(error) => initial.warnings.push(format!(
+            "{} says nothing that is understood of how its images were prepared: {error}",
+            initial.name
+        )),
+    }
+    let before = own.metadata.get(KEY).and_then(|json| serde_json::from_str::<Provenance>(json).ok());
+    if initial.provenance.licence.is_none() {
+        initial.provenance.licence = before.and_then(|before| before.licence);
+    }
+}
+
+/// Refuses a file of a run whose bytes are not those that its checksum was made of: whoever takes weights asks this.
+///
+/// # Errors
+/// [`Error::Integrity`] with the name of the file.
+pub(crate) fn refuse_damaged(name: &str, bytes: &[u8]) -> Result<(), Error> {
+    match seal::is_sealed(bytes).then(|| seal::check(bytes)) {
+        Some(Err(damage)) => Err(Error::Integrity(format!("{name} is damaged: {damage}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses weights of a network that is not `model`, by what the description beside them calls it.
+///
+/// # Errors
+/// [`Error::Usage`] with both names, unless `--force` is given.
+pub(crate) fn refuse_other_network(
+    name: &str,
+    architecture: Option<&str>,
+    model: &str,
+    config: &Config,
+) -> Result<(), Error> {
+    let Some(architecture) = architecture.filter(|_| !config.is_on("force")) else { return Ok(()) };
+    match names::of_architecture(architecture) {
+        Some(found) if found == model => Ok(()),
+        Some(found) => Err(Error::Usage(format!(
+            "{name}: its {} says that it is of {found}, not of {model}: choose that network, or --force",
+            hub::CONFIGS[0]
+        ))),
+        None => Err(Error::Usage(format!(
+            "{name}: its {} says that it is of {architecture}, which is no network here: take weights of {model}, or \
+             --force to take what fits",
+            hub::CONFIGS[0]
+        ))),
+    }
 }
 
 /// The folder and the name of a file at a path or URL.
@@ -106,14 +178,22 @@ async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
             }
         }
     }
-    let described = configs.iter().flatten().count() > 0;
+    let mut warnings: Vec<String> = known.and_then(licence_warning).into_iter().collect();
     Ok(Initial {
         name: name.to_string(),
-        preprocessing: preprocessing(name, &configs, config)?.or(known.map(|known| known.preprocessing)),
-        record: json!({"from": name, "sha256": digest, "known_as": known.map(|known| known.id),
-            "licence": known.map(|known| known.licence), "described": described}),
+        architecture: architecture(&configs),
+        wanted: wanted(name, &configs, known, config, &mut warnings)?,
+        chain: None,
+        provenance: Provenance {
+            file: file.to_string(),
+            sha256: digest,
+            repository: None,
+            commit: None,
+            known_as: known.map(|known| known.id.to_string()),
+            licence: known.map(|known| known.licence.to_string()),
+        },
         bytes,
-        warnings: known.and_then(licence_warning).into_iter().collect(),
+        warnings,
     })
 }
 
@@ -126,25 +206,68 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
     let cached = hub.find(reference, &names).await?;
     let bytes = std::fs::read(&cached.path)
         .map_err(|error| Error::failed(format!("read {}", cached.path.display()), error))?;
+    let digest = hub::sha256(&bytes);
+    // The cache names a large file by its SHA-256.
+    let blob = std::fs::canonicalize(&cached.path).ok();
+    let blob = blob.as_deref().and_then(|blob| blob.file_name()?.to_str()).unwrap_or_default();
+    if blob.len() == digest.len() && blob.bytes().all(|byte| byte.is_ascii_hexdigit()) && blob != digest {
+        return Err(Error::Integrity(format!(
+            "{name}: {} in the cache is not what it was when it was downloaded: delete it, and it is downloaded again",
+            cached.path.display()
+        )));
+    }
     let mut configs = [None, None];
     for (index, beside) in hub::CONFIGS.into_iter().enumerate() {
         // A timm repository needs the first only.
-        let is_needed = index == 0 || preprocessing(name, &configs, config)?.is_none();
+        let is_needed = index == 0 || described(name, &configs, config)?.is_none();
         let found = if is_needed { hub.find_beside(reference, &cached.commit, beside).await? } else { None };
         configs[index] = found
             .and_then(|found| std::fs::read(found.path).ok())
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
     }
     let known = registry::by_id(&reference.repository);
-    let licence = known.map(|known| known.licence);
+    let mut warnings: Vec<String> = known.and_then(licence_warning).into_iter().collect();
     Ok(Initial {
         name: name.to_string(),
-        preprocessing: preprocessing(name, &configs, config)?.or(known.map(|known| known.preprocessing)),
-        record: json!({"from": name, "file": cached.name, "commit": cached.commit, "sha256": hub::sha256(&bytes),
-            "licence": licence}),
+        architecture: architecture(&configs),
+        wanted: wanted(name, &configs, known, config, &mut warnings)?,
+        chain: None,
+        provenance: Provenance {
+            file: cached.name,
+            sha256: digest,
+            repository: Some(reference.repository.clone()),
+            commit: Some(cached.commit),
+            known_as: known.map(|known| known.id.to_string()),
+            licence: known.map(|known| known.licence.to_string()),
+        },
         bytes: bytes.into(),
-        warnings: known.and_then(licence_warning).into_iter().collect(),
+        warnings,
     })
+}
+
+/// What weights ask of images: what the files beside them say, else what is known of them. What of the files is not
+/// understood becomes a warning.
+fn wanted(
+    name: &str,
+    configs: &[Option<Value>; 2],
+    known: Option<&KnownWeights>,
+    config: &Config,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Wanted>, Error> {
+    let Some(Described { wanted, unknown }) = described(name, configs, config)? else {
+        return Ok(known.map(|known| known.preprocessing.wanted()));
+    };
+    warnings.extend(unknown.into_iter().map(|line| {
+        format!(
+            "what is said beside {name} of its images is not all understood, and that is left out: {line}"
+        )
+    }));
+    Ok(Some(wanted))
+}
+
+/// What timm calls the network, by `config.json`.
+fn architecture([network, _]: &[Option<Value>; 2]) -> Option<String> {
+    network.as_ref()?.get("architecture")?.as_str().map(str::to_owned)
 }
 
 /// How the images of a repository were prepared, by its `config.json` and `preprocessor_config.json`.
@@ -152,13 +275,13 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
 /// # Errors
 /// [`Error::Usage`] when the configuration is of a network that computes something else than the one of the same
 /// names here, which no name or shape of a tensor tells.
-fn preprocessing(
+fn described(
     name: &str,
     [network, images]: &[Option<Value>; 2],
     config: &Config,
-) -> Result<Option<Preprocessing>, Error> {
+) -> Result<Option<Described>, Error> {
     let Some(network) = network else {
-        return Ok(images.as_ref().and_then(Preprocessing::from_transformers));
+        return Ok(images.as_ref().and_then(Described::from_transformers));
     };
     let is_true = |key: &str| network.get(key).and_then(Value::as_bool).unwrap_or(false);
     let architecture = network.get("architecture").and_then(Value::as_str).unwrap_or_default();
@@ -174,8 +297,10 @@ fn preprocessing(
             "{name}: the network {problem}, so that its weights would compute something else here; take other \
              weights, or --force to fine-tune them all the same"
         ))),
-        _ => Ok(Preprocessing::from_timm(network)
-            .or_else(|| images.as_ref().and_then(Preprocessing::from_transformers))),
+        _ => {
+            Ok(Described::from_timm(network)
+                .or_else(|| images.as_ref().and_then(Described::from_transformers)))
+        }
     }
 }
 
@@ -185,37 +310,55 @@ fn preprocessing(
 /// # Errors
 /// [`Error::Plan`] with one line per option that contradicts the weights.
 pub fn apply(config: &Config, initial: &Initial) -> Result<Config, Error> {
-    let Some(wanted) = initial.preprocessing else { return Ok(config.clone()) };
-    let normalize = options::normalize(config);
+    let Some(wanted) = initial.wanted else { return Ok(config.clone()) };
+    let given = options::wanted(config);
     let equal = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
     let triple = |values: [f32; 3]| {
         // The shortest digits that give the same number.
         let digits = values.map(|value| value.to_string().parse::<f64>().expect("a number was printed"));
         toml::Value::Array(digits.map(toml::Value::Float).to_vec())
     };
-    let crop_pct = config.number("resize.crop_pct");
-    let fields: [(&'static str, bool, toml::Value); 5] = [
-        (
-            "resize.size",
-            config.integer("resize.size") == Some(u64::from(wanted.size)),
-            i64::from(wanted.size).into(),
-        ),
+    let normalize = given.normalize.unwrap_or_default();
+    let crops = given.crop_pct.zip(wanted.crop_pct);
+    let background = |color: Option<[u8; 3]>| match color {
+        None => Some("drop"),
+        Some([0, 0, 0]) => Some("black"),
+        Some([255, 255, 255]) => Some("white"),
+        Some(_) => None,
+    };
+    let fields: [(&'static str, bool, Option<toml::Value>); 7] = [
+        ("resize.size", given.side == wanted.side, wanted.side.map(|side| i64::from(side).into())),
+        ("resize.fit", given.fit == wanted.fit, wanted.fit.map(|fit| fit.to_string().into())),
         (
             "resize.crop_pct",
-            crop_pct.is_some_and(|share| (share - wanted.crop_pct).abs() < 1e-3),
-            wanted.crop_pct.into(),
+            crops.is_some_and(|(given, wanted)| (given - wanted).abs() < 1e-3),
+            wanted.crop_pct.map(Into::into),
         ),
         (
             "resize.filter",
-            config.choice::<Filter>("resize.filter") == wanted.filter,
-            wanted.filter.name().into(),
+            given.filter == wanted.filter,
+            wanted.filter.map(|filter| filter.to_string().into()),
         ),
-        ("train.mean", equal(normalize.mean, wanted.mean), triple(wanted.mean)),
-        ("train.std", equal(normalize.std, wanted.std), triple(wanted.std)),
+        (
+            "decode.background",
+            given.background == wanted.background,
+            wanted.background.and_then(background).map(Into::into),
+        ),
+        (
+            "train.mean",
+            wanted.normalize.is_some_and(|wanted| equal(normalize.mean, wanted.mean)),
+            wanted.normalize.map(|wanted| triple(wanted.mean)),
+        ),
+        (
+            "train.std",
+            wanted.normalize.is_some_and(|wanted| equal(normalize.std, wanted.std)),
+            wanted.normalize.map(|wanted| triple(wanted.std)),
+        ),
     ];
     let mut problems = Vec::new();
     let mut applied = config.clone();
     for (key, agrees, value) in fields {
+        let Some(value) = value else { continue };
         match config.is_given(key) {
             false => applied = applied.with(key, value),
             true if agrees || config.is_on("force") => {}
@@ -240,14 +383,20 @@ pub fn complaints(
     classifies: bool,
 ) -> Vec<String> {
     let statistics = ChannelStatistics::of(&batch.images, batch.side, mean, std);
-    let entropy =
-        if classifies { trainer.predict(batch).ok().and_then(|rows| entropy_share(&rows)) } else { None };
+    let entropy = if classifies {
+        trainer.predictor().predict(batch).ok().and_then(|rows| entropy_share(&rows))
+    } else {
+        None
+    };
     let input = statistics.and_then(|statistics| statistics.complaint());
     input.into_iter().chain(entropy.and_then(entropy_complaint)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use forebay_stages::resize::Filter;
+    use serde_json::json;
+
     use super::*;
     use crate::options::{Command, Facts};
 
@@ -256,24 +405,33 @@ mod tests {
         Config::resolve(None, &[], &flags).expect("sound options")
     }
 
-    fn initial(preprocessing: Option<Preprocessing>) -> Initial {
+    fn initial(wanted: Option<Wanted>) -> Initial {
         let (name, bytes) = ("w.pth".to_string(), Bytes::new());
-        Initial { name, bytes, preprocessing, record: Value::Null, warnings: Vec::new() }
+        let provenance = Provenance {
+            file: name.clone(),
+            sha256: String::new(),
+            repository: None,
+            commit: None,
+            known_as: None,
+            licence: None,
+        };
+        Initial { name, bytes, wanted, architecture: None, chain: None, provenance, warnings: Vec::new() }
     }
 
     #[test]
     fn the_weights_decide_what_the_user_does_not() {
         let known = registry::by_id("timm/resnet34.ra4_e3600_r224_in1k").expect("it is known");
-        let applied = apply(&config(&[]), &initial(Some(known.preprocessing))).expect("no contradiction");
+        let applied =
+            apply(&config(&[]), &initial(Some(known.preprocessing.wanted()))).expect("no contradiction");
         assert_eq!(applied.integer("resize.size"), Some(224));
         assert_eq!(applied.number("resize.crop_pct"), Some(0.9));
         assert_eq!(applied.choice::<Filter>("resize.filter"), Filter::Bicubic);
         assert_eq!(applied.numbers("train.mean"), Some(vec![0.5; 3]));
-        assert_eq!(options::normalize(&applied).std, [0.5; 3]);
+        assert_eq!(options::wanted(&applied).normalize.map(|normalize| normalize.std), Some([0.5; 3]));
         // The resolved run file gives the same options, and says nothing that contradicts the weights.
         let toml = |config: &Config| config.to_toml(Command::Train, &Facts::default());
         let again = Config::resolve(Some(("run.toml", &toml(&applied))), &[], &[]).expect("its own text");
-        let same = apply(&again, &initial(Some(known.preprocessing))).expect("the same");
+        let same = apply(&again, &initial(Some(known.preprocessing.wanted()))).expect("the same");
         assert_eq!(toml(&same), toml(&applied));
         let unknown = apply(&config(&[]), &initial(None)).expect("nothing is known");
         assert_eq!(unknown, config(&[]));
@@ -288,7 +446,7 @@ mod tests {
             ("train.mean", "0.5,0.5,0.5"),
             ("train.std", "imagenet"),
         ];
-        let weights = initial(Some(Preprocessing::IMAGENET));
+        let weights = initial(Some(registry::Preprocessing::IMAGENET.wanted()));
         let Err(Error::Plan(problems)) = apply(&config(&flags), &weights) else { panic!("it contradicts") };
         let keys: Vec<&str> = problems.iter().filter_map(|line| line.split(':').next()).collect();
         assert_eq!(keys, ["resize.size", "resize.crop_pct", "resize.filter", "train.mean"]);
@@ -301,9 +459,36 @@ mod tests {
     }
 
     #[test]
+    fn weights_whose_description_names_another_network_are_refused_unless_forced() {
+        let check = |architecture: Option<&str>, model: &str, flags: &[(&'static str, &str)]| {
+            refuse_other_network("hf:a/b", architecture, model, &config(flags))
+                .map_err(|error| error.to_string())
+        };
+        for (architecture, model) in [
+            ("resnet50", "resnet50"),
+            ("mobilenetv2_100", "mobilenet_v2"),
+            ("forebay_small", "small"),
+            ("small", "small"),
+        ] {
+            assert_eq!(check(Some(architecture), model, &[]), Ok(()));
+        }
+        assert_eq!(check(None, "resnet50", &[]), Ok(()));
+        for (architecture, model, words) in [
+            ("resnet101", "resnet50", "is of resnet101, not of resnet50"),
+            ("mobilenetv2_100", "efficientnet_b0", "is of mobilenet_v2, not of efficientnet_b0"),
+            ("efficientnet_b1", "efficientnet_b0", "is of efficientnet_b1, which is no network here"),
+            ("resnet50d", "resnet50", "is of resnet50d, which is no network here"),
+        ] {
+            let line = check(Some(architecture), model, &[]).expect_err("another network");
+            assert!(line.contains(words), "{line}");
+            assert_eq!(check(Some(architecture), model, &[("force", "true")]), Ok(()));
+        }
+    }
+
+    #[test]
     fn networks_that_only_share_names_are_refused() {
         let check = |network: Value, flags: &[(&'static str, &str)]| {
-            preprocessing("hf:a/b", &[Some(network), None], &config(flags))
+            described("hf:a/b", &[Some(network), None], &config(flags))
         };
         for network in [
             json!({"architecture": "tf_mobilenetv3_large_100"}),
@@ -316,6 +501,7 @@ mod tests {
         let sound = json!({"architecture": "resnet50", "pretrained_cfg": {"input_size": [3, 160, 160],
             "crop_pct": 0.95, "interpolation": "bicubic", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}});
         let found = check(sound, &[]).expect("sound").expect("described");
-        assert_eq!((found.size, found.shorter_side(), found.filter), (160, 168, Filter::Bicubic));
+        assert_eq!((found.wanted.side, found.wanted.crop_pct), (Some(160), Some(0.95)));
+        assert_eq!(found.unknown, [""; 0]);
     }
 }

@@ -41,7 +41,7 @@ fn one_class_is_prepared_with_a_warning_and_not_trained() {
 }
 
 #[test]
-fn a_class_with_one_image_goes_to_train() {
+fn a_class_with_one_image_is_named_with_the_splits_that_lack_it() {
     let place = Place::new();
     two_classes(&place);
     place.write_png("in/single/1.png", 4, 4, 9);
@@ -52,8 +52,17 @@ fn a_class_with_one_image_goes_to_train() {
         said.stderr
     );
     let manifest: serde_json::Value = serde_json::from_slice(&place.files("out")["manifest.json"]).unwrap();
-    let train = &manifest["splits"][0];
-    assert_eq!((train["split"].as_str(), train["classes"][2]["rows"].as_u64()), (Some("train"), Some(1)));
+    let splits = manifest["splits"].as_array().unwrap();
+    let of = |name: &str| splits.iter().find(|split| split["split"] == name);
+    let mut n = 0;
+    for name in ["train", "validation", "test"] {
+        let rows = of(name).map_or(0, |split| split["classes"][2]["rows"].as_u64().unwrap());
+        let line = format!("no image in {name}");
+        let is_named = said.stderr.lines().any(|said| said.contains(&line) && said.contains("single"));
+        assert_eq!(is_named, rows == 0, "{name}: {}", said.stderr);
+        n += rows;
+    }
+    assert_eq!(n, 1);
 }
 
 #[test]
@@ -199,7 +208,7 @@ fn another_dataset_is_replaced_only_when_asked() {
     place.run("verify out").done();
     let after = place.files("out");
     assert_eq!(after["notes.txt"], b"mine", "what no plan lists is not deleted");
-    assert!(after.keys().all(|name| !name.contains("of-00001")), "{:?}", after.keys());
+    assert!(!after.contains_key("data/train-00000-of-00001.parquet"), "{:?}", after.keys());
     place.write("foreign/README.md", b"somebody's");
     place.run("prepare in foreign").refused(2, "README.md");
 }

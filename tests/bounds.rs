@@ -42,10 +42,10 @@ fn check_prepare(place: &Place, options: &str) {
     check(place, &options, &options);
 }
 
-/// The same file under `n` names.
+/// The same file under `n` names, in two classes.
 fn copies(place: &Place, n: usize, extension: &str, bytes: &[u8]) {
     for index in 0..n {
-        place.write(&format!("in/a/{index}.{extension}"), bytes);
+        place.write(&format!("in/{}/{index}.{extension}", ["a", "b"][index % 2]), bytes);
     }
 }
 

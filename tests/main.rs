@@ -3,13 +3,17 @@
 mod bad_input;
 mod bounds;
 mod bucket;
+mod chain;
 mod epochs;
 mod fixture;
+mod ownership;
 mod plans;
 mod prepare;
 mod recipes;
 mod replace;
+mod report;
 mod run_folder;
+mod source;
 mod tidy;
 mod train;
 mod weights;

@@ -149,29 +149,107 @@ fn images_of_another_folder_have_features_of_their_own() {
 }
 
 #[test]
-fn damaged_features_are_named_and_missing_ones_are_computed_again() {
+fn missing_and_damaged_features_are_computed_again_and_never_taken() {
     let place = place();
     let train = format!("{TRAIN} run --overwrite --freeze backbone --feature-cache cache");
     place.run(&train).done();
     let first = kept(&place, "run");
     let inner = |path: std::path::PathBuf| std::fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
     let folder = inner(inner(place.path("cache")));
-    let files = || {
-        let mut files: Vec<_> =
-            std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
-        files.sort();
-        files
-    };
-    let [record, tensor, ..] = &files()[..] else { panic!("{:?}", files()) };
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let [record, tensor, ..] = &files[..] else { panic!("{files:?}") };
     assert!(record.extension().unwrap() == "json" && tensor.extension().unwrap() == "safetensors");
+    let (records, features) = (std::fs::read(record).unwrap(), std::fs::read(tensor).unwrap());
+    let flipped = |bytes: &[u8], at: usize| [&bytes[..at], &[bytes[at] ^ 4], &bytes[at + 1..]].concat();
     std::fs::remove_file(record).unwrap();
     place.run(&train).done();
-    assert!(first == kept(&place, "run") && record.exists());
-    let whole = std::fs::read(tensor).unwrap();
-    std::fs::write(tensor, &whole[..20]).unwrap();
-    place.run(&train).refused(4, "is damaged: delete it and its .json");
-    std::fs::write(tensor, whole).unwrap();
-    place.run(&train).done();
+    assert!(first == kept(&place, "run") && std::fs::read(record).unwrap() == records);
+    for (file, damaged) in [
+        (tensor, features[..20].to_vec()),
+        (tensor, features[..features.len() - 44].to_vec()),
+        (tensor, features[44..].iter().chain(&[0; 44]).copied().collect()),
+        (tensor, flipped(&features, features.len() - 5)),
+        (record, flipped(&records, records.len() / 2)),
+        (record, records[..records.len() / 2].to_vec()),
+        (tensor, Vec::new()),
+    ] {
+        // Held in memory, and read from the folder.
+        for memory in ["", "--memory 1"] {
+            std::fs::write(file, &damaged).unwrap();
+            let said = place.run(&format!("{train} {memory}")).done();
+            assert!(said.stderr.contains("1 files of features in"), "{}", said.stderr);
+            assert!(said.stderr.contains("are damaged, and are computed again"), "{}", said.stderr);
+            assert!(first == kept(&place, "run"));
+            assert!(std::fs::read(tensor).unwrap() == features && std::fs::read(record).unwrap() == records);
+        }
+    }
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_a_note_and_the_run_goes_on() {
+    let mut place = place();
+    place.write("file", b"no folder");
+    place.run(&format!("{TRAIN} images --freeze backbone --feature-cache off")).done();
+    let noted = "note: the frozen part runs in every epoch: its features cannot be kept: cannot";
+    let said = place.run(&format!("{TRAIN} chosen --freeze backbone --feature-cache file/cache")).done();
+    assert!(said.stderr.contains(noted), "{}", said.stderr);
+    assert!(kept(&place, "images") == kept(&place, "chosen"));
+    let views = "--freeze backbone --augment light --feature-views 2 --feature-cache file/cache";
+    place
+        .run(&format!("{TRAIN} views {views}"))
+        .refused(1, "train.feature_views: the features cannot be kept: cannot");
+    place.write(".cache/forebay/features", b"no folder");
+    place.set("XDG_CACHE_HOME", &place.path(".cache").to_string_lossy());
+    let said = place.run(&format!("{TRAIN} default --freeze backbone")).done();
+    assert!(said.stderr.contains(noted), "{}", said.stderr);
+    assert!(kept(&place, "images") == kept(&place, "default"));
+}
+
+#[test]
+fn the_first_batch_is_looked_at_also_where_its_features_are_cached() {
+    let place = place();
+    let train =
+        format!("{TRAIN} run --freeze backbone --overwrite --feature-cache cache --lr 0.1 --doctor full");
+    for said in ["the frozen part saw", "that an earlier run computed"] {
+        let run = place.run(&train).done();
+        assert!(run.stderr.contains(said), "{}", run.stderr);
+        let is_looked_at = |line: &str| line.contains("learned by heart");
+        assert_eq!(run.stderr.lines().filter(|line| is_looked_at(line)).count(), 1, "{}", run.stderr);
+    }
+}
+
+#[test]
+fn views_that_cannot_be_had_are_refused_before_anything_is_written() {
+    let place = place();
+    let views = "--augment light --feature-views 2";
+    for (options, text) in [
+        ("--freeze backbone --feature-cache off", "--feature-cache off keeps no features"),
+        ("--feature-cache cache", "no part of the network stays frozen for the whole run"),
+        ("--freeze backbone --feature-cache cache --mixup 0.2", "--mixup and --cutmix mix images"),
+        ("--freeze backbone --memory 1", "more than --memory; --feature-cache DIR keeps them there"),
+    ] {
+        place.run(&format!("{TRAIN} run {views} {options}")).refused(2, text);
+        assert!(!place.path("run/last.safetensors").exists() && !place.path("run/config.toml").exists());
+    }
+    place.run(&format!("{TRAIN} run {views} --freeze backbone --feature-cache cache")).done();
+    let resume = TRAIN.replace("--epochs 2", "--epochs 3");
+    let resumed = format!("{resume} run {views} --freeze backbone --resume");
+    place.run(&format!("{resumed} --memory 1")).refused(2, "more than --memory");
+    place.run(&format!("{resumed} --feature-cache off")).refused(2, "--feature-cache off keeps no features");
+    place.run(&format!("{resumed} --feature-cache cache")).done();
+}
+
+#[test]
+fn a_range_test_trains_what_the_run_trains_first_and_keeps_its_curve() {
+    let place = place();
+    let find = "train in --size 16 --batch-size 8 --find-lr --out found";
+    let said = place.run(&format!("{find} --freeze backbone --unfreeze 1:layer4")).done();
+    assert!(said.stdout.contains(" for small from layer4 on"), "{}", said.stdout);
+    assert!(place.path("found/find-lr.svg").exists());
+    place.run(find).refused(2, "found holds find-lr.svg already");
+    let said = place.run(&format!("{find} --overwrite --freeze backbone --unfreeze 2:layer4 --json")).done();
+    assert_eq!(said.json()["trained"], "the head of small");
 }
 
 #[test]
@@ -243,7 +321,7 @@ fn what_cannot_be_is_refused_in_one_line_each() {
     refused("--schedule multi-step --lr-milestones 1,-5", "is not one or more numbers");
     refused("--schedule plateau --split 1,0,0", "plateau needs validation images");
     refused("--nesterov", "train.nesterov: only sgd with a momentum looks ahead");
-    refused("--epochs 2 --freeze backbone --unfreeze 9:layer4", "epoch 9 comes after the last");
+    refused("--freeze backbone --unfreeze 9:layer4", "epoch 9 comes after the last");
     refused("--freeze layer1 --unfreeze 2:layer3", "`layer3` is trained by then already");
     refused("--momentum 0.8 --lr-power 2", "train.momentum: adamw has none to set");
     refused("--momentum 0.8 --lr-power 2", "train.lr_power: schedule cosine does not use it");

@@ -8,7 +8,7 @@ use forebay::flow::{Error, Interrupt, MaxRejects, Run, RunOptions};
 use forebay::options::Config;
 use forebay::plan::PreparePlan;
 use forebay::prepare;
-use forebay_datasets::shard::Index;
+use forebay_datasets::shard::{self, Index};
 use serde_json::Value;
 
 use crate::fixture::{Place, Said};
@@ -256,6 +256,33 @@ fn two_workers_on_disjoint_ranges_write_the_bytes_of_one_process() {
 }
 
 #[test]
+fn a_sample_that_is_neither_written_nor_rejected_nor_dropped_is_found_out() {
+    let place = Place::new();
+    draw(&place, "in", 0..12);
+    let run = start();
+    let plan = plan(&run, &place, "out", &[]);
+    run.block_on(prepare::begin(&run, &plan)).unwrap();
+    run.block_on(prepare::work(&run, &plan, 0..plan.shards.len())).unwrap();
+    let commit = || run.block_on(prepare::commit(&run, &plan, &prepare::Worked::default())).unwrap_err();
+    let key = plan.shards[0].key();
+    let whole = Bytes::from(place.files("out")[&key].clone());
+    let index = Index::of_file(&whole).unwrap();
+    let range = index.group_range(0);
+    let rows = index.rows(0, whole.slice(range.start as usize..range.end as usize)).unwrap();
+    for (holes, said) in [(vec![], "do not add up"), (vec![1], "is not 12 found")] {
+        let mut rows = rows.clone();
+        rows.remove(1);
+        let mut footer = index.footer().clone();
+        (footer.groups, footer.row_groups, footer.holes) = (vec![], vec![], holes);
+        let (file, _) = shard::encode(index.classes(), "png", vec![rows], footer).unwrap();
+        place.write(&format!("out/{key}"), &file);
+        let error = commit();
+        assert!(matches!(&error, Error::Integrity(line) if line.contains(said)), "{said}: {error}");
+        assert!(!place.path("out/manifest.json").exists());
+    }
+}
+
+#[test]
 fn while_one_is_at_work_the_same_plan_joins_and_another_is_refused_by_name() {
     let place = Place::new();
     draw(&place, "in", 0..20);
@@ -317,7 +344,8 @@ fn the_split_of_an_image_depends_on_no_other_image_and_no_other_dataset() {
 fn what_the_balance_drops_and_a_stage_rejects_keeps_its_split() {
     let place = Place::new();
     draw(&place, "in", 0..60);
-    let broken = place.files("in").into_keys().nth(7).unwrap();
+    // Of the smaller class, of which the balance drops none.
+    let broken = place.files("in").into_keys().nth_back(7).unwrap();
     let whole = place.files("in")[&broken].clone();
     place.write(&format!("in/{broken}"), b"no image");
     let options = "--encode png --split 0.6,0.2,0.2 --max-rejects 1";
@@ -440,6 +468,11 @@ fn a_replacement_over_a_damaged_plan_leaves_no_old_shard_and_verify_names_strang
         let standing = place.files("out").into_keys().filter(|name| name.starts_with("data/"));
         assert_eq!(standing.collect::<BTreeSet<_>>(), listed);
     }
+    let plan = place.files("out")["plan.json"].clone();
+    place.run("prepare in other --encode raw").done();
+    place.write("out/plan.json", &place.files("other")["plan.json"]);
+    place.run("verify out").refused(4, "plan.json: of another dataset");
+    place.write("out/plan.json", &plan);
     let shard = place.files("out").into_iter().find(|(name, _)| name.starts_with("data/")).unwrap().1;
     let stranger = "data/train-00007-of-00099.parquet";
     place.write(&format!("out/{stranger}"), &shard);
@@ -458,9 +491,9 @@ fn a_plan_that_was_never_committed_gives_way_and_keeps_shards_whose_inputs_did_n
     let whole = place.files("in")[&broken].clone();
     place.write(&format!("in/{broken}"), b"no image");
     let arguments = "prepare in out --encode png --samples-per-shard 5 --split none --threads 1 --json";
-    // The budget is decided on the whole, so that every shard is there.
     place.run(&format!("{arguments} --max-rejects 0.0001")).refused(3, "--max-rejects");
     assert!(!place.path("out/manifest.json").exists());
+    assert!(killed_at(&place, &format!("{arguments} --max-rejects 1"), "prepare: before the rejects"));
     let before = place.files("out").into_keys().filter(|name| name.starts_with("data/")).count();
     place.write(&format!("in/{broken}"), &whole);
     let done = place.run(arguments).done().json();
@@ -469,6 +502,36 @@ fn a_plan_that_was_never_committed_gives_way_and_keeps_shards_whose_inputs_did_n
     assert_eq!(reused, before.saturating_sub(1) as u64, "all but the one with the broken image");
     place.run(&arguments.replace(" out ", " fresh ")).done();
     assert!(place.files("out") == place.files("fresh"));
+}
+
+#[test]
+fn a_file_changed_in_place_at_the_same_size_is_made_again_and_no_other() {
+    let place = Place::new();
+    let image = |value: u8| [&b"P6 4 4 255\n"[..], &[value; 48]].concat();
+    for index in 0..12u8 {
+        place.write(&format!("in/{}/{index}.ppm", ["a", "b"][usize::from(index) % 2]), &image(index));
+    }
+    let options = "--encode png --size original --split none --samples-per-shard 3";
+    let done = place.run(&format!("prepare in old {options} --json")).done().json();
+    assert_eq!(done["shards"], 4);
+    // A new file takes its place, so that its version is another one whatever the clock says.
+    place.write("new.ppm", &image(200));
+    std::fs::rename(place.path("new.ppm"), place.path("in/a/4.ppm")).unwrap();
+    place.run(&format!("prepare in fresh {options}")).done();
+    for (number, point) in
+        ["prepare: after the old manifest", "prepare: after the plan", "never"].into_iter().enumerate()
+    {
+        let out = format!("out{number}");
+        copy(&place, "old", &out);
+        place.run(&format!("prepare in {out} {options}")).refused(2, "have changed");
+        let arguments = format!("prepare in {out} {options} --overwrite --json");
+        assert_eq!(killed_at(&place, &arguments, point), point != "never");
+        let again = place.run(&format!("prepare in {out} {options} --json")).done().json();
+        if point != "never" {
+            assert_eq!(again["shards_reused"], 3, "{point}");
+        }
+        assert!(place.files(&out) == place.files("fresh"), "{point}: other bytes");
+    }
 }
 
 #[test]

@@ -231,13 +231,14 @@ fn the_folder_holds_what_other_programs_open() {
     assert_eq!(lines(&place, "run/metrics.jsonl"), 1);
 }
 
-/// Digest and number of each batch of an epoch after its first `done`, and how many times the source was read.
+/// Digest and number of each batch of an epoch after its first `done`, how many times the source was read, and how many
+/// images were decoded.
 fn batches(
     place: &Place,
     source: &str,
     more: &[(&'static str, &str)],
     done: u64,
-) -> (Vec<(String, u64)>, u64) {
+) -> (Vec<(String, u64)>, u64, u64) {
     use forebay::flow::{MaxRejects, Run, RunOptions};
 
     let source = place.path(source).to_string_lossy().into_owned();
@@ -257,7 +258,7 @@ fn batches(
         blake3::hash(&[&batch.images[..], ids.as_bytes()].concat()).to_hex().to_string()
     };
     let digests = found.iter().map(|fed| (digest(&fed.batch), fed.index)).collect();
-    (digests, run.meter().items("read"))
+    (digests, run.meter().items("read"), run.meter().samples("decode"))
 }
 
 #[test]
@@ -272,11 +273,12 @@ fn a_feed_that_is_cut_after_any_batch_gives_the_rest_bit_for_bit() {
         ("in", &[("augment", "light"), ("split.shares", "none")]),
     ];
     for (source, more) in cases {
-        let (whole, read) = batches(&place, source, more, 0);
+        let (whole, read, decoded) = batches(&place, source, more, 0);
         assert!(whole.len() > 80, "{}", whole.len());
         for done in [1, whole.len() / 2, whole.len() - 2] {
-            let (rest, read_of_rest) = batches(&place, source, more, done as u64);
+            let (rest, read_of_rest, decoded_of_rest) = batches(&place, source, more, done as u64);
             assert!(rest == whole[done..], "{source} {more:?} after {done} batches");
+            assert_eq!(decoded_of_rest, decoded - 7 * done as u64, "what is done is not decoded");
             assert!(done < whole.len() / 2 || read_of_rest < read, "{read_of_rest} of {read} read");
         }
     }

@@ -213,12 +213,11 @@ fn a_repository_is_downloaded_once_and_its_images_are_prepared_as_its_weights_wa
     assert!(said.stderr.contains("downloading model.safetensors of o/n"), "{}", said.stderr);
     let chain = String::from_utf8(place.files("run")["chain.json"].clone()).unwrap();
     let chain: serde_json::Value = serde_json::from_str(&chain).unwrap();
+    let (whole, chain) = (&chain, &chain["chain"]);
     assert_eq!(chain["normalize"], serde_json::json!({"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}));
-    assert_eq!((&chain["resize"]["side"], &chain["resize"]["shorter_side"]), (&16.into(), &18.into()));
-    assert_eq!(
-        (&chain["resize"]["filter"], &chain["weights"]["commit"]),
-        (&"bicubic".into(), &COMMIT.into())
-    );
+    let resize = &chain["resize"][0];
+    assert_eq!((&resize["side"], &resize["crop_pct"]), (&16.into(), &0.875.into()));
+    assert_eq!((&resize["filter"], &whole["weights"]["commit"]), (&"bicubic".into(), &COMMIT.into()));
 
     // As Python's library lays it out: a link from the commit to a blob that is named by its tag.
     let repository = place.path(".cache/huggingface/hub/models--o--n");
@@ -547,4 +546,164 @@ fn what_cannot_be_exported_is_one_line() {
     place.write("first/model.safetensors", &bytes[..100]);
     refused("first --output m.onnx", 4, "first/model.safetensors is damaged");
     assert!(!place.path("m.onnx").exists());
+}
+
+/// The bytes with one of them flipped, `back` bytes before the end: the value of a tensor.
+fn flipped(bytes: &[u8], back: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let place = bytes.len() - back;
+    bytes[place] ^= 1;
+    bytes
+}
+
+#[test]
+fn damaged_weights_of_a_run_are_refused_by_whoever_takes_them() {
+    let place = Place::new();
+    draw(&place);
+    let bytes = weights(&place);
+    // In a tensor, and in the mark of the checksum.
+    let mark = bytes.windows(6).position(|window| window == b"blake3").unwrap();
+    for (n, damaged) in [flipped(&bytes, 100), flipped(&bytes, bytes.len() - mark)].iter().enumerate() {
+        place.write("first/model.safetensors", damaged);
+        place.write("w.safetensors", damaged);
+        place.write("none", b"");
+        for command in [
+            format!("{TRAIN} --out run{n} --weights first/model.safetensors"),
+            format!("{TRAIN} --size 16 --out run{n} --weights w.safetensors"),
+            "export first --output a.onnx".to_string(),
+            "export w.safetensors --arch small --output a.onnx".to_string(),
+            "forward small --weights w.safetensors --input none --output y".to_string(),
+        ] {
+            place.run(&command).refused(4, "is damaged");
+        }
+    }
+}
+
+#[test]
+fn a_file_of_the_cache_that_is_not_what_its_name_says_is_refused() {
+    let mut place = Place::new();
+    draw(&place);
+    let bytes = of_another_program(&weights(&place));
+    let hub = Hub::start(&[("model.safetensors", &bytes), ("config.json", &timm_config())]);
+    hub.connect(&mut place);
+    place.run(&format!("{TRAIN} --out run --weights hf:o/n")).done();
+    let tag = hexadecimal(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref());
+    let blob = place.path(".cache/huggingface/hub/models--o--n/blobs").join(tag);
+    std::fs::write(&blob, flipped(&bytes, 100)).unwrap();
+    let said = place.run(&format!("{TRAIN} --out again --weights hf:o/n"));
+    said.refused(4, "is not what it was when it was downloaded: delete it");
+}
+
+/// The tensors of a safetensors file, changed.
+fn changed(bytes: &[u8], change: impl Fn(&str, &mut Vec<u8>) -> bool) -> Vec<u8> {
+    let tensors = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    let kept: Vec<_> = tensors
+        .iter()
+        .filter_map(|(name, tensor)| {
+            let mut data = tensor.data().to_vec();
+            change(name, &mut data).then(|| (name, tensor.dtype(), tensor.shape().to_vec(), data))
+        })
+        .collect();
+    let views = kept.iter().map(|(name, dtype, shape, data)| {
+        (*name, safetensors::tensor::TensorView::new(*dtype, shape.clone(), data).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+#[test]
+fn weights_that_do_not_fill_the_network_are_refused_unless_forced() {
+    let place = Place::new();
+    draw(&place);
+    let bytes = weights(&place);
+    place.write("gap.safetensors", &changed(&bytes, |name, _| name != "layer2.0.conv1.weight"));
+    place.write("still.safetensors", &changed(&bytes, |name, _| !name.contains("running_")));
+    for (file, words) in [
+        ("gap.safetensors", "the first is `layer2.0.conv1.weight`"),
+        ("still.safetensors", "running statistics"),
+    ] {
+        let run = format!("{TRAIN} --size 16 --out run --weights {file}");
+        let said = place.run(&run).refused(2, words);
+        assert!(said.stderr.contains("--force"), "{}", said.stderr);
+        place
+            .run("find-lr in --model small --size 16 --split none --batch-size 8 --weights gap.safetensors")
+            .refused(2, "lacks 1");
+        place.run(&format!("{run} --force")).done();
+        std::fs::remove_dir_all(place.path("run")).unwrap();
+    }
+}
+
+#[test]
+fn weights_are_refused_where_the_description_beside_them_names_another_network() {
+    let place = Place::new();
+    draw(&place);
+    place.write("hub/model.safetensors", &of_another_program(&weights(&place)));
+    let config = String::from_utf8(timm_config()).unwrap();
+    place.write("hub/config.json", config.replace("small", "efficientnet_b1").as_bytes());
+    let run = format!("{TRAIN} --out run --weights hub/model.safetensors");
+    place.run(&run).refused(2, "is of efficientnet_b1, which is no network here");
+    place
+        .run("export hub/model.safetensors --arch small --output a.onnx")
+        .refused(2, "is of efficientnet_b1");
+    place.run(&format!("{run} --force")).done();
+}
+
+#[test]
+fn a_network_that_gives_no_numbers_is_not_scored() {
+    let place = Place::new();
+    draw(&place);
+    let bytes = weights(&place);
+    let broken = changed(&bytes, |name, data| {
+        if name == "bn1.running_var" {
+            data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+        true
+    });
+    place.write("nan.safetensors", &broken);
+    // A step normalises by its own batch, and sees nothing of it.
+    let run = "train in --model small --size 16 --batch-size 4 --epochs 1 --recipe plain --split 0.5,0.5,0 --out run";
+    let said = place.run(&format!("{run} --weights nan.safetensors"));
+    said.refused(1, "cannot score the validation images: the network gives no numbers for");
+    assert!(!place.path("run/model.safetensors").exists(), "no epoch was the best");
+}
+
+#[test]
+fn a_split_of_which_no_image_can_be_read_has_no_score() {
+    let place = Place::new();
+    draw(&place);
+    let split = "--size 16 --split 0.5,0.5,0 --max-rejects 1.0";
+    place.run(&format!("prepare in shards {split}")).done();
+    for path in place.files("shards").keys().filter(|name| name.starts_with("data/validation")) {
+        let shard = ids_of(&place.path(&format!("shards/{path}")));
+        for id in shard {
+            place.write(&format!("in/{id}"), b"\x89PNG no more");
+        }
+    }
+    let run = format!("train in --model small --batch-size 4 --epochs 2 {split} --out run");
+    place.run(&run).refused(3, "no validation image could be read: there is nothing to score");
+    assert!(!place.path("run/model.safetensors").exists(), "no epoch was the best");
+}
+
+/// The ids of the samples of a shard.
+fn ids_of(shard: &std::path::Path) -> Vec<String> {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    let file = SerializedFileReader::new(std::fs::File::open(shard).unwrap()).unwrap();
+    let rows = file.get_row_iter(None).unwrap();
+    let id = |row: parquet::record::Row| {
+        let id = row.get_column_iter().find(|(name, _)| *name == "id").map(|(_, value)| value.to_string());
+        id.expect("a shard has ids").trim_matches('"').to_string()
+    };
+    rows.map(|row| id(row.unwrap())).collect()
+}
+
+#[test]
+fn classes_are_not_weighed_where_the_shards_are_balanced_already() {
+    let place = Place::new();
+    draw(&place);
+    for index in 1..12u8 {
+        std::fs::remove_file(place.path(&format!("in/light/{}.png", 2 * (index / 2) + 1))).ok();
+    }
+    place.run("prepare in shards --size 16 --split none --balance over").done();
+    let run = "train shards --model small --batch-size 8 --epochs 1 --out run --class-weights sqrt";
+    place.run(run).refused(2, "train.class_weights: the shards are balanced already");
+    place.run(&format!("{run} --force")).done();
 }

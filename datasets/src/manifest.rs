@@ -27,7 +27,7 @@ pub const CARD_KEY: &str = "README.md";
 /// `plan.json`: what a destination is going to hold, so that a rerun knows whether to resume or to refuse.
 ///
 /// The assignment stands in it whole, and not in a file beside it: one put cannot be torn, so that a plan is never
-/// there without the splits that it was made with. At 1.3 million samples that are about 60 MB, written once.
+/// there without the splits that it was made with. At 1.3 million samples that are about 50 MB, put once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanRecord {
     /// [`FORMAT`].
@@ -98,6 +98,8 @@ pub struct SplitSummary {
     pub rows: u64,
     /// Bytes of its shards.
     pub bytes: u64,
+    /// The width and height of its rows as they are stored, where they are all the same squares; pixels.
+    pub side_px: Option<u32>,
     /// Every class in the order of the labels.
     pub classes: Vec<ClassCount>,
 }
@@ -135,12 +137,12 @@ pub struct Manifest {
     pub fingerprint: String,
     /// Class names; a label is an index into them.
     pub classes: Vec<String>,
-    /// The width and height that all stored images share, where the plan made them square; pixels.
-    pub side_px: Option<u32>,
     /// Whether balancing repeated or dropped training samples.
     pub balanced: bool,
     /// Whether augmentation changed training samples.
     pub augmented: bool,
+    /// How an image became a row that was not augmented, as `forebay_stages::chain::Chain` writes it.
+    pub chain: serde_json::Value,
     /// The settings of every stage, from image bytes to stored image, as the run file names them.
     pub settings: serde_json::Value,
     /// How the samples add up.
@@ -283,12 +285,18 @@ mod tests {
             format: FORMAT,
             fingerprint: "abc".into(),
             classes: vec!["cat".into(), "yes: \"é\"".into()],
-            side_px: Some(64),
             balanced: false,
             augmented: false,
-            settings: serde_json::json!({"resize": {"size": 64}}),
+            chain: serde_json::json!({"resize": []}),
+            settings: serde_json::json!({"seed": 0}),
             counts: Counts { found: 5, written: 3, rejected: 1, dropped: 1, rows: 4 },
-            splits: vec![SplitSummary { split: Split::Train, rows: 4, bytes: 99, classes: vec![] }],
+            splits: vec![SplitSummary {
+                split: Split::Train,
+                rows: 4,
+                bytes: 99,
+                side_px: Some(64),
+                classes: vec![],
+            }],
             shards: vec![],
         }
     }

@@ -5,6 +5,8 @@
 //! if each were drawn anew. Nothing here knows which rows can be read: one that cannot leaves a hole in its batch
 //! and moves no other.
 
+use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -214,26 +216,25 @@ impl Epoch {
         *self.rows_before.last().expect("there is one more than windows")
     }
 
+    fn cut(&self) -> GlobalBatches {
+        GlobalBatches { rows: self.rows(), size: self.batch_size }
+    }
+
     /// How many global batches.
     pub fn batches(&self) -> u64 {
-        count_batches(self.rows(), self.batch_size)
+        self.cut().count()
     }
 
     /// The rows of global batch `index`, as numbers in the order of the epoch; empty behind the last one.
     pub fn batch(&self, index: u64) -> Range<u64> {
-        let (start, batches) = (index * self.batch_size, self.batches());
-        match index + 1 {
-            next if next < batches => start..start + self.batch_size,
-            next if next == batches => start..self.rows(),
-            _ => self.rows()..self.rows(),
-        }
+        self.cut().range(index)
     }
 
     /// The planned rows of `rank` in each batch from the one with index `done` on.
     pub fn sizes(&self, done: u64, rank: Rank) -> impl Iterator<Item = (u64, usize)> + use<> {
-        let epoch = Epoch { windows: Vec::new(), further: Vec::new(), ..self.clone() };
-        (done..self.batches()).map(move |index| {
-            let part = rank.part(epoch.batch(index));
+        let batches = self.cut();
+        (done..batches.count()).map(move |index| {
+            let part = rank.part(batches.range(index));
             (index, (part.end - part.start) as usize)
         })
     }
@@ -258,28 +259,48 @@ impl Epoch {
             seed.stream(&format!("order/rows/{epoch}/{index}")).shuffle(&mut rows);
         }
         let numbered = (self.rows_before[index]..).zip(rows);
-        let last = self.batches().saturating_sub(1);
+        let batches = self.cut();
         let rows: Vec<EpochRow> = numbered
             .filter(|(number, _)| {
-                let batch = (number / self.batch_size).min(last);
-                *number >= start && rank.part(self.batch(batch)).contains(number)
+                *number >= start && rank.part(batches.range(batches.of(*number))).contains(number)
             })
             .map(|(_, row)| row)
             .collect();
         // A group whose rows are all done, or another rank's, is not read.
-        let needed: std::collections::HashSet<u32> = rows.iter().map(|row| row.place.group).collect();
+        let needed: HashSet<u32> = rows.iter().map(|row| row.place.group).collect();
         Window { groups: groups.into_iter().filter(|group| needed.contains(group)).collect(), rows }
     }
 }
 
-/// How many batches of `size` rows `rows` planned rows make. The last one may be smaller, but where it would be a
-/// single row, which batch normalisation could not normalise, that row goes into the batch before.
-///
-/// # Panics
-/// When `size` is 0.
-fn count_batches(rows: u64, size: u64) -> u64 {
-    let tail = u64::from(size > 1 && rows > size && rows % size == 1);
-    rows.div_ceil(size) - tail
+/// How the rows of an epoch are cut into batches: each holds `size`, the last one the rest; but where that would be a
+/// single row, which batch normalisation could not normalise, it goes into the batch before.
+#[derive(Clone, Copy)]
+struct GlobalBatches {
+    rows: u64,
+    size: u64,
+}
+
+impl GlobalBatches {
+    fn count(self) -> u64 {
+        let GlobalBatches { rows, size } = self;
+        let is_alone = size > 1 && rows > size && rows % size == 1;
+        rows.div_ceil(size) - u64::from(is_alone)
+    }
+
+    /// The rows of batch `index`; none behind the last one.
+    fn range(self, index: u64) -> Range<u64> {
+        let start = (index * self.size).min(self.rows);
+        match (index + 1).cmp(&self.count()) {
+            Ordering::Less => start..start + self.size,
+            Ordering::Equal => start..self.rows,
+            Ordering::Greater => self.rows..self.rows,
+        }
+    }
+
+    /// The batch that holds row `number`.
+    fn of(self, number: u64) -> u64 {
+        (number / self.size).min(self.count().saturating_sub(1))
+    }
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ impl Assignment {
             let known = earlier.and_then(|earlier| earlier.split(&entry.id));
             known.unwrap_or_else(|| match is_cut_by_source {
                 true => entry.split.unwrap_or(Split::Train),
-                false => rule.of(group(entry)),
+                false => rule.of(&entry.group),
             })
         };
         let mut samples: Vec<(SampleId, Split)> =
@@ -208,9 +208,12 @@ impl Assignment {
     /// # Panics
     /// When it is the assignment of another catalog.
     pub fn splits(&self, catalog: &Catalog) -> Vec<Split> {
-        let of =
-            |entry: &Entry| self.split(&entry.id).expect("an assignment holds every sample of its catalog");
-        catalog.entries.iter().map(of).collect()
+        let of = |(index, entry): (usize, &Entry)| match self.samples.get(index) {
+            // Both are sorted, so that as a rule it is at the same place.
+            Some((id, split)) if *id == entry.id => *split,
+            _ => self.split(&entry.id).expect("an assignment holds every sample of its catalog"),
+        };
+        catalog.entries.iter().enumerate().map(of).collect()
     }
 
     /// What a user would want to know of it, one line each: the classes that get no image in a split that has a
@@ -243,11 +246,6 @@ impl Assignment {
     }
 }
 
-/// What stays together in one split: as yet each sample is a group of its own.
-fn group(entry: &Entry) -> &str {
-    &entry.id
-}
-
 /// The first five names, and how many more there are.
 fn few(names: &[&str]) -> String {
     match names.len() {
@@ -264,7 +262,7 @@ fn smallest_seed(catalog: &Catalog, rule: SplitRule) -> Result<u64, String> {
     let wanted: Vec<Split> = rule.wanted().collect();
     let mut groups: Vec<Vec<&str>> = vec![vec![]; catalog.classes.len()];
     for entry in &catalog.entries {
-        groups[entry.label as usize].push(group(entry));
+        groups[entry.label as usize].push(&entry.group);
     }
     groups.retain(|class| !class.is_empty());
     // The smallest class fails first, so that most seeds cost a few hashes.
@@ -395,7 +393,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::catalog::{Entry, Locator};
+    use crate::catalog::Locator;
     use crate::store::Version;
 
     /// A catalog of classes with so many images each.

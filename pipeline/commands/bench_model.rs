@@ -72,7 +72,7 @@ pub fn bench(run: &Run, config: &Config, threads: usize) -> Result<ModelBenched,
     let mut pass = || {
         run.install(|| match mode {
             ModelPass::Step => trainer.step(&noise).map(drop),
-            ModelPass::Forward => trainer.predict(&noise).map(drop),
+            ModelPass::Forward => trainer.predictor().predict(&noise).map(drop),
         })
         .map_err(failed)
     };

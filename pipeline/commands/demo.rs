@@ -10,7 +10,7 @@ use super::{inspect, prepare, train};
 use crate::demo;
 use crate::flow::{Error, Run};
 use crate::options::{Command, Invocation};
-use crate::report::say_json;
+use crate::report::{say_json, tell};
 
 /// What the demo writes first into its folder, so that it knows it again.
 const MARK: (&str, &str) = (
@@ -46,17 +46,17 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let [images, shards, trained] =
         ["images", "shards", "run"].map(|name| root.join(name).to_string_lossy().into_owned());
     let seed = Seed(config.whole("seed"));
-    let heading = |text: &str| eprintln!("\n── {text}");
+    let heading = |text: &str| tell(&format!("\n── {text}\n"));
 
     heading(&format!("1. draw a dataset in {images}"));
     let drawn = demo::draw(std::path::Path::new(&images), seed, demo::DemoOptions::default())
         .map_err(|error| Error::failed(format!("draw images in {images}"), error))?;
-    eprintln!(
-        "{} images in {} classes, {} of them broken on purpose",
+    tell(&format!(
+        "{} images in {} classes, {} of them broken on purpose\n",
         drawn.images,
         drawn.classes.len(),
         drawn.broken
-    );
+    ));
 
     let quiet = |asked: &Invocation, command| Invocation { command, plan_only: false, ..asked.clone() };
     heading(&format!("2. forebay inspect {images}"));
@@ -96,10 +96,10 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let done = done.expect("it was trained, not only planned");
 
     let seconds = start.elapsed().as_secs_f64();
-    eprintln!("\n── done in {seconds:.0} s. Next, on a folder of your own with one folder per class:");
-    eprintln!("  forebay inspect PHOTOS");
-    eprintln!("  forebay prepare PHOTOS SHARDS --size 224 --fit crop");
-    eprintln!("  forebay train SHARDS --out RUN --augment light");
+    heading(&format!("done in {seconds:.0} s. Next, on a folder of your own with one folder per class:"));
+    tell("  forebay inspect PHOTOS\n");
+    tell("  forebay prepare PHOTOS SHARDS --size 224 --fit crop\n");
+    tell("  forebay train SHARDS --out RUN --augment light\n");
     if asked.json {
         say_json(&json!({
             "accuracy": done.accuracy, "split": done.split, "best_epoch": done.best_epoch,

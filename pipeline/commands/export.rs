@@ -1,19 +1,18 @@
 //! A trained network as an ONNX file, which other programs run without this one.
 
 use forebay_datasets::store::Store;
-use forebay_stages::resize::Filter;
+use forebay_stages::chain::{Chain, Wanted};
 use forebay_train::models::{Head, NAMES};
 use forebay_train::onnx::Description;
-use forebay_train::weights::registry::Preprocessing;
 use forebay_train::{Export, FileDescription, TrainError, Trainer, WeightsReport, export as write};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::flow::{Error, Run};
 use crate::hub::Reference;
 use crate::options::{Config, Invocation, bytes_in_words, store_options};
 use crate::report::{say, say_json, warn};
-use crate::train::{files, recipe, seal};
+use crate::train::{files, recipe};
 use crate::weights::{self, Initial, folder_and_file};
 
 /// What was exported.
@@ -68,27 +67,23 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
             "{output} is there already: choose another --output, or --overwrite to replace it"
         )));
     }
-    let Initial { name, bytes, preprocessing, mut record, mut warnings } =
+    let Initial { name, bytes, wanted, chain, provenance, architecture, mut warnings } =
         weights::from(&weights_of(&source, config).await?, config).await?;
-    // A model of a run whose header cannot be read is damaged as well.
     let own = Trainer::describe(&bytes);
-    let is_sealed =
-        |own: &Option<FileDescription>| own.as_ref().is_some_and(|own| own.metadata.contains_key(seal::KEY));
-    if own.as_ref().map_or(name != source, is_sealed) {
-        seal::check(&bytes).map_err(|damage| Error::Integrity(format!("{name} is damaged: {damage}")))?;
+    if own.is_err() && name != source {
+        return Err(Error::Integrity(format!("{name} is damaged: its header cannot be read")));
     }
     let own = own.ok().flatten();
-    let chain = own.as_ref().and_then(|own| serde_json::from_str::<Value>(own.metadata.get("chain")?).ok());
-    if let Some(chain) = chain {
-        record = chain["weights"].clone();
-    }
     let arch = arch(config, &name, own.as_ref())?;
-    let size = config.integer("export.size").or(preprocessing.map(|chain| chain.size.into())).unwrap_or(224);
+    weights::refuse_other_network(&name, architecture.as_deref(), &arch, config)?;
+    let asked = config.integer("export.size").map(|size| size as u32);
+    let chain = chain_at(chain, wanted, asked);
+    let size = asked.or(wanted.and_then(|wanted| wanted.side)).unwrap_or(224);
     let classes = own.as_ref().map(|own| own.classes.as_slice());
     let what = Export {
         head: if own.is_some() { head(&name, config).await? } else { Head::linear(1) },
         side: size as usize,
-        description: describe(&arch, classes, size, preprocessing, record["licence"].as_str()),
+        description: describe(&arch, classes, size, chain.as_ref(), provenance.licence.as_deref()),
         arch,
     };
     let written = run.install(|| write(&what, &bytes));
@@ -170,34 +165,40 @@ async fn head(weights: &str, config: &Config) -> Result<Head, Error> {
     Ok(recipe::head(&options.map_err(|problems| Error::Plan(problems.0))?, 1))
 }
 
+/// The chain that the file describes: that of the run, or what is known of the weights, at the size that is asked for.
+/// `None` where it is not known how images are normalised.
+fn chain_at(chain: Option<Chain>, wanted: Option<Wanted>, side: Option<u32>) -> Option<Chain> {
+    let chain = chain.filter(|chain| side.is_none() || side == chain.side());
+    chain.or_else(|| {
+        let wanted = wanted.filter(|wanted| wanted.normalize.is_some())?;
+        let wanted = Wanted { side: side.or(wanted.side), ..wanted };
+        Some(Chain::of_files().then(&wanted).expect("files become anything").chain)
+    })
+}
+
 /// What the file says for people and, key by key, for programs. A list is JSON.
 fn describe(
     arch: &str,
     classes: Option<&[String]>,
-    size: u64,
-    preprocessing: Option<Preprocessing>,
+    size: u32,
+    chain: Option<&Chain>,
     licence: Option<&str>,
 ) -> Description {
-    let mut properties = vec![("architecture", arch.to_owned()), ("size", size.to_string())];
+    let mut properties = vec![("architecture", arch.to_owned())];
     if let Some(classes) = classes {
         properties.push(("classes", json!(classes).to_string()));
     }
     let mut text = format!("{arch}: logits of RGB images of {size} x {size} pixels");
-    if let Some(Preprocessing { crop_pct, filter, mean, std, .. }) = preprocessing {
-        let interpolation = match filter {
-            Filter::Bilinear => "bilinear",
-            Filter::Bicubic => "bicubic",
-            Filter::Lanczos3 => "lanczos",
-        };
-        // The shortest digits that give the same numbers, which are JSON too.
-        let (mean, std) = (format!("{mean:?}"), format!("{std:?}"));
-        text = format!("{text}, whose values from 0 to 1 are normalised with mean {mean} and std {std}");
-        properties.extend([
-            ("mean", mean),
-            ("std", std),
-            ("crop_pct", crop_pct.to_string()),
-            ("interpolation", interpolation.to_owned()),
-        ]);
+    match chain.map(Chain::properties) {
+        Some(of_chain) => {
+            let value = |wanted: &str| {
+                of_chain.iter().find(|(key, _)| *key == wanted).map_or("", |(_, value)| value.as_str())
+            };
+            let (mean, std) = (value("mean"), value("std"));
+            text = format!("{text}, whose values from 0 to 1 are normalised with mean {mean} and std {std}");
+            properties.extend(of_chain);
+        }
+        None => properties.push(("size", size.to_string())),
     }
     properties.extend(licence.map(|licence| ("license", licence.to_owned())));
     let properties = properties.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();

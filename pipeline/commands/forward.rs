@@ -6,12 +6,13 @@ use serde_json::json;
 use super::bench_model::arch;
 use crate::flow::{Error, Run};
 use crate::options::{Config, Invocation, NormMode};
-use crate::report::{say, say_json};
+use crate::report::{say, say_json, tell};
+use crate::weights::refuse_damaged;
 
 /// Runs a network over the tensors of a file, and writes what it computes to another.
 ///
 /// # Errors
-/// [`Error::Usage`] when a file is missing, or they do not belong together; others when the output cannot be written.
+/// [`Error::Usage`] when a file is missing, or they do not belong together, [`Error::Integrity`] when the weights are damaged; others when the output cannot be written.
 pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error> {
     let needed = |key: &str, flag: &str| {
         config.text(key).ok_or_else(|| Error::Usage(format!("forward needs {flag} FILE")))
@@ -26,6 +27,7 @@ pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error>
         std::fs::read(path).map_err(|error| Error::Usage(format!("cannot read {path}: {error}")))
     };
     let (weights_bytes, input_bytes) = (read(&weights)?, read(&input)?);
+    refuse_damaged(&weights, &weights_bytes)?;
     let what = Forward {
         train: config.choice::<NormMode>("forward.mode") == NormMode::Train,
         gradients: config.is_on("forward.gradients"),
@@ -57,7 +59,7 @@ pub fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
             say_json(&json!({"output": output, "loaded": report.loaded, "unexpected": report.unexpected}))
         }
         false => {
-            eprintln!("weights:\n{report}");
+            tell(&format!("weights:\n{report}\n"));
             say(&format!("written to {output}\n"));
         }
     }

@@ -62,10 +62,7 @@ type Found = (&'static str, u32, u32, Channels);
 pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspected, Error> {
     let catalog: Catalog = catalog::read(store).await?;
     let rooms = Rooms::of(config);
-    let decode = Arc::new(
-        options::chain(config, forebay_stages::resize::Size::Original, forebay_stages::resize::Fit::Crop)
-            .decode,
-    );
+    let decode = Arc::new(options::decode(config, None));
     let samples: Vec<Sample<Locator>> = catalog
         .entries
         .iter()
@@ -200,11 +197,12 @@ fn dataset(location: &str, manifest: &Manifest) -> String {
         counts.rows,
         manifest.shards.len()
     );
-    let side = manifest.side_px.map_or("of various sizes".to_string(), |side| format!("{side}x{side} px"));
     let encoding = manifest.settings["encode.format"].as_str().unwrap_or("?");
-    let _ = writeln!(text, "images {side}, stored as {encoding}");
+    let _ = writeln!(text, "images stored as {encoding}");
     for split in &manifest.splits {
-        let _ = writeln!(text, "{} {} rows, {}", split.split, split.rows, bytes_in_words(split.bytes));
+        let side = split.side_px.map_or("various sizes".to_string(), |side| format!("{side}x{side} px"));
+        let _ =
+            writeln!(text, "{} {} rows of {side}, {}", split.split, split.rows, bytes_in_words(split.bytes));
         let rows: Vec<(String, u64)> = split.classes.iter().map(|c| (c.name.clone(), c.rows)).collect();
         text += &terminal::bars(&rows);
     }

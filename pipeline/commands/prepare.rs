@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::flow::{Error, Run};
 use crate::options::{Invocation, bytes_in_words};
-use crate::plan::PreparePlan;
+use crate::plan::{Destination, PreparePlan};
 use crate::prepare::{self, Prepared};
-use crate::report::{Usage, say, say_json, terminal, warn, watched};
+use crate::report::{Usage, note, say, say_json, tell, terminal, warn, watched};
 
 /// Runs the command.
 ///
@@ -20,7 +20,9 @@ use crate::report::{Usage, say, say_json, terminal, warn, watched};
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let (start, config) = (Instant::now(), &asked.config);
-    let plan = Arc::new(PreparePlan::resolve(config).await?);
+    let options = config.clone();
+    let plan =
+        Arc::new(run.until_stopped(move || async move { PreparePlan::resolve(&options).await }).await?);
     if asked.plan_only {
         match asked.json {
             true => say_json(&planned(&plan)),
@@ -33,12 +35,12 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let location = plan.dest.location().to_string();
     let balance: Balance = config.choice("balance.mode");
     if balance != Balance::None {
-        eprintln!("balance: {balance}, training split");
-        eprint!("{}", terminal::balance(&catalog.classes, &plan.rows.balance));
+        tell(&format!("balance: {balance}, training split\n"));
+        tell(&terminal::balance(&catalog.classes, &plan.rows.balance));
         if plan.augment.is_none() && plan.rows.planned[Split::Train as usize].iter().any(|row| row.copy > 0) {
-            eprintln!(
-                "note: without --augment the copies are equal; `forebay train --balance` repeats samples as it \
-                 reads them and costs no disk"
+            note(
+                "without --augment the copies are equal; `forebay train --balance` repeats samples as it reads them and \
+                 costs no disk",
             );
         }
     }
@@ -47,11 +49,16 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let work = prepare::prepare(run, plan.clone());
     let done = watched(work, || bar.set_position(run.meter().samples("encode"))).await;
     bar.finish_and_clear();
-    let done = done.inspect_err(|error| {
-        if matches!(error, Error::Interrupted(_)) {
-            eprintln!("the finished shards stay in {location}; run the same command again to go on");
+    if matches!(done, Err(Error::Interrupted(_))) {
+        let destination = Destination::read(&plan.dest).await?;
+        match destination.is_of(&plan.record()) {
+            true => tell(&format!(
+                "the finished shards stay in {location}; run the same command again to go on\n"
+            )),
+            false => tell(&format!("nothing was changed in {location}\n")),
         }
-    })?;
+    }
+    let done = done?;
     let seconds = start.elapsed().as_secs_f64();
     let counts = &done.manifest.counts;
     let usage = Usage::now();

@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use forebay_stages::balance::Balance;
 use forebay_train::WeightsReport;
@@ -11,7 +10,7 @@ use super::{find_lr, say_plan};
 use crate::flow::{Error, Run};
 use crate::options::{Command, Invocation};
 use crate::report::live::{LiveView, Title};
-use crate::report::{EpochMetrics, Live, Trained, Usage, say, say_json, terminal, warn, watched};
+use crate::report::{EpochMetrics, Live, Trained, Usage, note, say, say_json, tell, terminal, warn, watched};
 use crate::train::{self, RunFolder, Start, TrainPlan, Watch, files};
 
 /// Runs the command.
@@ -20,25 +19,28 @@ use crate::train::{self, RunFolder, Start, TrainPlan, Watch, files};
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error> {
     let config = &asked.config;
-    let plan = Arc::new(TrainPlan::resolve(config).await?);
+    let planned = config.clone();
+    let plan = Arc::new(run.until_stopped(move || async move { TrainPlan::resolve(&planned).await }).await?);
     warn(&plan.warnings);
     if asked.plan_only {
         say_plan(asked, &*plan, || plan.to_json());
         return Ok(None);
     }
-    for note in &plan.notes {
-        eprintln!("note: {note}");
-    }
+    plan.notes.iter().for_each(|line| note(line));
     if config.is_on("train.find_lr") {
         return find_lr::run(run, asked, &plan).await.map(|()| None);
     }
     let folder = RunFolder::open(config)?;
     if let Some(summary) = &plan.balance {
-        eprintln!("balance: {}, training split", config.choice::<Balance>("balance.mode"));
-        eprint!("{}", terminal::balance(&plan.options.classes, summary));
+        tell(&format!("balance: {}, training split\n", config.choice::<Balance>("balance.mode")));
+        tell(&terminal::balance(&plan.options.classes, summary));
     }
     let begin = match (config.is_on("train.resume"), config.is_on("overwrite")) {
-        (true, _) => Start::Resume,
+        (true, true) => {
+            let line = "--resume goes on with a run and --overwrite starts again: leave one of them out";
+            return Err(Error::Usage(line.to_string()));
+        }
+        (true, false) => Start::Resume,
         (false, true) => Start::Overwrite,
         (false, false) => Start::New,
     };
@@ -46,7 +48,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
     let location = folder.location();
     let done = done.inspect_err(|error| {
         if matches!(error, Error::Interrupted(_)) {
-            eprintln!("a checkpoint is in {location}; the same command with --resume goes on");
+            tell(&format!("a checkpoint is in {location}; the same command with --resume goes on\n"));
         }
     })?;
     if asked.json && asked.command == Command::Train {
@@ -82,56 +84,42 @@ async fn watch(
         false => None,
     };
     let bar = match is_live {
-        true => indicatif::ProgressBar::hidden(),
-        false => terminal::training_progress(plan.steps_per_epoch),
+        true => None,
+        false => Some(terminal::training_progress(plan.steps_per_epoch)),
     };
-    // Lines that would break the picture wait until the terminal is given back.
-    let held = std::sync::Mutex::new(Vec::<(bool, String)>::new());
-    let is_viewed = std::sync::atomic::AtomicBool::new(is_live);
-    let tell = |is_result: bool, text: String| match is_viewed.load(Ordering::Relaxed) {
-        true => held.lock().expect("no panic under the lock").push((is_result, text)),
-        false => bar.suspend(|| if is_result { say(&text) } else { eprint!("{text}") }),
-    };
-    let mut on_weights = |report: &WeightsReport| {
-        tell(false, format!("initial weights:\n{report}\n"));
-    };
+    let mut on_weights = |report: &WeightsReport| tell(&format!("initial weights:\n{report}\n"));
     // Epochs are results of a run that is watched, and progress of one that is read by a program.
-    let mut on_epoch = |metrics: &EpochMetrics| tell(!asked.json, terminal::epoch(metrics, plan.epochs));
+    let mut on_epoch = |metrics: &EpochMetrics| {
+        let line = terminal::epoch(metrics, plan.epochs);
+        if asked.json { tell(&line) } else { say(&line) }
+    };
     let title = Title {
         text: format!("{} on {}, into {}", plan.options.model, plan.feed.store.location(), folder.location()),
         epochs: plan.epochs,
         steps_per_epoch: plan.steps_per_epoch,
     };
-    let give_back = |view: &mut Option<LiveView>| {
-        drop(view.take());
-        is_viewed.store(false, Ordering::Relaxed);
-        let lines = std::mem::take(&mut *held.lock().expect("no panic under the lock"));
-        lines.into_iter().for_each(|(is_result, text)| tell(is_result, text));
-    };
     let watch = Watch { live: live.clone(), on_weights: &mut on_weights, on_epoch: &mut on_epoch };
     let work = train::train(run, plan.clone(), folder, begin, watch);
-    let done = watched(work, || {
+    watched(work, || {
         let nodes = run.meter().report();
         if let Some(shown) = &mut view {
             if shown.asked_to_stop() {
                 run.stop(crate::flow::Interrupt::CtrlC);
             }
             if run.interrupted().is_some() {
-                give_back(&mut view);
-                eprintln!("stopping: the batches in flight are finished and a checkpoint is written");
+                // A second signal ends the process at once, and must find the terminal as it was.
+                view = None;
+                tell("stopping: a checkpoint is written\n");
                 return;
             }
             shown.draw(&title, &live.seen(), &nodes);
-            return;
         }
+        let Some(bar) = &bar else { return };
         let seen = live.seen();
         let starved = nodes.iter().find(|node| node.name == "train").map_or(0.0, |node| node.starved);
         bar.set_position(seen.step);
         bar.set_prefix(format!("epoch {}/{}", seen.epoch, plan.epochs));
         bar.set_message(terminal::training_state(&seen, plan.steps_per_epoch, starved));
     })
-    .await;
-    give_back(&mut view);
-    bar.finish_and_clear();
-    done
+    .await
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use forebay_datasets::manifest::{Manifest, ShardRecord};
+use forebay_datasets::manifest::{Manifest, PLAN_KEY, ShardRecord};
 use forebay_datasets::shard;
 use forebay_datasets::store::Store;
 use serde_json::json;
 
 use crate::flow::{Error, Run};
 use crate::options::{Invocation, bytes_in_words};
-use crate::plan::{self, Rooms};
+use crate::plan::{self, Destination, Rooms};
 use crate::report::{say, say_json};
 
 /// What `verify` found.
@@ -58,10 +58,17 @@ pub async fn verify(run: &Run, rooms: &Rooms, store: &Store, manifest: &Manifest
     let standing = store.list(shard::FOLDER).await?;
     let extra = standing.iter().filter(|(key, _)| !listed.contains(key.as_str()));
     let extra = extra.map(|(key, _)| format!("{key}: not listed by the manifest"));
+    let plan = match Destination::read(store).await?.fingerprint() {
+        Some(plan) if plan != manifest.fingerprint => Some(format!(
+            "{PLAN_KEY}: of another dataset ({plan}) than the manifest ({})",
+            manifest.fingerprint
+        )),
+        _ => None,
+    };
     Ok(Verified {
         shards: manifest.shards.len(),
         bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
-        differences: differences.into_iter().flatten().chain(extra).collect(),
+        differences: differences.into_iter().flatten().chain(extra).chain(plan).collect(),
     })
 }
 

@@ -133,12 +133,12 @@ impl Source for Folder {
         format!("{root} {}", plan::images_fingerprint(&self.rows)).into()
     }
 
-    fn declares_splits(&self) -> bool {
-        self.rows.catalog.declared.iter().any(|split| *split != Split::Train)
-    }
-
     fn kind(&self) -> &'static str {
         "image folder"
+    }
+
+    fn declares_splits(&self) -> bool {
+        self.rows.catalog.declared.iter().any(|split| *split != Split::Train)
     }
 
     fn description(&self) -> String {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use forebay_datasets::catalog;
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
+use forebay_datasets::store::Store;
 use forebay_stages::balance::{Balance, BalanceSummary};
-use forebay_stages::resize::{Fit, Size};
+use forebay_stages::chain::{Chain, Composed, Conflict, Contradiction, Property, Wanted};
 use toml::Value;
 
 use super::{Feed, Folder, Shards, Source};
@@ -28,54 +29,49 @@ pub async fn resolve(
     if config.get("resize.size").and_then(Value::as_str) == Some("original") {
         problems.push("resize.size: a batch needs one size; give a number of pixels".to_string());
     }
+    let wanted = options::wanted(config);
+    problems.extend(wanted.problems().into_iter().map(|line| match line.split(' ').next() {
+        Some("mean" | "std") => format!("train.{line}"),
+        _ => format!("resize.{line}"),
+    }));
     if !problems.is_empty() {
         return Err(Error::Plan(problems));
     }
     let store = open(config, "source", "SOURCE")?;
     let mut warnings = Vec::new();
-    let (source, default_side): (Arc<dyn Source>, _) = match plan::manifest(&store).await? {
+    let (source, prepared): (Arc<dyn Source>, _) = match plan::manifest(&store).await? {
         Some(manifest) => {
             refuse_twice(config, &manifest, &augment, balance.mode)?;
-            let side = manifest.side_px;
-            (Arc::new(Shards::open(&store, manifest).await?), side)
+            let prepared = plan::prepared(&store, &manifest)?;
+            (Arc::new(Shards::open(&store, manifest).await?), prepared)
         }
         None => {
             let catalog = catalog::read(&store).await?;
             // Copies are made by the feed, as for shards, so that both give the same batches.
             let rows = plan::rows(config, catalog, None, false)?;
             warnings.extend(rows.catalog.warnings.iter().cloned());
-            (Arc::new(Folder::new(store.clone(), rows)), None)
+            (Arc::new(Folder::new(store.clone(), rows)), Chain::of_files())
         }
     };
-    let side = config.integer("resize.size").map(|side| side as u32).or(default_side).unwrap_or(224);
+    let composed = compose(config, &store, &prepared, &wanted, &mut warnings)?;
+    let side = composed.chain.side().expect("a feed makes squares");
+    if let Some(stored) = prepared.side().filter(|stored| *stored < side) {
+        warnings.push(format!(
+            "the shards hold images of {stored} pixels, which are enlarged to {side}: prepare them larger, or train \
+             at their size"
+        ));
+    }
+    let decode = options::decode(config, composed.chain.background());
     let mut feed = Feed::new(
         store,
         source,
-        options::chain(config, Size::Side(side), Fit::Crop),
-        side,
+        composed,
+        decode,
         augment,
         config.whole("train.batch_size") as usize,
         Seed(config.whole("seed")),
         Rooms::of(config),
     );
-    // A batch has one size, so that small images are enlarged whatever the run file says of shards.
-    feed.chain.resize.enlarge = true;
-    if let Some(prepared) = default_side
-        && feed.chain.resize.shorter_side.is_some_and(|shorter| prepared < shorter)
-    {
-        // The margin was cut off when the shards were prepared, or was never there.
-        feed.chain.resize.shorter_side = None;
-        if prepared < side {
-            warnings.push(format!(
-                "the shards hold images of {prepared} pixels, which are enlarged to {side}: prepare them larger, or \
-                 train at their size"
-            ));
-        }
-    }
-    let problems = config.without_effect(command, &facts(&feed));
-    if !problems.is_empty() {
-        return Err(Error::Plan(problems));
-    }
     let order = feed.source.manifest().map(|manifest| &manifest.settings["shards.order"]);
     if order.is_some_and(|order| order == "source") && feed.is_mixed_in_windows() {
         warnings.push(
@@ -83,6 +79,10 @@ pub async fn resolve(
              batches may hold few classes; prepare with --order shuffled"
                 .to_string(),
         );
+    }
+    let problems = config.without_effect(command, &facts(&feed));
+    if !problems.is_empty() {
+        return Err(Error::Plan(problems));
     }
     let summary = match balance.mode {
         Balance::None => None,
@@ -92,13 +92,57 @@ pub async fn resolve(
     Ok((feed, summary, warnings))
 }
 
+/// The chain of what shards hold and what is wanted of it. Where the two contradict each other, `--force` lets what
+/// the shards hold stand, with a warning.
+fn compose(
+    config: &Config,
+    store: &Store,
+    prepared: &Chain,
+    wanted: &Wanted,
+    warnings: &mut Vec<String>,
+) -> Result<Composed, Error> {
+    let Conflict { contradictions, forced } = match prepared.then(wanted) {
+        Ok(composed) => return Ok(composed),
+        Err(conflict) => conflict,
+    };
+    let line = |contradiction: &Contradiction| {
+        let key = match contradiction.property {
+            Property::Fit => "resize.fit",
+            Property::CropPct => "resize.crop_pct",
+            Property::Filter => "resize.filter",
+            Property::Background => "decode.background",
+        };
+        // What the user does not say, the weights do.
+        let by = if config.is_given(key) { "by the options" } else { "by the weights" };
+        let Contradiction { prepared, wanted, .. } = contradiction;
+        (
+            key,
+            format!(
+                "{wanted} is wanted {by}, and the images of {} were prepared {prepared}",
+                store.location()
+            ),
+        )
+    };
+    let lines = contradictions.iter().map(line);
+    if config.is_on("force") {
+        warnings.extend(lines.map(|(_, line)| format!("{line}, which stands, as --force says")));
+        return Ok(*forced);
+    }
+    Err(Error::Plan(
+        lines
+            .map(|(key, line)| {
+                format!("{key}: {line}; prepare them anew, or --force trains on them as they are")
+            })
+            .collect(),
+    ))
+}
+
 /// What the source of a feed says about which options have an effect.
 pub fn facts(feed: &Feed) -> Facts {
-    let validates = feed.rows(Split::Validation) > 0;
     Facts {
         prepared: feed.source.manifest().map(|manifest| manifest.settings.clone()),
         declares_splits: feed.source.declares_splits(),
-        validates,
+        validates: feed.rows(Split::Validation) > 0,
     }
 }
 

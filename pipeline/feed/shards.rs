@@ -255,7 +255,9 @@ impl Source for Shards {
         if self.reads_rows(&groups, window_groups) {
             let read = rooms.read();
             let rows = (read.slots + read.queue + 1) as u64 * self.chunk() as u64;
-            return vec![("images read and not yet decoded (estimated)", rows * self.mean_bytes())];
+            // No image is larger than all images of its row group.
+            let largest = self.indexes.iter().map(Index::largest_row_group).max().unwrap_or(0);
+            return vec![("images read and not yet decoded", rows * largest)];
         }
         let group = rooms.group();
         let window = window_groups as f64 * largest as f64 * per_row.max(1.0);
@@ -293,6 +295,11 @@ impl Source for Shards {
 
     fn kind(&self) -> &'static str {
         "shards"
+    }
+
+    fn declares_splits(&self) -> bool {
+        // Their splits are those that they were prepared with, which the options must not contradict.
+        false
     }
 
     fn description(&self) -> String {

@@ -52,13 +52,11 @@ pub trait Source: Send + Sync {
     /// What makes its images these images, whatever their split and order.
     fn images_identity(&self) -> serde_json::Value;
 
-    /// Whether it says by itself which images are for validation or test.
-    fn declares_splits(&self) -> bool {
-        false
-    }
-
     /// `shards` or `image folder`.
     fn kind(&self) -> &'static str;
+
+    /// Whether it has splits of its own, by its folders, so that nothing is cut.
+    fn declares_splits(&self) -> bool;
 
     /// What it is, as a plan says it.
     fn description(&self) -> String;

@@ -1,3 +1,5 @@
+//! A feed of shards in memory: what an epoch reads, mixes and balances, and what that costs in bytes.
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -5,8 +7,8 @@ use forebay_datasets::manifest::{Counts, FORMAT, Manifest, ShardRecord};
 use forebay_datasets::sample::SampleId;
 use forebay_datasets::shard::{self, Footer, Row};
 use forebay_stages::balance::Balance;
+use forebay_stages::chain::Wanted;
 use forebay_stages::decode::{Decode, Limits};
-use forebay_stages::resize::{Filter, Fit, Resize, Size};
 
 use super::shards::WINDOW_BYTES_MAX;
 use super::*;
@@ -63,7 +65,7 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
         format: FORMAT,
         fingerprint: "f".into(),
         classes,
-        side_px: None,
+        chain: serde_json::json!(null),
         balanced: false,
         augmented: false,
         settings: serde_json::json!({}),
@@ -78,17 +80,9 @@ fn feed(run: &Run, store: &Store, manifest: Manifest, window_bytes_max: u64) -> 
     let shards = run.block_on(Shards::open(store, manifest)).unwrap().with_windows_of(window_bytes_max);
     let decode =
         Decode { background: None, limits: Limits { side_px_max: 1 << 16, memory_bytes_max: 1 << 26 } };
-    let size = Size::Side(256);
-    let resize = Resize {
-        size,
-        fit: Fit::Crop,
-        enlarge: true,
-        filter: Filter::Bilinear,
-        pad_color: [0; 3],
-        shorter_side: None,
-    };
-    let chain = Chain { decode, resize };
-    Feed::new(store.clone(), Arc::new(shards), chain, 256, None, 32, Seed(3), ROOMS)
+    let wanted = Wanted { side: Some(256), ..Wanted::default() };
+    let composed = Chain::of_files().then(&wanted).expect("files become anything");
+    Feed::new(store.clone(), Arc::new(shards), composed, decode, None, 32, Seed(3), ROOMS)
 }
 
 /// Ids and copies of an epoch as they come from the source, after the first batches.

@@ -83,7 +83,7 @@ impl Error {
     }
 
     /// What the process exits with: 1 run failed, 2 usage or plan, 3 too many rejects or nothing left,
-    /// 4 integrity, 130 or 143 interrupted.
+    /// 4 integrity, 129, 130 or 143 interrupted.
     pub fn exit_code(&self) -> i32 {
         match self {
             Error::Store(_) | Error::Failed { .. } => 1,
@@ -145,14 +145,17 @@ pub enum Interrupt {
     CtrlC,
     /// The system or a supervisor (SIGTERM).
     Terminate,
+    /// The terminal or the connection that the run was started from has gone (SIGHUP).
+    HangUp,
 }
 
 impl Interrupt {
-    /// 128 and the number of the signal, as shells report it: 130 or 143.
+    /// 128 and the number of the signal, as shells report it: 130, 143 or 129.
     pub fn exit_code(self) -> i32 {
         match self {
             Interrupt::CtrlC => 130,
             Interrupt::Terminate => 143,
+            Interrupt::HangUp => 129,
         }
     }
 }
@@ -162,6 +165,7 @@ impl fmt::Display for Interrupt {
         f.write_str(match self {
             Interrupt::CtrlC => "Ctrl-C",
             Interrupt::Terminate => "SIGTERM",
+            Interrupt::HangUp => "SIGHUP",
         })
     }
 }

@@ -315,7 +315,7 @@ fn order_is_kept_whatever_finishes_first() {
 }
 
 #[test]
-fn an_interrupted_run_delivers_what_is_in_flight_and_finishes_no_group() {
+fn an_interrupted_run_collects_what_is_in_flight_and_finishes_no_group() {
     let run = run(2);
     let (spring, pulled, _) = spring();
     let (pass, delivered) = (pass(), Arc::new(AtomicUsize::new(0)));
@@ -325,17 +325,15 @@ fn an_interrupted_run_delivers_what_is_in_flight_and_finishes_no_group() {
         .source("spring", spring)
         .compute("work", Room { slots: 4, queue: 2 }, Ok)
         .regroup(2, pass)
-        .drain("sink", move |mut items| {
-            for item in items.by_ref() {
-                counter.fetch_add(1, Ordering::SeqCst);
-                if item == 10 {
-                    stopper.stop(Interrupt::Terminate);
-                    stopper.stop(Interrupt::CtrlC);
-                }
+        .io("sink", ONE, move |item| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            if item == 10 {
+                stopper.stop(Interrupt::Terminate);
+                stopper.stop(Interrupt::CtrlC);
             }
-            assert_eq!(items.interrupted(), Some(Interrupt::Terminate));
-            Ok(())
-        });
+            async move { Ok(item) }
+        })
+        .collect();
     let error = wait(&run, end).unwrap_err();
     assert!(matches!(error, Error::Interrupted(Interrupt::Terminate)), "{error}");
     assert_eq!(error.exit_code(), 143);
@@ -344,6 +342,43 @@ fn an_interrupted_run_delivers_what_is_in_flight_and_finishes_no_group() {
     // Sources that come later are closed too.
     let error = wait(&run, run.source("spring", 0..3).collect()).unwrap_err();
     assert!(matches!(error, Error::Interrupted(Interrupt::Terminate)), "{error}");
+}
+
+#[test]
+fn an_interrupted_consumer_does_not_wait_for_a_store_that_says_nothing() {
+    let run = run(2);
+    let stopper = run.clone();
+    let end = run
+        .source("numbers", 0u64..)
+        .io("silent", Room { slots: 4, queue: 2 }, |i| async move {
+            match i {
+                0..3 => Ok(i),
+                _ => std::future::pending().await,
+            }
+        })
+        .drain("train", move |mut items| {
+            let seen: Vec<u64> = items.by_ref().take(3).collect();
+            stopper.stop(Interrupt::Terminate);
+            assert_eq!(
+                (seen, items.next(), items.interrupted()),
+                (vec![0, 1, 2], None, Some(Interrupt::Terminate))
+            );
+            Ok(())
+        });
+    let error = wait(&run, end).unwrap_err();
+    assert!(matches!(error, Error::Interrupted(Interrupt::Terminate)), "{error}");
+}
+
+#[test]
+fn a_plan_that_waits_is_left_when_the_run_is_stopped() {
+    let run = run(1);
+    let stopper = run.clone();
+    let planning = run.until_stopped(move || async move {
+        stopper.stop(Interrupt::HangUp);
+        std::future::pending::<Result<(), Error>>().await
+    });
+    let error = wait(&run, planning).unwrap_err();
+    assert_eq!((error.exit_code(), error.to_string().as_str()), (129, "interrupted by SIGHUP"));
 }
 
 #[test]

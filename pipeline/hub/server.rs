@@ -11,7 +11,7 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use crate::flow::Error;
 use crate::options::bytes_in_words;
-use crate::report::terminal;
+use crate::report::{tell, terminal};
 
 use super::files::{hexadecimal, is_commit, is_hexadecimal, write_error};
 use super::reference::Reference;
@@ -211,7 +211,7 @@ impl<'a> Server<'a> {
         let mut at = file.seek(io::SeekFrom::End(0)).map_err(failed)?;
         let mut is_resumed = at > 0;
         let size = metadata.bytes.map_or("unknown size".to_string(), bytes_in_words);
-        eprintln!("downloading {} of {} ({size})", self.name, self.reference.repository);
+        tell(&format!("downloading {} of {} ({size})\n", self.name, self.reference.repository));
         let bar = terminal::progress("download", metadata.bytes.unwrap_or(0), "bytes");
         let mut stalls = 0;
         loop {

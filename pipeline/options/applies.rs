@@ -164,10 +164,6 @@ fn as_prepared(run: &Situation<'_>) -> Effect {
     }
 }
 
-pub(super) fn background(run: &Situation<'_>) -> Effect {
-    as_prepared(run)
-}
-
 pub(super) fn resizes(run: &Situation<'_>) -> Effect {
     let keeps = run.config.get("resize.size").and_then(Value::as_str) == Some("original");
     only(!keeps, "--size original resizes nothing; leave it out, or give a --size in pixels")
@@ -175,7 +171,7 @@ pub(super) fn resizes(run: &Situation<'_>) -> Effect {
 
 pub(super) fn crop_pct(run: &Situation<'_>) -> Effect {
     let crops = run.command != Command::Prepare
-        || run.config.choice::<Fit>("resize.fit") == Fit::Crop && resizes(run) == Effect::Yes;
+        || run.config.chosen::<Fit>("resize.fit") == Some(Fit::Crop) && resizes(run) == Effect::Yes;
     only(crops, "only --fit crop with a --size cuts a margin off; leave it out, or --fit crop")
 }
 

@@ -24,7 +24,7 @@ pub struct Invocation {
 
 const EXIT_CODES: &str =
     "Exit codes: 0 done, 1 run failed, 2 usage or plan, 3 too many rejects or nothing written,
-4 integrity, 130 or 143 interrupted.";
+4 integrity, 130, 143 or 129 interrupted (Ctrl-C, SIGTERM, SIGHUP).";
 
 /// Name, command, one line, example.
 const COMMANDS: &[(&str, Command, &str, &str)] = &[

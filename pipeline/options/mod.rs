@@ -20,7 +20,7 @@ pub use choices::{
 pub use command::Command;
 pub use command_line::{Invocation, command_line, resolve};
 pub use layers::Problems;
-pub use sections::{Chain, chain, normalize, store_options};
 pub(crate) use sections::{augment, balance_options, shares};
+pub use sections::{decode, store_options, wanted};
 pub use table::{Identity, Kind, OPTIONS, OptionRow, option};
 pub use values::{Config, Layer};

@@ -4,22 +4,13 @@ use forebay_datasets::split::Shares;
 use forebay_datasets::store::StoreOptions;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::BalanceOptions;
+use forebay_stages::chain::Wanted;
 use forebay_stages::decode::{Decode, Limits};
 use forebay_stages::normalize::Normalize;
-use forebay_stages::resize::{Fit, Resize, Size};
 use toml::Value;
 
 use super::choices::Background;
 use super::values::Config;
-
-/// From image bytes to pixels: the part of a chain that `prepare` and `train` share.
-#[derive(Clone, Debug)]
-pub struct Chain {
-    /// Image bytes to pixels.
-    pub decode: Decode,
-    /// Pixels to pixels of the wanted size.
-    pub resize: Resize,
-}
 
 /// The store options that the run file gives.
 pub fn store_options(config: &Config) -> StoreOptions {
@@ -31,23 +22,24 @@ pub fn store_options(config: &Config) -> StoreOptions {
     }
 }
 
-/// The chain that the run file gives, for images of `size`.
-pub fn chain(config: &Config, size: Size, fit: Fit) -> Chain {
-    let background = config.choice::<Background>("decode.background").color();
+/// How image files are decoded by the run file, on the background that a chain has.
+pub fn decode(config: &Config, background: Option<[u8; 3]>) -> Decode {
     let limits = Limits {
         side_px_max: config.whole("decode.max_side") as u32,
         memory_bytes_max: config.whole("decode.max_bytes"),
     };
-    let filter = config.choice("resize.filter");
-    let shorter_side = match (size, config.number("resize.crop_pct")) {
-        // As timm: the side that is left of a shorter side of which the crop is this share.
-        (Size::Side(side), Some(share)) if fit == Fit::Crop => Some((f64::from(side) / share).floor() as u32),
-        _ => None,
-    };
-    let enlarge = config.is_on("resize.enlarge");
-    Chain {
-        decode: Decode { background, limits },
-        resize: Resize { size, fit, enlarge, filter, pad_color: [0; 3], shorter_side },
+    Decode { background, limits }
+}
+
+/// What the run file asks of the preparation of images; what it says nothing of is open.
+pub fn wanted(config: &Config) -> Wanted {
+    Wanted {
+        side: config.integer("resize.size").map(|side| side as u32),
+        fit: config.chosen("resize.fit"),
+        crop_pct: config.number("resize.crop_pct"),
+        filter: config.chosen("resize.filter"),
+        background: config.chosen("decode.background").map(Background::color),
+        normalize: Some(normalize(config)),
     }
 }
 
@@ -87,7 +79,7 @@ pub(crate) fn shares(config: &Config, problems: &mut Vec<String>) -> Option<Shar
 }
 
 /// The normalisation that the run file gives.
-pub fn normalize(config: &Config) -> Normalize {
+pub(super) fn normalize(config: &Config) -> Normalize {
     let triple = |key, default: [f32; 3]| match config.numbers(key) {
         Some(values) => [values[0] as f32, values[1] as f32, values[2] as f32],
         None => default,

@@ -131,30 +131,30 @@ pub const OPTIONS: &[OptionRow] = options![
     "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench], Rows, applies::seed, "Seed of every random draw but the split";
     "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, Neither, applies::always, "How many samples may be refused before the run fails";
     "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export], Once, applies::overwrite, "Replace what an earlier, different run left in the destination, or the file that is there";
-    "force", "force", "", Kind::Switch(true), "false", &[Train], Once, applies::always, "Balance or augment again what the shards hold balanced or augmented";
+    "force", "force", "", Kind::Switch(true), "false", &[Train], Once, applies::always, "Go on where shards, weights and options contradict each other: what the shards hold stands, then what the options say; also balance or augment again what the shards hold so";
 
     "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, applies::store, "Address of an S3-compatible server; a plain http:// one is allowed";
     "store.region", "region", "NAME", Kind::Text, "", STORES, Neither, applies::store, "Region of the bucket [default: AWS_REGION, else us-east-1]";
     "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, Neither, applies::store, "Read a public bucket without credentials";
     "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, applies::store, "Ask the cloud's metadata service for credentials";
 
-    "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "drop", READS, Pixels, applies::background, "What shows through transparent pixels: drop keeps their color, as Pillow does";
+    "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", READS, Pixels, applies::always, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
     "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Rows, applies::always, "Refuse images wider or higher than this";
     "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Rows, applies::always, "Refuse images that take more than this to decode";
 
     "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, Pixels, applies::always, "Side of the images, or original [default: prepare 256; train the shards' square side, else 224]";
-    "resize.fit", "fit", "HOW", Kind::Choice(Fit::WORDS), "shortest", &[Prepare], Pixels, applies::resizes, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square; squash: aspect ignored";
+    "resize.fit", "fit", "HOW", Kind::Choice(Fit::WORDS), "", READS, Pixels, applies::resizes, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square, in train with bars of the mean's color; squash: aspect ignored [default: prepare shortest; train crop, or what the shards or the weights have]";
     "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], Pixels, applies::resizes, "Leave images smaller than the size as they are";
-    "resize.filter", "filter", "NAME", Kind::Choice(Filter::WORDS), "bilinear", READS, Pixels, applies::resizes, "Interpolation, antialiased as in Pillow";
-    "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", READS, Pixels, applies::crop_pct, "Side of the centre crop over the shorter side before it, as in timm; prepare needs --fit crop [default: 1, or what the weights were trained with]";
+    "resize.filter", "filter", "NAME", Kind::Choice(Filter::WORDS), "", READS, Pixels, applies::resizes, "Interpolation, antialiased as in Pillow [default: bilinear, or what the shards or the weights have]";
+    "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", READS, Pixels, applies::crop_pct, "Side of the centre crop over the shorter side before it, as in timm; only --fit crop cuts a margin off [default: 1, or what the shards or the weights have]";
 
     "encode.format", "encode", "FORMAT", Kind::Choice(Encoding::WORDS), "jpeg", &[Prepare], Pixels, applies::always, "How images are stored; png and raw (PPM) lose nothing";
     "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], Pixels, applies::quality, "Quality of stored JPEGs (4:2:0)";
 
     "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], Rows, applies::shares, "Shares of a source without validation and test folders; none keeps all in train";
     "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], Rows, applies::split_seed, "Seed of the split and of the order in shards";
-    "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, applies::resplit, "Cut the splits anew where DEST was cut by another --split or --split-seed: images move between training and test";
 
+    "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, applies::resplit, "Cut the splits anew where DEST was cut by another --split or --split-seed: images move between training and test";
     "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, applies::always, "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only";
     "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], Rows, applies::balance_ratio, "Smallest class over largest class that balancing aims at";
     "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], Rows, applies::max_repeats, "Most copies of one sample";

@@ -57,6 +57,15 @@ impl Config {
         T::of_word(word).unwrap_or_else(|| panic!("{key} takes its words from another enum: {word}"))
     }
 
+    /// A choice of a key that may have none, as the enum that owns the words of its row.
+    ///
+    /// # Panics
+    /// When the table takes the words of the key from elsewhere.
+    pub fn chosen<T: Words>(&self, key: &str) -> Option<T> {
+        let word = self.get(key).and_then(Value::as_str)?;
+        Some(T::of_word(word).unwrap_or_else(|| panic!("{key} takes its words from another enum: {word}")))
+    }
+
     /// A whole number, if given.
     pub fn integer(&self, key: &str) -> Option<u64> {
         self.get(key)?.as_integer().map(|value| value as u64)

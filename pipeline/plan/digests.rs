@@ -10,7 +10,7 @@ use super::rows::{PlannedRow, Rows};
 use super::shards::PlannedShard;
 
 /// The settings of the stages that every image passes.
-const OF_ALL: [&str; 3] = ["decode", "resize", "encode"];
+const OF_ALL: [&str; 3] = ["decode", "chain", "encode"];
 /// Those that only an augmented training image meets as well.
 const OF_AUGMENTED: [&str; 2] = ["augment", "seed"];
 

@@ -17,7 +17,7 @@ pub use destination::{DestState, Destination};
 pub(crate) use identity::{fingerprint, images_fingerprint};
 pub use in_words::{augment_in_words, schedule_in_words};
 pub use memory::{check_memory, sum_of_largest};
-pub use places::{manifest, open};
+pub use places::{manifest, open, prepared};
 pub use prepare::PreparePlan;
 pub use rooms::Rooms;
 pub use rows::{PlannedRow, Rows, rows};

@@ -2,6 +2,7 @@
 
 use forebay_datasets::manifest::{MANIFEST_KEY, Manifest, ManifestError};
 use forebay_datasets::store::Store;
+use forebay_stages::chain::Chain;
 
 use crate::flow::Error;
 use crate::options::{Config, store_options};
@@ -37,4 +38,13 @@ pub async fn manifest(store: &Store) -> Result<Option<Manifest>, Error> {
             "{location}: {error}; run the same `forebay prepare` again, which makes it anew"
         ))),
     }
+}
+
+/// How the rows of a dataset were prepared.
+///
+/// # Errors
+/// [`Error::Integrity`] when its manifest says something that is no chain.
+pub fn prepared(store: &Store, manifest: &Manifest) -> Result<Chain, Error> {
+    serde_json::from_value(manifest.chain.clone())
+        .map_err(|error| Error::Integrity(format!("{}/{MANIFEST_KEY}: chain: {error}", store.location())))
 }

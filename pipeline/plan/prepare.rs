@@ -7,13 +7,15 @@ use forebay_datasets::catalog;
 use forebay_datasets::manifest::{FORMAT, PlanRecord, ShardPlan};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
+use forebay_datasets::shard::{ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP};
 use forebay_datasets::split::{Assignment, SplitRule};
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
+use forebay_stages::chain::{Chain, ResizeStep, Wanted};
+use forebay_stages::decode::Decode;
 use forebay_stages::encode::{Encode, Encoding};
-use forebay_stages::resize::{Fit, Size};
+use forebay_stages::resize::{Filter, Fit, Resize};
 use forebay_stages::weight::{Scales, Step};
-use toml::Value;
 
 use super::destination::{DestState, Destination};
 use super::digests::shard_plans;
@@ -24,9 +26,7 @@ use super::rooms::Rooms;
 use super::rows::{Rows, rows, split_rule};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
 use crate::flow::Error;
-use crate::options::{
-    Chain, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words, chain,
-};
+use crate::options::{self, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words};
 
 /// `forebay prepare`, checked.
 #[derive(Clone, Debug)]
@@ -37,8 +37,12 @@ pub struct PreparePlan {
     pub dest: Store,
     /// What is written.
     pub rows: Rows,
-    /// Image bytes to pixels.
+    /// How the images are prepared, as the manifest says it.
     pub chain: Chain,
+    /// Image bytes to pixels.
+    pub decode: Decode,
+    /// Pixels to pixels of the wanted size.
+    pub resize: Resize,
     /// What happens to training images; `None` leaves them alone.
     pub augment: Option<Augment>,
     /// Pixels to stored bytes.
@@ -77,23 +81,18 @@ impl PreparePlan {
         balance_options(config, &mut problems);
         let rule = split_rule(config, &mut problems);
         let rooms = Rooms::of(config);
-        let size = match config.get("resize.size") {
-            Some(Value::Integer(side)) => Size::Side(*side as u32),
-            Some(_) => Size::Original,
-            None => Size::Side(256),
-        };
-        let chain = chain(config, size, config.choice("resize.fit"));
-        if chain.decode.limits.memory_bytes_max > rooms.memory_bytes {
+        let (chain, decode) = (prepared(config, &mut problems), options::decode(config, None));
+        if decode.limits.memory_bytes_max > rooms.memory_bytes {
             problems.push(format!(
                 "memory: {} is less than decode.max_bytes {}; one image must fit",
                 bytes_in_words(rooms.memory_bytes),
-                bytes_in_words(chain.decode.limits.memory_bytes_max)
+                bytes_in_words(decode.limits.memory_bytes_max)
             ));
         }
         let mut place =
             |key, what| open(config, key, what).map_err(|error| problems.push(error.to_string())).ok();
         let (source, dest) = (place("source", "SOURCE"), place("dest", "DEST"));
-        let (Some(source), Some(dest), []) = (source, dest, &problems[..]) else {
+        let (Some(source), Some(dest), Some(chain), []) = (source, dest, chain, &problems[..]) else {
             return Err(Error::Plan(problems));
         };
         if source.is_same_place(&dest) {
@@ -104,37 +103,32 @@ impl PreparePlan {
             )));
         }
         let catalog = catalog::read(&source).await?;
+        let overwrite = config.is_on("overwrite");
+        let destination = Destination::read(&dest).await?;
         let is_cut_by_source = catalog.declared.iter().any(|split| *split != Split::Train);
+        let earlier = destination.assignment().filter(|_| !config.is_on("resplit"));
+        if let Some(earlier) = earlier.filter(|_| !is_cut_by_source) {
+            same_rule(&dest, earlier, rule)?;
+        }
         let facts = Facts { declares_splits: is_cut_by_source, ..Facts::default() };
         let problems = config.without_effect(Command::Prepare, &facts);
         if !problems.is_empty() {
             return Err(Error::Plan(problems));
         }
-        let overwrite = config.is_on("overwrite");
-        let destination = Destination::read(&dest).await?;
-        let earlier = destination.assignment().filter(|_| !config.is_on("resplit"));
-        if let Some(earlier) = earlier.filter(|_| !is_cut_by_source) {
-            same_rule(&dest, earlier, rule)?;
-        }
         let rows = rows(config, catalog, earlier, true)?;
 
-        let encoding = match config.choice("encode.format") {
-            Encoding::Jpeg { .. } => Encoding::Jpeg { quality: config.whole("encode.quality") as u8 },
-            lossless @ (Encoding::Png | Encoding::Raw) => lossless,
-        };
-        let sample_bytes = stored_bytes(&rows.catalog, &chain.resize, encoding);
+        let encoding = encoding(config);
+        let resize = chain.steps().first().map_or(Resize::default(), ResizeStep::resize);
+        let decode = Decode { background: chain.background(), ..decode };
+        let sample_bytes = stored_bytes(&rows.catalog, &resize, encoding);
         let samples_per_shard = match config.integer("shards.samples_per_shard") {
             Some(samples) => samples as usize,
             None => ((64 << 20) / sample_bytes.max(1) / 100 * 100).clamp(100, 10_000) as usize,
         };
         let mut settings = config.settings(Command::Prepare, &facts, &[Identity::Pixels, Identity::Rows]);
-        settings.insert(
-            "resize.size".to_string(),
-            match size {
-                Size::Original => "original".into(),
-                Size::Side(side) => side.into(),
-            },
-        );
+        // What the options come to, whether they say so or leave it to the default.
+        settings.retain(|key, _| !key.starts_with("resize.") && key != "decode.background");
+        settings.insert("chain".to_string(), serde_json::to_value(&chain).expect("a chain is plain data"));
         settings.insert("shards.samples_per_shard".to_string(), samples_per_shard.into());
         let fingerprint = fingerprint(&rows, &settings);
         let shards: Vec<PlannedShard> = Split::ALL
@@ -150,6 +144,8 @@ impl PreparePlan {
             dest,
             rows,
             chain,
+            decode,
+            resize,
             augment,
             samples_per_shard,
             shards,
@@ -177,7 +173,7 @@ impl PreparePlan {
 
     /// What makes the pixels of a row of its file, for images that are augmented or not, and then its stored bytes.
     pub fn scales(&self, augment: Option<&Augment>) -> Scales {
-        let resize = self.chain.resize.clone();
+        let resize = self.resize.clone();
         let steps = match augment {
             None => vec![Step::Resize(resize)],
             Some(augment) => match augment.of_whole_images(&resize) {
@@ -185,7 +181,7 @@ impl PreparePlan {
                 None => vec![Step::Resize(resize), Step::Augment(augment.clone())],
             },
         };
-        Scales { decode: self.chain.decode.clone(), steps, encode: Some(self.encode.clone()) }
+        Scales { decode: self.decode.clone(), steps, encode: Some(self.encode.clone()) }
     }
 
     /// `jpg`, `png` or `ppm`.
@@ -197,12 +193,14 @@ impl PreparePlan {
         }
     }
 
-    /// The width and height of all stored images, where the plan makes them square.
-    pub fn side_px(&self) -> Option<u32> {
-        let is_square = self.chain.resize.fit != Fit::Shortest && self.chain.resize.enlarge;
-        match self.chain.resize.size {
-            Size::Side(side) if is_square => Some(side),
-            _ => None,
+    /// The width and height of the rows of a split as they are stored, where they are all the same squares; pixels.
+    pub fn side_px(&self, split: Split) -> Option<u32> {
+        let Some(augment) = self.augment.as_ref().filter(|_| split == Split::Train) else {
+            return self.chain.side();
+        };
+        match augment.of_whole_images(&self.resize) {
+            Some(augment) => augment.side().map(|side| self.resize.output_size(side, side).0),
+            None => augment.side().or(self.chain.side()),
         }
     }
 
@@ -219,30 +217,64 @@ impl PreparePlan {
 
     /// The estimated bytes of one stored image.
     pub fn sample_bytes(&self) -> u64 {
-        stored_bytes(&self.rows.catalog, &self.chain.resize, self.encode.encoding)
+        stored_bytes(&self.rows.catalog, &self.resize, self.encode.encoding)
     }
 
-    /// The most memory that images and shards in flight can take, part by part: name and bytes. The shards are
-    /// estimated from [`PreparePlan::sample_bytes`]; everything else is a bound.
+    /// The most memory that images and shards in flight can take, part by part: name and bytes.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
         let sizes = Split::ALL.iter().flat_map(|split| self.rows.of(*split));
         let sizes = sizes.map(|row| self.rows.catalog.entries[row.entry].bytes());
         let read = self.rooms.read();
-        let heaviest = [None, self.augment.as_ref()].map(|augment| self.scales(augment).most().peak);
-        let rows = self.shards.iter().map(|shard| shard.rows).max().unwrap_or(0) as u64;
-        let shard = self.sample_bytes() * rows;
+        let scales = [None, self.augment.as_ref()].map(|augment| self.scales(augment));
+        let heaviest = scales.iter().map(|scales| scales.most().peak).max().unwrap_or(0);
+        let stored = scales.iter().map(Scales::most_stored).max().unwrap_or(0);
+        // A row group is ended by its bytes or by its rows; an image may be larger than either.
+        let group = (ROW_GROUP_BYTES_MAX as u64 + stored).min(ROWS_PER_GROUP as u64 * stored);
         let (pack, write) = (self.rooms.shard(), self.rooms.shard());
         vec![
             (
                 "files read and not yet decoded",
                 sum_of_largest(sizes, (read.slots + read.queue + 2) * self.chunk),
             ),
-            ("decoded images (memory)", heaviest.into_iter().fold(self.rooms.memory_bytes, u64::max)),
-            ("shard being grouped", shard),
-            ("shards being encoded", 2 * (pack.slots + pack.queue) as u64 * shard),
-            ("shards being written", (write.slots + write.queue) as u64 * shard),
+            ("decoded images (memory)", heaviest.max(self.rooms.memory_bytes)),
+            ("group of rows being encoded, as pages and as bytes of the file", 2 * group),
+            ("groups of rows being written", (pack.slots + pack.queue + write.slots) as u64 * group),
         ]
     }
+}
+
+/// How the options encode pixels.
+fn encoding(config: &Config) -> Encoding {
+    match config.choice("encode.format") {
+        Encoding::Jpeg { .. } => Encoding::Jpeg { quality: config.whole("encode.quality") as u8 },
+        lossless @ (Encoding::Png | Encoding::Raw) => lossless,
+    }
+}
+
+/// The chain of a dataset by its options; `None` where it has problems.
+fn prepared(config: &Config, problems: &mut Vec<String>) -> Option<Chain> {
+    let Wanted { side, fit, crop_pct, filter, background, .. } = options::wanted(config);
+    let is_original = config.get("resize.size").is_some_and(|size| size.as_integer().is_none());
+    let fit = fit.unwrap_or(Fit::Shortest);
+    if config.is_given("resize.crop_pct") && (is_original || fit != Fit::Crop) {
+        problems.push("resize.crop_pct: only --fit crop with a --size cuts a margin off".to_string());
+        return None;
+    }
+    let step = ResizeStep {
+        side: side.unwrap_or(256),
+        fit,
+        crop_pct: crop_pct.unwrap_or(1.0),
+        filter: filter.unwrap_or(Filter::Bilinear),
+        enlarge: config.is_on("resize.enlarge"),
+        pad_color: [0; 3],
+    };
+    let steps = if is_original { Vec::new() } else { vec![step] };
+    let jpeg_quality = match encoding(config) {
+        Encoding::Jpeg { quality } => Some(quality),
+        Encoding::Png | Encoding::Raw => None,
+    };
+    let chain = Chain::new(background.flatten(), steps, jpeg_quality, None);
+    chain.map_err(|found| problems.extend(found.into_iter().map(|line| format!("resize: {line}")))).ok()
 }
 
 /// Images stay in the splits that they are in: another rule has to be asked for.

@@ -58,7 +58,7 @@ impl Rows {
 
 /// How the options cut samples.
 pub(super) fn split_rule(config: &Config, problems: &mut Vec<String>) -> SplitRule {
-    let seed = config.whole("split.seed");
+    let seed = config.integer("split.seed").expect("it has a default");
     SplitRule { shares: shares(config, problems), seed }
 }
 

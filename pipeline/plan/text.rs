@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use forebay_datasets::sample::Split;
-use forebay_stages::resize::Size;
 
 use super::in_words::augment_in_words;
 use super::prepare::PreparePlan;
@@ -56,16 +55,10 @@ impl std::fmt::Display for PreparePlan {
             Some(augment) => format!("train only: {}", augment_in_words(Some(augment))),
             None => augment_in_words(None),
         };
-        let size = match self.chain.resize.size {
-            Size::Original => "original size".to_string(),
-            Size::Side(side) => {
-                format!("{side} px, {}", self.chain.resize.fit)
-            }
-        };
         for (name, room, what) in [
             ("read", read, self.source.location().to_string()),
-            ("decode", compute, format!("to RGB, up to {} px a side", self.chain.decode.limits.side_px_max)),
-            ("resize", compute, size),
+            ("decode", compute, format!("to RGB, up to {} px a side", self.decode.limits.side_px_max)),
+            ("resize", compute, self.chain.to_string()),
             ("augment", compute, augment),
             (
                 "encode",

@@ -31,14 +31,22 @@ pub struct Begun {
 pub async fn begin(run: &Run, plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
     let dest = &plan.dest;
     interrupted(run)?;
-    let Some(claim) = dest.claim_alone()? else { return join(plan).await };
+    let claim = match dest.claim_alone()? {
+        Some(claim) => claim,
+        None => match join(plan).await {
+            Ok(begun) => return Ok(begun),
+            // Whoever was at work may have ended, or may have been killed halfway, while we waited.
+            Err(refused) => dest.claim_alone()?.ok_or(refused)?,
+        },
+    };
+    let record = plan.record();
+    let destination = Destination::read(dest).await?;
+    let state = destination.state(dest, &record, plan.overwrite).await?;
     if claim.is_held() {
         // Nobody is at work, so that what lies there half written was left by a process that was killed.
         dest.remove_leftovers("", is_ours).await?;
     }
-    let record = plan.record();
-    let destination = Destination::read(dest).await?;
-    match destination.state(dest, &record, plan.overwrite).await? {
+    match state {
         DestState::Same { .. } => {
             if destination.has_other_manifest(&record) {
                 delete(dest, MANIFEST_KEY).await?;
@@ -83,18 +91,18 @@ pub(super) async fn still_ours(plan: &PreparePlan) -> Result<(), Error> {
         return Ok(());
     }
     let (location, ours) = (dest.location(), &record.fingerprint[..16]);
-    let other = match destination.fingerprint() {
-        Some(fingerprint) if fingerprint == record.fingerprint => {
-            "with other versions of the same files".to_string()
-        }
-        Some(fingerprint) => {
-            format!("of the plan {}, and this is {ours}", fingerprint.chars().take(16).collect::<String>())
-        }
-        None => "of another plan".to_string(),
-    };
-    Err(Error::Usage(format!(
-        "{location} is being prepared by another run, {other}: wait for it to end, or choose another DEST"
-    )))
+    Err(Error::Usage(match destination.fingerprint() {
+        Some(fingerprint) if fingerprint == record.fingerprint => format!(
+            "{location} is being prepared by another run, of the same plan with other versions of its files: wait for \
+             it to end, or choose another DEST"
+        ),
+        Some(fingerprint) => format!(
+            "{location} is being prepared by another run, of the plan {}, and this is {ours}: wait for it to end, or \
+             choose another DEST",
+            fingerprint.chars().take(16).collect::<String>()
+        ),
+        None => format!("{location} has lost its {PLAN_KEY} while this run was at work; run it again"),
+    }))
 }
 
 async fn replace(run: &Run, dest: &Store, replacement: Replacement) -> Result<(), Error> {

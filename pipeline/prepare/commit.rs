@@ -69,12 +69,12 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
         format: FORMAT,
         fingerprint: plan.fingerprint.clone(),
         classes: rows.catalog.classes.clone(),
-        side_px: plan.side_px(),
         balanced: rows.balance.classes.iter().any(|class| class.before != class.after),
         augmented: plan.augment.is_some(),
+        chain: serde_json::to_value(&plan.chain).expect("a chain is plain data"),
         settings: serde_json::to_value(&plan.settings).expect("settings are plain data"),
         counts,
-        splits: summaries(rows, &in_order),
+        splits: summaries(plan, &in_order),
         shards: in_order.iter().map(|(_, record, _)| ShardRecord::clone(record)).collect(),
     };
     put(run, plan, &manifest, &rejects).await?;
@@ -85,22 +85,14 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
 async fn standing(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Result<Shards, Error> {
     let location = plan.dest.location();
     let mut sizes: BTreeMap<String, u64> = plan.dest.list(shard::FOLDER).await?.into_iter().collect();
-    let mut shards = Shards::new();
-    let mut unknown = Vec::new();
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for planned in &plan.shards {
         let key = planned.key();
         let Some(bytes) = sizes.remove(&key) else {
             return Err(Error::Integrity(format!("{location}/{key} is missing; run it again")));
         };
         match worked.shards.get(&key) {
-            Some((record, footer)) => {
-                let found = shard::standing(&plan.dest, &key, bytes).await?;
-                if bytes != record.bytes || !matches!(&found, StandingShard::Ours(Some(f)) if f == footer) {
-                    let line = format!("{location}/{key} was changed by another program; run it again");
-                    return Err(Error::Integrity(line));
-                }
-                shards.insert(key, (record.clone(), footer.clone()));
-            }
+            Some((record, footer)) => known.push((record.clone(), footer.clone(), bytes)),
             None => unknown.push(*planned),
         }
     }
@@ -110,15 +102,30 @@ async fn standing(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Result
              away and run it again"
         )));
     }
-    if !unknown.is_empty() {
-        shards.extend(finished(run, plan, &unknown).await?);
-        if let Some(missing) = unknown.iter().find(|shard| !shards.contains_key(&shard.key())) {
-            let key = missing.key();
-            return Err(Error::Integrity(format!(
-                "{location}/{key} is no whole shard of this plan; run it again"
-            )));
-        }
+    let mut shards = finished(run, plan, &unknown).await?;
+    if let Some(missing) = unknown.iter().find(|shard| !shards.contains_key(&shard.key())) {
+        let key = missing.key();
+        return Err(Error::Integrity(format!(
+            "{location}/{key} is no whole shard of this plan; run it again"
+        )));
     }
+    let dest = plan.dest.clone();
+    let look = move |(record, footer, bytes): (ShardRecord, Footer, u64)| {
+        let dest = dest.clone();
+        async move {
+            let found = shard::standing(&dest, &record.key, bytes).await?;
+            let is_it = matches!(&found, StandingShard::Ours(Some(found)) if *found == footer);
+            match is_it && bytes == record.bytes {
+                true => Ok((record.key.clone(), (record, footer))),
+                false => Err(Error::Integrity(format!(
+                    "{}/{} was changed by another program; run it again",
+                    dest.location(),
+                    record.key
+                ))),
+            }
+        }
+    };
+    shards.extend(run.source("shards", known).io("footers", plan.rooms.read(), look).collect().await?);
     Ok(shards)
 }
 
@@ -182,8 +189,8 @@ fn check_rejects(plan: &PreparePlan, counts: &Counts, rejects: &[Reject]) -> Res
     Ok(())
 }
 
-fn summaries(rows: &Rows, shards: &[(&PlannedShard, &ShardRecord, &Footer)]) -> Vec<SplitSummary> {
-    let mut summaries = Vec::new();
+fn summaries(plan: &PreparePlan, shards: &[(&PlannedShard, &ShardRecord, &Footer)]) -> Vec<SplitSummary> {
+    let (mut summaries, rows) = (Vec::new(), &plan.rows);
     for split in Split::ALL {
         let of_split = || shards.iter().filter(|(shard, ..)| shard.split == split);
         let n_rows: u64 = of_split().map(|(_, record, _)| record.rows()).sum();
@@ -202,7 +209,7 @@ fn summaries(rows: &Rows, shards: &[(&PlannedShard, &ShardRecord, &Footer)]) -> 
             }
         }
         let bytes = of_split().map(|(_, record, _)| record.bytes).sum();
-        summaries.push(SplitSummary { split, rows: n_rows, bytes, classes });
+        summaries.push(SplitSummary { split, rows: n_rows, bytes, side_px: plan.side_px(split), classes });
     }
     summaries
 }

@@ -2,20 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use forebay_datasets::catalog::Locator;
 use forebay_datasets::manifest::{ShardPlan, ShardRecord};
 use forebay_datasets::sample::{Encoded, Sample, Split};
-use forebay_datasets::shard::{self, Footer, Index, ROWS_PER_GROUP, Reject, Row};
+use forebay_datasets::shard::{self, Footer, Index, ROWS_PER_GROUP};
 use forebay_stages::augment::Augment;
-use forebay_stages::encode::Stored;
-use forebay_stages::group::Group;
 
 use super::begin::join;
+use super::pack::{Packer, Writer};
 use crate::feed::{changed, read, weighed};
-use crate::flow::{Chunk, Error, Flow, Run, kill_point};
+use crate::flow::{Chunk, Error, Flow, Run};
 use crate::plan::{PlannedShard, PreparePlan, Rows};
 
 /// What work on a range of shards came to.
@@ -25,13 +24,6 @@ pub struct Worked {
     pub reused: usize,
     /// Every shard of the range, by its key.
     pub(super) shards: BTreeMap<String, (ShardRecord, Footer)>,
-}
-
-/// A shard on its way to the store: where it goes and what it is.
-struct Packed {
-    record: ShardRecord,
-    footer: Footer,
-    bytes: Bytes,
 }
 
 /// Makes the shards `range` of the plan (indexes into [`PreparePlan::shards`]) that are not finished in the
@@ -71,30 +63,28 @@ async fn write_shards(
     augment: Option<Augment>,
 ) -> Result<Vec<(ShardRecord, Footer)>, Error> {
     let rooms = plan.rooms;
-    let (seed, extension) = (plan.seed, plan.extension());
-    let (reader, packer, writer) = (plan.clone(), plan.clone(), plan.dest.clone());
+    let (seed, reader) = (plan.seed, plan.clone());
+    let packer = Mutex::new(Packer::new(plan.clone(), &shards));
+    let writer = Arc::new(futures::lock::Mutex::new(Writer::new(plan.dest.clone())));
     let ids = samples(&plan.rows, &shards, plan.chunk);
-    let sizes: Vec<(PlannedShard, usize)> = shards.iter().map(|shard| (*shard, shard.rows)).collect();
 
     let images: Flow<Chunk<Encoded>> =
         run.source("samples", ids).io("read", rooms.read(), move |chunk| read(reader.source.clone(), chunk));
     let scales = plan.scales(augment.as_ref());
     let decoded = weighed(images, scales.clone(), rooms).stage(rooms.compute(), seed, 0, scales.decode);
-    changed(decoded, scales.steps, rooms.compute(), seed, 0)
+    let written: Vec<Vec<(ShardRecord, Footer)>> = changed(decoded, scales.steps, rooms.compute(), seed, 0)
         .stage(rooms.compute(), seed, 0, plan.encode.clone())
-        .regroup(1, Group::new(sizes))
-        .compute("pack", rooms.shard(), move |(shard, samples)| pack(&packer, extension, shard, samples))
-        .io("write", rooms.shard(), move |packed: Packed| {
-            let dest = writer.clone();
-            async move {
-                dest.put(&packed.record.key, packed.bytes).await?;
-                tracing::debug!(key = packed.record.key, bytes = packed.record.bytes, "shard written");
-                kill_point("prepare: between shards");
-                Ok((packed.record, packed.footer))
-            }
+        // One at a time and in order: both remember the shard that is open.
+        .compute("pack", rooms.shard(), move |samples| {
+            packer.lock().expect("no panic under the lock").push(samples)
+        })
+        .io("write", rooms.shard(), move |pieces| {
+            let writer = writer.clone();
+            async move { writer.lock().await.write(pieces).await }
         })
         .collect()
-        .await
+        .await?;
+    Ok(written.into_iter().flatten().collect())
 }
 
 /// The samples of the planned shards in their order, in chunks, not yet read.
@@ -103,50 +93,6 @@ fn samples(rows: &Rows, shards: &[PlannedShard], chunk: usize) -> Vec<Vec<Sample
         shards.iter().flat_map(|shard| &rows.of(shard.split)[shard.first..shard.first + shard.rows]);
     let samples: Vec<Sample<Locator>> = planned.map(|row| rows.sample(row)).collect();
     samples.chunks(chunk.max(1)).map(<[_]>::to_vec).collect()
-}
-
-/// Encodes the survivors of one planned shard to the bytes of its file.
-fn pack(
-    plan: &PreparePlan,
-    extension: &str,
-    shard: PlannedShard,
-    samples: Vec<Sample<Stored>>,
-) -> Result<Packed, Error> {
-    let (mut holes, mut rejects, mut rejected) = (Vec::new(), Vec::new(), BTreeSet::new());
-    let mut groups = vec![Vec::new(); shard.rows.div_ceil(ROWS_PER_GROUP)];
-    for (place, sample) in samples.into_iter().enumerate() {
-        match sample.payload {
-            Ok(stored) => groups[place / ROWS_PER_GROUP].push(Row {
-                bytes: stored.bytes,
-                label: sample.label,
-                id: sample.id,
-                copy: sample.copy,
-                size: (stored.width, stored.height),
-                original_size: (stored.original_width, stored.original_height),
-            }),
-            Err(fault) => {
-                holes.push(place);
-                if rejected.insert(sample.id.clone()) {
-                    rejects.push(Reject::new(&sample.id, &fault));
-                }
-            }
-        }
-    }
-    let footer = Footer {
-        fingerprint: plan.shard_plan(&shard).fingerprint.clone(),
-        split: shard.split,
-        index: shard.index,
-        groups: vec![],
-        row_groups: vec![],
-        holes,
-        rejects,
-        data_blake3: String::new(),
-    };
-    let key = shard.key();
-    let (bytes, footer) = shard::encode(&plan.rows.catalog.classes, extension, groups, footer)
-        .map_err(|error| Error::failed(format!("encode {key}"), error))?;
-    let record = record(key, &bytes, &footer);
-    Ok(Packed { record, footer, bytes })
 }
 
 fn record(key: String, file: &Bytes, footer: &Footer) -> ShardRecord {

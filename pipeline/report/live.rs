@@ -24,6 +24,7 @@ use crate::flow::Error;
 use crate::flow::NodeReport;
 
 use super::progress::{Phase, Snapshot};
+use super::reporter::Hold;
 
 /// What does not change while a run goes on.
 #[derive(Clone, Debug)]
@@ -36,9 +37,11 @@ pub struct Title {
     pub steps_per_epoch: u64,
 }
 
-/// The terminal while the view has it.
+/// The terminal while the view has it; what is said meanwhile is held until it is given back.
 pub struct LiveView {
     terminal: Terminal<CrosstermBackend<Stderr>>,
+    /// Ends after the terminal is given back.
+    _hold: Hold,
 }
 
 /// Shortest and lowest terminal in which there is something to see; below, the view says so.
@@ -60,7 +63,7 @@ impl LiveView {
         terminal::enable_raw_mode().map_err(failed)?;
         execute!(std::io::stderr(), terminal::EnterAlternateScreen, cursor::Hide).map_err(failed)?;
         let terminal = Terminal::new(CrosstermBackend::new(std::io::stderr())).map_err(failed)?;
-        Ok(LiveView { terminal })
+        Ok(LiveView { terminal, _hold: Hold::begin() })
     }
 
     /// Draws the run as it is. A terminal that has gone is not missed: the run goes on.

@@ -1,31 +1,24 @@
 //! What the program says: to the terminal, as JSON, and as an HTML page.
 //!
-//! Results go to stdout, everything else to stderr. A stdout that was closed ends the program quietly.
+//! Results go to stdout, everything else to stderr, both through the one reporter.
 
 pub mod curves;
 pub mod html;
 pub mod live;
 mod progress;
+mod reporter;
 mod run;
 pub mod tensorboard;
 pub mod terminal;
 mod usage;
 
-use std::io::Write;
 use std::time::Duration;
 
 use curves::{Series, TRAIN, VALIDATION};
 pub use progress::{Live, Phase, Snapshot};
+pub use reporter::{Bar, complain, finish, log, note, say, say_json, tell, warn};
 pub use run::{ClassRow, EpochMetrics, RunFacts, StepPoint, Trained};
 pub use usage::Usage;
-
-/// Writes results to stdout. When the reader has gone (`forebay … | head`), nothing is left to say.
-pub fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
-    }
-}
 
 /// Waits for `work` and calls `look` ten times a second meanwhile, and once at the end.
 pub async fn watched<R>(work: impl Future<Output = R>, mut look: impl FnMut()) -> R {
@@ -78,16 +71,4 @@ pub fn training_curves(epochs: &[EpochMetrics], points: &[StepPoint]) -> [String
             &[Series { name: "", ..train(|p| p.learning_rate, |e| Some(e.learning_rate)) }],
         ),
     ]
-}
-
-/// Writes the one JSON object that `--json` asks for.
-pub fn say_json(value: &impl serde::Serialize) {
-    say(&format!("{}\n", serde_json::to_string(value).expect("results are plain data")));
-}
-
-/// Writes warnings to stderr, one a line.
-pub fn warn(warnings: &[String]) {
-    for warning in warnings {
-        eprintln!("warning: {warning}");
-    }
 }

@@ -8,6 +8,7 @@ use forebay_stages::balance::BalanceSummary;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use super::progress::{Phase, Snapshot};
+use super::reporter::Bar;
 use super::run::{EpochMetrics, RunFacts, Trained};
 
 /// Width of a bar chart's bars, characters.
@@ -17,20 +18,20 @@ const BAR: usize = 40;
 const ROWS_MAX: usize = 40;
 
 /// A progress bar on stderr; hidden where stderr is no terminal.
-pub fn progress(what: &str, total: u64, unit: &'static str) -> ProgressBar {
+pub fn progress(what: &str, total: u64, unit: &'static str) -> Bar {
     let style =
         ProgressStyle::with_template("{msg:<14} {wide_bar:.cyan/blue} {pos}/{len} {prefix} {per_sec} {eta}")
             .expect("the template is fixed")
             .progress_chars("━╸─");
-    ProgressBar::new(total).with_style(style).with_message(what.to_string()).with_prefix(unit)
+    Bar::show(ProgressBar::new(total).with_style(style).with_message(what.to_string()).with_prefix(unit))
 }
 
 /// The progress bar of a training run; [`training_state`] says what stands behind it.
-pub fn training_progress(steps_per_epoch: u64) -> ProgressBar {
+pub fn training_progress(steps_per_epoch: u64) -> Bar {
     let style = ProgressStyle::with_template("{prefix} {bar:24.cyan/blue} {pos}/{len} {msg}")
         .expect("the template is fixed")
         .progress_chars("━╸─");
-    ProgressBar::new(steps_per_epoch).with_style(style)
+    Bar::show(ProgressBar::new(steps_per_epoch).with_style(style))
 }
 
 /// Where a run stands, in half a line; `starved` is the share of time in which it waited for the feed.
@@ -191,7 +192,7 @@ pub fn trained(done: &Trained) -> String {
 /// Why a run ended before its last epoch.
 fn stopped_early(done: &Trained) -> String {
     let stale = done.epochs.last().map_or(0, |metrics| metrics.epochs_without_improvement);
-    let (epochs, monitor) = (done.epochs.len(), done.monitor);
+    let (epochs, monitor) = (done.epochs.last().map_or(0, |metrics| metrics.epoch), done.monitor);
     format!("stopped early after epoch {epochs}: validation {monitor} got no better for {stale} epochs")
 }
 

@@ -3,39 +3,50 @@
 use std::sync::{Arc, Mutex};
 
 use forebay_datasets::sample::Split;
-use forebay_train::Trainer;
 use forebay_train::metrics::{Confusion, prediction};
+use forebay_train::{Strictness, Trainer};
 
 use super::error::train_error;
 use super::frozen::Features;
 use super::input::TrainInput;
 use super::plan::TrainPlan;
 use super::run_folder::{RunFolder, files};
-use super::seal;
 use super::session::{Progress, Session, lock};
 use crate::feed::{Pass, PassBatch};
 use crate::flow::{Error, Items, Run};
 use crate::report::{ClassRow, EpochMetrics, Live, Trained};
+use crate::weights::seal;
 
-/// Mean loss and confusion matrix of one split, in evaluation mode.
+/// What evaluating a split came to: of at least one image, with numbers for each.
+pub(super) struct Scores {
+    /// The mean cross-entropy.
+    pub(super) loss: f64,
+    pub(super) confusion: Confusion,
+}
+
+/// Evaluates the network on one split.
+///
+/// # Errors
+/// [`Error::NothingLeft`] when no image of the split could be read: nothing is no score. [`Error::Failed`] when the network
+/// gives something else than numbers, of which no class is the largest.
 pub(super) async fn evaluate(
     run: &Run,
     plan: &TrainPlan,
     session: Arc<Mutex<Session>>,
     features: Option<&Arc<Features>>,
     split: Split,
-) -> Result<(f64, Confusion), Error> {
+) -> Result<Scores, Error> {
     // Where training images come in views, their accuracy is that of the images as they are.
     match features
         .filter(|features| features.has(split) && (split != Split::Train || plan.feed.augment.is_none()))
     {
         None => {
             let batches = plan.feed.batches(run, Pass::Evaluate(split));
-            batches.drain("evaluate", measure(run, plan, session)).await
+            batches.drain("evaluate", measure(run, plan, session, split)).await
         }
         Some(features) => {
             let batches = features.batches(run, plan, Pass::Evaluate(split), 0);
-            batches.drain("evaluate", measure(run, plan, session)).await
+            batches.drain("evaluate", measure(run, plan, session, split)).await
         }
     }
 }
@@ -45,25 +56,46 @@ fn measure<T: TrainInput>(
     run: &Run,
     plan: &TrainPlan,
     session: Arc<Mutex<Session>>,
-) -> impl FnOnce(Items<PassBatch<T>>) -> Result<(f64, Confusion), Error> + Send + 'static {
+    split: Split,
+) -> impl FnOnce(Items<PassBatch<T>>) -> Result<Scores, Error> + Send + 'static {
     let pool = run.clone();
     let classes = plan.options.classes.len();
     move |batches: Items<PassBatch<T>>| {
         let session = session.lock().expect("one pass at a time");
+        let predictor = session.trainer.predictor();
         let mut confusion = Confusion::new(classes);
-        let mut loss = 0.0;
+        let (mut loss, mut without) = (0.0, 0);
         for PassBatch { batch, .. } in batches {
             if batch.labels().is_empty() {
                 continue;
             }
-            let logits = pool.install(|| batch.logits(&session.trainer));
+            let logits = pool.install(|| batch.logits(&predictor));
             let logits = logits.map_err(|error| train_error("evaluate", error))?;
             loss += Trainer::loss(&logits, batch.labels()) * batch.labels().len() as f64;
             for (row, label) in logits.iter().zip(batch.labels()) {
-                confusion.add(*label as usize, prediction(row));
+                match prediction(row) {
+                    Some(class) => confusion.add(*label as usize, class),
+                    None => without += 1,
+                }
             }
         }
-        Ok((loss / confusion.total().max(1) as f64, confusion))
+        let total = confusion.total();
+        if without > 0 {
+            let images = total + without;
+            return Err(Error::failed(
+                format!("score the {split} images"),
+                format!(
+                    "the network gives no numbers for {without} of {images}: its weights or running statistics are not \
+                     finite; look at --weights, or give a lower learning rate"
+                ),
+            ));
+        }
+        if total == 0 {
+            return Err(Error::NothingLeft(format!(
+                "no {split} image could be read: there is nothing to score"
+            )));
+        }
+        Ok(Scores { loss: loss / total as f64, confusion })
     }
 }
 
@@ -74,7 +106,8 @@ async fn load_best(run: &Run, folder: &RunFolder, session: &Mutex<Session>) -> R
         folder.get(files::MODEL).await?.ok_or_else(|| Error::Integrity(format!("{place} is missing")))?;
     seal::check(&best).map_err(|damage| Error::Integrity(format!("{place} is damaged: {damage}")))?;
     let trainer = &mut lock(session).trainer;
-    let loaded = run.install(|| trainer.load_weights(&best)).map_err(|error| train_error(&place, error))?;
+    let loaded = run.install(|| trainer.load_weights(&best, Strictness::Strict));
+    let loaded = loaded.map_err(|error| train_error(&place, error))?;
     match loaded.missing.is_empty() && loaded.mismatched.is_empty() {
         true => Ok(()),
         false => Err(Error::Integrity(format!("{place} holds the tensors of another network"))),
@@ -95,7 +128,7 @@ pub(super) async fn test(
     load_best(run, folder, &session).await?;
     let held = [Split::Test, Split::Validation, Split::Train];
     let split = held.into_iter().find(|split| plan.feed.rows(*split) > 0).expect("there are training rows");
-    let (_, confusion) = evaluate(run, plan, session, features, split).await?;
+    let Scores { confusion, .. } = evaluate(run, plan, session, features, split).await?;
     let names = plan.options.classes.iter().enumerate();
     let classes = names
         .map(|(class, name)| {

@@ -1,39 +1,44 @@
 //! Features instead of images: where the first parts of a network stay frozen for a whole run, they see every image once,
 //! and each epoch, also of later runs, trains the rest on what they made of it.
 //!
-//! The features of a split lie in shards below the cache, each a safetensors file with one tensor `features` of the rows
-//! that could be decoded and, written after it, a JSON file that says which rows these are. Their folder is named by a hash
-//! of all that the features of an image are a function of, and a folder in it by one of which images are trained on: the
-//! fold of a cross-validation, or another split, takes from the folders beside its own what they have.
+//! The features of a split lie in shards below the cache, see [`cache`]. Their folder is named by a hash of all that the
+//! features of an image are a function of, and a folder in it by one of which images are trained on: the fold of a
+//! cross-validation, or another split, takes from the folders beside its own what they have.
 //!
 //! A pass reads the groups of rows of a split as a pass over the images does, in the same order, so that it trains the same
 //! weights, bit for bit. Random augmentation is kept as a number of views: view `n` of the training images is what epoch
 //! `n` would see, and epochs take turns with them.
+//!
+//! A cache that cannot be read or written is a note: the run then sees the images in every epoch, and trains the same
+//! weights.
+
+mod cache;
+mod gather;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bytes::Bytes;
 use candle_core::{Device, Tensor};
 use forebay_datasets::order::Rank;
-use forebay_datasets::sample::{Fault, Sample, Split};
+use forebay_datasets::sample::{Sample, Split};
 use forebay_datasets::shard::ROWS_PER_GROUP;
 use forebay_datasets::store::Store;
 use forebay_stages::collate::Batch;
 use forebay_stages::group::Group;
 use forebay_stages::shuffle::{Shuffle, WindowPart};
-use forebay_train::features_file;
-use serde::{Deserialize, Serialize};
+use forebay_train::{DeviceKind, Trainer};
 
 use super::error::train_error;
-use super::first_batch::first_batch;
+use super::first_batch::look_ahead;
 use super::input::FeatureBatch;
 use super::plan::TrainPlan;
 use super::session::{Session, lock};
 use crate::feed::{Fetch, Pass, PassBatch};
 use crate::flow::{Error, Flow, Items, Room, Run};
 use crate::options::bytes_in_words;
+use crate::report::note;
+use cache::{Failure, FeatureShards, GroupFeatures, Opened, Record, Row};
 
 /// The features of a shard take about so much: a piece that any store reads well.
 const SHARD_BYTES: u64 = 16 << 20;
@@ -46,45 +51,80 @@ struct Feature {
     row: usize,
 }
 
-/// What a shard says of its rows: shape of a row's features and, group by group, the rows.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    shape: Vec<usize>,
-    groups: Vec<Vec<Row>>,
+/// What a run trains on.
+pub(super) enum Use {
+    /// Images, in every epoch.
+    Images {
+        /// What could be done about it, where there is something.
+        note: Option<String>,
+    },
+    /// Features.
+    Features {
+        /// The first part of the network that takes them.
+        first: usize,
+        /// Views of each training image.
+        views: u32,
+        /// Shape of the features of an image.
+        shape: Arc<[usize]>,
+        /// Whether those of all images may be held in memory.
+        fits: bool,
+    },
 }
 
-impl Record {
-    fn row_bytes(&self) -> u64 {
-        4 * self.shape.iter().product::<usize>() as u64
+impl Use {
+    /// What a run with this plan and this network trains on. Images where nothing is frozen for the whole run, an image is
+    /// mixed with others or augmented without a number of views, or the features need more memory than decoded images
+    /// may take and no folder was given to keep them in.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when `--feature-views` asks for features and there can be none.
+    pub(super) fn of(run: &Run, plan: &TrainPlan, trainer: &Trainer) -> Result<Use, Error> {
+        let Some(cache) = &plan.feature_cache else { return Ok(Use::Images { note: None }) };
+        let images = |why: &str, note: Option<&str>| match cache.views {
+            None => Ok(Use::Images {
+                note: note.map(|note| format!("the frozen part runs in every epoch: {note}")),
+            }),
+            Some(_) => Err(Error::Usage(format!("train.feature_views: {why}; leave it out"))),
+        };
+        let Some(first) = trainer.frozen_prefix() else {
+            return images("no part of the network stays frozen for the whole run, see --freeze", None);
+        };
+        if plan.options.mixing.is_some() {
+            return images("--mixup and --cutmix mix images, which no kept features can show", None);
+        }
+        let views = match (&plan.feed.augment, cache.views) {
+            (None, _) => 1,
+            (Some(_), Some(views)) => views,
+            (Some(_), None) => {
+                let note =
+                    "images are augmented; --feature-views 4 runs it once for each of 4 views of an image";
+                return images("", Some(note));
+            }
+        };
+        let blank = Batch {
+            images: vec![0; 3 * (plan.feed.side as usize).pow(2)],
+            labels: vec![0],
+            ids: vec!["".into()],
+            side: plan.feed.side,
+        };
+        let features = run.install(|| trainer.features(&blank, first));
+        let (_, shape) = features.map_err(|error| train_error("compute features", error))?;
+        let row_bytes = 4 * shape.iter().product::<usize>() as u64;
+        let rows = |split: Split| {
+            let views = if split == Split::Train { u64::from(views) } else { 1 };
+            views * plan.feed.planned(split).found() as u64
+        };
+        let bytes = Split::ALL.into_iter().map(rows).sum::<u64>() * row_bytes;
+        let fits = bytes <= plan.feed.rooms.memory_bytes;
+        if !fits && !cache.is_chosen {
+            let why = format!(
+                "its features take {}, more than --memory; --feature-cache DIR keeps them there",
+                bytes_in_words(bytes)
+            );
+            return images(&why, Some(&why));
+        }
+        Ok(Use::Features { first, views, shape: shape.into(), fits })
     }
-
-    /// Where the features begin in the file of `size` bytes, whose end they are; `None` when it is too small for them.
-    fn start(&self, size: u64) -> Option<u64> {
-        let whole = self.groups.iter().flatten().filter(|row| row.is_whole).count() as u64;
-        size.checked_sub(whole * self.row_bytes()).filter(|start| *start > 8)
-    }
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Row {
-    id: String,
-    copy: u32,
-    label: u32,
-    /// Whether the image could be decoded.
-    is_whole: bool,
-}
-
-/// A group of rows of a split, and where their features are.
-struct GroupFeatures {
-    /// Each with its place among the rows that have features, as payload.
-    rows: Vec<Sample<usize>>,
-    place: Place,
-}
-
-enum Place {
-    Memory(Arc<[f32]>),
-    /// The key of a file and the bytes of it.
-    Store(Arc<str>, std::ops::Range<u64>),
 }
 
 /// The features of every split.
@@ -96,77 +136,98 @@ pub(super) struct Features {
     shape: Arc<[usize]>,
     first: usize,
     store: Store,
+    /// Whether features are held in memory.
+    held: bool,
     /// How long the frozen part took over the training images; `None` when an earlier run had done it.
     pub(super) seconds: Option<f64>,
 }
 
 impl Features {
-    /// Reads the features from the cache, after what is missing there was computed. `None` where images are needed:
-    /// nothing is frozen for the whole run, an image is mixed with others or augmented without a number of views, or the
-    /// features need more memory than decoded images may take and no folder was given to keep them in.
+    /// Reads the features from the cache, after what is missing there was computed. `None` where the run trains on images.
+    ///
+    /// # Errors
+    /// As [`Use::of`]; the first error of the run. A failing cache is one only where `--feature-views` needs it.
     pub(super) async fn of(
         run: &Run,
         plan: &Arc<TrainPlan>,
         session: &Arc<Mutex<Session>>,
     ) -> Result<Option<Arc<Features>>, Error> {
-        let Some(cache) = &plan.feature_cache else { return Ok(None) };
-        let Some(first) = lock(session).trainer.frozen_prefix() else { return Ok(None) };
-        let views = match (&plan.feed.augment, cache.views) {
-            _ if plan.options.mixing.is_some() => return Ok(None),
-            (None, _) => 1,
-            (Some(_), Some(views)) => views,
-            (Some(_), None) => {
-                eprintln!(
-                    "note: the frozen part runs in every epoch, because images are augmented; --feature-views 4 runs it \
-                     once for each of 4 views of an image"
-                );
-                return Ok(None);
+        let (what, is_new) = {
+            let session = lock(session);
+            (Use::of(run, plan, &session.trainer)?, session.is_new())
+        };
+        if let Use::Images { note: Some(line) } = &what {
+            note(line);
+        }
+        let (Use::Features { first, views, shape, fits }, Some(cache)) = (what, &plan.feature_cache) else {
+            return Ok(None);
+        };
+        if is_new {
+            // Training sees no image that could be looked at.
+            look_ahead(run, plan, session.clone()).await?;
+        }
+        let store = match Store::open(&cache.place, &Default::default()) {
+            Err(error) if cache.is_chosen => return Err(error.into()),
+            store => store,
+        };
+        let filled = match store {
+            Err(error) => Err(Failure::from(error)),
+            Ok(store) => {
+                let features = Features {
+                    groups: BTreeMap::new(),
+                    views,
+                    shape,
+                    first,
+                    store,
+                    held: fits,
+                    seconds: None,
+                };
+                features.fill(run, plan, session).await
             }
         };
-        let (shape, name) = {
+        match filled {
+            Ok(features) => Ok(Some(Arc::new(features))),
+            Err(Failure::Run(error)) => Err(error),
+            Err(Failure::Cache(why)) if cache.views.is_some() => Err(Error::Store(format!(
+                "train.feature_views: the features cannot be kept: {why}; give another --feature-cache"
+            ))),
+            Err(Failure::Cache(why)) => {
+                note(&format!("the frozen part runs in every epoch: its features cannot be kept: {why}"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Opens the features of every split, after what is missing or damaged was gathered or computed.
+    async fn fill(
+        mut self,
+        run: &Run,
+        plan: &Arc<TrainPlan>,
+        session: &Arc<Mutex<Session>>,
+    ) -> Result<Features, Failure> {
+        let name = {
             let session = lock(session);
-            let blank = Batch {
-                images: vec![0; 3 * (plan.feed.side as usize).pow(2)],
-                labels: vec![0],
-                ids: vec!["".into()],
-                side: plan.feed.side,
-            };
-            let features = run.install(|| session.trainer.features(&blank, first));
-            let (_, shape) = features.map_err(|error| train_error("compute features", error))?;
-            let prefix = session.trainer.prefix_bytes(first);
+            let prefix = session.trainer.prefix_bytes(self.first);
             let prefix = prefix.map_err(|error| train_error("read the weights", error))?;
+            // Devices and precisions round differently.
+            let device = match plan.options.device {
+                DeviceKind::Cpu => "cpu",
+                DeviceKind::Cuda(_) => "cuda",
+            };
+            let how = format!("features {} {device} {:?} ", cache::FORMAT, plan.options.precision);
             let mut name = blake3::Hasher::new();
-            name.update(plan.images_identity.as_bytes())
+            name.update(how.as_bytes())
+                .update(plan.images_identity.as_bytes())
                 .update(plan.options.model.as_bytes())
                 .update(&prefix);
-            (shape, name.finalize().to_hex()[..32].to_string())
+            name.finalize().to_hex()[..32].to_string()
         };
+        let row_bytes = 4 * self.shape.iter().product::<usize>() as u64;
+        let views = self.views;
         let splits = Split::ALL.into_iter().filter(|split| plan.feed.rows(*split) > 0);
-        let passes: Vec<(Split, u32)> = splits
-            .flat_map(|split| {
-                (0..if split == Split::Train { views } else { 1 }).map(move |view| (split, view))
-            })
-            .collect();
-        let row_bytes = 4 * shape.iter().product::<usize>() as u64;
-        let rows = passes.iter().map(|(split, _)| plan.feed.planned(*split).found() as u64);
-        let bytes = rows.sum::<u64>() * row_bytes;
-        let fits = bytes <= plan.feed.rooms.memory_bytes;
-        if !fits && !cache.is_chosen {
-            eprintln!(
-                "note: the frozen part runs in every epoch: its features take {}, more than --memory; --feature-cache DIR \
-                 keeps them there",
-                bytes_in_words(bytes)
-            );
-            return Ok(None);
-        }
-        let mut features = Features {
-            groups: BTreeMap::new(),
-            views,
-            shape: shape.into(),
-            first,
-            store: Store::open(&cache.place, &Default::default())?,
-            seconds: None,
-        };
+        let passes = splits.flat_map(|split| {
+            (0..if split == Split::Train { views } else { 1 }).map(move |view| (split, view))
+        });
         for (split, view) in passes {
             let shards = FeatureShards {
                 images: format!("{name}/"),
@@ -177,21 +238,31 @@ impl Features {
                 sizes: plan.feed.planned(split).groups().to_vec(),
                 groups: (SHARD_BYTES / (row_bytes * ROWS_PER_GROUP as u64)).clamp(1, 64) as usize,
                 pass: (split, view),
+                shape: self.shape.clone(),
             };
             let start = Instant::now();
-            let mut missing = features.missing(&shards).await?;
+            let mut groups: BTreeMap<usize, Vec<GroupFeatures>> = BTreeMap::new();
+            let missing = self.open(run, plan, &shards, (0..shards.shards()).collect(), &mut groups).await?;
             if !missing.is_empty() {
-                missing = features.gather(plan, &shards, missing).await?;
-            }
-            if !missing.is_empty() {
-                features.compute(run, plan, session, &shards, missing).await?;
-                if split == Split::Train {
-                    *features.seconds.get_or_insert(0.0) += start.elapsed().as_secs_f64();
+                let left = gather::gather(&self.store, plan, &shards, missing.clone()).await?;
+                if !left.is_empty() {
+                    self.compute(run, plan, session, &shards, left).await?;
+                    if split == Split::Train {
+                        *self.seconds.get_or_insert(0.0) += start.elapsed().as_secs_f64();
+                    }
+                }
+                if !self.open(run, plan, &shards, missing, &mut groups).await?.is_empty() {
+                    let place = self.store.location();
+                    return Err(Failure::Cache(format!("{place} does not give back what is written to it")));
                 }
             }
-            features.open(run, plan, &shards, fits).await?;
+            let groups: Vec<GroupFeatures> = groups.into_values().flatten().collect();
+            // An image that an earlier run refused is a reject of this one too.
+            let rows = groups.iter().flat_map(|group| &group.rows);
+            run.rejects().record(rows.filter_map(|row| Some((&row.id, row.payload.as_ref().err()?))))?;
+            self.groups.insert(shards.pass, groups);
         }
-        Ok(Some(Arc::new(features)))
+        Ok(self)
     }
 
     /// True when the features of a split are there.
@@ -204,87 +275,6 @@ impl Features {
         self.views
     }
 
-    /// The numbers of the shards that are not there.
-    async fn missing(&self, shards: &FeatureShards) -> Result<Vec<usize>, Error> {
-        let mut missing = Vec::new();
-        for shard in 0..shards.shards() {
-            // The record is written last.
-            if self.store.size(&shards.record(shard)).await?.is_none() {
-                missing.push(shard);
-            }
-        }
-        Ok(missing)
-    }
-
-    /// Writes those of these shards whose rows all have features in other folders of the same images, and returns the
-    /// others.
-    async fn gather(
-        &self,
-        plan: &TrainPlan,
-        shards: &FeatureShards,
-        missing: Vec<usize>,
-    ) -> Result<Vec<usize>, Error> {
-        let (split, view) = shards.pass;
-        let Some(rows) = plan.feed.source.known_rows(split) else { return Ok(missing) };
-        let is_augmented = |split: Split| split == Split::Train && plan.feed.augment.is_some();
-        // An augmented image is a function of its copy and view; one as it is, of neither.
-        let copy_of = |copy: u32| if is_augmented(split) { copy } else { 0 };
-        let files: BTreeMap<String, u64> = self.store.list(&shards.images).await?.into_iter().collect();
-        let mut known: BTreeMap<(String, u32), Option<Place>> = BTreeMap::new();
-        for (key, _) in files.iter().filter(|(key, _)| key.ends_with(".json")) {
-            let name = key.rsplit('/').next().unwrap_or_default();
-            let is_like = match is_augmented(split) {
-                true => name.starts_with(&format!("{split}-{view}-")),
-                false => !(name.starts_with("train-") && plan.feed.augment.is_some()),
-            };
-            let record = match is_like {
-                true => self.store.get(key).await?,
-                false => continue,
-            };
-            let file: Arc<str> = key.replace(".json", ".safetensors").into();
-            let Ok(record) = serde_json::from_slice::<Record>(&record) else { continue };
-            let size = files.get(&*file).copied().unwrap_or(0);
-            let start = record.start(size).filter(|_| record.shape[..] == self.shape[..]);
-            let (Some(mut at), row_bytes) = (start, record.row_bytes()) else { continue };
-            for row in record.groups.into_iter().flatten() {
-                let place = row.is_whole.then(|| Place::Store(file.clone(), at..at + row_bytes));
-                at += if row.is_whole { row_bytes } else { 0 };
-                known.insert((row.id, copy_of(row.copy)), place);
-            }
-        }
-        let mut others = Vec::new();
-        for shard in missing {
-            let (mut values, mut groups): (Vec<f32>, Vec<Vec<Row>>) = (Vec::new(), Vec::new());
-            for group in shards.groups_of(shard) {
-                let mut of_group = Vec::new();
-                for sample in rows.iter().skip(group * ROWS_PER_GROUP).take(ROWS_PER_GROUP) {
-                    let Some(place) = known.get(&(sample.id.to_string(), copy_of(sample.copy))) else {
-                        break;
-                    };
-                    if let Some(Place::Store(file, range)) = place {
-                        let bytes = self.store.get_range(file, range.clone()).await?;
-                        values.extend_from_slice(&numbers(&bytes));
-                    }
-                    of_group.push(Row {
-                        id: sample.id.to_string(),
-                        copy: sample.copy,
-                        label: sample.label,
-                        is_whole: place.is_some(),
-                    });
-                }
-                groups.push(of_group);
-            }
-            let sizes = &shards.sizes[shards.groups_of(shard)];
-            if groups.iter().map(Vec::len).eq(sizes.iter().copied()) {
-                let record = Record { shape: self.shape.to_vec(), groups };
-                write(&self.store, shards, shard, &values, &record).await?;
-            } else {
-                others.push(shard);
-            }
-        }
-        Ok(others)
-    }
-
     /// Runs the frozen part over the images of these shards and writes them.
     async fn compute(
         &self,
@@ -293,27 +283,20 @@ impl Features {
         session: &Arc<Mutex<Session>>,
         shards: &FeatureShards,
         missing: Vec<usize>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Failure> {
         let (split, view) = shards.pass;
         let groups = missing.iter().flat_map(|&shard| shards.groups_of(shard)).collect();
         let view = (split == Split::Train && plan.feed.augment.is_some()).then_some(view);
         let (pool, plan_here, session) = (run.clone(), plan.clone(), session.clone());
-        let (store, shards, first, shape) =
-            (self.store.clone(), shards.clone(), self.first, self.shape.clone());
+        let (store, shards, first) = (self.store.clone(), shards.clone(), self.first);
         let consume = move |groups: Items<(Vec<Sample<()>>, Batch)>| {
-            let mut session = lock(&session);
-            let session = &mut *session;
+            let session = lock(&session);
             let mut groups = groups.into_iter();
-            let mut is_first = (shards.pass, missing[0]) == ((Split::Train, 0), 0);
             for shard in missing {
-                let (mut values, mut record) = (Vec::new(), Record { shape: shape.to_vec(), groups: vec![] });
+                let (mut values, mut record) = (Vec::new(), Record::new(&shards.shape));
                 for (samples, batch) in groups.by_ref().take(shards.groups_of(shard).len()) {
+                    let from = values.len();
                     for part in batch.parts(plan_here.feed.batch_size) {
-                        if std::mem::take(&mut is_first) {
-                            for line in first_batch(&pool, &plan_here, session, &part)? {
-                                eprintln!("warning: {line}");
-                            }
-                        }
                         let made = pool.install(|| session.trainer.features(&part, first));
                         values.extend(made.map_err(|error| train_error("compute features", error))?.0);
                     }
@@ -323,56 +306,61 @@ impl Features {
                         label: sample.label,
                         is_whole: sample.payload.is_ok(),
                     };
-                    record.groups.push(samples.into_iter().map(row).collect());
+                    record.push(samples.into_iter().map(row).collect(), &values[from..]);
                 }
                 if record.groups.len() < shards.groups_of(shard).len() {
                     // The run was interrupted.
-                    return Ok(());
+                    return Ok(None);
                 }
-                pool.block_on(write(&store, &shards, shard, &values, &record))?;
+                match pool.block_on(shards.write(&store, shard, &values, record)) {
+                    Ok(()) => {}
+                    Err(Failure::Run(error)) => return Err(error),
+                    // An error here would end the run.
+                    Err(Failure::Cache(why)) => return Ok(Some(why)),
+                }
             }
-            Ok(())
+            Ok(None)
         };
-        plan.feed.groups(run, split, groups, view).drain("compute features", consume).await
+        match plan.feed.groups(run, split, groups, view).drain("compute features", consume).await? {
+            Some(why) => Err(Failure::Cache(why)),
+            None => Ok(()),
+        }
     }
 
-    /// Reads the records of a split, and its features where they are to be held in memory.
+    /// Reads these shards of a split and adds their groups; returns those that are not there or not what was written.
     async fn open(
-        &mut self,
+        &self,
         run: &Run,
         plan: &TrainPlan,
         shards: &FeatureShards,
-        held: bool,
-    ) -> Result<(), Error> {
-        let (store, here, shape) = (self.store.clone(), shards.clone(), self.shape.clone());
+        wanted: Vec<usize>,
+        groups: &mut BTreeMap<usize, Vec<GroupFeatures>>,
+    ) -> Result<Vec<usize>, Error> {
+        let (store, here, held) = (self.store.clone(), shards.clone(), self.held);
         let read = move |shard: usize| {
             let (store, shards) = (store.clone(), here.clone());
-            async move {
-                let record = store.get(&shards.record(shard)).await?;
-                let key = shards.file(shard);
-                let size = store.size(&key).await?.unwrap_or(0);
-                let file = if held { store.get(&key).await? } else { Bytes::new() };
-                Ok((shard, record, size, file))
-            }
+            async move { Ok((shard, shards.read(&store, shard).await)) }
         };
-        let (here, location) = (shards.clone(), self.store.location().to_string());
-        let parse = move |(shard, record, size, file): (usize, Bytes, u64, Bytes)| {
-            groups_of(&here, &shape, shard, &record, size, &file).ok_or_else(|| {
-                Error::Integrity(format!(
-                    "{location}/{} is damaged: delete it and its .json, and its features are computed again",
-                    here.file(shard)
-                ))
-            })
-        };
+        let here = shards.clone();
+        let parse = move |(shard, read)| Ok((shard, here.parse(shard, read, held)));
         let room = plan.feed.rooms.group();
-        let flow = run.source("feature shards", 0..shards.shards()).io("open features", room, read);
-        let groups: Vec<Vec<GroupFeatures>> = flow.compute("parse features", room, parse).collect().await?;
-        let groups: Vec<GroupFeatures> = groups.into_iter().flatten().collect();
-        // An image that an earlier run refused is a reject of this one too.
-        let rows = groups.iter().flat_map(|group| &group.rows);
-        run.rejects().record(rows.filter_map(|row| Some((&row.id, row.payload.as_ref().err()?))))?;
-        self.groups.insert(shards.pass, groups);
-        Ok(())
+        let flow = run.source("feature shards", wanted).io("open features", room, read);
+        let (mut missing, mut damaged) = (Vec::new(), 0);
+        for (shard, opened) in flow.compute("parse features", room, parse).collect().await? {
+            match opened {
+                Opened::Whole(of_shard) => drop(groups.insert(shard, of_shard)),
+                Opened::Missing => missing.push(shard),
+                Opened::Damaged => {
+                    missing.push(shard);
+                    damaged += 1;
+                }
+            }
+        }
+        if damaged > 0 {
+            let place = self.store.location();
+            note(&format!("{damaged} files of features in {place} are damaged, and are computed again"));
+        }
+        Ok(missing)
     }
 
     /// The batches of a pass after its first `done`, in the order of the images.
@@ -425,7 +413,8 @@ impl Features {
             let payload = match sample.payload {
                 Err(fault) => Err(fault),
                 Ok(number) if fetch.group.is_none() => {
-                    Ok(group.feature(&self.store, number, &self.shape).await?)
+                    let values = group.row(&self.store, number, &self.shape).await?;
+                    Ok(Feature { row: if values.1 { number } else { 0 }, values: values.0 })
                 }
                 Ok(number) => {
                     if let std::collections::btree_map::Entry::Vacant(entry) = whole.entry(view) {
@@ -439,120 +428,4 @@ impl Features {
         }
         Ok(WindowPart { window_rows: fetch.window_rows, samples })
     }
-}
-
-impl GroupFeatures {
-    async fn values(&self, store: &Store) -> Result<Arc<[f32]>, Error> {
-        match &self.place {
-            Place::Memory(values) => Ok(values.clone()),
-            Place::Store(_, range) if range.is_empty() => Ok([].into()),
-            Place::Store(key, range) => {
-                let bytes = store.get_range(key, range.clone()).await?;
-                Ok(numbers(&bytes))
-            }
-        }
-    }
-
-    /// The features of one row alone.
-    async fn feature(&self, store: &Store, row: usize, shape: &[usize]) -> Result<Feature, Error> {
-        let bytes = 4 * shape.iter().product::<usize>() as u64;
-        match &self.place {
-            Place::Memory(values) => Ok(Feature { values: values.clone(), row }),
-            Place::Store(key, range) => {
-                let start = range.start + row as u64 * bytes;
-                let bytes = store.get_range(key, start..start + bytes).await?;
-                Ok(Feature { values: numbers(&bytes), row: 0 })
-            }
-        }
-    }
-}
-
-/// Writes a shard: the features, and then the record, without which they do not count.
-async fn write(
-    store: &Store,
-    shards: &FeatureShards,
-    shard: usize,
-    values: &[f32],
-    record: &Record,
-) -> Result<(), Error> {
-    let file = features_file(values, &record.shape);
-    let file = file.map_err(|error| train_error("write the features", error))?;
-    let record = serde_json::to_vec(record).expect("a record is plain data");
-    store.put(&shards.file(shard), file.into()).await?;
-    store.put(&shards.record(shard), record.into()).await.map_err(Error::from)
-}
-
-/// Little-endian numbers, as safetensors files hold them.
-fn numbers(bytes: &[u8]) -> Arc<[f32]> {
-    let (values, _) = bytes.as_chunks::<4>();
-    values.iter().map(|value| f32::from_le_bytes(*value)).collect()
-}
-
-/// Where the shards of a pass lie.
-#[derive(Clone)]
-struct FeatureShards {
-    /// The folder of everything made of the same images.
-    images: String,
-    prefix: String,
-    /// Planned rows of each group.
-    sizes: Vec<usize>,
-    /// Groups of a shard.
-    groups: usize,
-    pass: (Split, u32),
-}
-
-impl FeatureShards {
-    fn shards(&self) -> usize {
-        self.sizes.len().div_ceil(self.groups)
-    }
-
-    fn groups_of(&self, shard: usize) -> std::ops::Range<usize> {
-        shard * self.groups..((shard + 1) * self.groups).min(self.sizes.len())
-    }
-
-    fn file(&self, shard: usize) -> String {
-        format!("{}{shard:05}.safetensors", self.prefix)
-    }
-
-    fn record(&self, shard: usize) -> String {
-        format!("{}{shard:05}.json", self.prefix)
-    }
-}
-
-/// The groups of a shard; `None` when record and file are not what was written for it.
-fn groups_of(
-    shards: &FeatureShards,
-    shape: &[usize],
-    shard: usize,
-    record: &[u8],
-    size: u64,
-    file: &[u8],
-) -> Option<Vec<GroupFeatures>> {
-    let record: Record = serde_json::from_slice(record).ok()?;
-    let sizes = &shards.sizes[shards.groups_of(shard)];
-    if record.shape != shape || !record.groups.iter().map(Vec::len).eq(sizes.iter().copied()) {
-        return None;
-    }
-    let (row_bytes, mut end) = (record.row_bytes(), record.start(size)?);
-    let key: Arc<str> = shards.file(shard).into();
-    let groups = record.groups.into_iter().map(|rows| {
-        let mut count = 0;
-        let sample = |row: Row| {
-            let payload = match row.is_whole {
-                true => Ok(count),
-                false => Err(Fault::new("decode", "refused when its features were computed")),
-            };
-            count += usize::from(row.is_whole);
-            Sample { id: row.id.into(), copy: row.copy, label: row.label, payload }
-        };
-        let rows = rows.into_iter().map(sample).collect();
-        let range = end..end + count as u64 * row_bytes;
-        end = range.end;
-        let place = match file.get(range.start as usize..range.end as usize) {
-            Some(bytes) if !file.is_empty() => Place::Memory(numbers(bytes)),
-            _ => Place::Store(key.clone(), range),
-        };
-        GroupFeatures { rows, place }
-    });
-    Some(groups.collect())
 }

@@ -2,13 +2,13 @@
 
 use candle_core::Tensor;
 use forebay_stages::collate::Batch;
-use forebay_train::{StepReport, TrainError, Trainer};
+use forebay_train::{Predictor, StepReport, TrainError, Trainer};
 
 /// What a trainer learns from and is measured on: a batch of images, or of their features.
 pub(super) trait TrainInput: Send + Sync + 'static {
     fn labels(&self) -> &[u32];
     fn step(&self, trainer: &mut Trainer) -> Result<StepReport, TrainError>;
-    fn logits(&self, trainer: &Trainer) -> Result<Vec<Vec<f32>>, TrainError>;
+    fn logits(&self, predictor: &Predictor) -> Result<Vec<Vec<f32>>, TrainError>;
     /// The images, where they are there to be looked at.
     fn images(&self) -> Option<&Batch>;
 }
@@ -22,8 +22,8 @@ impl TrainInput for Batch {
         trainer.step(self)
     }
 
-    fn logits(&self, trainer: &Trainer) -> Result<Vec<Vec<f32>>, TrainError> {
-        trainer.predict(self)
+    fn logits(&self, predictor: &Predictor) -> Result<Vec<Vec<f32>>, TrainError> {
+        predictor.predict(self)
     }
 
     fn images(&self) -> Option<&Batch> {
@@ -48,8 +48,8 @@ impl TrainInput for FeatureBatch {
         trainer.step_on_features(&self.features, self.first, &self.labels)
     }
 
-    fn logits(&self, trainer: &Trainer) -> Result<Vec<Vec<f32>>, TrainError> {
-        trainer.predict_on_features(&self.features, self.first)
+    fn logits(&self, predictor: &Predictor) -> Result<Vec<Vec<f32>>, TrainError> {
+        predictor.predict_on_features(&self.features, self.first)
     }
 
     fn images(&self) -> Option<&Batch> {

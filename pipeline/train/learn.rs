@@ -10,11 +10,11 @@ use super::first_batch::first_batch;
 use super::frozen::Features;
 use super::input::TrainInput;
 use super::plan::TrainPlan;
-use super::run_folder::{RunFolder, files};
-use super::session::{Progress, Session, lock};
+use super::run_folder::RunFolder;
+use super::session::{Progress, Session, lock, put_checkpoint};
 use crate::feed::{Pass, PassBatch};
 use crate::flow::{Error, Items, Run};
-use crate::report::Live;
+use crate::report::{Live, warn};
 
 /// Trains one epoch; a resumed one goes on after the batches that are done.
 pub(super) async fn pass(
@@ -64,9 +64,7 @@ fn learn<T: TrainInput>(
             }
             let batch = fed.batch;
             if let Some(images) = batch.images().filter(|_| (epoch, session.progress.seen) == (0, 0)) {
-                for line in first_batch(&run, &plan, session, images)? {
-                    eprintln!("warning: {line}");
-                }
+                warn(&first_batch(&run, &plan, session, images)?);
             }
             let count = batch.labels().len();
             let report = run.install(|| batch.step(&mut session.trainer));
@@ -82,12 +80,8 @@ fn learn<T: TrainInput>(
             let point = session.recorder.step(&report, count, f64::from(epoch) + part)?;
             live.seen().points.extend(point);
             if session.is_due(&plan.keeping) {
-                let bytes = session.checkpoint(&plan)?;
-                run.block_on(async {
-                    folder.publish(files::STEPS).await?;
-                    folder.publish(&session.recorder.events).await?;
-                    folder.put(files::LAST, bytes).await
-                })?;
+                let (bytes, moment) = (session.checkpoint(&plan)?, session.moment());
+                run.block_on(put_checkpoint(&folder, &session.recorder.events, bytes, &moment))?;
                 session.kept = Instant::now();
             }
         }

@@ -6,14 +6,17 @@ use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_stages::balance::BalanceSummary;
 use forebay_train::schedule::Plateau;
-use forebay_train::{DeviceKind, TrainOptions};
+use forebay_train::{DeviceKind, Strictness, TrainOptions};
 use toml::Value;
 
+use super::cache_home::cache_home;
 use super::keeping::Keeping;
-use super::{recipe, run_folder};
+use super::preparation::Preparation;
+use super::{recipe, timm};
 use crate::feed::{self, Feed};
 use crate::flow::Error;
-use crate::options::{self, Command, Config, Doctor, Identity};
+use crate::options::{Command, Config, Doctor, Facts, Identity};
+use crate::plan;
 use crate::report::RunFacts;
 use crate::weights;
 
@@ -34,8 +37,10 @@ pub struct TrainPlan {
     pub keeping: Keeping,
     /// Initial weights: the name of the file and its bytes.
     pub weights: Option<(String, Bytes)>,
-    /// The whole chain from image bytes to tensor.
-    pub chain: serde_json::Value,
+    /// What is done where they do not fill the network.
+    pub strictness: Strictness,
+    /// How images become tensors, and what the model began with.
+    pub preparation: Preparation,
     /// What a checkpoint must agree with to be resumed from.
     pub identity: String,
     /// The resolved run file.
@@ -79,7 +84,7 @@ impl TrainPlan {
     /// # Errors
     /// [`Error::Plan`] or [`Error::Usage`] for options or a source that cannot be used, others when a store fails.
     pub async fn resolve(config: &Config) -> Result<TrainPlan, Error> {
-        let problems = config.without_effect(Command::Train, &options::Facts::default());
+        let problems = config.without_effect(Command::Train, &Facts::default());
         if !problems.is_empty() {
             return Err(Error::Plan(problems));
         }
@@ -108,7 +113,6 @@ impl TrainPlan {
         let epochs = config.whole("train.epochs") as u32;
         let facts = feed::facts(&feed);
         let steps_per_epoch = feed.batches_per_epoch();
-        let normalize = options::normalize(config);
         let counts = match &balance {
             Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
             None => feed.class_counts().await?,
@@ -123,34 +127,29 @@ impl TrainPlan {
             seed: feed.seed,
             device,
             pretrained: initial.is_some(),
+            normalize: feed.chain.normalize().expect("a feed's chain ends in a tensor"),
+            is_balanced: feed.source.manifest().is_some_and(|manifest| manifest.balanced),
         };
-        let (options, plateau, notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
-        let chain = serde_json::json!({
-            "prepared": feed.source.manifest().map(|manifest| manifest.settings.clone()),
-            "decode": {
-                "decode.background": config.text("decode.background"),
-                "decode.max_side": config.integer("decode.max_side"),
-                "decode.max_bytes": config.integer("decode.max_bytes"),
-            },
-            "resize": {
-                "side": feed.side,
-                "fit": "crop",
-                "filter": feed.chain.resize.filter,
-                "crop_pct": config.number("resize.crop_pct").unwrap_or(1.0),
-                "shorter_side": feed.chain.resize.shorter_side.unwrap_or(feed.side),
-            },
-            "augment": feed.augment,
-            "normalize": {"mean": normalize.mean, "std": normalize.std},
-            "layout": format!("[batch, 3, {0}, {0}] RGB", feed.side),
-            "classes": options.classes,
-            "weights": initial.as_ref().map(|initial| initial.record.clone()),
-        });
-        let source = serde_json::Value::from(feed.source.fingerprint());
+        let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
+        let opens_in_timm = timm::architecture(&options.model, &options.head).is_some();
+        let preparation = Preparation {
+            chain: feed.chain.clone(),
+            augment: feed.augment.clone(),
+            classes: options.classes.clone(),
+            weights: initial.as_ref().map(|initial| initial.provenance.clone()),
+            opens_in_timm,
+            caveats: feed.chain.caveats(),
+        };
+        warnings.extend(preparation.warning());
+        let source: serde_json::Value = feed.source.fingerprint().into();
+        let images = feed.source.images_identity();
+        let chain = serde_json::to_value(&feed.chain).expect("a chain is plain data");
         let settings = |what: &[Identity]| config.settings(Command::Train, &facts, what);
         // The side comes from the shards where no option gives it.
         let identity_of = |mut settings: BTreeMap<String, serde_json::Value>, dataset: &serde_json::Value| {
             settings.insert("dataset".to_string(), dataset.clone());
             settings.insert("side".to_string(), feed.side.into());
+            settings.insert("chain".to_string(), chain.clone());
             // A position in an epoch of the first version, which had no holes, means nothing in this one.
             settings.insert("order".to_string(), 2.into());
             serde_json::to_string(&settings).expect("settings are plain data")
@@ -161,17 +160,25 @@ impl TrainPlan {
         if feed.augment.is_some() {
             pixels.insert("seed".to_string(), feed.seed.0.into());
         }
-        let images_identity = identity_of(pixels, &feed.source.images_identity());
+        let images_identity = identity_of(pixels, &images);
         let feature_cache = match config.text("train.feature_cache").as_deref() {
             Some("off") => None,
-            chosen => Some(FeatureCache {
-                place: match chosen {
-                    Some(place) => place.to_string(),
-                    None => run_folder::cache_folder().join("features").to_string_lossy().into_owned(),
-                },
-                is_chosen: chosen.is_some(),
-                views: config.integer("train.feature_views").map(|views| views as u32),
-            }),
+            chosen => {
+                let usual = || Some(cache_home()?.join("features").to_string_lossy().into_owned());
+                let place = chosen.map(str::to_string).or_else(usual);
+                if place.is_none() && config.is_given("train.freeze") {
+                    notes.push(
+                        "outputs of frozen layers are not kept for later epochs: neither XDG_CACHE_HOME nor HOME names \
+                         a folder that can be used; --feature-cache DIR keeps them"
+                            .to_string(),
+                    );
+                }
+                place.map(|place| FeatureCache {
+                    place,
+                    is_chosen: chosen.is_some(),
+                    views: config.integer("train.feature_views").map(|views| views as u32),
+                })
+            }
         };
         Ok(TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),
@@ -190,7 +197,8 @@ impl TrainPlan {
             doctor: config.choice("train.doctor"),
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
-            chain,
+            strictness: if config.is_on("force") { Strictness::Lenient } else { Strictness::Strict },
+            preparation,
             run_file: config.to_toml(Command::Train, &facts),
             settings: settings(&[Identity::Pixels, Identity::Rows, Identity::Run, Identity::Neither]),
             warnings,
@@ -230,7 +238,7 @@ impl TrainPlan {
             "warmup_steps": self.options.schedule.warmup_steps,
             "settings": self.settings,
             "threads": self.feed.rooms.threads,
-            "memory": crate::plan::memory_as_json(&self.feed.memory()),
+            "memory": plan::memory_as_json(&self.feed.memory()),
             "identity": self.identity,
             "notes": self.notes,
             "warnings": self.warnings,

@@ -2,6 +2,7 @@
 
 use forebay_datasets::seed::Seed;
 use forebay_stages::balance::Balance;
+use forebay_stages::normalize::Normalize;
 use forebay_train::models::Head;
 use forebay_train::ops::Activation;
 use forebay_train::schedule::{Plateau, Schedule, Shape};
@@ -9,7 +10,6 @@ use forebay_train::{
     DeviceKind, Freeze, Loss, Mixing, OptimizerKind, Precision, TrainOptions, Trainer, Unfreeze,
 };
 
-use crate::options;
 use crate::options::{ClassWeights, Config, HeadActivation, Recipe, ScheduleKind};
 
 /// What a recipe is resolved against.
@@ -26,6 +26,10 @@ pub(super) struct Context<'a> {
     pub(super) device: DeviceKind,
     /// Whether the run begins at pretrained weights.
     pub(super) pretrained: bool,
+    /// Mean and deviation of the chain.
+    pub(super) normalize: Normalize,
+    /// Whether the training images were balanced when their shards were prepared.
+    pub(super) is_balanced: bool,
 }
 
 /// The options of a run, what lowers its learning rate when validation stalls, and what its user may want to know.
@@ -66,7 +70,6 @@ pub(super) fn resolve(
     }
     let plateau = (schedule_kind == ScheduleKind::Plateau)
         .then(|| Plateau::new(number("train.lr_gamma"), number("train.lr_patience") as u32, 0.0));
-    let normalize = options::normalize(config);
     let options = TrainOptions {
         head: head(config, context.classes.len()),
         optimizer,
@@ -89,9 +92,9 @@ pub(super) fn resolve(
             Loss::CrossEntropy => Loss::CrossEntropy,
         },
         label_smoothing: number("train.label_smoothing"),
-        class_weights: class_weights(config, context.counts, &mut notes, &mut problems),
+        class_weights: class_weights(config, &context, &mut notes, &mut problems),
         mixing: mixing(config),
-        normalize: (normalize.mean, normalize.std),
+        normalize: (context.normalize.mean, context.normalize.std),
         seed: context.seed,
         device: context.device,
         precision: precision(config, context.device, &mut problems),
@@ -268,7 +271,7 @@ fn shape(config: &Config, kind: ScheduleKind, steps_per_epoch: u64, problems: &m
 /// What an image of each class counts, with a mean of 1 over the training images.
 fn class_weights(
     config: &Config,
-    counts: &[u64],
+    &Context { counts, is_balanced, .. }: &Context<'_>,
     notes: &mut Vec<String>,
     problems: &mut Vec<String>,
 ) -> Option<Vec<f64>> {
@@ -283,6 +286,12 @@ fn class_weights(
         problems.push(
             "train.class_weights: --balance evens the classes out already, and both would overdo it; leave one \
              out, or --force"
+                .to_string(),
+        );
+    }
+    if is_balanced && !config.is_on("force") {
+        problems.push(
+            "train.class_weights: the shards are balanced already, and both would overdo it; leave it out, or --force"
                 .to_string(),
         );
     }

@@ -2,6 +2,7 @@
 //!
 //! What is written here is for people; a run that goes on from a checkpoint cuts it back to that checkpoint.
 
+use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use forebay_train::StepReport;
@@ -12,18 +13,35 @@ use crate::flow::Error;
 use crate::report::tensorboard::{self, Scalar};
 use crate::report::{EpochMetrics, StepPoint};
 
-/// Sums over the steps since the last point.
+/// The key of a checkpoint under which the sums since the last point stand.
+const SINCE_POINT: &str = "since_point";
+
+/// Sums over the steps since the last point, whatever epochs they are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Window {
-    began: Instant,
-    steps: u64,
     images: usize,
     correct: usize,
     loss: f64,
+    /// Spent on these steps.
+    seconds: f64,
 }
 
 impl Window {
-    fn new() -> Window {
-        Window { began: Instant::now(), steps: 0, images: 0, correct: 0, loss: 0.0 }
+    /// A float is kept as its bits, so that a resumed run writes the points of an uninterrupted one.
+    fn to_text(self) -> String {
+        let Window { images, correct, loss, seconds } = self;
+        format!("{images} {correct} {} {}", loss.to_bits(), seconds.to_bits())
+    }
+
+    fn from_text(text: &str) -> Option<Window> {
+        let mut numbers = text.split(' ').map(|number| number.parse::<u64>().ok());
+        let mut next = || numbers.next().flatten();
+        Some(Window {
+            images: next()? as usize,
+            correct: next()? as usize,
+            loss: f64::from_bits(next()?),
+            seconds: f64::from_bits(next()?),
+        })
     }
 }
 
@@ -34,6 +52,8 @@ pub(super) struct Recorder {
     pub(super) events: String,
     log_every: u64,
     window: Window,
+    /// When the time of the step at hand began.
+    began: Instant,
 }
 
 /// Seconds since 1970, as TensorBoard keeps them.
@@ -65,13 +85,25 @@ impl Recorder {
             // TensorBoard then drops what earlier files say of this step and later ones.
             folder.append(&events, &tensorboard::resumed(wall_seconds(), step + 1))?;
         }
-        let recorder = Recorder { folder: folder.clone(), events, log_every, window: Window::new() };
+        let folder = folder.clone();
+        let recorder =
+            Recorder { folder, events, log_every, window: Window::default(), began: Instant::now() };
         Ok((recorder, points))
     }
 
     /// The time until now was not spent on steps.
     pub(super) fn begin(&mut self) {
-        self.window = Window::new();
+        self.began = Instant::now();
+    }
+
+    /// What a checkpoint keeps, so that the first point of a run that goes on from it is a mean since the last one too.
+    pub(super) fn to_metadata(&self) -> (String, String) {
+        (SINCE_POINT.to_string(), self.window.to_text())
+    }
+
+    /// Goes on with the sums that a checkpoint has kept.
+    pub(super) fn resume(&mut self, metadata: &BTreeMap<String, String>) {
+        self.window = metadata.get(SINCE_POINT).and_then(|text| Window::from_text(text)).unwrap_or_default();
     }
 
     /// Takes in a step; `epoch` is how many epochs are done with it. Gives a point when one is due.
@@ -82,15 +114,16 @@ impl Recorder {
         epoch: f64,
     ) -> Result<Option<StepPoint>, Error> {
         let window = &mut self.window;
-        window.steps += 1;
         window.images += images;
         window.correct += report.correct;
         window.loss += report.loss * images as f64;
+        window.seconds += self.began.elapsed().as_secs_f64();
+        self.began = Instant::now();
         let step = report.step + 1;
         if !step.is_multiple_of(self.log_every) {
             return Ok(None);
         }
-        let window = std::mem::replace(&mut self.window, Window::new());
+        let window = std::mem::take(&mut self.window);
         let images = window.images.max(1) as f64;
         let point = StepPoint {
             step,
@@ -98,7 +131,7 @@ impl Recorder {
             loss: window.loss / images,
             accuracy: window.correct as f64 / images,
             learning_rate: report.learning_rate,
-            images_per_second: images / window.began.elapsed().as_secs_f64().max(1e-9),
+            images_per_second: images / window.seconds.max(1e-9),
         };
         self.folder.append(files::STEPS, line(&point).as_bytes())?;
         let scalars: [Scalar; 4] = [
@@ -135,4 +168,42 @@ pub(super) fn is_event_file(name: &str) -> bool {
 
 fn line(point: &StepPoint) -> String {
     serde_json::to_string(point).expect("a point is plain data") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Config;
+
+    fn report(step: u64, loss: f64) -> StepReport {
+        StepReport { loss, correct: 1, learning_rate: 0.1, step }
+    }
+
+    #[tokio::test]
+    async fn a_point_is_the_mean_since_the_last_one_across_epochs_and_resumes() {
+        let place = std::env::temp_dir().join(format!("forebay-recorder-{}", std::process::id()));
+        let out = [("train.out", place.to_str().expect("UTF-8").to_string())];
+        let config = Config::resolve(None, &[], &out).expect("sound options");
+        let folder = RunFolder::open(&config).expect("a folder");
+        let (mut recorder, _) = Recorder::start(&folder, Start::New, 0, 4).await.expect("a recorder");
+        // Epochs of three steps.
+        recorder.begin();
+        for (step, loss) in [(0, 1.0), (1, 2.0), (2, 3.0)] {
+            assert!(recorder.step(&report(step, loss), 2, 1.0).expect("it is written").is_none());
+        }
+        recorder.begin();
+        let point = recorder.step(&report(3, 6.0), 2, 1.3).expect("it is written").expect("a point");
+        assert_eq!((point.step, point.loss, point.accuracy), (4, 3.0, 0.5));
+        // A checkpoint within the next four.
+        recorder.step(&report(4, 5.0), 2, 1.6).expect("it is written");
+        let (key, text) = recorder.to_metadata();
+        let (mut resumed, _) = Recorder::start(&folder, Start::Resume, 5, 4).await.expect("a recorder");
+        resumed.resume(&BTreeMap::from([(key, text)]));
+        for (step, loss) in [(5, 1.0), (6, 1.0)] {
+            assert!(resumed.step(&report(step, loss), 2, 2.0).expect("it is written").is_none());
+        }
+        let point = resumed.step(&report(7, 1.0), 2, 2.3).expect("it is written").expect("a point");
+        assert_eq!((point.step, point.loss), (8, 2.0));
+        std::fs::remove_dir_all(place).expect("it is there");
+    }
 }

@@ -5,6 +5,8 @@ use std::io::Write;
 use bytes::Bytes;
 use forebay_datasets::store::Store;
 
+use super::Start;
+use super::cache_home::cache_home;
 use crate::flow::Error;
 use crate::options::Config;
 use crate::plan::open;
@@ -39,15 +41,31 @@ pub mod files {
     pub const SUMMARY_TEXT: &str = "summary.md";
     /// The report for people, with every curve and table.
     pub const REPORT: &str = "report.html";
+    /// Every file that a run writes under a fixed name, the checkpoint first; beside them it writes event files.
+    pub const ALL: [&str; 15] = [
+        LAST,
+        MODEL,
+        TIMM,
+        PREPROCESSOR,
+        LABELS,
+        CONFIG,
+        CHAIN,
+        METRICS,
+        STEPS,
+        CURVES[0],
+        CURVES[1],
+        CURVES[2],
+        SUMMARY,
+        SUMMARY_TEXT,
+        REPORT,
+    ];
 }
 
-/// The user's cache folder for this program.
-pub(super) fn cache_folder() -> std::path::PathBuf {
-    std::env::var_os("XDG_CACHE_HOME")
-        .map(std::path::PathBuf::from)
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-        .unwrap_or_else(std::env::temp_dir)
-        .join("forebay")
+/// The run folder belongs to this process until this is dropped, or the process ends in whatever way.
+#[derive(Debug)]
+pub struct Owned {
+    /// The folder itself, opened, with an advisory lock on it: a file for the purpose could be left behind.
+    _folder: std::fs::File,
 }
 
 /// A run folder: kept locally, and where RUN is remote each file is also put there whole.
@@ -67,8 +85,13 @@ impl RunFolder {
         if out.local_root().is_some() {
             return Ok(RunFolder { local: out, remote: None });
         }
-        let name = blake3::hash(out.location().as_bytes()).to_hex();
-        let local = cache_folder().join("runs").join(&name.as_str()[..16]);
+        // The same bucket of another server is another place.
+        let endpoint = config.text("store.endpoint").or_else(|| std::env::var("AWS_ENDPOINT_URL").ok());
+        let place = format!("{} {}", endpoint.unwrap_or_default().trim(), out.location());
+        let name = blake3::hash(place.as_bytes()).to_hex();
+        // Files that a run adds to need a local folder, in which nothing is that RUN has not.
+        let kept = cache_home().unwrap_or_else(|| std::env::temp_dir().join("forebay"));
+        let local = kept.join("runs").join(&name.as_str()[..16]);
         let local = Store::open(&local.to_string_lossy(), &Default::default())?;
         Ok(RunFolder { local, remote: Some(out) })
     }
@@ -76,6 +99,44 @@ impl RunFolder {
     /// Where a user finds the run.
     pub fn location(&self) -> &str {
         self.remote.as_ref().unwrap_or(&self.local).location()
+    }
+
+    /// Makes this process the only one that writes the run, until what is returned is dropped. A remote run is owned on
+    /// this machine only: no lock of a bucket ends with the process that has it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when another process has it, or when there is no folder that could be resumed from;
+    /// [`Error::Failed`] when the folder cannot be made.
+    pub fn own(&self, begin: Start) -> Result<Owned, Error> {
+        let root = self.local.local_root().expect("a run is kept locally");
+        if begin == Start::Resume && self.remote.is_none() && !root.exists() {
+            return Err(self.nothing_to_resume());
+        }
+        let opened = std::fs::create_dir_all(root).and_then(|()| std::fs::File::open(root));
+        let opened = opened.map_err(|error| Error::failed(format!("make {}", root.display()), error))?;
+        match opened.try_lock() {
+            Err(std::fs::TryLockError::WouldBlock) => Err(Error::Usage(format!(
+                "another process writes {}: wait until it has ended, or give another --out",
+                self.location()
+            ))),
+            // Some network file systems have no locks; what is written there is still written whole.
+            Ok(()) | Err(std::fs::TryLockError::Error(_)) => Ok(Owned { _folder: opened }),
+        }
+    }
+
+    /// Removes what a killed run left of files that it had begun to write. Only the owner may.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed or a file cannot be removed.
+    pub(super) async fn remove_leftovers(&self) -> Result<(), Error> {
+        let is_ours = |name: &str| files::ALL.contains(&name);
+        self.local.remove_leftovers("", is_ours).await.map(drop).map_err(Error::from)
+    }
+
+    /// That there is no checkpoint to resume from.
+    pub(super) fn nothing_to_resume(&self) -> Error {
+        let (place, last) = (self.location(), files::LAST);
+        Error::Usage(format!("{place} holds no {last} to resume from; leave out --resume"))
     }
 
     /// The store that counts: the remote one where there is one.
@@ -156,5 +217,23 @@ impl RunFolder {
             }
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_bucket_of_another_server_is_another_run() {
+        let place = |endpoint: &str| {
+            let flags = [("out", "s3://bucket/run"), ("store.endpoint", endpoint), ("store.anonymous", "")];
+            let flags = flags.map(|(key, value)| (key, value.to_string()));
+            let folder = RunFolder::open(&Config::resolve(None, &[], &flags).unwrap()).unwrap();
+            assert!(folder.remote.is_some());
+            folder.local.location().to_string()
+        };
+        assert_eq!(place("http://127.0.0.1:1"), place("http://127.0.0.1:1"));
+        assert_ne!(place("http://127.0.0.1:1"), place("http://127.0.0.1:2"));
     }
 }

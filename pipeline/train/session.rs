@@ -11,8 +11,10 @@ use super::keeping::{Best, CheckpointEvery, Keeping};
 use super::plan::TrainPlan;
 use super::recorder::Recorder;
 use super::run_folder::{RunFolder, files};
-use super::{seal, timm};
-use crate::flow::Error;
+use super::stalls::Reactions;
+use super::timm;
+use crate::flow::{Error, kill_point};
+use crate::weights::seal;
 
 /// The key of a checkpoint under which the micro-batch stands that was found to fit.
 pub(super) const MICRO_BATCH: &str = "micro_batch";
@@ -33,11 +35,11 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn to_metadata(self, plan: &TrainPlan) -> BTreeMap<String, String> {
+    fn to_metadata(self, plan: &TrainPlan) -> BTreeMap<String, String> {
         // A float is kept as its bits, so that a resumed epoch reports what an uninterrupted one does.
-        BTreeMap::from([
+        let mut metadata = plan.preparation.to_metadata();
+        metadata.extend([
             ("identity".to_string(), plan.identity.clone()),
-            ("chain".to_string(), plan.chain.to_string()),
             ("epoch".to_string(), self.epoch.to_string()),
             ("batch".to_string(), self.batch.to_string()),
             ("loss".to_string(), self.loss.to_bits().to_string()),
@@ -48,7 +50,8 @@ impl Progress {
             ("reference_score".to_string(), self.best.reference.to_bits().to_string()),
             ("stale_epochs".to_string(), self.best.stale.to_string()),
             (seal::KEY.to_string(), seal::blank()),
-        ])
+        ]);
+        metadata
     }
 
     pub(super) fn from_metadata(metadata: &BTreeMap<String, String>) -> Option<Progress> {
@@ -73,6 +76,8 @@ impl Progress {
 pub(super) struct Session {
     pub(super) trainer: Trainer,
     pub(super) progress: Progress,
+    /// What validation has said so far.
+    pub(super) reactions: Reactions,
     /// Whether the classifier came with the initial weights.
     pub(super) classifies: bool,
     pub(super) recorder: Recorder,
@@ -83,13 +88,17 @@ pub(super) struct Session {
 impl Session {
     /// The checkpoint to resume from, as it is now.
     pub(super) fn checkpoint(&self, plan: &TrainPlan) -> Result<Vec<u8>, Error> {
-        let mut metadata = self.progress.to_metadata(plan);
-        if plan.fits_micro_batch {
-            // What was found to fit is part of what the run is.
-            metadata.insert(MICRO_BATCH.to_string(), self.trainer.micro_batch().unwrap_or(0).to_string());
-        }
-        let bytes = self.trainer.checkpoint(&metadata);
-        Ok(seal::seal(bytes.map_err(|error| train_error("write the checkpoint", error))?))
+        checkpoint(plan, &self.trainer, self.progress, &self.reactions, Some(&self.recorder))
+    }
+
+    /// Whether the run has done no step yet.
+    pub(super) fn is_new(&self) -> bool {
+        (self.progress.epoch, self.progress.batch) == (0, 0)
+    }
+
+    /// Where the run stands, in the names of kill points.
+    pub(super) fn moment(&self) -> String {
+        format!("epoch {} batch {}", self.progress.epoch, self.progress.batch)
     }
 
     /// Whether a checkpoint is due within an epoch.
@@ -99,6 +108,25 @@ impl Session {
             CheckpointEvery::Time(time) => self.kept.elapsed() >= time,
         }
     }
+}
+
+/// The bytes of a checkpoint: the trainer, and all else that decides the rest of the run.
+pub(super) fn checkpoint(
+    plan: &TrainPlan,
+    trainer: &Trainer,
+    progress: Progress,
+    reactions: &Reactions,
+    recorder: Option<&Recorder>,
+) -> Result<Vec<u8>, Error> {
+    let mut metadata = progress.to_metadata(plan);
+    metadata.extend(recorder.map(Recorder::to_metadata));
+    reactions.add_to(&mut metadata);
+    if plan.fits_micro_batch {
+        // What was found to fit is part of what the run is.
+        metadata.insert(MICRO_BATCH.to_string(), trainer.micro_batch().unwrap_or(0).to_string());
+    }
+    let bytes = trainer.checkpoint(&metadata);
+    Ok(seal::seal(bytes.map_err(|error| train_error("write the checkpoint", error))?))
 }
 
 pub(super) fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
@@ -111,15 +139,28 @@ pub(super) async fn keep(
     folder: &RunFolder,
     session: &Mutex<Session>,
 ) -> Result<(), Error> {
-    let (bytes, events) = {
+    let (bytes, events, moment) = {
         let mut session = lock(session);
         session.kept = Instant::now();
-        (session.checkpoint(plan)?, session.recorder.events.clone())
+        (session.checkpoint(plan)?, session.recorder.events.clone(), session.moment())
     };
+    put_checkpoint(folder, &events, bytes, &moment).await
+}
+
+/// Writes the bytes of a checkpoint, after the curves up to there.
+pub(super) async fn put_checkpoint(
+    folder: &RunFolder,
+    events: &str,
+    bytes: Vec<u8>,
+    moment: &str,
+) -> Result<(), Error> {
     folder.publish(files::STEPS).await?;
-    folder.publish(&events).await?;
+    folder.publish(events).await?;
+    kill_point(&format!("train: before the checkpoint, {moment}"));
     // The store replaces a file when the new one is whole, so that the one before is there until then.
-    folder.put(files::LAST, bytes).await
+    folder.put(files::LAST, bytes).await?;
+    kill_point(&format!("train: after the checkpoint, {moment}"));
+    Ok(())
 }
 
 /// Writes the model as it is now, as the best so far, with what timm and transformers need beside it.
@@ -128,12 +169,14 @@ pub(super) async fn keep_model(
     folder: &RunFolder,
     session: &Mutex<Session>,
 ) -> Result<(), Error> {
-    let (bytes, steps) = {
+    let (bytes, steps, moment) = {
         let session = lock(session);
         let weights = session.trainer.weights(&session.progress.to_metadata(plan));
-        (weights.map_err(|error| train_error("write the weights", error))?, session.trainer.steps_done())
+        let bytes = weights.map_err(|error| train_error("write the weights", error))?;
+        (bytes, session.trainer.steps_done(), session.moment())
     };
-    let model = timm::exported(&bytes, &plan.options.model, steps);
+    kill_point(&format!("train: before the model, {moment}"));
+    let model = timm::exported(&bytes, (&plan.options.model, &plan.options.head), steps);
     let config = timm::config(plan, &model);
     let preprocessor = timm::preprocessor(plan, &config);
     folder.put(files::TIMM, forebay_datasets::manifest::to_json(&config)).await?;
@@ -141,5 +184,8 @@ pub(super) async fn keep_model(
     let labels: String =
         plan.options.classes.iter().map(|class| class.replace(['\n', '\r'], " ") + "\n").collect();
     folder.put(files::LABELS, labels).await?;
-    folder.put(files::MODEL, seal::seal(model)).await
+    kill_point(&format!("train: inside the model, {moment}"));
+    folder.put(files::MODEL, seal::seal(model)).await?;
+    kill_point(&format!("train: after the model, {moment}"));
+    Ok(())
 }

@@ -1,19 +1,22 @@
 //! How a run begins: at its last checkpoint, at initial weights, or anew.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use forebay_train::{FileDescription, Trainer, WeightsReport};
 
+use super::Start;
 use super::error::train_error;
+use super::frozen::Use;
 use super::plan::TrainPlan;
 use super::recorder::{self, Recorder};
 use super::run_folder::{RunFolder, files};
-use super::session::{MICRO_BATCH, Progress, Session};
-use super::stalls::stalls;
-use super::{Start, seal};
-use crate::flow::{Error, Run};
+use super::session::{MICRO_BATCH, Progress, Session, checkpoint};
+use super::stalls::Reactions;
+use crate::flow::{Error, Run, kill_point};
 use crate::report::{EpochMetrics, Live};
+use crate::weights::{self, Provenance, seal};
 
 /// Builds the trainer: from the last checkpoint, from a weights file, or anew. With it come the finished epochs.
 pub(super) async fn start(
@@ -24,62 +27,81 @@ pub(super) async fn start(
     live: &Live,
     on_weights: &mut (dyn FnMut(&WeightsReport) + Send),
 ) -> Result<(Arc<Mutex<Session>>, Vec<EpochMetrics>), Error> {
-    let last = folder.get(files::LAST).await?;
-    if last.is_some() && begin == Start::New {
-        return Err(Error::Usage(format!(
-            "{} holds a run already: --resume goes on with it, --overwrite starts again",
-            folder.location()
-        )));
+    folder.remove_leftovers().await?;
+    if begin == Start::New {
+        refuse_files(folder).await?;
     }
     let trainer = run.install(|| Trainer::new(&plan.options));
     let mut trainer = trainer.map_err(|error| train_error("build the network", error))?;
-    let mut progress = Progress::default();
+    let (mut progress, mut reactions) = (Progress::default(), Reactions::new(plan));
     let mut history = Vec::new();
     let mut classifies = false;
+    let mut kept = BTreeMap::new();
     if begin == Start::Resume {
-        let Some(bytes) = last else {
-            return Err(Error::Usage(format!(
-                "{} holds no {} to resume from; leave out --resume",
-                folder.location(),
-                files::LAST
-            )));
-        };
+        let Some(bytes) = folder.get(files::LAST).await? else { return Err(folder.nothing_to_resume()) };
+        (progress, reactions, kept) = resume(run, plan, folder, &mut trainer, &bytes)?;
+        Use::of(run, plan, &trainer)?;
+        // What the epochs came to is for people: where it is lost, the run goes on all the same.
         let metrics = folder.get(files::METRICS).await?.unwrap_or_default();
         let lines = String::from_utf8_lossy(&metrics);
         history.extend(lines.lines().filter_map(|line| serde_json::from_str::<EpochMetrics>(line).ok()));
-        // A checkpoint has the optimiser's state of what had thawed when it was written.
-        trainer.set_stalls(stalls(plan, &history));
-        progress = resume(run, plan, folder, &mut trainer, &bytes)?;
         history.retain(|metrics| metrics.epoch <= progress.epoch);
     } else {
         if let Some((name, bytes)) = &plan.weights {
-            let loaded = run.install(|| trainer.load_weights(bytes));
+            let loaded = run.install(|| trainer.load_weights(bytes, plan.strictness));
             let loaded = loaded.map_err(|error| train_error(&format!("load {name}"), error))?;
             classifies = loaded.missing.is_empty() && loaded.mismatched.is_empty();
             on_weights(&loaded);
         }
-        discard(folder, begin).await?;
-        folder.put(files::CHAIN, forebay_datasets::manifest::to_json(&plan.chain)).await?;
+        // What the options ask for and cannot be is said before anything is written.
+        Use::of(run, plan, &trainer)?;
+        discard(folder).await?;
+        // Before anything else is written: whatever is in the folder then, the run can be resumed.
+        folder.put(files::LAST, checkpoint(plan, &trainer, progress, &reactions, None)?).await?;
+        kill_point("train: after the first checkpoint");
     }
-    // Also of a run that goes on: what may differ from its beginning, such as --epochs, is as it is from now on.
+    // A resume may have changed how long the run goes on.
     folder.put(files::CONFIG, plan.run_file.clone()).await?;
-    let (recorder, points) =
+    folder.put(files::CHAIN, forebay_datasets::manifest::to_json(&plan.preparation)).await?;
+    let (mut recorder, points) =
         Recorder::start(folder, begin, trainer.steps_done(), plan.keeping.log_every).await?;
+    recorder.resume(&kept);
     let mut seen = live.seen();
     (seen.points, seen.epochs) = (points, history.clone());
     drop(seen);
-    let session = Session { trainer, progress, classifies, recorder, kept: Instant::now() };
+    let session = Session { trainer, progress, reactions, classifies, recorder, kept: Instant::now() };
     Ok((Arc::new(Mutex::new(session)), history))
 }
 
-/// Sets the trainer to a checkpoint, once it is certain that it is whole and of this run.
+/// Refuses a folder that holds anything that a run would write.
+async fn refuse_files(folder: &RunFolder) -> Result<(), Error> {
+    let names = folder.names().await?;
+    let Some(name) = names.iter().find(|name| is_of_a_run(name)) else { return Ok(()) };
+    let place = folder.location();
+    Err(Error::Usage(match names.iter().any(|name| name == files::LAST) {
+        true => format!("{place} holds a run already: --resume goes on with it, --overwrite starts again"),
+        false => format!(
+            "{place} holds {name}, which a run would replace, and no {} to resume from: give another --out, or \
+             --overwrite to lose it",
+            files::LAST
+        ),
+    }))
+}
+
+/// True for a name under which a run writes a file.
+fn is_of_a_run(name: &str) -> bool {
+    files::ALL.contains(&name) || recorder::is_event_file(name)
+}
+
+/// Sets the trainer to a checkpoint, once it is certain that it is whole and of this run. With where the run stands comes
+/// all that the checkpoint keeps beside the network.
 fn resume(
     run: &Run,
     plan: &TrainPlan,
     folder: &RunFolder,
     trainer: &mut Trainer,
     bytes: &[u8],
-) -> Result<Progress, Error> {
+) -> Result<(Progress, Reactions, BTreeMap<String, String>), Error> {
     let place = format!("{}/{}", folder.location(), files::LAST);
     seal::check(bytes).map_err(|damage| {
         Error::Integrity(format!(
@@ -99,38 +121,45 @@ fn resume(
             files::CONFIG
         )));
     }
+    let began = described.as_ref().and_then(|found| found.metadata.get(weights::KEY));
+    let began =
+        began.and_then(|json| serde_json::from_str::<Provenance>(json).ok()).map(|began| began.sha256);
+    let now = plan.preparation.weights.as_ref().map(|weights| weights.sha256.clone());
+    if began != now {
+        let name = plan.weights.as_ref().map_or("--weights", |(name, _)| name);
+        let digest = |digest: Option<String>| digest.unwrap_or_else(|| "none".to_string());
+        return Err(Error::Usage(format!(
+            "{name} is not the file that the run of {place} began with: its SHA-256 is {}, and was {}; put the old file \
+             back, or start again with --overwrite or another --out",
+            digest(now),
+            digest(began),
+        )));
+    }
+    // A checkpoint has the optimiser's state of what had thawed when it was written.
+    let reactions = described.as_ref().and_then(|found| Reactions::from_metadata(plan, &found.metadata));
+    trainer.set_stalls(reactions.as_ref().map_or(Vec::new(), |reactions| reactions.stalls().to_vec()));
     let restored = run.install(|| trainer.restore(bytes));
     let metadata = restored.map_err(|error| train_error(&place, error))?;
     if let Some(images) = metadata.get(MICRO_BATCH).and_then(|images| images.parse().ok()) {
         trainer.set_micro_batch(Some(images).filter(|images| *images > 0));
     }
-    Progress::from_metadata(&metadata)
-        .ok_or_else(|| Error::Integrity(format!("{place} does not say where its run stands")))
+    let progress = Progress::from_metadata(&metadata).zip(reactions);
+    let (progress, reactions) = progress.ok_or_else(|| {
+        Error::Integrity(format!(
+            "{place} does not say where its run stands: another version of this program wrote it; start again with \
+             --overwrite"
+        ))
+    })?;
+    Ok((progress, reactions, metadata))
 }
 
-/// Deletes what an earlier run left, so that nothing of it can be taken for the new one's: all of it when it is to
-/// be replaced, else the curves of one that ended before its first checkpoint.
-async fn discard(folder: &RunFolder, begin: Start) -> Result<(), Error> {
+/// Deletes what an earlier run left, so that nothing of it can be taken for the new one's: the checkpoint first, since
+/// without one the folder holds no run.
+async fn discard(folder: &RunFolder) -> Result<(), Error> {
     let names = folder.names().await?;
-    let of_a_run = [
-        // The checkpoint first: without one the folder holds no run.
-        files::LAST,
-        files::MODEL,
-        files::TIMM,
-        files::PREPROCESSOR,
-        files::LABELS,
-        files::METRICS,
-        files::STEPS,
-        files::SUMMARY,
-        files::SUMMARY_TEXT,
-        files::REPORT,
-    ];
-    for name in of_a_run.into_iter().chain(files::CURVES) {
-        if begin == Start::Overwrite && names.iter().any(|found| found == name) {
-            folder.delete(name).await?;
-        }
-    }
-    for name in names.iter().filter(|name| recorder::is_event_file(name)) {
+    let of_a_run = files::ALL.into_iter().filter(|file| names.iter().any(|name| name == file));
+    let events = names.iter().map(String::as_str).filter(|name| recorder::is_event_file(name));
+    for name in of_a_run.chain(events) {
         folder.delete(name).await?;
     }
     Ok(())

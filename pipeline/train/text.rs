@@ -20,7 +20,7 @@ impl std::fmt::Display for TrainPlan {
         for (name, room, what) in [
             ("read", read, feed.store.location().to_string()),
             ("decode", compute, "to RGB".to_string()),
-            ("resize", compute, format!("{0}x{0} px, centre crop", feed.side)),
+            ("resize", compute, feed.chain.to_string()),
             ("augment", compute, augment),
             ("batch", compute, format!("{} images", feed.batch_size)),
         ] {
@@ -28,6 +28,9 @@ impl std::fmt::Display for TrainPlan {
         }
         let options = &self.options;
         writeln!(f, "  model        {} with {} classes", options.model, options.classes.len())?;
+        if let Some(programs) = self.preparation.opens_in(&options.model) {
+            writeln!(f, "  opens in     {programs}")?;
+        }
         writeln!(
             f,
             "  optimizer    {}, learning rate {}, weight decay {}",

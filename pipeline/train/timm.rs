@@ -4,7 +4,9 @@
 //! A network here has torchvision's names for its tensors. Only the header of the safetensors file is written anew: a tensor keeps its
 //! bytes, and at most its shape changes, where timm has a 1x1 convolution for a linear layer.
 
-use forebay_train::weights::names::{Family, timm_layers};
+use forebay_stages::chain::TimmFields;
+use forebay_train::models::Head;
+use forebay_train::weights::names::{Family, timm_layers, timm_name};
 use serde_json::{Map, Value, json};
 
 use crate::train::TrainPlan;
@@ -22,31 +24,19 @@ pub struct Architecture {
     pub batch_norm_eps: Option<f64>,
 }
 
-/// The architecture of a network by torchvision's name.
-pub fn architecture(model: &str) -> Option<Architecture> {
-    let resnet = |name| (name, "conv1", "fc", None);
-    let vgg = |name| (name, "features.0", "head.fc", None);
-    let efficient = |name, eps| (name, "conv_stem", "classifier", eps);
-    let (name, first_conv, classifier, batch_norm_eps) = match model {
-        "resnet18" => resnet("resnet18"),
-        "resnet34" => resnet("resnet34"),
-        "resnet50" => resnet("resnet50"),
-        "resnet101" => resnet("resnet101"),
-        "vgg11" => vgg("vgg11"),
-        "vgg11_bn" => vgg("vgg11_bn"),
-        "vgg13" => vgg("vgg13"),
-        "vgg13_bn" => vgg("vgg13_bn"),
-        "vgg16" => vgg("vgg16"),
-        "vgg16_bn" => vgg("vgg16_bn"),
-        "vgg19" => vgg("vgg19"),
-        "vgg19_bn" => vgg("vgg19_bn"),
-        "inception_v3" => ("inception_v3", "Conv2d_1a_3x3.conv", "fc", None),
-        "mobilenet_v2" => efficient("mobilenetv2_100", None),
+/// The architecture of a network by torchvision's name and its head: timm has one linear layer there.
+pub fn architecture(model: &str, head: &Head) -> Option<Architecture> {
+    if head.width.is_some() {
+        return None;
+    }
+    let name = timm_name(model)?;
+    let (first_conv, classifier, batch_norm_eps) = match Family::of(model)? {
+        Family::Resnet => ("conv1", "fc", None),
+        Family::Vgg => ("features.0", "head.fc", None),
+        Family::InceptionV3 => ("Conv2d_1a_3x3.conv", "fc", None),
         // torchvision's constant is 0.001, timm's 0.00001.
-        "mobilenet_v3_large" => efficient("mobilenetv3_large_100", Some(0.001)),
-        "mobilenet_v3_small" => efficient("mobilenetv3_small_100", Some(0.001)),
-        "efficientnet_b0" => efficient("efficientnet_b0", None),
-        _ => return None,
+        Family::MobilenetV3Small | Family::MobilenetV3Large => ("conv_stem", "classifier", Some(0.001)),
+        Family::MobilenetV2 | Family::EfficientnetB0 => ("conv_stem", "classifier", None),
     };
     Some(Architecture { name, first_conv, classifier, batch_norm_eps })
 }
@@ -92,10 +82,11 @@ fn dims(tensor: &Value) -> Vec<u64> {
 }
 
 /// Our file of weights as timm's: its names and shapes, the counters of the batch norms, and `format: pt`, without
-/// which transformers opens no file. `steps` is what the counters say.
-pub(super) fn exported(weights: &[u8], model: &str, steps: u64) -> Vec<u8> {
+/// which transformers opens no file. A network that timm lacks keeps our names. `steps` is what the counters say.
+pub(super) fn exported(weights: &[u8], (model, head): (&str, &Head), steps: u64) -> Vec<u8> {
     let (tensors, start) = header(weights);
-    let layers = architecture(model).and(Family::of(model)).map(timm_layers).unwrap_or_default();
+    let known = architecture(model, head);
+    let layers = known.and(Family::of(model)).map(timm_layers).unwrap_or_default();
     let names = |name: &str| match name.rsplit_once('.').map(|(layer, tensor)| (layers.get(layer), tensor)) {
         Some((Some(layer), tensor)) => format!("{layer}.{tensor}"),
         _ => name.to_owned(),
@@ -131,48 +122,27 @@ pub(super) fn exported(weights: &[u8], model: &str, steps: u64) -> Vec<u8> {
 }
 
 /// How an image becomes the tensor that the model takes, in timm's words.
-fn preprocessing(plan: &TrainPlan) -> Value {
-    let filter = match plan.chain["resize"]["filter"].as_str() {
-        Some("bicubic") => "bicubic",
-        Some("lanczos3") => "lanczos",
-        _ => "bilinear",
-    };
-    // What the shards hold has been through this first; the batch's own crop then has nothing to cut.
-    let crop_mode = match plan.chain["prepared"]["resize.fit"].as_str() {
-        Some("squash") => "squash",
-        Some("pad") => "border",
-        _ => "center",
-    };
-    let crop_pct = plan.chain["resize"]["crop_pct"].as_f64().unwrap_or(1.0);
-    let (mean, std) = plan.options.normalize;
-    let side = plan.feed.side;
-    json!({
-        "input_size": [3, side, side], "interpolation": filter, "crop_pct": crop_pct, "crop_mode": crop_mode,
-        "mean": decimal(mean), "std": decimal(std),
-    })
-}
-
-/// f32 values as the shortest decimals that give them.
-fn decimal(values: [f32; 3]) -> Vec<f64> {
-    values.iter().map(|value| value.to_string().parse().expect("a number as it is printed")).collect()
+fn preprocessing(plan: &TrainPlan) -> TimmFields {
+    plan.preparation.chain.timm().expect("a feed's chain ends in a tensor")
 }
 
 /// `config.json`: timm's keys and those of transformers' `TimmWrapperForImageClassification`. `weights` is the
 /// exported file, which tells the width before the classifier.
 pub(super) fn config(plan: &TrainPlan, weights: &[u8]) -> Value {
     let (classes, model) = (&plan.options.classes, plan.options.model.as_str());
-    let architecture = architecture(model);
+    let architecture = architecture(model, &plan.options.head);
     let head = architecture.map_or("fc", |architecture| architecture.classifier);
     let (tensors, _) = header(weights);
     let features = tensors.get(&format!("{head}.weight")).and_then(|tensor| dims(tensor).get(1).copied());
-    let mut cfg = preprocessing(plan);
+    let mut cfg = serde_json::to_value(preprocessing(plan)).expect("plain data");
     let known = cfg.as_object_mut().expect("an object");
     known.insert("num_classes".into(), classes.len().into());
     known.insert("first_conv".into(), architecture.map_or("conv1", |a| a.first_conv).into());
     known.insert("classifier".into(), head.into());
     known.insert("tag".into(), "forebay".into());
     known.insert("custom_load".into(), false.into());
-    if let Some(licence) = plan.chain["weights"]["licence"].as_str() {
+    let preparation = &plan.preparation;
+    if let Some(licence) = preparation.weights.as_ref().and_then(|weights| weights.licence.as_deref()) {
         known.insert("license".into(), licence.into());
     }
     let eps = architecture.and_then(|architecture| architecture.batch_norm_eps);
@@ -189,8 +159,13 @@ pub(super) fn config(plan: &TrainPlan, weights: &[u8]) -> Value {
         "model_args": eps.map_or_else(|| json!({}), |eps| json!({"bn_eps": eps})),
         "pretrained_cfg": cfg,
     });
-    if architecture.is_some() {
-        let ours = config.as_object_mut().expect("an object");
+    let ours = config.as_object_mut().expect("an object");
+    if !preparation.caveats.is_empty() {
+        ours.insert("forebay_caveats".into(), json!(preparation.caveats));
+    }
+    if architecture.is_none() {
+        ours.insert("forebay_opens_in".into(), json!(["forebay", "onnx"]));
+    } else {
         ours.insert("architectures".into(), json!(["TimmWrapperForImageClassification"]));
         ours.insert("model_type".into(), "timm_wrapper".into());
         ours.insert("id2label".into(), id2label.into());
@@ -205,7 +180,7 @@ pub(super) fn preprocessor(plan: &TrainPlan, config: &Value) -> Value {
     json!({
         "image_processor_type": "TimmWrapperImageProcessor",
         "architecture": config["architecture"],
-        "data_config": preprocessing(plan),
+        "data_config": serde_json::to_value(preprocessing(plan)).expect("plain data"),
         "pretrained_cfg": config["pretrained_cfg"],
     })
 }
@@ -239,7 +214,7 @@ mod tests {
             ("classifier.6.bias", &[3]),
             ("features.1.running_mean", &[5]),
         ]);
-        let theirs = exported(&ours, "vgg11_bn", 7);
+        let theirs = exported(&ours, ("vgg11_bn", &Head::linear(3)), 7);
         let (tensors, start) = header(&theirs);
         assert_eq!(dims(&tensors["pre_logits.fc1.weight"]), [2, 512, 2, 2]);
         assert_eq!(tensors["__metadata__"]["format"], "pt");

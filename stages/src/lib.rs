@@ -2,6 +2,7 @@
 
 pub mod augment;
 pub mod balance;
+pub mod chain;
 pub mod collate;
 pub mod crop;
 pub mod decode;

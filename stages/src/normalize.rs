@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Normalize {
-    /// What is subtracted.
+    /// What is subtracted, within 0 and 1.
     pub mean: [f32; 3],
-    /// What is divided by; above 0.
+    /// What is divided by: see [`Normalize::problems`].
     pub std: [f32; 3],
 }
 
@@ -21,6 +21,25 @@ impl Normalize {
 
     /// Maps 0 to 255 to 0 to 1 and no further.
     pub const UNIT: Normalize = Normalize { mean: [0.0; 3], std: [1.0; 3] };
+
+    /// What is out of its range, a line each: a mean is within 0 and 1, a deviation within 0.01 and 1. Pixel values
+    /// are within 0 and 1, so that no images have others, and smaller deviations blow noise up until it is infinite.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |name: &str, values: [f32; 3], low: f32| {
+            if !values.iter().all(|value| (low..=1.0).contains(value)) {
+                problems.push(format!("{name} is {values:?}, and each value must be within {low} and 1"));
+            }
+        };
+        check("mean", self.mean, 0.0);
+        check("std", self.std, 0.01);
+        problems
+    }
+
+    /// The mean as a colour: what bars are filled with so that they are 0 in the tensor, rounded as timm does.
+    pub fn mean_color(&self) -> [u8; 3] {
+        self.mean.map(|mean| (255.0 * f64::from(mean)).round_ties_even() as u8)
+    }
 
     /// The same map on grey levels as `scale * x + shift`, per channel, x from 0 to 255:
     /// `scale = 1 / (255 * std)`, `shift = -mean / std`.

@@ -60,19 +60,38 @@ impl Scales {
     /// The most that any image within the limits of [`Decode`] takes beside its file: what a run needs for one, however little memory
     /// it is given.
     pub fn most(&self) -> Weight {
-        let limits = &self.decode.limits;
-        let pixels = limits.memory_bytes_max / 3;
-        let side_max = u64::from(limits.side_px_max);
-        let mut most = Weight::default();
-        // From a row to a column. Between two of these shapes lies less than a 25th of either side.
-        for step in -400_i32..=400 {
+        let decode_bytes = self.decode.limits.memory_bytes_max;
+        self.shapes().fold(Weight::default(), |most, (width, height)| {
+            let found = self.weight(0, decode_bytes, width, height);
+            Weight { held: most.held.max(found.held), peak: most.peak.max(found.peak) }
+        })
+    }
+
+    /// The most bytes that leave the last stage for any image within the limits of [`Decode`].
+    pub fn most_stored(&self) -> u64 {
+        let stored = |(mut width, mut height)| {
+            for step in &self.steps {
+                let work = step.work(width, height);
+                (width, height) = (work.width, work.height);
+            }
+            match &self.encode {
+                Some(encode) => encode.work(width, height).out_bytes,
+                None => u64::from(width) * u64::from(height) * 3,
+            }
+        };
+        self.shapes().map(stored).max().unwrap_or(0)
+    }
+
+    /// Sizes of images at the limits of [`Decode`], from a row to a column. Between two of them lies less than a 25th
+    /// of either side.
+    fn shapes(&self) -> impl Iterator<Item = (u32, u32)> {
+        let pixels = self.decode.limits.memory_bytes_max / 3;
+        let side_max = u64::from(self.decode.limits.side_px_max);
+        (-400_i32..=400).map(move |step| {
             let aspect = (f64::from(step) * 0.04).exp2();
             let width = ((pixels as f64 * aspect).sqrt() as u64).clamp(1, side_max);
-            let height = (pixels / width).clamp(1, side_max);
-            let found = self.weight(0, limits.memory_bytes_max, width as u32, height as u32);
-            most = Weight { held: most.held.max(found.held), peak: most.peak.max(found.peak) };
-        }
-        most
+            (width as u32, (pixels / width).clamp(1, side_max) as u32)
+        })
     }
 
     fn weight(&self, file_bytes: u64, decode_bytes: u64, mut width: u32, mut height: u32) -> Weight {

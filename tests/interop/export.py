@@ -21,7 +21,6 @@ try:
     import torch
     from PIL import Image
     from safetensors.torch import load_file, save_file
-    from torchvision.models.resnet import BasicBlock, Bottleneck
 
     import parity
 except ImportError as missing:
@@ -32,55 +31,12 @@ except ImportError as missing:
 SIDES = {
     "small": [33, 9], "vgg11": [224, 47], "vgg13": [257], "vgg16": [35], "vgg19": [33], "vgg11_bn": [65],
     "vgg13_bn": [33], "vgg16_bn": [36], "vgg19_bn": [97], "resnet18": [65, 224], "resnet34": [67], "resnet50": [71],
-    "resnet101": [69], "resnet20": [33], "resnet32": [31], "resnet56": [35], "cifar_resnet18": [33],
+    "resnet101": [69], "resnet20": [33, 32], "resnet32": [31], "resnet56": [35], "resnet20_b": [33],
+    "resnet32_b": [31], "resnet56_b": [35], "cifar_resnet18": [33],
     "cifar_resnet34": [29], "cifar_resnet50": [31], "inception_v3": [107, 299], "mobilenet_v2": [71, 224],
     "mobilenet_v3_small": [73, 224], "mobilenet_v3_large": [75], "efficientnet_b0": [71, 224],
 }
-# Networks for small images, which torchvision lacks: block, blocks of each stage, channels of the first.
-CIFAR = {
-    "small": (BasicBlock, [1, 1, 1, 1], 32),
-    "resnet20": (BasicBlock, [3, 3, 3], 16),
-    "resnet32": (BasicBlock, [5, 5, 5], 16),
-    "resnet56": (BasicBlock, [9, 9, 9], 16),
-    "cifar_resnet18": (BasicBlock, [2, 2, 2, 2], 64),
-    "cifar_resnet34": (BasicBlock, [3, 4, 6, 3], 64),
-    "cifar_resnet50": (Bottleneck, [3, 4, 6, 3], 64),
-}
 BOUND = 1e-4
-
-
-class Cifar(torch.nn.Module):
-    """A residual network whose stem is a 3 x 3 convolution at full size."""
-
-    def __init__(self, block, blocks, width):
-        super().__init__()
-        self.conv1 = torch.nn.Conv2d(3, width, 3, padding=1, bias=False)
-        self.bn1 = torch.nn.BatchNorm2d(width)
-        channels, self.stages = width, len(blocks)
-        for stage, count in enumerate(blocks):
-            layers = []
-            for index in range(count):
-                stride, planes = (2 if stage > 0 and index == 0 else 1), width << stage
-                downsample = None
-                if stride != 1 or channels != planes * block.expansion:
-                    downsample = torch.nn.Sequential(
-                        torch.nn.Conv2d(channels, planes * block.expansion, 1, stride, bias=False),
-                        torch.nn.BatchNorm2d(planes * block.expansion),
-                    )
-                layers.append(block(channels, planes, stride, downsample))
-                channels = planes * block.expansion
-            setattr(self, f"layer{stage + 1}", torch.nn.Sequential(*layers))
-        self.fc = torch.nn.Linear(channels, parity.CLASSES)
-
-    def forward(self, x):
-        x = torch.relu(self.bn1(self.conv1(x)))
-        for stage in range(self.stages):
-            x = getattr(self, f"layer{stage + 1}")(x)
-        return self.fc(x.mean((2, 3)))
-
-
-def create(arch):
-    return Cifar(*CIFAR[arch]) if arch in CIFAR else parity.create(arch)
 
 
 def run(*command):
@@ -114,7 +70,7 @@ def error(ours, theirs):
 
 def check(program, arch, side):
     images = torch.randn(parity.BATCH, 3, side, side, generator=torch.Generator().manual_seed(1))
-    network, state = parity.build(arch, 1, images, create)
+    network, state = parity.build(arch, 1, images)
     network.eval()
     with torch.no_grad():
         single = network(images).numpy()

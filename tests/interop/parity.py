@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares every network with torchvision's: logits, and the gradient of every parameter in both modes.
+"""Compares networks with torchvision's, or their PyTorch twins in cifar.py: logits, and all gradients, in both modes.
 
 usage: parity.py FOREBAY [ARCH ...]
 
@@ -17,6 +17,8 @@ try:
     import torch
     import torchvision
     from safetensors.torch import load_file, save_file
+
+    import cifar
 except ImportError as error:
     print(f"SKIPPED: parity with torchvision was NOT checked: {error}")
     sys.exit(77)
@@ -25,7 +27,7 @@ ARCHS = {
     "vgg11": 40, "vgg16": 35, "vgg11_bn": 40, "vgg13_bn": 33, "vgg16_bn": 36, "vgg19_bn": 34,
     "resnet18": 65, "resnet34": 67, "resnet50": 71, "resnet101": 69,
     "inception_v3": 107, "mobilenet_v2": 71, "mobilenet_v3_small": 73, "mobilenet_v3_large": 75,
-    "efficientnet_b0": 71,
+    "efficientnet_b0": 71, "resnet20": 33, "resnet56": 31, "resnet20_b": 33, "cifar_resnet18": 33,
 }
 TIMM = {
     "vgg16_bn": "vgg16_bn", "resnet18": "resnet18", "resnet50": "resnet50", "inception_v3": "inception_v3",
@@ -36,6 +38,8 @@ CLASSES, BATCH = 7, 4
 
 
 def create(arch):
+    if arch in cifar.NETWORKS:
+        return cifar.create(arch, CLASSES)
     keywords = {"aux_logits": True, "init_weights": True, "transform_input": False} if arch == "inception_v3" else {}
     return getattr(torchvision.models, arch)(weights=None, num_classes=CLASSES, **keywords)
 
@@ -90,9 +94,9 @@ def gradient_error(ours, theirs):
     return ratios[name], name
 
 
-def forebay(program, folder, arch, mode, gradients):
+def forebay(program, folder, arch, mode, gradients, weights="weights.safetensors"):
     output = folder / f"{mode}.safetensors"
-    command = [program, "forward", arch, "--weights", str(folder / "weights.safetensors"), "--input",
+    command = [program, "forward", arch, "--weights", str(folder / weights), "--input",
                str(folder / "input.safetensors"), "--output", str(output), "--mode", mode]
     subprocess.run(command + (["--gradients"] if gradients else []), check=True, stderr=subprocess.DEVNULL,
                    stdout=subprocess.DEVNULL)
@@ -174,11 +178,31 @@ def check_timm(program, arch, side):
     return error <= 1
 
 
+def check_published(program, arch, side):
+    """The logits from a file like the public ones of the networks for small images: legacy, of DataParallel, in a dict."""
+    images = torch.randn(BATCH, 3, side, side, generator=torch.Generator().manual_seed(3))
+    network, state = build(arch, 3, images)
+    network.eval()
+    with torch.no_grad():
+        expected = network(images)
+    error = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        save_file({"input": images}, folder / "input.safetensors")
+        for new in (False, True):
+            torch.save(cifar.as_published(state, 91.73), folder / "weights.th", _use_new_zipfile_serialization=new)
+            ours = forebay(program, folder, arch, "eval", False, "weights.th")["logits"]
+            error = max(error, (ours - expected).abs().max().item() / (1e-4 * max(1, expected.abs().max().item())))
+    print(f"{'ok  ' if error <= 1 else 'FAIL'} {arch:<19} as published: error over bound: {error:.3f}", flush=True)
+    return error <= 1
+
+
 def main():
     program, archs = sys.argv[1], sys.argv[2:] or list(ARCHS)
     torch.set_num_threads(2)
     results = [check(program, arch, ARCHS[arch]) for arch in archs]
     results += [check_timm(program, arch, ARCHS[arch]) for arch in archs if arch in TIMM]
+    results += [check_published(program, arch, ARCHS[arch]) for arch in archs if arch in ("resnet20", "resnet56")]
     print(f"{sum(results)} of {len(results)} comparisons with torchvision {torchvision.__version__} and timm are within their bounds")
     sys.exit(0 if all(results) else 1)
 

@@ -2,9 +2,10 @@
 
     python tests/interop/steps.py path/to/forebay [ARCH...]
 
-Each network takes ten steps on one batch, by SGD with momentum and by AdamW, through the program itself: a folder of
-images, `forebay train`, the losses in its steps.jsonl. Losses may differ by a thousandth of the first one; so may those
-of PyTorch itself when it starts from the same weights rounded differently, which is printed beside.
+Each network takes ten steps on one batch, by SGD with momentum, by AdamW, by both in one cycle, and with class weights and
+label smoothing, through the program itself: a folder of images, `forebay train`, the losses in its steps.jsonl. Losses may
+differ by a thousandth of the first one; so may those of PyTorch itself when it starts from the same weights rounded
+differently, which is printed beside.
 """
 
 import json
@@ -26,9 +27,16 @@ except ImportError as error:
 ARCHS = ["resnet18", "mobilenet_v2", "mobilenet_v3_small"]
 SIDE, CLASSES, STEPS = 64, 4, 10
 BOUND = 1e-3
-OPTIMIZERS = {
-    "sgd": ["--lr", "0.0003", "--momentum", "0.9", "--weight-decay", "0.0005"],
-    "adamw": ["--lr", "0.0003", "--weight-decay", "0.05"],
+COUNTS = [7, 4, 3, 2]
+SGD = ["--optimizer", "sgd", "--lr", "0.0003", "--weight-decay", "0.0005"]
+ADAMW = ["--optimizer", "adamw", "--lr", "0.0003", "--weight-decay", "0.05"]
+PLAIN = ["--schedule", "constant", "--warmup", "0"]
+RECIPES = {
+    "sgd": SGD + PLAIN + ["--momentum", "0.9"],
+    "adamw": ADAMW + PLAIN,
+    "sgd one-cycle": SGD + ["--schedule", "one-cycle"],
+    "adamw one-cycle": ADAMW + ["--schedule", "one-cycle"],
+    "sgd weighted": SGD + PLAIN + ["--momentum", "0.9", "--class-weights", "sqrt", "--label-smoothing", "0.1"],
 }
 
 
@@ -39,7 +47,7 @@ def draw(folder):
     for label in range(CLASSES):
         place = folder / "train" / f"class{label}"
         place.mkdir(parents=True)
-        for index in range(4):
+        for index in range(COUNTS[label]):
             image = noise.integers(0, 256, (8, 8, 3), dtype=numpy.uint8).repeat(SIDE // 8, 0).repeat(SIDE // 8, 1)
             image[:, :, label % 3] //= label // 3 + 2
             Image.fromarray(image).save(place / f"{index}.png")
@@ -60,34 +68,44 @@ def build(arch):
     return model
 
 
-def theirs(model, optimizer, images, labels, dtype):
+def theirs(model, recipe, images, labels, dtype):
     model = model.to(dtype).train()
-    decay = 0.0005 if optimizer == "sgd" else 0.05
+    is_sgd = recipe.startswith("sgd")
+    decay = 0.0005 if is_sgd else 0.05
     # Biases and norms are not decayed.
     groups = [
         {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": decay},
         {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    if optimizer == "sgd":
+    if is_sgd:
         update = torch.optim.SGD(groups, lr=0.0003, momentum=0.9)
     else:
         update = torch.optim.AdamW(groups, lr=0.0003)
+    cycle = None
+    if recipe.endswith("one-cycle"):
+        cycle = torch.optim.lr_scheduler.OneCycleLR(update, max_lr=0.0003, total_steps=STEPS)
+    weighted = {}
+    if recipe.endswith("weighted"):
+        counts = torch.tensor(COUNTS, dtype=dtype)
+        weights = counts.rsqrt()
+        weighted = {"weight": weights * counts.sum() / (weights * counts).sum(), "label_smoothing": 0.1}
     losses = []
-    for _ in range(STEPS):
+    for step in range(STEPS):
         update.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(images.to(dtype)), labels)
+        loss = torch.nn.functional.cross_entropy(model(images.to(dtype)), labels, **weighted)
         loss.backward()
         update.step()
+        if cycle and step + 1 < STEPS:
+            cycle.step()
         losses.append(loss.item())
     return losses
 
 
-def ours(forebay, work, arch, optimizer):
-    out = work / f"{arch}-{optimizer}"
+def ours(forebay, work, arch, recipe):
+    out = work / f"{arch}-{recipe.replace(' ', '-')}"
     command = [forebay, "train", work / "in", "--out", out, "--arch", arch, "--weights", work / f"{arch}.safetensors"]
     command += ["--size", SIDE, "--force", "--split", "none", "--batch-size", 16, "--epochs", STEPS, "--recipe", "plain"]
-    command += ["--schedule", "constant", "--warmup", 0, "--dropout", 0, "--log-every", 1, "--doctor", "off"]
-    command += ["--optimizer", optimizer, *OPTIMIZERS[optimizer]]
+    command += ["--dropout", 0, "--log-every", 1, "--doctor", "off", *RECIPES[recipe]]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [json.loads(line)["loss"] for line in (out / "steps.jsonl").read_text().splitlines()]
@@ -104,17 +122,17 @@ def main():
         for arch in archs:
             kept = {k: v.contiguous() for k, v in build(arch).state_dict().items()}
             save_file({k: v for k, v in kept.items() if v.is_floating_point()}, work / f"{arch}.safetensors")
-            for optimizer in OPTIMIZERS:
-                single = theirs(build(arch), optimizer, images, labels, torch.float32)
-                double = theirs(build(arch), optimizer, images, labels, torch.float64)
-                found = ours(forebay, work, arch, optimizer)
+            for recipe in RECIPES:
+                single = theirs(build(arch), recipe, images, labels, torch.float32)
+                double = theirs(build(arch), recipe, images, labels, torch.float64)
+                found = ours(forebay, work, arch, recipe)
                 assert len(found) == STEPS, found
                 off = max(abs(a - b) for a, b in zip(found, double)) / double[0]
                 noise = max(abs(a - b) for a, b in zip(single, double)) / double[0]
                 right = off <= max(BOUND, 2 * noise)
                 failed += not right
                 print(
-                    f"{arch:20} {optimizer:6} loss {found[0]:.4f} -> {found[-1]:.4f}, off by {off:.1e} "
+                    f"{arch:20} {recipe:15} loss {found[0]:.4f} -> {found[-1]:.4f}, off by {off:.1e} "
                     f"(PyTorch's own single precision by {noise:.1e}) {'ok' if right else 'WRONG'}",
                     flush=True,
                 )

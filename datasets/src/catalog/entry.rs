@@ -194,6 +194,7 @@ mod tests {
         for error in [
             block_on(store.get("x.jpg")).expect_err("a pipe"),
             block_on(store.get_range("x.jpg", 0..1)).expect_err("a pipe"),
+            block_on(store.size("x.jpg")).expect_err("a pipe"),
         ] {
             assert!(error.to_string().contains(expected), "{error}");
         }

@@ -120,9 +120,13 @@ impl Index {
         let names = huggingface["info"]["features"]["label"]["names"].as_array();
         let classes =
             names.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_string())).collect();
-        let in_order = metadata.num_row_groups() == footer.row_groups.iter().sum::<usize>();
-        if !in_order || footer.groups.len() != footer.row_groups.len() {
+        let row_groups = footer.row_groups.iter().try_fold(0, |sum: usize, n| sum.checked_add(*n));
+        if row_groups != Some(metadata.num_row_groups()) || footer.groups.len() != footer.row_groups.len() {
             return Err(ShardError::Foreign("its footer and its row groups disagree".to_string()));
+        }
+        let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
+        if !columns.into_iter().all(|column| is_inside(column, bytes)) {
+            return Err(ShardError::Foreign("its row groups lie outside the file".to_string()));
         }
         let reader = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
         Ok(Index { reader, footer, classes, bytes })
@@ -156,6 +160,13 @@ impl Index {
     /// Where the rows of planned group `group` lie in the file; empty for a group without a survivor.
     pub fn group_range(&self, group: usize) -> Range<u64> {
         self.row_groups_range(self.row_groups_of(group))
+    }
+
+    /// The bytes of the largest row group.
+    pub fn largest_row_group(&self) -> u64 {
+        let row_groups = 0..self.metadata().num_row_groups();
+        let bytes = |row_group: usize| self.row_groups_range(row_group..row_group + 1);
+        row_groups.map(bytes).map(|range| range.end - range.start).max().unwrap_or(0)
     }
 
     pub(super) fn row_groups_of(&self, group: usize) -> Range<usize> {
@@ -243,6 +254,13 @@ impl Index {
         }
         Ok(identities)
     }
+}
+
+/// Whether a column lies inside a file of `bytes` bytes; Parquet's own arithmetic panics where it does not.
+fn is_inside(column: &ColumnChunkMetaData, bytes: u64) -> bool {
+    let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+    let end = start.checked_add(column.compressed_size());
+    start >= 0 && column.compressed_size() >= 0 && end.is_some_and(|end| end as u64 <= bytes)
 }
 
 fn odd(name: &str) -> ShardError {

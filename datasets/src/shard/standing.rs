@@ -53,13 +53,12 @@ mod tests {
     use bytes::Bytes;
     use futures::executor::block_on;
 
-    use super::super::encode;
+    use super::super::{Index, Row, encode};
     use super::*;
     use crate::sample::Split;
 
-    #[test]
-    fn a_shard_is_known_by_its_footer_and_a_damaged_file_is_no_foreign_one() {
-        let footer = Footer {
+    fn footer() -> Footer {
+        Footer {
             fingerprint: "f".into(),
             split: Split::Train,
             index: 0,
@@ -68,8 +67,48 @@ mod tests {
             holes: vec![],
             rejects: vec![],
             data_blake3: String::new(),
+        }
+    }
+
+    #[test]
+    fn no_byte_of_a_footer_that_is_flipped_or_lost_makes_a_panic() {
+        let rows: Vec<Row> = (0..3u32)
+            .map(|i| Row {
+                bytes: Bytes::from(vec![i as u8; 20]),
+                label: 0,
+                id: format!("a/{i}").into(),
+                copy: 0,
+                size: (1, 1),
+                original_size: (1, 1),
+            })
+            .collect();
+        let (file, _) = encode(&["a".to_string()], "jpg", vec![rows], footer()).expect("encodes");
+        let data = Index::of_file(&file).expect("ours").group_range(0).end as usize;
+        let look = |bytes: Vec<u8>| {
+            let bytes = Bytes::from(bytes);
+            if let Ok(index) = Index::of_file(&bytes) {
+                (0..index.footer().groups.len()).for_each(|group| drop(index.group_range(group)));
+            }
+            let store = Store::memory();
+            let n = bytes.len() as u64;
+            block_on(store.put("x", bytes)).expect("puts");
+            block_on(standing(&store, "x", n)).expect("looks");
         };
-        let (file, footer) = encode(&["a".to_string()], "jpg", vec![vec![]], footer).expect("encodes");
+        for at in data..file.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut bytes = file.to_vec();
+                bytes[at] ^= flip;
+                look(bytes);
+            }
+            let mut bytes = file.to_vec();
+            bytes.remove(at);
+            look(bytes);
+        }
+    }
+
+    #[test]
+    fn a_shard_is_known_by_its_footer_and_a_damaged_file_is_no_foreign_one() {
+        let (file, footer) = encode(&["a".to_string()], "jpg", vec![vec![]], footer()).expect("encodes");
         let text = String::from_utf8_lossy(&file).into_owned();
         // The key of the footer is another one, and the file is otherwise whole.
         let at = file.windows(7).position(|bytes| bytes == FOOTER_KEY.as_bytes()).expect("the key is there");

@@ -8,6 +8,7 @@ mod listing;
 mod local;
 mod object;
 mod s3;
+mod upload;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::escape::escape_text;
 pub use self::claim::Claim;
 pub use self::local::local_path;
 pub use self::object::{Object, ObjectName, Version};
+pub use self::upload::Upload;
 
 /// How a location is opened. The default asks for nothing beyond the `AWS_*` variables.
 #[derive(Clone, Debug, Default)]
@@ -143,13 +145,21 @@ impl Store {
 
     async fn part(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
         let name = self.key("read", key)?;
-        if let Root::Local(local) = &self.root {
-            local.check_regular(key).map_err(|error| self.explain_io("read", key, &error))?;
-        }
+        self.check_regular(key)?;
         let Some(store) = self.objects("read", key, false)? else { return Err(self.absent("read", key)) };
         match &self.root {
             Root::S3(s3) => s3.read(&name, range, self.line("read", key)).await,
             _ => get_part(&*store, &name, range).await.map_err(|error| self.explain("read", key, &error)),
+        }
+    }
+
+    /// Even asking for the size of a named pipe would wait: `object_store` opens it for that.
+    fn check_regular(&self, key: &str) -> Result<(), StoreError> {
+        match &self.root {
+            Root::Local(local) => {
+                local.check_regular(key).map_err(|error| self.explain_io("read", key, &error))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -159,6 +169,7 @@ impl Store {
     /// When it cannot be told.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
         let name = self.key("read", key)?;
+        self.check_regular(key)?;
         let Some(store) = self.objects("read", key, false)? else { return Ok(None) };
         match store.head(&name).await {
             Ok(found) => Ok(Some(found.size)),

@@ -1,6 +1,7 @@
 //! What a store says of an object without reading it: its name, its size and which version of it is there.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::Metadata;
 use std::path::Path;
 use std::sync::Arc;
@@ -110,6 +111,13 @@ impl Version {
     /// Its 16 bytes, for digests.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
+    }
+}
+
+/// 32 hexadecimal digits.
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

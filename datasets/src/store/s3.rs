@@ -22,7 +22,7 @@ use crate::escape::escape_text;
 
 /// An S3 object larger than this is put in parts of this size. A part is one request, and a request that
 /// stalls for a minute is given up, so that a line of 140 KB/s still suffices.
-const PART_BYTES: usize = 8 << 20;
+pub(super) const PART_BYTES: usize = 8 << 20;
 
 /// Parts of one object on their way at once: what `put` holds beyond the object itself is headers only, since
 /// parts share the object's memory.

@@ -80,6 +80,12 @@ impl Augment {
         *self == Augment::default()
     }
 
+    /// The side of the squares that come out where a crop names one, in pixels; else sizes stay what they were.
+    pub fn side(&self) -> Option<u32> {
+        let resized = self.random_resized_crop.as_ref().and_then(|crop| crop.side);
+        resized.or(self.random_crop.as_ref().map(|crop| crop.side))
+    }
+
     /// Every parameter that is out of its range, as one line each that begins with its key
     /// (`rotation.degrees is 200, …`); empty where all is well. A plan shows them before anything runs.
     pub fn problems(&self) -> Vec<String> {

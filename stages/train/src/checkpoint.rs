@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use forebay_datasets::words::Words;
 
 use crate::error::{TrainError, compute, unreadable};
-use crate::file::{self, Header, OPTIMIZER};
+use crate::file::{self, AVERAGE, Header, LOSS_SCALE, OPTIMIZER};
 use crate::loss_scale::LossScale;
 use crate::optim::{Optimizer, OptimizerKind};
 use crate::options::{Precision, TrainOptions};
@@ -27,12 +27,6 @@ pub struct FileDescription {
     /// What was kept with it.
     pub metadata: BTreeMap<String, String>,
 }
-
-/// The prefix of the moving average among the tensors of a checkpoint.
-const AVERAGE: &str = "average.";
-
-/// The tensor of a checkpoint that holds a [`LossScale`].
-const LOSS_SCALE: &str = "loss_scale";
 
 impl Trainer {
     /// All that [`Trainer::restore`] needs, as the bytes of a safetensors file: the network under torchvision's

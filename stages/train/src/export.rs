@@ -1,13 +1,12 @@
 //! A network with given weights as a file that other programs run without this one.
 
-use candle_core::Device;
-
 use crate::error::{TrainError, compute};
-use crate::forward::network_of;
+use crate::forward::UNNORMALIZED;
 use crate::models::Head;
 use crate::onnx::{Description, Graph};
-use crate::params::{Mode, ParamStore, Pass};
-use crate::weights::{self, WeightsReport};
+use crate::params::{Mode, Pass};
+use crate::predictor::Predictor;
+use crate::weights::WeightsReport;
 
 /// What is exported, besides the weights.
 #[derive(Clone, Debug)]
@@ -40,8 +39,8 @@ pub struct OnnxFile {
 /// # Errors
 /// When the weights cannot be read or are not those of the network, or the images are too small for it.
 pub fn export(export: &Export, weights: &[u8]) -> Result<OnnxFile, TrainError> {
-    let mut store = ParamStore::new(Device::Cpu);
-    let (network, report) = network_of(&export.arch, &export.head, weights::read(weights)?, &mut store)?;
+    let (predictor, report) = Predictor::load(&export.arch, &export.head, weights, UNNORMALIZED)?;
+    let (network, store) = (predictor.network, predictor.store);
     if export.side < network.side_min() {
         return Err(TrainError::Options(format!(
             "images of {} pixels are too small for {}, which needs {} or more; give --size",
@@ -61,9 +60,11 @@ pub fn export(export: &Export, weights: &[u8]) -> Result<OnnxFile, TrainError> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
     use crate::models;
-    use crate::params::Builder;
+    use crate::params::{Builder, ParamStore};
     use crate::{DeviceKind, TrainOptions, Trainer, file};
 
     fn exported(arch: &str, head: Head, side: usize, weights: &[u8]) -> Result<OnnxFile, String> {

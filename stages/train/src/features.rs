@@ -32,14 +32,6 @@ impl Trainer {
         Ok((values.map_err(compute("read the features"))?, features.dims()[1..].to_vec()))
     }
 
-    /// Logits from the features `[batch, ..]` of images, as [`Trainer::predict`] gives them from the images.
-    ///
-    /// # Errors
-    /// When the features are those of another network, or the device fails.
-    pub fn predict_on_features(&self, features: &Tensor, first: usize) -> Result<Vec<Vec<f32>>, TrainError> {
-        self.judge(&self.upload_features(features)?, first)
-    }
-
     /// The values of all tensors before part `first`, and their names: what features are a function of.
     ///
     /// # Errors
@@ -50,7 +42,7 @@ impl Trainer {
         file::encode_plain(&tensors).map_err(compute("read the weights"))
     }
 
-    /// The same on the device.
+    /// Features on the device, in the precision of the activations.
     pub(crate) fn upload_features(&self, features: &Tensor) -> Result<Tensor, TrainError> {
         features
             .to_device(self.store.device())

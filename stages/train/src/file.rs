@@ -15,6 +15,12 @@ const KEY: &str = "forebay";
 /// The prefix of optimiser state among the tensors.
 pub(super) const OPTIMIZER: &str = "optimizer.";
 
+/// The prefix of the moving average among the tensors of a checkpoint.
+pub(super) const AVERAGE: &str = "average.";
+
+/// The tensor of a checkpoint that holds the scale of the loss.
+pub(super) const LOSS_SCALE: &str = "loss_scale";
+
 /// What a file says about itself, as JSON under [`KEY`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Header {

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 
-use crate::error::{TrainError, compute, unknown_network, unreadable};
+use crate::error::{TrainError, compute, unreadable};
 use crate::file;
-use crate::models::{self, Head, Network};
+use crate::models::Head;
 use crate::ops::{self, Tape};
-use crate::params::{Builder, Kind, Mode, ParamStore, Pass};
-use crate::weights::{self, WeightsFile, WeightsReport};
+use crate::params::{Kind, Mode, Pass};
+use crate::predictor::Predictor;
+use crate::weights::WeightsReport;
+
+/// Of images that are normalised already.
+pub(crate) const UNNORMALIZED: ([f32; 3], [f32; 3]) = ([0.0; 3], [1.0; 3]);
 
 /// What a pass computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +38,9 @@ pub fn forward(
     input: &[u8],
     what: Forward,
 ) -> Result<(Vec<u8>, WeightsReport), TrainError> {
-    let file = weights::read(weights)?;
+    let (predictor, report) = Predictor::load(arch, &Head::linear(1), weights, UNNORMALIZED)?;
     let (_, inputs) = file::decode(input).map_err(unreadable("input"))?;
-    let mut store = ParamStore::new(Device::Cpu);
-    let (network, report) = network_of(arch, &Head::linear(1), file, &mut store)?;
+    let (network, store) = (predictor.network, predictor.store);
     let images = input_tensor(&inputs, "input")?;
     if images.dims().len() != 4 || images.dims()[1] != 3 || images.elem_count() == 0 {
         return Err(TrainError::Batch(format!(
@@ -108,52 +111,13 @@ fn one_hot(labels: &Tensor, logits: &[usize]) -> Result<Tensor, TrainError> {
     Tensor::from_vec(targets, (batch, classes), &Device::Cpu).map_err(compute("read the labels"))
 }
 
-/// The network called `arch` with the tensors of `file`, which must hold all of them, the given head and as many
-/// classes as the file has.
-pub(super) fn network_of(
-    arch: &str,
-    head: &Head,
-    file: WeightsFile,
-    store: &mut ParamStore,
-) -> Result<(Network, WeightsReport), TrainError> {
-    let build = |classes: usize, store: &mut ParamStore| {
-        models::build(arch, &Head { classes, ..*head }, &mut Builder::blank(store))
-            .map_err(compute("build the network"))?
-            .ok_or_else(|| unknown_network(arch))
-    };
-    // Built first to know the name of its head, whose rows are the classes.
-    let head = build(1, &mut ParamStore::new(Device::Cpu))?.head().to_owned();
-    let matched = |store: &ParamStore| weights::match_names(file.clone(), store, arch, &head);
-    let network = build(1, store)?;
-    let classes =
-        matched(store).map_err(TrainError::Weights)?.report.mismatched.iter().find_map(
-            |(name, in_file, _)| name.ends_with(".bias").then(|| in_file.first().copied()).flatten(),
-        );
-    let network = match classes {
-        Some(classes) => {
-            *store = ParamStore::new(Device::Cpu);
-            build(classes, store)?
-        }
-        None => network,
-    };
-    let matched = matched(store).map_err(TrainError::Weights)?;
-    if let Some(name) = matched.report.missing.first() {
-        return Err(TrainError::Weights(format!(
-            "the weights lack {} tensors of {arch}, the first is `{name}`",
-            matched.report.missing.len()
-        )));
-    }
-    for (name, tensor) in &matched.tensors {
-        store.set(name, tensor).map_err(compute("set the weights"))?;
-    }
-    Ok((network, matched.report))
-}
-
 #[cfg(test)]
 mod tests {
     use forebay_datasets::seed::Seed;
 
     use super::*;
+    use crate::models;
+    use crate::params::{Builder, ParamStore};
 
     fn file(tensors: &[(&str, Tensor)]) -> Vec<u8> {
         let tensors: Vec<_> =
@@ -207,7 +171,7 @@ mod tests {
         let good = file(&[("input", images()), ("label", labels(&[0, 1]))]);
         check("resnet21", &weights(5), &good, "no network is called `resnet21`");
         check("resnet32", &weights(5), &good, "its names are those of resnet20");
-        check("vgg11", &weights(5), &good, "another network than vgg11");
+        check("vgg11", &weights(5), &good, "another network than vgg11: its names are those of resnet20 in");
         check("resnet20", &weights(5)[..99], &good, "cannot read the weights");
         check("resnet20", &weights(5), &good[..9], "cannot read the input");
         check("resnet20", &weights(5), &file(&[("x", images())]), "holds no tensor `input`, only x");

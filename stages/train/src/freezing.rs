@@ -18,6 +18,11 @@ impl Trainer {
         self.stalls = steps;
     }
 
+    /// The names of the parts that the next step trains, from the images to the head.
+    pub fn trained_parts(&self) -> Vec<String> {
+        self.network.part_names().skip(self.first_trained(self.step)).map(str::to_owned).collect()
+    }
+
     /// The number of the first part that a step trains.
     pub(crate) fn first_trained(&self, step: u64) -> usize {
         let part = |name: &str| self.network.part_index(name).expect("checked when the trainer was made");

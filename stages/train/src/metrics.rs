@@ -87,9 +87,14 @@ impl Confusion {
         }
     }
 
-    /// The mean of the scores of all classes, each class weighing the same; support is the total.
+    /// The mean of the scores of the classes that an image is of or was taken for, each class weighing the same, as
+    /// scikit-learn's `average="macro"`; support is the total.
     pub fn macro_average(&self) -> ClassScores {
-        let scores: Vec<ClassScores> = (0..self.classes).map(|class| self.class(class)).collect();
+        let is_there = |class: &usize| {
+            (0..self.classes).any(|other| self.count(*class, other) + self.count(other, *class) > 0)
+        };
+        let scores: Vec<ClassScores> =
+            (0..self.classes).filter(is_there).map(|class| self.class(class)).collect();
         let mean = |score: fn(&ClassScores) -> f64| {
             if scores.is_empty() { 0.0 } else { scores.iter().map(score).sum::<f64>() / scores.len() as f64 }
         };
@@ -106,19 +111,14 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// The index of the largest of `logits`, the first of equal ones.
-///
-/// # Panics
-/// When there is none.
-pub fn prediction(logits: &[f32]) -> usize {
-    let mut best = 0;
-    for (index, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = index;
-        }
+/// The index of the largest of `logits`, the first of equal ones; `None` where one of them is not a number, or there is
+/// none.
+pub fn prediction(logits: &[f32]) -> Option<usize> {
+    if logits.iter().any(|logit| logit.is_nan()) {
+        return None;
     }
-    assert!(!logits.is_empty(), "a prediction among no classes");
-    best
+    let largest = logits.iter().copied().reduce(f32::max)?;
+    logits.iter().position(|logit| *logit == largest)
 }
 
 #[cfg(test)]
@@ -142,7 +142,6 @@ mod tests {
         let scores = confusion.class(1);
         assert_eq!((scores.precision, scores.recall, scores.f1, scores.support), (0.5, 0.5, 0.5, 2));
         assert_eq!(confusion.class(2), ClassScores { precision: 0.0, recall: 0.0, f1: 0.0, support: 0 });
-        assert!((confusion.macro_average().recall - (2.0 / 3.0 + 0.5) / 3.0).abs() < 1e-12);
         assert_eq!(Confusion::new(2).accuracy(), 0.0);
     }
 
@@ -155,6 +154,36 @@ mod tests {
 
     #[test]
     fn the_first_of_the_largest_is_predicted() {
-        assert_eq!(prediction(&[-1.0, 3.0, 3.0, 2.0]), 1);
+        assert_eq!(prediction(&[-1.0, 3.0, 3.0, 2.0]), Some(1));
+        assert_eq!(prediction(&[f32::NEG_INFINITY; 2]), Some(0));
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_predict_no_class() {
+        for logits in [&[f32::NAN, 1.0][..], &[1.0, f32::NAN], &[f32::NAN; 3], &[]] {
+            assert_eq!(prediction(logits), None, "{logits:?}");
+        }
+    }
+
+    #[test]
+    fn macro_averages_equal_scikit_learns() {
+        // precision_recall_fscore_support(truths, predictions, average="macro", zero_division=0), scikit-learn 1.9.
+        type Pairs = &'static [(usize, usize)];
+        let cases: [(Pairs, [f64; 3]); 4] = [
+            // Two classes of three: no image is of the third, and none was taken for it.
+            (&[(0, 0), (0, 0), (0, 1), (1, 1), (1, 0)], [7.0 / 12.0, 7.0 / 12.0, 7.0 / 12.0]),
+            (&[(0, 0), (0, 1)], [0.5, 0.25, 1.0 / 3.0]),
+            // A class that images were only taken for counts, with zeros.
+            (&[(0, 2), (0, 0), (1, 1)], [2.0 / 3.0, 0.5, 5.0 / 9.0]),
+            (&[(2, 2)], [1.0, 1.0, 1.0]),
+        ];
+        for (pairs, [precision, recall, f1]) in cases {
+            let mut confusion = Confusion::new(3);
+            pairs.iter().for_each(|&(truth, prediction)| confusion.add(truth, prediction));
+            let scores = confusion.macro_average();
+            for (ours, theirs) in [(scores.precision, precision), (scores.recall, recall), (scores.f1, f1)] {
+                assert!((ours - theirs).abs() < 1e-12, "{pairs:?}: {scores:?}");
+            }
+        }
     }
 }

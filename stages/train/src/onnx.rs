@@ -233,6 +233,31 @@ impl Graph {
         Ok(self.node("MatMul", &[&down, y.name()], vec![], vec![channels, rows, columns]))
     }
 
+    /// [`zero_padded_shortcut`](crate::ops::zero_padded_shortcut) as a 1 x 1 convolution with one 1 per channel that is
+    /// there: exact, and known to every runtime.
+    pub(crate) fn zero_padded_shortcut(
+        &mut self,
+        x: &Value,
+        name: &str,
+        stride: usize,
+        channels_out: usize,
+    ) -> Result<Value> {
+        let (channels, height, width) = x.plane()?;
+        let before = (channels_out - channels) / 2;
+        let mut weight = vec![0f32; channels_out * channels];
+        for channel in 0..channels {
+            weight[(before + channel) * channels + channel] = 1.0;
+        }
+        let weight = Tensor::from_vec(weight, (channels_out, channels, 1, 1), &Device::Cpu)?;
+        let weight = self.constant(&format!("{name}.shortcut.weight"), weight);
+        let attributes = vec![
+            ("kernel_shape", Attribute::Integers(vec![1; 2])),
+            ("strides", Attribute::Integers(vec![stride; 2])),
+        ];
+        let shape = vec![channels_out, height.div_ceil(stride), width.div_ceil(stride)];
+        Ok(self.node("Conv", &[x.name(), &weight], attributes, shape))
+    }
+
     /// Logits of an image: values of the last node's output.
     pub(crate) fn classes(&self) -> usize {
         self.nodes.last().map_or(0, |node| node.output.shape.iter().product())

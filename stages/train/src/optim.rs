@@ -59,11 +59,26 @@ words!(OptimizerKind {
     RmsProp { alpha: 0.99, eps: 1e-8, momentum: 0.0, centered: false } => "rmsprop",
 });
 
+impl OptimizerKind {
+    /// The same rule with another momentum, which for Adam is the decay of the mean of gradients, as with PyTorch's
+    /// `OneCycleLR`.
+    fn with_momentum(mut self, moved: Option<f64>) -> OptimizerKind {
+        let (OptimizerKind::Sgd { momentum, .. }
+        | OptimizerKind::RmsProp { momentum, .. }
+        | OptimizerKind::Adam { beta1: momentum, .. }
+        | OptimizerKind::AdamW { beta1: momentum, .. }) = &mut self;
+        *momentum = moved.unwrap_or(*momentum);
+        self
+    }
+}
+
 /// What a step does besides following the gradient.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StepSettings {
     /// Of a parameter whose multiplier is 1.
     pub(crate) learning_rate: f64,
+    /// In place of the momentum of the rule, or of what stands for it, where a schedule moves it.
+    pub(crate) momentum: Option<f64>,
     /// L2 penalty of weights, decoupled in AdamW.
     pub(crate) weight_decay: f64,
     /// L1 penalty of weights.
@@ -150,7 +165,7 @@ impl Optimizer {
                 true => ops::penalize(&gradients[name], variable, coupled, l1)?,
                 false => gradients[name].clone(),
             };
-            match self.kind {
+            match self.kind.with_momentum(settings.momentum) {
                 OptimizerKind::Sgd { momentum, nesterov } => {
                     let velocity = self.slot("velocity", name, &shape, device)?;
                     ops::sgd(variable, &velocity, &gradient, rate, (momentum, nesterov), 0.0)?;
@@ -219,7 +234,7 @@ mod tests {
     use crate::params::Builder;
 
     fn settings(weight_decay: f64, l1: f64) -> StepSettings {
-        StepSettings { learning_rate: 0.1, weight_decay, l1 }
+        StepSettings { learning_rate: 0.1, momentum: None, weight_decay, l1 }
     }
 
     fn gradients(name: &str, values: &[f32]) -> Result<BTreeMap<String, Tensor>> {

@@ -19,8 +19,8 @@ pub enum Kind {
     Buffer,
 }
 
-/// One tensor of a network.
-#[derive(Debug)]
+/// One tensor of a network. A clone is another handle on the same values.
+#[derive(Clone, Debug)]
 pub struct Entry {
     variable: Var,
     kind: Kind,
@@ -55,8 +55,9 @@ impl Entry {
     }
 }
 
-/// All tensors of a network in the order of their names, which is torchvision's for the families it has.
-#[derive(Debug)]
+/// All tensors of a network in the order of their names, which is torchvision's for the families it has. A clone shares
+/// their values; [`ParamStore::duplicate`] does not.
+#[derive(Clone, Debug)]
 pub struct ParamStore {
     entries: BTreeMap<String, Entry>,
     device: Device,

@@ -39,7 +39,8 @@ pub enum Shape {
         growth: f64,
     },
     /// Up from `peak / start_divisor` and down to `start / end_divisor`, both by half cosines (Smith, arXiv 1708.07120,
-    /// in PyTorch's form). It has a warm-up of its own, and ignores the other.
+    /// in PyTorch's form), while the momentum goes from 0.95 down to 0.85 and up again. It has a warm-up of its own, and
+    /// ignores the other.
     OneCycle {
         /// Share of the steps that go up.
         warm_share: f64,
@@ -70,20 +71,37 @@ pub struct Schedule {
     pub steps_total: u64,
 }
 
+/// What the momentum of one cycle begins and ends at, and what it is at the largest learning rate: PyTorch's defaults.
+const MOMENTUM_MAX: f64 = 0.95;
+const MOMENTUM_MIN: f64 = 0.85;
+
+fn half_cosine(from: f64, to: f64, share: f64) -> f64 {
+    to + (from - to) * 0.5 * (1.0 + (PI * share).cos())
+}
+
 impl Schedule {
+    /// The momentum of step `step`, counted from 0, or the decay of Adam's mean of gradients, which stands for it; `None`
+    /// where the shape leaves it as it is. One cycle lowers it while the learning rate climbs, and raises it again.
+    pub fn momentum_at(&self, step: u64) -> Option<f64> {
+        let Shape::OneCycle { warm_share, .. } = self.shape else { return None };
+        Some(self.on_cycle(warm_share, step, [MOMENTUM_MAX, MOMENTUM_MIN, MOMENTUM_MAX]))
+    }
+
+    /// A value on its way between three points, of which the middle one is reached after `warm_share` of the steps.
+    fn on_cycle(&self, warm_share: f64, step: u64, [start, middle, end]: [f64; 3]) -> f64 {
+        let last = self.steps_total.saturating_sub(1) as f64;
+        let (turn, step) = (warm_share * self.steps_total as f64 - 1.0, (step as f64).min(last));
+        match step <= turn {
+            true => half_cosine(start, middle, step / turn.max(1e-9)),
+            false => half_cosine(middle, end, (step - turn) / (last - turn).max(1e-9)),
+        }
+    }
+
     /// The learning rate of step `step`, counted from 0. Beyond the last step it stays at its end.
     pub fn at(&self, step: u64) -> f64 {
-        let half_cosine =
-            |from: f64, to: f64, share: f64| to + (from - to) * 0.5 * (1.0 + (PI * share).cos());
         if let Shape::OneCycle { warm_share, start_divisor, end_divisor } = self.shape {
             let start = self.peak / start_divisor;
-            let last = self.steps_total.saturating_sub(1) as f64;
-            let (turn, step) = (warm_share * self.steps_total as f64 - 1.0, (step as f64).min(last));
-            return if step <= turn {
-                half_cosine(start, self.peak, step / turn.max(1e-9))
-            } else {
-                half_cosine(self.peak, start / end_divisor, (step - turn) / (last - turn).max(1e-9))
-            };
+            return self.on_cycle(warm_share, step, [start, self.peak, start / end_divisor]);
         }
         if step < self.warmup_steps {
             return self.peak * (step + 1) as f64 / self.warmup_steps as f64;
@@ -121,8 +139,10 @@ pub struct Plateau {
     factor: f64,
     patience: u32,
     min_delta: f64,
-    best: Option<f64>,
-    stale: u32,
+    /// The score that the next improvement is measured from, the higher the better; `None` before the first.
+    pub best: Option<f64>,
+    /// Scores since the last improvement.
+    pub stale: u32,
 }
 
 impl Plateau {
@@ -184,6 +204,32 @@ mod tests {
             [0.4, 0.366666667, 0.333333333, 0.3, 0.266666667, 0.233333333, 0.2, 0.166666667, 0.133333333, 0.1, 0.066666667, 0.033333333]);
         check(Shape::OneCycle { warm_share: 0.3, start_divisor: 25.0, end_divisor: 1e4 },
             [0.016, 0.139915862, 0.351714064, 0.397766174, 0.373205188, 0.324698262, 0.258951599, 0.185054841, 0.113224399, 0.053391012, 0.013826795, 1.6e-6]);
+    }
+
+    #[test]
+    fn one_cycle_moves_the_momentum_as_pytorchs_does() {
+        // torch.optim.lr_scheduler.OneCycleLR(SGD(.., momentum=0.9), max_lr=0.4, total_steps=12), before each step.
+        let expected = [
+            0.95,
+            0.917730244352,
+            0.862574462591,
+            0.850558458689,
+            0.856698729811,
+            0.868825509907,
+            0.885262241279,
+            0.903736504679,
+            0.921694186956,
+            0.936652593591,
+            0.946543687432,
+            0.95,
+        ];
+        let shape = Shape::OneCycle { warm_share: 0.3, start_divisor: 25.0, end_divisor: 1e4 };
+        let schedule = Schedule { shape, peak: 0.4, warmup_steps: 0, steps_total: 12 };
+        for (step, expected) in expected.into_iter().enumerate() {
+            let momentum = schedule.momentum_at(step as u64).expect("one cycle moves it");
+            assert!((momentum - expected).abs() < 1e-9, "step {step}: {momentum}");
+        }
+        assert_eq!(Schedule { shape: Shape::Linear, ..schedule }.momentum_at(3), None);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use crate::error::{TrainError, compute};
 use crate::metrics::prediction;
 use crate::ops::{self, Tape};
 use crate::optim::{StepSettings, clip_by_norm, norm};
-use crate::options::{Precision, focal_gamma};
+use crate::options::{Precision, TrainOptions, focal_gamma};
 use crate::params::{Entry, Mode, NormUpdate, Pass, update_running_statistics};
+use crate::predictor::parts;
 use crate::trainer::Trainer;
 
 /// What one training step did.
@@ -24,6 +25,15 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// The step, counted from 0.
     pub step: u64,
+}
+
+/// What the logits of a batch should be.
+pub(crate) struct Targets {
+    /// `[batch, classes]`, each row with the sum 1.
+    rows: Vec<f32>,
+    /// What the sum of the loss over the batch is divided by: with class weights that of the images' classes, as PyTorch's
+    /// `cross_entropy` of labels; else, and of mixed targets always, the number of images, as that of probabilities.
+    total: f64,
 }
 
 /// What the backward pass of a batch found.
@@ -74,12 +84,13 @@ impl Trainer {
         &mut self,
         input: &Tensor,
         first: usize,
-        targets: Vec<f32>,
+        targets: Targets,
         labels: &[u32],
         learning_rate: f64,
     ) -> Result<StepReport, TrainError> {
         self.freeze_for_step();
         let step = self.step;
+        let momentum = self.options.schedule.momentum_at(step);
         let mut slopes = self.slopes(input, first, &targets, labels, learning_rate)?;
         let norm = norm(&slopes.gradients).map_err(compute("read the gradients"))?;
         if self.options.precision == Precision::F16 {
@@ -98,8 +109,8 @@ impl Trainer {
         if let Some(most) = self.options.clip_norm {
             clip_by_norm(&mut slopes.gradients, norm, most).map_err(compute("clip the gradients"))?;
         }
-        let settings =
-            StepSettings { learning_rate, weight_decay: self.options.weight_decay, l1: self.options.l1 };
+        let TrainOptions { weight_decay, l1, .. } = self.options;
+        let settings = StepSettings { learning_rate, momentum, weight_decay, l1 };
         let last = self.network.parts() as i32 - 1;
         let decay = self.options.layer_decay;
         let rate = move |entry: &Entry| decay.powi(last - entry.part() as i32);
@@ -123,15 +134,13 @@ impl Trainer {
         &self,
         input: &Tensor,
         first: usize,
-        targets: &[f32],
+        targets: &Targets,
         labels: &[u32],
         learning_rate: f64,
     ) -> Result<Slopes, TrainError> {
         let (total, classes) = (labels.len(), self.options.classes.len());
-        // Parts of nearly equal size, of at least two images: norms could not normalise a single one.
-        let most = self.micro_batch.unwrap_or(total).max(1);
-        let parts = total.div_ceil(most).min(total / 2).max(1);
-        let denominator = self.denominator(targets);
+        // At least two images in each: norms could not normalise a single one.
+        let parts: Vec<_> = parts(total, self.micro_batch, 2).collect();
         // What is frozen runs as in evaluation, and needs no tape.
         let trained = self.first_trained(self.step).max(first);
         let scale = match self.options.precision {
@@ -139,9 +148,8 @@ impl Trainer {
             _ => 1.0,
         };
         let mut sum = Slopes { loss: 0.0, correct: 0, gradients: BTreeMap::new(), updates: Vec::new() };
-        for part in 0..parts {
-            let rows = part * total / parts..(part + 1) * total / parts;
-            let input = match parts {
+        for (part, rows) in parts.iter().enumerate() {
+            let input = match parts.len() {
                 1 => input.clone(),
                 _ => input.narrow(0, rows.start, rows.len()).map_err(compute("cut a batch"))?,
             };
@@ -155,8 +163,8 @@ impl Trainer {
             sum.updates.extend(pass.finish());
             // The loss is few numbers: its own gradient comes from candle, and the network's from the tape.
             let scores = Var::from_tensor(&logits.detach()).map_err(compute("compute the loss"))?;
-            let targets = &targets[rows.start * classes..rows.end * classes];
-            let loss = self.loss_of(&scores, targets, denominator).map_err(compute("compute the loss"))?;
+            let wanted = &targets.rows[rows.start * classes..rows.end * classes];
+            let loss = self.loss_of(&scores, wanted, targets.total).map_err(compute("compute the loss"))?;
             let value = f64::from(loss.to_scalar::<f32>().map_err(compute("read the loss"))?);
             if !value.is_finite() {
                 return Err(TrainError::Diverged { what: "loss", step: self.step, value, learning_rate });
@@ -165,8 +173,8 @@ impl Trainer {
             let predicted = logits.detach().to_vec2::<f32>().map_err(compute("read the logits"))?;
             let right = predicted
                 .iter()
-                .zip(&labels[rows])
-                .filter(|(row, label)| prediction(row) == **label as usize);
+                .zip(&labels[rows.clone()])
+                .filter(|(row, label)| prediction(row) == Some(**label as usize));
             sum.correct += right.count();
             let gradients = loss
                 .backward()
@@ -195,20 +203,6 @@ impl Trainer {
         Ok(sum)
     }
 
-    /// What the sum over a batch is divided by: its images, or the weights of their classes before smoothing.
-    fn denominator(&self, targets: &[f32]) -> f64 {
-        let classes = self.options.classes.len();
-        let smoothing = self.options.label_smoothing;
-        let plain = |target: f32| (f64::from(target) - smoothing / classes as f64) / (1.0 - smoothing);
-        match &self.options.class_weights {
-            None => (targets.len() / classes) as f64,
-            Some(weights) => {
-                let rows = targets.chunks_exact(classes).flat_map(|row| row.iter().zip(weights));
-                rows.map(|(&target, weight)| plain(target) * weight).sum()
-            }
-        }
-    }
-
     fn loss_of(&self, scores: &Var, targets: &[f32], denominator: f64) -> candle_core::Result<Tensor> {
         let device = self.store.device();
         let targets = Tensor::from_slice(targets, scores.dims(), device)?;
@@ -221,7 +215,7 @@ impl Trainer {
     }
 
     /// Normalised images and targets of a batch, mixed with one another where the run mixes.
-    fn mixed(&self, batch: &Batch) -> Result<(Tensor, Vec<f32>), TrainError> {
+    fn mixed(&self, batch: &Batch) -> Result<(Tensor, Targets), TrainError> {
         let images = self.upload(batch)?;
         let name = |row: usize| batch.ids.get(row).map_or_else(|| "?".to_owned(), |id| id.to_string());
         let mut targets = self.targets(&batch.labels, name)?;
@@ -231,19 +225,21 @@ impl Trainer {
             .and_then(|images| images.to_dtype(DType::F32)?.to_vec1::<f32>())
             .map_err(compute("mix a batch"))?;
         let mut stream = self.options.seed.stream(&format!("mixing/{}", self.step));
-        mixing.apply(&mut values, batch.side as usize, &mut targets, self.options.classes.len(), &mut stream);
+        let (side, classes) = (batch.side as usize, self.options.classes.len());
+        mixing.apply(&mut values, side, &mut targets.rows, classes, &mut stream);
+        targets.total = batch.len() as f64;
         let images = Tensor::from_vec(values, images.dims(), self.store.device())
             .and_then(|mixed| mixed.to_dtype(images.dtype()))
             .map_err(compute("mix a batch"))?;
         Ok((images, targets))
     }
 
-    /// `[batch, classes]`: one-hot rows, smoothed; `name` is what an image is called in an error.
+    /// One-hot rows, smoothed; `name` is what an image is called in an error.
     pub(crate) fn targets(
         &self,
         labels: &[u32],
         name: impl Fn(usize) -> String,
-    ) -> Result<Vec<f32>, TrainError> {
+    ) -> Result<Targets, TrainError> {
         let classes = self.options.classes.len();
         let smoothing = self.options.label_smoothing;
         let mut targets = vec![(smoothing / classes as f64) as f32; labels.len() * classes];
@@ -256,6 +252,37 @@ impl Trainer {
             };
             *target += (1.0 - smoothing) as f32;
         }
-        Ok(targets)
+        let total = match &self.options.class_weights {
+            None => labels.len() as f64,
+            Some(weights) => labels.iter().map(|&label| weights[label as usize]).sum(),
+        };
+        Ok(Targets { rows: targets, total })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mixing::Mixing;
+
+    #[test]
+    fn losses_of_labels_divide_by_their_weights_and_those_of_mixed_targets_by_the_images() {
+        let classes = ["a", "b", "c"].map(String::from).to_vec();
+        let weighted = TrainOptions {
+            class_weights: Some(vec![1.0, 2.0, 0.5]),
+            label_smoothing: 0.1,
+            ..TrainOptions::new("small", classes)
+        };
+        let batch = Batch { images: vec![9; 3 * 3 * 64], labels: vec![1, 2, 2], ids: vec![], side: 8 };
+        let total = |options: &TrainOptions| {
+            let (_, targets) = Trainer::new(options).expect("a network").mixed(&batch).expect("a batch");
+            targets.total
+        };
+        assert_eq!(total(&weighted), 3.0, "2 + 0.5 + 0.5");
+        let heavy = TrainOptions { class_weights: Some(vec![1.0, 4.0, 0.5]), ..weighted };
+        assert_eq!(total(&heavy), 5.0);
+        let mixing = Some(Mixing { mixup: 0.4, cutmix: 0.0, probability: 1.0 });
+        assert_eq!(total(&TrainOptions { mixing, ..heavy.clone() }), 3.0);
+        assert_eq!(total(&TrainOptions { class_weights: None, ..heavy }), 3.0);
     }
 }

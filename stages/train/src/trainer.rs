@@ -1,6 +1,7 @@
 //! A network in training: its parameters, its optimiser and its step count.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use forebay_stages::collate::Batch;
@@ -11,9 +12,9 @@ use crate::models::{self, Head, Network};
 use crate::ops;
 use crate::optim::Optimizer;
 use crate::options::{DeviceKind, TrainOptions, check, check_parts};
-use crate::params::{Builder, Mode, ParamStore, Pass};
-
-use crate::weights::{self, WeightsReport};
+use crate::params::{Builder, ParamStore, Pass};
+use crate::predictor::Predictor;
+use crate::weights::{self, Strictness, WeightsReport};
 
 /// How many numbers a network has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct ParameterSummary {
 /// [`restore`](Trainer::restore)s.
 pub struct Trainer {
     pub(crate) options: TrainOptions,
-    pub(crate) network: Network,
+    pub(crate) network: Arc<Network>,
     pub(crate) store: ParamStore,
     /// The moving average of the weights, where one is kept.
     pub(crate) ema: Option<ParamStore>,
@@ -78,7 +79,7 @@ impl Trainer {
         let optimizer = Optimizer::new(options.optimizer);
         let mut trainer = Trainer {
             options: options.clone(),
-            network,
+            network: Arc::new(network),
             store,
             ema: None,
             optimizer,
@@ -141,40 +142,44 @@ impl Trainer {
         self.ema.as_ref().unwrap_or(&self.store)
     }
 
-    /// Takes the weights that fit from the bytes of a safetensors file, or a `.pth` or `.bin` file of PyTorch,
-    /// under the names of torchvision, timm, transformers or ours; the classifier of other classes keeps its initial
-    /// values, which the report says. Nothing is changed when an error is returned.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or is for another network.
-    pub fn load_weights(&mut self, file_bytes: &[u8]) -> Result<WeightsReport, TrainError> {
-        let file = weights::read(file_bytes)?;
-        // As many classes are not the same classes: a classifier of others would be wrong about every image.
-        let other_classes = file.classes.clone().filter(|classes| {
-            *classes != self.options.classes && classes.len() == self.options.classes.len()
-        });
-        let mut matched = weights::match_names(file, &self.store, &self.options.model, self.network.head())
-            .map_err(TrainError::Weights)?;
-        if other_classes.is_some() {
-            let is_head = |name: &String| self.network.is_head(name);
-            matched.tensors.retain(|(name, _)| !is_head(name));
-            let head = matched.report.loaded.extract_if(.., |name| is_head(name)).collect::<Vec<_>>();
-            matched.report.missing.extend(head);
-            matched.report.missing.sort();
-            matched.report.other_classes = other_classes;
+    /// The network with the weights that it is judged by, as it stands between two steps: the values are shared, so that a
+    /// predictor that outlives a step sees it.
+    pub fn predictor(&self) -> Predictor {
+        Predictor {
+            network: self.network.clone(),
+            store: self.judged().clone(),
+            normalize: self.options.normalize,
+            precision: self.options.precision.dtype(),
+            micro_batch: self.micro_batch,
         }
-        for (name, tensor) in &matched.tensors {
-            self.store.set(name, tensor).map_err(compute("set the weights"))?;
-        }
-        self.restart_average()?;
-        Ok(matched.report)
     }
 
-    /// Logits of `input` `[batch, ..]`, what part `first` takes, in evaluation.
-    pub(crate) fn judge(&self, input: &Tensor, first: usize) -> Result<Vec<Vec<f32>>, TrainError> {
-        let pass = Pass::new(self.judged(), Mode::Evaluate);
-        let logits = self.run(first..self.network.parts(), input, &pass);
-        logits.and_then(|logits| logits.to_vec2::<f32>()).map_err(compute("run the network forward"))
+    /// Takes the weights from the bytes of a safetensors file, or a `.pth` or `.bin` file of PyTorch, under the names of
+    /// torchvision, timm, transformers or ours; the classifier of other classes keeps its initial values, which the
+    /// report says. Nothing is changed when an error is returned.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is for another network; where `strictness` asks for it also when it does not fill
+    /// the backbone.
+    pub fn load_weights(
+        &mut self,
+        file_bytes: &[u8],
+        strictness: Strictness,
+    ) -> Result<WeightsReport, TrainError> {
+        let file = weights::read(file_bytes)?;
+        // As many classes are not the same classes: a classifier of others would be wrong about every image.
+        let ours = &self.options.classes;
+        let other_classes = file.classes().filter(|classes| *classes != ours && classes.len() == ours.len());
+        let other_classes = other_classes.map(<[String]>::to_vec);
+        let head = self.network.head();
+        let matched = weights::match_names(file, &self.store, &self.options.model, head, strictness);
+        let mut matched = matched.map_err(TrainError::Weights)?;
+        if let Some(classes) = other_classes {
+            matched.leave_head(|name| self.network.is_head(name), classes);
+        }
+        matched.set(&self.store)?;
+        self.restart_average()?;
+        Ok(matched.report)
     }
 
     /// What parts of the network make of `x`, in single precision.
@@ -185,17 +190,6 @@ impl Trainer {
         pass: &Pass<'_>,
     ) -> candle_core::Result<Tensor> {
         self.network.forward_parts(parts, x, pass)?.to_dtype(DType::F32)
-    }
-
-    /// Logits of each image, in evaluation mode (running statistics): one row of `classes` numbers per image.
-    ///
-    /// # Errors
-    /// When the images are too small for the network, or the device fails.
-    pub fn predict(&self, batch: &Batch) -> Result<Vec<Vec<f32>>, TrainError> {
-        if batch.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.judge(&self.upload(batch)?, 0)
     }
 
     /// The mean cross-entropy of logits, without label smoothing: what validation reports.

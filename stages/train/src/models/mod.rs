@@ -172,7 +172,8 @@ impl<'a, 'b> Parts<'a, 'b> {
 }
 
 /// The names that [`build`] knows: torchvision's, the residual networks for 32-pixel images of arXiv 1512.03385
-/// (`resnet20`, `resnet32`, `resnet56`), the larger ones with the stem of these, and `small`.
+/// (`resnet20`, `resnet32`, `resnet56`; with `_b` those whose shortcuts are convolutions), the larger ones with the stem of
+/// these, and `small`.
 pub const NAMES: &[&str] = &[
     "small",
     "vgg11",
@@ -190,6 +191,9 @@ pub const NAMES: &[&str] = &[
     "resnet20",
     "resnet32",
     "resnet56",
+    "resnet20_b",
+    "resnet32_b",
+    "resnet56_b",
     "cifar_resnet18",
     "cifar_resnet34",
     "cifar_resnet50",

@@ -1,15 +1,16 @@
 //! Deep residual networks (He et al., arXiv 1512.03385), under the names and with the arithmetic of torchvision.
 //!
-//! Section 3.4 of the paper has the networks for images of about 224 pixels, section 4.2 those for 32 pixels; a
-//! shortcut whose shape changes is a 1 x 1 convolution (option B) in both. The stride of a bottleneck is in its 3 x 3
-//! convolution, as in torchvision.
+//! Section 3.4 of the paper has the networks for images of about 224 pixels, section 4.2 those for 32 pixels. Where its
+//! shape changes, a shortcut of the former is a 1 x 1 convolution (option B). Those of the latter have no parameters
+//! (option A), as in the paper, or are convolutions in the networks whose names end with `_b`. The stride of a bottleneck
+//! is in its 3 x 3 convolution, as in torchvision.
 
 use candle_core::{Result, Tensor};
 
 use super::layers::{Conv, ConvNorm, GlobalAveragePool, Layer, LinearInit, MaxPool, Norm};
 use super::{Head, Network, Parts};
 use crate::onnx::{Graph, Value};
-use crate::ops::{Activation, Pooling};
+use crate::ops::{self, Activation, Pooling};
 use crate::params::{Builder, Pass};
 
 /// What comes before the blocks.
@@ -30,6 +31,15 @@ pub enum Block {
     Bottleneck,
 }
 
+/// What a shortcut is where its shape changes (section 3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortcut {
+    /// Option A: every second pixel, and zeros for the new channels.
+    ZeroPadded,
+    /// Option B: a 1 x 1 convolution.
+    Projection,
+}
+
 /// A residual network: a stem, stages of blocks of which each after the first has twice the channels at half the size,
 /// the mean over the plane, a classifier `fc`. Parts: `conv1`, `layer1`, ..., `head`.
 #[derive(Clone, Copy, Debug)]
@@ -42,32 +52,34 @@ pub struct ResNet {
     pub blocks: &'static [usize],
     /// Channels of the stem and of the first stage.
     pub width: usize,
+    /// Where the shape changes.
+    pub shortcut: Shortcut,
 }
 
 impl ResNet {
     /// The network called `name`, if it is one of this family.
     pub fn named(name: &str) -> Option<ResNet> {
-        let (stem, name) = match name.strip_prefix("cifar_") {
-            Some(name) => (Stem::Small, name),
+        let (stem, depth) = match name.strip_prefix("cifar_") {
+            Some(depth) => (Stem::Small, depth),
             None => (Stem::Large, name),
         };
-        let large = |block, blocks| Some(ResNet { stem, block, blocks, width: 64 });
-        let small = |blocks| {
-            (stem == Stem::Large).then_some(ResNet {
-                stem: Stem::Small,
-                block: Block::Basic,
-                blocks,
-                width: 16,
-            })
+        let shortcut = Shortcut::Projection;
+        let large = |block, blocks| Some(ResNet { stem, block, blocks, width: 64, shortcut });
+        let small = |shortcut, blocks| {
+            let (block, stem) = (Block::Basic, Stem::Small);
+            (!name.starts_with("cifar_")).then_some(ResNet { stem, block, blocks, width: 16, shortcut })
         };
-        match name {
+        match depth {
             "resnet18" => large(Block::Basic, &[2, 2, 2, 2]),
             "resnet34" => large(Block::Basic, &[3, 4, 6, 3]),
             "resnet50" => large(Block::Bottleneck, &[3, 4, 6, 3]),
             "resnet101" if stem == Stem::Large => large(Block::Bottleneck, &[3, 4, 23, 3]),
-            "resnet20" => small(&[3, 3, 3]),
-            "resnet32" => small(&[5, 5, 5]),
-            "resnet56" => small(&[9, 9, 9]),
+            "resnet20" => small(Shortcut::ZeroPadded, &[3, 3, 3]),
+            "resnet32" => small(Shortcut::ZeroPadded, &[5, 5, 5]),
+            "resnet56" => small(Shortcut::ZeroPadded, &[9, 9, 9]),
+            "resnet20_b" => small(Shortcut::Projection, &[3, 3, 3]),
+            "resnet32_b" => small(Shortcut::Projection, &[5, 5, 5]),
+            "resnet56_b" => small(Shortcut::Projection, &[9, 9, 9]),
             _ => None,
         }
     }
@@ -98,7 +110,7 @@ impl ResNet {
                     .map(|block| {
                         let stride = if stage > 0 && block == 0 { 2 } else { 1 };
                         let name = format!("{name}.{block}");
-                        let residual = Residual::new(builder, &name, self.block, (channels, width), stride)?;
+                        let residual = Residual::new(builder, &name, self, (channels, width), stride)?;
                         channels = residual.channels_out;
                         Ok(Box::new(residual) as Box<dyn Layer>)
                     })
@@ -112,12 +124,23 @@ impl ResNet {
     }
 }
 
-/// Convolutions beside an identity: `relu(x + f(x))`, where the identity is a 1 x 1 convolution if the shape changes.
+/// What stands beside the convolutions of a block.
+#[derive(Debug)]
+enum Beside {
+    /// The input itself.
+    Identity,
+    /// Every pixel of this stride, between channels of zeros.
+    ZeroPadded { name: String, stride: usize },
+    /// A 1 x 1 convolution.
+    Projection(ConvNorm),
+}
+
+/// Convolutions beside a shortcut: `relu(shortcut(x) + f(x))`.
 #[derive(Debug)]
 struct Residual {
     first: Vec<ConvNorm>,
     last: ConvNorm,
-    downsample: Option<ConvNorm>,
+    beside: Beside,
     channels_out: usize,
 }
 
@@ -126,7 +149,7 @@ impl Residual {
     fn new(
         builder: &mut Builder<'_>,
         name: &str,
-        block: Block,
+        &ResNet { block, shortcut, .. }: &ResNet,
         (channels_in, width): (usize, usize),
         stride: usize,
     ) -> Result<Residual> {
@@ -151,30 +174,36 @@ impl Residual {
                 layer("conv3", "bn3", Conv::same(width, channels_out, 1, 1), Activation::Relu)?,
             ),
         };
-        let downsample = (stride != 1 || channels_in != channels_out)
-            .then(|| {
+        let beside = match shortcut {
+            _ if stride == 1 && channels_in == channels_out => Beside::Identity,
+            Shortcut::ZeroPadded => Beside::ZeroPadded { name: name.to_owned(), stride },
+            Shortcut::Projection => {
                 let conv = Conv::same(channels_in, channels_out, 1, stride);
-                layer("downsample.0", "downsample.1", conv, Activation::Identity)
-            })
-            .transpose()?;
-        Ok(Residual { first, last, downsample, channels_out })
+                Beside::Projection(layer("downsample.0", "downsample.1", conv, Activation::Identity)?)
+            }
+        };
+        Ok(Residual { first, last, beside, channels_out })
     }
 }
 
 impl Layer for Residual {
     fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let beside = match &self.downsample {
-            Some(downsample) => downsample.forward(x, pass)?,
-            None => x.clone(),
+        let beside = match &self.beside {
+            Beside::Identity => x.clone(),
+            Beside::ZeroPadded { stride, .. } => ops::zero_padded_shortcut(x, *stride, self.channels_out)?,
+            Beside::Projection(projection) => projection.forward(x, pass)?,
         };
         let y = self.first.iter().try_fold(x.clone(), |y, layer| layer.forward(&y, pass))?;
         self.last.forward_with(&y, Some(&beside), pass)
     }
 
     fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
-        let beside = match &self.downsample {
-            Some(downsample) => downsample.export(x.clone(), pass, graph)?,
-            None => x.clone(),
+        let beside = match &self.beside {
+            Beside::Identity => x.clone(),
+            Beside::ZeroPadded { name, stride } => {
+                graph.zero_padded_shortcut(&x, name, *stride, self.channels_out)?
+            }
+            Beside::Projection(projection) => projection.export(x.clone(), pass, graph)?,
         };
         let y = self.first.iter().try_fold(x, |y, layer| layer.export(y, pass, graph))?;
         self.last.export_with(y, Some(&beside), pass, graph)

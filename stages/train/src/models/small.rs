@@ -8,10 +8,12 @@
 
 use candle_core::Result;
 
-use super::resnet::{Block, ResNet, Stem};
+use super::resnet::{Block, ResNet, Shortcut, Stem};
 use super::{Head, Network, Parts};
 
 /// Registers `conv1`, `bn1`, `layer1.0` to `layer4.0` and `fc`.
 pub(super) fn build(parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
-    ResNet { stem: Stem::Small, block: Block::Basic, blocks: &[1, 1, 1, 1], width: 32 }.build(parts, head)
+    let shortcut = Shortcut::Projection;
+    let small = ResNet { stem: Stem::Small, block: Block::Basic, blocks: &[1, 1, 1, 1], width: 32, shortcut };
+    small.build(parts, head)
 }

@@ -202,22 +202,21 @@ pub(super) fn scaled_by_slope(x: &Tensor, gradient: &Tensor, activation: Activat
 }
 
 /// The same from candle operations, for other devices than the CPU. Ends of ranges are chosen by comparisons of
-/// detached values: candle's own clamp and ReLU have other gradients there.
+/// detached values: candle's own clamp and ReLU, and with them its hard sigmoid, have other gradients there.
 pub(super) fn composed(x: &Tensor, activation: Activation) -> Result<Tensor> {
     let relu = |x: &Tensor| x.detach().le(0.0)?.where_cond(&x.zeros_like()?, x);
     let relu6 = |x: &Tensor| {
         let six = (x.zeros_like()? + 6.0)?;
         x.detach().ge(6.0)?.where_cond(&six, &relu(x)?)
     };
-    let sigmoid = |x: &Tensor| (x.neg()?.exp()? + 1.0)?.recip();
     match activation {
         Activation::Identity => Ok(x.clone()),
         Activation::Relu => relu(x),
         Activation::Relu6 => relu6(x),
         Activation::HardSwish => (x * relu6(&(x + 3.0)?)?)? * (1.0 / 6.0),
         Activation::HardSigmoid => relu6(&(x + 3.0)?)? * (1.0 / 6.0),
-        Activation::Sigmoid => sigmoid(x),
-        Activation::Silu => x * sigmoid(x)?,
+        Activation::Sigmoid => candle_nn::ops::sigmoid(x),
+        Activation::Silu => candle_nn::ops::silu(x),
         Activation::Gelu => x.gelu_erf(),
     }
 }

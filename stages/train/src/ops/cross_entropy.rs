@@ -14,8 +14,8 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 
 /// `-Σ weight · target · (1 - p)^gamma · log p / total` over the batch and the classes, where `p` is the softmax of
 /// `logits` `[batch, classes]` and `class_weights` are `[classes]`, or 1. With `gamma` 0 it is cross-entropy, and with
-/// weights and a `total` of the weights of the images' classes it is PyTorch's `cross_entropy`, smoothed or not; with
-/// more it is the focal loss of Lin et al. (arXiv 1708.02002) over several classes.
+/// weights and a `total` of the weights of the images' classes it is PyTorch's `cross_entropy` of labels, smoothed or not,
+/// with a `total` of the images that of probabilities; with more it is the focal loss of Lin et al. (arXiv 1708.02002) over several classes.
 ///
 /// # Errors
 /// When the shapes differ.
@@ -89,6 +89,21 @@ mod tests {
             let targets = Tensor::new(vec![row(2), row(0)], &Device::Cpu)?;
             let loss = focal(&logits, &targets, 0.0, Some(&weights), 1.5)?.to_scalar::<f64>()?;
             assert!((loss - expected).abs() < 1e-6, "{loss} is not {expected}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_loss_of_mixed_targets_with_weights_divides_by_the_images_as_pytorchs() -> Result<()> {
+        // torch.nn.functional.cross_entropy of probabilities with weights, then with label smoothing 0.1 too.
+        let logits = Tensor::new(&[[1f64, 2.0, -1.0], [0.5, 0.0, 0.25]], &Device::Cpu)?;
+        let weights = Tensor::new(&[1f64, 2.0, 0.5], &Device::Cpu)?;
+        for (smoothing, expected) in [(0.0, 1.1290683528268053), (0.1, 1.1476486184459336)] {
+            let mixed = [[0.7, 0.3, 0.0], [0.0, 0.25, 0.75]];
+            let targets = mixed.map(|row| row.map(|share: f64| share * (1.0 - smoothing) + smoothing / 3.0));
+            let targets = Tensor::new(&targets, &Device::Cpu)?;
+            let loss = focal(&logits, &targets, 0.0, Some(&weights), 2.0)?.to_scalar::<f64>()?;
+            assert!((loss - expected).abs() < 1e-12, "{loss} is not {expected}");
         }
         Ok(())
     }

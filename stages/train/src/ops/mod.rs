@@ -24,6 +24,7 @@ mod max_pool;
 mod normalize;
 mod product;
 mod scale_channels;
+mod shortcut;
 mod tape;
 mod update;
 mod winograd;
@@ -42,6 +43,7 @@ pub use linear::linear;
 pub use max_pool::{Pooling, max_pool};
 pub use normalize::normalize;
 pub use scale_channels::scale_channels;
+pub use shortcut::zero_padded_shortcut;
 pub(crate) use tape::{Tape, is_tracked};
 pub(crate) use update::{adamw, penalize, rmsprop, sgd, sum_of_squares};
 

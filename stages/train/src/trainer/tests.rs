@@ -70,8 +70,9 @@ fn coloured_squares_are_learnt() {
     let last = (1..30).map(|step| trainer.step(&squares(16, 16, step)).expect("a step").loss).last();
     assert!(last.expect("thirty steps") < 0.6 * first, "{first} then {last:?}");
     let unseen = squares(60, 16, 1000);
-    let logits = trainer.predict(&unseen).expect("logits");
-    let right = logits.iter().zip(&unseen.labels).filter(|(row, label)| prediction(row) == **label as usize);
+    let logits = trainer.predictor().predict(&unseen).expect("logits");
+    let right =
+        logits.iter().zip(&unseen.labels).filter(|(row, label)| prediction(row) == Some(**label as usize));
     assert!(right.count() >= 58, "more than 95 % of 60");
     assert!(Trainer::loss(&logits, &unseen.labels) < 0.4);
 }
@@ -266,8 +267,8 @@ fn a_step_on_features_is_the_step_on_images_bit_for_bit() {
             assert_eq!(of_row, shape);
             let values = Tensor::from_vec(values, [&[6], &*of_row].concat(), &Device::Cpu).expect("six rows");
             features.step_on_features(&values, first, &batch.labels).expect("a step");
-            let logits = features.predict_on_features(&values, first).expect("logits");
-            assert_eq!(logits, images.predict(&batch).expect("logits"));
+            let logits = features.predictor().predict_on_features(&values, first).expect("logits");
+            assert_eq!(logits, images.predictor().predict(&batch).expect("logits"));
         }
         let end = BTreeMap::new();
         assert!(images.checkpoint(&end).expect("bytes") == features.checkpoint(&end).expect("bytes"));
@@ -317,7 +318,7 @@ fn half_precision_trains_as_single_precision_does_and_resumes() {
     for (half, single) in losses.iter().zip(&single).take(4) {
         assert!((half - single).abs() < 0.01 * single && half != single, "{half} is not {single}");
     }
-    let logits = half.predict(&squares(4, 16, 9)).expect("logits");
+    let logits = half.predictor().predict(&squares(4, 16, 9)).expect("logits");
     assert!(logits.iter().flatten().all(|logit| logit.is_finite()));
     let saved = half.checkpoint(&BTreeMap::new()).expect("bytes");
     let mut resumed = trainer(&TrainOptions { seed: Seed(99), ..options });
@@ -430,7 +431,7 @@ fn weights_of_other_classes_keep_the_new_head_and_say_so() {
     let donor = trainer(&options("small", 5));
     let file = donor.weights(&BTreeMap::new()).expect("bytes");
     let mut taker = trainer(&TrainOptions { seed: Seed(6), ..options("small", 3) });
-    let report = taker.load_weights(&file).expect("the same network");
+    let report = taker.load_weights(&file, Strictness::Strict).expect("the same network");
     assert_eq!(report.loaded.len(), taker.tensors().len() - 2);
     assert!(report.missing.is_empty() && report.unexpected.is_empty(), "{report}");
     let text = report.to_string();
@@ -446,7 +447,7 @@ fn a_classifier_of_as_many_other_classes_is_not_taken() {
     let classes = ["x", "y", "z"].map(str::to_owned).to_vec();
     let mut taker = trainer(&TrainOptions { classes, seed: Seed(6), ..options("small", 3) });
     let before = bits(&taker);
-    let report = taker.load_weights(&file).expect("the same network");
+    let report = taker.load_weights(&file, Strictness::Strict).expect("the same network");
     assert_eq!(report.missing, ["fc.bias", "fc.weight"]);
     assert!(
         report.to_string().contains("anew: the file's classes are class 0, class 1, class 2"),
@@ -457,7 +458,7 @@ fn a_classifier_of_as_many_other_classes_is_not_taken() {
         assert_eq!(after == before[&name], is_kept || before[&name] == bits(&donor)[&name], "{name}");
     }
     let mut same = trainer(&TrainOptions { seed: Seed(6), ..options("small", 3) });
-    assert!(same.load_weights(&file).expect("the same network").missing.is_empty());
+    assert!(same.load_weights(&file, Strictness::Strict).expect("the same network").missing.is_empty());
     assert!(bits(&same) == bits(&donor));
 }
 
@@ -471,8 +472,11 @@ fn wrappers_prefixes_and_counters_are_understood() {
     tensors.push(("extra".into(), counter));
     tensors.retain(|(name, _)| !name.ends_with("fc.bias"));
     let file = file::encode(&donor.header(None, &BTreeMap::new()), &tensors).expect("bytes");
-    let report = trainer(&options("small", 3)).load_weights(&file).expect("the same network");
-    assert_eq!((report.missing, report.unexpected), (vec!["fc.bias".into()], vec!["extra".into()]));
+    let report =
+        trainer(&options("small", 3)).load_weights(&file, Strictness::Strict).expect("the same network");
+    // Half a layer would be half trained.
+    assert_eq!(report.missing, ["fc.bias", "fc.weight"]);
+    assert_eq!(report.unexpected, ["extra"]);
 }
 
 #[test]
@@ -487,11 +491,11 @@ fn files_that_do_not_belong_get_one_line() {
         assert!(error.contains(expected) && !error.contains('\n'), "{error}");
     };
     check(
-        large.load_weights(&weights).map(drop),
-        "the file is for another network than resnet18: `bn1.bias`",
+        large.load_weights(&weights, Strictness::Strict).map(drop),
+        "the file is for another network than resnet18: it says that it is of small",
     );
-    check(large.load_weights(&weights[..100]).map(drop), "not a whole safetensors file");
-    check(large.load_weights(b"").map(drop), "not a whole safetensors file");
+    check(large.load_weights(&weights[..100], Strictness::Strict).map(drop), "not a whole safetensors file");
+    check(large.load_weights(b"", Strictness::Strict).map(drop), "not a whole safetensors file");
     check(large.restore(&saved).map(drop), "this checkpoint is of small, and the run trains resnet18");
     let mut other = trainer(&options("small", 3));
     check(other.restore(&weights).map(drop), "holds weights only");
@@ -520,5 +524,29 @@ fn bad_options_and_batches_get_one_line() {
     assert_eq!(error, "image 1 has label 9, but there are 2 classes");
     let empty = Batch { images: vec![], labels: vec![], ids: vec![], side: 8 };
     assert!(trainer.step(&empty).is_err());
-    assert!(trainer.predict(&empty).expect("no logits").is_empty());
+    assert!(trainer.predictor().predict(&empty).expect("no logits").is_empty());
+}
+
+#[test]
+fn a_checkpoint_of_a_run_with_an_average_gives_the_average_as_weights() {
+    let averaging = TrainOptions { ema: Some(0.9), ..options("small", 3) };
+    let mut donor = trainer(&averaging);
+    for step in 0..3 {
+        donor.step(&squares(4, 8, step)).expect("a step");
+    }
+    let checkpoint = donor.checkpoint(&BTreeMap::new()).expect("bytes");
+    let mut taker = trainer(&TrainOptions { seed: Seed(6), ..options("small", 3) });
+    let report = taker.load_weights(&checkpoint, Strictness::Strict).expect("the same network");
+    assert!(report.missing.is_empty() && report.unexpected.is_empty(), "{report}");
+    assert_eq!(report.found_under.as_deref(), Some("average"));
+    let unseen = squares(4, 8, 9);
+    let logits = |trainer: &Trainer| trainer.predictor().predict(&unseen).expect("logits");
+    assert_eq!(logits(&taker), logits(&donor));
+    // Without an average the weights are those of the checkpoint, and its optimiser is passed over.
+    let mut plain = trainer(&options("small", 3));
+    plain.step(&squares(4, 8, 0)).expect("a step");
+    let checkpoint = plain.checkpoint(&BTreeMap::new()).expect("bytes");
+    let report = taker.load_weights(&checkpoint, Strictness::Strict).expect("the same network");
+    assert!(report.unexpected.is_empty() && report.passed_over > 0, "{report}");
+    assert_eq!(logits(&taker), logits(&plain));
 }

@@ -5,12 +5,18 @@
 
 use std::collections::BTreeMap;
 
+use crate::models::NAMES;
+
 /// What a wrapper puts before the names of the network inside it. None is the start of a name of a network.
-const PREFIXES: [&str; 11] = [
+const PREFIXES: [&str; 15] = [
     "_orig_mod.",
     "module.",
     "model_ema.",
     "ema_model.",
+    "ema.",
+    "averaged_model.",
+    "swa_model.",
+    "online_model.",
     "model.",
     "timm_model.",
     "backbone.",
@@ -55,6 +61,31 @@ impl Family {
     }
 }
 
+/// What timm calls the network `model`; `None` for one that timm does not have.
+pub fn timm_name(model: &str) -> Option<&'static str> {
+    Some(match model {
+        "mobilenet_v2" => "mobilenetv2_100",
+        "mobilenet_v3_small" => "mobilenetv3_small_100",
+        "mobilenet_v3_large" => "mobilenetv3_large_100",
+        // Those for small images are nowhere else.
+        "resnet18" | "resnet34" | "resnet50" | "resnet101" | "inception_v3" | "efficientnet_b0" => {
+            named(model)?
+        }
+        _ if model.starts_with("vgg") => named(model)?,
+        _ => return None,
+    })
+}
+
+/// The network here that timm calls so, or that the model folder of a run does; `None` where there is none.
+pub fn of_architecture(architecture: &str) -> Option<&'static str> {
+    let ours = named(architecture.strip_prefix("forebay_").unwrap_or(architecture));
+    ours.or_else(|| NAMES.iter().copied().find(|model| timm_name(model) == Some(architecture)))
+}
+
+fn named(model: &str) -> Option<&'static str> {
+    NAMES.iter().copied().find(|name| *name == model)
+}
+
 /// A name without what wrappers put before it.
 pub fn without_prefixes(name: &str) -> &str {
     let mut name = name;
@@ -62,6 +93,13 @@ pub fn without_prefixes(name: &str) -> &str {
         name = rest;
     }
     name
+}
+
+/// True for the prefix of a moving average of the weights, which programs keep beside the weights in training.
+pub fn is_average(prefix: &str) -> bool {
+    ["model_ema.", "ema_model.", "ema.", "averaged_model.", "swa_model."]
+        .iter()
+        .any(|average| prefix.contains(average))
 }
 
 /// True for what is no part of a network that is fine-tuned: counters of batch norms, the auxiliary classifier of
@@ -296,8 +334,15 @@ pub fn looks_like<'a>(
         let stem = *shape("conv1.weight")?.first()?;
         let is_bottleneck = has("layer1.0.conv3.weight");
         let blocks = [blocks(1), blocks(2), blocks(3), blocks(4)];
+        // A shortcut without parameters is the paper's for small images; the other one is a convolution.
+        let projects =
+            ["downsample", "shortcut"].iter().any(|layer| has(&format!("layer2.0.{layer}.0.weight")));
         let name = match (stem, blocks) {
+            (64, _) if shape("conv1.weight")?.last() == Some(&3) => cifar_resnet_of(blocks, is_bottleneck)?,
             (64, _) => resnet_of(blocks, is_bottleneck)?,
+            (16, [3, 3, 3, 0]) if projects => "resnet20_b",
+            (16, [5, 5, 5, 0]) if projects => "resnet32_b",
+            (16, [9, 9, 9, 0]) if projects => "resnet56_b",
             (16, [3, 3, 3, 0]) => "resnet20",
             (16, [5, 5, 5, 0]) => "resnet32",
             (16, [9, 9, 9, 0]) => "resnet56",
@@ -359,6 +404,16 @@ fn resnet_of(blocks: [usize; 4], is_bottleneck: bool) -> Option<&'static str> {
         ([3, 4, 6, 3], true) => "resnet50",
         ([3, 4, 23, 3], true) => "resnet101",
         ([3, 8, 36, 3], true) => "resnet152",
+        _ => return None,
+    })
+}
+
+/// The same of the networks with the stem for small images.
+fn cifar_resnet_of(blocks: [usize; 4], is_bottleneck: bool) -> Option<&'static str> {
+    Some(match resnet_of(blocks, is_bottleneck)? {
+        "resnet18" => "cifar_resnet18",
+        "resnet34" => "cifar_resnet34",
+        "resnet50" => "cifar_resnet50",
         _ => return None,
     })
 }

@@ -3,16 +3,15 @@
 //! The preparation belongs to the weights: other means, another interpolation or another crop cost accuracy and
 //! raise no error. The numbers are those of torchvision 0.29 and of timm 1.0.31 (`pretrained_cfg`).
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use forebay_stages::resize::Filter;
+use forebay_stages::chain::Wanted;
+use forebay_stages::normalize::Normalize;
+use forebay_stages::resize::{Filter, Fit};
 
 /// How an image becomes the input of a network: the shorter side is resized to [`shorter_side`], the centre
 /// square of `size` is cut out, values are divided by 255, and normalised.
 ///
 /// [`shorter_side`]: Preprocessing::shorter_side
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Preprocessing {
     /// The side of the input, in pixels.
     pub size: u32,
@@ -49,86 +48,18 @@ impl Preprocessing {
         (f64::from(self.size) / self.crop_pct).floor() as u32
     }
 
-    /// From the `config.json` of timm, also where transformers wraps it: its `pretrained_cfg`. `None` when it
-    /// lacks one or its crop is not the centre one.
-    pub fn from_timm(config: &Value) -> Option<Preprocessing> {
-        let config = config.get("pretrained_cfg").unwrap_or(config);
-        let size = config.get("input_size")?.as_array()?;
-        let crop_mode = config.get("crop_mode").and_then(Value::as_str).unwrap_or("center");
-        let preprocessing = Preprocessing {
-            size: u32::try_from(size.get(1)?.as_u64()?).ok()?,
-            crop_pct: config.get("crop_pct")?.as_f64()?,
-            filter: filter(config.get("interpolation")?.as_str()?)?,
-            mean: triple(config.get("mean")?)?,
-            std: triple(config.get("std")?)?,
-        };
-        (crop_mode == "center" && preprocessing.is_sound()).then_some(preprocessing)
+    /// What weights that were trained so ask of the images of others.
+    pub fn wanted(&self) -> Wanted {
+        let Preprocessing { size, crop_pct, filter, mean, std } = *self;
+        Wanted {
+            side: Some(size),
+            fit: Some(Fit::Crop),
+            crop_pct: Some(crop_pct),
+            filter: Some(filter),
+            background: None,
+            normalize: Some(Normalize { mean, std }),
+        }
     }
-
-    /// From the `preprocessor_config.json` of transformers: its ConvNeXT form, with `crop_pct`, which its ResNets
-    /// have, and its usual form, with a `crop_size`.
-    pub fn from_transformers(config: &Value) -> Option<Preprocessing> {
-        let side = |value: &Value| {
-            let number = |key: &str| value.get(key).and_then(Value::as_u64);
-            value.as_u64().or_else(|| number("shortest_edge")).or_else(|| number("height"))
-        };
-        let size = side(config.get("size")?)?;
-        // Pillow's numbers.
-        let filter = match config.get("resample").and_then(Value::as_u64) {
-            Some(3) => Filter::Bicubic,
-            Some(1) => Filter::Lanczos3,
-            _ => Filter::Bilinear,
-        };
-        let crops = config.get("do_center_crop").and_then(Value::as_bool).unwrap_or(true);
-        let (size, crop_pct) = match (config.get("crop_pct").and_then(Value::as_f64), config.get("crop_size"))
-        {
-            (Some(crop_pct), _) => (size, crop_pct),
-            (None, Some(crop)) if crops => (side(crop)?, side(crop)? as f64 / size as f64),
-            _ => (size, 1.0),
-        };
-        let preprocessing = Preprocessing {
-            size: u32::try_from(size).ok()?,
-            crop_pct,
-            filter,
-            mean: triple(config.get("image_mean")?)?,
-            std: triple(config.get("image_std")?)?,
-        };
-        preprocessing.is_sound().then_some(preprocessing)
-    }
-
-    /// From the chain that a run of this program keeps with its weights.
-    pub fn from_chain(chain: &Value) -> Option<Preprocessing> {
-        let (resize, normalize) = (chain.get("resize")?, chain.get("normalize")?);
-        let preprocessing = Preprocessing {
-            size: u32::try_from(resize.get("side")?.as_u64()?).ok()?,
-            crop_pct: resize.get("crop_pct").and_then(Value::as_f64).unwrap_or(1.0),
-            filter: filter(resize.get("filter")?.as_str()?)?,
-            mean: triple(normalize.get("mean")?)?,
-            std: triple(normalize.get("std")?)?,
-        };
-        preprocessing.is_sound().then_some(preprocessing)
-    }
-
-    fn is_sound(&self) -> bool {
-        (1..=16_384).contains(&self.size)
-            && (0.05..=1.0).contains(&self.crop_pct)
-            && self.std.iter().all(|value| *value > 0.0 && value.is_finite())
-            && self.mean.iter().all(|value| value.is_finite())
-    }
-}
-
-fn filter(name: &str) -> Option<Filter> {
-    match name {
-        "bilinear" => Some(Filter::Bilinear),
-        "bicubic" => Some(Filter::Bicubic),
-        "lanczos" | "lanczos3" => Some(Filter::Lanczos3),
-        _ => None,
-    }
-}
-
-fn triple(value: &Value) -> Option<[f32; 3]> {
-    let values: Vec<f32> = value.as_array()?.iter().filter_map(|v| v.as_f64().map(|v| v as f32)).collect();
-    values.try_into().ok()
 }
 
 /// A set of weights that people publish.
@@ -286,8 +217,6 @@ pub const KNOWN: &[KnownWeights] = &[
 mod tests {
     use std::collections::BTreeSet;
 
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -295,7 +224,7 @@ mod tests {
         let ids: BTreeSet<&str> = KNOWN.iter().map(|known| known.id).collect();
         assert_eq!(ids.len(), KNOWN.len());
         for known in KNOWN {
-            assert!(known.preprocessing.is_sound() && known.classes > 1, "{}", known.id);
+            assert!(known.preprocessing.wanted().problems().is_empty() && known.classes > 1, "{}", known.id);
             assert!(super::super::names::Family::of(known.model).is_some(), "{}", known.id);
             assert!(known.file.is_empty() || promised_digest(known.file).is_some(), "{}", known.file);
         }
@@ -319,32 +248,6 @@ mod tests {
         assert_eq!(promised_digest("x/resnet50-0676ba61.pth"), Some("0676ba61"));
         for name in ["resnet50.pth", "resnet50-x676ba61.pth", "resnet50-06.pth", "a-0676ba61.safetensors"] {
             assert_eq!(promised_digest(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn the_configurations_of_libraries_are_read() {
-        let timm = json!({"architecture": "resnet18", "pretrained_cfg": {
-            "input_size": [3, 224, 224], "crop_pct": 0.95, "crop_mode": "center", "interpolation": "bicubic",
-            "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}});
-        let expected = by_id("timm/resnet18.a1_in1k").expect("it is known").preprocessing;
-        assert_eq!(Preprocessing::from_timm(&timm), Some(expected));
-        // As microsoft/resnet-50 has it.
-        let convnext = json!({"crop_pct": 0.875, "do_resize": true, "image_mean": [0.485, 0.456, 0.406],
-            "image_std": [0.229, 0.224, 0.225], "resample": 3, "size": {"shortest_edge": 224}});
-        let expected = Preprocessing { filter: Filter::Bicubic, ..Preprocessing::IMAGENET };
-        assert_eq!(Preprocessing::from_transformers(&convnext), Some(expected));
-        let cropped = json!({"crop_size": {"height": 224, "width": 224}, "do_center_crop": true,
-            "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "resample": 2, "size": {"shortest_edge": 256}});
-        let found = Preprocessing::from_transformers(&cropped).expect("it is sound");
-        assert_eq!((found.size, found.shorter_side(), found.filter), (224, 256, Filter::Bilinear));
-        for broken in [
-            json!({}),
-            json!({"input_size": [3, 224, 224], "crop_pct": 0.0, "interpolation": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1]}),
-            json!({"input_size": [3, 224, 224], "crop_pct": 1.0, "interpolation": "bicubic", "mean": [0, 0, 0], "std": [1, 0, 1]}),
-            json!({"input_size": [3, 224, 224], "crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1]}),
-        ] {
-            assert_eq!(Preprocessing::from_timm(&broken), None, "{broken}");
         }
     }
 }

@@ -12,13 +12,23 @@ mod zip;
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
-
+use super::stored::Stored;
 use pickle::{Machine, Node};
 use zip::zip_entries;
 
+/// What a state dict holds by name, and the key of a checkpoint under which it was found.
+type StateDict<'a> = (BTreeMap<String, Stored<'a>>, Option<String>);
+
 /// Bytes of one pickle in an archive, which holds names and shapes and no values.
 const PICKLE_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes that the objects of a state dict may take: some ten thousand tensors with the state of their optimiser. While a
+/// list of them grows, the old one and one of twice its length are there at a time, so that a file may take three times as
+/// much for a moment, which with the rest stays within 64 MiB beyond its own size.
+const OBJECT_BYTES_MAX: usize = 16 << 20;
+
+/// The same of the other pickles of a legacy file: numbers, and the keys of the storages.
+const SMALL_BYTES_MAX: usize = 4 << 20;
 
 /// What the pickle of a legacy file starts with, after its two bytes of protocol: the number
 /// `0x1950a86a20f9469cfc6c`, then stop.
@@ -34,15 +44,15 @@ pub(super) fn is_legacy(bytes: &[u8]) -> bool {
     bytes.len() > 2 && bytes[0] == 0x80 && bytes[2..].starts_with(LEGACY_MAGIC)
 }
 
-/// The tensors of a state dict by name, as f32 on the CPU, and the key it was found under, if any.
+/// What the state dict of a file holds by name, and the key it was found under, if any.
 ///
 /// # Errors
 /// With one sentence when the file is cut short, damaged, asks to run code, or holds no state dict.
-pub(super) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, Option<String>), String> {
+pub(super) fn read(bytes: &[u8]) -> Result<StateDict<'_>, String> {
     if is_legacy(bytes) { read_legacy(bytes) } else { read_archive(bytes) }
 }
 
-fn read_archive(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, Option<String>), String> {
+fn read_archive(bytes: &[u8]) -> Result<StateDict<'_>, String> {
     let entries = zip_entries(bytes)?;
     let mut pickles = entries.keys().filter(|name| **name == "data.pkl" || name.ends_with("/data.pkl"));
     let (Some(pickle), None) = (pickles.next(), pickles.next()) else {
@@ -63,31 +73,30 @@ fn read_archive(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, Option<String
     if data.len() > PICKLE_BYTES_MAX {
         return Err(format!("its pickle has {} bytes, which is no list of tensors", data.len()));
     }
-    let (machine, root, _) = Machine::run(data)?;
+    let (machine, root, _) = Machine::run(data, OBJECT_BYTES_MAX)?;
     let storages = |key: &str| {
         entry(&format!("data/{key}")).ok_or_else(|| format!("the archive lacks the values data/{key}"))
     };
     machine.state_dict(root, bytes.len(), storages)
 }
 
-fn read_legacy(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, Option<String>), String> {
+fn read_legacy(bytes: &[u8]) -> Result<StateDict<'_>, String> {
     let legacy = |reason: String| format!("a legacy PyTorch file (before 1.6): {reason}");
     // Magic number, protocol version and a description of the machine come first.
     let mut rest = bytes;
     for _ in 0..3 {
-        let (.., end) = Machine::run(rest).map_err(legacy)?;
+        let (.., end) = Machine::run(rest, SMALL_BYTES_MAX).map_err(legacy)?;
         rest = &rest[end..];
     }
-    let (machine, root, end) = Machine::run(rest).map_err(legacy)?;
+    let (machine, root, end) = Machine::run(rest, OBJECT_BYTES_MAX).map_err(legacy)?;
     rest = &rest[end..];
-    let (keys, list, end) = Machine::run(rest).map_err(legacy)?;
+    let (keys, list, end) = Machine::run(rest, SMALL_BYTES_MAX).map_err(legacy)?;
     rest = &rest[end..];
-    let Node::List(list) = &keys.nodes[list] else {
+    let Node::List(list) = keys.node(list) else {
         return Err(legacy("it lists no storages".to_owned()));
     };
     let widths: BTreeMap<&str, usize> = machine
-        .nodes
-        .iter()
+        .nodes()
         .filter_map(|node| match node {
             Node::Storage { key, element } => Some((*key, element.bytes())),
             _ => None,
@@ -95,7 +104,7 @@ fn read_legacy(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, Option<String>
         .collect();
     let mut storages: BTreeMap<&str, &[u8]> = BTreeMap::new();
     for key in list {
-        let Node::Text(key) = &keys.nodes[*key] else {
+        let Node::Text(key) = keys.node(*key) else {
             return Err(legacy("the name of a storage is no text".to_owned()));
         };
         let cut = || legacy(format!("cut short in the values of storage {key}"));

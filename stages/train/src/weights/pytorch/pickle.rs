@@ -4,40 +4,77 @@ use std::collections::BTreeMap;
 
 use super::tensors::StorageElement;
 
-/// Objects of one pickle. A checkpoint of a large network with its optimiser has some ten thousand.
-pub(super) const OBJECTS_MAX: usize = 1 << 22;
-
-/// An object of a pickle. Others are referred to by their place in [`Machine::nodes`].
+/// An object of a pickle. Others are referred to by their place among the objects of its [`Machine`]. What is large or
+/// rare is behind a pointer, so that the many small ones are small.
 #[derive(Debug)]
 pub(super) enum Node<'a> {
     None,
     Integer(i64),
     Text(&'a str),
     /// A class or function by module and name; it stays a name.
-    Global(&'a str, &'a str),
-    Tuple(Vec<usize>),
-    List(Vec<usize>),
-    Dict(Vec<(usize, usize)>),
+    Global(Box<Class<'a>>),
+    Tuple(Box<[u32]>),
+    List(Vec<u32>),
+    Dict(Vec<(u32, u32)>),
     Storage {
         key: &'a str,
         element: StorageElement,
     },
-    Tensor {
-        storage: usize,
-        offset: usize,
-        size: Vec<usize>,
-        stride: Vec<usize>,
-    },
+    Tensor(Box<TensorView>),
+    /// What stands for a tensor and cannot be read as one, in words.
+    Unreadable(&'static str),
     /// An object that is of no use here: numbers of an optimiser, arguments of a program, or a whole network.
-    Opaque(&'a str, &'a str),
+    Opaque(Box<Class<'a>>),
 }
+
+/// Module and name of a class or function.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Class<'a>(pub(super) &'a str, pub(super) &'a str);
+
+impl std::fmt::Display for Class<'_> {
+    /// `module.name`, as a line of an error has room for it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", shortened(self.0), shortened(self.1))
+    }
+}
+
+/// The beginning of a text of a file, without what would move a terminal's cursor.
+pub(super) fn shortened(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 60;
+    let end = text.char_indices().nth(CHARACTERS_MAX).map_or(text.len(), |(end, _)| end);
+    let more = if end < text.len() { "…" } else { "" };
+    format!("{}{more}", text[..end].escape_debug())
+}
+
+/// A tensor: the place of its storage, and a strided view of that, in values.
+#[derive(Debug)]
+pub(super) struct TensorView {
+    pub(super) storage: u32,
+    pub(super) offset: usize,
+    pub(super) size: Vec<usize>,
+    pub(super) stride: Vec<usize>,
+}
+
+/// Axes of a tensor.
+const AXES_MAX: usize = 8;
+
+/// Bytes of an object and of its place on the stack.
+const NODE_BYTES: usize = size_of::<Node<'_>>() + size_of::<u32>();
+
+/// Bytes that something with values of its own takes beside them: what the allocator adds and rounds up.
+const HEAP_BYTES: usize = 32;
+
+/// Bytes of an entry of the memo, in the half-filled nodes of its tree.
+const MEMO_BYTES: usize = 24;
 
 /// The stack machine that a pickle is written for, without the instructions that would do anything.
 pub(super) struct Machine<'a> {
-    pub(super) nodes: Vec<Node<'a>>,
-    stack: Vec<usize>,
-    marks: Vec<usize>,
-    memo: BTreeMap<u32, usize>,
+    nodes: Vec<Node<'a>>,
+    stack: Vec<u32>,
+    marks: Vec<u32>,
+    memo: BTreeMap<u32, u32>,
+    /// Bytes that may still be taken.
+    left: usize,
 }
 
 /// The bytes of a pickle and how far they are read.
@@ -132,10 +169,18 @@ fn runs_code(module: &str, name: &str) -> bool {
 }
 
 impl<'a> Machine<'a> {
-    /// Reads one pickle: its objects, which of them it is about, and where it ends.
-    pub(super) fn run(bytes: &'a [u8]) -> Result<(Machine<'a>, usize, usize), String> {
-        let mut machine =
-            Machine { nodes: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: BTreeMap::new() };
+    /// Reads one pickle, whose objects may take so many bytes: its objects, which of them it is about, and where it ends.
+    ///
+    /// # Errors
+    /// With one sentence when it is cut short or damaged, asks to run code, or takes more.
+    pub(super) fn run(bytes: &'a [u8], bytes_max: usize) -> Result<(Machine<'a>, u32, usize), String> {
+        let mut machine = Machine {
+            nodes: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: BTreeMap::new(),
+            left: bytes_max,
+        };
         let mut cursor = Cursor { bytes, at: 0 };
         loop {
             let instruction = cursor.take(1)?[0];
@@ -147,40 +192,83 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn push(&mut self, node: Node<'a>) -> Result<(), String> {
-        if self.nodes.len() >= OBJECTS_MAX {
-            return Err(format!(
-                "the pickle holds more than {OBJECTS_MAX} objects, which is no list of tensors"
-            ));
-        }
-        self.nodes.push(node);
-        self.stack.push(self.nodes.len() - 1);
+    /// The object at a place that another one, or [`Machine::run`], has given.
+    pub(super) fn node(&self, place: u32) -> &Node<'a> {
+        &self.nodes[place as usize]
+    }
+
+    /// All objects.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node<'a>> {
+        self.nodes.iter()
+    }
+
+    /// Takes bytes from what is left, before they are allocated.
+    fn charge(&mut self, bytes: usize) -> Result<(), String> {
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            "the pickle holds more objects than any network has, which is no list of tensors".to_owned()
+        })?;
         Ok(())
     }
 
-    fn pop(&mut self) -> Result<usize, String> {
-        let floor = self.marks.last().copied().unwrap_or(0);
+    /// Takes the bytes of a list of so many places.
+    fn charge_items(&mut self, items: usize) -> Result<(), String> {
+        self.charge(HEAP_BYTES + items * size_of::<u32>())
+    }
+
+    fn push(&mut self, node: Node<'a>) -> Result<(), String> {
+        self.charge(NODE_BYTES)?;
+        self.nodes.push(node);
+        self.stack.push(u32::try_from(self.nodes.len() - 1).expect("objects are fewer than bytes left"));
+        Ok(())
+    }
+
+    fn push_opaque(&mut self, module: &'a str, name: &'a str) -> Result<(), String> {
+        self.charge(HEAP_BYTES + size_of::<Class<'_>>())?;
+        self.push(Node::Opaque(Box::new(Class(module, name))))
+    }
+
+    fn push_tuple(&mut self, items: Vec<u32>) -> Result<(), String> {
+        self.charge_items(items.len())?;
+        self.push(Node::Tuple(items.into()))
+    }
+
+    /// Puts an object that is there on the stack again.
+    fn push_again(&mut self, place: u32) -> Result<(), String> {
+        self.charge(size_of::<u32>())?;
+        self.stack.push(place);
+        Ok(())
+    }
+
+    fn remember(&mut self, key: u32) -> Result<(), String> {
+        let top = self.top()?;
+        self.charge(MEMO_BYTES)?;
+        self.memo.insert(key, top);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<u32, String> {
+        let floor = self.marks.last().map_or(0, |mark| *mark as usize);
         match self.stack.len() > floor {
             true => Ok(self.stack.pop().expect("the stack is longer than its floor")),
             false => Err("the pickle is damaged: it takes more than it put".to_owned()),
         }
     }
 
-    fn top(&self) -> Result<usize, String> {
+    fn top(&self) -> Result<u32, String> {
         self.stack
             .last()
             .copied()
             .ok_or_else(|| "the pickle is damaged: it uses what it did not put".to_owned())
     }
 
-    fn pop_to_mark(&mut self) -> Result<Vec<usize>, String> {
+    fn pop_to_mark(&mut self) -> Result<Vec<u32>, String> {
         let mark = self.marks.pop().ok_or_else(|| "the pickle is damaged: a mark is missing".to_owned())?;
-        Ok(self.stack.split_off(mark.min(self.stack.len())))
+        Ok(self.stack.split_off((mark as usize).min(self.stack.len())))
     }
 
     fn pop_text(&mut self) -> Result<&'a str, String> {
         let place = self.pop()?;
-        match self.nodes[place] {
+        match self.node(place) {
             Node::Text(text) => Ok(text),
             _ => Err("the pickle is damaged: a name is no text".to_owned()),
         }
@@ -191,10 +279,13 @@ impl<'a> Machine<'a> {
             0x80 => drop(cursor.take(1)?),
             // Frames only say how much to read at once.
             0x95 => drop(cursor.take(8)?),
-            b'(' => self.marks.push(self.stack.len()),
+            b'(' => {
+                self.charge(size_of::<u32>())?;
+                self.marks.push(self.stack.len() as u32);
+            }
             b'0' => drop(self.pop()?),
             b'1' => drop(self.pop_to_mark()?),
-            b'2' => self.stack.push(self.top()?),
+            b'2' => self.push_again(self.top()?)?,
             b'N' => self.push(Node::None)?,
             0x88 | 0x89 => self.push(Node::Integer(i64::from(instruction == 0x88)))?,
             b'K' => {
@@ -213,19 +304,18 @@ impl<'a> Machine<'a> {
                 let length = cursor.number(if instruction == 0x8a { 1 } else { 4 })?;
                 let bytes = cursor.take(length)?;
                 let negative = bytes.last().is_some_and(|byte| *byte >= 128);
-                let value = match length {
+                match length {
                     0..=8 => {
                         let mut wide = [if negative { 255 } else { 0 }; 8];
                         wide[..length].copy_from_slice(bytes);
-                        Node::Integer(i64::from_le_bytes(wide))
+                        self.push(Node::Integer(i64::from_le_bytes(wide)))?;
                     }
-                    _ => Node::Opaque("builtins", "int"),
-                };
-                self.push(value)?;
+                    _ => self.push_opaque("builtins", "int")?,
+                }
             }
             b'G' => {
                 cursor.take(8)?;
-                self.push(Node::Opaque("builtins", "float"))?;
+                self.push_opaque("builtins", "float")?;
             }
             b'X' | b'T' | 0x8c | b'U' | 0x8d => {
                 let length = cursor.number(match instruction {
@@ -234,11 +324,10 @@ impl<'a> Machine<'a> {
                     _ => 4,
                 })?;
                 // Python 2 wrote bytes as texts; those that are none are of no use here.
-                let node = match std::str::from_utf8(cursor.take(length)?) {
-                    Ok(text) => Node::Text(text),
-                    Err(_) => Node::Opaque("builtins", "bytes"),
-                };
-                self.push(node)?;
+                match std::str::from_utf8(cursor.take(length)?) {
+                    Ok(text) => self.push(Node::Text(text))?,
+                    Err(_) => self.push_opaque("builtins", "bytes")?,
+                }
             }
             b'B' | b'C' | 0x8e => {
                 let length = cursor.number(match instruction {
@@ -247,35 +336,37 @@ impl<'a> Machine<'a> {
                     _ => 4,
                 })?;
                 cursor.take(length)?;
-                self.push(Node::Opaque("builtins", "bytes"))?;
+                self.push_opaque("builtins", "bytes")?;
             }
-            b')' => self.push(Node::Tuple(Vec::new()))?,
+            b')' => self.push(Node::Tuple(Box::default()))?,
             b']' => self.push(Node::List(Vec::new()))?,
             b'}' => self.push(Node::Dict(Vec::new()))?,
-            0x8f => self.push(Node::Opaque("builtins", "set"))?,
+            0x8f => self.push_opaque("builtins", "set")?,
             0x85..=0x87 => {
                 let mut items = Vec::with_capacity(3);
                 for _ in 0x84..instruction {
                     items.push(self.pop()?);
                 }
                 items.reverse();
-                self.push(Node::Tuple(items))?;
+                self.push_tuple(items)?;
             }
             b't' => {
                 let items = self.pop_to_mark()?;
-                self.push(Node::Tuple(items))?;
+                self.push_tuple(items)?;
             }
             b'l' => {
                 let items = self.pop_to_mark()?;
+                self.charge_items(items.len())?;
                 self.push(Node::List(items))?;
             }
             b'd' => {
                 let items = self.pop_to_mark()?;
+                self.charge_items(items.len())?;
                 self.push(Node::Dict(pairs(&items)))?;
             }
             0x91 => {
                 self.pop_to_mark()?;
-                self.push(Node::Opaque("builtins", "frozenset"))?;
+                self.push_opaque("builtins", "frozenset")?;
             }
             b'a' => {
                 let item = self.pop()?;
@@ -296,19 +387,17 @@ impl<'a> Machine<'a> {
             }
             b'q' | b'r' => {
                 let key = cursor.number(if instruction == b'q' { 1 } else { 4 })?;
-                let top = self.top()?;
-                self.memo.insert(key as u32, top);
+                self.remember(key as u32)?;
             }
             0x94 => {
-                let (key, top) = (self.memo.len() as u32, self.top()?);
-                self.memo.insert(key, top);
+                self.remember(self.memo.len() as u32)?;
             }
             b'h' | b'j' => {
                 let key = cursor.number(if instruction == b'h' { 1 } else { 4 })?;
                 let place = self.memo.get(&(key as u32)).copied();
-                self.stack.push(
-                    place.ok_or_else(|| "the pickle is damaged: it recalls what it never kept".to_owned())?,
-                );
+                let place =
+                    place.ok_or_else(|| "the pickle is damaged: it recalls what it never kept".to_owned())?;
+                self.push_again(place)?;
             }
             b'c' => {
                 let (module, name) = (cursor.line()?, cursor.line()?);
@@ -352,35 +441,38 @@ impl<'a> Machine<'a> {
     fn push_global(&mut self, module: &'a str, name: &'a str) -> Result<(), String> {
         if runs_code(module, name) {
             return Err(format!(
-                "the pickle asks to run {module}.{name}, which weights never need: nothing was run; do not trust \
-                 this file"
+                "the pickle asks to run {}, which weights never need: nothing was run; do not trust this file",
+                Class(module, name)
             ));
         }
-        self.push(Node::Global(module, name))
+        self.charge(HEAP_BYTES + size_of::<Class<'_>>())?;
+        self.push(Node::Global(Box::new(Class(module, name))))
     }
 
-    fn extend(&mut self, items: &[usize]) -> Result<(), String> {
+    fn extend(&mut self, items: &[u32]) -> Result<(), String> {
         let list = self.top()?;
-        if let Node::List(list) = &mut self.nodes[list] {
+        self.charge_items(items.len())?;
+        if let Node::List(list) = &mut self.nodes[list as usize] {
             list.extend_from_slice(items);
         }
         Ok(())
     }
 
-    fn set(&mut self, items: &[usize]) -> Result<(), String> {
+    fn set(&mut self, items: &[u32]) -> Result<(), String> {
         let dict = self.top()?;
-        if let Node::Dict(dict) = &mut self.nodes[dict] {
+        self.charge_items(items.len())?;
+        if let Node::Dict(dict) = &mut self.nodes[dict as usize] {
             dict.extend(pairs(items));
         }
         Ok(())
     }
 
     /// `('storage', class, key, device, count)`, as `torch.save` refers to values outside the pickle.
-    fn storage(&self, id: usize) -> Result<Node<'a>, String> {
+    fn storage(&self, id: u32) -> Result<Node<'a>, String> {
         let damaged = || "the pickle is damaged: a storage is not described as torch.save does".to_owned();
-        let Node::Tuple(fields) = &self.nodes[id] else { return Err(damaged()) };
-        let field = |index: usize| fields.get(index).map(|place| &self.nodes[*place]);
-        let (Some(Node::Text("storage")), Some(Node::Global(_, class)), Some(Node::Text(key))) =
+        let Node::Tuple(fields) = self.node(id) else { return Err(damaged()) };
+        let field = |index: usize| fields.get(index).map(|place| self.node(*place));
+        let (Some(Node::Text("storage")), Some(Node::Global(class)), Some(Node::Text(key))) =
             (field(0), field(1), field(2))
         else {
             return Err(damaged());
@@ -388,75 +480,126 @@ impl<'a> Machine<'a> {
         if !matches!(field(5), None | Some(Node::None)) {
             return Err("a storage is a view of another, as torch 0.3 wrote: save the file again".to_owned());
         }
-        let element = StorageElement::of(class)
-            .ok_or_else(|| format!("values of the kind {class} (quantised or complex) are not supported"))?;
-        Ok(Node::Storage { key, element })
+        Ok(Node::Storage { key, element: StorageElement::of(class.1) })
+    }
+
+    /// The class or function that an object is, or is an object of.
+    fn class(&self, place: u32) -> Option<Class<'a>> {
+        match self.node(place) {
+            Node::Global(class) | Node::Opaque(class) => Some(**class),
+            _ => None,
+        }
+    }
+
+    fn fields(&self, arguments: u32) -> &[u32] {
+        match self.node(arguments) {
+            Node::Tuple(fields) => fields,
+            _ => &[],
+        }
     }
 
     /// What calling something with arguments gives, for the few callables that a state dict is made with. Of all
     /// others the name is kept and nothing else.
-    fn reduce(&mut self, callable: usize, arguments: usize) -> Result<(), String> {
-        let (module, name) = match self.nodes[callable] {
-            Node::Global(module, name) | Node::Opaque(module, name) => (module, name),
-            _ => return Err("the pickle is damaged: it calls what cannot be called".to_owned()),
-        };
-        let fields: &[usize] = match &self.nodes[arguments] {
-            Node::Tuple(fields) => fields,
-            _ => &[],
-        };
+    fn reduce(&mut self, callable: u32, arguments: u32) -> Result<(), String> {
+        let called = self.class(callable);
+        let Class(module, name) =
+            called.ok_or_else(|| "the pickle is damaged: it calls what cannot be called".to_owned())?;
+        if !matches!((module, name), ("torch._tensor", "_rebuild_from_type_v2" | "_rebuild_from_type")) {
+            return self.rebuild(module, name, arguments);
+        }
+        // `(function, class, arguments, attributes)`: a tensor that a program has hung attributes on, or one of a class
+        // of its own. Its values are those of the tensor that the function makes.
+        if let &[function, _, arguments, ..] = self.fields(arguments)
+            && let Some(Class(module, name)) = self.class(function)
+            && !name.starts_with("_rebuild_from_type")
+        {
+            return self.rebuild(module, name, arguments);
+        }
+        self.push(Node::Unreadable("a tensor of a class of its own"))
+    }
+
+    fn rebuild(&mut self, module: &'a str, name: &'a str, arguments: u32) -> Result<(), String> {
         match (module, name) {
             ("collections", "OrderedDict") => {
+                let first = self.fields(arguments).first().copied();
+                let n = match first.map(|place| self.node(place)) {
+                    Some(Node::List(listed)) => listed.len(),
+                    _ => 0,
+                };
+                // One list may be the argument of many calls.
+                self.charge_items(2 * n)?;
                 let mut items = Vec::new();
-                if let Some(Node::List(listed)) = fields.first().map(|place| &self.nodes[*place]) {
+                if let Some(Node::List(listed)) = first.map(|place| self.node(place)) {
                     for pair in listed {
-                        if let Node::Tuple(pair) = &self.nodes[*pair] {
-                            items.extend(pairs(pair));
+                        if let Node::Tuple(pair) = self.node(*pair) {
+                            items.extend(pairs(&pair[..pair.len().min(2)]));
                         }
                     }
                 }
                 self.push(Node::Dict(items))
             }
             ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => {
-                let tensor = self.tensor(fields);
+                let tensor = self.tensor(self.fields(arguments));
                 let tensor =
                     tensor.ok_or_else(|| "the pickle is damaged: a tensor has no shape".to_owned())?;
+                self.charge(3 * HEAP_BYTES + size_of::<TensorView>() + 2 * AXES_MAX * size_of::<usize>())?;
                 self.push(tensor)
             }
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
-                match fields.first() {
-                    Some(data) => {
-                        self.stack.push(*data);
-                        Ok(())
-                    }
+                match self.fields(arguments).first() {
+                    Some(&data) => self.push_again(data),
                     None => Err("the pickle is damaged: a parameter has no tensor".to_owned()),
                 }
             }
-            _ => self.push(Node::Opaque(module, name)),
+            _ => match unreadable(module, name) {
+                Some(kind) => self.push(Node::Unreadable(kind)),
+                None => self.push_opaque(module, name),
+            },
         }
     }
 
     /// `(storage, offset, size, stride, ..)`.
-    fn tensor(&self, fields: &[usize]) -> Option<Node<'a>> {
-        let number = |place: usize| match self.nodes[place] {
-            Node::Integer(value) => usize::try_from(value).ok(),
+    fn tensor(&self, fields: &[u32]) -> Option<Node<'a>> {
+        let number = |place: u32| match self.node(place) {
+            Node::Integer(value) => usize::try_from(*value).ok(),
             _ => None,
         };
-        let numbers = |place: usize| match &self.nodes[place] {
-            Node::Tuple(items) => items.iter().map(|item| number(*item)).collect::<Option<Vec<usize>>>(),
+        let numbers = |place: u32| match self.node(place) {
+            Node::Tuple(items) if items.len() <= AXES_MAX => {
+                items.iter().map(|item| number(*item)).collect::<Option<Vec<usize>>>()
+            }
             _ => None,
         };
-        let [storage, offset, size, stride, ..] = fields else { return None };
-        let (size, stride) = (numbers(*size)?, numbers(*stride)?);
-        let is_storage = matches!(self.nodes[*storage], Node::Storage { .. });
-        (is_storage && size.len() == stride.len() && size.len() <= 8).then_some(Node::Tensor {
-            storage: *storage,
-            offset: number(*offset)?,
-            size,
-            stride,
+        let [storage, offset, size, stride, ..] = *fields else { return None };
+        let (offset, size, stride) = (number(offset)?, numbers(size)?, numbers(stride)?);
+        let Node::Storage { element, .. } = self.node(storage) else { return None };
+        if size.len() != stride.len() {
+            return None;
+        }
+        Some(match element {
+            StorageElement::Plain(_) => Node::Tensor(Box::new(TensorView { storage, offset, size, stride })),
+            StorageElement::Other(kind, _) => Node::Unreadable(kind),
         })
     }
 }
 
-fn pairs(items: &[usize]) -> Vec<(usize, usize)> {
+/// What a function that stands for a tensor makes, in words, where that cannot be read; `None` for one that stands for
+/// anything else.
+fn unreadable(module: &str, name: &str) -> Option<&'static str> {
+    let is_torch = module == "torch" || module.starts_with("torch.");
+    Some(match name {
+        "_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor" if is_torch => "a sparse tensor",
+        "_rebuild_qtensor" if is_torch => "a quantised tensor",
+        "_rebuild_nested_tensor" if is_torch => "a nested tensor",
+        "_rebuild_meta_tensor_no_storage" if is_torch => "a tensor without values",
+        "_rebuild_tensor_v3" if is_torch => "a tensor of an element type that is not known",
+        "_rebuild_wrapper_subclass" if is_torch => "a tensor of a class of its own",
+        _ if is_torch && name.starts_with("_rebuild") => "a tensor in a form that is not known",
+        "_reconstruct" | "scalar" if module.starts_with("numpy") => "a NumPy array",
+        _ => return None,
+    })
+}
+
+fn pairs(items: &[u32]) -> Vec<(u32, u32)> {
     items.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()
 }

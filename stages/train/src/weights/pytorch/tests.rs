@@ -1,6 +1,8 @@
 //! Files as PyTorch writes them, and as nobody should.
 
-use super::pickle::OBJECTS_MAX;
+use candle_core::Tensor;
+
+use super::super::stored::StoredTensor;
 use super::*;
 
 const VIEWS: &[u8] = include_bytes!("../testdata/views.pth");
@@ -8,7 +10,15 @@ const LEGACY: &[u8] = include_bytes!("../testdata/views-legacy.pth");
 const CHECKPOINT: &[u8] = include_bytes!("../testdata/checkpoint.pth");
 const MODULE: &[u8] = include_bytes!("../testdata/module.pth");
 
-fn values(tensor: &Tensor) -> Vec<f32> {
+fn tensor<'a, 'b>(stored: &'b Stored<'a>) -> &'b StoredTensor<'a> {
+    match stored {
+        Stored::Tensor(tensor) => tensor,
+        Stored::Unreadable(kind) => panic!("{kind}"),
+    }
+}
+
+fn values(stored: &Stored<'_>) -> Vec<f32> {
+    let tensor: Tensor = tensor(stored).read(stored.shape()).expect("as many values");
     tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("f32 on the CPU")
 }
 
@@ -53,7 +63,7 @@ fn views_of_every_kind_come_out_as_pytorch_sees_them() {
         let (tensors, under) = read(bytes).expect("torch.save wrote it");
         assert_eq!(under, None);
         let check = |name: &str, shape: &[usize], expected: &[f32]| {
-            assert_eq!(tensors[name].dims(), shape, "{name}");
+            assert_eq!(tensors[name].shape(), shape, "{name}");
             assert_eq!(values(&tensors[name]), expected, "{name}");
         };
         let counting: Vec<f32> = (0..24).map(|n| n as f32).collect();
@@ -76,7 +86,7 @@ fn views_of_every_kind_come_out_as_pytorch_sees_them() {
         check("parameter.weight", &[2], &[1.0, 2.0]);
         check("scalar.weight", &[], &[3.5]);
         check("bn.num_batches_tracked", &[], &[7.0]);
-        assert_eq!(tensors["empty.weight"].dims(), [0, 4]);
+        assert_eq!(tensors["empty.weight"].shape(), [0, 4]);
         assert_eq!(tensors.len(), 13);
     }
 }
@@ -133,18 +143,17 @@ fn hostile_sizes_and_nesting_cost_nothing() {
     assert!(refusal(&tensor(b"K\x05\x85", b"K\x01\x85")).contains("cut short"));
     assert!(refusal(&tensor(b"K\x02\x85", huge)).contains("cut short"));
     // An axis of one may have any stride.
-    let (tensors, _) = read(&archive(&[("a/data.pkl", &tensor(b"K\x01\x85", huge)), ("a/data/0", &[0; 16])]))
-        .expect("one value");
-    assert_eq!(tensors["w"].dims(), [1]);
-    // A million tuples in each other would overflow a stack that follows them.
-    let mut deep = vec![b')'];
-    deep.extend(std::iter::repeat_n(0x85, 1_000_000));
-    deep.push(b'.');
-    assert!(refusal(&deep).contains("a list"));
+    let file = archive(&[("a/data.pkl", &tensor(b"K\x01\x85", huge)), ("a/data/0", &[0; 16])]);
+    let (tensors, _) = read(&file).expect("one value");
+    assert_eq!(tensors["w"].shape(), [1]);
+    // A hundred thousand tuples in each other would overflow a stack that follows them.
+    let deep = |n| [vec![b')'], vec![0x85; n], vec![b'.']].concat();
+    assert!(refusal(&deep(100_000)).contains("a list"));
+    assert!(refusal(&deep(1_000_000)).contains("more objects than any network has"));
     // Lists that hold the one before twice would double with each copy.
     let doubling: Vec<u8> = std::iter::once(b')').chain([b'2', 0x86].repeat(100)).chain([b'.']).collect();
     assert!(refusal(&doubling).contains("a list"));
-    assert!(refusal(&vec![b'N'; OBJECTS_MAX + 1]).contains("objects"));
+    assert!(refusal(&vec![b'N'; 1 << 22]).contains("objects"));
     assert!(refusal(b"X\xff\xff\xff\xff").contains("cut short"));
 }
 
@@ -177,5 +186,67 @@ fn no_damage_is_a_panic() {
                 let _ = read(&damaged);
             }
         }
+    }
+}
+
+/// The instructions that put a tensor of four values of this storage class.
+fn four_of(class: &str) -> Vec<u8> {
+    let mut pickle = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage".to_vec();
+    pickle.extend(format!("ctorch\n{class}\n").bytes());
+    pickle.extend_from_slice(b"X\x01\0\0\x000X\x03\0\0\0cpuK\x04tQK\0K\x04\x85K\x01\x85\x89}tR");
+    pickle
+}
+
+/// A state dict with one object, `w`, that these instructions put.
+fn state_dict(object: &[u8]) -> Vec<u8> {
+    let pickle = [b"}X\x01\0\0\0w", object, b"s."].concat();
+    let values: Vec<u8> = [1f32, 2.0, 3.0, 4.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    archive(&[("a/data.pkl", &pickle), ("a/data/0", &values)])
+}
+
+#[test]
+fn a_tensor_with_attributes_or_of_a_class_of_its_own_is_a_tensor() {
+    // What torch.save writes for a tensor with a Python attribute, and for one of a subclass: the function, the class, its
+    // arguments, the attributes.
+    for class in ["ctorch\nTensor\n", "ctorch.nn.parameter\nParameter\n", "cfastai.torch_core\nTensorBase\n"]
+    {
+        let plain = four_of("FloatStorage");
+        let function = b"ctorch._utils\n_rebuild_tensor_v2\n";
+        let arguments = &plain[function.len()..plain.len() - 1];
+        let object = [
+            b"ctorch._tensor\n_rebuild_from_type_v2\n(".as_slice(),
+            function,
+            class.as_bytes(),
+            arguments,
+            b"}X\x04\0\0\0noteX\x02\0\0\0histR",
+        ];
+        let object = object.concat();
+        let file = state_dict(&object);
+        let (held, _) = read(&file).expect("a tensor");
+        assert_eq!(values(&held["w"]), [1.0, 2.0, 3.0, 4.0], "{class}");
+    }
+}
+
+#[test]
+fn what_is_no_plain_tensor_is_named() {
+    let call = |function: &str| format!("c{}\n)R", function.replace(' ', "\n")).into_bytes();
+    for (object, kind) in [
+        (call("torch._utils _rebuild_sparse_tensor"), "a sparse tensor"),
+        (call("torch._utils _rebuild_sparse_csr_tensor"), "a sparse tensor"),
+        (call("torch._utils _rebuild_qtensor"), "a quantised tensor"),
+        (call("torch._utils _rebuild_nested_tensor"), "a nested tensor"),
+        (call("torch._utils _rebuild_meta_tensor_no_storage"), "a tensor without values"),
+        (call("torch._utils _rebuild_tensor_v3"), "a tensor of an element type that is not known"),
+        (call("torch._utils _rebuild_wrapper_subclass"), "a tensor of a class of its own"),
+        (call("torch._tensor _rebuild_from_type_v2"), "a tensor of a class of its own"),
+        (call("torch._utils _rebuild_something_new"), "a tensor in a form that is not known"),
+        (call("numpy.core.multiarray _reconstruct"), "a NumPy array"),
+        (four_of("ComplexFloatStorage"), "a tensor of complex numbers"),
+        (four_of("QInt8Storage"), "a quantised tensor"),
+        (four_of("UntypedStorage"), "a tensor of an element type that is not known"),
+    ] {
+        let file = state_dict(&object);
+        let (held, _) = read(&file).expect("a state dict");
+        assert!(matches!(held["w"], Stored::Unreadable(found) if found == kind), "{kind}: {:?}", held["w"]);
     }
 }

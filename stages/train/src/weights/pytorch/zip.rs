@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Files of one archive: one for the values of each tensor, and a few more.
+const ENTRIES_MAX: usize = 1 << 17;
+
 /// The files of an archive by name, in whose bytes they lie as they are: `torch.save` compresses nothing.
 pub(super) fn zip_entries(bytes: &[u8]) -> Result<BTreeMap<&str, &[u8]>, String> {
     let cut = || "a zip archive that is cut short or damaged: download it again".to_owned();
@@ -23,6 +26,9 @@ pub(super) fn zip_entries(bytes: &[u8]) -> Result<BTreeMap<&str, &[u8]>, String>
             return Err(cut());
         }
         (count, directory) = (number(record + 32, 8)?, number(record + 48, 8)?);
+    }
+    if count > ENTRIES_MAX {
+        return Err(format!("the archive says that it holds {count} files, which no list of tensors needs"));
     }
     let mut entries = BTreeMap::new();
     let mut at = directory;

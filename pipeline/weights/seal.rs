@@ -3,13 +3,15 @@
 //! The checksum is the BLAKE3 hash of the file with the 64 digits of the checksum as zeros. It stands in the
 //! metadata of the safetensors header, so that a file and its checksum cannot be separated.
 
+use forebay_train::Trainer;
+
 /// The key of the checksum in the metadata, and how it is found in the header: there the metadata is JSON within
 /// JSON, so that its quotes are escaped.
 pub(crate) const KEY: &str = "blake3";
 const MARK: &[u8] = br#"\"blake3\":\""#;
 
 /// What the metadata holds under [`KEY`] when the file is made.
-pub(super) fn blank() -> String {
+pub(crate) fn blank() -> String {
     "0".repeat(DIGITS)
 }
 
@@ -27,11 +29,16 @@ fn place(bytes: &[u8]) -> Option<usize> {
 ///
 /// # Panics
 /// When it has none.
-pub(super) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
+pub(crate) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     let start = place(&bytes).expect("the metadata has a blank checksum");
     let digits = blake3::hash(&bytes).to_hex();
     bytes[start..start + DIGITS].copy_from_slice(digits.as_bytes());
     bytes
+}
+
+/// True for a file of a run, which has a checksum in it: also where some of its bytes are damaged.
+pub(crate) fn is_sealed(bytes: &[u8]) -> bool {
+    place(bytes).is_some() || matches!(Trainer::describe(bytes), Ok(Some(_)))
 }
 
 /// Compares a file with the checksum in it.

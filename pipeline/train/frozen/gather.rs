@@ -1,0 +1,107 @@
+//! Features of the same images that were computed for another split of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use forebay_datasets::sample::Split;
+use forebay_datasets::shard::ROWS_PER_GROUP;
+use forebay_datasets::store::Store;
+
+use super::cache::{Failure, FeatureShards, Record, Row, numbers};
+use crate::train::plan::TrainPlan;
+
+/// A file of features of another folder.
+struct Other {
+    key: String,
+    record: Record,
+    /// Whether its features are what was written; known once they were read.
+    is_whole: Option<bool>,
+}
+
+/// Writes those of these shards whose rows all have features in other folders of the same images, and returns the
+/// others.
+pub(super) async fn gather(
+    store: &Store,
+    plan: &TrainPlan,
+    shards: &FeatureShards,
+    missing: Vec<usize>,
+) -> Result<Vec<usize>, Failure> {
+    let (split, view) = shards.pass;
+    let Some(rows) = plan.feed.source.known_rows(split) else { return Ok(missing) };
+    let is_augmented = |split: Split| split == Split::Train && plan.feed.augment.is_some();
+    // An augmented image is a function of its copy and view; one as it is, of neither.
+    let copy_of = |copy: u32| if is_augmented(split) { copy } else { 0 };
+    let files: BTreeMap<String, u64> = store.list(&shards.images).await?.into_iter().collect();
+    let mut others: Vec<Other> = Vec::new();
+    // The file and the bytes in it that hold the features of a row; none of an image that could not be decoded.
+    let mut known: BTreeMap<(String, u32), (usize, Option<std::ops::Range<u64>>)> = BTreeMap::new();
+    for key in files.keys().filter(|key| key.ends_with(".json")) {
+        let name = key.rsplit('/').next().unwrap_or_default();
+        let is_like = match is_augmented(split) {
+            true => name.starts_with(&format!("{split}-{view}-")),
+            false => !(name.starts_with("train-") && plan.feed.augment.is_some()),
+        };
+        if !is_like {
+            continue;
+        }
+        let Some(record) = store.get(key).await.ok().and_then(|bytes| Record::read(&bytes)) else { continue };
+        let file = key.replace(".json", ".safetensors");
+        let ranges = record.ranges(files.get(&file).copied().unwrap_or(0));
+        let Some(ranges) = ranges.filter(|_| record.shape == *shards.shape) else { continue };
+        for (group, range) in record.groups.iter().zip(ranges) {
+            let mut at = range.start;
+            for row in &group.rows {
+                let place = row.is_whole.then(|| at..at + record.row_bytes());
+                at = place.as_ref().map_or(at, |place| place.end);
+                known.insert((row.id.clone(), copy_of(row.copy)), (others.len(), place));
+            }
+        }
+        others.push(Other { key: file, record, is_whole: None });
+    }
+    let mut left = Vec::new();
+    for shard in missing {
+        let (mut values, mut record) = (Vec::new(), Record::new(&shards.shape));
+        'groups: for group in shards.groups_of(shard) {
+            let (mut of_group, from) = (Vec::new(), values.len());
+            for sample in rows.iter().skip(group * ROWS_PER_GROUP).take(ROWS_PER_GROUP) {
+                let place = known.get(&(sample.id.to_string(), copy_of(sample.copy)));
+                let Some((other, range)) = place else { break 'groups };
+                if let Some(range) = range {
+                    let Some(features) = others[*other].row(store, range).await? else { break 'groups };
+                    values.extend_from_slice(&features);
+                }
+                of_group.push(Row {
+                    id: sample.id.to_string(),
+                    copy: sample.copy,
+                    label: sample.label,
+                    is_whole: range.is_some(),
+                });
+            }
+            record.push(of_group, &values[from..]);
+        }
+        let sizes = &shards.sizes[shards.groups_of(shard)];
+        if record.groups.iter().map(|group| group.rows.len()).eq(sizes.iter().copied()) {
+            shards.write(store, shard, &values, record).await?;
+        } else {
+            left.push(shard);
+        }
+    }
+    Ok(left)
+}
+
+impl Other {
+    /// The features of a row; `None` when they are not what was written.
+    async fn row(
+        &mut self,
+        store: &Store,
+        range: &std::ops::Range<u64>,
+    ) -> Result<Option<Arc<[f32]>>, Failure> {
+        if self.is_whole.is_none() {
+            self.is_whole = Some(self.record.matches(&store.get(&self.key).await?));
+        }
+        match self.is_whole {
+            Some(true) => Ok(Some(numbers(&store.get_range(&self.key, range.clone()).await?))),
+            _ => Ok(None),
+        }
+    }
+}
