@@ -55,7 +55,8 @@ fn balance() {
                 ("balance.max_repeats", repeats),
             ]);
             let run = Run::new(Rooms::of(&options).run_options()).expect("threads");
-            let (feed, ..) = run.block_on(feed::resolve(&options, forebay::options::Command::Bench)).expect("a feed");
+            let (feed, ..) =
+                run.block_on(feed::resolve(&options, forebay::options::Command::Bench)).expect("a feed");
             let done = run.block_on(bench(&run, &feed, 1, Arc::new(AtomicU64::new(0)))).expect("an epoch");
             println!(
                 "feed/balance {mode:<4} of {encode:<4}: {} images, {:.2} times the dataset read, {:.0} images/s",

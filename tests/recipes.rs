@@ -321,7 +321,7 @@ fn what_cannot_be_is_refused_in_one_line_each() {
     refused("--schedule multi-step --lr-milestones 1,-5", "is not one or more numbers");
     refused("--schedule plateau --split 1,0,0", "plateau needs validation images");
     refused("--nesterov", "train.nesterov: only sgd with a momentum looks ahead");
-    refused("--epochs 2 --freeze backbone --unfreeze 9:layer4", "epoch 9 comes after the last");
+    refused("--freeze backbone --unfreeze 9:layer4", "epoch 9 comes after the last");
     refused("--freeze layer1 --unfreeze 2:layer3", "`layer3` is trained by then already");
     refused("--momentum 0.8 --lr-power 2", "train.momentum: adamw has none to set");
     refused("--momentum 0.8 --lr-power 2", "train.lr_power: schedule cosine does not use it");
