@@ -125,7 +125,7 @@ pub(super) fn walk(root: &Path) -> Result<Listing, (PathBuf, io::Error)> {
     for top in read_folder(&root, &mut listing)? {
         // Whether a class stands at the top or in a folder of a split is for the layout to say; a link counts
         // for one class either way.
-        if !split_called(&escape(&top.name)).is_some() {
+        if split_called(&escape(&top.name)).is_none() {
             walk_class(top, &above, &mut listing)?;
             continue;
         }
@@ -148,7 +148,6 @@ struct Folder {
 
 /// What two paths to one folder have in common.
 #[derive(Clone, PartialEq, Eq, Hash)]
-#[cfg_attr(unix, derive(Copy))]
 struct FolderId(#[cfg(unix)] (u64, u64), #[cfg(not(unix))] PathBuf);
 
 impl FolderId {
