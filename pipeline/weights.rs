@@ -455,7 +455,9 @@ mod tests {
             "resize.size: 64 contradicts w.pth, which was trained with 224; leave it out, or --force"
         );
         let forced = config(&[flags.as_slice(), &[("force", "true")]].concat());
-        assert_eq!(apply(&forced, &weights).expect("forced"), forced);
+        // What is not given is still that of the weights.
+        let expected = forced.clone().with("resize.fit", "crop");
+        assert_eq!(apply(&forced, &weights).expect("forced"), expected);
     }
 
     #[test]

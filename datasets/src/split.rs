@@ -460,7 +460,7 @@ mod tests {
             let rule = rule(0.6, 0.2, 0.2, seed);
             let whole = Assignment::of(&catalog(&[300, 40, 7], None), rule, None);
             let mut part = catalog(&[300, 40], None);
-            part.entries.retain(|entry| Seed(seed).rank("keep", &entry.id, 0, 0) % 3 > 0);
+            part.entries.retain(|entry| !Seed(seed).rank("keep", &entry.id, 0, 0).is_multiple_of(3));
             let part = Assignment::of(&part, rule, None);
             assert!(part.samples().len() < 300);
             for (id, split) in part.samples() {

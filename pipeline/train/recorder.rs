@@ -22,15 +22,17 @@ struct Window {
     images: usize,
     correct: usize,
     loss: f64,
-    /// Spent on these steps.
+    /// Images of the steps that this process did, and the time that it spent on them.
+    timed: usize,
     seconds: f64,
 }
 
 impl Window {
-    /// A float is kept as its bits, so that a resumed run writes the points of an uninterrupted one.
+    /// A float is kept as its bits, so that a resumed run writes the points of an uninterrupted one. Times are not kept:
+    /// a checkpoint is the same bytes however fast it came to be.
     fn to_text(self) -> String {
-        let Window { images, correct, loss, seconds } = self;
-        format!("{images} {correct} {} {}", loss.to_bits(), seconds.to_bits())
+        let Window { images, correct, loss, .. } = self;
+        format!("{images} {correct} {}", loss.to_bits())
     }
 
     fn from_text(text: &str) -> Option<Window> {
@@ -40,7 +42,7 @@ impl Window {
             images: next()? as usize,
             correct: next()? as usize,
             loss: f64::from_bits(next()?),
-            seconds: f64::from_bits(next()?),
+            ..Window::default()
         })
     }
 }
@@ -115,6 +117,7 @@ impl Recorder {
     ) -> Result<Option<StepPoint>, Error> {
         let window = &mut self.window;
         window.images += images;
+        window.timed += images;
         window.correct += report.correct;
         window.loss += report.loss * images as f64;
         window.seconds += self.began.elapsed().as_secs_f64();
@@ -131,7 +134,7 @@ impl Recorder {
             loss: window.loss / images,
             accuracy: window.correct as f64 / images,
             learning_rate: report.learning_rate,
-            images_per_second: images / window.seconds.max(1e-9),
+            images_per_second: window.timed as f64 / window.seconds.max(1e-9),
         };
         self.folder.append(files::STEPS, line(&point).as_bytes())?;
         let scalars: [Scalar; 4] = [
@@ -182,7 +185,7 @@ mod tests {
     #[tokio::test]
     async fn a_point_is_the_mean_since_the_last_one_across_epochs_and_resumes() {
         let place = std::env::temp_dir().join(format!("forebay-recorder-{}", std::process::id()));
-        let out = [("train.out", place.to_str().expect("UTF-8").to_string())];
+        let out = [("out", place.to_str().expect("UTF-8").to_string())];
         let config = Config::resolve(None, &[], &out).expect("sound options");
         let folder = RunFolder::open(&config).expect("a folder");
         let (mut recorder, _) = Recorder::start(&folder, Start::New, 0, 4).await.expect("a recorder");

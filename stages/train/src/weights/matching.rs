@@ -273,7 +273,7 @@ fn one_copy<'a>(
 mod tests {
     use candle_core::Device;
 
-    use super::super::stored::Element;
+    use super::super::stored::StoredKind;
     use super::*;
     use crate::models::{self, Head};
     use crate::params::Builder;
@@ -283,7 +283,9 @@ mod tests {
         // One zero that stands for all of them.
         let zeros = |shape: Vec<usize>| {
             let stride = vec![0; shape.len()];
-            Stored::Tensor(StoredTensor::view(&[0; 4], Element::F32, 0, &shape, &stride).expect("one value"))
+            Stored::Tensor(
+                StoredTensor::view(&[0; 4], StoredKind::F32, 0, &shape, &stride).expect("one value"),
+            )
         };
         let held = tensors.into_iter().map(|(name, shape)| (name, zeros(shape))).collect();
         WeightsFile { held, found_under: None, own: None, passed_over: 0 }

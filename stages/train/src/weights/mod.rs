@@ -16,7 +16,7 @@ use safetensors::SafeTensors;
 pub use self::matching::Strictness;
 pub(super) use self::matching::match_names;
 pub use self::report::WeightsReport;
-use self::stored::{Element, Stored, StoredTensor};
+use self::stored::{Stored, StoredKind, StoredTensor};
 use crate::error::{TrainError, unreadable};
 use crate::file::{self, AVERAGE, Header, LOSS_SCALE, OPTIMIZER};
 
@@ -75,7 +75,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<WeightsFile<'_>, TrainError> {
     let mut held = BTreeMap::new();
     for (name, view) in whole.iter() {
         check_name(name, held.len()).map_err(TrainError::Weights)?;
-        let element = Element::of_safetensors(view.dtype());
+        let element = StoredKind::of_safetensors(view.dtype());
         let tensor = element.and_then(|element| StoredTensor::whole(view.data(), element, view.shape()));
         let unreadable = Stored::Unreadable("a tensor of an element type that is not known");
         held.insert(name.to_owned(), tensor.map_or(unreadable, Stored::Tensor));

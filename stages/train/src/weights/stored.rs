@@ -6,7 +6,7 @@ use safetensors::Dtype;
 
 /// How one value is written; little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Element {
+pub(crate) enum StoredKind {
     F16,
     Bf16,
     F32,
@@ -21,22 +21,22 @@ pub(crate) enum Element {
     I64,
 }
 
-impl Element {
+impl StoredKind {
     /// The element of a safetensors file; `None` for those that no network here is stored in, such as 8-bit floats.
-    pub(super) fn of_safetensors(dtype: Dtype) -> Option<Element> {
+    pub(super) fn of_safetensors(dtype: Dtype) -> Option<StoredKind> {
         Some(match dtype {
-            Dtype::F16 => Element::F16,
-            Dtype::BF16 => Element::Bf16,
-            Dtype::F32 => Element::F32,
-            Dtype::F64 => Element::F64,
-            Dtype::U8 | Dtype::BOOL => Element::U8,
-            Dtype::I8 => Element::I8,
-            Dtype::U16 => Element::U16,
-            Dtype::I16 => Element::I16,
-            Dtype::U32 => Element::U32,
-            Dtype::I32 => Element::I32,
-            Dtype::U64 => Element::U64,
-            Dtype::I64 => Element::I64,
+            Dtype::F16 => StoredKind::F16,
+            Dtype::BF16 => StoredKind::Bf16,
+            Dtype::F32 => StoredKind::F32,
+            Dtype::F64 => StoredKind::F64,
+            Dtype::U8 | Dtype::BOOL => StoredKind::U8,
+            Dtype::I8 => StoredKind::I8,
+            Dtype::U16 => StoredKind::U16,
+            Dtype::I16 => StoredKind::I16,
+            Dtype::U32 => StoredKind::U32,
+            Dtype::I32 => StoredKind::I32,
+            Dtype::U64 => StoredKind::U64,
+            Dtype::I64 => StoredKind::I64,
             _ => return None,
         })
     }
@@ -44,10 +44,10 @@ impl Element {
     /// Bytes of one value.
     pub(crate) fn bytes(self) -> usize {
         match self {
-            Element::U8 | Element::I8 => 1,
-            Element::F16 | Element::Bf16 | Element::U16 | Element::I16 => 2,
-            Element::F32 | Element::U32 | Element::I32 => 4,
-            Element::F64 | Element::U64 | Element::I64 => 8,
+            StoredKind::U8 | StoredKind::I8 => 1,
+            StoredKind::F16 | StoredKind::Bf16 | StoredKind::U16 | StoredKind::I16 => 2,
+            StoredKind::F32 | StoredKind::U32 | StoredKind::I32 => 4,
+            StoredKind::F64 | StoredKind::U64 | StoredKind::I64 => 8,
         }
     }
 
@@ -57,18 +57,18 @@ impl Element {
             *bytes.first_chunk().expect("a stored tensor lies within its bytes")
         }
         match self {
-            Element::F16 => half(u16::from_le_bytes(first(bytes))),
-            Element::Bf16 => f32::from_bits(u32::from(u16::from_le_bytes(first(bytes))) << 16),
-            Element::F32 => f32::from_le_bytes(first(bytes)),
-            Element::F64 => f64::from_le_bytes(first(bytes)) as f32,
-            Element::U8 => f32::from(bytes[0]),
-            Element::I8 => f32::from(bytes[0] as i8),
-            Element::U16 => f32::from(u16::from_le_bytes(first(bytes))),
-            Element::I16 => f32::from(i16::from_le_bytes(first(bytes))),
-            Element::U32 => u32::from_le_bytes(first(bytes)) as f32,
-            Element::I32 => i32::from_le_bytes(first(bytes)) as f32,
-            Element::U64 => u64::from_le_bytes(first(bytes)) as f32,
-            Element::I64 => i64::from_le_bytes(first(bytes)) as f32,
+            StoredKind::F16 => half(u16::from_le_bytes(first(bytes))),
+            StoredKind::Bf16 => f32::from_bits(u32::from(u16::from_le_bytes(first(bytes))) << 16),
+            StoredKind::F32 => f32::from_le_bytes(first(bytes)),
+            StoredKind::F64 => f64::from_le_bytes(first(bytes)) as f32,
+            StoredKind::U8 => f32::from(bytes[0]),
+            StoredKind::I8 => f32::from(bytes[0] as i8),
+            StoredKind::U16 => f32::from(u16::from_le_bytes(first(bytes))),
+            StoredKind::I16 => f32::from(i16::from_le_bytes(first(bytes))),
+            StoredKind::U32 => u32::from_le_bytes(first(bytes)) as f32,
+            StoredKind::I32 => i32::from_le_bytes(first(bytes)) as f32,
+            StoredKind::U64 => u64::from_le_bytes(first(bytes)) as f32,
+            StoredKind::I64 => i64::from_le_bytes(first(bytes)) as f32,
         }
     }
 }
@@ -89,7 +89,7 @@ fn half(bits: u16) -> f32 {
 #[derive(Clone, Debug)]
 pub(crate) struct StoredTensor<'a> {
     bytes: &'a [u8],
-    element: Element,
+    element: StoredKind,
     offset: usize,
     shape: Vec<usize>,
     stride: Vec<usize>,
@@ -100,7 +100,7 @@ impl<'a> StoredTensor<'a> {
     /// the end.
     pub(super) fn view(
         bytes: &'a [u8],
-        element: Element,
+        element: StoredKind,
         offset: usize,
         shape: &[usize],
         stride: &[usize],
@@ -117,7 +117,7 @@ impl<'a> StoredTensor<'a> {
     }
 
     /// All values of `bytes`, in the order of their indices; `None` where they are fewer than the shape has.
-    pub(super) fn whole(bytes: &'a [u8], element: Element, shape: &[usize]) -> Option<StoredTensor<'a>> {
+    pub(super) fn whole(bytes: &'a [u8], element: StoredKind, shape: &[usize]) -> Option<StoredTensor<'a>> {
         let mut stride = vec![1usize; shape.len()];
         for axis in (1..shape.len()).rev() {
             stride[axis - 1] = stride[axis].checked_mul(shape[axis])?;
@@ -155,7 +155,7 @@ impl<'a> StoredTensor<'a> {
         if is_contiguous {
             let values = bytes[offset * width..].chunks_exact(width).take(count);
             return match element {
-                Element::F32 => values.map(|value| Element::F32.value(value)).collect(),
+                StoredKind::F32 => values.map(|value| StoredKind::F32.value(value)).collect(),
                 _ => values.map(|value| element.value(value)).collect(),
             };
         }

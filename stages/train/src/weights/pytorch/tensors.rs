@@ -1,12 +1,12 @@
 //! The kinds of storages that PyTorch knows, by the names of their classes.
 
-use super::super::stored::Element;
+use super::super::stored::StoredKind;
 
 /// How the values of a storage are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StorageElement {
     /// Numbers that are read.
-    Plain(Element),
+    Plain(StoredKind),
     /// Numbers that are not, in words, and the bytes of one.
     Other(&'static str, usize),
 }
@@ -16,15 +16,15 @@ impl StorageElement {
     pub(super) fn of(class: &str) -> StorageElement {
         use StorageElement::{Other, Plain};
         match class {
-            "HalfStorage" => Plain(Element::F16),
-            "BFloat16Storage" => Plain(Element::Bf16),
-            "FloatStorage" => Plain(Element::F32),
-            "DoubleStorage" => Plain(Element::F64),
-            "ByteStorage" | "BoolStorage" => Plain(Element::U8),
-            "CharStorage" => Plain(Element::I8),
-            "ShortStorage" => Plain(Element::I16),
-            "IntStorage" => Plain(Element::I32),
-            "LongStorage" => Plain(Element::I64),
+            "HalfStorage" => Plain(StoredKind::F16),
+            "BFloat16Storage" => Plain(StoredKind::Bf16),
+            "FloatStorage" => Plain(StoredKind::F32),
+            "DoubleStorage" => Plain(StoredKind::F64),
+            "ByteStorage" | "BoolStorage" => Plain(StoredKind::U8),
+            "CharStorage" => Plain(StoredKind::I8),
+            "ShortStorage" => Plain(StoredKind::I16),
+            "IntStorage" => Plain(StoredKind::I32),
+            "LongStorage" => Plain(StoredKind::I64),
             "ComplexFloatStorage" => Other("a tensor of complex numbers", 8),
             "ComplexDoubleStorage" => Other("a tensor of complex numbers", 16),
             "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" => {
