@@ -69,7 +69,7 @@ impl Config {
         }
         match key {
             // A preset and the same settings written out are one augmentation.
-            "augment" => sections::augment(self, &mut Vec::new()).map(|augment| json(augment)),
+            "augment" => sections::augment(self, &mut Vec::new()).map(json),
             "train.mean" => Some(json(sections::normalize(self).mean)),
             "train.std" => Some(json(sections::normalize(self).std)),
             // Else a run that is given more patience would be another one.

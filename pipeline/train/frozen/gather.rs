@@ -10,6 +10,10 @@ use forebay_datasets::store::Store;
 use super::cache::{Failure, FeatureShards, Record, Row, numbers};
 use crate::train::plan::TrainPlan;
 
+/// The file, by its place among the others, and the bytes in it that hold the features of a row; none of an image that
+/// could not be decoded.
+type Known = (usize, Option<std::ops::Range<u64>>);
+
 /// A file of features of another folder.
 struct Other {
     key: String,
@@ -33,8 +37,7 @@ pub(super) async fn gather(
     let copy_of = |copy: u32| if is_augmented(split) { copy } else { 0 };
     let files: BTreeMap<String, u64> = store.list(&shards.images).await?.into_iter().collect();
     let mut others: Vec<Other> = Vec::new();
-    // The file and the bytes in it that hold the features of a row; none of an image that could not be decoded.
-    let mut known: BTreeMap<(String, u32), (usize, Option<std::ops::Range<u64>>)> = BTreeMap::new();
+    let mut known: BTreeMap<(String, u32), Known> = BTreeMap::new();
     for key in files.keys().filter(|key| key.ends_with(".json")) {
         let name = key.rsplit('/').next().unwrap_or_default();
         let is_like = match is_augmented(split) {
