@@ -150,7 +150,7 @@ fn a_wrong_secret_and_a_missing_bucket_get_one_line() {
 }
 
 /// Passes everything on between a client and `server`, until `is_silent`: then nothing is answered, and nothing refused.
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods, reason = "a server of a test is not a node of a dataflow")]
 fn proxy(server: SocketAddr, is_silent: Arc<AtomicBool>) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

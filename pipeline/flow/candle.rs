@@ -11,7 +11,7 @@ pub(super) fn candle_variables(threads: usize) -> [(&'static str, String); 2] {
     [("RAYON_NUM_THREADS", threads.to_string()), ("CANDLE_NUM_THREADS", "1".to_string())]
 }
 
-/// Makes candle obey `threads` too. Call it in `main` before anything starts a thread; [`Run::install`] does
+/// Makes candle obey `threads` too. Call it in `main` before anything starts a thread; [`Run::install`](super::Run::install) does
 /// the rest.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ impl Trainer {
             .unwrap_or_default()
     }
 
-    /// Says after which steps nothing got better: each lets the next of [`TrainOptions::unfreeze_on_stall`] be trained from
+    /// Says after which steps nothing got better: each lets the next of [`TrainOptions::unfreeze_on_stall`](crate::TrainOptions::unfreeze_on_stall) be trained from
     /// there on.
     pub fn set_stalls(&mut self, steps: Vec<u64>) {
         self.stalls = steps;

@@ -80,7 +80,7 @@ words!(Loss { CrossEntropy => "cross-entropy", Focal { gamma: 2.0 } => "focal" }
 /// All that decides what a training run does to a network, besides its batches.
 #[derive(Clone, Debug)]
 pub struct TrainOptions {
-    /// One of [`models::NAMES`].
+    /// One of [`NAMES`](crate::models::NAMES).
     pub model: String,
     /// The class of each label, in the order of labels; at least two.
     pub classes: Vec<String>,
@@ -105,7 +105,7 @@ pub struct TrainOptions {
     pub freeze: Freeze,
     /// What is trained later, from steps known beforehand.
     pub unfreeze: Vec<Unfreeze>,
-    /// Parts that are trained later, with all after them, one at each [`Trainer::set_stalls`].
+    /// Parts that are trained later, with all after them, one at each [`Trainer::set_stalls`](crate::Trainer::set_stalls).
     pub unfreeze_on_stall: Vec<String>,
     /// What the learning rate is multiplied by for every part between a parameter and the head, in `(0, 1]`.
     pub layer_decay: f64,

@@ -18,7 +18,7 @@ use super::ops::Activation;
 use super::params::{Builder, ParamStore, Pass};
 use layers::{Activate, Dropout, Layer, Layers, Linear, LinearInit, export, run};
 
-/// A classifier: its tensors are in a [`ParamStore`](super::params::ParamStore), its structure is here, as parts in
+/// A classifier: its tensors are in a [`ParamStore`], its structure is here, as parts in
 /// their order from the images to the logits. The last part, `head`, is the classifier; the others are the backbone.
 /// Parts are what is frozen, unfrozen and given learning rates of its own.
 pub struct Network {
