@@ -226,6 +226,6 @@ fn a_saved_run_file_replaces_and_resumes_nothing_by_itself() {
     place.run(saved).refused(2, "run holds a run already");
     place.run(&format!("{saved} --epochs 2 --resume")).done();
     place.run(saved).refused(2, "run holds a run already");
-    place.run(&format!("{saved} --resume --overwrite")).refused(2, "leave one of them out");
+    place.run(&format!("{saved} --resume --overwrite")).refused(2, "leave one out");
     place.run(&format!("{saved} --resume")).done();
 }

@@ -446,7 +446,7 @@ fn files_that_hold_no_weights_of_this_network_are_refused_in_a_line() {
     let other = TRAIN.replace("--model small", "--model resnet18");
     place
         .run(&format!("{other} --out run --weights first/model.safetensors"))
-        .refused(2, "for another network than resnet18");
+        .refused(2, "says that it is of small, not of resnet18");
 }
 
 #[test]
@@ -460,7 +460,8 @@ fn the_licence_of_the_weights_is_that_of_the_model_in_words_of_timm() {
     };
     assert!(config("first")["pretrained_cfg"].get("license").is_none());
     let bytes = std::fs::read(place.path("first/model.safetensors")).unwrap();
-    let files = [("model.safetensors", &*of_another_program(&bytes)), ("config.json", &*timm_config())];
+    let described = String::from_utf8(timm_config()).unwrap().replace("small", "resnet18");
+    let files = [("model.safetensors", &*of_another_program(&bytes)), ("config.json", described.as_bytes())];
     let hub = Hub::start(&files);
     place.set("HF_ENDPOINT", &format!("http://{}", hub.hub));
     place.run(&format!("{train} --out run --weights hf:timm/resnet18.a1_in1k")).done();
@@ -624,9 +625,7 @@ fn weights_that_do_not_fill_the_network_are_refused_unless_forced() {
         let run = format!("{TRAIN} --size 16 --out run --weights {file}");
         let said = place.run(&run).refused(2, words);
         assert!(said.stderr.contains("--force"), "{}", said.stderr);
-        place
-            .run("find-lr in --model small --size 16 --split none --batch-size 8 --weights gap.safetensors")
-            .refused(2, "lacks 1");
+        place.run(&format!("{TRAIN} --find-lr --size 16 --weights gap.safetensors")).refused(2, "lacks 1");
         place.run(&format!("{run} --force")).done();
         std::fs::remove_dir_all(place.path("run")).unwrap();
     }

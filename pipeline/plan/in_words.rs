@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn presets_and_schedules_read_as_words_and_not_as_code() {
         let preset = |name: &str| augment_in_words(Some(&name.parse().expect("a preset")));
-        assert_eq!(preset("light"), "random resized crop 70 to 100 %, horizontal flip on 50 % of images");
+        assert_eq!(preset("light"), "random resized crop 50 to 100 %, horizontal flip on 50 % of images");
         assert_eq!(augment_in_words(None), "off");
         for name in Augment::PRESETS {
             assert!(!preset(name).contains(['{', '"', '_']), "{}", preset(name));

@@ -180,6 +180,12 @@ impl TrainPlan {
                 })
             }
         };
+        if config.integer("train.feature_views").is_some() && feature_cache.is_none() {
+            return Err(Error::Plan(vec![
+                "train.feature_views: --feature-cache off keeps no features; leave one of them out"
+                    .to_string(),
+            ]));
+        }
         Ok(TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),
             feed,

@@ -4,8 +4,8 @@
 //! A program of its own, because the allocator is that of a whole process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use forebay_stages::collate::Batch;
 use forebay_train::models::Head;
@@ -39,11 +39,8 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// One measurement at a time.
-static MEASURING: Mutex<()> = Mutex::new(());
-
 /// What is allocated at the most while `work` runs, beyond what is there before it, in bytes.
 fn taken<R>(work: impl FnOnce() -> R) -> (R, usize) {
-    let _one = MEASURING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let before = HELD.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let done = work();
@@ -120,8 +117,15 @@ fn safetensors(header: &str) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 8]].concat()
 }
 
+/// The allocator counts for the whole process: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn no_file_takes_more_than_64_mib_beyond_its_size() {
+    let _alone = alone();
     let repeat = |start: &[u8], one: &[u8], bytes: usize| [start, &one.repeat(bytes / one.len())].concat();
     const LARGE: usize = 60 << 20;
     let list = repeat(b"](", b"K\x01K\x02\x86", 500_000);
@@ -179,6 +183,7 @@ fn no_file_takes_more_than_64_mib_beyond_its_size() {
 
 #[test]
 fn a_micro_batch_bounds_what_a_prediction_takes() {
+    let _alone = alone();
     let classes = ["a", "b"].map(String::from).to_vec();
     let predictor = Trainer::new(&TrainOptions::new("small", classes)).expect("a network").predictor();
     let (n, side) = (64, 32);
