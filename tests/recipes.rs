@@ -225,7 +225,7 @@ fn views_that_cannot_be_had_are_refused_before_anything_is_written() {
     let views = "--augment light --feature-views 2";
     for (options, text) in [
         ("--freeze backbone --feature-cache off", "--feature-cache off keeps no features"),
-        ("--feature-cache cache", "no part of the network stays frozen for the whole run"),
+        ("--feature-cache cache", "no part of the network is frozen"),
         ("--freeze backbone --feature-cache cache --mixup 0.2", "--mixup and --cutmix mix images"),
         ("--freeze backbone --memory 1", "more than --memory; --feature-cache DIR keeps them there"),
     ] {
