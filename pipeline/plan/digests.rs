@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use forebay_datasets::manifest::{FORMAT, ShardPlan};
 use forebay_datasets::sample::Split;
 
-use super::identity::versions_digest;
+use super::identity::{Digest, versions_digest};
 use super::rows::{PlannedRow, Rows};
 use super::shards::PlannedShard;
 
@@ -49,20 +49,4 @@ pub(super) fn shard_plans(
         }
     };
     shards.iter().map(plan).collect()
-}
-
-/// A hash of fields, each with its length, so that ("ab", "c") and ("a", "bc") differ.
-#[derive(Default)]
-struct Digest {
-    hasher: blake3::Hasher,
-}
-
-impl Digest {
-    fn field(&mut self, text: &str) {
-        self.hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
-    }
-
-    fn hex(&self) -> String {
-        self.hasher.finalize().to_hex().to_string()
-    }
 }

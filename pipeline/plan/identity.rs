@@ -7,14 +7,27 @@ use forebay_datasets::manifest::FORMAT;
 
 use super::rows::Rows;
 
+/// A hash of fields, each with its length, so that ("ab", "c") and ("a", "bc") differ.
+#[derive(Default)]
+pub(super) struct Digest {
+    hasher: blake3::Hasher,
+}
+
+impl Digest {
+    pub(super) fn field(&mut self, text: &str) {
+        self.hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    }
+
+    pub(super) fn hex(&self) -> String {
+        self.hasher.finalize().to_hex().to_string()
+    }
+}
+
 /// The identity of a plan: format version, (id, size, label) of every sample, split, the settings of every
 /// stage and the seeds; never threads, places or times.
 pub(crate) fn fingerprint(rows: &Rows, settings: &BTreeMap<String, serde_json::Value>) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut field = |text: &str| {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    };
+    let mut digest = Digest::default();
+    let mut field = |text: &str| digest.field(text);
     field(&format!("forebay plan {FORMAT}"));
     for (key, value) in settings {
         field(key);
@@ -27,7 +40,7 @@ pub(crate) fn fingerprint(rows: &Rows, settings: &BTreeMap<String, serde_json::V
         field(&entry.id);
         field(&format!("{} {} {split}", entry.bytes(), entry.label));
     }
-    hasher.finalize().to_hex().to_string()
+    digest.hex()
 }
 
 /// The identity of the images of a folder: (id, size, version) of each.
