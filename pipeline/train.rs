@@ -103,23 +103,23 @@ pub async fn train(
             trainer.set_stalls(reactions.stalls().to_vec());
             session.progress.seen
         };
-        let measured = async {
-            pass(run, &plan, folder, session.clone(), features.as_ref(), epoch, live.clone()).await?;
-            let trained = start.elapsed();
-            if !validates {
-                return Ok((trained, None));
+        let passed = pass(run, &plan, folder, session.clone(), features.as_ref(), epoch, live.clone()).await;
+        let (trained, is_trained) = (start.elapsed(), passed.is_ok());
+        let validation = match passed {
+            Ok(()) if validates => {
+                live.turn_to(Phase::Validating);
+                let scores = evaluate(run, &plan, session.clone(), features.as_ref(), Split::Validation);
+                scores.await.map(Some)
             }
-            live.turn_to(Phase::Validating);
-            let validation =
-                evaluate(run, &plan, session.clone(), features.as_ref(), Split::Validation).await?;
-            Ok((trained, Some(validation)))
+            passed => passed.map(|()| None),
         };
-        let (trained, validation) = match measured.await {
-            Err(Error::Interrupted(interrupt)) => {
+        let validation = match validation {
+            // Also what cannot be validated was trained, and a resumed run need not train it again.
+            Err(error) if is_trained || matches!(error, Error::Interrupted(_)) => {
                 keep(&plan, folder, &session).await?;
-                return Err(Error::Interrupted(interrupt));
+                return Err(error);
             }
-            measured => measured?,
+            validation => validation?,
         };
         let metrics = {
             let session = &mut lock(&session);

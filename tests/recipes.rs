@@ -1,6 +1,6 @@
 //! `train` beyond its defaults: what is frozen and thaws, every optimiser, schedule and loss, and what is refused.
 
-use crate::fixture::Place;
+use crate::fixture::{Place, Said};
 
 fn place() -> Place {
     let place = Place::new();
@@ -109,6 +109,25 @@ fn training_on_features_is_training_on_images_bit_for_bit() {
 }
 
 #[test]
+fn features_that_are_lost_while_a_run_uses_them_are_a_note_and_the_run_is_as_without() {
+    let place = place();
+    let train =
+        format!("{} --freeze backbone --checkpoint-every 1", TRAIN.replace("--epochs 2", "--epochs 60"));
+    place.run(&format!("{train} images --feature-cache off")).done();
+    let command = format!("{train} features --feature-cache cache --memory 1");
+    let mut child = place.command(&command.split_whitespace().collect::<Vec<_>>()).spawn().unwrap();
+    while !place.path("features/metrics.jsonl").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before its first epoch was kept");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    std::fs::remove_dir_all(place.path("cache")).unwrap();
+    let said = Said::of(child.wait_with_output().unwrap()).done();
+    let notes = said.stderr.matches("its features are lost: cannot read").count();
+    assert_eq!(notes, 1, "{}", said.stderr);
+    assert!(kept(&place, "images") == kept(&place, "features"));
+}
+
+#[test]
 fn another_split_takes_the_features_of_its_images_from_the_one_before() {
     let place = place();
     place.write("in/a/broken.png", b"no image");
@@ -214,7 +233,7 @@ fn the_first_batch_is_looked_at_also_where_its_features_are_cached() {
     for said in ["the frozen part saw", "that an earlier run computed"] {
         let run = place.run(&train).done();
         assert!(run.stderr.contains(said), "{}", run.stderr);
-        let is_looked_at = |line: &str| line.contains("learned by heart");
+        let is_looked_at = |line: &str| line.contains("overfits the first batch");
         assert_eq!(run.stderr.lines().filter(|line| is_looked_at(line)).count(), 1, "{}", run.stderr);
     }
 }
@@ -292,15 +311,15 @@ fn a_stall_thaws_the_next_part_and_resumes() {
 }
 
 #[test]
-fn the_doctor_learns_a_batch_by_heart_and_changes_nothing() {
+fn the_doctor_overfits_a_batch_and_changes_nothing() {
     let place = place();
     place.run(&format!("{TRAIN} quick --micro-batch auto")).done();
     let said = place.run(&format!("{TRAIN} full --micro-batch auto --doctor full --lr 0.01")).done();
-    assert!(said.stderr.contains("the first batch can be learned by heart"), "{}", said.stderr);
+    assert!(said.stderr.contains("the network overfits the first batch"), "{}", said.stderr);
     place.run(&format!("{TRAIN} other --lr 0.01 --doctor off --micro-batch auto")).done();
     assert!(kept(&place, "full").1 == kept(&place, "other").1);
     let said = place.run(&format!("{TRAIN} still --doctor full --lr 0")).done();
-    assert!(said.stderr.contains("warning: one batch cannot be learned by heart"), "{}", said.stderr);
+    assert!(said.stderr.contains("warning: one batch cannot be overfitted"), "{}", said.stderr);
 }
 
 #[test]
@@ -358,6 +377,11 @@ fn a_network_runs_over_given_tensors_and_is_measured() {
     place
         .run("forward resnet20 --weights run/last.safetensors --input x.safetensors --output y")
         .refused(2, "x.safetensors");
+    place.write("y", b"somebody's");
+    place
+        .run("forward resnet20 --weights run/last.safetensors --input=~/x.safetensors --output=~/y")
+        .refused(2, "is there already");
+    std::fs::remove_file(place.path("y")).unwrap();
     place.run("forward vgg11 --weights run/last.safetensors --input x.safetensors --output y").refused(2, "");
     place.run("forward --weights run/last.safetensors --input x --output y").refused(2, "no ARCH given");
     assert!(!place.path("y").exists());

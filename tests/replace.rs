@@ -612,5 +612,7 @@ fn the_demo_replaces_nothing_that_it_did_not_make() {
     let place = Place::new();
     place.write("mine/shards/data/train.parquet", b"somebody's");
     place.run("demo --out mine").refused(2, "no demo made");
+    place.run("demo --out=~/mine").refused(2, "no demo made");
+    place.run("demo --out=s3://bucket/mine").refused(2, "is none");
     assert_eq!(place.files("mine").len(), 1);
 }

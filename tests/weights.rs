@@ -671,6 +671,7 @@ fn a_split_of_which_no_image_can_be_read_has_no_score() {
     draw(&place);
     let split = "--size 16 --split 0.5,0.5,0 --max-rejects 1.0";
     place.run(&format!("prepare in shards {split}")).done();
+    let images = place.files("in");
     for path in place.files("shards").keys().filter(|name| name.starts_with("data/validation")) {
         let shard = ids_of(&place.path(&format!("shards/{path}")));
         for id in shard {
@@ -680,6 +681,14 @@ fn a_split_of_which_no_image_can_be_read_has_no_score() {
     let run = format!("train in --model small --batch-size 4 --epochs 2 {split} --out run");
     place.run(&run).refused(3, "no validation image could be read: there is nothing to score");
     assert!(!place.path("run/model.safetensors").exists(), "no epoch was the best");
+    // What was trained is kept: once the images are mended, the run goes on with its validation.
+    for (name, bytes) in &images {
+        place.write(&format!("in/{name}"), bytes);
+    }
+    place.run(&format!("{run} --resume")).done();
+    place.run(&format!("train in --model small --batch-size 4 --epochs 2 {split} --out whole")).done();
+    let model = "model.safetensors";
+    assert!(place.files("run")[model] == place.files("whole")[model], "no step was done twice");
 }
 
 /// The ids of the samples of a shard.

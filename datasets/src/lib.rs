@@ -1,13 +1,13 @@
 #![doc = include_str!("../README.md")]
 
-pub mod catalog;
-pub mod escape;
-pub mod manifest;
-pub mod order;
 pub mod sample;
 pub mod seed;
-pub mod shard;
+pub mod words;
+pub mod escape;
+pub mod store;
+pub mod catalog;
 pub mod split;
 pub mod statistics;
-pub mod store;
-pub mod words;
+pub mod order;
+pub mod shard;
+pub mod manifest;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use forebay_datasets::seed::Seed;
+use forebay_datasets::store::local_path;
 use serde_json::json;
 
 use super::{inspect, prepare, train};
@@ -41,7 +42,11 @@ fn take(root: &Path) -> Result<(), Error> {
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let config = &asked.config;
     let start = Instant::now();
-    let root = std::path::PathBuf::from(config.text("out").unwrap_or_else(|| "forebay-demo".to_string()));
+    let out = config.text("out").unwrap_or_else(|| "forebay-demo".to_string());
+    if out.contains("://") {
+        return Err(Error::Usage(format!("the demo draws its images in a folder, and --out {out} is none")));
+    }
+    let root = local_path(&out)?;
     take(&root)?;
     let [images, shards, trained] =
         ["images", "shards", "run"].map(|name| root.join(name).to_string_lossy().into_owned());

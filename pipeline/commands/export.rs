@@ -67,8 +67,11 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
             "{output} is there already: choose another --output, or --overwrite to replace it"
         )));
     }
-    let Initial { name, bytes, wanted, chain, provenance, architecture, mut warnings } =
-        weights::from(&weights_of(&source, config).await?, config).await?;
+    let (named, settings) = (source.clone(), config.clone());
+    let reading = run.until_stopped(move || async move {
+        weights::from(&weights_of(&named, &settings).await?, &settings).await
+    });
+    let Initial { name, bytes, wanted, chain, provenance, architecture, mut warnings } = reading.await?;
     let own = Trainer::describe(&bytes);
     if own.is_err() && name != source {
         return Err(Error::Integrity(format!("{name} is damaged: its header cannot be read")));

@@ -1,5 +1,6 @@
 //! `forebay forward`: the outputs and gradients of a network for given tensors.
 
+use forebay_datasets::store::local_path;
 use forebay_train::{Forward, TrainError, WeightsReport, forward};
 use serde_json::json;
 
@@ -12,7 +13,7 @@ use crate::weights::refuse_damaged;
 /// Runs a network over the tensors of a file, and writes what it computes to another.
 ///
 /// # Errors
-/// [`Error::Usage`] when a file is missing, or they do not belong together, [`Error::Integrity`] when the weights are damaged; others when the output cannot be written.
+/// [`Error::Usage`] when a file is missing, or they do not belong together, or the output is there already; [`Error::Integrity`] when the weights are damaged; others when the output cannot be written.
 pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error> {
     let needed = |key: &str, flag: &str| {
         config.text(key).ok_or_else(|| Error::Usage(format!("forward needs {flag} FILE")))
@@ -23,8 +24,14 @@ pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error>
         needed("forward.output", "--output")?,
     );
     let arch = arch(config)?;
-    let read = |path: &str| {
-        std::fs::read(path).map_err(|error| Error::Usage(format!("cannot read {path}: {error}")))
+    let target = local_path(&output)?;
+    if !config.is_on("overwrite") && target.exists() {
+        return Err(Error::Usage(format!(
+            "{output} is there already: choose another --output, or --overwrite to replace it"
+        )));
+    }
+    let read = |name: &str| {
+        std::fs::read(local_path(name)?).map_err(|error| Error::Usage(format!("cannot read {name}: {error}")))
     };
     let (weights_bytes, input_bytes) = (read(&weights)?, read(&input)?);
     refuse_damaged(&weights, &weights_bytes)?;
@@ -43,7 +50,7 @@ pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error>
         TrainError::Compute { source, what } => Error::Usage(format!("cannot {what} of {arch}: {source}")),
         other => Error::Usage(other.to_string()),
     })?;
-    std::fs::write(&output, bytes).map_err(|error| Error::failed(format!("write {output}"), error))?;
+    std::fs::write(&target, bytes).map_err(|error| Error::failed(format!("write {output}"), error))?;
     Ok(report)
 }
 

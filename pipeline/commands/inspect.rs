@@ -60,7 +60,9 @@ type Found = (&'static str, u32, u32, Channels);
 /// # Errors
 /// When the source cannot be read.
 pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspected, Error> {
-    let catalog: Catalog = catalog::read(store).await?;
+    let listed = store.clone();
+    let catalog: Catalog =
+        run.until_stopped(move || async move { Ok(catalog::read(&listed).await?) }).await?;
     let rooms = Rooms::of(config);
     let decode = Arc::new(options::decode(config, None));
     let samples: Vec<Sample<Locator>> = catalog

@@ -76,7 +76,7 @@ impl Run {
                     Ok(panic) => panic,
                     Err(error) => Box::new(error.to_string()),
                 });
-                flatten(done, || "make a plan".to_string())
+                flatten(done, || "read what is needed".to_string())
             }
         }
     }

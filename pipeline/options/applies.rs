@@ -230,15 +230,25 @@ pub(super) fn recipe(run: &Situation<'_>) -> Effect {
     only(!replaced, "--freeze, --unfreeze and --layer-decay replace all of it; leave it out")
 }
 
-/// What sgd has and other update rules do not.
 pub(super) fn momentum(run: &Situation<'_>) -> Effect {
+    match run.schedule() {
+        ScheduleKind::OneCycle => Effect::No(
+            "schedule one-cycle moves it between 0.85 and 0.95; leave it out, or another --schedule"
+                .to_string(),
+        ),
+        _ => of_sgd(run),
+    }
+}
+
+/// What sgd has and other update rules do not.
+fn of_sgd(run: &Situation<'_>) -> Effect {
     let optimizer = run.config.choice::<OptimizerKind>("train.optimizer");
     let is_sgd = matches!(optimizer, OptimizerKind::Sgd { .. });
     only(is_sgd, format!("{optimizer} has none to set, only sgd has; leave it out, or --optimizer sgd"))
 }
 
 pub(super) fn nesterov(run: &Situation<'_>) -> Effect {
-    let moves = momentum(run) == Effect::Yes && run.config.real("train.momentum") > 0.0;
+    let moves = of_sgd(run) == Effect::Yes && run.config.real("train.momentum") > 0.0;
     only(moves, "only sgd with a momentum looks ahead; leave it out, or --optimizer sgd")
 }
 
@@ -343,6 +353,13 @@ pub(super) fn monitor(run: &Situation<'_>) -> Effect {
 pub(super) fn min_delta(run: &Situation<'_>) -> Effect {
     let counts = run.has("train.early_stop") || unfreeze_patience(run) == Effect::Yes;
     only(counts, "it says what counts for --early-stop and --unfreeze \"stall: PART\", and neither is given")
+}
+
+pub(super) fn learning_rate(run: &Situation<'_>) -> Effect {
+    only(
+        !run.config.is_on("train.find_lr"),
+        "--find-lr tries the rates from 1e-7 to 10, whatever it is; leave one out",
+    )
 }
 
 /// What shows or goes on with a training, where none is begun.

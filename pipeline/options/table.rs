@@ -130,7 +130,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, applies::always, "The most memory that images on their way may take, decoding and storing included";
     "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench], Rows, applies::seed, "Seed of every random draw but the split";
     "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, Neither, applies::always, "How many samples may be refused before the run fails";
-    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export], Once, applies::overwrite, "Replace what an earlier, different run left in the destination, or the file that is there";
+    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward], Once, applies::overwrite, "Replace what an earlier, different run left in the destination, or the file that is there";
     "force", "force", "", Kind::Switch(true), "false", &[Train], Once, applies::always, "Go on where shards, weights and options contradict each other: what the shards hold stands, then what the options say; also balance or augment again what the shards hold so";
 
     "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, applies::store, "Address of an S3-compatible server; a plain http:// one is allowed";
@@ -169,7 +169,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench], Run, applies::always, "Images per step";
     "train.recipe", "recipe", "NAME", Kind::Choice(Recipe::WORDS), "fine-tune", &[Train], Run, applies::recipe, "With --weights, fine-tune trains the new head for one epoch, then all of the network, each part at 0.75 of the learning rate of the part after it; --freeze and --unfreeze replace its steps, plain leaves them out. Without --weights everything is trained";
     "train.optimizer", "optimizer", "NAME", Kind::Choice(OptimizerKind::WORDS), "adamw", &[Train], Run, applies::always, "The update rule; sgd has momentum";
-    "train.learning_rate", "lr", "X", Kind::Number(0.0, 100.0), "", &[Train], Run, applies::always, "Highest learning rate [default: adam and adamw 0.001, sgd 0.05, rmsprop 0.0001]";
+    "train.learning_rate", "lr", "X", Kind::Number(0.0, 100.0), "", &[Train], Run, applies::learning_rate, "Highest learning rate [default: adam and adamw 0.001, sgd 0.05, rmsprop 0.0001]";
     "train.momentum", "momentum", "X", Kind::Number(0.0, 1.0), "0.9", &[Train], Run, applies::momentum, "Momentum of sgd";
     "train.nesterov", "nesterov", "", Kind::Switch(true), "false", &[Train], Run, applies::nesterov, "Let sgd look ahead along its velocity";
     "train.weight_decay", "weight-decay", "X", Kind::Number(0.0, 10.0), "", &[Train], Run, applies::always, "L2 decay of weights, not of biases and norms [default: adamw 0.05, sgd 0.0005]";

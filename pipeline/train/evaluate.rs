@@ -37,27 +37,26 @@ pub(super) async fn evaluate(
     split: Split,
 ) -> Result<Scores, Error> {
     // Where training images come in views, their accuracy is that of the images as they are.
-    match features
-        .filter(|features| features.has(split) && (split != Split::Train || plan.feed.augment.is_none()))
-    {
-        None => {
-            let batches = plan.feed.batches(run, Pass::Evaluate(split));
-            batches.drain("evaluate", measure(run, plan, session, split)).await
-        }
-        Some(features) => {
-            let batches = features.batches(run, plan, Pass::Evaluate(split), 0);
-            batches.drain("evaluate", measure(run, plan, session, split)).await
+    let as_they_are = split != Split::Train || plan.feed.augment.is_none();
+    if let Some(features) = features.filter(|features| features.has(split) && as_they_are) {
+        let batches = features.batches(run, plan, Pass::Evaluate(split), 0);
+        let scores = batches.drain("evaluate", measure(run, plan, session.clone(), split)).await?;
+        if let Some(scores) = scores {
+            return Ok(scores);
         }
     }
+    let batches = plan.feed.batches(run, Pass::Evaluate(split));
+    let scores = batches.drain("evaluate", measure(run, plan, session, split)).await?;
+    Ok(scores.expect("an image is never lost"))
 }
 
-/// The consumer of an evaluation.
+/// The consumer of an evaluation; `None` when a batch was lost.
 fn measure<T: TrainInput>(
     run: &Run,
     plan: &TrainPlan,
     session: Arc<Mutex<Session>>,
     split: Split,
-) -> impl FnOnce(Items<PassBatch<T>>) -> Result<Scores, Error> + Send + 'static {
+) -> impl FnOnce(Items<PassBatch<T>>) -> Result<Option<Scores>, Error> + Send + 'static {
     let pool = run.clone();
     let classes = plan.options.classes.len();
     move |batches: Items<PassBatch<T>>| {
@@ -66,6 +65,9 @@ fn measure<T: TrainInput>(
         let mut confusion = Confusion::new(classes);
         let (mut loss, mut without) = (0.0, 0);
         for PassBatch { batch, .. } in batches {
+            if batch.is_lost() {
+                return Ok(None);
+            }
             if batch.labels().is_empty() {
                 continue;
             }
@@ -95,7 +97,7 @@ fn measure<T: TrainInput>(
                 "no {split} image could be read: there is nothing to score"
             )));
         }
-        Ok(Scores { loss: loss / total as f64, confusion })
+        Ok(Some(Scores { loss: loss / total as f64, confusion }))
     }
 }
 

@@ -52,9 +52,9 @@ pub(super) fn first_batch(
     }
     if plan.doctor == Doctor::Full {
         let complaints = run.install(|| session.trainer.overfit(images));
-        let complaints = complaints.map_err(|error| train_error("learn the first batch by heart", error))?;
+        let complaints = complaints.map_err(|error| train_error("overfit the first batch", error))?;
         if complaints.is_empty() {
-            note("the first batch can be learned by heart");
+            note("the network overfits the first batch, as it should");
         }
         lines.extend(complaints);
     }

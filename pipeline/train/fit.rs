@@ -10,7 +10,7 @@ use super::{TrainPlan, train_error};
 use crate::flow::{Error, Run};
 use crate::options::bytes_in_words;
 
-/// Images of the two rehearsals that the memory of a whole step is told from.
+/// The two trial sizes, in images, from which the memory of a whole step is extrapolated.
 const FEW: usize = 2;
 const MORE: usize = 6;
 /// The share of the free memory that micro-batches are made to take.
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_told_from_two_rehearsals() {
+    fn memory_is_extrapolated_from_two_trials() {
         // 100 whatever the batch, and 10 for each image.
         assert_eq!(estimate(120, 160, 64, 10_000), (740, 64));
         assert_eq!(estimate(120, 160, 64, 500), (740, 30));

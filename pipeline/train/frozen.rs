@@ -16,7 +16,7 @@ mod cache;
 mod gather;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
@@ -43,12 +43,17 @@ use cache::{Failure, FeatureShards, GroupFeatures, Opened, Record, Row};
 /// The features of a shard take about so much: a piece that any store reads well.
 const SHARD_BYTES: u64 = 16 << 20;
 
-/// The features of one image, in the memory of what was read with it.
+/// The features of one image.
 #[derive(Clone)]
-struct Feature {
-    values: Arc<[f32]>,
-    /// Its place among the rows whose features these are.
-    row: usize,
+enum Feature {
+    /// In the memory of what was read with it.
+    Read {
+        values: Arc<[f32]>,
+        /// Its place among the rows whose features these are.
+        row: usize,
+    },
+    /// The cache no longer gives what was opened.
+    Lost,
 }
 
 /// What a run trains on.
@@ -138,6 +143,10 @@ pub(super) struct Features {
     store: Store,
     /// Whether features are held in memory.
     held: bool,
+    /// Whether a run that loses them cannot go on with images: these have no views.
+    needed: bool,
+    /// Why the cache gave back no more what was opened.
+    lost: OnceLock<String>,
     /// How long the frozen part took over the training images; `None` when an earlier run had done it.
     pub(super) seconds: Option<f64>,
 }
@@ -180,6 +189,8 @@ impl Features {
                     first,
                     store,
                     held: fits,
+                    needed: cache.views.is_some(),
+                    lost: OnceLock::new(),
                     seconds: None,
                 };
                 features.fill(run, plan, session).await
@@ -267,7 +278,19 @@ impl Features {
 
     /// True when the features of a split are there.
     pub(super) fn has(&self, split: Split) -> bool {
-        self.groups.contains_key(&(split, 0))
+        self.lost.get().is_none() && self.groups.contains_key(&(split, 0))
+    }
+
+    /// What becomes of an image whose features cannot be read after all.
+    fn lose(&self, error: Error) -> Result<Feature, Error> {
+        if self.needed {
+            return Err(error);
+        }
+        self.lost.get_or_init(|| {
+            note(&format!("the frozen part runs again in every epoch: its features are lost: {error}"));
+            error.to_string()
+        });
+        Ok(Feature::Lost)
     }
 
     /// Views of training images that the frozen part saw.
@@ -385,15 +408,21 @@ impl Features {
             .compute("collate", Room { slots: 2, queue: 2 }, move |((index, planned), samples)| {
                 let mut numbers = Vec::with_capacity(samples.len() * width);
                 let mut labels = Vec::with_capacity(samples.len());
+                let mut is_lost = false;
                 for sample in samples {
-                    let Ok(Feature { values, row }) = sample.payload else { continue };
-                    numbers.extend_from_slice(&values[row * width..(row + 1) * width]);
-                    labels.push(sample.label);
+                    match sample.payload {
+                        Ok(Feature::Read { values, row }) => {
+                            numbers.extend_from_slice(&values[row * width..(row + 1) * width]);
+                            labels.push(sample.label);
+                        }
+                        Ok(Feature::Lost) => is_lost = true,
+                        Err(_) => {}
+                    }
                 }
                 let shape = [&[labels.len()], &*shape].concat();
                 let features = Tensor::from_vec(numbers, shape, &Device::Cpu);
                 let features = features.map_err(|error| Error::failed("collate features", error))?;
-                Ok(PassBatch { index, planned, batch: FeatureBatch { features, labels, first } })
+                Ok(PassBatch { index, planned, batch: FeatureBatch { features, labels, first, is_lost } })
             })
     }
 
@@ -404,7 +433,7 @@ impl Features {
             Pass::Evaluate(split) => (split, 0, 1),
         };
         // A group is read once for each view of it.
-        let mut whole: BTreeMap<u32, Arc<[f32]>> = BTreeMap::new();
+        let mut whole: BTreeMap<u32, Feature> = BTreeMap::new();
         let mut samples = Vec::with_capacity(fetch.rows.len());
         for (at, row) in fetch.rows {
             let view = (epoch + row.copy) % views;
@@ -413,14 +442,23 @@ impl Features {
             let payload = match sample.payload {
                 Err(fault) => Err(fault),
                 Ok(number) if fetch.group.is_none() => {
-                    let values = group.row(&self.store, number, &self.shape).await?;
-                    Ok(Feature { row: if values.1 { number } else { 0 }, values: values.0 })
+                    Ok(match group.row(&self.store, number, &self.shape).await {
+                        Ok((values, true)) => Feature::Read { values, row: number },
+                        Ok((values, false)) => Feature::Read { values, row: 0 },
+                        Err(error) => self.lose(error)?,
+                    })
                 }
                 Ok(number) => {
                     if let std::collections::btree_map::Entry::Vacant(entry) = whole.entry(view) {
-                        entry.insert(group.values(&self.store).await?);
+                        entry.insert(match group.values(&self.store).await {
+                            Ok(values) => Feature::Read { values, row: 0 },
+                            Err(error) => self.lose(error)?,
+                        });
                     }
-                    Ok(Feature { values: whole[&view].clone(), row: number })
+                    Ok(match &whole[&view] {
+                        Feature::Read { values, .. } => Feature::Read { values: values.clone(), row: number },
+                        Feature::Lost => Feature::Lost,
+                    })
                 }
             };
             let copy = sample.copy + row.copy;

@@ -11,6 +11,8 @@ pub(super) trait TrainInput: Send + Sync + 'static {
     fn logits(&self, predictor: &Predictor) -> Result<Vec<Vec<f32>>, TrainError>;
     /// The images, where they are there to be looked at.
     fn images(&self) -> Option<&Batch>;
+    /// Whether something of it was lost on the way, so that it is not what was planned.
+    fn is_lost(&self) -> bool;
 }
 
 impl TrainInput for Batch {
@@ -29,6 +31,10 @@ impl TrainInput for Batch {
     fn images(&self) -> Option<&Batch> {
         Some(self)
     }
+
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 /// A batch of features, for the parts of the network from `first` on.
@@ -37,6 +43,7 @@ pub(super) struct FeatureBatch {
     pub(super) features: Tensor,
     pub(super) labels: Vec<u32>,
     pub(super) first: usize,
+    pub(super) is_lost: bool,
 }
 
 impl TrainInput for FeatureBatch {
@@ -54,5 +61,9 @@ impl TrainInput for FeatureBatch {
 
     fn images(&self) -> Option<&Batch> {
         None
+    }
+
+    fn is_lost(&self) -> bool {
+        self.is_lost
     }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use forebay_datasets::order::Rank;
+use forebay_datasets::sample::Split;
 
 use super::error::train_error;
 use super::first_batch::first_batch;
@@ -11,7 +12,7 @@ use super::frozen::Features;
 use super::input::TrainInput;
 use super::plan::TrainPlan;
 use super::run_folder::RunFolder;
-use super::session::{Progress, Session, lock, put_checkpoint};
+use super::session::{Session, lock, put_checkpoint};
 use crate::feed::{Pass, PassBatch};
 use crate::flow::{Error, Items, Run};
 use crate::report::{Live, warn};
@@ -26,21 +27,21 @@ pub(super) async fn pass(
     epoch: u32,
     live: Arc<Live>,
 ) -> Result<(), Error> {
-    let Progress { batch, .. } = lock(&session).progress;
-    live.begin(epoch + 1, batch);
-    match features {
-        None => {
-            let batches = plan.feed.batches_from(run, Pass::Train(epoch), batch, Rank::ALONE);
-            batches.drain("train", learn(run, plan, folder, session, epoch, live)).await
-        }
-        Some(features) => {
-            let batches = features.batches(run, plan, Pass::Train(epoch), batch);
-            batches.drain("train", learn(run, plan, folder, session, epoch, live)).await
+    let position = || lock(&session).progress.batch;
+    live.begin(epoch + 1, position());
+    if let Some(features) = features.filter(|features| features.has(Split::Train)) {
+        let batches = features.batches(run, plan, Pass::Train(epoch), position());
+        batches.drain("train", learn(run, plan, folder, session.clone(), epoch, live.clone())).await?;
+        if features.has(Split::Train) {
+            return Ok(());
         }
     }
+    // From the start, or from where the features were lost: images give the same batches.
+    let batches = plan.feed.batches_from(run, Pass::Train(epoch), position(), Rank::ALONE);
+    batches.drain("train", learn(run, plan, folder, session.clone(), epoch, live.clone())).await
 }
 
-/// The consumer of a training pass.
+/// The consumer of a training pass, which ends before a batch that was lost.
 fn learn<T: TrainInput>(
     run: &Run,
     plan: &Arc<TrainPlan>,
@@ -56,6 +57,9 @@ fn learn<T: TrainInput>(
         let session = &mut *session;
         session.recorder.begin();
         for fed in batches {
+            if fed.batch.is_lost() {
+                break;
+            }
             session.progress.batch = fed.index + 1;
             if !fed.has_a_step(fed.batch.labels().len()) {
                 session.trainer.pass_over();

@@ -54,7 +54,7 @@ pub struct BalanceOptions {
 
 impl Default for BalanceOptions {
     fn default() -> BalanceOptions {
-        // Ten, so that a class of a hundred images against ten thousand is not learnt by heart.
+        // Ten, so that a class of a hundred images against ten thousand is not memorised.
         BalanceOptions { mode: Balance::None, ratio: 1.0, max_repeats: 10 }
     }
 }

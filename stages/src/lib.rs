@@ -1,15 +1,15 @@
 #![doc = include_str!("../README.md")]
 
-pub mod augment;
-pub mod balance;
-pub mod chain;
-pub mod collate;
-pub mod crop;
-pub mod decode;
-pub mod encode;
-pub mod group;
-pub mod normalize;
-pub mod resize;
-pub mod shuffle;
 pub mod stage;
+pub mod chain;
+pub mod decode;
+pub mod crop;
+pub mod resize;
+pub mod augment;
+pub mod normalize;
+pub mod balance;
+pub mod shuffle;
+pub mod group;
+pub mod collate;
+pub mod encode;
 pub mod weight;

@@ -22,6 +22,7 @@ try:
     from PIL import Image
     from safetensors.torch import load_file, save_file
 
+    import cifar
     import parity
 except ImportError as missing:
     print(f"\n*** NOT CHECKED: {missing}. Exported networks were run in nothing. ***\n", file=sys.stderr)
@@ -114,7 +115,7 @@ def check_run(program, activation, function):
             "--head-width", 24, "--head-activation", activation, "--mean", "0.5,0.4,0.3", "--crop-pct", 0.9)
         run(program, "export", folder / "run", "--output", folder / "model.onnx")
         session = opened(folder / "model.onnx", 17)
-        network = Cifar(*CIFAR["small"])
+        network = cifar.create("small", parity.CLASSES)
         network.fc = torch.nn.Sequential(
             torch.nn.Linear(256, 24), function, torch.nn.Dropout(), torch.nn.Linear(24, parity.CLASSES))
         network.load_state_dict(load_file(folder / "run" / "model.safetensors"))

@@ -98,7 +98,7 @@ def forebay(program, folder, arch, mode, gradients, weights="weights.safetensors
     output = folder / f"{mode}.safetensors"
     command = [program, "forward", arch, "--weights", str(folder / weights), "--input",
                str(folder / "input.safetensors"), "--output", str(output), "--mode", mode]
-    subprocess.run(command + (["--gradients"] if gradients else []), check=True, stderr=subprocess.DEVNULL,
+    subprocess.run(command + ["--overwrite"] + (["--gradients"] if gradients else []), check=True, stderr=subprocess.DEVNULL,
                    stdout=subprocess.DEVNULL)
     return load_file(output)
 

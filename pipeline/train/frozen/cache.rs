@@ -151,7 +151,7 @@ impl GroupFeatures {
                 match blake3::hash(&bytes).to_hex().as_str() == blake3 {
                     true => Ok(numbers(&bytes)),
                     false => Err(Error::Integrity(format!(
-                        "{}/{key} was changed while the run used it; --resume computes its features again",
+                        "{}/{key} was changed while the run used it",
                         store.location()
                     ))),
                 }

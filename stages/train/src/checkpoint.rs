@@ -54,7 +54,7 @@ impl Trainer {
     /// # Errors
     /// When the device cannot be read.
     pub fn weights(&self, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, TrainError> {
-        let tensors = self.judged().iter().map(|(name, entry)| (name.to_owned(), entry.values()));
+        let tensors = self.eval_weights().iter().map(|(name, entry)| (name.to_owned(), entry.values()));
         file::encode(&self.header(None, metadata), &tensors.collect::<Vec<_>>())
             .map_err(compute("write the weights"))
     }

@@ -26,7 +26,7 @@ impl Trainer {
     /// When the images are too small for the network, or the device fails.
     pub fn features(&self, batch: &Batch, first: usize) -> Result<(Vec<f32>, Vec<usize>), TrainError> {
         let images = self.upload(batch)?;
-        let pass = Pass::new(self.judged(), Mode::Evaluate);
+        let pass = Pass::new(self.eval_weights(), Mode::Evaluate);
         let features = self.run(0..first, &images, &pass).map_err(compute("run the network forward"))?;
         let values = features.flatten_all().and_then(|features| features.to_vec1());
         Ok((values.map_err(compute("read the features"))?, features.dims()[1..].to_vec()))

@@ -1,28 +1,28 @@
 #![doc = include_str!("../README.md")]
 
-mod checkpoint;
-mod doctor;
+mod options;
 mod error;
-mod export;
-mod features;
-mod file;
-mod forward;
+mod trainer;
+mod step;
 mod freezing;
 mod loss_scale;
+mod checkpoint;
+mod file;
+mod features;
+mod predictor;
 pub mod metrics;
+mod rehearsal;
+mod forward;
+mod optim;
+pub mod schedule;
 mod mixing;
 pub mod models;
-pub mod onnx;
 pub mod ops;
-mod optim;
-mod options;
 pub mod params;
-mod predictor;
-pub mod protobuf;
-pub mod schedule;
-mod step;
-mod trainer;
 pub mod weights;
+mod export;
+pub mod onnx;
+pub mod protobuf;
 
 pub use checkpoint::FileDescription;
 pub use error::TrainError;

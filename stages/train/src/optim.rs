@@ -247,15 +247,20 @@ mod tests {
         Builder::new(&mut store, Seed(0)).normal("w", &[3], 1.0)?;
         store.set("w", &Tensor::new(&[1f32, -2.0, 0.5], &Device::Cpu)?)?;
         let mut optimizer = Optimizer::new(kind);
-        let slopes = [[0.5f32, -1.0, 0.0], [0.25, 2.0, -3.0], [-1.0, 0.125, 1e-3]];
-        for (step, (slopes, expected)) in slopes.iter().zip(expected).enumerate() {
+        let steps_gradients = [[0.5f32, -1.0, 0.0], [0.25, 2.0, -3.0], [-1.0, 0.125, 1e-3]];
+        for (step, (steps_gradients, expected)) in steps_gradients.iter().zip(expected).enumerate() {
             // The state is saved and restored between steps, which must change nothing.
             let state: Vec<_> = optimizer.state().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
             optimizer = Optimizer::new(kind);
             for (name, tensor) in &state {
                 optimizer.restore(name, tensor, &store)?;
             }
-            optimizer.step(&store, &gradients("w", slopes)?, &settings(weight_decay, 0.0), &|_| 1.0)?;
+            optimizer.step(
+                &store,
+                &gradients("w", steps_gradients)?,
+                &settings(weight_decay, 0.0),
+                &|_| 1.0,
+            )?;
             let values = store.get("w").expect("registered above").values().to_vec1::<f32>()?;
             for (ours, theirs) in values.iter().zip(expected) {
                 assert!((ours - theirs).abs() < 2e-6, "step {step}: {ours} is not {theirs}");

@@ -13,7 +13,7 @@ use crate::ops;
 use crate::params::{Builder, Mode, ParamStore, Pass};
 use crate::weights::{self, Strictness, WeightsReport};
 
-/// A network, the weights that it is judged by, and the tensor half of the chain (mean and deviation of each channel), in
+/// A network, the weights that it is evaluated with, and the tensor half of the chain (mean and deviation of each channel), in
 /// batches of bounded size. There is no optimiser and no schedule: this is what validation, evaluation, ensembles and
 /// export run, so that an image has the same logits everywhere.
 ///

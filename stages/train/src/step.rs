@@ -37,7 +37,7 @@ pub(crate) struct Targets {
 }
 
 /// What the backward pass of a batch found.
-pub(crate) struct Slopes {
+pub(crate) struct BatchGradients {
     pub(crate) loss: f64,
     correct: usize,
     /// By the name of the parameter.
@@ -91,14 +91,14 @@ impl Trainer {
         self.freeze_for_step();
         let step = self.step;
         let momentum = self.options.schedule.momentum_at(step);
-        let mut slopes = self.slopes(input, first, &targets, labels, learning_rate)?;
-        let norm = norm(&slopes.gradients).map_err(compute("read the gradients"))?;
+        let mut found = self.gradients(input, first, &targets, labels, learning_rate)?;
+        let norm = norm(&found.gradients).map_err(compute("read the gradients"))?;
         if self.options.precision == Precision::F16 {
             self.loss_scale = self.loss_scale.after(norm.is_finite());
             if !norm.is_finite() && self.loss_scale.factor >= 1.0 {
                 // The scale was too large: the batch is passed over, as PyTorch's `GradScaler` does.
                 self.step += 1;
-                let Slopes { loss, correct, .. } = slopes;
+                let BatchGradients { loss, correct, .. } = found;
                 return Ok(StepReport { loss, correct, learning_rate, step });
             }
         }
@@ -107,7 +107,7 @@ impl Trainer {
             return Err(TrainError::Diverged { what, step, value: norm, learning_rate });
         }
         if let Some(most) = self.options.clip_norm {
-            clip_by_norm(&mut slopes.gradients, norm, most).map_err(compute("clip the gradients"))?;
+            clip_by_norm(&mut found.gradients, norm, most).map_err(compute("clip the gradients"))?;
         }
         let TrainOptions { weight_decay, l1, .. } = self.options;
         let settings = StepSettings { learning_rate, momentum, weight_decay, l1 };
@@ -115,9 +115,9 @@ impl Trainer {
         let decay = self.options.layer_decay;
         let rate = move |entry: &Entry| decay.powi(last - entry.part() as i32);
         self.optimizer
-            .step(&self.store, &slopes.gradients, &settings, &rate)
+            .step(&self.store, &found.gradients, &settings, &rate)
             .map_err(compute("update the weights"))?;
-        update_running_statistics(&self.store, &slopes.updates)
+        update_running_statistics(&self.store, &found.updates)
             .map_err(compute("update the running statistics"))?;
         if let (Some(average), Some(decay)) = (&self.ema, self.options.ema) {
             // The average follows closely at first, as in TensorFlow's ExponentialMovingAverage with num_updates.
@@ -125,19 +125,19 @@ impl Trainer {
             average.move_towards(&self.store, decay).map_err(compute("average the weights"))?;
         }
         self.step += 1;
-        let Slopes { loss, correct, .. } = slopes;
+        let BatchGradients { loss, correct, .. } = found;
         Ok(StepReport { loss, correct, learning_rate, step })
     }
 
     /// Loss and gradients of a batch, micro-batch by micro-batch. Nothing is changed.
-    pub(crate) fn slopes(
+    pub(crate) fn gradients(
         &self,
         input: &Tensor,
         first: usize,
         targets: &Targets,
         labels: &[u32],
         learning_rate: f64,
-    ) -> Result<Slopes, TrainError> {
+    ) -> Result<BatchGradients, TrainError> {
         let (total, classes) = (labels.len(), self.options.classes.len());
         // At least two images in each: norms could not normalise a single one.
         let parts: Vec<_> = parts(total, self.micro_batch, 2).collect();
@@ -147,7 +147,8 @@ impl Trainer {
             Precision::F16 => self.loss_scale.factor,
             _ => 1.0,
         };
-        let mut sum = Slopes { loss: 0.0, correct: 0, gradients: BTreeMap::new(), updates: Vec::new() };
+        let mut sum =
+            BatchGradients { loss: 0.0, correct: 0, gradients: BTreeMap::new(), updates: Vec::new() };
         for (part, rows) in parts.iter().enumerate() {
             let input = match parts.len() {
                 1 => input.clone(),

@@ -138,16 +138,16 @@ impl Trainer {
     }
 
     /// The weights that are evaluated and kept.
-    pub(crate) fn judged(&self) -> &ParamStore {
+    pub(crate) fn eval_weights(&self) -> &ParamStore {
         self.ema.as_ref().unwrap_or(&self.store)
     }
 
-    /// The network with the weights that it is judged by, as it stands between two steps: the values are shared, so that a
+    /// The network with the weights that it is evaluated with, as it stands between two steps: the values are shared, so that a
     /// predictor that outlives a step sees it.
     pub fn predictor(&self) -> Predictor {
         Predictor {
             network: self.network.clone(),
-            store: self.judged().clone(),
+            store: self.eval_weights().clone(),
             normalize: self.options.normalize,
             precision: self.options.precision.dtype(),
             micro_batch: self.micro_batch,

@@ -212,7 +212,7 @@ fn micro_batches_add_up_to_the_batch_where_no_norm_sees_them() {
 }
 
 #[test]
-fn the_moving_average_is_what_is_judged_and_resumes() {
+fn the_moving_average_is_what_is_evaluated_and_resumes() {
     let options = TrainOptions { ema: Some(0.9), clip_norm: Some(0.5), l1: 1e-4, ..options("small", 3) };
     let mut trainer = trainer(&options);
     for step in 0..3 {
@@ -353,7 +353,7 @@ fn a_batch_is_learned_by_heart_and_forgotten() {
     let still = Schedule { peak: 0.0, ..options("small", 3).schedule };
     let mut idle = trainer(&TrainOptions { schedule: still, ..options("small", 3) });
     let complaints = idle.overfit(&batch).expect("a batch");
-    assert!(complaints.len() == 1 && complaints[0].contains("cannot be learned by heart"), "{complaints:?}");
+    assert!(complaints.len() == 1 && complaints[0].contains("cannot be overfitted"), "{complaints:?}");
     let wild = Schedule { peak: 1e12, ..options("small", 3).schedule };
     let mut wild = trainer(&TrainOptions { schedule: wild, ..options("small", 3) });
     let complaints = wild.overfit(&batch).expect("a batch");

@@ -81,11 +81,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<WeightsFile<'_>, TrainError> {
         held.insert(name.to_owned(), tensor.map_or(unreadable, Stored::Tensor));
     }
     let file = WeightsFile { held, found_under: None, own, passed_over: 0 };
-    Ok(if file.own.is_some() { judged(file) } else { file })
+    Ok(if file.own.is_some() { eval_weights(file) } else { file })
 }
 
 /// The weights of a checkpoint of this program that the run evaluates and keeps: the moving average where there is one.
-fn judged(mut file: WeightsFile<'_>) -> WeightsFile<'_> {
+fn eval_weights(mut file: WeightsFile<'_>) -> WeightsFile<'_> {
     let all = file.held.len();
     let average: BTreeMap<_, _> = file
         .held

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::error::{TrainError, compute};
 use crate::params::Kind;
+use crate::step::BatchGradients;
 use crate::trainer::Trainer;
 use forebay_stages::collate::Batch;
 
-/// Steps after which a batch that is not learned by heart is complained about.
+/// Steps within which the network should overfit a batch.
 const STEPS: usize = 100;
 
 impl Trainer {
@@ -20,16 +21,16 @@ impl Trainer {
         let part = batch.rows(0..images.min(batch.len()));
         let micro_batch = self.micro_batch();
         self.set_micro_batch(None);
-        let result = self.slopes_of(&part);
+        let result = self.first_gradients(&part);
         self.set_micro_batch(micro_batch);
         result.map(|_| ())
     }
 
-    fn slopes_of(&mut self, batch: &Batch) -> Result<crate::step::Slopes, TrainError> {
+    fn first_gradients(&mut self, batch: &Batch) -> Result<BatchGradients, TrainError> {
         self.freeze_for_step();
         let images = self.upload(batch)?;
         let targets = self.targets(&batch.labels, |row| row.to_string())?;
-        self.slopes(&images, 0, &targets, &batch.labels, self.learning_rate(self.step))
+        self.gradients(&images, 0, &targets, &batch.labels, self.learning_rate(self.step))
     }
 
     /// Looks at a first batch before training: complaints, each one line, about a loss far from that of guessing, and
@@ -39,17 +40,17 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn examine(&mut self, batch: &Batch) -> Result<Vec<String>, TrainError> {
-        let slopes = self.slopes_of(batch)?;
+        let found = self.first_gradients(batch)?;
         let mut complaints = Vec::new();
         let guess = (self.options.classes.len() as f64).ln();
-        if self.step == 0 && self.options.class_weights.is_none() && slopes.loss > 3.0 * guess + 1.0 {
+        if self.step == 0 && self.options.class_weights.is_none() && found.loss > 3.0 * guess + 1.0 {
             complaints.push(format!(
                 "the first loss is {:.2}, and guessing would have {guess:.2}: look at the normalisation and the weights",
-                slopes.loss
+                found.loss
             ));
         }
         for (name, entry) in self.store.iter().filter(|(_, entry)| entry.kind() == Kind::Weight) {
-            match slopes.gradients.get(name) {
+            match found.gradients.get(name) {
                 Some(gradient) => {
                     let largest = gradient.abs().and_then(|gradient| gradient.max_all()?.to_scalar::<f32>());
                     let largest = largest.map_err(compute("read a gradient"))?;
@@ -67,19 +68,19 @@ impl Trainer {
         Ok(complaints)
     }
 
-    /// Learns one batch by heart, at the highest learning rate of the schedule and without mixing, and forgets it again:
+    /// Overfits one batch, at the highest learning rate of the schedule and without mixing, and forgets it again:
     /// complaints, each one line, when it cannot, or when something frozen has moved.
     ///
     /// # Errors
     /// As [`Trainer::step`]; [`TrainError::Diverged`] is a complaint.
     pub fn overfit(&mut self, batch: &Batch) -> Result<Vec<String>, TrainError> {
         let before = self.checkpoint(&BTreeMap::new())?;
-        let complaints = self.learn_by_heart(batch);
+        let complaints = self.overfit_steps(batch);
         self.restore(&before)?;
         complaints
     }
 
-    fn learn_by_heart(&mut self, batch: &Batch) -> Result<Vec<String>, TrainError> {
+    fn overfit_steps(&mut self, batch: &Batch) -> Result<Vec<String>, TrainError> {
         let images = self.upload(batch)?;
         let rate = self.options.schedule.peak;
         let start = self.step;
@@ -93,7 +94,7 @@ impl Trainer {
                 Ok(report) => (loss, share) = (report.loss, report.correct as f64 / batch.len() as f64),
                 Err(TrainError::Diverged { .. }) => {
                     complaints.push(format!(
-                        "one batch cannot be learned by heart: at the learning rate {rate} its loss is not a number after {step} steps"
+                        "one batch cannot be overfitted: at the learning rate {rate} its loss is not a number after {step} steps"
                     ));
                     return Ok(complaints);
                 }
@@ -108,7 +109,7 @@ impl Trainer {
         }
         if share < 0.9 {
             complaints.push(format!(
-                "one batch cannot be learned by heart: after {STEPS} steps at the learning rate {rate} its loss went from {:.3} to {loss:.3}, and {:.0} % of it are right: try another learning rate, less regularisation, or to freeze less",
+                "one batch cannot be overfitted: after {STEPS} steps at the learning rate {rate} its loss went from {:.3} to {loss:.3}, and {:.0} % of it are right: try another learning rate, less regularisation, or to freeze less",
                 first.unwrap_or(loss),
                 100.0 * share
             ));
