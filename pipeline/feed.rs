@@ -26,10 +26,11 @@ use forebay_stages::collate::{Batch, collate};
 use forebay_stages::decode::Decode;
 use forebay_stages::group::Group;
 use forebay_stages::resize::Resize;
+use forebay_stages::stage::Regroup;
 use forebay_stages::weight::{Scales, Step};
 
 use crate::flow::{Chunk, Error, Flow, Room, Run};
-use crate::plan::Rooms;
+use crate::plan::{PlannedNode, Rooms};
 
 pub use folder::Folder;
 pub use kept::KeptRows;
@@ -310,6 +311,21 @@ impl Feed {
                 Ok((samples.iter().map(identity).collect(), collate(samples, side)))
             },
         )
+    }
+
+    /// The nodes of a training pass, in the order in which an image meets them.
+    pub fn nodes(&self) -> Vec<PlannedNode> {
+        let mut nodes = self.source.nodes(self.rooms, self.window_groups());
+        let scales = self.scales(self.augment.is_some());
+        nodes.extend(PlannedNode::of_stages(&scales, &self.chain, self.rooms.compute()));
+        let of_batch = Room { slots: 1, queue: BATCH_QUEUE };
+        nodes.push(PlannedNode::new(
+            Group::<(), ()>::NAME,
+            of_batch,
+            format!("{} planned rows", self.batch_size),
+        ));
+        nodes.push(PlannedNode::new("collate", COLLATE, "one batch of pixels"));
+        nodes
     }
 
     fn images(

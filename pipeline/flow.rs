@@ -1,5 +1,5 @@
-//! A dataflow is a source and a chain of nodes, each a task with a bounded window; this is the only file that
-//! starts tasks and threads.
+//! A dataflow is a source and a chain of nodes, each a task with a bounded window; this room alone starts
+//! tasks and threads.
 //!
 //! Four verbs are enough: [`Flow::io`] waits, [`Flow::compute`] and [`Flow::stage`] work on the one pool,
 //! [`Flow::regroup`] rearranges, [`Flow::drain`] (or [`Flow::collect`]) takes. Order is kept by all of them.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use forebay::commands;
 use forebay::flow::{Error, Run, limit_candle};
-use forebay::options::{self, Command, Invocation};
+use forebay::options::{self, Invocation};
 use forebay::plan::Rooms;
 use forebay::report;
 use forebay_datasets::store::local_path;
@@ -60,7 +60,7 @@ fn run(asked: &Invocation) -> Result<(), Error> {
     let config = &asked.config;
     let rooms = Rooms::of(config);
     limit_candle(rooms.threads)?;
-    if matches!(asked.command, Command::Train | Command::Demo | Command::BenchModel | Command::Forward) {
+    if asked.command.row().runs_networks {
         keep_freed_memory();
     }
     let run = Run::new(rooms.run_options())?;

@@ -15,7 +15,7 @@ mod keeping;
 mod learn;
 mod plan;
 mod preparation;
-pub(crate) mod recipe;
+mod recipe;
 mod recorder;
 mod run_folder;
 mod session;
@@ -108,7 +108,7 @@ pub async fn train(
         let validation = match passed {
             Ok(()) if validates => {
                 live.turn_to(Phase::Validating);
-                let scores = evaluate(run, &plan, session.clone(), features.as_ref(), Split::Validation);
+                let scores = evaluate(run, &plan, &session, features.as_ref(), Split::Validation);
                 scores.await.map(Some)
             }
             passed => passed.map(|()| None),

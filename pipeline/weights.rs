@@ -8,7 +8,9 @@ pub(crate) mod seal;
 
 use bytes::Bytes;
 use forebay_datasets::store::Store;
+use forebay_datasets::words::Words;
 use forebay_stages::chain::{Chain, Described, Wanted};
+use forebay_stages::normalize::Normalize;
 use forebay_train::Trainer;
 use forebay_train::weights::golden::{ChannelStatistics, entropy_complaint, entropy_share};
 use forebay_train::weights::names;
@@ -20,7 +22,7 @@ pub use self::provenance::{KEY, Provenance};
 use crate::flow::Error;
 use crate::hub::{self, Hub, Reference};
 use crate::options;
-use crate::options::Config;
+use crate::options::{Background, Config};
 
 /// The key of a checkpoint's metadata under which the chain of its images stands.
 pub const CHAIN: &str = "chain";
@@ -320,12 +322,7 @@ pub fn apply(config: &Config, initial: &Initial) -> Result<Config, Error> {
     };
     let normalize = given.normalize.unwrap_or_default();
     let crops = given.crop_pct.zip(wanted.crop_pct);
-    let background = |color: Option<[u8; 3]>| match color {
-        None => Some("drop"),
-        Some([0, 0, 0]) => Some("black"),
-        Some([255, 255, 255]) => Some("white"),
-        Some(_) => None,
-    };
+    let background = |color| Background::of_color(color).map(|background| background.name());
     let fields: [(&'static str, bool, Option<toml::Value>); 7] = [
         ("resize.size", given.side == wanted.side, wanted.side.map(|side| i64::from(side).into())),
         ("resize.fit", given.fit == wanted.fit, wanted.fit.map(|fit| fit.to_string().into())),
@@ -379,10 +376,10 @@ pub fn apply(config: &Config, initial: &Initial) -> Result<Config, Error> {
 pub fn complaints(
     trainer: &Trainer,
     batch: &forebay_stages::collate::Batch,
-    (mean, std): ([f32; 3], [f32; 3]),
+    normalize: Normalize,
     classifies: bool,
 ) -> Vec<String> {
-    let statistics = ChannelStatistics::of(&batch.images, batch.side, mean, std);
+    let statistics = ChannelStatistics::of(&batch.images, batch.side, &normalize);
     let entropy = if classifies {
         trainer.predictor().predict(batch).ok().and_then(|rows| entropy_share(&rows))
     } else {

@@ -24,7 +24,7 @@ fn planned_bytes(plan: &str) -> f64 {
 fn check(place: &Place, plan: &str, run: &str) {
     let planned = planned_bytes(&place.run(&format!("plan {plan}")).done().stdout);
     let result = place.run(&format!("{run} --json")).done().json();
-    let peak = result["peak_memory_bytes"].as_f64().or_else(|| result["usage"]["peak_memory_bytes"].as_f64());
+    let peak = result["peak_memory_bytes"].as_f64();
     let peak = peak.unwrap_or_else(|| panic!("no peak: {result}"));
     let mib = |bytes: f64| bytes / 1024.0 / 1024.0;
     println!("{run}: plan {:.0} MiB, peak {:.0} MiB", mib(planned), mib(peak));

@@ -114,6 +114,19 @@ fn broken_images_shift_neither_steps_nor_schedules_nor_thaws() {
         assert_eq!(a["steps"], 25 * (epoch + 1));
         assert_eq!((&a["steps"], &a["learning_rate"]), (&b["steps"], &b["learning_rate"]));
     }
+    // What is frozen is the same whatever the learning rate, and what has thawed is not.
+    let layers = |rate: f64| -> [Vec<u8>; 2] {
+        let options = "--split none --arch resnet20 --size 32 --batch-size 4 --epochs 3 --freeze backbone \
+                       --unfreeze 3:layer3 --max-rejects 50 --doctor off --overwrite";
+        place.run(&format!("train broken --out thaws {options} --lr {rate}")).done();
+        let file = std::fs::read(place.path("thaws/last.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+        ["layer2.0.conv1.weight", "layer3.0.conv1.weight"]
+            .map(|name| tensors.tensor(name).unwrap().data().to_vec())
+    };
+    let (slow, fast) = (layers(0.1), layers(0.2));
+    assert!(slow[0] == fast[0], "layer2 stays frozen");
+    assert!(slow[1] != fast[1], "layer3 thaws in the last epoch");
 }
 
 #[test]

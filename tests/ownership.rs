@@ -1,6 +1,7 @@
 //! A run owns its folder, loses nothing in it, and goes on exactly from its checkpoint alone.
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
 
 use crate::fixture::{Place, Said};
 
@@ -25,9 +26,22 @@ fn text(place: &Place, name: &str) -> String {
 
 /// Starts a run that goes on until it is ended, and waits until an epoch of it is done.
 fn start(place: &Place, arguments: &str) -> std::process::Child {
+    start_by(place, &[], arguments)
+}
+
+/// As [`start`], by a program that starts another one.
+fn start_by(place: &Place, by: &[&str], arguments: &str) -> std::process::Child {
     let arguments: Vec<&str> = arguments.split_whitespace().collect();
     std::fs::remove_file(place.path("run/metrics.jsonl")).ok();
-    let mut child = place.command(&arguments).spawn().unwrap();
+    let mut command = place.command(&arguments);
+    if let [program, first @ ..] = by {
+        let mut other = std::process::Command::new(program);
+        other.args(first).arg(command.get_program()).args(command.get_args()).current_dir(place.path(""));
+        other.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        other.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command = other;
+    }
+    let mut child = command.spawn().unwrap();
     while !place.path("run/metrics.jsonl").exists() {
         assert!(child.try_wait().unwrap().is_none(), "the run goes on");
         std::thread::yield_now();
@@ -204,18 +218,31 @@ fn every_signal_leaves_a_checkpoint_and_has_its_exit_code() {
     let place = place();
     let train = format!("{TRAIN} --epochs 100000 --out run");
     let mut more = "";
-    // Under `nohup`, which the run would inherit, SIGHUP stays ignored: bit 0 is signal 1.
+    // Whoever runs the tests may ignore SIGHUP, which the run would inherit: bit 0 is signal 1.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let by: &[&str] = if ignored & 1 == 1 { &["env", "--default-signal=HUP"] } else { &[] };
     for (name, code, words) in [("-HUP", 129, "SIGHUP"), ("-TERM", 143, "SIGTERM"), ("-INT", 130, "Ctrl-C")] {
-        if name == "-HUP" && ignored & 1 == 1 {
-            continue;
-        }
-        let child = start(&place, &format!("{train} {more}"));
+        let child = start_by(&place, by, &format!("{train} {more}"));
         signal(child, name).refused(code, &format!("interrupted by {words}"));
         more = "--resume";
     }
+}
+
+#[test]
+fn a_run_under_nohup_goes_on_when_the_terminal_goes() {
+    let place = place();
+    let nohup = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"];
+    let mut child = start_by(&place, &nohup, &format!("{TRAIN} --epochs 100000 --out run"));
+    std::process::Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap();
+    let epochs = || text(&place, "run/metrics.jsonl").lines().count();
+    let before = epochs();
+    while epochs() < before + 2 {
+        assert!(child.try_wait().unwrap().is_none(), "the run goes on");
+        std::thread::yield_now();
+    }
+    signal(child, "-TERM").refused(143, "interrupted by SIGTERM");
 }
 
 #[test]

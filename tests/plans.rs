@@ -2,6 +2,14 @@
 //!
 //! `UPDATE_SNAPSHOTS=1 cargo test --test forebay plans` writes them anew: look at the difference before it is kept.
 
+use std::sync::Arc;
+
+use forebay::feed::{self, Pass};
+use forebay::flow::{Run, RunOptions};
+use forebay::options::{Command, Config};
+use forebay::plan::{PlannedNode, PreparePlan};
+use forebay::prepare;
+
 use crate::fixture::Place;
 
 fn place() -> Place {
@@ -77,4 +85,58 @@ fn a_plan_as_json_is_one_object() {
     assert_eq!(plan["memory"]["most_bytes"].as_u64(), Some(sum));
     let settings = plan["settings"].as_object().unwrap();
     assert!(!settings.contains_key("train.momentum"), "what has no effect is not there: {settings:?}");
+}
+
+/// The nodes of a flow that ran, in the order in which it was built, without its sources.
+fn ran(run: &Run) -> Vec<&'static str> {
+    let report = run.meter().report();
+    report.iter().filter(|node| format!("{:?}", node.verb) != "Source").map(|node| node.name).collect()
+}
+
+/// The names of planned nodes; those that come twice are one in metrics.
+fn names(nodes: &[PlannedNode]) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for node in nodes {
+        if !names.contains(&node.name) {
+            names.push(node.name);
+        }
+    }
+    names
+}
+
+#[test]
+fn the_nodes_of_a_plan_are_those_that_run() {
+    let place = place();
+    let path = |name: &str| place.path(name).to_string_lossy().into_owned();
+    let run = || {
+        let rooms = forebay::plan::Rooms::of(&Config::resolve(None, &[], &[]).unwrap());
+        Run::new(RunOptions { threads: 2, memory_bytes: 64 << 20, max_rejects: rooms.max_rejects }).unwrap()
+    };
+    let config = |more: &[(&'static str, String)]| {
+        let flags = [more, &[("resize.size", "16".into()), ("threads", "2".into())]].concat();
+        Config::resolve(None, &[], &flags).unwrap()
+    };
+    for (dest, augment) in [("plain", "none"), ("augmented", "light")] {
+        // All in train: else images of other splits pass other stages.
+        let config = config(&[
+            ("source", path("in")),
+            ("dest", path(dest)),
+            ("augment", augment.into()),
+            ("split.shares", "none".into()),
+        ]);
+        let run = run();
+        let plan = Arc::new(run.block_on(PreparePlan::resolve(&config)).unwrap());
+        run.block_on(prepare::prepare(&run, plan.clone())).unwrap();
+        let ran: Vec<_> =
+            ran(&run).into_iter().filter(|name| !["reread", "checksum", "footers"].contains(name)).collect();
+        assert_eq!(ran, names(&plan.nodes()), "{dest}");
+    }
+    for (source, augment) in [("in", "none"), ("in", "light"), ("plain", "none"), ("plain", "standard")] {
+        let config =
+            config(&[("source", path(source)), ("augment", augment.into()), ("resize.fit", "crop".into())]);
+        let run = run();
+        let (feed, ..) = run.block_on(feed::resolve(&config, Command::Bench)).unwrap();
+        run.block_on(feed.batches(&run, Pass::Train(0)).collect()).unwrap();
+        assert_eq!(ran(&run), names(&feed.nodes()), "{source} {augment}");
+    }
 }

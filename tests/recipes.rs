@@ -58,7 +58,7 @@ fn pretrained_weights_train_the_head_first_and_then_everything() {
     let said = place.run(&format!("{TRAIN} plain {with} --recipe plain")).done();
     assert!(!said.stderr.contains("recipe fine-tune"), "{}", said.stderr);
     let said = place.run(&format!("plan {} {with} --unfreeze 2:layer4", TRAIN.replace(" --out", ""))).done();
-    assert!(said.stdout.contains("schedule"), "{}", said.stdout);
+    assert!(said.stdout.contains("from epoch 2 on"), "{}", said.stdout);
 }
 
 /// Everything that a run kept, but for how long it took.
@@ -111,8 +111,10 @@ fn training_on_features_is_training_on_images_bit_for_bit() {
 #[test]
 fn features_that_are_lost_while_a_run_uses_them_are_a_note_and_the_run_is_as_without() {
     let place = place();
-    let train =
-        format!("{} --freeze backbone --checkpoint-every 1", TRAIN.replace("--epochs 2", "--epochs 60"));
+    let train = format!(
+        "{} --freeze backbone --checkpoint-every 1 --out",
+        TRAIN.replace("--epochs 2 --out", "--epochs 60")
+    );
     place.run(&format!("{train} images --feature-cache off")).done();
     let command = format!("{train} features --feature-cache cache --memory 1");
     let mut child = place.command(&command.split_whitespace().collect::<Vec<_>>()).spawn().unwrap();
@@ -330,7 +332,7 @@ fn what_cannot_be_is_refused_in_one_line_each() {
         assert!(!place.path("run").exists(), "nothing is written: {options}");
     };
     refused("--freeze layer9", "small has no part `layer9`; its parts are conv1, layer1");
-    refused("--freeze head", "to freeze `head` leaves nothing to train");
+    refused("--freeze head", "freezing `head` leaves nothing to train");
     refused("--precision bf16", "train.precision: half precision is for GPUs");
     refused("--unfreeze layer4", "train.unfreeze: \"layer4\" is not EPOCH: PART");
     refused("--unfreeze 2:fc", "small has no part `fc`");

@@ -404,7 +404,7 @@ fn a_plan_is_one_object_with_json() {
     assert_eq!(said.stdout.lines().count(), 1, "{}", said.stdout);
     let plan = said.json();
     assert_eq!(plan["samples"], 12);
-    assert!(plan["memory_bytes"].as_u64().unwrap() > 0);
+    assert!(plan["memory"]["most_bytes"].as_u64().unwrap() > 0);
     assert!(!place.path("out").exists());
 }
 

@@ -49,9 +49,12 @@ fn sources(folder: &str) -> Vec<Source> {
     let source = |path: std::path::PathBuf| {
         let text = std::fs::read_to_string(&path).unwrap();
         let is_test = path.ends_with("tests.rs");
-        let tested = if is_test { "" } else { text.split("#[cfg(test)]").next().unwrap_or_default() };
         let is_code = |line: &&str| !line.trim_start().starts_with("//") && !line.trim().is_empty();
-        let code = tested.lines().filter(is_code).collect::<Vec<_>>().join("\n");
+        let mut code = if is_test { Vec::new() } else { text.lines().filter(is_code).collect::<Vec<_>>() };
+        while let Some(start) = code.iter().position(|line| line.trim() == "#[cfg(test)]") {
+            code.drain(start..start + item(&code[start..]));
+        }
+        let code = code.join("\n");
         let module = path.strip_prefix(&root).unwrap().with_extension("");
         let mut module: Vec<String> =
             module.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
@@ -60,6 +63,17 @@ fn sources(folder: &str) -> Vec<Source> {
         Source { path, module, text, code }
     };
     paths.into_iter().map(source).collect()
+}
+
+/// How many lines an item takes, its attributes among them: up to the brace at its own depth, or its semicolon.
+fn item(lines: &[&str]) -> usize {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let attributes = lines.iter().take_while(|line| line.trim_start().starts_with("#[")).count();
+    let rest = &lines[attributes..];
+    let is_last = |line: &&str| {
+        depth(line) == depth(lines[0]) && [";", ",", "}"].iter().any(|end| line.trim_end().ends_with(end))
+    };
+    attributes + rest.iter().position(is_last).expect("an item ends") + 1
 }
 
 /// The paths that `code` of `module` names with `crate::` or `super::`, each as the parts of a module path.
@@ -170,10 +184,8 @@ fn no_type_of_a_crate_is_named_twice() {
         let mut types: BTreeMap<String, String> = BTreeMap::new();
         for Source { path, code, .. } in sources(folder) {
             for line in code.lines() {
-                let mut words = line.split_whitespace();
-                if !words.next().is_some_and(|first| first.starts_with("pub") && line.starts_with("pub")) {
-                    continue;
-                }
+                // Indented ones are inside a function or a trait.
+                let mut words = line.split(' ').filter(|word| !word.starts_with("pub"));
                 if !words.next().is_some_and(|word| ["struct", "enum", "trait", "type"].contains(&word)) {
                     continue;
                 }
@@ -227,6 +239,30 @@ fn an_arrow_of_the_program_runs_down() {
             assert!(there >= here, "{} names {}, which is above it", source.path, path.join("::"));
         }
     }
+}
+
+/// Values are read by their keys, and one that no option has would be absent for ever, in silence.
+#[test]
+fn every_key_that_is_read_is_one_of_the_table() {
+    const READERS: [&str; 11] = [
+        "text", "choice", "chosen", "integer", "number", "whole", "real", "is_on", "numbers", "is_given",
+        "get",
+    ];
+    let keys: BTreeSet<&str> = forebay::options::OPTIONS.iter().map(|row| row.key).collect();
+    let mut checked = 0;
+    for Source { path, code, .. } in sources("pipeline") {
+        for (at, _) in code.match_indices("(\"") {
+            // `config.choice::<Fit>("resize.fit")` reads as `config.choice("resize.fit")` does.
+            let call = code[..at].trim_end_matches(|c: char| c.is_ascii_alphanumeric() || "<>:_".contains(c));
+            let reader = code[call.len()..at].split("::<").next().unwrap_or_default();
+            let key = code[at + 2..].split('"').next().unwrap_or_default();
+            if call.ends_with("config.") && READERS.contains(&reader) {
+                assert!(keys.contains(key), "{path} reads {key}, which no option is called");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 60, "only {checked} keys were found");
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub struct ShardPlan {
     pub key: String,
     /// What its bytes are a function of; see [`crate::shard::Footer::fingerprint`].
     pub fingerprint: String,
-    /// Which versions of its files it was made from: a digest of sizes and of what the store says of their versions.
+    /// Which versions of its files it was made from: a digest of ids and of what the store says of their versions.
     /// It stands in no other file, since it differs between copies of the same source.
     pub versions: String,
 }

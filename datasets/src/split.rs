@@ -1,7 +1,6 @@
 //! Which samples the model learns from, which choose the best checkpoint, and which it never sees.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +8,7 @@ use crate::catalog::{Catalog, Entry};
 use crate::sample::{Label, SampleId, Split};
 use crate::seed::Seed;
 
-/// The shares of a class that go to each split; they add up to 1.
+/// The shares of all samples that go to each split, on average; they add up to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "[f64; 3]", into = "[f64; 3]")]
 pub struct Shares {
@@ -61,19 +60,6 @@ impl Default for Shares {
     }
 }
 
-/// Three numbers separated by commas: train, validation, test.
-impl FromStr for Shares {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Shares, String> {
-        let numbers: Result<Vec<f64>, _> = text.split(',').map(|share| share.trim().parse()).collect();
-        match numbers.as_deref() {
-            Ok(&[train, validation, test]) => Shares::new(train, validation, test),
-            _ => Err(format!("{text}: expected three shares, as in 0.8,0.1,0.1")),
-        }
-    }
-}
-
 impl fmt::Display for Shares {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [train, validation, test] = self.shares;
@@ -92,17 +78,6 @@ impl TryFrom<[f64; 3]> for Shares {
 impl From<Shares> for [f64; 3] {
     fn from(shares: Shares) -> [f64; 3] {
         shares.shares
-    }
-}
-
-/// Reads the setting of a split: `none` (everything is train) or three shares.
-///
-/// # Errors
-/// One line that says what was expected.
-pub fn parse(text: &str) -> Result<Option<Shares>, String> {
-    match text.trim() {
-        "none" => Ok(None),
-        text => text.parse().map(Some),
     }
 }
 
@@ -172,7 +147,7 @@ impl Assignment {
     /// the rule cuts each sample, or group of samples, by its own hash.
     pub fn of(catalog: &Catalog, rule: SplitRule, earlier: Option<&Assignment>) -> Assignment {
         let earlier = earlier.filter(|earlier| earlier.rule == rule);
-        let is_cut_by_source = catalog.declared.iter().any(|split| *split != Split::Train);
+        let is_cut_by_source = catalog.declares_splits();
         let split = |entry: &Entry| {
             let known = earlier.and_then(|earlier| earlier.split(&entry.id));
             known.unwrap_or_else(|| match is_cut_by_source {
@@ -219,7 +194,7 @@ impl Assignment {
     /// What a user would want to know of it, one line each: the classes that get no image in a split that has a
     /// share, and the smallest seed that would give every class one in each.
     pub fn warnings(&self, catalog: &Catalog) -> Vec<String> {
-        if catalog.declared.iter().any(|split| *split != Split::Train) {
+        if catalog.declares_splits() {
             return vec![];
         }
         let mut counts = vec![[0u64; 3]; catalog.classes.len()];
@@ -517,17 +492,13 @@ mod tests {
 
     #[test]
     fn shares_are_read_and_checked() {
-        assert_eq!(parse("none"), Ok(None));
-        assert_eq!(parse(" 0.8, 0.1,0.1"), Ok(Some(Shares::default())));
-        assert_eq!("0.7,0.2,0.1".parse::<Shares>().expect("shares").to_string(), "0.7,0.2,0.1");
-        for (text, problem) in [
-            ("0.8,0.1", "0.8,0.1: expected three shares, as in 0.8,0.1,0.1"),
-            ("a,b,c", "a,b,c: expected three shares, as in 0.8,0.1,0.1"),
-            ("0.5,0.5,0.5", "0.5,0.5,0.5: the shares add up to 1.5 and not to 1"),
-            ("1.5,-0.5,0", "1.5,-0.5,0: a share is at least 0"),
-            ("NaN,0,1", "NaN,0,1: a share is at least 0"),
+        assert_eq!(Shares::new(0.7, 0.2, 0.1).expect("shares").to_string(), "0.7,0.2,0.1");
+        for (shares, problem) in [
+            ([0.5, 0.5, 0.5], "0.5,0.5,0.5: the shares add up to 1.5 and not to 1"),
+            ([1.5, -0.5, 0.0], "1.5,-0.5,0: a share is at least 0"),
+            ([f64::NAN, 0.0, 1.0], "NaN,0,1: a share is at least 0"),
         ] {
-            assert_eq!(parse(text), Err(problem.to_string()));
+            assert_eq!(Shares::try_from(shares), Err(problem.to_string()));
         }
         let json = serde_json::to_string(&Shares::default()).expect("writes");
         assert_eq!(json, "[0.8,0.1,0.1]");

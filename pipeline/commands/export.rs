@@ -12,7 +12,7 @@ use crate::flow::{Error, Run};
 use crate::hub::Reference;
 use crate::options::{Config, Invocation, bytes_in_words, store_options};
 use crate::report::{say, say_json, warn};
-use crate::train::{files, recipe};
+use crate::train::files;
 use crate::weights::{self, Initial, folder_and_file};
 
 /// What was exported.
@@ -84,7 +84,7 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
     let size = asked.or(wanted.and_then(|wanted| wanted.side)).unwrap_or(224);
     let classes = own.as_ref().map(|own| own.classes.as_slice());
     let what = Export {
-        head: if own.is_some() { head(&name, config).await? } else { Head::linear(1) },
+        head: own.as_ref().map_or(Head::linear(1), |own| own.head),
         side: size as usize,
         description: describe(&arch, classes, size, chain.as_ref(), provenance.licence.as_deref()),
         arch,
@@ -150,22 +150,6 @@ fn arch(config: &Config, name: &str, own: Option<&FileDescription>) -> Result<St
             NAMES.join(", ")
         ))),
     }
-}
-
-/// What ends the network of a run whose options stand beside its weights; a linear layer where none do.
-async fn head(weights: &str, config: &Config) -> Result<Head, Error> {
-    if Reference::parse(weights).is_some() {
-        return Ok(Head::linear(1));
-    }
-    let (folder, _) = folder_and_file(weights);
-    let store = Store::open(folder, &store_options(config))?;
-    if store.size(files::CONFIG).await?.is_none() {
-        return Ok(Head::linear(1));
-    }
-    let text = store.get(files::CONFIG).await?;
-    let name = format!("{folder}/{}", files::CONFIG);
-    let options = Config::resolve(Some((&name, &String::from_utf8_lossy(&text))), &[], &[]);
-    Ok(recipe::head(&options.map_err(|problems| Error::Plan(problems.0))?, 1))
 }
 
 /// The chain that the file describes: that of the run, or what is known of the weights, at the size that is asked for.

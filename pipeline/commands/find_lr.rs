@@ -34,7 +34,7 @@ const SMOOTHING: f64 = 0.98;
 
 /// What a range test found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Found {
+pub struct RangeTest {
     /// What was trained: what the run begins with.
     pub trained: String,
     /// Learning rate and smoothed loss of each step.
@@ -92,7 +92,7 @@ impl Curve {
 ///
 /// # Errors
 /// The first error of the run; a diverging loss is none.
-pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<Found, Error> {
+pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<RangeTest, Error> {
     run.rejects().begin(plan.feed.samples(&[Split::Train]));
     // What thaws in the middle of the test would make the loss fall whatever the rate; what the run trains from its first
     // step on is trained.
@@ -151,7 +151,7 @@ pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<Found, Error> {
 }
 
 /// The first tenth of the steps is left out: there the smoothed loss is still that of a few batches.
-fn suggest(trained: String, curve: Curve) -> Option<Found> {
+fn suggest(trained: String, curve: Curve) -> Option<RangeTest> {
     let noise = curve.noise();
     let points = curve.points;
     let first = (points.len() / 10).min(points.len().saturating_sub(3));
@@ -164,7 +164,7 @@ fn suggest(trained: String, curve: Curve) -> Option<Found> {
     let variance = 1.0 / (first + 1) as f64 + (1.0 - SMOOTHING) / (1.0 + SMOOTHING);
     let wavering = FALL_DEVIATIONS * noise * variance.sqrt();
     if start.1 - least.1 <= wavering.max(FALL_MIN * start.1.abs()) {
-        return Some(Found { trained, points, steepest: None, minimum_tenth: None, suggestion: None });
+        return Some(RangeTest { trained, points, steepest: None, minimum_tenth: None, suggestion: None });
     }
     // Over the logarithm of the rate, up to the smallest loss: behind it the loss only rises. Between points so far apart
     // that one step's noise is no fall.
@@ -177,7 +177,7 @@ fn suggest(trained: String, curve: Curve) -> Option<Found> {
     let steepest = slopes.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, rate)| rate);
     let minimum_tenth = least.0 / 10.0;
     let suggestion = steepest.map_or(minimum_tenth, |steepest| steepest.min(minimum_tenth));
-    Some(Found {
+    Some(RangeTest {
         trained,
         points,
         steepest,
@@ -186,7 +186,7 @@ fn suggest(trained: String, curve: Curve) -> Option<Found> {
     })
 }
 
-impl Found {
+impl RangeTest {
     /// The curve over the logarithm of the rate.
     pub fn svg(&self) -> String {
         let points = self.points.iter().map(|(rate, loss)| (rate.log10(), *loss)).collect();
@@ -195,7 +195,7 @@ impl Found {
     }
 }
 
-impl std::fmt::Display for Found {
+impl std::fmt::Display for RangeTest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let highest = self.points.iter().map(|(_, loss)| *loss).fold(0.0, f64::max);
         writeln!(f, "learning rate  smoothed loss")?;

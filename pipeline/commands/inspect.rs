@@ -53,7 +53,7 @@ pub struct Inspected {
 }
 
 /// What one file turned out to be: format, width, height, and the sums over its pixels.
-type Found = (&'static str, u32, u32, Channels);
+type FoundImage = (&'static str, u32, u32, Channels);
 
 /// Decodes every image of a folder and tells what it found.
 ///
@@ -79,13 +79,13 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
     let images =
         run.source("samples", chunks).io("read", rooms.read(), move |chunk| read(source.clone(), chunk));
     let scales = Scales { decode: (*decode).clone(), steps: Vec::new(), encode: None };
-    let found: Vec<Chunk<Found>> = weighed(images, scales, rooms)
+    let found: Vec<Chunk<FoundImage>> = weighed(images, scales, rooms)
         .compute(Decode::NAME, rooms.compute(), move |chunk: Chunk<Encoded>| {
             Ok(chunk.into_iter().map(|sample| look(&decode, sample)).collect())
         })
         .collect()
         .await?;
-    let found: Vec<Sample<Found>> = found.into_iter().flatten().collect();
+    let found: Vec<Sample<FoundImage>> = found.into_iter().flatten().collect();
 
     let mut classes: Vec<(String, u64)> = catalog.classes.iter().map(|name| (name.clone(), 0)).collect();
     let mut splits = BTreeMap::new();
@@ -123,7 +123,7 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
 }
 
 /// Decodes a whole image, since only that tells whether it is whole, and keeps what its header says.
-fn look(decode: &Decode, sample: Sample<Encoded>) -> Sample<Found> {
+fn look(decode: &Decode, sample: Sample<Encoded>) -> Sample<FoundImage> {
     let draws = Seed(0).draws(&sample.id, 0, 0);
     sample.map(|encoded| {
         let format = probe(&encoded.bytes)?.format.name();

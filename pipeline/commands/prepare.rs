@@ -8,9 +8,10 @@ use forebay_datasets::sample::Split;
 use forebay_stages::balance::Balance;
 use serde_json::{Value, json};
 
+use super::say_plan;
 use crate::flow::{Error, Run};
 use crate::options::{Invocation, bytes_in_words};
-use crate::plan::{Destination, PreparePlan};
+use crate::plan::{self, Destination, PreparePlan};
 use crate::prepare::{self, Prepared};
 use crate::report::{Usage, note, say, say_json, tell, terminal, warn, watched};
 
@@ -24,10 +25,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let plan =
         Arc::new(run.until_stopped(move || async move { PreparePlan::resolve(&options).await }).await?);
     if asked.plan_only {
-        match asked.json {
-            true => say_json(&planned(&plan)),
-            false => say(&plan.to_string()),
-        }
+        say_plan(asked, &*plan, || planned(&plan));
         return Ok(());
     }
     let catalog = &plan.rows.catalog;
@@ -88,14 +86,12 @@ fn planned(plan: &PreparePlan) -> Value {
             })
         })
         .collect();
-    let memory: Vec<Value> =
-        plan.memory().iter().map(|(name, bytes)| json!({"name": name, "bytes": bytes})).collect();
     json!({
         "source": plan.source.location(), "dest": plan.dest.location(), "fingerprint": plan.fingerprint,
         "layout": catalog.layout, "classes": catalog.classes, "samples": catalog.entries.len(),
         "rejected": catalog.rejects.len(), "dropped": plan.rows.dropped(), "splits": splits,
-        "samples_per_shard": plan.samples_per_shard, "settings": plan.settings, "memory": memory,
-        "memory_bytes": plan.memory().iter().map(|(_, bytes)| bytes).sum::<u64>(),
+        "samples_per_shard": plan.samples_per_shard, "settings": plan.settings,
+        "memory": plan::memory_as_json(&plan.memory()),
         "warnings": catalog.warnings,
     })
 }

@@ -36,11 +36,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
         tell(&terminal::balance(&plan.options.classes, summary));
     }
     let begin = match (config.is_on("train.resume"), config.is_on("overwrite")) {
-        (true, true) => {
-            let line = "--resume goes on with a run and --overwrite starts again: leave one of them out";
-            return Err(Error::Usage(line.to_string()));
-        }
-        (true, false) => Start::Resume,
+        (true, _) => Start::Resume,
         (false, true) => Start::Overwrite,
         (false, false) => Start::New,
     };

@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use super::read::read;
 use super::source::{Reading, Source};
 use crate::flow::{Chunk, Error, Flow, Run};
-use crate::plan::{self, PlannedRow, Rooms, Rows};
+use crate::plan::{self, PlannedNode, PlannedRow, Rooms, Rows};
 
 /// An image folder, planned as `prepare` would.
 pub struct Folder {
@@ -40,7 +40,7 @@ impl Folder {
         Sample { copy: sample.copy + row.copy, ..sample }
     }
 
-    async fn read(&self, reading: &Wanted, rows: Vec<EpochRow>) -> Result<Chunk<Encoded>, Error> {
+    async fn read(&self, reading: &FolderPass, rows: Vec<EpochRow>) -> Result<Chunk<Encoded>, Error> {
         let kept = &reading.kept;
         let planned = |row: &EpochRow| self.row(reading.split, *row);
         let held = |row: &EpochRow| Some(Sample { copy: planned(row).copy, ..kept.get(row.place)? });
@@ -58,7 +58,7 @@ impl Folder {
 }
 
 /// What a pass over a folder reads.
-struct Wanted {
+struct FolderPass {
     split: Split,
     kept: Arc<super::kept::KeptRows>,
 }
@@ -91,11 +91,15 @@ impl Source for Folder {
         // A file is read when its turn comes: a window of files need not be held.
         let chunks =
             windows.flat_map(move |window| window.rows.chunks(chunk).map(<[_]>::to_vec).collect::<Vec<_>>());
-        let wanted = Arc::new(Wanted { split, kept });
+        let wanted = Arc::new(FolderPass { split, kept });
         run.source("samples", chunks).io("read", rooms.read(), move |rows| {
             let (folder, wanted) = (self.clone(), wanted.clone());
             async move { folder.read(&wanted, rows).await }
         })
+    }
+
+    fn nodes(&self, rooms: Rooms, _window_groups: usize) -> Vec<PlannedNode> {
+        vec![PlannedNode::new("read", rooms.read(), self.store.location())]
     }
 
     fn memory(&self, rooms: Rooms, _window_groups: usize, _per_row: f64) -> Vec<(&'static str, u64)> {
@@ -138,7 +142,7 @@ impl Source for Folder {
     }
 
     fn declares_splits(&self) -> bool {
-        self.rows.catalog.declared.iter().any(|split| *split != Split::Train)
+        self.rows.catalog.declares_splits()
     }
 
     fn description(&self) -> String {

@@ -6,13 +6,14 @@ use forebay_datasets::catalog;
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_datasets::store::Store;
+use forebay_datasets::words::Words;
 use forebay_stages::balance::{Balance, BalanceSummary};
 use forebay_stages::chain::{Chain, Composed, Conflict, Contradiction, Property, Wanted};
 use toml::Value;
 
 use super::{Feed, Folder, Shards, Source};
 use crate::flow::Error;
-use crate::options::{self, Command, Config, Facts};
+use crate::options::{self, Command, Config, Facts, ShardOrder};
 use crate::plan::{self, Rooms, open};
 
 /// The source of a feed and what it holds, before a trainer is thought of: what `train` and `bench` share.
@@ -73,7 +74,7 @@ pub async fn resolve(
         Rooms::of(config),
     );
     let order = feed.source.manifest().map(|manifest| &manifest.settings["shards.order"]);
-    if order.is_some_and(|order| order == "source") && feed.is_mixed_in_windows() {
+    if order.is_some_and(|order| order == ShardOrder::Source.name()) && feed.is_mixed_in_windows() {
         warnings.push(
             "the shards keep the order of their source (--order source), and an epoch mixes only groups of rows: \
              batches may hold few classes; prepare with --order shuffled"

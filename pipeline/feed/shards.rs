@@ -10,17 +10,21 @@ use forebay_datasets::sample::{Encoded, Label, Sample, SampleId, Split};
 use forebay_datasets::shard::{self, Index};
 use forebay_datasets::store::Store;
 use forebay_stages::shuffle::{Shuffle, WindowPart};
+use forebay_stages::stage::Regroup;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::kept::KeptRows;
 use super::source::{Fetch, Reading, Source};
-use crate::flow::{Chunk, Error, Flow, Run, in_one_line};
-use crate::plan::{self, Rooms};
+use crate::flow::{Chunk, Error, Flow, Room, Run, in_one_line};
+use crate::plan::{self, PlannedNode, Rooms};
 
 /// Stored rows of a window that are held while they are mixed. Where groups are larger, rows are read one by one
 /// in their order: these images are large, so that each is a piece that any store reads well.
 pub(super) const WINDOW_BYTES_MAX: u64 = 256 << 20;
+
+/// Chunks of mixed rows that wait.
+const UNPACKED: Room = Room { slots: 1, queue: 2 };
 
 /// Rows that are read at once within a part of a window: a store answers many requests sooner than one by one.
 const ROWS_AT_ONCE: usize = 8;
@@ -36,7 +40,7 @@ pub struct Shards {
 }
 
 /// What was read for a part of a window.
-enum Found {
+enum FoundRows {
     /// The bytes of a group.
     Group { shard: usize, group: usize, bytes: Bytes },
     /// Rows, in the order in which they were asked for.
@@ -45,7 +49,7 @@ enum Found {
 
 /// The groups of a split, and the rows that are kept.
 #[derive(Clone)]
-struct Wanted {
+struct ShardsPass {
     /// Shard and group of each.
     groups: Arc<[(usize, usize)]>,
     kept: Arc<KeptRows>,
@@ -124,10 +128,10 @@ impl Shards {
         )))
     }
 
-    async fn read(&self, wanted: &Wanted, fetch: &Fetch) -> Result<Found, Error> {
+    async fn read(&self, wanted: &ShardsPass, fetch: &Fetch) -> Result<FoundRows, Error> {
         let Some(group) = fetch.group else {
             let rows = fetch.rows.iter().map(|(_, row)| *row).collect();
-            return Ok(Found::Rows(self.read_rows(wanted, rows).await?));
+            return Ok(FoundRows::Rows(self.read_rows(wanted, rows).await?));
         };
         let (shard, group) = wanted.groups[group as usize];
         let range = self.indexes[shard].group_range(group);
@@ -136,10 +140,14 @@ impl Shards {
             true => Bytes::new(),
             false => self.store.get_range(&self.manifest.shards[shard].key, range).await?,
         };
-        Ok(Found::Group { shard, group, bytes })
+        Ok(FoundRows::Group { shard, group, bytes })
     }
 
-    async fn read_rows(&self, wanted: &Wanted, rows: Vec<EpochRow>) -> Result<Vec<Sample<Encoded>>, Error> {
+    async fn read_rows(
+        &self,
+        wanted: &ShardsPass,
+        rows: Vec<EpochRow>,
+    ) -> Result<Vec<Sample<Encoded>>, Error> {
         let read = rows.into_iter().map(|row| async move {
             let sample = match wanted.kept.get(row.place) {
                 Some(sample) => sample,
@@ -150,7 +158,7 @@ impl Shards {
         futures::stream::iter(read).buffered(ROWS_AT_ONCE).try_collect().await
     }
 
-    async fn read_row(&self, wanted: &Wanted, place: RowPlace) -> Result<Sample<Encoded>, Error> {
+    async fn read_row(&self, wanted: &ShardsPass, place: RowPlace) -> Result<Sample<Encoded>, Error> {
         let (shard, group) = wanted.groups[place.group as usize];
         let key = &self.manifest.shards[shard].key;
         let row = shard::read_row(&self.store, key, &self.indexes[shard], group, place.row as usize);
@@ -162,14 +170,19 @@ impl Shards {
         Ok(sample)
     }
 
-    fn unpack(&self, wanted: &Wanted, fetch: Fetch, found: Found) -> Result<WindowPart<Encoded>, Error> {
+    fn unpack(
+        &self,
+        wanted: &ShardsPass,
+        fetch: Fetch,
+        found: FoundRows,
+    ) -> Result<WindowPart<Encoded>, Error> {
         let Fetch { window_rows, group: number, rows } = fetch;
         let (shard, group, bytes) = match found {
-            Found::Rows(samples) => {
+            FoundRows::Rows(samples) => {
                 let samples = rows.into_iter().map(|(at, _)| at).zip(samples).collect();
                 return Ok(WindowPart { window_rows, samples });
             }
-            Found::Group { shard, group, bytes } => (shard, group, bytes),
+            FoundRows::Group { shard, group, bytes } => (shard, group, bytes),
         };
         let stored = self.indexes[shard].rows(group, bytes).map_err(|error| {
             let key = &self.manifest.shards[shard].key;
@@ -226,7 +239,7 @@ impl Source for Shards {
 
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>> {
         let Reading { split, windows, window_groups, rooms, kept } = reading;
-        let wanted = Wanted { groups: self.groups_of(split).into(), kept };
+        let wanted = ShardsPass { groups: self.groups_of(split).into(), kept };
         let chunk = self.chunk();
         if self.reads_rows(&wanted.groups, window_groups) {
             let chunks = windows
@@ -246,7 +259,27 @@ impl Source for Shards {
                 }
             })
             .compute("unpack", rooms.group(), move |(fetch, found)| self.unpack(&wanted, fetch, found))
-            .regroup(2, Shuffle::new(chunk))
+            .regroup(UNPACKED.queue, Shuffle::new(chunk))
+    }
+
+    fn nodes(&self, rooms: Rooms, window_groups: usize) -> Vec<PlannedNode> {
+        let groups = Split::ALL.map(|split| self.groups_of(split)).concat();
+        if self.reads_rows(&groups, window_groups) {
+            return vec![PlannedNode::new(
+                "read",
+                rooms.read(),
+                format!("{}, row by row", self.store.location()),
+            )];
+        }
+        vec![
+            PlannedNode::new("read", rooms.group(), self.store.location()),
+            PlannedNode::new("unpack", rooms.group(), "groups of rows"),
+            PlannedNode::new(
+                Shuffle::<()>::NAME,
+                UNPACKED,
+                format!("windows of up to {window_groups} groups"),
+            ),
+        ]
     }
 
     fn memory(&self, rooms: Rooms, window_groups: usize, per_row: f64) -> Vec<(&'static str, u64)> {

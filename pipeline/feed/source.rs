@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 
 use super::kept::KeptRows;
 use crate::flow::{Chunk, Error, Flow, Run};
-use crate::plan::Rooms;
+use crate::plan::{PlannedNode, Rooms};
 
 /// Samples in groups of up to [`ROWS_PER_GROUP`] rows: an image folder, or shards. Both give the same rows for the
 /// same images, and a feed cannot tell them apart.
@@ -29,6 +29,9 @@ pub trait Source: Send + Sync {
 
     /// Starts reading: the rows of each window in their order, in chunks. What cannot be read is a tombstone.
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>>;
+
+    /// The nodes that read.
+    fn nodes(&self, rooms: Rooms, window_groups: usize) -> Vec<PlannedNode>;
 
     /// The most memory that reading can hold, part by part: name and bytes. `window_groups` are mixed with each
     /// other, and `per_row` rows of an epoch come from one planned row on average.

@@ -17,10 +17,10 @@ pub(super) type Answer<U> = (Slot, Result<U, Error>);
 /// An item in the window.
 struct Work<U> {
     hold: Hold,
-    progress: Progress<U>,
+    progress: WindowProgress<U>,
 }
 
-enum Progress<U> {
+enum WindowProgress<U> {
     Running(oneshot::Receiver<Answer<U>>),
     Done(U, Slot),
 }
@@ -68,7 +68,7 @@ impl<T: Send + 'static> Flow<T> {
                 let (reply, answer) = oneshot::channel();
                 start(index, value, slot, reply);
                 index += 1;
-                window.push_back(Work { hold, progress: Progress::Running(answer) });
+                window.push_back(Work { hold, progress: WindowProgress::Running(answer) });
             };
             while !(ended && window.is_empty() && waiting.is_none() && parts.is_empty()) {
                 let has_room = waiting.is_none() && window.len() < room.slots();
@@ -81,7 +81,7 @@ impl<T: Send + 'static> Flow<T> {
                     continue;
                 }
                 let head = window.front_mut().map(|work| &mut work.progress);
-                let head_done = matches!(head, Some(Progress::Done(..)));
+                let head_done = matches!(head, Some(WindowProgress::Done(..)));
                 tokio::select! {
                     biased;
                     () = &mut failure => return,
@@ -89,7 +89,7 @@ impl<T: Send + 'static> Flow<T> {
                     permit = output.reserve(), if head_done => {
                         let Ok(permit) = permit else { return };
                         let work = window.pop_front().expect("the head is done");
-                        if let Progress::Done(value, slot) = work.progress {
+                        if let WindowProgress::Done(value, slot) = work.progress {
                             open.count_out();
                             drop(slot);
                             permit.send(Parcel { value, hold: work.hold });
@@ -98,7 +98,7 @@ impl<T: Send + 'static> Flow<T> {
                     answer = finished(head), if !head_done => match answer {
                         Some((slot, Ok(value))) => {
                             let head = window.front_mut().expect("the head has finished");
-                            head.progress = Progress::Done(value, slot);
+                            head.progress = WindowProgress::Done(value, slot);
                         }
                         Some((_, Err(error))) => return shared.fail(error),
                         // The runtime shuts down and has dropped the work.
@@ -143,9 +143,9 @@ impl<T: Send + 'static> Flow<T> {
 }
 
 /// Waits until the head of the window has finished; forever when there is nothing to wait for.
-async fn finished<U>(head: Option<&mut Progress<U>>) -> Option<Answer<U>> {
+async fn finished<U>(head: Option<&mut WindowProgress<U>>) -> Option<Answer<U>> {
     match head {
-        Some(Progress::Running(answer)) => answer.await.ok(),
+        Some(WindowProgress::Running(answer)) => answer.await.ok(),
         _ => std::future::pending().await,
     }
 }

@@ -136,10 +136,9 @@ pub(super) fn overwrite(run: &Situation<'_>) -> Effect {
 }
 
 pub(super) fn store(run: &Situation<'_>) -> Effect {
-    let places =
-        ["source", "dest", "out", "train.weights", "train.feature_cache", "export.source", "export.output"];
-    let is_remote = |key: &&str| run.config.text(key).is_some_and(|place| place.contains("://"));
-    match places.iter().any(is_remote) {
+    // The address of a server is no place.
+    let mut places = run.config.texts().filter(|(key, _)| !key.starts_with("store."));
+    match places.any(|(_, place)| place.contains("://")) {
         true => Effect::Yes,
         false => {
             run.no("no place of this run is in a bucket; leave it out, or name one as s3://BUCKET/PREFIX")

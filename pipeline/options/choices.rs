@@ -1,6 +1,7 @@
 //! Choices that only the program has: each an enum that owns its words. Those of a stage or of training are with it.
 
 use forebay_datasets::words;
+use forebay_datasets::words::Words;
 use serde::{Deserialize, Serialize};
 
 /// What shows through transparent pixels.
@@ -23,6 +24,11 @@ impl Background {
             Background::White => Some([255; 3]),
             Background::Black => Some([0; 3]),
         }
+    }
+
+    /// The one of this colour, if there is one.
+    pub fn of_color(color: Option<[u8; 3]>) -> Option<Background> {
+        Background::ALL.iter().copied().find(|background| background.color() == color)
     }
 }
 

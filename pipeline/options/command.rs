@@ -1,4 +1,4 @@
-//! The commands, by the names they have on the command line.
+//! The commands: a row each, with all that is known of one before it runs.
 
 /// What the program is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,4 +21,127 @@ pub enum Command {
     Forward,
     /// `forebay export`
     Export,
+}
+
+/// What is known of a command.
+#[derive(Debug)]
+pub struct CommandRow {
+    /// Which it is.
+    pub command: Command,
+    /// Its word on the command line.
+    pub name: &'static str,
+    /// The command whose subcommand it is.
+    pub below: Option<&'static str>,
+    /// What it does, in one line.
+    pub about: &'static str,
+    /// How it is called, a line each.
+    pub example: &'static str,
+    /// Whether `forebay plan` shows its plan.
+    pub shows_plan: bool,
+    /// Whether its plan says which options are without effect, together with all else that is wrong; else this is
+    /// said before it runs.
+    pub checks_options: bool,
+    /// Whether it runs networks, which take and free the same large blocks again and again.
+    pub runs_networks: bool,
+}
+
+/// Every command, in the order of the help.
+pub const COMMANDS: &[CommandRow] = &[
+    CommandRow {
+        command: Command::Demo,
+        name: "demo",
+        below: None,
+        about: "Draw a small dataset and run the whole job on it: inspect, prepare, train, test",
+        example: "forebay demo\n  forebay demo --out my-demo --epochs 3",
+        shows_plan: false,
+        checks_options: true,
+        runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Inspect,
+        name: "inspect",
+        below: None,
+        about: "Show what is in a source: classes, sizes, formats, broken files with reasons",
+        example: "forebay inspect photos/",
+        shows_plan: false,
+        checks_options: false,
+        runs_networks: false,
+    },
+    CommandRow {
+        command: Command::Prepare,
+        name: "prepare",
+        below: None,
+        about: "Turn an image folder into shards; run it again and it resumes",
+        example: "forebay prepare photos/ shards/ --size 224 --fit crop\n  forebay prepare photos/ s3://bucket/shards --encode raw --balance over --augment light",
+        shows_plan: true,
+        checks_options: true,
+        runs_networks: false,
+    },
+    CommandRow {
+        command: Command::Verify,
+        name: "verify",
+        below: None,
+        about: "Read every shard again and compare it with the manifest's checksums",
+        example: "forebay verify shards/",
+        shows_plan: false,
+        checks_options: false,
+        runs_networks: false,
+    },
+    CommandRow {
+        command: Command::Train,
+        name: "train",
+        below: None,
+        about: "Fine-tune a model on shards or on an image folder",
+        example: "forebay train shards/ --out runs/first\n  forebay train photos/ --out runs/r18 --size 224 --arch resnet18 --weights resnet18.safetensors --freeze backbone",
+        shows_plan: true,
+        checks_options: true,
+        runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Bench,
+        name: "bench",
+        below: None,
+        about: "Measure the feed without a trainer and name what holds it up",
+        example: "forebay bench shards/ --epochs 3 --batch-size 64\n  forebay bench model resnet50 --batch 8 --mode step",
+        shows_plan: false,
+        checks_options: true,
+        runs_networks: false,
+    },
+    CommandRow {
+        command: Command::BenchModel,
+        name: "model",
+        below: Some("bench"),
+        about: "Measure a network on random weights: images per second, processor time, memory",
+        example: "forebay bench model mobilenet_v2 --batch 8 --size 224 --mode step --json",
+        shows_plan: false,
+        checks_options: false,
+        runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Forward,
+        name: "forward",
+        below: None,
+        about: "Run a network over given tensors, to compare it with another program",
+        example: "forebay forward resnet50 --weights W.safetensors --input X.safetensors --output Y.safetensors --gradients",
+        shows_plan: false,
+        checks_options: false,
+        runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Export,
+        name: "export",
+        below: None,
+        about: "Write a trained network as an ONNX file, for onnxruntime and others",
+        example: "forebay export runs/first --output first.onnx\n  forebay export resnet50.pth --arch resnet50 --size 224 --output resnet50.onnx",
+        shows_plan: false,
+        checks_options: false,
+        runs_networks: false,
+    },
+];
+
+impl Command {
+    /// What is known of it.
+    pub fn row(self) -> &'static CommandRow {
+        COMMANDS.iter().find(|row| row.command == self).expect("every command has a row")
+    }
 }

@@ -4,7 +4,7 @@
 use clap::{Arg, ArgAction, ArgMatches};
 
 use super::applies::Facts;
-use super::command::Command;
+use super::command::{COMMANDS, Command, CommandRow};
 use super::layers::Problems;
 use super::table::{Kind, OPTIONS, OptionRow, at_home};
 use super::values::Config;
@@ -26,64 +26,6 @@ const EXIT_CODES: &str =
     "Exit codes: 0 done, 1 run failed, 2 usage or plan, 3 too many rejects or nothing written,
 4 integrity, 130, 143 or 129 interrupted (Ctrl-C, SIGTERM, SIGHUP).";
 
-/// Name, command, one line, example.
-const COMMANDS: &[(&str, Command, &str, &str)] = &[
-    (
-        "demo",
-        Command::Demo,
-        "Draw a small dataset and run the whole job on it: inspect, prepare, train, test",
-        "forebay demo\n  forebay demo --out my-demo --epochs 3",
-    ),
-    (
-        "inspect",
-        Command::Inspect,
-        "Show what is in a source: classes, sizes, formats, broken files with reasons",
-        "forebay inspect photos/",
-    ),
-    (
-        "prepare",
-        Command::Prepare,
-        "Turn an image folder into shards; run it again and it resumes",
-        "forebay prepare photos/ shards/ --size 224 --fit crop\n  forebay prepare photos/ s3://bucket/shards --encode raw --balance over --augment light",
-    ),
-    (
-        "verify",
-        Command::Verify,
-        "Read every shard again and compare it with the manifest's checksums",
-        "forebay verify shards/",
-    ),
-    (
-        "train",
-        Command::Train,
-        "Fine-tune a model on shards or on an image folder",
-        "forebay train shards/ --out runs/first\n  forebay train photos/ --out runs/r18 --size 224 --arch resnet18 --weights resnet18.safetensors --freeze backbone",
-    ),
-    (
-        "bench",
-        Command::Bench,
-        "Measure the feed without a trainer and name what holds it up",
-        "forebay bench shards/ --epochs 3 --batch-size 64\n  forebay bench model resnet50 --batch 8 --mode step",
-    ),
-    (
-        "model",
-        Command::BenchModel,
-        "Measure a network on random weights: images per second, processor time, memory",
-        "forebay bench model mobilenet_v2 --batch 8 --size 224 --mode step --json",
-    ),
-    (
-        "forward",
-        Command::Forward,
-        "Run a network over given tensors, to compare it with another program",
-        "forebay forward resnet50 --weights W.safetensors --input X.safetensors --output Y.safetensors --gradients",
-    ),
-    (
-        "export",
-        Command::Export,
-        "Write a trained network as an ONNX file, for onnxruntime and others",
-        "forebay export runs/first --output first.onnx\n  forebay export resnet50.pth --arch resnet50 --size 224 --output resnet50.onnx",
-    ),
-];
-
 /// The whole command line.
 pub fn command_line() -> clap::Command {
     let mut program = clap::Command::new("forebay")
@@ -98,30 +40,25 @@ pub fn command_line() -> clap::Command {
         .about("Print the checked plan of a run without running it, or every problem of it at once")
         .subcommand_required(true)
         .arg_required_else_help(true);
-    for (name, command, about, example) in COMMANDS {
-        if *command == Command::BenchModel {
-            let model = subcommand(name, *command, about, example);
-            program = program.mut_subcommand("bench", |bench| {
-                bench.args_conflicts_with_subcommands(true).subcommand(model)
-            });
-            continue;
-        }
-        program = program.subcommand(subcommand(name, *command, about, example));
-        if matches!(command, Command::Prepare | Command::Train) {
-            let about = format!("Print the plan of `forebay {name}`");
-            plan = plan.subcommand(subcommand(
-                name,
-                *command,
-                &about,
-                &example.replace("forebay ", "forebay plan "),
-            ));
+    for row in COMMANDS {
+        let own = subcommand(row, row.about, row.example);
+        program = match row.below {
+            Some(above) => program
+                .mut_subcommand(above, |above| above.args_conflicts_with_subcommands(true).subcommand(own)),
+            None => program.subcommand(own),
+        };
+        if row.shows_plan {
+            let about = format!("Print the plan of `forebay {}`", row.name);
+            plan =
+                plan.subcommand(subcommand(row, &about, &row.example.replace("forebay ", "forebay plan ")));
         }
     }
     program.subcommand(plan)
 }
 
-fn subcommand(name: &'static str, command: Command, about: &str, example: &str) -> clap::Command {
-    let mut subcommand = clap::Command::new(name)
+fn subcommand(row: &'static CommandRow, about: &str, example: &str) -> clap::Command {
+    let command = row.command;
+    let mut subcommand = clap::Command::new(row.name)
         .about(about.to_string())
         .after_help(format!("Examples:\n  {example}\n\n{EXIT_CODES}"))
         .arg(
@@ -182,8 +119,8 @@ pub fn resolve(
     if let Some(inner) = matches.subcommand() {
         (name, matches) = inner;
     }
-    let (_, command, ..) =
-        COMMANDS.iter().find(|(known, ..)| *known == name).expect("made from the same table");
+    let known = COMMANDS.iter().find(|row| row.name == name).expect("made from the same table");
+    let command = known.command;
     let file = match matches.get_one::<String>("config") {
         Some(path) => {
             let found = match path.starts_with('~') {
@@ -197,7 +134,7 @@ pub fn resolve(
     };
     let sets: Vec<String> = matches.get_many::<String>("set").unwrap_or_default().cloned().collect();
     let mut flags = Vec::new();
-    for row in OPTIONS.iter().filter(|row| row.commands.contains(command)) {
+    for row in OPTIONS.iter().filter(|row| row.commands.contains(&command)) {
         match row.kind {
             Kind::Switch(_) if matches.get_flag(row.key) => flags.push((row.key, String::new())),
             Kind::Switch(_) => {}
@@ -205,14 +142,15 @@ pub fn resolve(
         }
     }
     let file = file.as_ref().map(|(path, text)| (*path, text.as_str()));
-    let config = Config::resolve(file, &sets, &flags)?.only_of(*command);
-    // The plans of these say so together with all else that is wrong with them.
-    let has_plan = matches!(command, Command::Prepare | Command::Train | Command::Bench | Command::Demo);
-    let problems = if has_plan { Vec::new() } else { config.without_effect(*command, &Facts::default()) };
+    let config = Config::resolve(file, &sets, &flags)?.only_of(command);
+    let problems = match known.checks_options {
+        true => Vec::new(),
+        false => config.without_effect(command, &Facts::default()),
+    };
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
-    Ok(Invocation { command: *command, plan_only, json: matches.get_flag("json"), config })
+    Ok(Invocation { command, plan_only, json: matches.get_flag("json"), config })
 }
 
 #[cfg(test)]

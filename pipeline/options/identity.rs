@@ -106,7 +106,11 @@ mod tests {
 
     /// All that is part of a fingerprint.
     fn fingerprint(config: &Config, command: Command) -> BTreeMap<String, serde_json::Value> {
-        config.settings(command, &Facts::default(), &[Identity::Pixels, Identity::Rows, Identity::Run])
+        config.settings(
+            command,
+            &Facts::default(),
+            &[Identity::Pixels, Identity::Views, Identity::Rows, Identity::Run],
+        )
     }
 
     /// What else must be given for an option to have an effect.
@@ -163,7 +167,7 @@ mod tests {
                 let effect = after.effect(row, command, &Facts::default());
                 assert_eq!(effect, Effect::Yes, "{} with {:?}", row.key, company(row.key));
                 let differs = fingerprint(&before, command) != fingerprint(&after, command);
-                let decides = matches!(row.identity, Identity::Pixels | Identity::Rows | Identity::Run);
+                let decides = !matches!(row.identity, Identity::Neither | Identity::Once);
                 assert_eq!(differs, decides, "{} of {command:?}", row.key);
                 checked += 1;
             }

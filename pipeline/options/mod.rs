@@ -17,7 +17,7 @@ pub use choices::{
     Background, BenchFrozen, ClassWeights, Doctor, HeadActivation, ModelPass, Monitor, NormMode, Recipe,
     ScheduleKind, ShardOrder,
 };
-pub use command::Command;
+pub use command::{COMMANDS, Command, CommandRow};
 pub use command_line::{Invocation, command_line, resolve};
 pub use layers::Problems;
 pub(crate) use sections::{augment, balance_options, shares};

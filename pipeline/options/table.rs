@@ -18,7 +18,7 @@ use super::choices::{
 use super::command::Command;
 
 use Command::{Bench, BenchModel, Demo, Export, Forward, Inspect, Prepare, Train, Verify};
-use Identity::{Neither, Once, Pixels, Rows, Run};
+use Identity::{Neither, Once, Pixels, Rows, Run, Views};
 
 /// What a value of the run file may be.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +54,10 @@ pub enum Kind {
 /// A setting without effect in the run at hand is part of none, whatever stands here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// The pixels of an image.
+    /// The pixels of an image, or whether it is refused.
     Pixels,
+    /// The pixels of a training image that is changed at random.
+    Views,
     /// Which images there are, in which split, how often and in which order.
     Rows,
     /// What training makes of them.
@@ -139,8 +141,8 @@ pub const OPTIONS: &[OptionRow] = options![
     "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, applies::store, "Ask the cloud's metadata service for credentials";
 
     "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", READS, Pixels, applies::always, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
-    "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Rows, applies::always, "Refuse images wider or higher than this";
-    "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Rows, applies::always, "Refuse images that take more than this to decode";
+    "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Pixels, applies::always, "Refuse images wider or higher than this";
+    "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Pixels, applies::always, "Refuse images that take more than this to decode";
 
     "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, Pixels, applies::always, "Side of the images, or original [default: prepare 256; train the shards' square side, else 224]";
     "resize.fit", "fit", "HOW", Kind::Choice(Fit::WORDS), "", READS, Pixels, applies::resizes, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square, in train with bars of the mean's color; squash: aspect ignored [default: prepare shortest; train crop, or what the shards or the weights have]";
@@ -159,7 +161,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], Rows, applies::balance_ratio, "Smallest class over largest class that balancing aims at";
     "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], Rows, applies::max_repeats, "Most copies of one sample";
 
-    "augment", "augment", "PRESET", Kind::Preset(&Augment::PRESETS), "none", &[Prepare, Train, Bench], Pixels, applies::always, "Random changes of training images: a preset here, or a table of settings in the run file";
+    "augment", "augment", "PRESET", Kind::Preset(&Augment::PRESETS), "none", &[Prepare, Train, Bench], Views, applies::always, "Random changes of training images: a preset here, or a table of settings in the run file";
 
     "shards.samples_per_shard", "samples-per-shard", "N", Kind::Integer(1, 10_000_000), "", &[Prepare], Rows, applies::always, "Rows per shard [default: about 64 MiB, a multiple of 100 between 100 and 10000]";
     "shards.order", "order", "ORDER", Kind::Choice(ShardOrder::WORDS), "shuffled", &[Prepare], Rows, applies::always, "shuffled makes each shard a fair mixture; source keeps the order of names";

@@ -106,6 +106,11 @@ impl Config {
         )
     }
 
+    /// Every value that is a text, with its key.
+    pub fn texts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.values.iter().filter_map(|(key, value)| Some((*key, value.as_str()?)))
+    }
+
     /// The same with another value, for commands that choose defaults of their own.
     pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Config {
         self.values.insert(key, value.into());

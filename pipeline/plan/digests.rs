@@ -8,11 +8,18 @@ use forebay_datasets::sample::Split;
 use super::identity::{Digest, versions_digest};
 use super::rows::{PlannedRow, Rows};
 use super::shards::PlannedShard;
+use crate::options::{Identity, option};
 
-/// The settings of the stages that every image passes.
-const OF_ALL: [&str; 3] = ["decode", "chain", "encode"];
-/// Those that only an augmented training image meets as well.
-const OF_AUGMENTED: [&str; 2] = ["augment", "seed"];
+/// Whether a setting decides what an image is stored as.
+fn decides(key: &str, is_augmented: bool) -> bool {
+    match option(key).map(|row| row.identity) {
+        Some(Identity::Views) => is_augmented,
+        Some(Identity::Rows) => is_augmented && key == "seed",
+        Some(Identity::Run | Identity::Neither | Identity::Once) => false,
+        // What no row of the table is, as the chain, was made of those that decide pixels.
+        Some(Identity::Pixels) | None => true,
+    }
+}
 
 /// Every shard with the digests of what it is made from, in the order of `shards`.
 pub(super) fn shard_plans(
@@ -23,13 +30,9 @@ pub(super) fn shard_plans(
 ) -> Vec<ShardPlan> {
     let plan = |shard: &PlannedShard| {
         let is_augmented = is_augmented && shard.split == Split::Train;
-        let counts = |key: &str| {
-            let table = key.split('.').next().unwrap_or(key);
-            OF_ALL.contains(&table) || (is_augmented && OF_AUGMENTED.contains(&table))
-        };
         let mut made_of = Digest::default();
         made_of.field(&format!("forebay shard {FORMAT} {} {}", shard.split, shard.index));
-        for (key, value) in settings.iter().filter(|(key, _)| counts(key)) {
+        for (key, value) in settings.iter().filter(|(key, _)| decides(key, is_augmented)) {
             made_of.field(key);
             made_of.field(&value.to_string());
         }

@@ -9,16 +9,20 @@ use super::rows::Rows;
 
 /// A hash of fields, each with its length, so that ("ab", "c") and ("a", "bc") differ.
 #[derive(Default)]
-pub(super) struct Digest {
+pub(crate) struct Digest {
     hasher: blake3::Hasher,
 }
 
 impl Digest {
-    pub(super) fn field(&mut self, text: &str) {
-        self.hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    pub(crate) fn field(&mut self, text: &str) {
+        self.field_of(text.as_bytes());
     }
 
-    pub(super) fn hex(&self) -> String {
+    pub(crate) fn field_of(&mut self, bytes: &[u8]) {
+        self.hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+    }
+
+    pub(crate) fn hex(&self) -> String {
         self.hasher.finalize().to_hex().to_string()
     }
 }
@@ -45,13 +49,13 @@ pub(crate) fn fingerprint(rows: &Rows, settings: &BTreeMap<String, serde_json::V
 
 /// The identity of the images of a folder: (id, size, version) of each.
 pub(crate) fn images_fingerprint(rows: &Rows) -> String {
-    let mut hasher = blake3::Hasher::new();
+    let mut digest = Digest::default();
     for entry in &rows.catalog.entries {
-        hasher.update(&(entry.id.len() as u64).to_le_bytes()).update(entry.id.as_bytes());
-        hasher.update(&entry.bytes().to_le_bytes());
+        digest.field(&entry.id);
+        digest.field(&entry.bytes().to_string());
     }
-    hasher.update(versions_digest(&rows.catalog.entries).as_bytes());
-    hasher.finalize().to_hex().to_string()
+    digest.field(&versions_digest(&rows.catalog.entries));
+    digest.hex()
 }
 
 /// Which bytes these samples had when they were listed, in 32 hexadecimal digits: a digest of (id, version) of each,
@@ -62,12 +66,12 @@ pub(crate) fn images_fingerprint(rows: &Rows) -> String {
 /// apart: versions must reach no byte of a shard or manifest, and stand only beside a plan, where they decide what a
 /// rerun may keep.
 pub(crate) fn versions_digest<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
-    let mut hasher = blake3::Hasher::new();
+    let mut digest = Digest::default();
     for entry in entries {
-        hasher.update(&(entry.id.len() as u64).to_le_bytes()).update(entry.id.as_bytes());
-        hasher.update(entry.version.as_bytes());
+        digest.field(&entry.id);
+        digest.field_of(entry.version.as_bytes());
     }
-    hasher.finalize().to_hex()[..32].to_string()
+    digest.hex()[..32].to_string()
 }
 
 #[cfg(test)]

@@ -15,12 +15,14 @@ use forebay_stages::chain::{Chain, ResizeStep, Wanted};
 use forebay_stages::decode::Decode;
 use forebay_stages::encode::{Encode, Encoding};
 use forebay_stages::resize::{Filter, Fit, Resize};
+use forebay_stages::stage::Stage;
 use forebay_stages::weight::{Scales, Step};
 
 use super::destination::{DestState, Destination};
 use super::digests::shard_plans;
 use super::identity::fingerprint;
 use super::memory::{check_memory, sum_of_largest};
+use super::nodes::PlannedNode;
 use super::places::open;
 use super::rooms::Rooms;
 use super::rows::{Rows, rows, split_rule};
@@ -105,7 +107,7 @@ impl PreparePlan {
         let catalog = catalog::read(&source).await?;
         let overwrite = config.is_on("overwrite");
         let destination = Destination::read(&dest).await?;
-        let is_cut_by_source = catalog.declared.iter().any(|split| *split != Split::Train);
+        let is_cut_by_source = catalog.declares_splits();
         let earlier = destination.assignment().filter(|_| !config.is_on("resplit"));
         if let Some(earlier) = earlier.filter(|_| !is_cut_by_source) {
             same_rule(&dest, earlier, rule)?;
@@ -125,7 +127,8 @@ impl PreparePlan {
             Some(samples) => samples as usize,
             None => ((64 << 20) / sample_bytes.max(1) / 100 * 100).clamp(100, 10_000) as usize,
         };
-        let mut settings = config.settings(Command::Prepare, &facts, &[Identity::Pixels, Identity::Rows]);
+        let mut settings =
+            config.settings(Command::Prepare, &facts, &[Identity::Pixels, Identity::Views, Identity::Rows]);
         // What the options come to, whether they say so or leave it to the default.
         settings.retain(|key, _| !key.starts_with("resize.") && key != "decode.background");
         settings.insert("chain".to_string(), serde_json::to_value(&chain).expect("a chain is plain data"));
@@ -169,6 +172,25 @@ impl PreparePlan {
         let place = (shard.split, shard.index);
         let index = self.shards.binary_search_by_key(&place, |shard| (shard.split, shard.index));
         &self.shard_plans[index.expect("a shard of this plan")]
+    }
+
+    /// The nodes that make shards of images, in the order in which an image meets them.
+    pub fn nodes(&self) -> Vec<PlannedNode> {
+        let (compute, shard) = (self.rooms.compute(), self.rooms.shard());
+        let mut nodes = vec![PlannedNode::new("read", self.rooms.read(), self.source.location())];
+        nodes.extend(PlannedNode::of_stages(&self.scales(self.augment.as_ref()), &self.chain, compute));
+        for node in &mut nodes {
+            match node.name {
+                Augment::NAME => node.what.insert_str(0, "train only: "),
+                Encode::NAME => {
+                    node.what += &format!(", about {} a sample", bytes_in_words(self.sample_bytes()));
+                }
+                _ => {}
+            }
+        }
+        nodes.push(PlannedNode::new("pack", shard, "Parquet, group of rows by group of rows"));
+        nodes.push(PlannedNode::new("write", shard, self.dest.location()));
+        nodes
     }
 
     /// What makes the pixels of a row of its file, for images that are augmented or not, and then its stored bytes.
@@ -256,14 +278,10 @@ fn prepared(config: &Config, problems: &mut Vec<String>) -> Option<Chain> {
     let Wanted { side, fit, crop_pct, filter, background, .. } = options::wanted(config);
     let is_original = config.get("resize.size").is_some_and(|size| size.as_integer().is_none());
     let fit = fit.unwrap_or(Fit::Shortest);
-    if config.is_given("resize.crop_pct") && (is_original || fit != Fit::Crop) {
-        problems.push("resize.crop_pct: only --fit crop with a --size cuts a margin off".to_string());
-        return None;
-    }
     let step = ResizeStep {
         side: side.unwrap_or(256),
         fit,
-        crop_pct: crop_pct.unwrap_or(1.0),
+        crop_pct: crop_pct.filter(|_| fit == Fit::Crop).unwrap_or(1.0),
         filter: filter.unwrap_or(Filter::Bilinear),
         enlarge: config.is_on("resize.enlarge"),
         pad_color: [0; 3],

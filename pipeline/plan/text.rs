@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use forebay_datasets::sample::Split;
 
-use super::in_words::augment_in_words;
+use super::nodes::nodes_in_words;
 use super::prepare::PreparePlan;
-use crate::flow::Room;
 use crate::options::bytes_in_words;
 
 /// The most memory in flight and its parts, as lines of a plan.
@@ -49,28 +48,7 @@ impl std::fmt::Display for PreparePlan {
                 self.samples_per_shard
             );
         }
-        let (read, compute, shard) = (self.rooms.read(), self.rooms.compute(), self.rooms.shard());
-        let _ = writeln!(text, "  stages       (slots + queue, of chunks of {} samples)", self.chunk);
-        let augment = match &self.augment {
-            Some(augment) => format!("train only: {}", augment_in_words(Some(augment))),
-            None => augment_in_words(None),
-        };
-        for (name, room, what) in [
-            ("read", read, self.source.location().to_string()),
-            ("decode", compute, format!("to RGB, up to {} px a side", self.decode.limits.side_px_max)),
-            ("resize", compute, self.chain.to_string()),
-            ("augment", compute, augment),
-            (
-                "encode",
-                compute,
-                format!("{}, about {} a sample", self.encode.encoding, bytes_in_words(self.sample_bytes())),
-            ),
-            ("group", Room { slots: 1, queue: 1 }, "by planned shard".to_string()),
-            ("pack", shard, "Parquet".to_string()),
-            ("write", shard, self.dest.location().to_string()),
-        ] {
-            let _ = writeln!(text, "    {name:<10} {:>3} + {:<3} {what}", room.slots, room.queue);
-        }
+        text += &nodes_in_words(self.chunk, &self.nodes());
         let _ = writeln!(text, "  threads      {}", self.rooms.threads);
         text += &memory_in_words(&self.memory());
         for warning in &catalog.warnings {

@@ -21,18 +21,18 @@ use crate::plan::{PlannedRow, PlannedShard, PreparePlan, Rows, is_leftover};
 pub struct Prepared {
     /// The manifest, as it stands in the destination.
     pub manifest: Manifest,
-    /// Shards that were found finished.
+    /// FoundShards that were found finished.
     pub shards_reused: usize,
     /// Every rejected sample, as `rejects.jsonl` lists them.
     pub rejects: Vec<Reject>,
 }
 
-type Shards = BTreeMap<String, (ShardRecord, Footer)>;
+type FoundShards = BTreeMap<String, (ShardRecord, Footer)>;
 
 /// Checks that the destination holds every shard of the plan and nothing else beside them, adds up what they say,
 /// decides the reject budget on the whole, and writes the rejects, the card and, last, the manifest.
 ///
-/// Shards that `worked` knows are compared by their footers; those that other workers made are read whole.
+/// FoundShards that `worked` knows are compared by their footers; those that other workers made are read whole.
 ///
 /// # Errors
 /// [`Error::Integrity`] when a shard is missing, is of another plan, or something stands beside them;
@@ -82,7 +82,7 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
 }
 
 /// The shards of the plan, as they stand in the destination.
-async fn standing(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Result<Shards, Error> {
+async fn standing(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Result<FoundShards, Error> {
     let location = plan.dest.location();
     let mut sizes: BTreeMap<String, u64> = plan.dest.list(shard::FOLDER).await?.into_iter().collect();
     let (mut known, mut unknown) = (Vec::new(), Vec::new());

@@ -26,11 +26,11 @@ pub(super) struct Packer {
     plan: Arc<PreparePlan>,
     /// The open one first.
     shards: VecDeque<PlannedShard>,
-    open: Option<Open>,
+    open: Option<OpenShard>,
 }
 
 /// A shard that is being encoded.
-struct Open {
+struct OpenShard {
     writer: ShardWriter,
     /// Planned rows that have arrived, as images or as tombstones.
     place: usize,
@@ -65,7 +65,7 @@ impl Packer {
         let failed = |error| Error::failed(format!("encode {key}"), error);
         let open = match &mut self.open {
             Some(open) => open,
-            none => none.insert(Open {
+            none => none.insert(OpenShard {
                 writer: ShardWriter::new(&self.plan.rows.catalog.classes, self.plan.extension())
                     .map_err(failed)?,
                 place: 0,
@@ -114,7 +114,7 @@ impl Packer {
     }
 }
 
-impl Open {
+impl OpenShard {
     fn count(&mut self, bytes: &Bytes) {
         self.bytes += bytes.len() as u64;
         self.digest.update(bytes);
@@ -132,7 +132,7 @@ impl Open {
             rejects: std::mem::take(&mut self.rejects),
             data_blake3: String::new(),
         };
-        let Open { writer, bytes: before, mut digest, .. } = self;
+        let OpenShard { writer, bytes: before, mut digest, .. } = self;
         let (bytes, footer) =
             writer.finish(footer).map_err(|error| Error::failed(format!("encode {key}"), error))?;
         digest.update(&bytes);

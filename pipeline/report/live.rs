@@ -24,7 +24,7 @@ use crate::flow::Error;
 use crate::flow::NodeReport;
 
 use super::progress::{Phase, Snapshot};
-use super::reporter::Hold;
+use super::reporter::HeldScreen;
 
 /// What does not change while a run goes on.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub struct Title {
 pub struct LiveView {
     terminal: Terminal<CrosstermBackend<Stderr>>,
     /// Ends after the terminal is given back.
-    _hold: Hold,
+    _hold: HeldScreen,
 }
 
 /// Shortest and lowest terminal in which there is something to see; below, the view says so.
@@ -63,7 +63,7 @@ impl LiveView {
         terminal::enable_raw_mode().map_err(failed)?;
         execute!(std::io::stderr(), terminal::EnterAlternateScreen, cursor::Hide).map_err(failed)?;
         let terminal = Terminal::new(CrosstermBackend::new(std::io::stderr())).map_err(failed)?;
-        Ok(LiveView { terminal, _hold: Hold::begin() })
+        Ok(LiveView { terminal, _hold: HeldScreen::begin() })
     }
 
     /// Draws the run as it is. A terminal that has gone is not missed: the run goes on.

@@ -25,9 +25,9 @@ enum To {
     Message,
 }
 
-struct Reporter(Mutex<State>);
+struct Reporter(Mutex<ReporterState>);
 
-struct State {
+struct ReporterState {
     results: Box<dyn Write + Send>,
     messages: Box<dyn Write + Send>,
     /// Whether results can still be written.
@@ -42,7 +42,7 @@ struct State {
 
 impl Reporter {
     fn new(results: Box<dyn Write + Send>, messages: Box<dyn Write + Send>) -> Reporter {
-        Reporter(Mutex::new(State {
+        Reporter(Mutex::new(ReporterState {
             results,
             messages,
             is_read: true,
@@ -52,7 +52,7 @@ impl Reporter {
         }))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ReporterState> {
         // What a panic left half said is still to be followed by what others say.
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -88,7 +88,7 @@ impl Reporter {
     }
 }
 
-impl State {
+impl ReporterState {
     fn write(&mut self, to: To, text: &str) {
         match to {
             // Nothing can be said about a stderr that cannot be written.
@@ -208,16 +208,16 @@ impl Drop for Bar {
 
 /// Nothing is written while this is there; what was to be is written when it is dropped.
 #[derive(Debug)]
-pub(super) struct Hold(());
+pub(super) struct HeldScreen(());
 
-impl Hold {
-    pub(super) fn begin() -> Hold {
+impl HeldScreen {
+    pub(super) fn begin() -> HeldScreen {
         REPORTER.hold();
-        Hold(())
+        HeldScreen(())
     }
 }
 
-impl Drop for Hold {
+impl Drop for HeldScreen {
     fn drop(&mut self) {
         REPORTER.give_back();
     }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use forebay_datasets::sample::Split;
-use forebay_train::metrics::{Confusion, prediction};
-use forebay_train::{Strictness, Trainer};
+use forebay_train::metrics::{Confusion, cross_entropy, prediction};
+use forebay_train::{Predictor, Strictness};
 
 use super::error::train_error;
 use super::frozen::Features;
@@ -32,36 +32,34 @@ pub(super) struct Scores {
 pub(super) async fn evaluate(
     run: &Run,
     plan: &TrainPlan,
-    session: Arc<Mutex<Session>>,
+    session: &Mutex<Session>,
     features: Option<&Arc<Features>>,
     split: Split,
 ) -> Result<Scores, Error> {
     // Where training images come in views, their accuracy is that of the images as they are.
+    let (predictor, classes) = (lock(session).trainer.predictor(), plan.options.classes.len());
     let as_they_are = split != Split::Train || plan.feed.augment.is_none();
     if let Some(features) = features.filter(|features| features.has(split) && as_they_are) {
         let batches = features.batches(run, plan, Pass::Evaluate(split), 0);
-        let scores = batches.drain("evaluate", measure(run, plan, session.clone(), split)).await?;
+        let scores = batches.drain("evaluate", measure(run, predictor.clone(), classes, split)).await?;
         if let Some(scores) = scores {
             return Ok(scores);
         }
     }
     let batches = plan.feed.batches(run, Pass::Evaluate(split));
-    let scores = batches.drain("evaluate", measure(run, plan, session, split)).await?;
+    let scores = batches.drain("evaluate", measure(run, predictor, classes, split)).await?;
     Ok(scores.expect("an image is never lost"))
 }
 
 /// The consumer of an evaluation; `None` when a batch was lost.
 fn measure<T: TrainInput>(
     run: &Run,
-    plan: &TrainPlan,
-    session: Arc<Mutex<Session>>,
+    predictor: Predictor,
+    classes: usize,
     split: Split,
 ) -> impl FnOnce(Items<PassBatch<T>>) -> Result<Option<Scores>, Error> + Send + 'static {
     let pool = run.clone();
-    let classes = plan.options.classes.len();
     move |batches: Items<PassBatch<T>>| {
-        let session = session.lock().expect("one pass at a time");
-        let predictor = session.trainer.predictor();
         let mut confusion = Confusion::new(classes);
         let (mut loss, mut without) = (0.0, 0);
         for PassBatch { batch, .. } in batches {
@@ -73,7 +71,7 @@ fn measure<T: TrainInput>(
             }
             let logits = pool.install(|| batch.logits(&predictor));
             let logits = logits.map_err(|error| train_error("evaluate", error))?;
-            loss += Trainer::loss(&logits, batch.labels()) * batch.labels().len() as f64;
+            loss += cross_entropy(&logits, batch.labels()) * batch.labels().len() as f64;
             for (row, label) in logits.iter().zip(batch.labels()) {
                 match prediction(row) {
                     Some(class) => confusion.add(*label as usize, class),
@@ -130,7 +128,7 @@ pub(super) async fn test(
     load_best(run, folder, &session).await?;
     let held = [Split::Test, Split::Validation, Split::Train];
     let split = held.into_iter().find(|split| plan.feed.rows(*split) > 0).expect("there are training rows");
-    let Scores { confusion, .. } = evaluate(run, plan, session, features, split).await?;
+    let Scores { confusion, .. } = evaluate(run, plan, &session, features, split).await?;
     let names = plan.options.classes.iter().enumerate();
     let classes = names
         .map(|(class, name)| {

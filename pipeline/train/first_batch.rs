@@ -43,10 +43,12 @@ pub(super) fn first_batch(
             || weights::complaints(&session.trainer, images, plan.options.normalize, session.classifies);
         lines.extend(run.install(look));
     }
+    if (plan.doctor != Doctor::Off || plan.fits_micro_batch)
+        && let Some(fits) = fit::fit(run, plan, &mut session.trainer, images)?
+    {
+        note(&fits);
+    }
     if plan.doctor != Doctor::Off {
-        if let Some(fits) = fit::fit(run, plan, &mut session.trainer, images)? {
-            note(&fits);
-        }
         let complaints = run.install(|| session.trainer.examine(images));
         lines.extend(complaints.map_err(|error| train_error("look at the first batch", error))?);
     }

@@ -37,6 +37,7 @@ use super::session::{Session, lock};
 use crate::feed::{Fetch, Pass, PassBatch};
 use crate::flow::{Error, Flow, Items, Room, Run};
 use crate::options::bytes_in_words;
+use crate::plan::Digest;
 use crate::report::note;
 use cache::{Failure, FeatureShards, GroupFeatures, Opened, Record, Row};
 
@@ -175,7 +176,7 @@ impl Features {
             // Training sees no image that could be looked at.
             look_ahead(run, plan, session.clone()).await?;
         }
-        let store = match Store::open(&cache.place, &Default::default()) {
+        let store = match Store::open(&cache.place, &cache.options) {
             Err(error) if cache.is_chosen => return Err(error.into()),
             store => store,
         };
@@ -226,12 +227,13 @@ impl Features {
                 DeviceKind::Cuda(_) => "cuda",
             };
             let how = format!("features {} {device} {:?} ", cache::FORMAT, plan.options.precision);
-            let mut name = blake3::Hasher::new();
-            name.update(how.as_bytes())
-                .update(plan.images_identity.as_bytes())
-                .update(plan.options.model.as_bytes())
-                .update(&prefix);
-            name.finalize().to_hex()[..32].to_string()
+            let mut name = Digest::default();
+            for field in
+                [how.as_bytes(), plan.images_identity.as_bytes(), plan.options.model.as_bytes(), &prefix]
+            {
+                name.field_of(field);
+            }
+            name.hex()[..32].to_string()
         };
         let row_bytes = 4 * self.shape.iter().product::<usize>() as u64;
         let views = self.views;

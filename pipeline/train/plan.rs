@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use forebay_datasets::sample::Split;
+use forebay_datasets::store::StoreOptions;
 use forebay_stages::balance::BalanceSummary;
 use forebay_train::schedule::Plateau;
 use forebay_train::{DeviceKind, Strictness, TrainOptions};
@@ -15,7 +16,7 @@ use super::preparation::Preparation;
 use super::{recipe, timm};
 use crate::feed::{self, Feed};
 use crate::flow::Error;
-use crate::options::{Command, Config, Doctor, Facts, Identity};
+use crate::options::{Command, Config, Doctor, Facts, Identity, store_options};
 use crate::plan;
 use crate::report::RunFacts;
 use crate::weights;
@@ -72,10 +73,46 @@ pub struct TrainPlan {
 pub struct FeatureCache {
     /// A path or a URL.
     pub place: String,
+    /// How a bucket is reached.
+    pub options: StoreOptions,
     /// Whether the user chose it: else it holds only what fits in memory.
     pub is_chosen: bool,
     /// Views of an augmented image.
     pub views: Option<u32>,
+}
+
+impl FeatureCache {
+    /// The cache that the options give, or else the usual one; `None` where there is none.
+    fn resolve(config: &Config, notes: &mut Vec<String>) -> Result<Option<FeatureCache>, Error> {
+        let views = config.integer("train.feature_views").map(|views| views as u32);
+        let chosen = config.text("train.feature_cache");
+        let is_off = chosen.as_deref() == Some("off");
+        let usual = || Some(cache_home()?.join("features").to_string_lossy().into_owned());
+        let place = if is_off { None } else { chosen.clone().or_else(usual) };
+        let is_chosen = chosen.is_some();
+        if !is_off && place.is_none() && config.is_given("train.freeze") {
+            notes.push(
+                "outputs of frozen layers are not kept for later epochs: neither XDG_CACHE_HOME nor HOME names a folder \
+                 that can be used; --feature-cache DIR keeps them"
+                    .to_string(),
+            );
+        }
+        match place {
+            None if views.is_some() => {
+                Err(Error::Plan(vec![match is_off {
+                true => "train.feature_views: --feature-cache off keeps no features; leave one of them out",
+                false => "train.feature_views: there is no place for features; give --feature-cache DIR",
+            }
+            .to_string()]))
+            }
+            place => Ok(place.map(|place| FeatureCache {
+                place,
+                options: store_options(config),
+                is_chosen,
+                views,
+            })),
+        }
+    }
 }
 
 impl TrainPlan {
@@ -154,38 +191,16 @@ impl TrainPlan {
             settings.insert("order".to_string(), 2.into());
             serde_json::to_string(&settings).expect("settings are plain data")
         };
-        let identity = identity_of(settings(&[Identity::Pixels, Identity::Rows, Identity::Run]), &source);
-        let data_identity = identity_of(settings(&[Identity::Pixels, Identity::Rows]), &source);
-        let mut pixels = settings(&[Identity::Pixels]);
+        let of_data = [Identity::Pixels, Identity::Views, Identity::Rows];
+        let of_run = [Identity::Pixels, Identity::Views, Identity::Rows, Identity::Run];
+        let identity = identity_of(settings(&of_run), &source);
+        let data_identity = identity_of(settings(&of_data), &source);
+        let mut pixels = settings(&[Identity::Pixels, Identity::Views]);
         if feed.augment.is_some() {
             pixels.insert("seed".to_string(), feed.seed.0.into());
         }
         let images_identity = identity_of(pixels, &images);
-        let feature_cache = match config.text("train.feature_cache").as_deref() {
-            Some("off") => None,
-            chosen => {
-                let usual = || Some(cache_home()?.join("features").to_string_lossy().into_owned());
-                let place = chosen.map(str::to_string).or_else(usual);
-                if place.is_none() && config.is_given("train.freeze") {
-                    notes.push(
-                        "outputs of frozen layers are not kept for later epochs: neither XDG_CACHE_HOME nor HOME names \
-                         a folder that can be used; --feature-cache DIR keeps them"
-                            .to_string(),
-                    );
-                }
-                place.map(|place| FeatureCache {
-                    place,
-                    is_chosen: chosen.is_some(),
-                    views: config.integer("train.feature_views").map(|views| views as u32),
-                })
-            }
-        };
-        if config.integer("train.feature_views").is_some() && feature_cache.is_none() {
-            return Err(Error::Plan(vec![
-                "train.feature_views: --feature-cache off keeps no features; leave one of them out"
-                    .to_string(),
-            ]));
-        }
+        let feature_cache = FeatureCache::resolve(config, &mut notes)?;
         Ok(TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),
             feed,
@@ -206,7 +221,7 @@ impl TrainPlan {
             strictness: if config.is_on("force") { Strictness::Lenient } else { Strictness::Strict },
             preparation,
             run_file: config.to_toml(Command::Train, &facts),
-            settings: settings(&[Identity::Pixels, Identity::Rows, Identity::Run, Identity::Neither]),
+            settings: settings(&[&of_run[..], &[Identity::Neither]].concat()),
             warnings,
         })
     }

@@ -94,7 +94,7 @@ pub(super) fn resolve(
         label_smoothing: number("train.label_smoothing"),
         class_weights: class_weights(config, &context, &mut notes, &mut problems),
         mixing: mixing(config),
-        normalize: (context.normalize.mean, context.normalize.std),
+        normalize: context.normalize,
         seed: context.seed,
         device: context.device,
         precision: precision(config, context.device, &mut problems),
@@ -314,7 +314,7 @@ fn mixing(config: &Config) -> Option<Mixing> {
 }
 
 /// What ends the network.
-pub(crate) fn head(config: &Config, classes: usize) -> Head {
+fn head(config: &Config, classes: usize) -> Head {
     Head {
         classes,
         width: config.integer("train.head_width").map(|width| width as usize),

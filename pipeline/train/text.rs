@@ -2,9 +2,27 @@
 
 use forebay_datasets::sample::Split;
 use forebay_train::schedule::Shape;
+use forebay_train::{Freeze, TrainOptions, Unfreeze};
 
 use super::plan::TrainPlan;
-use crate::plan::{augment_in_words, memory_in_words, schedule_in_words};
+use crate::plan::{memory_in_words, nodes_in_words, schedule_in_words};
+
+/// What is frozen at first and when it thaws; `None` where everything is trained.
+fn frozen_in_words(options: &TrainOptions, steps_per_epoch: u64) -> Option<String> {
+    let mut text = match &options.freeze {
+        Freeze::None => return None,
+        Freeze::Backbone => "all but the classifier".to_string(),
+        Freeze::Until(part) => format!("up to and including {part}"),
+    };
+    for Unfreeze { step, part } in &options.unfreeze {
+        let epoch = step / steps_per_epoch.max(1) + 1;
+        text += &format!("; from epoch {epoch} on {part} and what follows it are trained");
+    }
+    for part in &options.unfreeze_on_stall {
+        text += &format!("; then {part} and what follows it, once validation stalls");
+    }
+    Some(text)
+}
 
 impl std::fmt::Display for TrainPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -14,18 +32,7 @@ impl std::fmt::Display for TrainPlan {
         for split in Split::ALL {
             writeln!(f, "  {split:<12} {} images", feed.rows(split))?;
         }
-        let (read, compute) = (feed.rooms.read(), feed.rooms.compute());
-        writeln!(f, "  stages       (slots + queue, of chunks of {} samples)", feed.source.chunk())?;
-        let augment = augment_in_words(feed.augment.as_ref());
-        for (name, room, what) in [
-            ("read", read, feed.store.location().to_string()),
-            ("decode", compute, "to RGB".to_string()),
-            ("resize", compute, feed.chain.to_string()),
-            ("augment", compute, augment),
-            ("batch", compute, format!("{} images", feed.batch_size)),
-        ] {
-            writeln!(f, "    {name:<10} {:>3} + {:<3} {what}", room.slots, room.queue)?;
-        }
+        f.write_str(&nodes_in_words(feed.source.chunk(), &feed.nodes()))?;
         let options = &self.options;
         writeln!(f, "  model        {} with {} classes", options.model, options.classes.len())?;
         if let Some(programs) = self.preparation.opens_in(&options.model) {
@@ -51,6 +58,9 @@ impl std::fmt::Display for TrainPlan {
                 None => schedule_in_words(&options.schedule.shape),
             }
         )?;
+        if let Some(frozen) = frozen_in_words(options, self.steps_per_epoch) {
+            writeln!(f, "  frozen       {frozen}")?;
+        }
         for note in &self.notes {
             writeln!(f, "  note         {note}")?;
         }

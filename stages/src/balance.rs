@@ -42,7 +42,7 @@ words!(Balance { None => "none", Over => "over", Under => "under", Both => "both
 
 /// The settings of balancing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct BalanceOptions {
     /// What is done.
     pub mode: Balance,
@@ -50,13 +50,6 @@ pub struct BalanceOptions {
     pub ratio: f64,
     /// The most copies of one image, at least 1.
     pub max_repeats: u32,
-}
-
-impl Default for BalanceOptions {
-    fn default() -> BalanceOptions {
-        // Ten, so that a class of a hundred images against ten thousand is not memorised.
-        BalanceOptions { mode: Balance::None, ratio: 1.0, max_repeats: 10 }
-    }
 }
 
 impl BalanceOptions {
@@ -186,13 +179,6 @@ impl BalanceSummary {
         let dropped = copies.iter().filter(|n| **n == 0).count() as u64;
         BalanceSummary { classes: classes.collect(), dropped }
     }
-
-    /// `[classes]`: the share of each class among the rows afterwards, which is the prior that a model trained
-    /// on them takes over; 0 throughout without rows.
-    pub fn prior(&self) -> Vec<f64> {
-        let total = self.classes.iter().map(|class| class.after).sum::<u64>().max(1);
-        self.classes.iter().map(|class| class.after as f64 / total as f64).collect()
-    }
 }
 
 #[cfg(test)]
@@ -266,7 +252,6 @@ mod tests {
             [class(100, 100, None), class(10, 50, Some(100)), class(3, 15, Some(100))]
         );
         assert_eq!(summary.dropped, 0);
-        assert_eq!(summary.prior(), [100.0 / 165.0, 50.0 / 165.0, 15.0 / 165.0]);
     }
 
     #[test]
@@ -280,7 +265,7 @@ mod tests {
 
     #[test]
     fn settings_that_make_no_sense_are_problems() {
-        assert!(BalanceOptions::default().problems().is_empty());
+        assert!(options(Balance::None, 1.0, 1).problems().is_empty());
         for ratio in [0.0, -1.0, 1.1, f64::NAN] {
             assert_eq!(options(Balance::Over, ratio, 1).problems().len(), 1);
         }

@@ -1,4 +1,4 @@
-//! Samples become planned groups: the rows of a shard, or of a batch.
+//! Samples become the planned rows of a batch, and each batch leaves when it is complete.
 
 use std::collections::VecDeque;
 

@@ -48,22 +48,6 @@ impl Normalize {
         let shift = std::array::from_fn(|channel| -self.mean[channel] / self.std[channel]);
         (scale, shift)
     }
-
-    /// Normalises u8 planes `[3, height, width]` to f32 planes of the same shape. Several images one after the
-    /// other, `[n, 3, height, width]`, work too, with `plane` = height × width.
-    ///
-    /// # Panics
-    /// When `planes` is no whole number of images of `3 * plane` bytes.
-    pub fn apply(&self, planes: &[u8], plane: usize) -> Vec<f32> {
-        assert!(plane > 0 && planes.len().is_multiple_of(3 * plane), "planes of whole images");
-        let (scale, shift) = self.scale_shift();
-        let mut out = Vec::with_capacity(planes.len());
-        for (index, values) in planes.chunks_exact(plane).enumerate() {
-            let (scale, shift) = (scale[index % 3], shift[index % 3]);
-            out.extend(values.iter().map(|&value| f32::from(value) * scale + shift));
-        }
-        out
-    }
 }
 
 impl Default for Normalize {
@@ -77,16 +61,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_plane_gets_the_constants_of_its_channel() {
-        let normalize = Normalize { mean: [0.0, 0.5, 1.0], std: [1.0, 0.5, 0.25] };
-        let out = normalize.apply(&[0, 255, 0, 255, 0, 255, 51, 51, 51, 51, 51, 51], 2);
-        let expected = [0.0, 1.0, -1.0, 1.0, -4.0, 0.0, 0.2, 0.2, -0.6, -0.6, -3.2, -3.2];
-        for (found, expected) in out.iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-5, "{out:?}");
-        }
-    }
-
-    #[test]
     fn the_mean_becomes_zero_and_a_deviation_one() {
         let (scale, shift) = Normalize::IMAGENET.scale_shift();
         for channel in 0..3 {
@@ -95,11 +69,5 @@ mod tests {
             assert!(at(mean[channel]).abs() < 1e-6);
             assert!((at(mean[channel] + std[channel]) - 1.0).abs() < 1e-6);
         }
-    }
-
-    #[test]
-    #[should_panic(expected = "planes of whole images")]
-    fn half_an_image_is_refused() {
-        Normalize::UNIT.apply(&[0; 4], 1);
     }
 }

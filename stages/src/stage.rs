@@ -18,14 +18,6 @@ pub trait Stage: Send + Sync + 'static {
     /// # Errors
     /// A [`Fault`] rejects this image and no other.
     fn apply(&self, input: Self::In, draws: &Draws) -> Result<Self::Out, Fault>;
-
-    /// This stage and then `next`, as one stage. A fault still carries the name of the one that refused.
-    fn then<S: Stage<In = Self::Out>>(self, next: S) -> Then<Self, S>
-    where
-        Self: Sized,
-    {
-        Then { first: self, second: next }
-    }
 }
 
 /// What a stage makes of an image, and what it takes to.
@@ -45,23 +37,6 @@ impl Work {
     /// What comes out and what the stage holds beside it, bytes.
     pub(crate) fn total(&self) -> u64 {
         self.out_bytes + self.work_bytes
-    }
-}
-
-/// Two stages as one; see [`Stage::then`].
-#[derive(Clone, Debug)]
-pub struct Then<A, B> {
-    first: A,
-    second: B,
-}
-
-impl<A: Stage, B: Stage<In = A::Out>> Stage for Then<A, B> {
-    const NAME: &'static str = A::NAME;
-    type In = A::In;
-    type Out = B::Out;
-
-    fn apply(&self, input: A::In, draws: &Draws) -> Result<B::Out, Fault> {
-        self.second.apply(self.first.apply(input, draws)?, draws)
     }
 }
 

@@ -41,6 +41,11 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// Whether the source cuts itself: it has folders for validation or test.
+    pub fn declares_splits(&self) -> bool {
+        self.declared.iter().any(|split| *split != Split::Train)
+    }
+
     /// A catalog of these samples without rejects, ignored files and warnings, which its layout adds.
     ///
     /// # Errors

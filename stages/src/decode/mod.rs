@@ -180,13 +180,6 @@ pub struct Header {
     pub decode_bytes: u64,
 }
 
-impl Header {
-    /// The bytes of the decoded image, `width * height * 3`.
-    pub fn pixel_bytes(&self) -> u64 {
-        u64::from(self.width) * u64::from(self.height) * 3
-    }
-}
-
 /// Reads the header only. It allocates nothing of the image's size and applies no limit, so that the caller can
 /// print what is there.
 ///

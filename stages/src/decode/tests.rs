@@ -486,7 +486,7 @@ fn too_large_an_image_is_refused_by_its_header() {
     bytes[frame + 5..frame + 9].fill(0xff);
     assert_eq!(refusal(&bytes), "65535x65535 pixels are more than decode.max_side 16384");
     let header = probe(&bytes).unwrap();
-    assert_eq!((header.width, header.height, header.pixel_bytes()), (65_535, 65_535, 12_884_508_675));
+    assert_eq!((header.width, header.height), (65_535, 65_535));
 
     // A header of 30,000 × 30,000 in a PNG of a few dozen bytes.
     let mut bytes = encoded(picture(1, 1), ImageFormat::Png);

@@ -8,6 +8,7 @@ use forebay_datasets::words::Words;
 use crate::error::{TrainError, compute, unreadable};
 use crate::file::{self, AVERAGE, Header, LOSS_SCALE, OPTIMIZER};
 use crate::loss_scale::LossScale;
+use crate::models::Head;
 use crate::optim::{Optimizer, OptimizerKind};
 use crate::options::{Precision, TrainOptions};
 use crate::params::{Entry, ParamStore};
@@ -20,6 +21,8 @@ pub struct FileDescription {
     pub model: String,
     /// The class of each logit.
     pub classes: Vec<String>,
+    /// What ends the network.
+    pub head: Head,
     /// Steps done when it was written.
     pub step: u64,
     /// The optimiser of a checkpoint; `None` for weights alone, from which no run can resume.
@@ -153,8 +156,8 @@ impl Trainer {
     pub fn describe(bytes: &[u8]) -> Result<Option<FileDescription>, TrainError> {
         let header = file::header(bytes).map_err(unreadable("weights"))?;
         Ok(header.map(|header| {
-            let Header { model, classes, step, optimizer, metadata } = header;
-            FileDescription { model, classes, step, optimizer, metadata }
+            let Header { model, classes, head, step, optimizer, metadata } = header;
+            FileDescription { model, classes, head, step, optimizer, metadata }
         }))
     }
 
@@ -163,8 +166,8 @@ impl Trainer {
         optimizer: Option<OptimizerKind>,
         metadata: &BTreeMap<String, String>,
     ) -> Header {
-        let TrainOptions { model, classes, .. } = self.options.clone();
-        Header { model, classes, step: self.step, optimizer, metadata: metadata.clone() }
+        let TrainOptions { model, classes, head, .. } = self.options.clone();
+        Header { model, classes, head, step: self.step, optimizer, metadata: metadata.clone() }
     }
 
     pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {

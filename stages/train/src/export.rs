@@ -1,7 +1,8 @@
 //! A network with given weights as a file that other programs run without this one.
 
+use forebay_stages::normalize::Normalize;
+
 use crate::error::{TrainError, compute};
-use crate::forward::UNNORMALIZED;
 use crate::models::Head;
 use crate::onnx::{Description, Graph};
 use crate::params::{Mode, Pass};
@@ -39,7 +40,7 @@ pub struct OnnxFile {
 /// # Errors
 /// When the weights cannot be read or are not those of the network, or the images are too small for it.
 pub fn export(export: &Export, weights: &[u8]) -> Result<OnnxFile, TrainError> {
-    let (predictor, report) = Predictor::load(&export.arch, &export.head, weights, UNNORMALIZED)?;
+    let (predictor, report) = Predictor::load(&export.arch, &export.head, weights, Normalize::UNIT)?;
     let (network, store) = (predictor.network, predictor.store);
     if export.side < network.side_min() {
         return Err(TrainError::Options(format!(

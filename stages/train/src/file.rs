@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use crate::models::Head;
 use crate::optim::OptimizerKind;
 
 /// The one metadata key of a file. Several would be written in random order, and equal states would then be
@@ -28,6 +29,8 @@ pub(super) struct Header {
     pub(super) model: String,
     /// The class of each logit.
     pub(super) classes: Vec<String>,
+    /// What ends the network.
+    pub(super) head: Head,
     /// Steps done.
     pub(super) step: u64,
     /// The optimiser whose state the file holds; none when it holds weights only.
@@ -104,6 +107,7 @@ mod tests {
         let header = Header {
             model: "small".into(),
             classes: vec!["a".into(), "b".into()],
+            head: Head { width: Some(8), ..Head::linear(2) },
             step: 7,
             optimizer: Some(OptimizerKind::Sgd { momentum: 0.9, nesterov: true }),
             metadata: (0..20).map(|key| (format!("key {key}"), "value".into())).collect(),

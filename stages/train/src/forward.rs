@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
+use forebay_stages::normalize::Normalize;
 
 use crate::error::{TrainError, compute, unreadable};
 use crate::file;
@@ -11,9 +12,6 @@ use crate::ops::{self, Tape};
 use crate::params::{Kind, Mode, Pass};
 use crate::predictor::Predictor;
 use crate::weights::WeightsReport;
-
-/// Of images that are normalised already.
-pub(crate) const UNNORMALIZED: ([f32; 3], [f32; 3]) = ([0.0; 3], [1.0; 3]);
 
 /// What a pass computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +36,7 @@ pub fn forward(
     input: &[u8],
     what: Forward,
 ) -> Result<(Vec<u8>, WeightsReport), TrainError> {
-    let (predictor, report) = Predictor::load(arch, &Head::linear(1), weights, UNNORMALIZED)?;
+    let (predictor, report) = Predictor::load(arch, &Head::linear(1), weights, Normalize::UNIT)?;
     let (_, inputs) = file::decode(input).map_err(unreadable("input"))?;
     let (network, store) = (predictor.network, predictor.store);
     let images = input_tensor(&inputs, "input")?;

@@ -54,7 +54,7 @@ pub(crate) enum Attribute {
 }
 
 #[derive(Clone, Debug)]
-struct Node {
+struct OnnxNode {
     operator: &'static str,
     inputs: Vec<String>,
     output: Value,
@@ -65,7 +65,7 @@ struct Node {
 #[derive(Clone, Debug)]
 pub struct Graph {
     images: Value,
-    nodes: Vec<Node>,
+    nodes: Vec<OnnxNode>,
     constants: Vec<(String, Tensor)>,
 }
 
@@ -102,7 +102,7 @@ impl Graph {
     ) -> Value {
         let output = Value { name: format!("{operator}_{}", self.nodes.len()), shape };
         let inputs = inputs.iter().map(|&input| input.to_owned()).collect();
-        self.nodes.push(Node { operator, inputs, output: output.clone(), attributes });
+        self.nodes.push(OnnxNode { operator, inputs, output: output.clone(), attributes });
         output
     }
 
@@ -325,7 +325,7 @@ impl Graph {
     }
 }
 
-impl Node {
+impl OnnxNode {
     fn write(&self, message: &mut Message) {
         self.inputs.iter().for_each(|input| message.bytes(1, input));
         message.bytes(2, &self.output.name);

@@ -3,6 +3,7 @@
 use candle_core::DType;
 use forebay_datasets::seed::Seed;
 use forebay_datasets::words;
+use forebay_stages::normalize::Normalize;
 
 use crate::mixing::Mixing;
 use crate::models::{Head, Network};
@@ -117,8 +118,8 @@ pub struct TrainOptions {
     pub class_weights: Option<Vec<f64>>,
     /// Images mixed with others of their batch.
     pub mixing: Option<Mixing>,
-    /// Mean and standard deviation per channel, of pixels scaled to 0 to 1.
-    pub normalize: ([f32; 3], [f32; 3]),
+    /// The map from grey levels to the tensor.
+    pub normalize: Normalize,
     /// Decides the initial weights, the dropout and the mixing.
     pub seed: Seed,
     /// Where the network lives.
@@ -150,7 +151,7 @@ impl TrainOptions {
             label_smoothing: 0.0,
             class_weights: None,
             mixing: None,
-            normalize: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+            normalize: Normalize::IMAGENET,
             seed: Seed(0),
             device: DeviceKind::Cpu,
             precision: Precision::F32,
@@ -186,9 +187,8 @@ pub(crate) fn check(options: &TrainOptions) -> Result<(), String> {
     }
     let smoothing = options.label_smoothing;
     range("label smoothing", smoothing, (0.0..1.0).contains(&smoothing), "from 0 to below 1")?;
-    for &std in &options.normalize.1 {
-        let std = f64::from(std);
-        range("standard deviation", std, std.is_finite() && std > 0.0, "more than 0")?;
+    if let Some(problem) = options.normalize.problems().into_iter().next() {
+        return Err(problem);
     }
     let share = |name: &str, value: f64| range(name, value, (0.0..1.0).contains(&value), "from 0 to below 1");
     let eps = |value: f64| range("eps", value, value.is_finite() && value > 0.0, "more than 0");
@@ -215,7 +215,7 @@ pub(crate) fn focal_gamma(options: &TrainOptions) -> Option<f64> {
     }
 }
 
-/// Refuses names of parts that the network has not.
+/// Refuses part names that the network does not have.
 pub(crate) fn check_parts(options: &TrainOptions, network: &Network) -> Result<(), String> {
     let until = match &options.freeze {
         Freeze::Until(name) => Some(name),
@@ -228,7 +228,7 @@ pub(crate) fn check_parts(options: &TrainOptions, network: &Network) -> Result<(
         match network.part_index(name) {
             None => return Err(format!("{} has no part `{name}`; its parts are {}", options.model, parts())),
             Some(index) if index == last && Some(name) == until => {
-                return Err(format!("to freeze `{name}` leaves nothing to train; the parts are {}", parts()));
+                return Err(format!("freezing `{name}` leaves nothing to train; the parts are {}", parts()));
             }
             Some(_) => {}
         }

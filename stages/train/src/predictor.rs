@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::VarMap;
 use forebay_stages::collate::Batch;
+use forebay_stages::normalize::Normalize;
 
 use crate::error::{TrainError, compute, unknown_network};
 use crate::models::{self, Head, Network};
@@ -23,6 +24,7 @@ use crate::weights::{self, Strictness, WeightsReport};
 /// ```
 /// use candle_core::{D, Device, Module, Tensor};
 /// use candle_nn::{Linear, Optimizer, SGD, VarMap, loss, ops, seq};
+/// use forebay_stages::normalize::Normalize;
 /// use forebay_train::models::Head;
 /// use forebay_train::{Predictor, TrainOptions, Trainer};
 ///
@@ -30,8 +32,7 @@ use crate::weights::{self, Strictness, WeightsReport};
 /// // The file that `forebay train` leaves as RUN/model.safetensors; here one of a network that has seen nothing.
 /// let classes = ["cat", "dog", "owl"].map(String::from).to_vec();
 /// let trained = Trainer::new(&TrainOptions::new("small", classes))?.weights(&Default::default())?;
-/// let imagenet = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-/// let (predictor, _) = Predictor::load("small", &Head::linear(3), &trained, imagenet)?;
+/// let (predictor, _) = Predictor::load("small", &Head::linear(3), &trained, Normalize::IMAGENET)?;
 ///
 /// // Its weights by torchvision's names, as `candle_nn` keeps variables.
 /// let weights: VarMap = predictor.var_map();
@@ -60,7 +61,7 @@ use crate::weights::{self, Strictness, WeightsReport};
 pub struct Predictor {
     pub(crate) network: Arc<Network>,
     pub(crate) store: ParamStore,
-    pub(crate) normalize: ([f32; 3], [f32; 3]),
+    pub(crate) normalize: Normalize,
     /// Of the activations.
     pub(crate) precision: DType,
     pub(crate) micro_batch: Option<usize>,
@@ -69,7 +70,7 @@ pub struct Predictor {
 impl Predictor {
     /// The network called `model` on the CPU in single precision, with the tensors of the file `weights` (safetensors, or
     /// PyTorch's `.pth` or `.bin`), which must hold all of them. `head` is what ends the network; its number of classes is
-    /// that of the file. `normalize` is the mean and the standard deviation of each channel, of pixels scaled to 0 to 1.
+    /// that of the file. `normalize` maps grey levels to what the network was trained on.
     ///
     /// # Errors
     /// When no network is called so, or the file cannot be read, is of another network or lacks a tensor.
@@ -77,7 +78,7 @@ impl Predictor {
         model: &str,
         head: &Head,
         weights: &[u8],
-        normalize: ([f32; 3], [f32; 3]),
+        normalize: Normalize,
     ) -> Result<(Predictor, WeightsReport), TrainError> {
         let file = weights::read(weights)?;
         let build = |classes: usize, store: &mut ParamStore| {
@@ -123,12 +124,11 @@ impl Predictor {
     /// # Errors
     /// When the images are too small for the network, or the device fails.
     pub fn predict(&self, batch: &Batch) -> Result<Vec<Vec<f32>>, TrainError> {
-        let (mean, std) = self.normalize;
         let side = batch.side as usize;
         self.rows(batch.len(), |rows| {
             let image = 3 * side * side;
             let images = &batch.images[rows.start * image..rows.end * image];
-            let images = ops::normalize(images, (rows.len(), side), mean, std, self.store.device())?;
+            let images = ops::normalize(images, (rows.len(), side), &self.normalize, self.store.device())?;
             self.run(0..self.network.parts(), &images)
         })
     }
@@ -171,7 +171,7 @@ impl Predictor {
         logits: impl Fn(Range<usize>) -> candle_core::Result<Tensor>,
     ) -> Result<Vec<Vec<f32>>, TrainError> {
         let mut all = Vec::with_capacity(n);
-        for rows in parts(n, self.micro_batch, 1) {
+        for rows in micro_batches(n, self.micro_batch, 1) {
             let rows = logits(rows).and_then(|logits| logits.to_vec2::<f32>());
             all.extend(rows.map_err(compute("run the network forward"))?);
         }
@@ -187,7 +187,7 @@ impl Module for Predictor {
             self.run(0..self.network.parts(), &images)
         };
         let n = images.dim(0)?;
-        match parts(n, self.micro_batch, 1).collect::<Vec<_>>().as_slice() {
+        match micro_batches(n, self.micro_batch, 1).collect::<Vec<_>>().as_slice() {
             [] => candle_core::bail!("a batch without images has no logits"),
             [all] => logits(all.clone()),
             parts => {
@@ -198,7 +198,11 @@ impl Module for Predictor {
 }
 
 /// Ranges of `total` rows of nearly equal length: at most `most` each, but at least `least` where there are as many.
-pub(crate) fn parts(total: usize, most: Option<usize>, least: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn micro_batches(
+    total: usize,
+    most: Option<usize>,
+    least: usize,
+) -> impl Iterator<Item = Range<usize>> {
     let n = total.div_ceil(most.unwrap_or(total).max(1)).min(total / least).max(1);
     (0..n).map(move |part| part * total / n..(part + 1) * total / n).filter(|rows| !rows.is_empty())
 }
@@ -246,8 +250,8 @@ mod tests {
     fn a_module_of_candle_gives_the_logits_that_validation_gives() {
         let predictor = trainer("resnet20").predictor().with_micro_batch(Some(2));
         let batch = batch(5, 16, 9);
-        let (mean, std) = predictor.normalize;
-        let images = ops::normalize(&batch.images, (5, 16), mean, std, &Device::Cpu).expect("images");
+        let images =
+            ops::normalize(&batch.images, (5, 16), &predictor.normalize, &Device::Cpu).expect("images");
         let logits = predictor.forward(&images).and_then(|logits| logits.to_vec2::<f32>()).expect("logits");
         assert_eq!(logits, predictor.predict(&batch).expect("logits"));
         assert!(predictor.forward(&images.narrow(0, 0, 0).expect("no image")).is_err());
@@ -257,9 +261,8 @@ mod tests {
     fn a_file_gives_the_logits_of_the_trainer_that_wrote_it() {
         let trainer = trainer("resnet20_b");
         let file = trainer.weights(&Default::default()).expect("bytes");
-        let normalize = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-        let (loaded, report) =
-            Predictor::load("resnet20_b", &Head::linear(1), &file, normalize).expect("its own file");
+        let loaded = Predictor::load("resnet20_b", &Head::linear(1), &file, Normalize::IMAGENET);
+        let (loaded, report) = loaded.expect("its own file");
         assert!(report.missing.is_empty());
         let batch = batch(3, 16, 4);
         assert_eq!(loaded.predict(&batch).expect("rows"), trainer.predictor().predict(&batch).expect("rows"));
@@ -269,10 +272,10 @@ mod tests {
     fn parts_cover_every_row_once_and_none_is_too_large() {
         for total in 0..30usize {
             for most in 1..12 {
-                let ranges: Vec<_> = parts(total, Some(most), 1).collect();
+                let ranges: Vec<_> = micro_batches(total, Some(most), 1).collect();
                 assert!(ranges.iter().all(|rows| (1..=most).contains(&rows.len())), "{total} {most}");
                 assert_eq!(ranges.into_iter().flatten().collect::<Vec<_>>(), (0..total).collect::<Vec<_>>());
-                assert!(total < 2 || parts(total, Some(most), 2).all(|rows| rows.len() >= 2));
+                assert!(total < 2 || micro_batches(total, Some(most), 2).all(|rows| rows.len() >= 2));
             }
         }
     }

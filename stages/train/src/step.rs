@@ -11,7 +11,7 @@ use crate::ops::{self, Tape};
 use crate::optim::{StepSettings, clip_by_norm, norm};
 use crate::options::{Precision, TrainOptions, focal_gamma};
 use crate::params::{Entry, Mode, NormUpdate, Pass, update_running_statistics};
-use crate::predictor::parts;
+use crate::predictor::micro_batches;
 use crate::trainer::Trainer;
 
 /// What one training step did.
@@ -140,7 +140,7 @@ impl Trainer {
     ) -> Result<BatchGradients, TrainError> {
         let (total, classes) = (labels.len(), self.options.classes.len());
         // At least two images in each: norms could not normalise a single one.
-        let parts: Vec<_> = parts(total, self.micro_batch, 2).collect();
+        let micro_batches: Vec<_> = micro_batches(total, self.micro_batch, 2).collect();
         // What is frozen runs as in evaluation, and needs no tape.
         let trained = self.first_trained(self.step).max(first);
         let scale = match self.options.precision {
@@ -149,13 +149,13 @@ impl Trainer {
         };
         let mut sum =
             BatchGradients { loss: 0.0, correct: 0, gradients: BTreeMap::new(), updates: Vec::new() };
-        for (part, rows) in parts.iter().enumerate() {
-            let input = match parts.len() {
+        for (index, rows) in micro_batches.iter().enumerate() {
+            let input = match micro_batches.len() {
                 1 => input.clone(),
                 _ => input.narrow(0, rows.start, rows.len()).map_err(compute("cut a batch"))?,
             };
             let pass = Pass::new(&self.store, Mode::Train)
-                .with_dropout(self.options.seed, self.step * 65_536 + part as u64);
+                .with_dropout(self.options.seed, self.step * 65_536 + index as u64);
             let frozen = Pass::new(&self.store, Mode::Evaluate);
             let input = self.network.forward_parts(first..trained, &input, &frozen);
             let input = input.map_err(compute("run the network forward"))?;

@@ -94,7 +94,7 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Refuses options that contradict themselves, that name parts the network has not, or images of `side` pixels that
+    /// Refuses options that contradict themselves, that name parts that the network does not have, or images of `side` pixels that
     /// are too small for it, in one line.
     ///
     /// # Errors
@@ -123,7 +123,7 @@ impl Trainer {
         self.micro_batch
     }
 
-    /// Changes it.
+    /// Sets the most images that go through the network at a time; `None` takes batches whole.
     pub fn set_micro_batch(&mut self, images: Option<usize>) {
         self.micro_batch = images;
     }
@@ -192,19 +192,6 @@ impl Trainer {
         self.network.forward_parts(parts, x, pass)?.to_dtype(DType::F32)
     }
 
-    /// The mean cross-entropy of logits, without label smoothing: what validation reports.
-    ///
-    /// # Panics
-    /// When a label has no logit.
-    pub fn loss(logits: &[Vec<f32>], labels: &[u32]) -> f64 {
-        let loss = |(row, label): (&Vec<f32>, &u32)| {
-            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let sum: f64 = row.iter().map(|logit| f64::from(logit - largest).exp()).sum();
-            sum.ln() - f64::from(row[*label as usize] - largest)
-        };
-        logits.iter().zip(labels).map(loss).sum::<f64>() / logits.len().max(1) as f64
-    }
-
     /// The learning rate of a step, counted from 0.
     pub fn learning_rate(&self, step: u64) -> f64 {
         self.rate_scale * self.options.schedule.at(step)
@@ -236,12 +223,11 @@ impl Trainer {
 
     /// `[batch, 3, side, side]`, normalised, on the device.
     pub(crate) fn upload(&self, batch: &Batch) -> Result<Tensor, TrainError> {
-        let (mean, std) = self.options.normalize;
         let size = (batch.len(), batch.side as usize);
         if batch.is_empty() {
             return Err(TrainError::Batch("a batch without images cannot be trained on".into()));
         }
-        ops::normalize(&batch.images, size, mean, std, self.store.device())
+        ops::normalize(&batch.images, size, &self.options.normalize, self.store.device())
             .and_then(|images| images.to_dtype(self.options.precision.dtype()))
             .map_err(compute("upload a batch"))
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use forebay_stages::collate::Batch;
+use forebay_stages::normalize::Normalize;
 use forebay_train::models::Head;
 use forebay_train::{Predictor, TrainOptions, Trainer};
 
@@ -172,8 +173,7 @@ fn no_file_takes_more_than_64_mib_beyond_its_size() {
         ("many files", archive(&names)),
     ];
     for (what, file) in cases {
-        let (loaded, bytes) =
-            taken(|| Predictor::load("small", &Head::linear(2), &file, ([0.0; 3], [1.0; 3])));
+        let (loaded, bytes) = taken(|| Predictor::load("small", &Head::linear(2), &file, Normalize::UNIT));
         let line = loaded.expect_err("no weights").to_string();
         assert!(line.len() < 1000, "{what}: a line of {} bytes", line.len());
         let (taken, size) = (bytes >> 20, file.len() >> 20);

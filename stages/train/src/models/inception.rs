@@ -38,17 +38,17 @@ pub(super) fn build(mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
     }
     let mut channels = 192;
     for (name, kind) in [
-        ("Mixed_5b", Kind::A { pooled: 32 }),
-        ("Mixed_5c", Kind::A { pooled: 64 }),
-        ("Mixed_5d", Kind::A { pooled: 64 }),
-        ("Mixed_6a", Kind::B),
-        ("Mixed_6b", Kind::C { width: 128 }),
-        ("Mixed_6c", Kind::C { width: 160 }),
-        ("Mixed_6d", Kind::C { width: 160 }),
-        ("Mixed_6e", Kind::C { width: 192 }),
-        ("Mixed_7a", Kind::D),
-        ("Mixed_7b", Kind::E),
-        ("Mixed_7c", Kind::E),
+        ("Mixed_5b", BlockKind::A { pooled: 32 }),
+        ("Mixed_5c", BlockKind::A { pooled: 64 }),
+        ("Mixed_5d", BlockKind::A { pooled: 64 }),
+        ("Mixed_6a", BlockKind::B),
+        ("Mixed_6b", BlockKind::C { width: 128 }),
+        ("Mixed_6c", BlockKind::C { width: 160 }),
+        ("Mixed_6d", BlockKind::C { width: 160 }),
+        ("Mixed_6e", BlockKind::C { width: 192 }),
+        ("Mixed_7a", BlockKind::D),
+        ("Mixed_7b", BlockKind::E),
+        ("Mixed_7c", BlockKind::E),
     ] {
         parts.add(name, |builder| {
             let block = Mixed::new(builder, name, channels, kind)?;
@@ -70,7 +70,7 @@ fn conv_norm(builder: &mut Builder<'_>, name: &str, conv: Conv) -> Result<ConvNo
 
 /// The blocks, by torchvision's letters.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum BlockKind {
     /// Figure 5: 1 x 1, 5 x 5, twice 3 x 3, and a pool that is narrowed to so many channels.
     A { pooled: usize },
     /// Figure 10, from 35 x 35 to 17 x 17.
@@ -83,14 +83,14 @@ enum Kind {
     E,
 }
 
-impl Kind {
+impl BlockKind {
     fn channels_out(self, channels_in: usize) -> usize {
         match self {
-            Kind::A { pooled } => 64 + 64 + 96 + pooled,
-            Kind::B => 384 + 96 + channels_in,
-            Kind::C { .. } => 4 * 192,
-            Kind::D => 320 + 192 + channels_in,
-            Kind::E => 320 + 768 + 768 + 192,
+            BlockKind::A { pooled } => 64 + 64 + 96 + pooled,
+            BlockKind::B => 384 + 96 + channels_in,
+            BlockKind::C { .. } => 4 * 192,
+            BlockKind::D => 320 + 192 + channels_in,
+            BlockKind::E => 320 + 768 + 768 + 192,
         }
     }
 }
@@ -152,7 +152,7 @@ struct Mixed {
 
 impl Mixed {
     /// Registers `{name}.branch..`.
-    fn new(builder: &mut Builder<'_>, name: &str, channels: usize, kind: Kind) -> Result<Mixed> {
+    fn new(builder: &mut Builder<'_>, name: &str, channels: usize, kind: BlockKind) -> Result<Mixed> {
         let mut layer = |branch: &str, conv: Conv| conv_norm(builder, &format!("{name}.{branch}"), conv);
         let wide = |from: usize, to: usize, kernel: (usize, usize)| Conv {
             padding: (kernel.0 / 2, kernel.1 / 2),
@@ -163,7 +163,7 @@ impl Mixed {
         let chain = |convolutions| Branch { pool: None, convolutions, fork: None };
         let after = |pool, convolutions| Branch { pool: Some(pool), convolutions, fork: None };
         let branches = match kind {
-            Kind::A { pooled } => vec![
+            BlockKind::A { pooled } => vec![
                 chain(vec![layer("branch1x1", one(64))?]),
                 chain(vec![layer("branch5x5_1", one(48))?, layer("branch5x5_2", wide(48, 64, (5, 5)))?]),
                 chain(vec![
@@ -173,7 +173,7 @@ impl Mixed {
                 ]),
                 after(Pool::Mean, vec![layer("branch_pool", one(pooled))?]),
             ],
-            Kind::B => vec![
+            BlockKind::B => vec![
                 chain(vec![layer("branch3x3", halved(channels, 384))?]),
                 chain(vec![
                     layer("branch3x3dbl_1", one(64))?,
@@ -182,7 +182,7 @@ impl Mixed {
                 ]),
                 after(Pool::Halve, vec![]),
             ],
-            Kind::C { width } => vec![
+            BlockKind::C { width } => vec![
                 chain(vec![layer("branch1x1", one(192))?]),
                 chain(vec![
                     layer("branch7x7_1", one(width))?,
@@ -198,7 +198,7 @@ impl Mixed {
                 ]),
                 after(Pool::Mean, vec![layer("branch_pool", one(192))?]),
             ],
-            Kind::D => vec![
+            BlockKind::D => vec![
                 chain(vec![layer("branch3x3_1", one(192))?, layer("branch3x3_2", halved(192, 320))?]),
                 chain(vec![
                     layer("branch7x7x3_1", one(192))?,
@@ -208,7 +208,7 @@ impl Mixed {
                 ]),
                 after(Pool::Halve, vec![]),
             ],
-            Kind::E => vec![
+            BlockKind::E => vec![
                 chain(vec![layer("branch1x1", one(320))?]),
                 Branch {
                     pool: None,

@@ -12,6 +12,7 @@ pub mod vgg;
 use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::onnx::Graph;
 use super::ops::Activation;
@@ -102,7 +103,7 @@ impl Network {
 }
 
 /// What ends a network.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Head {
     /// Logits.
     pub classes: usize,

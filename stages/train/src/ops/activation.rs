@@ -2,12 +2,14 @@
 
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::tape::note;
 use super::{CHUNK, Element, has_kernel, with_element, with_values, zeros};
 
 /// A function of one value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Activation {
     /// The value itself.
     Identity,

@@ -17,7 +17,7 @@ use super::{Activation, Convolution, Element, has_kernel, with_values, zeros};
 /// # Errors
 /// When the shapes do not belong together, or the kernel is larger than the padded image.
 pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, convolution: Convolution) -> Result<Tensor> {
-    let geometry = Geometry::new(x.dims(), weight.dims(), convolution)?;
+    let geometry = DepthwiseGeometry::new(x.dims(), weight.dims(), convolution)?;
     if !has_kernel(x) {
         return composed(x, &weight.to_dtype(x.dtype())?, &geometry);
     }
@@ -35,7 +35,7 @@ pub fn depthwise_conv2d_fixed(
     map: &ChannelMap,
     activation: Activation,
 ) -> Result<Tensor> {
-    let geometry = Geometry::new(x.dims(), weight.dims(), convolution)?;
+    let geometry = DepthwiseGeometry::new(x.dims(), weight.dims(), convolution)?;
     check_fused(activation, false)?;
     if x.dtype() != DType::F32 {
         bail!("a fixed depthwise convolution of {:?}: only f32 is supported", x.dtype());
@@ -47,8 +47,8 @@ pub fn depthwise_conv2d_fixed(
 }
 
 /// The sum over the taps of the kernel of shifted, strided views, for other devices than the CPU.
-fn composed(x: &Tensor, weight: &Tensor, geometry: &Geometry) -> Result<Tensor> {
-    let Geometry { channels, kernel, output, stride, padding, .. } = *geometry;
+fn composed(x: &Tensor, weight: &Tensor, geometry: &DepthwiseGeometry) -> Result<Tensor> {
+    let DepthwiseGeometry { channels, kernel, output, stride, padding, .. } = *geometry;
     let padded = x.pad_with_zeros(2, padding.0, padding.0)?.pad_with_zeros(3, padding.1, padding.1)?;
     let positions = |count: usize, offset: usize| {
         Tensor::from_iter((0..count).map(|index| (index * stride + offset) as u32), x.device())
@@ -71,7 +71,7 @@ fn composed(x: &Tensor, weight: &Tensor, geometry: &Geometry) -> Result<Tensor> 
 
 /// The sizes of one convolution, and of the phases that a padded plane is split into.
 #[derive(Clone, Copy)]
-struct Geometry {
+struct DepthwiseGeometry {
     batch: usize,
     channels: usize,
     input: (usize, usize),
@@ -83,8 +83,8 @@ struct Geometry {
     phase: (usize, usize),
 }
 
-impl Geometry {
-    fn new(x: &[usize], weight: &[usize], convolution: Convolution) -> Result<Geometry> {
+impl DepthwiseGeometry {
+    fn new(x: &[usize], weight: &[usize], convolution: Convolution) -> Result<DepthwiseGeometry> {
         let (&[batch, channels, height, width], &[depth, 1, rows, columns]) = (x, weight) else {
             bail!("a depthwise convolution of {x:?} with weights {weight:?}: they do not fit")
         };
@@ -100,7 +100,7 @@ impl Geometry {
         }
         let output = ((padded.0 - rows) / stride + 1, (padded.1 - columns) / stride + 1);
         let phase = (padded.0.div_ceil(stride), padded.1.div_ceil(stride));
-        Ok(Geometry {
+        Ok(DepthwiseGeometry {
             batch,
             channels,
             input: (height, width),
@@ -135,7 +135,7 @@ impl Geometry {
     /// Where each row of a plane lies in phases: row, first column of every `stride`-th, and the place of that value.
     #[inline(always)]
     fn runs(&self) -> impl Iterator<Item = (usize, usize, usize)> {
-        let Geometry { stride, padding, .. } = *self;
+        let DepthwiseGeometry { stride, padding, .. } = *self;
         (0..self.input.0).flat_map(move |row| {
             (0..stride).map(move |offset| {
                 // The first padded column of this phase that is inside the image.
@@ -163,7 +163,7 @@ impl Geometry {
         }
     }
 
-    /// Reads a plane back out of phases: the transpose of [`Geometry::split`].
+    /// Reads a plane back out of phases: the transpose of [`DepthwiseGeometry::split`].
     #[inline(always)]
     fn join<T: Element>(&self, phases: &[T], plane: &mut [T]) {
         for (row, first, start) in self.runs() {
@@ -227,7 +227,7 @@ impl Geometry {
     }
 }
 
-impl Kernels for Geometry {
+impl Kernels for DepthwiseGeometry {
     fn shape(&self) -> (usize, usize, usize, usize) {
         (self.batch, self.channels, self.output.0, self.output.1)
     }
@@ -413,7 +413,7 @@ mod tests {
         for &(x, weight, stride, padding) in CASES {
             let inputs = [normal(&x, "x"), normal(&weight, "weight")];
             let convolution = Convolution { stride, padding };
-            let geometry = Geometry::new(&x, &weight, convolution)?;
+            let geometry = DepthwiseGeometry::new(&x, &weight, convolution)?;
             let kernel = |inputs: &[Tensor]| depthwise_conv2d(&inputs[0], &inputs[1], convolution);
             let other = |inputs: &[Tensor]| composed(&inputs[0], &inputs[1], &geometry);
             close(&kernel(&inputs)?, &other(&inputs)?, 1e-12)?;

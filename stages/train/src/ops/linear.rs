@@ -26,7 +26,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     }
     let y = with_element!("linear", x.dtype(), T => {
         with_values::<T, _, 3>([x, weight, bias], |[x_values, weight, bias]| {
-            let y = Linear::forward(x_values, weight, bias, features);
+            let y = LinearKernel::forward(x_values, weight, bias, features);
             Tensor::from_vec(y, (batch, classes), &Device::Cpu)
         })
     })?;
@@ -36,11 +36,11 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
         with_element!("linear", x.dtype(), T => {
             with_values::<T, _, 3>([x, weight, gradient], |[x_values, weight_values, gradient]| {
                 let dx = needs[0].then(|| {
-                    let dx = Linear::backward_input(weight_values, gradient, classes);
+                    let dx = LinearKernel::backward_input(weight_values, gradient, classes);
                     Tensor::from_vec(dx, x.dims(), &Device::Cpu)
                 });
                 let dw = needs[1].then(|| {
-                    let dw = Linear::backward_weight(x_values, gradient, features, classes);
+                    let dw = LinearKernel::backward_weight(x_values, gradient, features, classes);
                     Tensor::from_vec(dw, weight.dims(), &Device::Cpu)
                 });
                 let db = needs[2].then(|| {
@@ -62,9 +62,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
 /// Rows of a result that one job computes: a function of nothing, so that no sum depends on the pool.
 const ROWS: usize = 64;
 
-struct Linear;
+struct LinearKernel;
 
-impl Linear {
+impl LinearKernel {
     fn forward<T: Element>(x: &[T], weight: &[T], bias: &[T], features: usize) -> Vec<T> {
         let classes = bias.len();
         let mut y: Vec<T> = bias.iter().copied().cycle().take(x.len() / features * classes).collect();

@@ -1,6 +1,7 @@
 //! Pixels of 0 to 255 become what a network was trained on: one affine map per channel, on the device.
 
 use candle_core::{DType, Device, Result, Tensor};
+use forebay_stages::normalize::Normalize;
 use rayon::prelude::*;
 
 /// Uploads u8 planes `[batch, 3, side, side]` as bytes and maps them to f32: `(pixel / 255 - mean) / std`.
@@ -10,13 +11,11 @@ use rayon::prelude::*;
 pub fn normalize(
     images: &[u8],
     (batch, side): (usize, usize),
-    mean: [f32; 3],
-    std: [f32; 3],
+    normalize: &Normalize,
     device: &Device,
 ) -> Result<Tensor> {
     let shape = (batch, 3, side, side);
-    let scale = std.map(|std| 1.0 / (255.0 * std));
-    let shift = [0, 1, 2].map(|channel| -mean[channel] / std[channel]);
+    let (scale, shift) = normalize.scale_shift();
     if device.is_cpu() && side > 0 {
         let mut planes = vec![0f32; images.len()];
         let plane = side * side;
@@ -44,12 +43,13 @@ mod tests {
     #[test]
     fn black_and_white_become_the_ends_of_the_range() -> Result<()> {
         let images = [0, 255, 0, 255, 51, 0];
-        let x = normalize(&images, (2, 1), [0.5, 0.25, 0.0], [0.5, 0.5, 2.0], &Device::Cpu)?;
+        let map = Normalize { mean: [0.5, 0.25, 0.0], std: [0.5, 0.5, 2.0] };
+        let x = normalize(&images, (2, 1), &map, &Device::Cpu)?;
         let x = x.flatten_all()?.to_vec1::<f32>()?;
         for (value, expected) in x.iter().zip([-1.0, 1.5, 0.0, 1.0, -0.1, 0.0]) {
             assert!((value - expected).abs() < 1e-6, "{x:?}");
         }
-        assert!(normalize(&images[1..], (2, 1), [0.0; 3], [1.0; 3], &Device::Cpu).is_err());
+        assert!(normalize(&images[1..], (2, 1), &Normalize::UNIT, &Device::Cpu).is_err());
         Ok(())
     }
 }

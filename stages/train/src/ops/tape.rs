@@ -16,7 +16,7 @@ use super::{CHUNK, Element, with_element, with_values, zeros};
 type Backward = Box<dyn FnOnce(&Tensor) -> Result<Vec<Option<Tensor>>>>;
 
 /// One operation that something trained passes through.
-struct Node {
+struct TapeNode {
     name: &'static str,
     output: TensorId,
     arguments: Vec<TensorId>,
@@ -26,7 +26,7 @@ struct Node {
 /// The operations of one forward pass, in their order.
 #[derive(Default)]
 pub(crate) struct Tape {
-    nodes: Vec<Node>,
+    nodes: Vec<TapeNode>,
     /// The outputs of the nodes.
     outputs: HashSet<TensorId>,
 }
@@ -62,7 +62,7 @@ pub(super) fn note<const N: usize>(
         }
         if tracked.contains(&true) {
             tape.outputs.insert(output.id());
-            tape.nodes.push(Node {
+            tape.nodes.push(TapeNode {
                 name,
                 output: output.id(),
                 arguments: arguments.iter().map(|argument| argument.id()).collect(),
@@ -116,7 +116,7 @@ impl Tape {
         }
         let mut gradients = HashMap::from([(output.id(), gradient)]);
         // Popped, so that what only the backward pass needed is freed on the way.
-        while let Some(Node { name, output, arguments, backward }) = self.nodes.pop() {
+        while let Some(TapeNode { name, output, arguments, backward }) = self.nodes.pop() {
             let Some(gradient) = gradients.remove(&output) else {
                 bail!("no gradient reaches {name}: an operation that is not one of ours follows it");
             };

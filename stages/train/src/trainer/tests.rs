@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use forebay_datasets::seed::Seed;
+use forebay_stages::normalize::Normalize;
 
 use super::*;
 use crate::file;
-use crate::metrics::prediction;
+use crate::metrics::{cross_entropy, prediction};
 use crate::mixing::Mixing;
 use crate::optim::OptimizerKind;
 use crate::options::{Freeze, Loss, Precision, Unfreeze};
@@ -24,7 +25,7 @@ fn options(model: &str, classes: usize) -> TrainOptions {
         },
         weight_decay: 5e-4,
         label_smoothing: 0.1,
-        normalize: ([0.5; 3], [0.25; 3]),
+        normalize: Normalize { mean: [0.5; 3], std: [0.25; 3] },
         seed: Seed(5),
         ..TrainOptions::new(model, classes)
     }
@@ -74,7 +75,7 @@ fn coloured_squares_are_learnt() {
     let right =
         logits.iter().zip(&unseen.labels).filter(|(row, label)| prediction(row) == Some(**label as usize));
     assert!(right.count() >= 58, "more than 95 % of 60");
-    assert!(Trainer::loss(&logits, &unseen.labels) < 0.4);
+    assert!(cross_entropy(&logits, &unseen.labels) < 0.4);
 }
 
 #[test]
@@ -343,7 +344,7 @@ fn a_loss_scale_halves_at_an_overflow_and_doubles_after_two_thousand_sound_steps
 }
 
 #[test]
-fn a_batch_is_learned_by_heart_and_forgotten() {
+fn a_batch_is_overfitted_and_forgotten() {
     let batch = squares(8, 16, 0);
     let mut sound = trainer(&options("small", 3));
     let before = sound.checkpoint(&BTreeMap::new()).expect("bytes");
@@ -391,7 +392,7 @@ fn parts_that_the_network_has_not_are_named() {
     );
     assert_eq!(
         line(Freeze::Until("head".into()), &[]),
-        format!("to freeze `head` leaves nothing to train; the parts are {parts}")
+        format!("freezing `head` leaves nothing to train; the parts are {parts}")
     );
     assert!(line(Freeze::None, &["fc"]).starts_with("small has no part `fc`"));
     let small = Trainer::check(&options("inception_v3", 3), 64).expect_err("too small");

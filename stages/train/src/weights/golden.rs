@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use forebay_stages::normalize::Normalize;
+
 /// Mean and standard deviation of each channel of a batch after normalisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ChannelStatistics {
@@ -14,7 +16,8 @@ pub struct ChannelStatistics {
 
 impl ChannelStatistics {
     /// Of `images`, `[n, 3, side, side]`, u8, and a normalisation of values from 0 to 1; `None` without images.
-    pub fn of(images: &[u8], side: u32, mean: [f32; 3], std: [f32; 3]) -> Option<ChannelStatistics> {
+    pub fn of(images: &[u8], side: u32, normalize: &Normalize) -> Option<ChannelStatistics> {
+        let Normalize { mean, std } = normalize;
         let plane = side as usize * side as usize;
         let mut found = ChannelStatistics { mean: [0.0; 3], std: [0.0; 3] };
         for channel in 0..3 {
@@ -92,20 +95,19 @@ pub fn entropy_complaint(share: f64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forebay_stages::normalize::Normalize;
-
     #[test]
     fn statistics_are_those_of_each_channel_after_normalisation() {
         // Two images of 1 x 1 and two of 2 x 1 would be another side; here n = 2, side = 1.
         let images = [0, 100, 200, 255, 100, 0];
-        let found = ChannelStatistics::of(&images, 1, [0.5; 3], [0.25; 3]).expect("two images");
+        let found = ChannelStatistics::of(&images, 1, &Normalize { mean: [0.5; 3], std: [0.25; 3] })
+            .expect("two images");
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
         close(found.mean[0], 0.0);
         close(found.std[0], 2.0);
         close(found.mean[1], (100.0 / 255.0 - 0.5) / 0.25);
         close(found.std[1], 0.0);
         close(found.mean[2], (100.0 / 255.0 - 0.5) / 0.25);
-        assert_eq!(ChannelStatistics::of(&[], 8, [0.5; 3], [0.25; 3]), None);
+        assert_eq!(ChannelStatistics::of(&[], 8, &Normalize::UNIT), None);
     }
 
     #[test]
@@ -118,9 +120,8 @@ mod tests {
                 })
             })
             .collect();
-        let complaint = |normalize: Normalize| {
-            ChannelStatistics::of(&images, 8, normalize.mean, normalize.std).expect("images").complaint()
-        };
+        let complaint =
+            |normalize: Normalize| ChannelStatistics::of(&images, 8, &normalize).expect("images").complaint();
         assert_eq!(complaint(Normalize::IMAGENET), None);
         // Twice divided by 255, or not at all.
         assert!(complaint(Normalize { mean: [0.485, 0.456, 0.406], std: [0.229 * 255.0; 3] }).is_some());

@@ -7,6 +7,7 @@ use super::report::WeightsReport;
 use super::stored::{Stored, StoredTensor};
 use super::{OPTIMIZER, WeightsFile};
 use crate::error::{TrainError, compute};
+use crate::models::NAMES;
 use crate::params::ParamStore;
 
 /// What is done about a file that does not fill a network.
@@ -103,9 +104,11 @@ fn match_shapes<'a>(
     report.found_under = report.found_under.or(copy);
     let looks = names::looks_like(stripped.iter().map(|(name, stored)| (name.as_str(), stored.shape())));
     if let Some((looks, whose)) = looks.filter(|(looks, _)| is_strict && *looks != model) {
-        return other(format!(
-            "its names are those of {looks} in {whose}; choose that network, or other weights"
-        ));
+        let way_out = match NAMES.contains(&looks) {
+            true => "choose that network, or other weights",
+            false => "which is no network here: choose other weights",
+        };
+        return other(format!("its names are those of {looks} in {whose}; {way_out}"));
     }
     let family = Family::of(model);
     report.norm_epsilons = family
