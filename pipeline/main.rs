@@ -51,6 +51,18 @@ fn keep_freed_memory() {
     }
 }
 
+/// Large images go back to the system when they are freed. By default the C library comes to keep blocks of up to 32 MiB,
+/// between which those of other sizes leave gaps: then a run holds more than its plan says, by a quarter where images
+/// take 24 MB. Blocks of this size or less are most images, for which clearing pages anew would cost more than they do.
+#[allow(unsafe_code)]
+fn give_back_large_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: sets a number of the allocator before any other thread exists; it is documented for `mallopt`.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 4 << 20);
+    }
+}
+
 fn fail(error: &Error) -> ExitCode {
     report::complain(error);
     ExitCode::from(error.exit_code() as u8)
@@ -60,8 +72,9 @@ fn run(asked: &Invocation) -> Result<(), Error> {
     let config = &asked.config;
     let rooms = Rooms::of(config);
     limit_candle(rooms.threads)?;
-    if asked.command.row().runs_networks {
-        keep_freed_memory();
+    match asked.command.row().runs_networks {
+        true => keep_freed_memory(),
+        false => give_back_large_blocks(),
     }
     let run = Run::new(rooms.run_options())?;
     run.stop_on_signals()?;

@@ -75,6 +75,9 @@ pub async fn train(
     watch: Watch<'_>,
 ) -> Result<Trained, Error> {
     let Watch { live, on_weights, on_epoch } = watch;
+    if plan.feed.source.manifest().is_none() {
+        folder.refuse_within(&plan.feed.store)?;
+    }
     let _owned = folder.own(begin)?;
     let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;
     run.rejects().begin(plan.feed.samples(&Split::ALL));

@@ -135,7 +135,7 @@ fn what_decides_a_thaw_cannot_be_changed_by_a_resume() {
     place.run(&format!("{train} --early-stop 9")).done();
     place
         .run(&format!("{train} --early-stop 9 --resume --min-delta 0.5"))
-        .refused(2, "other data or options");
+        .refused(2, "is of a run with train.min_delta");
     place.run(&format!("{train} --resume --early-stop 8")).done();
 }
 

@@ -449,6 +449,51 @@ fn whatever_is_damaged_is_made_again_by_the_same_command() {
     assert!(place.files("out") == whole);
 }
 
+/// A manifest is sealed, so that whatever is edited in it is damage, which is made again.
+#[test]
+fn an_edited_manifest_is_damage_to_everyone_and_is_made_again() {
+    let place = Place::new();
+    draw(&place, "in", 0..24);
+    let arguments = "prepare in out --encode png --samples-per-shard 8";
+    place.run(arguments).done();
+    let whole = place.files("out");
+    let text = String::from_utf8(whole["manifest.json"].clone()).unwrap();
+    let manifest: Value = serde_json::from_str(&text).unwrap();
+    let digest = manifest["shards"][0]["blake3"].as_str().unwrap();
+    let class = format!("\"{}\"", manifest["classes"][0].as_str().unwrap());
+    for (from, to) in [
+        (digest, "0000000000000000000000000000000000000000000000000000000000000000"),
+        ("\"written\": 24", "\"written\": 25"),
+        (&class, "\"other\""),
+        ("\"format\"", "\"formal\""),
+    ] {
+        assert!(text.contains(from), "{from} in {text}");
+        place.write("out/manifest.json", text.replacen(from, to, 1).as_bytes());
+        place.run("verify out").refused(4, "is damaged");
+        place.run("train out --out run").refused(4, "is damaged");
+        place.run(arguments).done();
+        assert!(place.files("out") == whole, "{to}");
+    }
+    // Not even JSON: ours, because our plan or our shards stand beside it.
+    for (name, bytes) in
+        [("manifest.json", &b"garbage"[..]), ("manifest.json", &[0; 99]), ("plan.json", b"garbage")]
+    {
+        place.write(&format!("out/{name}"), bytes);
+        place.run(arguments).done();
+        assert!(place.files("out") == whole, "{name}");
+    }
+    place.write("out/plan.next.json", b"garbage");
+    place.run(arguments).done();
+    assert!(place.files("out") == whole);
+    place.write("empty/manifest.json", b"garbage");
+    place.run("prepare in empty").refused(2, "move it away, or choose another DEST");
+    // The cut is known by the manifest where the plan is gone.
+    for plan in [&b"{\"format\""[..], b"garbage"] {
+        place.write("out/plan.json", plan);
+        place.run(&format!("{arguments} --split 0.5,0.25,0.25 --overwrite")).refused(2, "--resplit");
+    }
+}
+
 #[test]
 fn a_replacement_over_a_damaged_plan_leaves_no_old_shard_and_verify_names_strangers() {
     let place = Place::new();
@@ -604,6 +649,11 @@ fn one_place_under_two_names_is_not_source_and_destination() {
     for dest in ["d", "./d", "d/", "link", "link/a/..", &format!("file://{}", place.path("d").display())] {
         place.run(&format!("prepare d {dest}")).refused(2, "both");
     }
+    // Its folders are classes: shards among them would be one more.
+    for dest in ["d/shards", "./d/a/b", "link/shards"] {
+        place.run(&format!("prepare d {dest}")).refused(2, "whose folders are classes");
+    }
+    place.run("train d --size 16 --out d/run").refused(2, "whose folders are classes");
     assert!(place.files("d") == before);
 }
 

@@ -123,7 +123,9 @@ fn a_resumed_run_has_the_weights_of_an_uninterrupted_one() {
     let (stopped, whole) =
         (tensors(&place, "stopped/last.safetensors"), tensors(&place, "whole/last.safetensors"));
     assert_eq!(stopped, whole);
-    place.run(&train("whole", "--resume --seed 5")).refused(2, "other data or options");
+    let fewer = train("whole", "--resume").replace("--epochs 3", "--epochs 1");
+    place.run(&fewer).refused(2, "has done 3 epochs, more than --epochs 1");
+    place.run(&train("whole", "--resume --seed 5")).refused(2, "is of a run with seed 0 and not 5");
 }
 
 #[test]

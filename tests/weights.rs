@@ -501,6 +501,19 @@ fn a_run_is_exported_with_what_it_knows_and_the_same_bytes_each_time() {
     let exported = std::fs::read(place.path("out/model.onnx")).unwrap();
     place.run("export first --output out/model.onnx").refused(2, "out/model.onnx is there already");
     place.run("export first --output out/model.onnx --overwrite").done();
+    // What is exported, and what else the run holds, is no output; nor is a device.
+    let before = place.files("first");
+    for output in ["first/model.safetensors", "first/../first/last.safetensors", "first/config.json"] {
+        place
+            .run(&format!("export first --output {output} --overwrite"))
+            .refused(2, "choose another --output");
+    }
+    std::process::Command::new("mkfifo").arg(place.path("pipe")).status().unwrap();
+    place.run("export first --output pipe --overwrite").refused(1, "it is a pipe or a device");
+    place
+        .run("forward small --weights first/model.safetensors --input x --output first/model.safetensors --overwrite")
+        .refused(2, "is the file of --weights");
+    assert!(place.files("first") == before);
     let said = place.run("export first/model.safetensors --output again.onnx").done();
     let line = "images [batch, 3, 16, 16], normalised -> logits [batch, 2]";
     assert!(said.stdout.contains(line), "{}", said.stdout);
@@ -625,7 +638,9 @@ fn weights_that_do_not_fill_the_network_are_refused_unless_forced() {
         let run = format!("{TRAIN} --size 16 --out run --weights {file}");
         let said = place.run(&run).refused(2, words);
         assert!(said.stderr.contains("--force"), "{}", said.stderr);
-        place.run(&format!("{TRAIN} --find-lr --size 16 --weights gap.safetensors")).refused(2, "lacks 1");
+        place
+            .run("train in --model small --find-lr --size 16 --weights gap.safetensors")
+            .refused(2, "lacks 1");
         place.run(&format!("{run} --force")).done();
         std::fs::remove_dir_all(place.path("run")).unwrap();
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::Split;
 use crate::shard::{VALUE_COLUMNS, ascii_json};
-use crate::split::Assignment;
+use crate::split::{Assignment, Shares, SplitRule};
 
 /// The version of everything that is written; it is part of every fingerprint.
 pub const FORMAT: u32 = 2;
@@ -151,6 +151,8 @@ pub struct Manifest {
     pub splits: Vec<SplitSummary>,
     /// Every shard, by split and index.
     pub shards: Vec<ShardRecord>,
+    /// BLAKE3 of the manifest with nothing here, in hex; see [`Manifest::to_bytes`]. One that was edited is none.
+    pub checksum: String,
 }
 
 /// What stands under the key of a manifest or a plan, and is none that this version can use.
@@ -159,6 +161,12 @@ pub enum ManifestError {
     /// It is no work of Forebay: leave it alone.
     #[error("{key} was not written by Forebay")]
     Foreign {
+        /// Its key.
+        key: &'static str,
+    },
+    /// It is not even JSON, and nothing in it says who wrote it: damaged, where ours stands beside it.
+    #[error("{key} is no JSON")]
+    Unknown {
         /// Its key.
         key: &'static str,
     },
@@ -193,7 +201,31 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] says what it is instead.
     pub fn parse(json: &[u8]) -> Result<Manifest, ManifestError> {
-        parse(MANIFEST_KEY, json, &["format", "fingerprint"])
+        let manifest: Manifest = parse(MANIFEST_KEY, json, &["format", "fingerprint"])?;
+        match manifest.digest() == manifest.checksum {
+            true => Ok(manifest),
+            false => Err(ManifestError::Damaged {
+                key: MANIFEST_KEY,
+                reason: "it is not what was written, by its checksum".to_string(),
+            }),
+        }
+    }
+
+    /// `manifest.json`, with its checksum.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        to_json(&Manifest { checksum: self.digest(), ..self.clone() })
+    }
+
+    fn digest(&self) -> String {
+        blake3::hash(&to_json(&Manifest { checksum: String::new(), ..self.clone() })).to_hex().to_string()
+    }
+
+    /// How images were cut that the source did not cut itself; `None` where it did.
+    pub fn split_rule(&self) -> Option<SplitRule> {
+        let seed = self.settings.get("split.seed")?.as_u64()?;
+        // "none" is no shares.
+        let shares = serde_json::from_value::<Shares>(self.settings.get("split.shares")?.clone()).ok();
+        Some(SplitRule { shares, seed })
     }
 }
 
@@ -221,8 +253,8 @@ impl Replacement {
     }
 }
 
-/// Reads what one of ours holds. JSON without `marks` is another program's; a file that is no JSON is taken for a
-/// damaged one of ours where it still holds a mark, or nothing.
+/// Reads what one of ours holds. JSON without any of `marks` is another program's; a file that is no JSON is taken for
+/// a damaged one of ours where it still holds a mark, or nothing.
 fn parse<T: for<'a> Deserialize<'a>>(
     key: &'static str,
     json: &[u8],
@@ -234,10 +266,10 @@ fn parse<T: for<'a> Deserialize<'a>>(
         Err(error) => {
             let text = String::from_utf8_lossy(json);
             let is_ours = json.is_empty() || marks.iter().any(|mark| text.contains(&format!("\"{mark}\":")));
-            return Err(if is_ours { damaged(error) } else { ManifestError::Foreign { key } });
+            return Err(if is_ours { damaged(error) } else { ManifestError::Unknown { key } });
         }
     };
-    if marks.iter().any(|mark| value.get(mark).is_none()) {
+    if marks.iter().all(|mark| value.get(mark).is_none()) {
         return Err(ManifestError::Foreign { key });
     }
     match value.get("format").and_then(serde_json::Value::as_u64) {
@@ -298,13 +330,17 @@ mod tests {
                 classes: vec![],
             }],
             shards: vec![],
+            checksum: String::new(),
         }
     }
 
     #[test]
     fn a_manifest_comes_back_and_another_format_is_refused() {
-        let json = to_json(&manifest());
-        assert_eq!(Manifest::parse(&json).unwrap(), manifest());
+        let json = manifest().to_bytes();
+        let read = Manifest::parse(&json).unwrap();
+        assert_eq!(Manifest { checksum: String::new(), ..read }, manifest());
+        let edited = String::from_utf8(json.clone()).unwrap().replace("\"found\": 5", "\"found\": 6");
+        assert!(Manifest::parse(edited.as_bytes()).unwrap_err().to_string().contains("by its checksum"));
         let newer = String::from_utf8(json.clone()).unwrap().replace("\"format\": 2", "\"format\": 3");
         let error = Manifest::parse(newer.as_bytes()).unwrap_err().to_string();
         assert_eq!(
@@ -317,7 +353,7 @@ mod tests {
             (br#"{"format": 2, "fingerprint": 7}"#, "is damaged"),
             (br#"{"name": "a web app", "icons": []}"#, "was not written by Forebay"),
             (b"[1, 2]", "was not written by Forebay"),
-            (b"hello", "was not written by Forebay"),
+            (b"hello", "is no JSON"),
         ] {
             let error = Manifest::parse(bytes).unwrap_err().to_string();
             assert!(error.contains(what), "{error}: {what}");

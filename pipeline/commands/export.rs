@@ -67,6 +67,7 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
             "{output} is there already: choose another --output, or --overwrite to replace it"
         )));
     }
+    refuse_own(&source, &output, config).await?;
     let (named, settings) = (source.clone(), config.clone());
     let reading = run.until_stopped(move || async move {
         weights::from(&weights_of(&named, &settings).await?, &settings).await
@@ -112,6 +113,22 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         ));
     }
     Ok(Exported { output, arch: what.arch, classes: written.classes, size: what.side, bytes, warnings })
+}
+
+/// Refuses an output that is the weights themselves, or a file of the run they are of.
+async fn refuse_own(source: &str, output: &str, config: &Config) -> Result<(), Error> {
+    if Reference::parse(source).is_some() {
+        return Ok(());
+    }
+    let weights = weights_of(source, config).await?;
+    let ((from, weights), (to, file)) = (folder_and_file(&weights), folder_and_file(output));
+    let (from, to) = (Store::open(from, &store_options(config))?, Store::open(to, &store_options(config))?);
+    if from.is_same_place(&to) && (file == weights || files::ALL.contains(&file)) {
+        return Err(Error::Usage(format!(
+            "{output} is a file of the run or the weights that are exported: choose another --output"
+        )));
+    }
+    Ok(())
 }
 
 /// The name of the weights file: the model of the run where `source` is a folder.

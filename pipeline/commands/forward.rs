@@ -30,6 +30,19 @@ pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error>
             "{output} is there already: choose another --output, or --overwrite to replace it"
         )));
     }
+    for (flag, taken) in [("--weights", &weights), ("--input", &input)] {
+        let place = |name: &str| local_path(name).ok()?.canonicalize().ok();
+        if place(&output).is_some_and(|output| Some(output) == place(taken)) {
+            return Err(Error::Usage(format!(
+                "--output {output} is the file of {flag}: choose another --output"
+            )));
+        }
+    }
+    if target.exists() && !target.is_file() {
+        return Err(Error::Usage(format!(
+            "{output} is no file that could be replaced: choose another --output"
+        )));
+    }
     let read = |name: &str| {
         std::fs::read(local_path(name)?).map_err(|error| Error::Usage(format!("cannot read {name}: {error}")))
     };

@@ -80,7 +80,9 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let store = plan::open(&asked.config, "source", "SOURCE")?;
     let location = store.location();
     let manifest = plan::manifest(&store).await?.ok_or_else(|| {
-        Error::Usage(format!("{location} holds no manifest.json, so it is no finished dataset of shards"))
+        Error::Usage(format!(
+            "{location} holds no manifest.json of Forebay, so it is no finished dataset of shards"
+        ))
     })?;
     let verified = verify(run, &Rooms::of(&asked.config), &store, &manifest).await?;
     if asked.json {

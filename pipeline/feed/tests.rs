@@ -72,6 +72,7 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
         counts: Counts::default(),
         splits: vec![],
         shards,
+        checksum: String::new(),
     };
     (store, manifest, all)
 }

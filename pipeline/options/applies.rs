@@ -78,6 +78,45 @@ impl Situation<'_> {
         sections::augment(self.config, &mut Vec::new()).is_some()
     }
 
+    /// What becomes of an option of a whole training where `--find-lr` begins none; `None` where it does, or of an option that
+    /// the range test has too.
+    pub(super) fn looks_for_a_rate(&self) -> Option<Effect> {
+        const OF_A_WHOLE_TRAINING: [&str; 17] = [
+            "train.epochs",
+            "train.schedule",
+            "train.warmup",
+            "train.lr_gamma",
+            "train.lr_every",
+            "train.lr_milestones",
+            "train.lr_power",
+            "train.lr_patience",
+            "train.ema",
+            "train.doctor",
+            "train.early_stop",
+            "train.monitor",
+            "train.min_delta",
+            "train.checkpoint_every",
+            "train.log_every",
+            "train.feature_cache",
+            "train.unfreeze_patience",
+        ];
+        let finds = self.command == Command::Train && self.config.is_on("train.find_lr");
+        let is_ignored = finds && OF_A_WHOLE_TRAINING.contains(&self.key);
+        is_ignored
+            .then(|| self.no("--find-lr begins no training that it could mean something for; leave it out"))
+    }
+
+    /// Refuses what would come only after the last epoch.
+    fn within_the_run(&self, epochs: f64, effect: Effect) -> Effect {
+        let last = self.config.whole("train.epochs");
+        match effect == Effect::Yes && epochs >= last as f64 {
+            true => self.no(format!(
+                "it would come after the last of {last} epochs; leave it out, or give more --epochs"
+            )),
+            false => effect,
+        }
+    }
+
     fn schedule(&self) -> ScheduleKind {
         self.config.choice("train.schedule")
     }
@@ -272,11 +311,16 @@ pub(super) fn lr_gamma(run: &Situation<'_>) -> Effect {
 }
 
 pub(super) fn lr_every(run: &Situation<'_>) -> Effect {
-    run.of_schedules(&[ScheduleKind::Step, ScheduleKind::CosineRestarts])
+    let effect = run.of_schedules(&[ScheduleKind::Step, ScheduleKind::CosineRestarts]);
+    match run.schedule() {
+        ScheduleKind::Step => run.within_the_run(run.config.real("train.lr_every"), effect),
+        _ => effect,
+    }
 }
 
 pub(super) fn lr_milestones(run: &Situation<'_>) -> Effect {
-    run.of_schedules(&[ScheduleKind::MultiStep])
+    let first = run.config.numbers("train.lr_milestones").unwrap_or_default().into_iter().reduce(f64::min);
+    run.within_the_run(first.unwrap_or(0.0), run.of_schedules(&[ScheduleKind::MultiStep]))
 }
 
 pub(super) fn lr_power(run: &Situation<'_>) -> Effect {

@@ -21,7 +21,11 @@ impl Config {
     /// One line for each option that the user gave and that has no effect: why, and what to do.
     pub fn without_effect(&self, command: Command, facts: &Facts) -> Vec<String> {
         let given = |row: &&OptionRow| row.commands.contains(&command) && self.is_changed(row);
-        let why = |row: &OptionRow| match self.effect(row, command, facts) {
+        let effect = |row: &OptionRow| {
+            let run = Situation { key: row.key, command, config: self, facts };
+            run.looks_for_a_rate().unwrap_or_else(|| (row.applies)(&run))
+        };
+        let why = |row: &OptionRow| match effect(row) {
             Effect::No(why) => Some(format!("{}: {why}", row.key)),
             Effect::Yes | Effect::Idle => None,
         };
@@ -291,6 +295,21 @@ mod tests {
             (Train, &any, &[("train.feature_views", "2")], "train.feature_views", "--augment"),
             (Train, &any, &[("train.min_delta", "0.1")], "train.min_delta", "--early-stop"),
             (Train, &any, &[("train.resume", ""), ("overwrite", "")], "overwrite", "leave one out"),
+            (Train, &any, &[("train.find_lr", ""), ("train.epochs", "3")], "train.epochs", "--find-lr"),
+            (
+                Train,
+                &any,
+                &[("train.schedule", "step"), ("train.lr_every", "50")],
+                "train.lr_every",
+                "after the last of 10 epochs",
+            ),
+            (
+                Train,
+                &any,
+                &[("train.schedule", "multi-step"), ("train.lr_milestones", "50,60")],
+                "train.lr_milestones",
+                "after the last",
+            ),
             (Train, &any, &[("train.find_lr", ""), ("train.resume", "")], "train.resume", "--find-lr"),
             (
                 Train,

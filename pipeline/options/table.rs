@@ -146,7 +146,7 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, Pixels, applies::always, "Side of the images, or original [default: prepare 256; train the shards' square side, else 224]";
     "resize.fit", "fit", "HOW", Kind::Choice(Fit::WORDS), "", READS, Pixels, applies::resizes, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square, in train with bars of the mean's color; squash: aspect ignored [default: prepare shortest; train crop, or what the shards or the weights have]";
-    "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], Pixels, applies::resizes, "Leave images smaller than the size as they are";
+    "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], Pixels, applies::resizes, "Leave images smaller than the size as they are; --fit crop still cuts what is longer";
     "resize.filter", "filter", "NAME", Kind::Choice(Filter::WORDS), "", READS, Pixels, applies::resizes, "Interpolation, antialiased as in Pillow [default: bilinear, or what the shards or the weights have]";
     "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", READS, Pixels, applies::crop_pct, "Side of the centre crop over the shorter side before it, as in timm; only --fit crop cuts a margin off [default: 1, or what the shards or the weights have]";
 
@@ -178,11 +178,11 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.l1", "l1", "X", Kind::Number(0.0, 10.0), "0.0", &[Train], Run, applies::always, "L1 penalty of weights, not of biases and norms";
     "train.clip_norm", "clip-norm", "X", Kind::Number(1e-9, 1e9), "", &[Train], Run, applies::always, "Largest norm that all gradients of a step may have together";
     "train.micro_batch", "micro-batch", "N|auto", Kind::ChoiceOrInteger(&["auto"], 2, 65_536), "", &[Train], Run, applies::micro_batch, "Most images in the network at a time; gradients are added up to the batch. Takes less memory; norms see a micro-batch. auto: as many as fit, found out before the first step";
-    "train.ema", "ema", "X", Kind::Number(0.0, 0.999_999), "", &[Train], Run, applies::always, "Evaluate and keep a moving average of the weights with this decay, such as 0.999";
+    "train.ema", "ema", "X", Kind::Number(0.0, 0.999_999), "", &[Train], Run, applies::always, "Evaluate and keep a moving average of the weights with this decay, such as 0.999; in step t no more than (1 + t) / (10 + t), so that it follows closely at first";
     "train.schedule", "schedule", "SHAPE", Kind::Choice(ScheduleKind::WORDS), "cosine", &[Train], Run, applies::always, "How the learning rate falls after the warm-up: cosine, constant, linear, polynomial, step, multi-step, exponential, cosine-restarts, one-cycle (which has a warm-up of its own), or plateau, which lowers it when validation stalls";
     "train.warmup", "warmup", "EPOCHS", Kind::Number(0.0, 1000.0), "1.0", &[Train], Run, applies::warmup, "Epochs in which the learning rate rises";
     "train.lr_gamma", "lr-gamma", "X", Kind::Number(0.0, 1.0), "0.1", &[Train], Run, applies::lr_gamma, "Factor of schedules step, multi-step, plateau, and exponential per epoch";
-    "train.lr_every", "lr-every", "EPOCHS", Kind::Number(0.01, 100_000.0), "10", &[Train], Run, applies::lr_every, "Epochs between two steps of schedule step, or of the first cycle of cosine-restarts";
+    "train.lr_every", "lr-every", "EPOCHS", Kind::Number(0.01, 100_000.0), "10", &[Train], Run, applies::lr_every, "Epochs between two steps of schedule step, or of the first cycle of cosine-restarts, of which each is twice as long as the one before";
     "train.lr_milestones", "lr-milestones", "EPOCHS", Kind::Numbers(0.01, 1e6), "", &[Train], Run, applies::lr_milestones, "Epochs of the run after which schedule multi-step lowers the learning rate, such as 30,60";
     "train.lr_power", "lr-power", "X", Kind::Number(0.0, 100.0), "1.0", &[Train], Run, applies::lr_power, "Power of schedule polynomial";
     "train.lr_patience", "lr-patience", "EPOCHS", Kind::Integer(0, 100_000), "3", &[Train], Run, applies::lr_patience, "Epochs without improvement that schedule plateau waits for";

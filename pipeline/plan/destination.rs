@@ -6,7 +6,7 @@ use forebay_datasets::manifest::{
     CARD_KEY, MANIFEST_KEY, Manifest, ManifestError, NEXT_PLAN_KEY, PLAN_KEY, PlanRecord, Replacement,
 };
 use forebay_datasets::shard::{self, StandingShard};
-use forebay_datasets::split::Assignment;
+use forebay_datasets::split::{Assignment, SplitRule};
 use forebay_datasets::store::{Store, StoreError};
 use futures::{StreamExt, TryStreamExt};
 
@@ -109,6 +109,27 @@ impl Destination {
         self.in_effect().map(|plan| &plan.assignment)
     }
 
+    /// How the images were cut that stand there, by the plan, or by the manifest where only that can be read; `None`
+    /// where the source cut itself, or nothing stands there.
+    pub fn rule(&self) -> Option<SplitRule> {
+        match (self.in_effect(), &self.manifest) {
+            (Some(plan), _) => Some(plan.assignment.rule()),
+            (None, Stored::Whole(manifest)) => manifest.split_rule(),
+            _ => None,
+        }
+    }
+
+    /// Whether a plan or a manifest stands there that says by itself that it is ours.
+    fn is_recognized(&self) -> bool {
+        let says = |error: Option<&ManifestError>| match error {
+            Some(ManifestError::Foreign { .. } | ManifestError::Unknown { .. }) => false,
+            None | Some(ManifestError::OtherFormat { .. } | ManifestError::Damaged { .. }) => true,
+        };
+        (self.plan.is_there() && says(self.plan.unusable()))
+            || (self.next.is_there() && says(self.next.unusable()))
+            || (self.manifest.is_there() && says(self.manifest.unusable()))
+    }
+
     /// Whether a plan or a manifest of ours stands there, whole or damaged.
     fn is_ours(&self) -> bool {
         self.plan.is_there() || self.next.is_there() || self.manifest.is_there()
@@ -133,9 +154,18 @@ impl Destination {
         let refuse = |why: String| Err(Error::Usage(format!("{location} {why}")));
         let unusable =
             [self.plan.unusable(), self.next.unusable(), self.manifest.unusable()].into_iter().flatten();
+        let is_unknown = |error: &ManifestError| matches!(error, ManifestError::Unknown { .. });
+        let is_ours_beside =
+            self.is_recognized() || (unusable.clone().any(is_unknown) && has_ours(dest).await?);
         for error in unusable.clone() {
-            if let ManifestError::Foreign { key } = error {
-                return refuse(format!("holds a {key} that is not of this program; choose another DEST"));
+            match error {
+                ManifestError::Unknown { .. } if is_ours_beside => {}
+                ManifestError::Foreign { key } | ManifestError::Unknown { key } => {
+                    return refuse(format!(
+                        "holds a {key} that is not of this program; move it away, or choose another DEST"
+                    ));
+                }
+                ManifestError::OtherFormat { .. } | ManifestError::Damaged { .. } => {}
             }
         }
         if dest.is_through_link(shard::FOLDER) {
@@ -273,6 +303,12 @@ async fn standing_shards(dest: &Store) -> Result<Vec<(String, StandingShard)>, E
     };
     let looks = listed.into_iter().filter(|(key, _)| !is_leftover(key)).map(look);
     Ok(futures::stream::iter(looks).buffered(FOOTERS_IN_FLIGHT).try_collect().await?)
+}
+
+/// Whether a shard of ours stands there.
+async fn has_ours(dest: &Store) -> Result<bool, Error> {
+    let standing = standing_shards(dest).await?;
+    Ok(standing.iter().any(|(_, shard)| matches!(shard, StandingShard::Ours(_))))
 }
 
 /// Whether a key is what a killed put leaves beside a shard: `KEY#NUMBER`.

@@ -1,6 +1,6 @@
 //! The places that a run reads and writes.
 
-use forebay_datasets::manifest::{MANIFEST_KEY, Manifest, ManifestError};
+use forebay_datasets::manifest::{MANIFEST_KEY, Manifest, ManifestError, PLAN_KEY, PlanRecord};
 use forebay_datasets::store::Store;
 use forebay_stages::chain::Chain;
 
@@ -31,13 +31,25 @@ pub async fn manifest(store: &Store) -> Result<Option<Manifest>, Error> {
         Ok(manifest) => Ok(Some(manifest)),
         // Web apps have files of this name, and so may a folder of images.
         Err(ManifestError::Foreign { .. }) => Ok(None),
+        Err(ManifestError::Unknown { .. }) if !has_plan(store).await? => Ok(None),
         Err(error @ ManifestError::OtherFormat { .. }) => Err(Error::Usage(format!(
             "{location}: {error}; make it anew from its images: forebay prepare SOURCE {location} --overwrite"
         ))),
-        Err(error @ ManifestError::Damaged { .. }) => Err(Error::Integrity(format!(
-            "{location}: {error}; run the same `forebay prepare` again, which makes it anew"
-        ))),
+        Err(error @ (ManifestError::Damaged { .. } | ManifestError::Unknown { .. })) => {
+            Err(Error::Integrity(format!(
+                "{location}: {error}; run the same `forebay prepare` again, which makes it anew"
+            )))
+        }
     }
+}
+
+/// Whether a plan of ours stands in a place, whole or damaged.
+async fn has_plan(store: &Store) -> Result<bool, Error> {
+    if store.size(PLAN_KEY).await?.is_none() {
+        return Ok(false);
+    }
+    let plan = PlanRecord::parse(&store.get(PLAN_KEY).await?);
+    Ok(!matches!(plan, Err(ManifestError::Foreign { .. } | ManifestError::Unknown { .. })))
 }
 
 /// How the rows of a dataset were prepared.

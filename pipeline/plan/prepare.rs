@@ -8,7 +8,7 @@ use forebay_datasets::manifest::{FORMAT, PlanRecord, ShardPlan};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_datasets::shard::{ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP};
-use forebay_datasets::split::{Assignment, SplitRule};
+use forebay_datasets::split::SplitRule;
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::chain::{Chain, ResizeStep, Wanted};
@@ -104,13 +104,20 @@ impl PreparePlan {
                 dest.location()
             )));
         }
+        if dest.is_below(&source) {
+            return Err(Error::Usage(format!(
+                "DEST {} lies in SOURCE {}, whose folders are classes; shards go to a place beside it",
+                dest.location(),
+                source.location()
+            )));
+        }
         let catalog = catalog::read(&source).await?;
         let overwrite = config.is_on("overwrite");
         let destination = Destination::read(&dest).await?;
         let is_cut_by_source = catalog.declares_splits();
         let earlier = destination.assignment().filter(|_| !config.is_on("resplit"));
-        if let Some(earlier) = earlier.filter(|_| !is_cut_by_source) {
-            same_rule(&dest, earlier, rule)?;
+        if let Some(before) = destination.rule().filter(|_| !is_cut_by_source && !config.is_on("resplit")) {
+            same_rule(&dest, before, rule)?;
         }
         let facts = Facts { declares_splits: is_cut_by_source, ..Facts::default() };
         let problems = config.without_effect(Command::Prepare, &facts);
@@ -296,13 +303,12 @@ fn prepared(config: &Config, problems: &mut Vec<String>) -> Option<Chain> {
 }
 
 /// Images stay in the splits that they are in: another rule has to be asked for.
-fn same_rule(dest: &Store, earlier: &Assignment, rule: SplitRule) -> Result<(), Error> {
-    let before = earlier.rule();
+fn same_rule(dest: &Store, before: SplitRule, rule: SplitRule) -> Result<(), Error> {
     if before == rule {
         return Ok(());
     }
     Err(Error::Usage(format!(
-        "{} was cut with {before}, and this run asks for {rule}: give the same, or --resplit to cut anew, which moves \
+        "{} was cut with {before}, and this run asks for {rule}: give the same, or --resplit to cut anew (with --overwrite where it is finished), which moves \
          images between training and test",
         dest.location()
     )))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use forebay_datasets::manifest::{
     CARD_KEY, ClassCount, Counts, FORMAT, MANIFEST_KEY, Manifest, REJECTS_KEY, ShardRecord, SplitSummary,
-    card, to_json,
+    card,
 };
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::{self, Footer, ROWS_PER_GROUP, Reject, StandingShard};
@@ -76,6 +76,7 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
         counts,
         splits: summaries(plan, &in_order),
         shards: in_order.iter().map(|(_, record, _)| ShardRecord::clone(record)).collect(),
+        checksum: String::new(),
     };
     put(run, plan, &manifest, &rejects).await?;
     Ok(Prepared { manifest, shards_reused: worked.reused, rejects })
@@ -229,7 +230,7 @@ async fn put(run: &Run, plan: &PreparePlan, manifest: &Manifest, rejects: &[Reje
     plan.dest.put(CARD_KEY, Bytes::from(card(manifest))).await?;
     kill_point("prepare: before the manifest");
     still_ours(plan).await?;
-    let json = Bytes::from(to_json(manifest));
+    let json = Bytes::from(manifest.to_bytes());
     if !plan.dest.put_new(MANIFEST_KEY, json.clone()).await? && plan.dest.get(MANIFEST_KEY).await? != json {
         return Err(Error::Integrity(format!(
             "{} holds the {MANIFEST_KEY} of another run; run it again",

@@ -96,6 +96,22 @@ impl RunFolder {
         Ok(RunFolder { local, remote: Some(out) })
     }
 
+    /// Refuses a run folder in a folder of images, whose folders are classes.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that says so.
+    pub(crate) fn refuse_within(&self, images: &Store) -> Result<(), Error> {
+        let out = self.authority();
+        match out.is_below(images) || out.is_same_place(images) {
+            false => Ok(()),
+            true => Err(Error::Usage(format!(
+                "--out {} lies in {}, whose folders are classes; give a place beside it",
+                self.location(),
+                images.location()
+            ))),
+        }
+    }
+
     /// Where a user finds the run.
     pub fn location(&self) -> &str {
         self.remote.as_ref().unwrap_or(&self.local).location()

@@ -1,6 +1,6 @@
 //! How a run begins: at its last checkpoint, at initial weights, or anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -15,6 +15,7 @@ use super::run_folder::{RunFolder, files};
 use super::session::{MICRO_BATCH, Progress, Session, checkpoint};
 use super::stalls::Reactions;
 use crate::flow::{Error, Run, kill_point};
+use crate::options::{Config, Identity, OPTIONS, option};
 use crate::report::{EpochMetrics, Live};
 use crate::weights::{self, Provenance, seal};
 
@@ -39,7 +40,17 @@ pub(super) async fn start(
     let mut kept = BTreeMap::new();
     if begin == Start::Resume {
         let Some(bytes) = folder.get(files::LAST).await? else { return Err(folder.nothing_to_resume()) };
-        (progress, reactions, kept) = resume(run, plan, folder, &mut trainer, &bytes)?;
+        let began = folder.get(files::CONFIG).await?.unwrap_or_default();
+        let began = String::from_utf8_lossy(&began);
+        (progress, reactions, kept) = resume(run, plan, folder, &mut trainer, (&bytes, &began))?;
+        if plan.epochs < progress.epoch {
+            return Err(Error::Usage(format!(
+                "{} has done {} epochs, more than --epochs {}: give as many or more, or another --out",
+                folder.location(),
+                progress.epoch,
+                plan.epochs
+            )));
+        }
         Use::of(run, plan, &trainer)?;
         // What the epochs came to is for people: where it is lost, the run goes on all the same.
         let metrics = folder.get(files::METRICS).await?.unwrap_or_default();
@@ -90,7 +101,35 @@ async fn refuse_files(folder: &RunFolder) -> Result<(), Error> {
 
 /// True for a name under which a run writes a file.
 fn is_of_a_run(name: &str) -> bool {
-    files::ALL.contains(&name) || recorder::is_event_file(name)
+    files::ALL.contains(&name) || name.starts_with(files::EVENTS)
+}
+
+/// In what a run differs from the one that is to go on, by their run files.
+fn differences(before: &str, now: &str) -> String {
+    // What decides nothing of a run may differ: these have lines of their own in the table.
+    let decides = |key: &str| option(key).is_some_and(|row| row.identity != Identity::Neither);
+    let values = |text: &str| -> BTreeMap<String, String> {
+        let rows = OPTIONS.iter().filter(|row| decides(row.key));
+        let Ok(config) = Config::resolve(Some((files::CONFIG, text)), &[], &[]) else {
+            return BTreeMap::new();
+        };
+        let given = rows.filter(|row| config.is_given(row.key));
+        given.filter_map(|row| Some((row.key.to_string(), config.get(row.key)?.to_string()))).collect()
+    };
+    let (before, now) = (values(before), values(now));
+    let keys: BTreeSet<&String> =
+        before.keys().chain(now.keys()).filter(|key| before.get(*key) != now.get(*key)).collect();
+    let value = |values: &BTreeMap<String, String>, key: &String| {
+        values.get(key).map_or("not given".to_string(), String::clone)
+    };
+    let lines: Vec<String> = keys
+        .iter()
+        .map(|key| format!("{key} {} and not {}", value(&before, key), value(&now, key)))
+        .collect();
+    match lines.is_empty() {
+        true => "other images or labels".to_string(),
+        false => lines.join(", "),
+    }
 }
 
 /// Sets the trainer to a checkpoint, once it is certain that it is whole and of this run. With where the run stands comes
@@ -100,7 +139,7 @@ fn resume(
     plan: &TrainPlan,
     folder: &RunFolder,
     trainer: &mut Trainer,
-    bytes: &[u8],
+    (bytes, began_with): (&[u8], &str),
 ) -> Result<(Progress, Reactions, BTreeMap<String, String>), Error> {
     let place = format!("{}/{}", folder.location(), files::LAST);
     seal::check(bytes).map_err(|damage| {
@@ -117,7 +156,8 @@ fn resume(
     };
     if described.as_ref().is_some_and(is_other) {
         return Err(Error::Usage(format!(
-            "{place} is of a run with other data or options; give the options of its {}, or another --out",
+            "{place} is of a run with {}; give the options of its {}, or another --out",
+            differences(began_with, &plan.run_file),
             files::CONFIG
         )));
     }

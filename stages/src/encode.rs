@@ -5,7 +5,7 @@ use forebay_datasets::sample::Pixels;
 use forebay_datasets::words;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
-use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
 use serde::{Deserialize, Serialize};
 
 use crate::stage::{Draws, Fault, Stage, Work};
@@ -103,6 +103,8 @@ fn jpeg(pixels: &Pixels, quality: u8) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::with_capacity(pixels.data.len() / 8 + 1024);
     let mut encoder = Encoder::new(&mut bytes, quality);
     encoder.set_sampling_factor(SamplingFactor::F_2_2);
+    // As libjpeg does. One pixel of each four would move colours by half a pixel, and make patterns of fine stripes.
+    encoder.set_chroma_subsampling_method(ChromaSubsamplingMethod::Average);
     encoder.encode(&pixels.data, width, height, ColorType::Rgb).map_err(fault)?;
     Ok(bytes)
 }
@@ -176,6 +178,22 @@ mod tests {
         assert!(coarse.bytes.len() < fine.bytes.len());
         let worst = decoded.data.iter().zip(&smooth.data).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         assert!(worst <= 4, "{worst}");
+    }
+
+    #[test]
+    fn stripes_of_two_colours_keep_the_mean_of_both() {
+        let (one, other) = ([200, 60, 60], [40, 120, 120]);
+        let stripes: Vec<u8> = (0..64 * 64).flat_map(|i| if i % 2 == 0 { one } else { other }).collect();
+        let (_, decoded) = round_trip(&Pixels::new(64, 64, stripes), Encoding::Jpeg { quality: 95 });
+        let means: [f64; 3] = std::array::from_fn(|channel| {
+            let values = decoded.data.iter().skip(channel).step_by(3);
+            values.map(|value| f64::from(*value)).sum::<f64>() / (64.0 * 64.0)
+        });
+        // Of the pixels, up to the range that a luma of 90 leaves to this chroma.
+        assert!(
+            means.iter().zip([120.0, 90.0, 90.0]).all(|(mean, wanted)| (mean - wanted).abs() < 3.0),
+            "{means:?}"
+        );
     }
 
     #[test]

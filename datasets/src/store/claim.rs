@@ -109,6 +109,20 @@ impl Store {
             _ => self.location == other.location,
         }
     }
+
+    /// Whether this place lies below the other one.
+    pub fn is_below(&self, other: &Store) -> bool {
+        match (&self.root, &other.root) {
+            (Root::Local(one), Root::Local(other)) => {
+                let (one, other) = (real(&one.root), real(&other.root));
+                one != other && one.starts_with(other)
+            }
+            (Root::S3(_), Root::S3(_)) => {
+                self.location.starts_with(&format!("{}/", other.location.trim_end_matches('/')))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The real path of what is there, and the parts of what is not there yet below it.

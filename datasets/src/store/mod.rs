@@ -145,7 +145,7 @@ impl Store {
 
     async fn part(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
         let name = self.key("read", key)?;
-        self.check_regular(key)?;
+        self.check_regular("read", key)?;
         let Some(store) = self.objects("read", key, false)? else { return Err(self.absent("read", key)) };
         match &self.root {
             Root::S3(s3) => s3.read(&name, range, self.line("read", key)).await,
@@ -153,11 +153,12 @@ impl Store {
         }
     }
 
-    /// Even asking for the size of a named pipe would wait: `object_store` opens it for that.
-    fn check_regular(&self, key: &str) -> Result<(), StoreError> {
+    /// Even asking for the size of a named pipe would wait: `object_store` opens it for that. And a put takes the place of
+    /// what is there, be it a device.
+    fn check_regular(&self, verb: &str, key: &str) -> Result<(), StoreError> {
         match &self.root {
             Root::Local(local) => {
-                local.check_regular(key).map_err(|error| self.explain_io("read", key, &error))
+                local.check_regular(key).map_err(|error| self.explain_io(verb, key, &error))
             }
             _ => Ok(()),
         }
@@ -169,7 +170,7 @@ impl Store {
     /// When it cannot be told.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
         let name = self.key("read", key)?;
-        self.check_regular(key)?;
+        self.check_regular("read", key)?;
         let Some(store) = self.objects("read", key, false)? else { return Ok(None) };
         match store.head(&name).await {
             Ok(found) => Ok(Some(found.size)),
@@ -192,6 +193,7 @@ impl Store {
     /// [`StoreError::Stop`] with the reason: a full disk, a path below a file, no permission, no bucket.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         let name = self.key("write", key)?;
+        self.check_regular("write", key)?;
         let result = match &self.root {
             Root::S3(s3) => s3.put(&name, &bytes).await,
             _ => {

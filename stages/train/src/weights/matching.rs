@@ -214,7 +214,7 @@ fn refuse_gaps(report: &WeightsReport, tensors: usize, is_head: impl Fn(&str) ->
     let what = if statistics == n { "running statistics of norms" } else { "tensors" };
     Err(format!(
         "the file lacks {n} of the {tensors} tensors of the network ({what}), the first is `{first}`: they would keep \
-         their initial values; take whole weights, or --force to train them all the same"
+         their initial values; take whole weights, or --force to train from there"
     ))
 }
 
