@@ -57,9 +57,11 @@ fn keep_freed_memory() {
 #[allow(unsafe_code)]
 fn give_back_large_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets a number of the allocator before any other thread exists; it is documented for `mallopt`.
+    // SAFETY: sets two numbers of the allocator before any other thread exists; both are documented for `mallopt`.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 4 << 20);
+        // Of what smaller blocks leave at the end of a heap, so much waits for the next ones.
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
     }
 }
 
