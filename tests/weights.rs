@@ -512,7 +512,7 @@ fn a_run_is_exported_with_what_it_knows_and_the_same_bytes_each_time() {
     place.run("export first --output pipe --overwrite").refused(1, "it is a pipe or a device");
     place
         .run("forward small --weights first/model.safetensors --input x --output first/model.safetensors --overwrite")
-        .refused(2, "is the file of --weights");
+        .refused(2, "which is read or part of a run: choose another --output");
     assert!(place.files("first") == before);
     let said = place.run("export first/model.safetensors --output again.onnx").done();
     let line = "images [batch, 3, 16, 16], normalised -> logits [batch, 2]";

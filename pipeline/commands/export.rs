@@ -57,17 +57,9 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         |key: &str, what: &str| config.text(key).ok_or_else(|| Error::Usage(format!("export needs {what}")));
     let source = needed("export.source", "a SOURCE: a run folder, or a weights file")?;
     let output = needed("export.output", "--output FILE")?;
-    let (folder, file) = folder_and_file(&output);
-    if file.is_empty() {
-        return Err(Error::Usage(format!("{output} is a folder: name a file, such as {output}model.onnx")));
-    }
-    let target = Store::open(folder, &store_options(config))?;
-    if !config.is_on("overwrite") && target.size(file).await?.is_some() {
-        return Err(Error::Usage(format!(
-            "{output} is there already: choose another --output, or --overwrite to replace it"
-        )));
-    }
-    refuse_own(&source, &output, config).await?;
+    let taken =
+        if Reference::parse(&source).is_some() { Vec::new() } else { files_of(&source, config).await? };
+    let (target, file) = super::output(config, &output, &taken).await?;
     let (named, settings) = (source.clone(), config.clone());
     let reading = run.until_stopped(move || async move {
         weights::from(&weights_of(&named, &settings).await?, &settings).await
@@ -103,7 +95,7 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         other => Error::Usage(other.to_string()),
     })?;
     let bytes = written.bytes.len();
-    target.put(file, written.bytes.into()).await?;
+    target.put(&file, written.bytes.into()).await?;
     let WeightsReport { unexpected, .. } = written.report;
     if let Some(first) = unexpected.first() {
         warnings.push(format!(
@@ -115,20 +107,12 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
     Ok(Exported { output, arch: what.arch, classes: written.classes, size: what.side, bytes, warnings })
 }
 
-/// Refuses an output that is the weights themselves, or a file of the run they are of.
-async fn refuse_own(source: &str, output: &str, config: &Config) -> Result<(), Error> {
-    if Reference::parse(source).is_some() {
-        return Ok(());
-    }
+/// The weights, and beside them the files of the run that they may be of.
+async fn files_of(source: &str, config: &Config) -> Result<Vec<String>, Error> {
     let weights = weights_of(source, config).await?;
-    let ((from, weights), (to, file)) = (folder_and_file(&weights), folder_and_file(output));
-    let (from, to) = (Store::open(from, &store_options(config))?, Store::open(to, &store_options(config))?);
-    if from.is_same_place(&to) && (file == weights || files::ALL.contains(&file)) {
-        return Err(Error::Usage(format!(
-            "{output} is a file of the run or the weights that are exported: choose another --output"
-        )));
-    }
-    Ok(())
+    let (folder, _) = folder_and_file(&weights);
+    let beside = files::ALL.map(|file| format!("{folder}/{file}"));
+    Ok(beside.into_iter().chain([weights]).collect())
 }
 
 /// The name of the weights file: the model of the run where `source` is a folder.

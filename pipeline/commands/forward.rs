@@ -14,7 +14,7 @@ use crate::weights::refuse_damaged;
 ///
 /// # Errors
 /// [`Error::Usage`] when a file is missing, or they do not belong together, or the output is there already; [`Error::Integrity`] when the weights are damaged; others when the output cannot be written.
-pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error> {
+pub async fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error> {
     let needed = |key: &str, flag: &str| {
         config.text(key).ok_or_else(|| Error::Usage(format!("forward needs {flag} FILE")))
     };
@@ -24,25 +24,7 @@ pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error>
         needed("forward.output", "--output")?,
     );
     let arch = arch(config)?;
-    let target = local_path(&output)?;
-    if !config.is_on("overwrite") && target.exists() {
-        return Err(Error::Usage(format!(
-            "{output} is there already: choose another --output, or --overwrite to replace it"
-        )));
-    }
-    for (flag, taken) in [("--weights", &weights), ("--input", &input)] {
-        let place = |name: &str| local_path(name).ok()?.canonicalize().ok();
-        if place(&output).is_some_and(|output| Some(output) == place(taken)) {
-            return Err(Error::Usage(format!(
-                "--output {output} is the file of {flag}: choose another --output"
-            )));
-        }
-    }
-    if target.exists() && !target.is_file() {
-        return Err(Error::Usage(format!(
-            "{output} is no file that could be replaced: choose another --output"
-        )));
-    }
+    let (store, file) = super::output(config, &output, &[weights.clone(), input.clone()]).await?;
     let read = |name: &str| {
         std::fs::read(local_path(name)?).map_err(|error| Error::Usage(format!("cannot read {name}: {error}")))
     };
@@ -63,7 +45,7 @@ pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error>
         TrainError::Compute { source, what } => Error::Usage(format!("cannot {what} of {arch}: {source}")),
         other => Error::Usage(other.to_string()),
     })?;
-    std::fs::write(&target, bytes).map_err(|error| Error::failed(format!("write {output}"), error))?;
+    store.put(&file, bytes.into()).await?;
     Ok(report)
 }
 
@@ -71,8 +53,8 @@ pub fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, Error>
 ///
 /// # Errors
 /// The first error of the run.
-pub fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
-    let report = forward_files(run, &asked.config)?;
+pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
+    let report = forward_files(run, &asked.config).await?;
     let output = asked.config.text("forward.output").unwrap_or_default();
     match asked.json {
         true => {
