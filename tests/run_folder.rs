@@ -166,7 +166,9 @@ fn a_damaged_checkpoint_is_refused() {
     refused(b"");
     place.write("run/last.safetensors", &whole);
     place.run(&format!("{train} --resume")).done();
-    place.run(&format!("{train} --resume --lr 0.1")).refused(2, "is of a run with train.learning_rate");
+    place
+        .run(&format!("{train} --resume --lr 0.1"))
+        .refused(2, "(train.learning_rate: the default there, 0.1 here)");
     place.run(&format!("{train} --resume --arch resnet18")).refused(2, "of small");
 
     let mut model = bytes(&place, "run/model.safetensors");

@@ -125,7 +125,7 @@ fn a_resumed_run_has_the_weights_of_an_uninterrupted_one() {
     assert_eq!(stopped, whole);
     let fewer = train("whole", "--resume").replace("--epochs 3", "--epochs 1");
     place.run(&fewer).refused(2, "has done 3 epochs, more than --epochs 1");
-    place.run(&train("whole", "--resume --seed 5")).refused(2, "is of a run with seed 0 and not 5");
+    place.run(&train("whole", "--resume --seed 5")).refused(2, "(seed: 0 there, 5 here)");
 }
 
 #[test]

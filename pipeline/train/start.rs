@@ -120,15 +120,15 @@ fn differences(before: &str, now: &str) -> String {
     let keys: BTreeSet<&String> =
         before.keys().chain(now.keys()).filter(|key| before.get(*key) != now.get(*key)).collect();
     let value = |values: &BTreeMap<String, String>, key: &String| {
-        values.get(key).map_or("not given".to_string(), String::clone)
+        values.get(key).map_or("the default".to_string(), String::clone)
     };
     let lines: Vec<String> = keys
         .iter()
-        .map(|key| format!("{key} {} and not {}", value(&before, key), value(&now, key)))
+        .map(|key| format!("{key}: {} there, {} here", value(&before, key), value(&now, key)))
         .collect();
     match lines.is_empty() {
         true => "other images or labels".to_string(),
-        false => lines.join(", "),
+        false => lines.join("; "),
     }
 }
 
@@ -156,7 +156,7 @@ fn resume(
     };
     if described.as_ref().is_some_and(is_other) {
         return Err(Error::Usage(format!(
-            "{place} is of a run with {}; give the options of its {}, or another --out",
+            "{place} is of another run than this one ({}); give the options of its {}, or another --out",
             differences(began_with, &plan.run_file),
             files::CONFIG
         )));
