@@ -445,8 +445,7 @@ impl Features {
                 Err(fault) => Err(fault),
                 Ok(number) if fetch.group.is_none() => {
                     Ok(match group.row(&self.store, number, &self.shape).await {
-                        Ok((values, true)) => Feature::Read { values, row: number },
-                        Ok((values, false)) => Feature::Read { values, row: 0 },
+                        Ok((values, row)) => Feature::Read { values, row },
                         Err(error) => self.lose(error)?,
                     })
                 }

@@ -49,15 +49,15 @@ pub(super) fn resolve(
     let pretrained_recipe = context.pretrained && config.choice::<Recipe>("train.recipe") == Recipe::FineTune;
     let layer_decay =
         config.number("train.layer_decay").unwrap_or(if pretrained_recipe { 0.75 } else { 1.0 });
-    if pretrained_recipe && !(freeze == Freeze::Backbone && unfreeze.is_empty() && on_stall.is_empty()) {
-        let given = config.is_given("train.layer_decay");
-        if !given && (config.is_given("train.freeze") || config.is_given("train.unfreeze")) {
-            notes.push(
-                "recipe fine-tune: each part learns at 0.75 of the learning rate of the part after it (--layer-decay 1 \
-                 for one rate, or --recipe plain)"
-                    .into(),
-            );
-        }
+    // Without --freeze and --unfreeze the recipe has a note of its own; the head alone has one rate.
+    let is_cut = config.is_given("train.freeze") || config.is_given("train.unfreeze");
+    let head_only = freeze == Freeze::Backbone && unfreeze.is_empty() && on_stall.is_empty();
+    if layer_decay < 1.0 && config.number("train.layer_decay").is_none() && is_cut && !head_only {
+        notes.push(
+            "recipe fine-tune: each part learns at 0.75 of the learning rate of the part after it (--layer-decay 1 for \
+             one rate, or --recipe plain)"
+                .into(),
+        );
     }
     let peak = config.number("train.learning_rate").unwrap_or(match optimizer {
         OptimizerKind::Sgd { .. } => 0.05,

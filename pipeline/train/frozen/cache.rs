@@ -159,21 +159,21 @@ impl GroupFeatures {
         }
     }
 
-    /// Numbers among which those of the row `number` of the rows that have some are: of all of these rows, and then
-    /// `true`, or its own alone. A row alone has no checksum: its file was compared when it was opened.
+    /// Features among which those of the row `number` of the rows that have some are, and the place of that row among
+    /// them. A row read alone has no checksum: its file was compared when it was opened.
     pub(super) async fn row(
         &self,
         store: &Store,
         number: usize,
         shape: &[usize],
-    ) -> Result<(Arc<[f32]>, bool), Error> {
+    ) -> Result<(Arc<[f32]>, usize), Error> {
         let bytes = 4 * shape.iter().product::<usize>() as u64;
         match &self.place {
-            Place::Memory(values) => Ok((values.clone(), true)),
+            Place::Memory(values) => Ok((values.clone(), number)),
             Place::Store { key, range, .. } => {
                 let start = range.start + number as u64 * bytes;
                 let bytes = store.get_range(key, start..start + bytes).await?;
-                Ok((numbers(&bytes), false))
+                Ok((numbers(&bytes), 0))
             }
         }
     }
