@@ -3,12 +3,16 @@
 
 use candle_core::Result;
 
+use super::family::{Family, Variant};
 use super::layers::{
     Conv, ConvNorm, GlobalAveragePool, InvertedResidual, Layers, LinearInit, Norm, SqueezeExcite,
 };
 use super::{Head, Network, Parts};
 use crate::ops::Activation;
 use crate::params::Builder;
+
+/// EfficientNet-B0.
+pub const FAMILY: Family = Family { variants: &[Variant { name: "efficientnet_b0", build }] };
 
 /// Expansion, kernel, stride of the first block, channels of the output, blocks: table 1 of the paper.
 const STAGES: [(usize, usize, usize, usize, usize); 7] = [
@@ -22,7 +26,7 @@ const STAGES: [(usize, usize, usize, usize, usize); 7] = [
 ];
 
 /// Registers `features.0` to `features.8` and `classifier.1`. Parts: `features.0` to `features.8`, `head`.
-pub(super) fn build(mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
+fn build(mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
     parts.add("features.0", |builder| {
         Ok(vec![Box::new(whole(builder, "features.0", Conv::same(3, 32, 3, 2), Activation::Silu)?)])
     })?;

@@ -6,11 +6,15 @@
 
 use candle_core::{Result, Tensor};
 
+use super::family::{Family, Variant};
 use super::layers::{Conv, ConvNorm, GlobalAveragePool, Layer, LinearInit, MaxPool, Norm};
 use super::{Head, Network, Parts};
 use crate::onnx::{Attribute, Graph, Value};
 use crate::ops::{self, Activation, Pooling};
 use crate::params::{Builder, Pass};
+
+/// InceptionV3.
+pub const FAMILY: Family = Family { variants: &[Variant { name: "inception_v3", build }] };
 
 /// The paper's constant is PyTorch's default but for epsilon.
 const NORM: Norm = Norm { epsilon: 1e-3, momentum: 0.1 };
@@ -19,7 +23,7 @@ const MEAN: Pooling = Pooling { window: 3, stride: 1, padding: 1, ceil: false };
 
 /// Registers a stem of five convolutions, eleven blocks `Mixed_5b` to `Mixed_7c` and `fc`. Parts: the names of the
 /// convolutions and of the blocks, `head`.
-pub(super) fn build(mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
+fn build(mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
     let halved = |conv: Conv| Conv { stride: 2, ..conv };
     for (name, conv, pool) in [
         ("Conv2d_1a_3x3", halved(Conv::valid(3, 32, (3, 3))), false),

@@ -2,10 +2,14 @@
 
 use candle_core::Result;
 
+use super::family::{Family, Variant};
 use super::layers::{Conv, ConvNorm, GlobalAveragePool, InvertedResidual, Layers, LinearInit, Norm};
 use super::{Head, Network, Parts};
 use crate::ops::Activation;
 use crate::params::Builder;
+
+/// MobileNetV2.
+pub const FAMILY: Family = Family { variants: &[Variant { name: "mobilenet_v2", build }] };
 
 /// Expansion, channels of the output, blocks, stride of the first block: table 2 of the paper.
 const BLOCKS: [(usize, usize, usize, usize); 7] = [
@@ -19,7 +23,7 @@ const BLOCKS: [(usize, usize, usize, usize); 7] = [
 ];
 
 /// Registers `features.0` to `features.18` and `classifier.1`. Parts: `features.0` to `features.18`, `head`.
-pub(super) fn build(mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
+fn build(mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
     let whole = |builder: &mut Builder<'_>, name: &str, conv| {
         let names = (&*format!("{name}.0"), &*format!("{name}.1"));
         ConvNorm::new(builder, names, conv, Norm::DEFAULT, Activation::Relu6)

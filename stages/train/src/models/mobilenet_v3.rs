@@ -2,6 +2,7 @@
 
 use candle_core::Result;
 
+use super::family::{Family, Variant};
 use super::layers::{
     Activate, Conv, ConvNorm, GlobalAveragePool, InvertedResidual, Layers, Linear, LinearInit, Norm,
     SqueezeExcite,
@@ -10,11 +11,22 @@ use super::{Head, Network, Parts};
 use crate::ops::Activation;
 use crate::params::Builder;
 
+/// MobileNetV3, small and large.
+pub const FAMILY: Family = Family {
+    variants: &[
+        Variant { name: "mobilenet_v3_small", build: |parts, head| SMALL.build(parts, head) },
+        Variant { name: "mobilenet_v3_large", build: |parts, head| LARGE.build(parts, head) },
+    ],
+};
+
+const LARGE: MobileNetV3 = MobileNetV3 { rows: LARGE_ROWS, width: 1280 };
+const SMALL: MobileNetV3 = MobileNetV3 { rows: SMALL_ROWS, width: 1024 };
+
 /// Kernel, width of the expansion, channels of the output, squeeze-and-excitation, hard-swish instead of ReLU, stride:
 /// a row of tables 1 and 2 of the paper.
 type Row = (usize, usize, usize, bool, bool, usize);
 
-const LARGE: &[Row] = &[
+const LARGE_ROWS: &[Row] = &[
     (3, 16, 16, false, false, 1),
     (3, 64, 24, false, false, 2),
     (3, 72, 24, false, false, 1),
@@ -32,7 +44,7 @@ const LARGE: &[Row] = &[
     (5, 960, 160, true, true, 1),
 ];
 
-const SMALL: &[Row] = &[
+const SMALL_ROWS: &[Row] = &[
     (3, 16, 16, true, false, 2),
     (3, 72, 24, false, false, 2),
     (3, 88, 24, false, false, 1),
@@ -52,24 +64,15 @@ const NORM: Norm = Norm { epsilon: 1e-3, momentum: 0.01 };
 /// A stem, rows of blocks, a 1 x 1 convolution, and a classifier of two layers of which the last is the head. Parts:
 /// `features.0`, `features.1`, ..., `classifier`, `head`.
 #[derive(Clone, Copy, Debug)]
-pub struct MobileNetV3 {
+struct MobileNetV3 {
     rows: &'static [Row],
     /// Features of the classifier's first layer.
     width: usize,
 }
 
 impl MobileNetV3 {
-    /// The network called `name`, if it is one of this family.
-    pub fn named(name: &str) -> Option<MobileNetV3> {
-        match name {
-            "mobilenet_v3_large" => Some(MobileNetV3 { rows: LARGE, width: 1280 }),
-            "mobilenet_v3_small" => Some(MobileNetV3 { rows: SMALL, width: 1024 }),
-            _ => None,
-        }
-    }
-
     /// Registers `features.{index}` and `classifier.{0, 3}`.
-    pub(super) fn build(&self, mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
+    fn build(&self, mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
         let whole = |builder: &mut Builder<'_>, name: &str, conv| {
             let names = (&*format!("{name}.0"), &*format!("{name}.1"));
             ConvNorm::new(builder, names, conv, NORM, Activation::HardSwish)

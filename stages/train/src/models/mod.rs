@@ -1,6 +1,7 @@
 //! Network families, one file each, built from the layers of [`layers`] under torchvision's names.
 
 pub mod efficientnet;
+pub mod family;
 pub mod inception;
 pub mod layers;
 pub mod mobilenet_v2;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::onnx::Graph;
 use super::ops::Activation;
 use super::params::{Builder, ParamStore, Pass};
+use family::{Family, Variant};
 use layers::{Activate, Dropout, Layer, Layers, Linear, LinearInit, export, run};
 
 /// A classifier: its tensors are in a [`ParamStore`], its structure is here, as parts in
@@ -172,38 +174,54 @@ impl<'a, 'b> Parts<'a, 'b> {
     }
 }
 
-/// The names that [`build`] knows: torchvision's, the residual networks for 32-pixel images of arXiv 1512.03385
-/// (`resnet20`, `resnet32`, `resnet56`; with `_b` those whose shortcuts are convolutions), the larger ones with the stem of
-/// these, and `small`.
-pub const NAMES: &[&str] = &[
-    "small",
-    "vgg11",
-    "vgg13",
-    "vgg16",
-    "vgg19",
-    "vgg11_bn",
-    "vgg13_bn",
-    "vgg16_bn",
-    "vgg19_bn",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet20",
-    "resnet32",
-    "resnet56",
-    "resnet20_b",
-    "resnet32_b",
-    "resnet56_b",
-    "cifar_resnet18",
-    "cifar_resnet34",
-    "cifar_resnet50",
-    "inception_v3",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "mobilenet_v3_large",
-    "efficientnet_b0",
+/// The families, in the order in which their networks are listed: a new one is a file of this folder and a line here.
+pub const FAMILIES: &[&Family] = &[
+    &small::FAMILY,
+    &vgg::FAMILY,
+    &resnet::FAMILY,
+    &inception::FAMILY,
+    &mobilenet_v2::FAMILY,
+    &mobilenet_v3::FAMILY,
+    &efficientnet::FAMILY,
 ];
+
+/// The names that [`build`] knows, of all [`FAMILIES`]: torchvision's, the residual networks for 32-pixel images of
+/// arXiv 1512.03385 (`resnet20`, `resnet32`, `resnet56`; with `_b` those whose shortcuts are convolutions), the larger
+/// ones with the stem of these, and `small`.
+pub const NAMES: &[&str] = &names::<{ n_names() }>();
+
+const fn n_names() -> usize {
+    let (mut n, mut family) = (0, 0);
+    while family < FAMILIES.len() {
+        n += FAMILIES[family].variants.len();
+        family += 1;
+    }
+    n
+}
+
+const fn names<const N: usize>() -> [&'static str; N] {
+    let mut names = [""; N];
+    let (mut n, mut family) = (0, 0);
+    while family < FAMILIES.len() {
+        let variants = FAMILIES[family].variants;
+        let mut variant = 0;
+        while variant < variants.len() {
+            names[n] = variants[variant].name;
+            (n, variant) = (n + 1, variant + 1);
+        }
+        family += 1;
+    }
+    names
+}
+
+/// The network called `name`, and its family; `None` when no network is called so.
+pub fn named(name: &str) -> Option<(&'static Family, &'static Variant)> {
+    let of = |family: &'static Family| {
+        let variant = family.variants.iter().find(|variant| variant.name == name)?;
+        Some((family, variant))
+    };
+    FAMILIES.iter().find_map(|family| of(family))
+}
 
 /// Builds the network called `name` with the given head and registers its tensors; `None` when no network is called
 /// so.
@@ -211,25 +229,7 @@ pub const NAMES: &[&str] = &[
 /// # Errors
 /// When the device cannot hold the tensors.
 pub fn build(name: &str, head: &Head, builder: &mut Builder<'_>) -> Result<Option<Network>> {
-    let parts = Parts::new(builder);
-    let network = match name {
-        "small" => small::build(parts, head),
-        "inception_v3" => inception::build(parts, head),
-        "mobilenet_v2" => mobilenet_v2::build(parts, head),
-        "efficientnet_b0" => efficientnet::build(parts, head),
-        _ => {
-            if let Some(vgg) = vgg::Vgg::named(name) {
-                vgg.build(parts, head)
-            } else if let Some(resnet) = resnet::ResNet::named(name) {
-                resnet.build(parts, head)
-            } else if let Some(blocks) = mobilenet_v3::MobileNetV3::named(name) {
-                blocks.build(parts, head)
-            } else {
-                return Ok(None);
-            }
-        }
-    };
-    network.map(Some)
+    named(name).map(|(_, variant)| (variant.build)(Parts::new(builder), head)).transpose()
 }
 
 #[cfg(test)]

@@ -7,11 +7,48 @@
 
 use candle_core::{Result, Tensor};
 
+use super::family::{Family, Variant};
 use super::layers::{Conv, ConvNorm, GlobalAveragePool, Layer, LinearInit, MaxPool, Norm};
 use super::{Head, Network, Parts};
 use crate::onnx::{Graph, Value};
 use crate::ops::{self, Activation, Pooling};
 use crate::params::{Builder, Pass};
+
+/// Residual networks of both sections, and those of section 3.4 with the stem of section 4.2.
+pub const FAMILY: Family = Family {
+    variants: &[
+        Variant { name: "resnet18", build: |parts, head| RESNET18.build(parts, head) },
+        Variant { name: "resnet34", build: |parts, head| RESNET34.build(parts, head) },
+        Variant { name: "resnet50", build: |parts, head| RESNET50.build(parts, head) },
+        Variant { name: "resnet101", build: |parts, head| RESNET101.build(parts, head) },
+        Variant { name: "resnet20", build: |parts, head| RESNET20.build(parts, head) },
+        Variant { name: "resnet32", build: |parts, head| RESNET32.build(parts, head) },
+        Variant { name: "resnet56", build: |parts, head| RESNET56.build(parts, head) },
+        Variant { name: "resnet20_b", build: |parts, head| RESNET20.with_projections().build(parts, head) },
+        Variant { name: "resnet32_b", build: |parts, head| RESNET32.with_projections().build(parts, head) },
+        Variant { name: "resnet56_b", build: |parts, head| RESNET56.with_projections().build(parts, head) },
+        Variant {
+            name: "cifar_resnet18",
+            build: |parts, head| RESNET18.with_small_stem().build(parts, head),
+        },
+        Variant {
+            name: "cifar_resnet34",
+            build: |parts, head| RESNET34.with_small_stem().build(parts, head),
+        },
+        Variant {
+            name: "cifar_resnet50",
+            build: |parts, head| RESNET50.with_small_stem().build(parts, head),
+        },
+    ],
+};
+
+const RESNET18: ResNet = ResNet::large(Block::Basic, &[2, 2, 2, 2]);
+const RESNET34: ResNet = ResNet::large(Block::Basic, &[3, 4, 6, 3]);
+const RESNET50: ResNet = ResNet::large(Block::Bottleneck, &[3, 4, 6, 3]);
+const RESNET101: ResNet = ResNet::large(Block::Bottleneck, &[3, 4, 23, 3]);
+const RESNET20: ResNet = ResNet::small(&[3, 3, 3]);
+const RESNET32: ResNet = ResNet::small(&[5, 5, 5]);
+const RESNET56: ResNet = ResNet::small(&[9, 9, 9]);
 
 /// What comes before the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,31 +94,24 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    /// The network called `name`, if it is one of this family.
-    pub fn named(name: &str) -> Option<ResNet> {
-        let (stem, depth) = match name.strip_prefix("cifar_") {
-            Some(depth) => (Stem::Small, depth),
-            None => (Stem::Large, name),
-        };
-        let shortcut = Shortcut::Projection;
-        let large = |block, blocks| Some(ResNet { stem, block, blocks, width: 64, shortcut });
-        let small = |shortcut, blocks| {
-            let (block, stem) = (Block::Basic, Stem::Small);
-            (!name.starts_with("cifar_")).then_some(ResNet { stem, block, blocks, width: 16, shortcut })
-        };
-        match depth {
-            "resnet18" => large(Block::Basic, &[2, 2, 2, 2]),
-            "resnet34" => large(Block::Basic, &[3, 4, 6, 3]),
-            "resnet50" => large(Block::Bottleneck, &[3, 4, 6, 3]),
-            "resnet101" if stem == Stem::Large => large(Block::Bottleneck, &[3, 4, 23, 3]),
-            "resnet20" => small(Shortcut::ZeroPadded, &[3, 3, 3]),
-            "resnet32" => small(Shortcut::ZeroPadded, &[5, 5, 5]),
-            "resnet56" => small(Shortcut::ZeroPadded, &[9, 9, 9]),
-            "resnet20_b" => small(Shortcut::Projection, &[3, 3, 3]),
-            "resnet32_b" => small(Shortcut::Projection, &[5, 5, 5]),
-            "resnet56_b" => small(Shortcut::Projection, &[9, 9, 9]),
-            _ => None,
-        }
+    /// A network of section 3.4.
+    const fn large(block: Block, blocks: &'static [usize]) -> ResNet {
+        ResNet { stem: Stem::Large, block, blocks, width: 64, shortcut: Shortcut::Projection }
+    }
+
+    /// A network of section 4.2.
+    const fn small(blocks: &'static [usize]) -> ResNet {
+        ResNet { stem: Stem::Small, block: Block::Basic, blocks, width: 16, shortcut: Shortcut::ZeroPadded }
+    }
+
+    /// The same network with convolutions as shortcuts.
+    fn with_projections(self) -> ResNet {
+        ResNet { shortcut: Shortcut::Projection, ..self }
+    }
+
+    /// The same network with the stem for small images.
+    fn with_small_stem(self) -> ResNet {
+        ResNet { stem: Stem::Small, ..self }
     }
 
     /// Registers `conv1`, `bn1`, `layer{stage}.{block}` and `fc`.

@@ -8,11 +8,15 @@
 
 use candle_core::Result;
 
+use super::family::{Family, Variant};
 use super::resnet::{Block, ResNet, Shortcut, Stem};
 use super::{Head, Network, Parts};
 
+/// Of one network.
+pub const FAMILY: Family = Family { variants: &[Variant { name: "small", build }] };
+
 /// Registers `conv1`, `bn1`, `layer1.0` to `layer4.0` and `fc`.
-pub(super) fn build(parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
+fn build(parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
     let shortcut = Shortcut::Projection;
     let small = ResNet { stem: Stem::Small, block: Block::Basic, blocks: &[1, 1, 1, 1], width: 32, shortcut };
     small.build(parts, head)

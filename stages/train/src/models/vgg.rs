@@ -3,39 +3,51 @@
 
 use candle_core::Result;
 
+use super::family::{Family, Variant};
 use super::layers::{
     Activate, AdaptiveAveragePool, Conv, ConvBiasRelu, Dropout, Layers, Linear, LinearInit, MaxPool,
 };
 use super::{Head, Network, Parts};
 use crate::ops::{Activation, Pooling};
 
+/// VGG of four depths, without and with batch normalisation.
+pub const FAMILY: Family = Family {
+    variants: &[
+        Variant { name: "vgg11", build: |parts, head| VGG11.build(parts, head) },
+        Variant { name: "vgg13", build: |parts, head| VGG13.build(parts, head) },
+        Variant { name: "vgg16", build: |parts, head| VGG16.build(parts, head) },
+        Variant { name: "vgg19", build: |parts, head| VGG19.build(parts, head) },
+        Variant { name: "vgg11_bn", build: |parts, head| VGG11.with_norm().build(parts, head) },
+        Variant { name: "vgg13_bn", build: |parts, head| VGG13.with_norm().build(parts, head) },
+        Variant { name: "vgg16_bn", build: |parts, head| VGG16.with_norm().build(parts, head) },
+        Variant { name: "vgg19_bn", build: |parts, head| VGG19.with_norm().build(parts, head) },
+    ],
+};
+
+const VGG11: Vgg = Vgg { convolutions: [1, 1, 2, 2, 2], norm: false };
+const VGG13: Vgg = Vgg { convolutions: [2, 2, 2, 2, 2], norm: false };
+const VGG16: Vgg = Vgg { convolutions: [2, 2, 3, 3, 3], norm: false };
+const VGG19: Vgg = Vgg { convolutions: [2, 2, 4, 4, 4], norm: false };
+
 /// Five blocks of 3 x 3 convolutions, each followed by a pool that halves the size, then a grid of 7 x 7 means and
 /// three fully connected layers. Parts: `block1` to `block5`, `classifier`, `head`.
 #[derive(Clone, Copy, Debug)]
-pub struct Vgg {
+struct Vgg {
     /// Convolutions of each block (table 1 of the paper, columns A, B, D and E).
-    pub convolutions: [usize; 5],
+    convolutions: [usize; 5],
     /// Batch normalisation after each convolution.
-    pub norm: bool,
+    norm: bool,
 }
 
 impl Vgg {
-    /// The network called `name`, if it is one of this family.
-    pub fn named(name: &str) -> Option<Vgg> {
-        let (name, norm) = name.strip_suffix("_bn").map_or((name, false), |name| (name, true));
-        let convolutions = match name {
-            "vgg11" => [1, 1, 2, 2, 2],
-            "vgg13" => [2, 2, 2, 2, 2],
-            "vgg16" => [2, 2, 3, 3, 3],
-            "vgg19" => [2, 2, 4, 4, 4],
-            _ => return None,
-        };
-        Some(Vgg { convolutions, norm })
+    /// The same network with batch normalisation.
+    fn with_norm(self) -> Vgg {
+        Vgg { norm: true, ..self }
     }
 
     /// Registers `features.{index}` and `classifier.{0, 3, 6}`, numbered as in torchvision, where activations and pools
     /// have numbers too.
-    pub(super) fn build(&self, mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
+    fn build(self, mut parts: Parts<'_, '_>, head: &Head) -> Result<Network> {
         let (mut index, mut channels_in) = (0, 3);
         for (block, (&count, channels)) in self.convolutions.iter().zip([64, 128, 256, 512, 512]).enumerate()
         {
