@@ -5,51 +5,43 @@
 //! bytes, and at most its shape changes, where timm has a 1x1 convolution for a linear layer.
 
 use forebay_stages::chain::TimmFields;
+use forebay_train::models;
 use forebay_train::models::Head;
-use forebay_train::weights::names::{Family, timm_layers, timm_name};
+use forebay_train::models::family::Timm;
+use forebay_train::weights::names::{norm_epsilons, timm_layers};
 use serde_json::{Map, Value, json};
 
 use crate::train::TrainPlan;
 
-/// How timm calls a network of ours, and what of it its configuration names; `None` for one that timm lacks.
+/// How timm calls a network of ours, and what its configuration says of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Architecture {
     /// The name in timm.
     pub name: &'static str,
-    /// The first convolution, by timm's name.
-    pub first_conv: &'static str,
-    /// The layer that gives the logits, by timm's name.
-    pub classifier: &'static str,
+    /// What timm calls its layers.
+    pub timm: &'static Timm,
     /// The constant of its batch norms where timm's default is another one.
     pub batch_norm_eps: Option<f64>,
 }
 
-/// The architecture of a network by torchvision's name and its head: timm has one linear layer there.
+/// The architecture of a network by torchvision's name and its head: timm has one linear layer there. `None` for one
+/// that timm lacks.
 pub fn architecture(model: &str, head: &Head) -> Option<Architecture> {
     if head.width.is_some() {
         return None;
     }
-    let name = timm_name(model)?;
-    let (first_conv, classifier, batch_norm_eps) = match Family::of(model)? {
-        Family::Resnet => ("conv1", "fc", None),
-        Family::Vgg => ("features.0", "head.fc", None),
-        Family::InceptionV3 => ("Conv2d_1a_3x3.conv", "fc", None),
-        // torchvision's constant is 0.001, timm's 0.00001.
-        Family::MobilenetV3Small | Family::MobilenetV3Large => ("conv_stem", "classifier", Some(0.001)),
-        Family::MobilenetV2 | Family::EfficientnetB0 => ("conv_stem", "classifier", None),
-    };
-    Some(Architecture { name, first_conv, classifier, batch_norm_eps })
+    let (family, variant) = models::named(model)?;
+    let batch_norm_eps = norm_epsilons(model, "timm").map(|(_, ours)| ours);
+    Some(Architecture { name: variant.timm?, timm: family.timm.as_ref()?, batch_norm_eps })
 }
 
 /// The shape that timm has for a tensor of ours: a 1x1 convolution, or one that covers the whole map, where we
 /// have a linear layer.
-fn shape(theirs: &str, shape: &[u64]) -> Vec<u64> {
-    match (theirs, shape) {
-        ("pre_logits.fc1.weight", [out, flat]) => {
-            let side = (flat / 512).isqrt();
-            vec![*out, 512, side, side]
-        }
-        ("pre_logits.fc2.weight" | "conv_head.weight", [out, flat]) => vec![*out, *flat, 1, 1],
+fn shape(timm: Option<&Timm>, theirs: &str, shape: &[u64]) -> Vec<u64> {
+    let layer = theirs.strip_suffix(".weight");
+    let mut convolutions = timm.iter().flat_map(|timm| timm.convolutions);
+    match (convolutions.find(|(convolution, _)| layer == Some(*convolution)), shape) {
+        (Some((_, side)), [out, flat]) => vec![*out, flat / (side * side), *side, *side],
         _ => shape.to_vec(),
     }
 }
@@ -86,7 +78,7 @@ fn dims(tensor: &Value) -> Vec<u64> {
 pub(super) fn exported(weights: &[u8], (model, head): (&str, &Head), steps: u64) -> Vec<u8> {
     let (tensors, start) = header(weights);
     let known = architecture(model, head);
-    let layers = known.and(Family::of(model)).map(timm_layers).unwrap_or_default();
+    let layers = known.map(|_| timm_layers(model)).unwrap_or_default();
     let names = |name: &str| match name.rsplit_once('.').map(|(layer, tensor)| (layers.get(layer), tensor)) {
         Some((Some(layer), tensor)) => format!("{layer}.{tensor}"),
         _ => name.to_owned(),
@@ -112,7 +104,7 @@ pub(super) fn exported(weights: &[u8], (model, head): (&str, &Head), steps: u64)
         let theirs = names(name);
         let (from, to) = offsets(tensor);
         let tensor = json!({
-            "dtype": tensor["dtype"], "shape": shape(&theirs, &dims(tensor)),
+            "dtype": tensor["dtype"], "shape": shape(known.map(|known| known.timm), &theirs, &dims(tensor)),
             "data_offsets": [from + before, to + before],
         });
         renamed.insert(theirs, tensor);
@@ -131,13 +123,13 @@ fn preprocessing(plan: &TrainPlan) -> TimmFields {
 pub(super) fn config(plan: &TrainPlan, weights: &[u8]) -> Value {
     let (classes, model) = (&plan.options.classes, plan.options.model.as_str());
     let architecture = architecture(model, &plan.options.head);
-    let head = architecture.map_or("fc", |architecture| architecture.classifier);
+    let head = architecture.map_or("fc", |architecture| architecture.timm.classifier);
     let (tensors, _) = header(weights);
     let features = tensors.get(&format!("{head}.weight")).and_then(|tensor| dims(tensor).get(1).copied());
     let mut cfg = serde_json::to_value(preprocessing(plan)).expect("plain data");
     let known = cfg.as_object_mut().expect("an object");
     known.insert("num_classes".into(), classes.len().into());
-    known.insert("first_conv".into(), architecture.map_or("conv1", |a| a.first_conv).into());
+    known.insert("first_conv".into(), architecture.map_or("conv1", |a| a.timm.first_conv).into());
     known.insert("classifier".into(), head.into());
     known.insert("tag".into(), "forebay".into());
     known.insert("custom_load".into(), false.into());
@@ -210,13 +202,13 @@ mod tests {
     #[test]
     fn tensors_keep_their_bytes_under_the_names_of_timm() {
         let ours = weights(&[
-            ("classifier.0.weight", &[2, 512 * 4]),
+            ("classifier.0.weight", &[2, 512 * 49]),
             ("classifier.6.bias", &[3]),
             ("features.1.running_mean", &[5]),
         ]);
         let theirs = exported(&ours, ("vgg11_bn", &Head::linear(3)), 7);
         let (tensors, start) = header(&theirs);
-        assert_eq!(dims(&tensors["pre_logits.fc1.weight"]), [2, 512, 2, 2]);
+        assert_eq!(dims(&tensors["pre_logits.fc1.weight"]), [2, 512, 7, 7]);
         assert_eq!(tensors["__metadata__"]["format"], "pt");
         let (from, to) = offsets(&tensors["features.1.num_batches_tracked"]);
         assert_eq!(theirs[start + from as usize..start + to as usize], 7i64.to_le_bytes());

@@ -2,17 +2,29 @@
 //! ImageNet with, is left out: fine-tuning goes without it.
 
 use candle_core::Result;
+use forebay_stages::resize::Filter;
 
-use super::family::{Family, Variant};
+use super::family::{Family, TensorShapes, Variant};
+use super::known_weights::{HALF, IMAGENET, KnownWeights, known};
 use super::layers::{
     Conv, ConvNorm, GlobalAveragePool, InvertedResidual, Layers, LinearInit, Norm, SqueezeExcite,
 };
+use super::timm_blocks::{self, layer_of_block, place};
 use super::{Head, Network, Parts};
 use crate::ops::Activation;
 use crate::params::Builder;
 
 /// EfficientNet-B0.
-pub const FAMILY: Family = Family { variants: &[Variant { name: "efficientnet_b0", build }] };
+pub const FAMILY: Family = Family {
+    variants: &[Variant::new("efficientnet_b0", Some("efficientnet_b0"), build)],
+    translate: |_, layer| translate(layer),
+    looks_like,
+    prefixes: &[],
+    passed_over: &[],
+    norm_epsilons: &[],
+    timm: Some(timm_blocks::TIMM),
+    known: KNOWN,
+};
 
 /// Expansion, kernel, stride of the first block, channels of the output, blocks: table 1 of the paper.
 const STAGES: [(usize, usize, usize, usize, usize); 7] = [
@@ -79,3 +91,37 @@ fn inverted_residual(
     let project = whole(builder, &format!("{name}.{}", layers.len()), conv, Activation::Identity)?;
     Ok(InvertedResidual { layers, project, is_residual: stride == 1 && channels_in == channels_out })
 }
+
+/// As [`Family::translate`], whatever the network.
+fn translate(parts: &[&str]) -> Option<String> {
+    Some(match parts {
+        ["conv_stem"] => "features.0.0".to_owned(),
+        ["bn1"] => "features.0.1".to_owned(),
+        ["conv_head"] => "features.8.0".to_owned(),
+        ["bn2"] => "features.8.1".to_owned(),
+        ["classifier"] => "classifier.1".to_owned(),
+        ["blocks", stage, block, layer @ ..] => {
+            let (at, _) = place(&[1, 2, 2, 3, 3, 4, 1], stage, block)?;
+            let layer = layer_of_block(at > 0, true, layer)?;
+            format!("features.{}.{block}.block.{layer}", at + 1)
+        }
+        _ => return None,
+    })
+}
+
+/// As [`Family::looks_like`].
+fn looks_like(file: &TensorShapes<'_>) -> Option<(&'static str, &'static str)> {
+    let squeezes = file.has("blocks.0.0.se.conv_reduce.weight");
+    if file.has("conv_stem.weight") && squeezes && !file.has("conv_head.bias") {
+        return Some(("efficientnet_b0", "timm"));
+    }
+    file.has("features.1.0.block.0.0.weight").then_some(("efficientnet_b0", "torchvision"))
+}
+
+/// Weights that people publish.
+#[rustfmt::skip]
+const KNOWN: &[KnownWeights] = &[
+    known("torchvision/efficientnet_b0.IMAGENET1K_V1", "efficientnet_b0", "bsd-3-clause", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "efficientnet_b0_rwightman-7f5810bc.pth"),
+    known("timm/efficientnet_b0.ra4_e3600_r224_in1k", "efficientnet_b0", "apache-2.0", 224, 0.9, Filter::Bicubic, HALF, 1000, ""),
+    known("timm/efficientnet_b0.ra_in1k", "efficientnet_b0", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "efficientnet_b0_ra-3dd342df.pth"),
+];

@@ -5,8 +5,10 @@
 //! and the network takes what it was trained on.
 
 use candle_core::{Result, Tensor};
+use forebay_stages::resize::Filter;
 
-use super::family::{Family, Variant};
+use super::family::{Family, Timm, Variant};
+use super::known_weights::{HALF, IMAGENET, KnownWeights, known};
 use super::layers::{Conv, ConvNorm, GlobalAveragePool, Layer, LinearInit, MaxPool, Norm};
 use super::{Head, Network, Parts};
 use crate::onnx::{Attribute, Graph, Value};
@@ -14,7 +16,25 @@ use crate::ops::{self, Activation, Pooling};
 use crate::params::{Builder, Pass};
 
 /// InceptionV3.
-pub const FAMILY: Family = Family { variants: &[Variant { name: "inception_v3", build }] };
+pub const FAMILY: Family = Family {
+    variants: &[Variant::new("inception_v3", Some("inception_v3"), build)],
+    // timm and torchvision agree.
+    translate: |_, _| None,
+    looks_like: |file| {
+        file.has("Mixed_5b.branch1x1.conv.weight").then_some(("inception_v3", "torchvision or timm"))
+    },
+    prefixes: &[],
+    // The auxiliary classifiers, which only help to train from scratch, of this network and of GoogLeNet.
+    passed_over: &["AuxLogits.", "aux1.", "aux2."],
+    norm_epsilons: &[],
+    timm: Some(Timm {
+        layers: Vec::new,
+        first_conv: "Conv2d_1a_3x3.conv",
+        classifier: "fc",
+        convolutions: &[],
+    }),
+    known: KNOWN,
+};
 
 /// The paper's constant is PyTorch's default but for epsilon.
 const NORM: Norm = Norm { epsilon: 1e-3, momentum: 0.1 };
@@ -262,3 +282,14 @@ impl Layer for Mixed {
         Ok(graph.node("Concat", &names, vec![("axis", Attribute::Integer(1))], shape))
     }
 }
+
+/// torchvision's InceptionV3 takes images normalised as ImageNet and turns them into values from -1 to 1 itself
+/// (`transform_input`); the row gives the values that its first convolution sees.
+#[rustfmt::skip]
+const KNOWN: &[KnownWeights] = &[
+    known("torchvision/inception_v3.IMAGENET1K_V1", "inception_v3", "bsd-3-clause", 299, 0.874, Filter::Bilinear, HALF, 1000, "inception_v3_google-0cc3c7bd.pth"),
+    known("timm/inception_v3.gluon_in1k", "inception_v3", "apache-2.0", 299, 0.875, Filter::Bicubic, IMAGENET, 1000, ""),
+    known("timm/inception_v3.tf_adv_in1k", "inception_v3", "apache-2.0", 299, 0.875, Filter::Bicubic, HALF, 1000, ""),
+    known("timm/inception_v3.tf_in1k", "inception_v3", "apache-2.0", 299, 0.875, Filter::Bicubic, HALF, 1000, ""),
+    known("timm/inception_v3.tv_in1k", "inception_v3", "apache-2.0", 299, 0.875, Filter::Bicubic, HALF, 1000, "inception_v3_google-1a9a5a14.pth"),
+];

@@ -1,12 +1,15 @@
 //! MobileNetV3, small and large (Howard et al., arXiv 1905.02244), with torchvision's names.
 
 use candle_core::Result;
+use forebay_stages::resize::Filter;
 
-use super::family::{Family, Variant};
+use super::family::{Family, TensorShapes, Timm, Variant};
+use super::known_weights::{HALF, IMAGENET, KnownWeights, NONE, known};
 use super::layers::{
     Activate, Conv, ConvNorm, GlobalAveragePool, InvertedResidual, Layers, Linear, LinearInit, Norm,
     SqueezeExcite,
 };
+use super::timm_blocks::{self, layer_of_block, place};
 use super::{Head, Network, Parts};
 use crate::ops::Activation;
 use crate::params::Builder;
@@ -14,9 +17,25 @@ use crate::params::Builder;
 /// MobileNetV3, small and large.
 pub const FAMILY: Family = Family {
     variants: &[
-        Variant { name: "mobilenet_v3_small", build: |parts, head| SMALL.build(parts, head) },
-        Variant { name: "mobilenet_v3_large", build: |parts, head| LARGE.build(parts, head) },
+        Variant::new("mobilenet_v3_small", Some("mobilenetv3_small_100"), |parts, head| {
+            SMALL.build(parts, head)
+        }),
+        Variant::new("mobilenet_v3_large", Some("mobilenetv3_large_100"), |parts, head| {
+            LARGE.build(parts, head)
+        }),
     ],
+    translate: |model, layer| match model {
+        "mobilenet_v3_small" => translate(layer, &[1, 2, 3, 2, 3, 1], &[0, 2, 3, 4]),
+        _ => translate(layer, &[1, 2, 3, 4, 2, 3, 1], &[2, 4, 5]),
+    },
+    looks_like,
+    prefixes: &[],
+    passed_over: &[],
+    // PyTorch's default.
+    norm_epsilons: &[("timm", (1e-5, NORM.epsilon))],
+    // timm pools before this layer, so that it is a convolution.
+    timm: Some(Timm { convolutions: &[("conv_head", 1)], ..timm_blocks::TIMM }),
+    known: KNOWN,
 };
 
 const LARGE: MobileNetV3 = MobileNetV3 { rows: LARGE_ROWS, width: 1280 };
@@ -140,3 +159,54 @@ fn inverted_residual(
     let project = whole(builder, layers.len(), conv, Activation::Identity)?;
     Ok(InvertedResidual { layers, project, is_residual: stride == 1 && channels_in == channels_out })
 }
+
+/// torchvision's name of a layer of a network with so many blocks in each of timm's stages, of which some squeeze.
+fn translate(parts: &[&str], stages: &[usize], squeezed: &[usize]) -> Option<String> {
+    let last = stages.iter().sum::<usize>();
+    Some(match parts {
+        ["conv_stem"] => "features.0.0".to_owned(),
+        ["bn1"] => "features.0.1".to_owned(),
+        // timm pools before this layer, so that it is a convolution; torchvision's is linear.
+        ["conv_head"] => "classifier.0".to_owned(),
+        ["classifier"] => "classifier.3".to_owned(),
+        ["blocks", stage, block, layer @ ..] => {
+            let (stage, at) = place(stages, stage, block)?;
+            if stage + 1 == stages.len() {
+                return match layer {
+                    ["conv"] => Some(format!("features.{last}.0")),
+                    ["bn1"] => Some(format!("features.{last}.1")),
+                    _ => None,
+                };
+            }
+            let layer = layer_of_block(stage > 0, squeezed.contains(&stage), layer)?;
+            format!("features.{}.block.{layer}", at + 1)
+        }
+        _ => return None,
+    })
+}
+
+/// As [`Family::looks_like`].
+fn looks_like(file: &TensorShapes<'_>) -> Option<(&'static str, &'static str)> {
+    if file.has("conv_stem.weight") && file.has("conv_head.bias") {
+        if file.has("blocks.6.0.conv.weight") {
+            return Some(("mobilenet_v3_large", "timm"));
+        }
+        return file.has("blocks.0.0.se.conv_reduce.weight").then_some(("mobilenet_v3_small", "timm"));
+    }
+    let is_small = file.has("features.1.block.1.fc1.weight");
+    let name = if is_small { "mobilenet_v3_small" } else { "mobilenet_v3_large" };
+    file.has("features.1.block.0.0.weight").then_some((name, "torchvision"))
+}
+
+/// Weights that people publish.
+#[rustfmt::skip]
+const KNOWN: &[KnownWeights] = &[
+    known("torchvision/mobilenet_v3_small.IMAGENET1K_V1", "mobilenet_v3_small", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "mobilenet_v3_small-047dcff4.pth"),
+    known("torchvision/mobilenet_v3_large.IMAGENET1K_V1", "mobilenet_v3_large", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "mobilenet_v3_large-8738ca79.pth"),
+    known("torchvision/mobilenet_v3_large.IMAGENET1K_V2", "mobilenet_v3_large", "bsd-3-clause", 224, 0.9655, Filter::Bilinear, IMAGENET, 1000, "mobilenet_v3_large-5c1a4163.pth"),
+    known("timm/mobilenetv3_small_100.lamb_in1k", "mobilenet_v3_small", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "mobilenetv3_small_100_lamb-266a294c.pth"),
+    known("timm/mobilenetv3_large_100.miil_in21k", "mobilenet_v3_large", "apache-2.0", 224, 0.875, Filter::Bilinear, NONE, 11221, "mobilenetv3_large_100_in21k_miil-d71cc17b.pth"),
+    known("timm/mobilenetv3_large_100.miil_in21k_ft_in1k", "mobilenet_v3_large", "apache-2.0", 224, 0.875, Filter::Bilinear, NONE, 1000, "mobilenetv3_large_100_1k_miil_78_0-66471c13.pth"),
+    known("timm/mobilenetv3_large_100.ra4_e3600_r224_in1k", "mobilenet_v3_large", "apache-2.0", 224, 0.95, Filter::Bicubic, HALF, 1000, ""),
+    known("timm/mobilenetv3_large_100.ra_in1k", "mobilenet_v3_large", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "mobilenetv3_large_100_ra-f55367f5.pth"),
+];

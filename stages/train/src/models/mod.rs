@@ -1,13 +1,16 @@
-//! Network families, one file each, built from the layers of [`layers`] under torchvision's names.
+//! Network families, one file each, built from the layers of [`layers`] under torchvision's names. Each fills a
+//! [`Family`](family::Family), and [`FAMILIES`] is the one list of them.
 
 pub mod efficientnet;
 pub mod family;
 pub mod inception;
+pub mod known_weights;
 pub mod layers;
 pub mod mobilenet_v2;
 pub mod mobilenet_v3;
 pub mod resnet;
 pub mod small;
+mod timm_blocks;
 pub mod vgg;
 
 use std::ops::Range;
@@ -190,6 +193,7 @@ pub const FAMILIES: &[&Family] = &[
 /// ones with the stem of these, and `small`.
 pub const NAMES: &[&str] = &names::<{ n_names() }>();
 
+/// How many networks all families have.
 const fn n_names() -> usize {
     let (mut n, mut family) = (0, 0);
     while family < FAMILIES.len() {
@@ -199,6 +203,7 @@ const fn n_names() -> usize {
     n
 }
 
+/// The names of all families, one after the other.
 const fn names<const N: usize>() -> [&'static str; N] {
     let mut names = [""; N];
     let (mut n, mut family) = (0, 0);
@@ -234,6 +239,8 @@ pub fn build(name: &str, head: &Head, builder: &mut Builder<'_>) -> Result<Optio
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use candle_core::{Device, Tensor};
     use forebay_datasets::seed::Seed;
 
@@ -266,6 +273,29 @@ mod tests {
                 .is_none()
         );
         Ok(())
+    }
+
+    #[test]
+    fn every_network_and_every_set_of_weights_is_of_one_family() {
+        let listed = || FAMILIES.iter().flat_map(|family| family.variants);
+        assert!(listed().map(|variant| variant.name).eq(NAMES.iter().copied()));
+        for names in [NAMES.to_vec(), listed().filter_map(|variant| variant.timm).collect()] {
+            let distinct: BTreeSet<&str> = names.iter().copied().collect();
+            assert_eq!(distinct.len(), names.len(), "a name is listed twice");
+        }
+        for family in FAMILIES {
+            let of = |name: &str| family.variants.iter().find(|variant| variant.name == name);
+            let first = family.variants.first().expect("a family has networks").name;
+            for known in family.known {
+                let model = of(known.model).map(|variant| (variant.name, variant.timm));
+                let (model, timm) = model.unwrap_or_else(|| panic!("{} is not of {first}", known.id));
+                let (library, rest) = known.id.split_once('/').expect("a library and a name");
+                let name = rest.split('.').next();
+                assert_eq!(name, if library == "timm" { timm } else { Some(model) }, "{}", known.id);
+            }
+            let is_in_timm = family.variants.iter().any(|variant| variant.timm.is_some());
+            assert_eq!(is_in_timm, family.timm.is_some(), "{first}");
+        }
     }
 
     #[test]

@@ -6,8 +6,10 @@
 //! is in its 3 x 3 convolution, as in torchvision.
 
 use candle_core::{Result, Tensor};
+use forebay_stages::resize::Filter;
 
-use super::family::{Family, Variant};
+use super::family::{Family, TensorShapes, Timm, Variant};
+use super::known_weights::{HALF, IMAGENET, KnownWeights, known};
 use super::layers::{Conv, ConvNorm, GlobalAveragePool, Layer, LinearInit, MaxPool, Norm};
 use super::{Head, Network, Parts};
 use crate::onnx::{Graph, Value};
@@ -17,29 +19,29 @@ use crate::params::{Builder, Pass};
 /// Residual networks of both sections, and those of section 3.4 with the stem of section 4.2.
 pub const FAMILY: Family = Family {
     variants: &[
-        Variant { name: "resnet18", build: |parts, head| RESNET18.build(parts, head) },
-        Variant { name: "resnet34", build: |parts, head| RESNET34.build(parts, head) },
-        Variant { name: "resnet50", build: |parts, head| RESNET50.build(parts, head) },
-        Variant { name: "resnet101", build: |parts, head| RESNET101.build(parts, head) },
-        Variant { name: "resnet20", build: |parts, head| RESNET20.build(parts, head) },
-        Variant { name: "resnet32", build: |parts, head| RESNET32.build(parts, head) },
-        Variant { name: "resnet56", build: |parts, head| RESNET56.build(parts, head) },
-        Variant { name: "resnet20_b", build: |parts, head| RESNET20.with_projections().build(parts, head) },
-        Variant { name: "resnet32_b", build: |parts, head| RESNET32.with_projections().build(parts, head) },
-        Variant { name: "resnet56_b", build: |parts, head| RESNET56.with_projections().build(parts, head) },
-        Variant {
-            name: "cifar_resnet18",
-            build: |parts, head| RESNET18.with_small_stem().build(parts, head),
-        },
-        Variant {
-            name: "cifar_resnet34",
-            build: |parts, head| RESNET34.with_small_stem().build(parts, head),
-        },
-        Variant {
-            name: "cifar_resnet50",
-            build: |parts, head| RESNET50.with_small_stem().build(parts, head),
-        },
+        Variant::new("resnet18", Some("resnet18"), |parts, head| RESNET18.build(parts, head)),
+        Variant::new("resnet34", Some("resnet34"), |parts, head| RESNET34.build(parts, head)),
+        Variant::new("resnet50", Some("resnet50"), |parts, head| RESNET50.build(parts, head)),
+        Variant::new("resnet101", Some("resnet101"), |parts, head| RESNET101.build(parts, head)),
+        // Those for small images are in no other library.
+        Variant::new("resnet20", None, |parts, head| RESNET20.build(parts, head)),
+        Variant::new("resnet32", None, |parts, head| RESNET32.build(parts, head)),
+        Variant::new("resnet56", None, |parts, head| RESNET56.build(parts, head)),
+        Variant::new("resnet20_b", None, |parts, head| RESNET20.with_projections().build(parts, head)),
+        Variant::new("resnet32_b", None, |parts, head| RESNET32.with_projections().build(parts, head)),
+        Variant::new("resnet56_b", None, |parts, head| RESNET56.with_projections().build(parts, head)),
+        Variant::new("cifar_resnet18", None, |parts, head| RESNET18.with_small_stem().build(parts, head)),
+        Variant::new("cifar_resnet34", None, |parts, head| RESNET34.with_small_stem().build(parts, head)),
+        Variant::new("cifar_resnet50", None, |parts, head| RESNET50.with_small_stem().build(parts, head)),
     ],
+    translate: |_, layer| translate(layer),
+    looks_like,
+    prefixes: &["resnet."],
+    passed_over: &[],
+    norm_epsilons: &[],
+    // timm and torchvision agree.
+    timm: Some(Timm { layers: Vec::new, first_conv: "conv1", classifier: "fc", convolutions: &[] }),
+    known: KNOWN,
 };
 
 const RESNET18: ResNet = ResNet::large(Block::Basic, &[2, 2, 2, 2]);
@@ -239,6 +241,135 @@ impl Layer for Residual {
         self.last.export_with(y, Some(&beside), pass, graph)
     }
 }
+
+/// As [`Family::translate`], whatever the network.
+fn translate(parts: &[&str]) -> Option<String> {
+    let number = |text: &str| text.parse::<usize>().ok().filter(|number| *number < 1000);
+    Some(match parts {
+        // Transformers.
+        ["embedder", "embedder", "convolution"] => "conv1".to_owned(),
+        ["embedder", "embedder", "normalization"] => "bn1".to_owned(),
+        ["encoder", "stages", stage, "layers", block, rest @ ..] => {
+            let at = format!("layer{}.{}", number(stage)? + 1, number(block)?);
+            match rest {
+                ["shortcut", "convolution"] => format!("{at}.downsample.0"),
+                ["shortcut", "normalization"] => format!("{at}.downsample.1"),
+                ["layer", layer, "convolution"] => format!("{at}.conv{}", number(layer)? + 1),
+                ["layer", layer, "normalization"] => format!("{at}.bn{}", number(layer)? + 1),
+                _ => return None,
+            }
+        }
+        ["classifier", "1"] => "fc".to_owned(),
+        // Common CIFAR repositories.
+        ["linear"] => "fc".to_owned(),
+        [stage, block, "shortcut", part @ ("0" | "1")] if stage.starts_with("layer") => {
+            format!("{stage}.{block}.downsample.{part}")
+        }
+        _ => return None,
+    })
+}
+
+/// As [`Family::looks_like`].
+fn looks_like(file: &TensorShapes<'_>) -> Option<(&'static str, &'static str)> {
+    if file.has("embedder.embedder.convolution.weight") {
+        let blocks = |stage: usize| {
+            let prefix = format!("encoder.stages.{stage}.layers.");
+            file.count(|name, _| name.starts_with(&prefix) && name.ends_with(".layer.0.convolution.weight"))
+        };
+        let is_bottleneck = file.has("encoder.stages.0.layers.0.layer.2.convolution.weight");
+        let name = large_of([blocks(0), blocks(1), blocks(2), blocks(3)], is_bottleneck)?;
+        return Some((name, "transformers"));
+    }
+    let stem = file.shape("conv1.weight").filter(|_| file.has("layer1.0.conv1.weight"))?;
+    let blocks = |stage: usize| {
+        let prefix = format!("layer{stage}.");
+        file.count(|name, _| name.starts_with(&prefix) && name.ends_with(".conv1.weight"))
+    };
+    let is_bottleneck = file.has("layer1.0.conv3.weight");
+    let blocks = [blocks(1), blocks(2), blocks(3), blocks(4)];
+    // A shortcut without parameters is the paper's for small images; the other one is a convolution.
+    let projects =
+        ["downsample", "shortcut"].iter().any(|layer| file.has(&format!("layer2.0.{layer}.0.weight")));
+    let name = match (*stem.first()?, blocks) {
+        (64, _) if stem.last() == Some(&3) => match large_of(blocks, is_bottleneck)? {
+            "resnet18" => "cifar_resnet18",
+            "resnet34" => "cifar_resnet34",
+            "resnet50" => "cifar_resnet50",
+            _ => return None,
+        },
+        (64, _) => large_of(blocks, is_bottleneck)?,
+        (16, [3, 3, 3, 0]) if projects => "resnet20_b",
+        (16, [5, 5, 5, 0]) if projects => "resnet32_b",
+        (16, [9, 9, 9, 0]) if projects => "resnet56_b",
+        (16, [3, 3, 3, 0]) => "resnet20",
+        (16, [5, 5, 5, 0]) => "resnet32",
+        (16, [9, 9, 9, 0]) => "resnet56",
+        _ => return None,
+    };
+    Some((name, "torchvision or timm"))
+}
+
+/// The network of section 3.4 with so many blocks in each stage.
+fn large_of(blocks: [usize; 4], is_bottleneck: bool) -> Option<&'static str> {
+    Some(match (blocks, is_bottleneck) {
+        ([2, 2, 2, 2], false) => "resnet18",
+        ([3, 4, 6, 3], false) => "resnet34",
+        ([3, 4, 6, 3], true) => "resnet50",
+        ([3, 4, 23, 3], true) => "resnet101",
+        ([3, 8, 36, 3], true) => "resnet152",
+        _ => return None,
+    })
+}
+
+/// torchvision's weights first, which share files with some of timm's.
+#[rustfmt::skip]
+const KNOWN: &[KnownWeights] = &[
+    known("torchvision/resnet18.IMAGENET1K_V1", "resnet18", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "resnet18-f37072fd.pth"),
+    known("torchvision/resnet34.IMAGENET1K_V1", "resnet34", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "resnet34-b627a593.pth"),
+    known("torchvision/resnet50.IMAGENET1K_V1", "resnet50", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "resnet50-0676ba61.pth"),
+    known("torchvision/resnet50.IMAGENET1K_V2", "resnet50", "bsd-3-clause", 224, 0.9655, Filter::Bilinear, IMAGENET, 1000, "resnet50-11ad3fa6.pth"),
+    known("torchvision/resnet101.IMAGENET1K_V1", "resnet101", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "resnet101-63fe2227.pth"),
+    known("torchvision/resnet101.IMAGENET1K_V2", "resnet101", "bsd-3-clause", 224, 0.9655, Filter::Bilinear, IMAGENET, 1000, "resnet101-cd907fc2.pth"),
+    known("timm/resnet18.a1_in1k", "resnet18", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet18_a1_0-d63eafa0.pth"),
+    known("timm/resnet18.a2_in1k", "resnet18", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet18_a2_0-b61bd467.pth"),
+    known("timm/resnet18.a3_in1k", "resnet18", "apache-2.0", 160, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet18_a3_0-40c531c8.pth"),
+    known("timm/resnet18.fb_ssl_yfcc100m_ft_in1k", "resnet18", "cc-by-nc-4.0", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "semi_supervised_resnet18-d92f0530.pth"),
+    known("timm/resnet18.fb_swsl_ig1b_ft_in1k", "resnet18", "cc-by-nc-4.0", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "semi_weakly_supervised_resnet18-118f1556.pth"),
+    known("timm/resnet18.gluon_in1k", "resnet18", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "gluon_resnet18_v1b-0757602b.pth"),
+    known("timm/resnet18.tv_in1k", "resnet18", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "resnet18-f37072fd.pth"),
+    known("timm/resnet34.a1_in1k", "resnet34", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet34_a1_0-46f8f793.pth"),
+    known("timm/resnet34.a2_in1k", "resnet34", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet34_a2_0-82d47d71.pth"),
+    known("timm/resnet34.a3_in1k", "resnet34", "apache-2.0", 160, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet34_a3_0-a20cabb6.pth"),
+    known("timm/resnet34.bt_in1k", "resnet34", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "resnet34-43635321.pth"),
+    known("timm/resnet34.gluon_in1k", "resnet34", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "gluon_resnet34_v1b-c6d82d59.pth"),
+    known("timm/resnet34.ra4_e3600_r224_in1k", "resnet34", "apache-2.0", 224, 0.9, Filter::Bicubic, HALF, 1000, ""),
+    known("timm/resnet34.tv_in1k", "resnet34", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "resnet34-b627a593.pth"),
+    known("timm/resnet50.a1_in1k", "resnet50", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet50_a1_0-14fe96d1.pth"),
+    known("timm/resnet50.a1h_in1k", "resnet50", "apache-2.0", 176, 0.9, Filter::Bicubic, IMAGENET, 1000, "resnet50_a1h2_176-001a1197.pth"),
+    known("timm/resnet50.a2_in1k", "resnet50", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet50_a2_0-a2746f79.pth"),
+    known("timm/resnet50.a3_in1k", "resnet50", "apache-2.0", 160, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet50_a3_0-59cae1ef.pth"),
+    known("timm/resnet50.am_in1k", "resnet50", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "resnet50_am-6c502b37.pth"),
+    known("timm/resnet50.b1k_in1k", "resnet50", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet50_b1k-532a802a.pth"),
+    known("timm/resnet50.b2k_in1k", "resnet50", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet50_b2k-1ba180c1.pth"),
+    known("timm/resnet50.bt_in1k", "resnet50", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "rw_resnet50-86acaeed.pth"),
+    known("timm/resnet50.c1_in1k", "resnet50", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet50_c1-5ba5e060.pth"),
+    known("timm/resnet50.c2_in1k", "resnet50", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet50_c2-d01e05b2.pth"),
+    known("timm/resnet50.d_in1k", "resnet50", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet50_d-f39db8af.pth"),
+    known("timm/resnet50.fb_ssl_yfcc100m_ft_in1k", "resnet50", "cc-by-nc-4.0", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "semi_supervised_resnet50-08389792.pth"),
+    known("timm/resnet50.fb_swsl_ig1b_ft_in1k", "resnet50", "cc-by-nc-4.0", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "semi_weakly_supervised_resnet50-16a12f1b.pth"),
+    known("timm/resnet50.gluon_in1k", "resnet50", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "gluon_resnet50_v1b-0ebe02e2.pth"),
+    known("timm/resnet50.ra_in1k", "resnet50", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "resnet50_ra-85ebb6e5.pth"),
+    known("timm/resnet50.ram_in1k", "resnet50", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "resnet50_ram-a26f946b.pth"),
+    known("timm/resnet50.tv2_in1k", "resnet50", "bsd-3-clause", 176, 0.875, Filter::Bilinear, IMAGENET, 1000, "resnet50-11ad3fa6.pth"),
+    known("timm/resnet50.tv_in1k", "resnet50", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "resnet50-0676ba61.pth"),
+    known("timm/resnet101.a1_in1k", "resnet101", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet101_a1_0-cdcb52a9.pth"),
+    known("timm/resnet101.a1h_in1k", "resnet101", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet101_a1h-36d3f2aa.pth"),
+    known("timm/resnet101.a2_in1k", "resnet101", "apache-2.0", 224, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet101_a2_0-6edb36c7.pth"),
+    known("timm/resnet101.a3_in1k", "resnet101", "apache-2.0", 160, 0.95, Filter::Bicubic, IMAGENET, 1000, "resnet101_a3_0-1db14157.pth"),
+    known("timm/resnet101.gluon_in1k", "resnet101", "apache-2.0", 224, 0.875, Filter::Bicubic, IMAGENET, 1000, "gluon_resnet101_v1b-3b017079.pth"),
+    known("timm/resnet101.tv2_in1k", "resnet101", "bsd-3-clause", 176, 0.875, Filter::Bilinear, IMAGENET, 1000, "resnet101-cd907fc2.pth"),
+    known("timm/resnet101.tv_in1k", "resnet101", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "resnet101-63fe2227.pth"),
+];
 
 #[cfg(test)]
 mod tests {

@@ -12,8 +12,17 @@ use super::family::{Family, Variant};
 use super::resnet::{Block, ResNet, Shortcut, Stem};
 use super::{Head, Network, Parts};
 
-/// Of one network.
-pub const FAMILY: Family = Family { variants: &[Variant { name: "small", build }] };
+/// The only network of its family, and of no other program.
+pub const FAMILY: Family = Family {
+    variants: &[Variant::new("small", None, build)],
+    translate: |_, _| None,
+    looks_like: |_| None,
+    prefixes: &[],
+    passed_over: &[],
+    norm_epsilons: &[],
+    timm: None,
+    known: &[],
+};
 
 /// Registers `conv1`, `bn1`, `layer1.0` to `layer4.0` and `fc`.
 fn build(parts: Parts<'_, '_>, head: &Head) -> Result<Network> {

@@ -2,8 +2,10 @@
 //! names that end in `_bn`, its batch normalisation.
 
 use candle_core::Result;
+use forebay_stages::resize::Filter;
 
-use super::family::{Family, Variant};
+use super::family::{Family, TensorShapes, Timm, Variant};
+use super::known_weights::{IMAGENET, KnownWeights, known};
 use super::layers::{
     Activate, AdaptiveAveragePool, Conv, ConvBiasRelu, Dropout, Layers, Linear, LinearInit, MaxPool,
 };
@@ -13,15 +15,27 @@ use crate::ops::{Activation, Pooling};
 /// VGG of four depths, without and with batch normalisation.
 pub const FAMILY: Family = Family {
     variants: &[
-        Variant { name: "vgg11", build: |parts, head| VGG11.build(parts, head) },
-        Variant { name: "vgg13", build: |parts, head| VGG13.build(parts, head) },
-        Variant { name: "vgg16", build: |parts, head| VGG16.build(parts, head) },
-        Variant { name: "vgg19", build: |parts, head| VGG19.build(parts, head) },
-        Variant { name: "vgg11_bn", build: |parts, head| VGG11.with_norm().build(parts, head) },
-        Variant { name: "vgg13_bn", build: |parts, head| VGG13.with_norm().build(parts, head) },
-        Variant { name: "vgg16_bn", build: |parts, head| VGG16.with_norm().build(parts, head) },
-        Variant { name: "vgg19_bn", build: |parts, head| VGG19.with_norm().build(parts, head) },
+        Variant::new("vgg11", Some("vgg11"), |parts, head| VGG11.build(parts, head)),
+        Variant::new("vgg13", Some("vgg13"), |parts, head| VGG13.build(parts, head)),
+        Variant::new("vgg16", Some("vgg16"), |parts, head| VGG16.build(parts, head)),
+        Variant::new("vgg19", Some("vgg19"), |parts, head| VGG19.build(parts, head)),
+        Variant::new("vgg11_bn", Some("vgg11_bn"), |parts, head| VGG11.with_norm().build(parts, head)),
+        Variant::new("vgg13_bn", Some("vgg13_bn"), |parts, head| VGG13.with_norm().build(parts, head)),
+        Variant::new("vgg16_bn", Some("vgg16_bn"), |parts, head| VGG16.with_norm().build(parts, head)),
+        Variant::new("vgg19_bn", Some("vgg19_bn"), |parts, head| VGG19.with_norm().build(parts, head)),
     ],
+    translate: |_, layer| translate(layer),
+    looks_like,
+    prefixes: &[],
+    passed_over: &[],
+    norm_epsilons: &[],
+    timm: Some(Timm {
+        layers: || ["pre_logits.fc1", "pre_logits.fc2", "head.fc"].map(String::from).into(),
+        first_conv: "features.0",
+        classifier: "head.fc",
+        convolutions: &[("pre_logits.fc1", 7), ("pre_logits.fc2", 1)],
+    }),
+    known: KNOWN,
 };
 
 const VGG11: Vgg = Vgg { convolutions: [1, 1, 2, 2, 2], norm: false };
@@ -81,3 +95,57 @@ impl Vgg {
         parts.finish("classifier.6", 4096, head, (0.5, init), 32)
     }
 }
+
+/// As [`Family::translate`], whatever the network.
+fn translate(parts: &[&str]) -> Option<String> {
+    // timm keeps the first two linear layers as convolutions over the whole plane.
+    let name = match parts {
+        ["pre_logits", "fc1"] => "classifier.0",
+        ["pre_logits", "fc2"] => "classifier.3",
+        // A head with a hidden layer has two of them.
+        ["head", "fc", layer] => return Some(format!("classifier.6.{layer}")),
+        ["head", "fc"] => "classifier.6",
+        _ => return None,
+    };
+    Some(name.to_owned())
+}
+
+/// As [`Family::looks_like`].
+fn looks_like(file: &TensorShapes<'_>) -> Option<(&'static str, &'static str)> {
+    file.shape("features.0.weight").filter(|shape| *shape == [64, 3, 3, 3])?;
+    let convolutions = file.count(|name, shape| name.starts_with("features.") && shape.len() == 4);
+    let norms = file.count(|name, _| name.starts_with("features.") && name.ends_with(".running_mean"));
+    let name = match (convolutions, norms > 0) {
+        (8, false) => "vgg11",
+        (10, false) => "vgg13",
+        (13, false) => "vgg16",
+        (16, false) => "vgg19",
+        (8, true) => "vgg11_bn",
+        (10, true) => "vgg13_bn",
+        (13, true) => "vgg16_bn",
+        (16, true) => "vgg19_bn",
+        _ => return None,
+    };
+    Some((name, if file.has("head.fc.weight") { "timm" } else { "torchvision" }))
+}
+
+/// torchvision's weights first, which share files with some of timm's.
+#[rustfmt::skip]
+const KNOWN: &[KnownWeights] = &[
+    known("torchvision/vgg11.IMAGENET1K_V1", "vgg11", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "vgg11-8a719046.pth"),
+    known("torchvision/vgg11_bn.IMAGENET1K_V1", "vgg11_bn", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "vgg11_bn-6002323d.pth"),
+    known("torchvision/vgg13.IMAGENET1K_V1", "vgg13", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "vgg13-19584684.pth"),
+    known("torchvision/vgg13_bn.IMAGENET1K_V1", "vgg13_bn", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "vgg13_bn-abd245e5.pth"),
+    known("torchvision/vgg16.IMAGENET1K_V1", "vgg16", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "vgg16-397923af.pth"),
+    known("torchvision/vgg16_bn.IMAGENET1K_V1", "vgg16_bn", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "vgg16_bn-6c64b313.pth"),
+    known("torchvision/vgg19.IMAGENET1K_V1", "vgg19", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "vgg19-dcbb9e9d.pth"),
+    known("torchvision/vgg19_bn.IMAGENET1K_V1", "vgg19_bn", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, "vgg19_bn-c79401a0.pth"),
+    known("timm/vgg11.tv_in1k", "vgg11", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, ""),
+    known("timm/vgg11_bn.tv_in1k", "vgg11_bn", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, ""),
+    known("timm/vgg13.tv_in1k", "vgg13", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, ""),
+    known("timm/vgg13_bn.tv_in1k", "vgg13_bn", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, ""),
+    known("timm/vgg16.tv_in1k", "vgg16", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, ""),
+    known("timm/vgg16_bn.tv_in1k", "vgg16_bn", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, ""),
+    known("timm/vgg19.tv_in1k", "vgg19", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, ""),
+    known("timm/vgg19_bn.tv_in1k", "vgg19_bn", "bsd-3-clause", 224, 0.875, Filter::Bilinear, IMAGENET, 1000, ""),
+];

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::names::{self, Family};
+use super::names;
 use super::report::WeightsReport;
 use super::stored::{Stored, StoredTensor};
 use super::{OPTIMIZER, WeightsFile};
@@ -102,7 +102,8 @@ fn match_shapes<'a>(
     }
     let (stripped, copy) = one_copy(file.held, &mut report.passed_over)?;
     report.found_under = report.found_under.or(copy);
-    let looks = names::looks_like(stripped.iter().map(|(name, stored)| (name.as_str(), stored.shape())));
+    let looks =
+        names::looks_like(&stripped.iter().map(|(name, stored)| (name.as_str(), stored.shape())).collect());
     if let Some((looks, whose)) = looks.filter(|(looks, _)| is_strict && *looks != model) {
         let way_out = match NAMES.contains(&looks) {
             true => "choose that network, or other weights",
@@ -110,17 +111,14 @@ fn match_shapes<'a>(
         };
         return other(format!("its names are those of {looks} in {whose}; {way_out}"));
     }
-    let family = Family::of(model);
-    report.norm_epsilons = family
-        .zip(looks)
-        .filter(|_| file.own.is_none())
-        .and_then(|(family, (_, whose))| names::norm_epsilons(family, whose));
+    report.norm_epsilons =
+        looks.filter(|_| file.own.is_none()).and_then(|(_, whose)| names::norm_epsilons(model, whose));
     let first = stripped.keys().next().cloned();
     let mut found: BTreeMap<String, Stored<'a>> = BTreeMap::new();
     // Where the layers of the network stand in the file, by the letters that their names begin with.
     let mut places: BTreeSet<String> = network.iter().map(|(name, _)| place_of(name).to_owned()).collect();
     for (name, stored) in stripped {
-        let ours = family.map_or_else(|| name.clone(), |family| names::translate(family, &name));
+        let ours = names::translate(model, &name);
         report.translated += usize::from(ours != name);
         if network.binary_search_by(|(known, _)| (*known).cmp(&ours)).is_ok() {
             places.insert(place_of(&name).to_owned());
