@@ -1,5 +1,5 @@
 //! Network families, one file each, built from the layers of [`layers`] under torchvision's names. Each fills a
-//! [`Family`](family::Family), and [`FAMILIES`] is the one list of them.
+//! [`Family`], and [`FAMILIES`] is the one list of them.
 
 pub mod efficientnet;
 pub mod family;
