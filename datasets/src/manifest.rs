@@ -188,6 +188,16 @@ pub enum ManifestError {
     },
 }
 
+impl ManifestError {
+    /// Whether the file says by itself that Forebay wrote it.
+    pub fn is_ours(&self) -> bool {
+        match self {
+            ManifestError::OtherFormat { .. } | ManifestError::Damaged { .. } => true,
+            ManifestError::Foreign { .. } | ManifestError::Unknown { .. } => false,
+        }
+    }
+}
+
 /// Writes a manifest or a plan: indented JSON, keys in the order of the fields, a line feed at the end.
 pub fn to_json(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = serde_json::to_vec_pretty(value).expect("manifests are plain data");

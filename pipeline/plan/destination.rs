@@ -57,6 +57,11 @@ impl<T> Stored<T> {
         !matches!(self, Stored::Absent)
     }
 
+    /// Whether it is there and says by itself that it is ours.
+    fn is_recognized(&self) -> bool {
+        self.is_there() && self.unusable().is_none_or(ManifestError::is_ours)
+    }
+
     fn unusable(&self) -> Option<&ManifestError> {
         match self {
             Stored::Unusable(error) => Some(error),
@@ -121,13 +126,7 @@ impl Destination {
 
     /// Whether a plan or a manifest stands there that says by itself that it is ours.
     fn is_recognized(&self) -> bool {
-        let says = |error: Option<&ManifestError>| match error {
-            Some(ManifestError::Foreign { .. } | ManifestError::Unknown { .. }) => false,
-            None | Some(ManifestError::OtherFormat { .. } | ManifestError::Damaged { .. }) => true,
-        };
-        (self.plan.is_there() && says(self.plan.unusable()))
-            || (self.next.is_there() && says(self.next.unusable()))
-            || (self.manifest.is_there() && says(self.manifest.unusable()))
+        self.plan.is_recognized() || self.next.is_recognized() || self.manifest.is_recognized()
     }
 
     /// Whether a plan or a manifest of ours stands there, whole or damaged.

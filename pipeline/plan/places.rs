@@ -49,7 +49,7 @@ async fn has_plan(store: &Store) -> Result<bool, Error> {
         return Ok(false);
     }
     let plan = PlanRecord::parse(&store.get(PLAN_KEY).await?);
-    Ok(!matches!(plan, Err(ManifestError::Foreign { .. } | ManifestError::Unknown { .. })))
+    Ok(plan.err().is_none_or(|error| error.is_ours()))
 }
 
 /// How the rows of a dataset were prepared.
