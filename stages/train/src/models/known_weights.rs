@@ -19,29 +19,22 @@ pub struct Preprocessing {
     pub crop_pct: f64,
     /// How pixels are interpolated.
     pub filter: Filter,
-    /// Mean per channel of values from 0 to 1.
-    pub mean: [f32; 3],
-    /// Standard deviation per channel.
-    pub std: [f32; 3],
+    /// The map from grey levels to the tensor.
+    pub normalize: Normalize,
 }
 
 /// Mean and standard deviation of ImageNet's training images.
-pub(super) const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
+pub(super) const IMAGENET: Normalize = Normalize::IMAGENET;
 /// Values from -1 to 1.
-pub(super) const HALF: [[f32; 3]; 2] = [[0.5; 3], [0.5; 3]];
+pub(super) const HALF: Normalize = Normalize { mean: [0.5; 3], std: [0.5; 3] };
 /// Values from 0 to 1.
-pub(super) const NONE: [[f32; 3]; 2] = [[0.0; 3], [1.0; 3]];
+pub(super) const NONE: Normalize = Normalize::UNIT;
 
 impl Preprocessing {
     /// What is assumed of weights about which nothing is known: 224 pixels cut out of 256, bilinear, ImageNet's
     /// mean and standard deviation.
-    pub const IMAGENET: Preprocessing = Preprocessing {
-        size: 224,
-        crop_pct: 0.875,
-        filter: Filter::Bilinear,
-        mean: IMAGENET[0],
-        std: IMAGENET[1],
-    };
+    pub const IMAGENET: Preprocessing =
+        Preprocessing { size: 224, crop_pct: 0.875, filter: Filter::Bilinear, normalize: IMAGENET };
 
     /// The shorter side before the crop, in pixels: `floor(size / crop_pct)`, as in timm.
     pub fn shorter_side(&self) -> u32 {
@@ -50,14 +43,14 @@ impl Preprocessing {
 
     /// What weights that were trained so ask of the images of others.
     pub fn wanted(&self) -> Wanted {
-        let Preprocessing { size, crop_pct, filter, mean, std } = *self;
+        let Preprocessing { size, crop_pct, filter, normalize } = *self;
         Wanted {
             side: Some(size),
             fit: Some(Fit::Crop),
             crop_pct: Some(crop_pct),
             filter: Some(filter),
             background: None,
-            normalize: Some(Normalize { mean, std }),
+            normalize: Some(normalize),
         }
     }
 }
@@ -96,10 +89,10 @@ pub(super) const fn known(
     size: u32,
     crop_pct: f64,
     filter: Filter,
-    [mean, std]: [[f32; 3]; 2],
+    normalize: Normalize,
     classes: usize,
     file: &'static str,
 ) -> KnownWeights {
-    let preprocessing = Preprocessing { size, crop_pct, filter, mean, std };
+    let preprocessing = Preprocessing { size, crop_pct, filter, normalize };
     KnownWeights { id, model, licence, preprocessing, classes, file }
 }

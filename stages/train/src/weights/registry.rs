@@ -56,8 +56,8 @@ mod tests {
         assert_eq!(of("torchvision/resnet50.IMAGENET1K_V2").shorter_side(), 232);
         assert_eq!(of("torchvision/inception_v3.IMAGENET1K_V1").shorter_side(), 342);
         assert_eq!(of("timm/resnet50.a1_in1k").shorter_side(), 235);
-        assert_eq!(of("timm/mobilenetv3_large_100.miil_in21k_ft_in1k").std, [1.0; 3]);
-        assert_eq!(of("timm/mobilenetv3_large_100.ra4_e3600_r224_in1k").mean, [0.5; 3]);
+        assert_eq!(of("timm/mobilenetv3_large_100.miil_in21k_ft_in1k").normalize.std, [1.0; 3]);
+        assert_eq!(of("timm/mobilenetv3_large_100.ra4_e3600_r224_in1k").normalize.mean, [0.5; 3]);
         assert!(by_id("timm/resnet18.fb_ssl_yfcc100m_ft_in1k").expect("it is known").is_non_commercial());
         assert_eq!(
             by_file("/a/b/resnet50-0676ba61.pth").expect("it is known").id,
