@@ -176,6 +176,20 @@ impl Feed {
         splits.iter().map(|split| self.planned(*split).used()).sum()
     }
 
+    /// Begins to count rejects, for a run that reads these splits: what can be no sample is one from the start.
+    ///
+    /// # Errors
+    /// [`Error::TooManyRejects`] when that is more than the run may have.
+    pub fn begin(&self, run: &Run, splits: &[Split]) -> Result<(), Error> {
+        run.rejects().begin(self.found(splits));
+        run.rejects().record(self.source.rejects().iter().map(|(id, fault)| (id, fault)))
+    }
+
+    /// Samples that a run over these splits finds, those that can be none among them.
+    pub fn found(&self, splits: &[Split]) -> u64 {
+        self.samples(splits) + self.source.rejects().len() as u64
+    }
+
     /// Batches of an epoch of training, and so its steps: a function of the plan, whatever can be read.
     pub fn batches_per_epoch(&self) -> u64 {
         self.epoch(Pass::Train(0)).batches()

@@ -9,12 +9,14 @@
 mod begin;
 mod commit;
 mod pack;
+mod reread;
 mod work;
 
 use std::sync::Arc;
 
 pub use begin::{Begun, begin};
 pub use commit::{Prepared, commit};
+pub(crate) use reread::{Reread, checksums};
 pub use work::{Worked, work};
 
 use crate::flow::{Error, Run};

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forebay_datasets::sample::Split;
+use forebay_datasets::shard::Reject;
 use forebay_train::WeightsReport;
 
 use crate::flow::{Error, Run, kill_point};
@@ -79,14 +80,21 @@ pub async fn train(
         folder.refuse_within(&plan.feed.store)?;
     }
     let _owned = folder.own(begin)?;
+    // What is too much from the start leaves the folder as it is.
+    plan.feed.begin(run, &Split::ALL)?;
     let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;
-    run.rejects().begin(plan.feed.samples(&Split::ALL));
+    if begin == Start::Resume {
+        let refused = folder.get(files::REJECTS).await?.unwrap_or_default();
+        let refused = Reject::of_lines(&String::from_utf8_lossy(&refused));
+        let refused: Vec<_> = refused.into_iter().map(Reject::into_fault).collect();
+        run.rejects().record(refused.iter().map(|(id, fault)| (id, fault)))?;
+    }
     let validates = plan.feed.rows(Split::Validation) > 0;
     let features = match history.len() < plan.epochs as usize {
         true => match Features::of(run, &plan, &session).await {
             Err(Error::Interrupted(interrupt)) => {
                 // What is computed stays in the cache, and a resumed run goes on there.
-                keep(&plan, folder, &session).await?;
+                keep(run, &plan, folder, &session).await?;
                 return Err(Error::Interrupted(interrupt));
             }
             features => features?,
@@ -119,7 +127,7 @@ pub async fn train(
         let validation = match validation {
             // Also what cannot be validated was trained, and a resumed run need not train it again.
             Err(error) if is_trained || matches!(error, Error::Interrupted(_)) => {
-                keep(&plan, folder, &session).await?;
+                keep(run, &plan, folder, &session).await?;
                 return Err(error);
             }
             validation => validation?,
@@ -171,7 +179,7 @@ pub async fn train(
         put_metrics(folder, &history).await?;
         kill_point(&format!("train: after the metrics, epoch {}", metrics.epoch));
         // Last of all: a checkpoint says that everything before it is in place.
-        keep(&plan, folder, &session).await?;
+        keep(run, &plan, folder, &session).await?;
         tracing::debug!(epoch = metrics.epoch, steps = metrics.steps, "epoch kept");
         on_epoch(&metrics);
         if let Some(interrupt) = run.interrupted() {

@@ -10,11 +10,10 @@ use bytes::Bytes;
 use forebay_datasets::store::Store;
 use forebay_datasets::words::Words;
 use forebay_stages::chain::{Chain, Described, Wanted};
-use forebay_stages::normalize::Normalize;
-use forebay_train::Trainer;
 use forebay_train::weights::golden::{ChannelStatistics, entropy_complaint, entropy_share};
 use forebay_train::weights::names;
 use forebay_train::weights::registry::{self, KnownWeights};
+use forebay_train::{FileDescription, Trainer};
 use serde_json::Value;
 
 pub use self::provenance::{KEY, Provenance};
@@ -23,9 +22,6 @@ use crate::flow::Error;
 use crate::hub::{self, Hub, Reference};
 use crate::options;
 use crate::options::{Background, Config};
-
-/// The key of a checkpoint's metadata under which the chain of its images stands.
-pub const CHAIN: &str = "chain";
 
 /// A weights file and what is known about it.
 #[derive(Clone, Debug)]
@@ -82,10 +78,10 @@ pub async fn from(name: &str, config: &Config) -> Result<Initial, Error> {
 /// Takes from the file what a run of this program wrote into it: the chain of its images, and the licence of the
 /// weights that it began with.
 fn inherit(initial: &mut Initial) {
-    let Some(own) = Trainer::describe(&initial.bytes).ok().flatten() else { return };
-    let Some(json) = own.metadata.get(CHAIN) else { return };
-    match serde_json::from_str::<Chain>(json) {
-        Ok(chain) => {
+    let Some(own) = FileDescription::read(&initial.bytes).ok().flatten() else { return };
+    match own.chain() {
+        Ok(None) => {}
+        Ok(Some(chain)) => {
             initial.wanted = Some(chain.wanted());
             let caveats = chain.caveats().into_iter();
             initial
@@ -376,15 +372,14 @@ pub fn apply(config: &Config, initial: &Initial) -> Result<Config, Error> {
 pub fn complaints(
     trainer: &Trainer,
     batch: &forebay_stages::collate::Batch,
-    normalize: Normalize,
     classifies: bool,
 ) -> Vec<String> {
-    let statistics = ChannelStatistics::of(&batch.images, batch.side, &normalize);
-    let entropy = if classifies {
-        trainer.predictor().predict(batch).ok().and_then(|rows| entropy_share(&rows))
-    } else {
-        None
-    };
+    let predictor = trainer.predictor();
+    let normalize = predictor.chain().normalize();
+    let statistics =
+        normalize.and_then(|normalize| ChannelStatistics::of(&batch.images, batch.side, &normalize));
+    let entropy =
+        if classifies { predictor.predict(batch).ok().and_then(|rows| entropy_share(&rows)) } else { None };
     let input = statistics.and_then(|statistics| statistics.complaint());
     input.into_iter().chain(entropy.and_then(entropy_complaint)).collect()
 }

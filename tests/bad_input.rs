@@ -121,6 +121,41 @@ fn a_dataset_of_broken_files_only_is_no_dataset() {
 }
 
 #[test]
+fn training_counts_and_names_what_it_cannot_read() {
+    let place = Place::new();
+    for index in 0..20 {
+        place.write_png(&format!("in/{}/{index}.png", ["a", "b"][index % 2]), 16, 16, index as u64);
+    }
+    place.write("in/a/broken.png", b"no image");
+    std::os::unix::fs::symlink("nowhere.png", place.path("in/b/dangling.png")).unwrap();
+    let train = "train in --size 16 --batch-size 8 --epochs 2 --split none --max-rejects 2 --json --out";
+    let said = place.run(&format!("{train} run")).done();
+    assert!(said.stderr.contains("1 of the files can be no samples"), "{}", said.stderr);
+    let done = said.json();
+    assert_eq!((done["found"].as_u64(), done["rejected"].as_u64()), (Some(22), Some(2)), "{done}");
+    let rejects = place.files("run")["rejects.jsonl"].clone();
+    let rejects = String::from_utf8(rejects).unwrap();
+    assert_eq!(rejects.lines().count(), 2, "{rejects}");
+    for id in ["a/broken.png", "b/dangling.png"] {
+        assert!(rejects.contains(id), "{rejects}");
+    }
+    // A resumed run knows what the one before has refused.
+    place.run(&format!("{train} run --resume").replace("--epochs 2", "--epochs 3")).done();
+    assert_eq!(String::from_utf8(place.files("run")["rejects.jsonl"].clone()).unwrap(), rejects);
+    let said =
+        place.run("bench in --size 16 --batch-size 8 --split none --max-rejects 2 --json").done().json();
+    assert_eq!(said["rejected"], 2, "{said}");
+    // What is too much before anything is read leaves no run.
+    for index in 0..30 {
+        std::os::unix::fs::symlink("nowhere.png", place.path(&format!("in/b/{index}-dangling.png"))).unwrap();
+    }
+    place
+        .run(&format!("{train} other").replace("--max-rejects 2", "--max-rejects 0.5"))
+        .refused(3, "dangling");
+    assert!(!place.path("other/last.safetensors").exists());
+}
+
+#[test]
 fn odd_names_are_samples_or_named_rejects() {
     let place = Place::new();
     two_classes(&place);

@@ -103,6 +103,23 @@ fn rows_that_are_larger_than_what_is_trained_on_stay_below_the_plan() {
 }
 
 #[test]
+fn shards_that_are_read_again_stay_below_the_plan() {
+    let place = Place::new();
+    copies(&place, 1000, "png", &flat(500, 500, ::png::ColorType::Rgb, ::png::BitDepth::Eight));
+    let options = "--size original --encode raw --samples-per-shard 1000 --memory 64MiB --max-bytes 64MiB";
+    check_prepare(&place, options);
+    let verified = place.run("verify out --json").done().json();
+    assert_eq!(verified["shards"], 1, "{verified}");
+    let (shard, peak) =
+        (verified["bytes"].as_f64().unwrap(), verified["peak_memory_bytes"].as_f64().unwrap());
+    println!("verify: a shard of {shard} bytes, peak {peak}");
+    assert!(peak < shard / 4.0, "{verified}");
+    // A dataset that was interrupted before its end.
+    std::fs::remove_file(place.path("out/manifest.json")).unwrap();
+    check_prepare(&place, options);
+}
+
+#[test]
 fn progressive_files_stay_below_the_plan() {
     let place = Place::new();
     let mut bytes = Vec::new();

@@ -120,6 +120,28 @@ fn a_damaged_shard_is_written_again_and_verify_names_it() {
 }
 
 #[test]
+fn a_shard_that_lacks_a_file_which_may_be_readable_by_now_is_made_again() {
+    let place = Place::new();
+    place.draw();
+    let prepare = "prepare images out --size 32 --samples-per-shard 20 --max-rejects 10 --json";
+    let done = place.run(prepare).done().json();
+    let before = place.files("out");
+    // No file is unreadable for every user that runs tests: what the decoder refused is told as if it had been one.
+    let (decode, read) = (b"\"stage\":\"decode\"", b"\"stage\":\"read\"  ");
+    let is_at = |bytes: &[u8]| bytes.windows(decode.len()).rposition(|found| found == decode);
+    let shards: Vec<&String> =
+        before.iter().filter(|(_, file)| is_at(file).is_some()).map(|(name, _)| name).collect();
+    let shard = shards.into_iter().find(|name| name.ends_with(".parquet")).expect("a shard with a reject");
+    let mut bytes = before[shard].clone();
+    let at = is_at(&bytes).unwrap();
+    bytes[at..at + read.len()].copy_from_slice(read);
+    place.write(&format!("out/{shard}"), &bytes);
+    let again = place.run(prepare).done().json();
+    assert_eq!(again["shards_reused"].as_u64().unwrap(), done["shards"].as_u64().unwrap() - 1);
+    assert!(place.files("out") == before, "the same bytes again");
+}
+
+#[test]
 fn samples_are_conserved_and_every_reject_is_named() {
     let place = Place::new();
     place.draw();

@@ -150,6 +150,28 @@ fn another_split_takes_the_features_of_its_images_from_the_one_before() {
 }
 
 #[test]
+fn shards_have_the_same_features_whatever_seed_and_balance() {
+    let place = place();
+    place.run("prepare in shards --size 16 --fit crop --encode raw").done();
+    let train = "train shards --freeze backbone --batch-size 5 --epochs 2 --overwrite --out";
+    place.run(&format!("{train} first --feature-cache cache")).done();
+    for options in ["--seed 3", "--balance over --seed 4"] {
+        place
+            .run(&format!("{train} images --feature-cache off {options} --weights first/model.safetensors"))
+            .done();
+        let first = place.run(&format!(
+            "{train} cached --feature-cache cache {options} --weights first/model.safetensors"
+        ));
+        first.done();
+        assert!(kept(&place, "images") == kept(&place, "cached"), "{options}");
+    }
+    let said = place
+        .run(&format!("{train} again --feature-cache cache --seed 9 --weights first/model.safetensors"))
+        .done();
+    assert!(said.stderr.contains("that an earlier run computed"), "{}", said.stderr);
+}
+
+#[test]
 fn images_of_another_folder_have_features_of_their_own() {
     let place = place();
     // Pictures without compression: the same names and sizes, and other pixels.

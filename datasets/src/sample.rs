@@ -55,6 +55,9 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// The stage of a fault that is of the store and not of the bytes, such as a missing permission.
+    pub const READ: &str = "read";
+
     /// A fault of `stage`; line breaks in `reason` become spaces, so that it prints as one line.
     pub fn new(stage: &str, reason: impl fmt::Display) -> Fault {
         let reason = reason.to_string().replace(['\n', '\r'], " ");

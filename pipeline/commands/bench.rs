@@ -19,6 +19,8 @@ use crate::report::{Usage, say, say_json, terminal, warn, watched};
 pub struct Benched {
     /// Images that reached the end.
     pub images: u64,
+    /// Images that were refused, each counted once, whatever the number of epochs.
+    pub rejected: u64,
     /// Batches that reached the end.
     pub batches: u64,
     /// Wall time.
@@ -48,7 +50,7 @@ pub struct Benched {
 /// # Errors
 /// The first error of the run.
 pub async fn bench(run: &Run, feed: &Feed, epochs: u32, seen: Arc<AtomicU64>) -> Result<Benched, Error> {
-    run.rejects().begin(feed.samples(&[Split::Train]));
+    feed.begin(run, &[Split::Train])?;
     let (before, bytes_before) = (Usage::now(), feed.source.bytes_read());
     let start = Instant::now();
     let (mut images, mut batches, mut first) = (0, 0, None);
@@ -80,6 +82,7 @@ pub async fn bench(run: &Run, feed: &Feed, epochs: u32, seen: Arc<AtomicU64>) ->
     let worst = bottleneck(&stages);
     Ok(Benched {
         images,
+        rejected: run.rejects().rejected(),
         batches,
         seconds,
         first_batch_seconds: first.unwrap_or(seconds),
@@ -121,6 +124,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         let (side, batch) = (feed.side, feed.batch_size);
         say(&format!("{} ({what}), batches of {batch} at {side}x{side} px\n", feed.store.location()));
         say(&benched(&done));
+        say(&terminal::rejected(&run.rejects().list(), ""));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use forebay_datasets::store::Store;
 use forebay_stages::chain::{Chain, Wanted};
 use forebay_train::models::{Head, NAMES};
 use forebay_train::onnx::Description;
-use forebay_train::{Export, FileDescription, TrainError, Trainer, WeightsReport, export as write};
+use forebay_train::{Export, FileDescription, TrainError, WeightsReport, export as write};
 use serde::Serialize;
 use serde_json::json;
 
@@ -65,7 +65,7 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         weights::from(&weights_of(&named, &settings).await?, &settings).await
     });
     let Initial { name, bytes, wanted, chain, provenance, architecture, mut warnings } = reading.await?;
-    let own = Trainer::describe(&bytes);
+    let own = FileDescription::read(&bytes);
     if own.is_err() && name != source {
         return Err(Error::Integrity(format!("{name} is damaged: its header cannot be read")));
     }

@@ -93,7 +93,7 @@ impl Curve {
 /// # Errors
 /// The first error of the run; a diverging loss is none.
 pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<RangeTest, Error> {
-    run.rejects().begin(plan.feed.samples(&[Split::Train]));
+    plan.feed.begin(run, &[Split::Train])?;
     // What thaws in the middle of the test would make the loss fall whatever the rate; what the run trains from its first
     // step on is trained.
     let mut options = TrainOptions { unfreeze_on_stall: Vec::new(), ..plan.options.clone() };

@@ -57,6 +57,8 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
         say_json(&value);
     } else if !asked.json {
         say(&terminal::trained(&done));
+        let place = format!(" of {}, all of them in {location}/{}", done.found, files::REJECTS);
+        say(&terminal::rejected(&run.rejects().list(), &place));
         say(&format!("\nwritten to {location}: {}, {}, {}\n", files::MODEL, files::METRICS, files::REPORT));
     }
     Ok(Some(done))

@@ -1,6 +1,6 @@
 //! Reads every shard of a dataset again and compares it with the checksums of the manifest.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use forebay_datasets::manifest::{Manifest, PLAN_KEY, ShardRecord};
 use forebay_datasets::shard;
@@ -10,12 +10,13 @@ use serde_json::json;
 use crate::flow::{Error, Run};
 use crate::options::{Invocation, bytes_in_words};
 use crate::plan::{self, Destination, Rooms};
-use crate::report::{say, say_json};
+use crate::prepare::{Reread, checksums};
+use crate::report::{Usage, say, say_json};
 
 /// What `verify` found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// Shards that were read.
+    /// Shards that the manifest lists.
     pub shards: usize,
     /// Bytes that were read.
     pub bytes: u64,
@@ -28,47 +29,34 @@ pub struct Verified {
 /// # Errors
 /// When the store fails; a missing or different shard is no error but a difference.
 pub async fn verify(run: &Run, rooms: &Rooms, store: &Store, manifest: &Manifest) -> Result<Verified, Error> {
-    let reader = store.clone();
-    let differences: Vec<Option<String>> = run
-        .source("shards", manifest.shards.clone())
-        .io("read", rooms.shard(), move |shard: ShardRecord| {
-            let store = reader.clone();
-            async move {
-                match store.get(&shard.key).await {
-                    Ok(file) => Ok((shard, Some(file))),
-                    Err(error) if error.loses_only_this_object() => Ok((shard, None)),
-                    Err(error) => Err(error.into()),
-                }
+    let mut standing: BTreeMap<String, u64> = store.list(shard::FOLDER).await?.into_iter().collect();
+    let files = manifest.shards.iter().filter(|shard| standing.get(&shard.key) == Some(&shard.bytes));
+    let files = files.map(|shard| Reread { key: shard.key.clone(), bytes: shard.bytes, start: 0 }).collect();
+    let checksums = checksums(run, rooms, store, files).await?;
+    let mut differences = Vec::new();
+    for ShardRecord { key, bytes, blake3, .. } in &manifest.shards {
+        let difference = match (standing.remove(key), checksums.get(key)) {
+            (None, _) => "missing".to_string(),
+            (Some(found), _) if found != *bytes => format!("{found} bytes, the manifest says {bytes}"),
+            (_, None) => "it cannot be read to its end".to_string(),
+            (_, Some(found)) if found.whole != *blake3 => {
+                format!("checksum {}, the manifest says {blake3}", found.whole)
             }
-        })
-        .compute("checksum", rooms.compute(), |(shard, file)| {
-            let Some(file) = file else { return Ok(Some(format!("{}: missing", shard.key))) };
-            if file.len() as u64 != shard.bytes {
-                let line = format!("{}: {} bytes, the manifest says {}", shard.key, file.len(), shard.bytes);
-                return Ok(Some(line));
-            }
-            let found = blake3::hash(&file).to_hex().to_string();
-            let differs = found != shard.blake3;
-            Ok(differs
-                .then(|| format!("{}: checksum {found}, the manifest says {}", shard.key, shard.blake3)))
-        })
-        .collect()
-        .await?;
-    let listed: BTreeSet<&str> = manifest.shards.iter().map(|shard| shard.key.as_str()).collect();
-    let standing = store.list(shard::FOLDER).await?;
-    let extra = standing.iter().filter(|(key, _)| !listed.contains(key.as_str()));
-    let extra = extra.map(|(key, _)| format!("{key}: not listed by the manifest"));
-    let plan = match Destination::read(store).await?.fingerprint() {
-        Some(plan) if plan != manifest.fingerprint => Some(format!(
-            "{PLAN_KEY}: of another dataset ({plan}) than the manifest ({})",
-            manifest.fingerprint
-        )),
-        _ => None,
-    };
+            _ => continue,
+        };
+        differences.push(format!("{key}: {difference}"));
+    }
+    differences.extend(standing.keys().map(|key| format!("{key}: not listed by the manifest")));
+    if let Some(plan) = Destination::read(store).await?.fingerprint()
+        && plan != manifest.fingerprint
+    {
+        let listed = &manifest.fingerprint;
+        differences.push(format!("{PLAN_KEY}: of another dataset ({plan}) than the manifest ({listed})"));
+    }
     Ok(Verified {
         shards: manifest.shards.len(),
-        bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
-        differences: differences.into_iter().flatten().chain(extra).chain(plan).collect(),
+        bytes: checksums.values().map(|found| found.bytes).sum(),
+        differences,
     })
 }
 
@@ -88,6 +76,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     if asked.json {
         say_json(&json!({
             "shards": verified.shards, "bytes": verified.bytes, "differences": verified.differences,
+            "peak_memory_bytes": Usage::now().peak_memory_bytes,
         }));
     }
     if !verified.differences.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use forebay_datasets::catalog::Locator;
 use forebay_datasets::manifest::Manifest;
 use forebay_datasets::order::EpochRow;
-use forebay_datasets::sample::{Encoded, Label, Sample, SampleId, Split};
+use forebay_datasets::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
 use forebay_datasets::shard::ROWS_PER_GROUP;
 use forebay_datasets::store::Store;
 use futures::FutureExt;
@@ -83,6 +83,10 @@ impl Source for Folder {
 
     fn known_rows(&self, split: Split) -> Option<Vec<Sample<()>>> {
         Some(self.rows.of(split).iter().map(|row| self.rows.sample(row).map(|_| Ok(()))).collect())
+    }
+
+    fn rejects(&self) -> &[(SampleId, Fault)] {
+        &self.rows.catalog.rejects
     }
 
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>> {

@@ -36,7 +36,9 @@ async fn read_one(store: &Store, sample: Sample<Locator>) -> Result<Sample<Encod
     };
     match bytes {
         Ok(bytes) => Ok(sample.map(|_| Ok(Encoded { bytes }))),
-        Err(error) if error.loses_only_this_object() => Ok(sample.map(|_| Err(Fault::new("read", error)))),
+        Err(error) if error.loses_only_this_object() => {
+            Ok(sample.map(|_| Err(Fault::new(Fault::READ, error))))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -54,6 +54,13 @@ pub async fn resolve(
             (Arc::new(Folder::new(store.clone(), rows)), Chain::of_files())
         }
     };
+    if let [(id, fault), ..] = source.rejects() {
+        warnings.push(format!(
+            "{} of the files can be no samples, and count as rejects: {id}: {fault}{}",
+            source.rejects().len(),
+            if source.rejects().len() > 1 { ", and others" } else { "" }
+        ));
+    }
     let composed = compose(config, &store, &prepared, &wanted, &mut warnings)?;
     let side = composed.chain.side().expect("a feed makes squares");
     if let Some(stored) = prepared.side().filter(|stored| *stored < side) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use forebay_datasets::manifest::{Manifest, ShardRecord};
 use forebay_datasets::order::{EpochRow, RowPlace};
-use forebay_datasets::sample::{Encoded, Label, Sample, SampleId, Split};
+use forebay_datasets::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
 use forebay_datasets::shard::{self, Index};
 use forebay_datasets::store::Store;
 use forebay_stages::shuffle::{Shuffle, WindowPart};
@@ -235,6 +235,11 @@ impl Source for Shards {
 
     fn known_rows(&self, _split: Split) -> Option<Vec<Sample<()>>> {
         None
+    }
+
+    fn rejects(&self) -> &[(SampleId, Fault)] {
+        // Those of the images that the shards were made from are in their own list.
+        &[]
     }
 
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>> {

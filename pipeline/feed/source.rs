@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use forebay_datasets::manifest::Manifest;
 use forebay_datasets::order::{EpochRow, Window};
-use forebay_datasets::sample::{Encoded, Label, Sample, SampleId, Split};
+use forebay_datasets::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
 use forebay_datasets::shard::ROWS_PER_GROUP;
 use futures::future::BoxFuture;
 
@@ -26,6 +26,9 @@ pub trait Source: Send + Sync {
 
     /// The rows of a split in their order, where they are known before anything is read.
     fn known_rows(&self, split: Split) -> Option<Vec<Sample<()>>>;
+
+    /// What of the source can be no sample, and why, sorted by id: it is in no split.
+    fn rejects(&self) -> &[(SampleId, Fault)];
 
     /// Starts reading: the rows of each window in their order, in chunks. What cannot be read is a tombstone.
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>>;

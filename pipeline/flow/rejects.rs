@@ -1,9 +1,10 @@
 //! The reject budget: how many samples may be refused before the run is not worth finishing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use forebay_datasets::sample::{Fault, SampleId};
+use forebay_datasets::shard::Reject;
 
 use super::error::Error;
 use super::max_rejects::MaxRejects;
@@ -26,7 +27,7 @@ pub struct Rejects {
 struct Tally {
     /// How many samples the run reads, each counted once; unknown at first.
     of: Option<u64>,
-    refused: BTreeSet<SampleId>,
+    refused: BTreeMap<SampleId, Fault>,
     reasons: Vec<String>,
 }
 
@@ -46,6 +47,12 @@ impl Rejects {
         self.tally.lock().expect("no panic under the lock").refused.len() as u64
     }
 
+    /// The samples that were refused, and why, sorted by id.
+    pub fn list(&self) -> Vec<Reject> {
+        let tally = self.tally.lock().expect("no panic under the lock");
+        tally.refused.iter().map(|(id, fault)| Reject::new(id, fault)).collect()
+    }
+
     /// Counts the samples of these faults, unless they are counted already. For dataflows without a stage; a flow
     /// with one counts by itself.
     ///
@@ -57,9 +64,10 @@ impl Rejects {
     ) -> Result<(), Error> {
         let mut tally = self.tally.lock().expect("no panic under the lock");
         for (id, fault) in faults {
-            if !tally.refused.insert(id.clone()) {
+            if tally.refused.contains_key(id) {
                 continue;
             }
+            tally.refused.insert(id.clone(), fault.clone());
             if tally.reasons.len() < N_REASONS {
                 tally.reasons.push(format!("{id}: {fault}"));
             }

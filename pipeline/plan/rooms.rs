@@ -56,6 +56,12 @@ impl Rooms {
         Room { slots: 2, queue: 1 }
     }
 
+    /// Pieces of a large file that is read through: enough to keep a store busy that answers slowly, whatever the
+    /// threads.
+    pub fn piece(&self) -> Room {
+        Room { slots: 4, queue: 1 }
+    }
+
     /// Shards in the making are large, so there are few: one encoded, one written.
     pub fn shard(&self) -> Room {
         Room { slots: 1, queue: 1 }

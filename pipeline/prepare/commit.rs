@@ -218,15 +218,11 @@ fn summaries(plan: &PreparePlan, shards: &[(&PlannedShard, &ShardRecord, &Footer
 /// Writes what stands beside the shards, the manifest last. Another process with the same plan may have been first:
 /// its bytes are the same.
 async fn put(run: &Run, plan: &PreparePlan, manifest: &Manifest, rejects: &[Reject]) -> Result<(), Error> {
-    let lines: String = rejects
-        .iter()
-        .map(|reject| serde_json::to_string(reject).expect("rejects are plain data") + "\n")
-        .collect();
     if let Some(interrupt) = run.interrupted() {
         return Err(Error::Interrupted(interrupt));
     }
     kill_point("prepare: before the rejects");
-    plan.dest.put(REJECTS_KEY, Bytes::from(lines)).await?;
+    plan.dest.put(REJECTS_KEY, Bytes::from(Reject::to_lines(rejects))).await?;
     plan.dest.put(CARD_KEY, Bytes::from(card(manifest))).await?;
     kill_point("prepare: before the manifest");
     still_ours(plan).await?;

@@ -1,18 +1,18 @@
 //! The dataflow images -> shards, on one screen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use forebay_datasets::catalog::Locator;
-use forebay_datasets::manifest::{ShardPlan, ShardRecord};
+use forebay_datasets::manifest::ShardRecord;
 use forebay_datasets::sample::{Encoded, Sample, Split};
-use forebay_datasets::shard::{self, Footer, Index, ROWS_PER_GROUP};
+use forebay_datasets::shard::{self, Footer, Index, ROWS_PER_GROUP, ReadError, Reject};
 use forebay_stages::augment::Augment;
 
 use super::begin::join;
 use super::pack::{Packer, Writer};
+use super::reread::{Checksums, Reread, checksums};
 use crate::feed::{changed, read, weighed};
 use crate::flow::{Chunk, Error, Flow, Run};
 use crate::plan::{PlannedShard, PreparePlan, Rows};
@@ -38,7 +38,9 @@ pub async fn work(run: &Run, plan: &Arc<PreparePlan>, range: Range<usize>) -> Re
     // Nobody replaces the plan while this worker is at it.
     let _begun = join(plan).await?;
     let wanted = &plan.shards[range];
+    // A file that could not be read then may be readable now.
     let mut shards = finished(run, plan, wanted).await?;
+    shards.retain(|_, (_, footer)| !footer.rejects.iter().any(Reject::may_pass));
     let reused = shards.len();
     tracing::debug!(shards = wanted.len(), reused, fingerprint = plan.fingerprint, "work begins");
     for split in Split::ALL {
@@ -95,65 +97,67 @@ fn samples(rows: &Rows, shards: &[PlannedShard], chunk: usize) -> Vec<Vec<Sample
     samples.chunks(chunk.max(1)).map(<[_]>::to_vec).collect()
 }
 
-fn record(key: String, file: &Bytes, footer: &Footer) -> ShardRecord {
-    ShardRecord {
-        key,
-        split: footer.split,
-        fingerprint: footer.fingerprint.clone(),
-        bytes: file.len() as u64,
-        blake3: blake3::hash(file).to_hex().to_string(),
-        groups: footer.groups.clone(),
-    }
-}
-
-/// Reads again the shards of this plan that are in the destination and keeps those that are whole.
+/// Reads again the shards of this plan that are in the destination and keeps those that are whole. What cannot be read
+/// is not finished.
 pub(super) async fn finished(
     run: &Run,
     plan: &Arc<PreparePlan>,
     wanted: &[PlannedShard],
 ) -> Result<BTreeMap<String, (ShardRecord, Footer)>, Error> {
-    let present: BTreeSet<String> =
-        plan.dest.list(shard::FOLDER).await?.into_iter().map(|(key, _)| key).collect();
-    let candidates: Vec<(PlannedShard, ShardPlan)> = (wanted.iter())
-        .filter(|shard| present.contains(&shard.key()))
-        .map(|shard| (*shard, plan.shard_plan(shard).clone()))
-        .collect();
-    let store = plan.dest.clone();
-    let checked: Vec<Option<(ShardRecord, Footer)>> = run
+    let present: BTreeMap<String, u64> = plan.dest.list(shard::FOLDER).await?.into_iter().collect();
+    let candidates: Vec<(PlannedShard, u64)> =
+        (wanted.iter()).filter_map(|shard| Some((*shard, *present.get(&shard.key())?))).collect();
+    if candidates.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let (store, planned) = (plan.dest.clone(), plan.clone());
+    let found: Vec<Option<(Reread, Footer)>> = run
         .source("shards", candidates)
-        .io("reread", plan.rooms.shard(), move |(shard, planned): (PlannedShard, ShardPlan)| {
-            let store = store.clone();
+        .io("indexes", plan.rooms.read(), move |(shard, bytes)| {
+            let (store, plan) = (store.clone(), planned.clone());
             async move {
-                match store.get(&planned.key).await {
-                    Ok(file) => Ok(Some((shard, planned, file))),
-                    Err(error) if error.loses_only_this_object() => Ok(None),
-                    Err(error) => Err(error.into()),
+                match shard::read_index(&store, &shard.key(), bytes).await {
+                    Ok(index) => Ok(of_plan(&plan, &shard, &index, bytes)),
+                    Err(ReadError::Damaged(_)) => Ok(None),
+                    Err(ReadError::Store(error)) if error.loses_only_this_object() => Ok(None),
+                    Err(ReadError::Store(error)) => Err(error.into()),
                 }
             }
         })
-        .compute("checksum", plan.rooms.shard(), |found| {
-            Ok(found.and_then(|(shard, planned, file)| whole(&shard, &planned, &file)))
-        })
         .collect()
         .await?;
-    Ok(checked.into_iter().flatten().map(|(record, footer)| (record.key.clone(), (record, footer))).collect())
+    let found: Vec<(Reread, Footer)> = found.into_iter().flatten().collect();
+    let mut footers: BTreeMap<String, Footer> =
+        found.iter().map(|(file, footer)| (file.key.clone(), footer.clone())).collect();
+    let files = found.into_iter().map(|(file, _)| file).collect();
+    let checksums = checksums(run, &plan.rooms, &plan.dest, files).await?;
+    let whole = checksums.into_iter().filter_map(|(key, found)| {
+        let footer = footers.remove(&key).filter(|footer| footer.data_blake3 == found.start)?;
+        Some((key.clone(), (record(key, found, &footer), footer)))
+    });
+    Ok(whole.collect())
 }
 
-/// The record of a file if it is this shard of this plan and its data is what was written. What cannot be read is not
-/// finished.
-fn whole(shard: &PlannedShard, planned: &ShardPlan, file: &Bytes) -> Option<(ShardRecord, Footer)> {
-    let index = Index::of_file(file).ok()?;
+/// What to read of a file, if it says that it is this shard of this plan.
+fn of_plan(plan: &PreparePlan, shard: &PlannedShard, index: &Index, bytes: u64) -> Option<(Reread, Footer)> {
     let footer = index.footer();
-    let is_planned = footer.fingerprint == planned.fingerprint
+    let is_planned = footer.fingerprint == plan.shard_plan(shard).fingerprint
         && footer.split == shard.split
         && footer.index == shard.index
         && footer.groups.len() == shard.rows.div_ceil(ROWS_PER_GROUP);
-    if !is_planned {
-        return None;
-    }
     let groups = 0..footer.groups.len();
+    // Where there is no row, there is the mark of the format.
     let end = groups.map(|group| index.group_range(group).end).max().filter(|&end| end > 0).unwrap_or(4);
-    let data = file.get(..usize::try_from(end).ok()?)?;
-    let is_whole = blake3::hash(data).to_hex().as_str() == footer.data_blake3;
-    is_whole.then(|| (record(planned.key.clone(), file, footer), footer.clone()))
+    is_planned.then(|| (Reread { key: shard.key(), bytes, start: end }, footer.clone()))
+}
+
+fn record(key: String, found: Checksums, footer: &Footer) -> ShardRecord {
+    ShardRecord {
+        key,
+        split: footer.split,
+        fingerprint: footer.fingerprint.clone(),
+        bytes: found.bytes,
+        blake3: found.whole,
+        groups: footer.groups.clone(),
+    }
 }

@@ -109,6 +109,10 @@ pub struct Trained {
     pub confusion: Vec<Vec<u64>>,
     /// Every epoch.
     pub epochs: Vec<EpochMetrics>,
+    /// Images that the run found, each counted once, those that it rejected among them.
+    pub found: u64,
+    /// Images that could not be read.
+    pub rejected: u64,
     /// The share of the train thread's time in which it waited for a batch.
     pub starved: f64,
 }

@@ -102,6 +102,14 @@ pub(crate) fn reject_lines(rejects: &[Reject]) -> String {
     text
 }
 
+/// The samples that were refused, if there are some; `place` says where all of them stand.
+pub fn rejected(rejects: &[Reject], place: &str) -> String {
+    match rejects {
+        [] => String::new(),
+        rejects => format!("{} rejected{place}:\n{}", rejects.len(), reject_lines(rejects)),
+    }
+}
+
 /// Each class before and after balancing.
 pub fn balance(classes: &[String], summary: &BalanceSummary) -> String {
     let width = classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(5, 32);

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use forebay_datasets::sample::Split;
+use forebay_datasets::shard::Reject;
 use forebay_train::metrics::{Confusion, cross_entropy, prediction};
 use forebay_train::{Predictor, Strictness};
 
@@ -154,8 +155,11 @@ pub(super) async fn test(
         classes,
         confusion: (0..n).map(|truth| (0..n).map(|guess| confusion.count(truth, guess)).collect()).collect(),
         epochs,
+        found: plan.feed.found(&Split::ALL),
+        rejected: run.rejects().rejected(),
         starved: nodes.iter().find(|node| node.name == "train").map_or(0.0, |node| node.starved),
     };
+    folder.put(files::REJECTS, Reject::to_lines(&run.rejects().list())).await?;
     let curves = crate::report::training_curves(&trained.epochs, &live.seen().points);
     for (name, curve) in files::CURVES.iter().zip(&curves) {
         folder.put(name, curve.clone()).await?;

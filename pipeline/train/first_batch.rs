@@ -39,8 +39,7 @@ pub(super) fn first_batch(
 ) -> Result<Vec<String>, Error> {
     let mut lines = Vec::new();
     if plan.weights.is_some() {
-        let look =
-            || weights::complaints(&session.trainer, images, plan.options.normalize, session.classifies);
+        let look = || weights::complaints(&session.trainer, images, session.classifies);
         lines.extend(run.install(look));
     }
     if (plan.doctor != Doctor::Off || plan.fits_micro_batch)

@@ -133,6 +133,19 @@ impl Use {
     }
 }
 
+/// Which rows a split has, in their order: what its features are of, whatever a run makes of them afterwards.
+fn rows_identity(plan: &TrainPlan, split: Split) -> String {
+    let mut rows = Digest::default();
+    match plan.feed.source.known_rows(split) {
+        Some(known) => known.iter().for_each(|row| {
+            rows.field(&row.id);
+            rows.field(&format!("{} {}", row.copy, row.label));
+        }),
+        None => rows.field(&plan.feed.source.fingerprint()),
+    }
+    rows.hex()
+}
+
 /// The features of every split.
 pub(super) struct Features {
     /// By split and view.
@@ -244,10 +257,7 @@ impl Features {
         for (split, view) in passes {
             let shards = FeatureShards {
                 images: format!("{name}/"),
-                prefix: format!(
-                    "{name}/{}/{split}-{view}-",
-                    &blake3::hash(plan.data_identity.as_bytes()).to_hex()[..32]
-                ),
+                prefix: format!("{name}/{}/{split}-{view}-", &rows_identity(plan, split)[..32]),
                 sizes: plan.feed.planned(split).groups().to_vec(),
                 groups: (SHARD_BYTES / (row_bytes * ROWS_PER_GROUP as u64)).clamp(1, 64) as usize,
                 pass: (split, view),
@@ -255,7 +265,8 @@ impl Features {
             };
             let start = Instant::now();
             let mut groups: BTreeMap<usize, Vec<GroupFeatures>> = BTreeMap::new();
-            let missing = self.open(run, plan, &shards, (0..shards.shards()).collect(), &mut groups).await?;
+            let missing =
+                self.open(run, plan, &shards, (0..shards.shards()).collect(), true, &mut groups).await?;
             if !missing.is_empty() {
                 let left = gather::gather(&self.store, plan, &shards, missing.clone()).await?;
                 if !left.is_empty() {
@@ -264,7 +275,7 @@ impl Features {
                         *self.seconds.get_or_insert(0.0) += start.elapsed().as_secs_f64();
                     }
                 }
-                if !self.open(run, plan, &shards, missing, &mut groups).await?.is_empty() {
+                if !self.open(run, plan, &shards, missing, false, &mut groups).await?.is_empty() {
                     let place = self.store.location();
                     return Err(Failure::Cache(format!("{place} does not give back what is written to it")));
                 }
@@ -325,13 +336,7 @@ impl Features {
                         let made = pool.install(|| session.trainer.features(&part, first));
                         values.extend(made.map_err(|error| train_error("compute features", error))?.0);
                     }
-                    let row = |sample: Sample<()>| Row {
-                        id: sample.id.to_string(),
-                        copy: sample.copy,
-                        label: sample.label,
-                        is_whole: sample.payload.is_ok(),
-                    };
-                    record.push(samples.into_iter().map(row).collect(), &values[from..]);
+                    record.push(samples.iter().map(Row::of).collect(), &values[from..]);
                 }
                 if record.groups.len() < shards.groups_of(shard).len() {
                     // The run was interrupted.
@@ -359,6 +364,7 @@ impl Features {
         plan: &TrainPlan,
         shards: &FeatureShards,
         wanted: Vec<usize>,
+        of_before: bool,
         groups: &mut BTreeMap<usize, Vec<GroupFeatures>>,
     ) -> Result<Vec<usize>, Error> {
         let (store, here, held) = (self.store.clone(), shards.clone(), self.held);
@@ -367,7 +373,7 @@ impl Features {
             async move { Ok((shard, shards.read(&store, shard).await)) }
         };
         let here = shards.clone();
-        let parse = move |(shard, read)| Ok((shard, here.parse(shard, read, held)));
+        let parse = move |(shard, read)| Ok((shard, here.parse(shard, read, held, of_before)));
         let room = plan.feed.rooms.group();
         let flow = run.source("feature shards", wanted).io("open features", room, read);
         let (mut missing, mut damaged) = (Vec::new(), 0);

@@ -85,7 +85,7 @@ fn learn<T: TrainInput>(
             live.seen().points.extend(point);
             if session.is_due(&plan.keeping) {
                 let (bytes, moment) = (session.checkpoint(&plan)?, session.moment());
-                run.block_on(put_checkpoint(&folder, &session.recorder.events, bytes, &moment))?;
+                run.block_on(put_checkpoint(&run, &folder, &session.recorder.events, bytes, &moment))?;
                 session.kept = Instant::now();
             }
         }

@@ -50,9 +50,7 @@ pub struct TrainPlan {
     pub settings: BTreeMap<String, serde_json::Value>,
     /// What lowers the learning rate when validation stalls, where the schedule is that.
     pub plateau: Option<Plateau>,
-    /// What the images are that the network sees, and what is done with them.
-    pub data_identity: String,
-    /// The same without which images are trained on and in which order.
+    /// What the images are and what is done with them before the network sees them, whatever their split and order.
     pub images_identity: String,
     /// Where features are kept for later runs; `None` when every epoch is to see the images.
     pub feature_cache: Option<FeatureCache>,
@@ -164,7 +162,7 @@ impl TrainPlan {
             seed: feed.seed,
             device,
             pretrained: initial.is_some(),
-            normalize: feed.chain.normalize().expect("a feed's chain ends in a tensor"),
+            chain: feed.chain.clone(),
             is_balanced: feed.source.manifest().is_some_and(|manifest| manifest.balanced),
         };
         let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
@@ -191,10 +189,8 @@ impl TrainPlan {
             settings.insert("order".to_string(), 2.into());
             serde_json::to_string(&settings).expect("settings are plain data")
         };
-        let of_data = [Identity::Pixels, Identity::Views, Identity::Rows];
         let of_run = [Identity::Pixels, Identity::Views, Identity::Rows, Identity::Run];
         let identity = identity_of(settings(&of_run), &source);
-        let data_identity = identity_of(settings(&of_data), &source);
         let mut pixels = settings(&[Identity::Pixels, Identity::Views]);
         if feed.augment.is_some() {
             pixels.insert("seed".to_string(), feed.seed.0.into());
@@ -210,7 +206,6 @@ impl TrainPlan {
             balance,
             keeping,
             plateau,
-            data_identity,
             images_identity,
             feature_cache,
             unfreeze_patience: config.whole("train.unfreeze_patience") as u32,

@@ -46,14 +46,9 @@ impl Preparation {
         })
     }
 
-    /// What a checkpoint and a model keep of it, key by key.
+    /// What a checkpoint and a model keep of it beside the chain, key by key.
     pub(super) fn to_metadata(&self) -> BTreeMap<String, String> {
-        let json = |value: serde_json::Result<String>| value.expect("plain data");
-        let chain = (weights::CHAIN.to_string(), json(serde_json::to_string(&self.chain)));
-        let weights = self
-            .weights
-            .iter()
-            .map(|weights| (weights::KEY.to_string(), json(serde_json::to_string(weights))));
-        [chain].into_iter().chain(weights).collect()
+        let json = |weights| serde_json::to_string(weights).expect("plain data");
+        self.weights.iter().map(|weights| (weights::KEY.to_string(), json(weights))).collect()
     }
 }

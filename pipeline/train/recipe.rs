@@ -2,7 +2,7 @@
 
 use forebay_datasets::seed::Seed;
 use forebay_stages::balance::Balance;
-use forebay_stages::normalize::Normalize;
+use forebay_stages::chain::Chain;
 use forebay_train::models::Head;
 use forebay_train::ops::Activation;
 use forebay_train::schedule::{Plateau, Schedule, Shape};
@@ -27,7 +27,7 @@ pub(super) struct Context<'a> {
     /// Whether the run begins at pretrained weights.
     pub(super) pretrained: bool,
     /// Mean and deviation of the chain.
-    pub(super) normalize: Normalize,
+    pub(super) chain: Chain,
     /// Whether the training images were balanced when their shards were prepared.
     pub(super) is_balanced: bool,
 }
@@ -104,7 +104,7 @@ pub(super) fn resolve(
         label_smoothing: number("train.label_smoothing"),
         class_weights: class_weights(config, &context, &mut notes, &mut problems),
         mixing: mixing(config),
-        normalize: context.normalize,
+        chain: context.chain,
         seed: context.seed,
         device: context.device,
         precision: precision(config, context.device, &mut problems),

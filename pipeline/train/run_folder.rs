@@ -35,6 +35,8 @@ pub mod files {
     pub const EVENTS: &str = "events.out.tfevents.";
     /// The curves of loss, accuracy and learning rate.
     pub const CURVES: [&str; 3] = ["loss.svg", "accuracy.svg", "learning_rate.svg"];
+    /// The images that could not be read, and why: one JSON object a line.
+    pub const REJECTS: &str = "rejects.jsonl";
     /// What the run came to, for programs.
     pub const SUMMARY: &str = "summary.json";
     /// What the run came to, for people.
@@ -42,7 +44,7 @@ pub mod files {
     /// The report for people, with every curve and table.
     pub const REPORT: &str = "report.html";
     /// Every file that a run writes under a fixed name, the checkpoint first; beside them it writes event files.
-    pub const ALL: [&str; 15] = [
+    pub const ALL: [&str; 16] = [
         LAST,
         MODEL,
         TIMM,
@@ -52,6 +54,7 @@ pub mod files {
         CHAIN,
         METRICS,
         STEPS,
+        REJECTS,
         CURVES[0],
         CURVES[1],
         CURVES[2],

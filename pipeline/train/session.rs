@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
+use forebay_datasets::shard::Reject;
 use forebay_train::Trainer;
 
 use super::error::train_error;
@@ -13,7 +14,7 @@ use super::recorder::Recorder;
 use super::run_folder::{RunFolder, files};
 use super::stalls::Reactions;
 use super::timm;
-use crate::flow::{Error, kill_point};
+use crate::flow::{Error, Run, kill_point};
 use crate::weights::seal;
 
 /// The key of a checkpoint under which the micro-batch stands that was found to fit.
@@ -135,6 +136,7 @@ pub(super) fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
 
 /// Writes the checkpoint to resume from.
 pub(super) async fn keep(
+    run: &Run,
     plan: &TrainPlan,
     folder: &RunFolder,
     session: &Mutex<Session>,
@@ -144,11 +146,12 @@ pub(super) async fn keep(
         session.kept = Instant::now();
         (session.checkpoint(plan)?, session.recorder.events.clone(), session.moment())
     };
-    put_checkpoint(folder, &events, bytes, &moment).await
+    put_checkpoint(run, folder, &events, bytes, &moment).await
 }
 
-/// Writes the bytes of a checkpoint, after the curves up to there.
+/// Writes the bytes of a checkpoint, after the curves and the rejects up to there.
 pub(super) async fn put_checkpoint(
+    run: &Run,
     folder: &RunFolder,
     events: &str,
     bytes: Vec<u8>,
@@ -156,6 +159,7 @@ pub(super) async fn put_checkpoint(
 ) -> Result<(), Error> {
     folder.publish(files::STEPS).await?;
     folder.publish(events).await?;
+    folder.put(files::REJECTS, Reject::to_lines(&run.rejects().list())).await?;
     kill_point(&format!("train: before the checkpoint, {moment}"));
     // The store replaces a file when the new one is whole, so that the one before is there until then.
     folder.put(files::LAST, bytes).await?;

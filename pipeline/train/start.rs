@@ -147,7 +147,7 @@ fn resume(
             "{place} is damaged: {damage}; put a copy in its place, or start again with --overwrite"
         ))
     })?;
-    let described = Trainer::describe(bytes).map_err(|error| train_error(&place, error))?;
+    let described = FileDescription::read(bytes).map_err(|error| train_error(&place, error))?;
     // Another network is named by the trainer.
     let is_other = |found: &FileDescription| {
         found.optimizer.is_some()

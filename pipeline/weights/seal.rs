@@ -3,7 +3,7 @@
 //! The checksum is the BLAKE3 hash of the file with the 64 digits of the checksum as zeros. It stands in the
 //! metadata of the safetensors header, so that a file and its checksum cannot be separated.
 
-use forebay_train::Trainer;
+use forebay_train::FileDescription;
 
 /// The key of the checksum in the metadata, and how it is found in the header: there the metadata is JSON within
 /// JSON, so that its quotes are escaped.
@@ -38,7 +38,7 @@ pub(crate) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// True for a file of a run, which has a checksum in it: also where some of its bytes are damaged.
 pub(crate) fn is_sealed(bytes: &[u8]) -> bool {
-    place(bytes).is_some() || matches!(Trainer::describe(bytes), Ok(Some(_)))
+    place(bytes).is_some() || matches!(FileDescription::read(bytes), Ok(Some(_)))
 }
 
 /// Compares a file with the checksum in it.

@@ -163,6 +163,11 @@ impl Chain {
         Chain { background: None, steps: Vec::new(), jpeg_quality: None, normalize: None }
     }
 
+    /// Pixels as they come, of any size, and the map from their grey levels to the tensor.
+    pub fn of_pixels(normalize: Normalize) -> Chain {
+        Chain { normalize: Some(normalize), ..Chain::of_files() }
+    }
+
     /// What transparent pixels are composited on; `None` drops alpha.
     pub fn background(&self) -> Option<[u8; 3]> {
         self.background

@@ -71,6 +71,29 @@ impl Reject {
     pub fn new(id: &str, fault: &Fault) -> Reject {
         Reject { id: id.to_string(), stage: fault.stage.clone(), reason: fault.reason.clone() }
     }
+
+    /// Whether the image may be accepted another time, as its file is: nothing may remember that it was not.
+    pub fn may_pass(&self) -> bool {
+        self.stage == Fault::READ
+    }
+
+    /// What [`Reject::new`] was given.
+    pub fn into_fault(self) -> (SampleId, Fault) {
+        (self.id.into(), Fault::new(&self.stage, self.reason))
+    }
+
+    /// Rejects as `rejects.jsonl` has them: one JSON object a line.
+    pub fn to_lines(rejects: &[Reject]) -> String {
+        rejects
+            .iter()
+            .map(|reject| serde_json::to_string(reject).expect("a reject is plain data") + "\n")
+            .collect()
+    }
+
+    /// Reads what [`Reject::to_lines`] wrote; a line that is none is passed over.
+    pub fn of_lines(text: &str) -> Vec<Reject> {
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
 }
 
 /// What a shard knows of itself beyond its rows. It makes a finished shard recognisable, and a resumed run's

@@ -110,6 +110,16 @@ impl Store {
         }
     }
 
+    /// Whether `key` here and `other_key` there are one object, however each is spelled: links are followed, and a file
+    /// with two names is one. What is not there is no object, but its place is compared.
+    pub fn is_same_object(&self, key: &str, other: &Store, other_key: &str) -> bool {
+        let (Some(one), Some(two)) = (self.local_root(), other.local_root()) else {
+            return self.is_same_place(other) && key == other_key;
+        };
+        let (one, two) = (one.join(key), two.join(other_key));
+        real(&one) == real(&two) || identity(&one).is_some_and(|one| Some(one) == identity(&two))
+    }
+
     /// Whether this place lies below the other one.
     pub fn is_below(&self, other: &Store) -> bool {
         match (&self.root, &other.root) {
@@ -123,6 +133,19 @@ impl Store {
             _ => false,
         }
     }
+}
+
+/// What tells a file that is there from every other one.
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// As far as paths tell.
+#[cfg(not(unix))]
+fn identity(_path: &Path) -> Option<()> {
+    None
 }
 
 /// The real path of what is there, and the parts of what is not there yet below it.

@@ -184,6 +184,23 @@ impl Store {
         }
     }
 
+    /// The whole object at `key`; `None` when there is no such object, also when it goes while it is looked at.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read, or that cannot be told.
+    pub async fn find(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        if self.size(key).await?.is_none() {
+            return Ok(None);
+        }
+        match self.get(key).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => match self.size(key).await? {
+                None => Ok(None),
+                Some(_) => Err(error),
+            },
+        }
+    }
+
     /// Puts one whole object, replacing what was there: readers see the old one or the new one, never a part.
     /// A local root and the folders of the key are made where they are missing, and the file is on the disk
     /// (fsync) when this returns. Large objects go to S3 in parts, which are removed when one fails; where the

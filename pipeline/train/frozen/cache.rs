@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_datasets::sample::{Fault, Sample, Split};
+use forebay_datasets::sample::{Sample, Split};
+use forebay_datasets::shard::Reject;
 use forebay_datasets::store::{Store, StoreError};
 use forebay_train::features_file;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use crate::flow::Error;
 use crate::train::error::train_error;
 
 /// Raised when the files come to mean something else; it is part of the name of their folder.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// Why the features of a run cannot be had.
 pub(super) enum Failure {
@@ -56,13 +57,37 @@ pub(super) struct GroupRecord {
     pub(super) blake3: String,
 }
 
+// A field of another name would be one that is not there.
 #[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Row {
     pub(super) id: String,
     pub(super) copy: u32,
     pub(super) label: u32,
-    /// Whether the image could be decoded.
-    pub(super) is_whole: bool,
+    /// Why the image has no features; `None` where it has some.
+    pub(super) fault: Option<Reject>,
+}
+
+impl Row {
+    /// The row of a sample, of which the features follow those of the row before it unless it is a tombstone.
+    pub(super) fn of(sample: &Sample<()>) -> Row {
+        let fault = sample.payload.as_ref().err();
+        Row {
+            id: sample.id.to_string(),
+            copy: sample.copy,
+            label: sample.label,
+            fault: fault.map(|fault| Reject::new(&sample.id, fault)),
+        }
+    }
+
+    pub(super) fn has_features(&self) -> bool {
+        self.fault.is_none()
+    }
+
+    /// Whether the image may have features another time.
+    pub(super) fn may_pass(&self) -> bool {
+        self.fault.as_ref().is_some_and(Reject::may_pass)
+    }
 }
 
 impl Record {
@@ -107,7 +132,7 @@ impl Record {
     /// Where the features of each group lie in a file of `size` bytes, whose end they are; `None` when it is too small.
     pub(super) fn ranges(&self, size: u64) -> Option<Vec<std::ops::Range<u64>>> {
         let bytes = |group: &GroupRecord| {
-            self.row_bytes() * group.rows.iter().filter(|row| row.is_whole).count() as u64
+            self.row_bytes() * group.rows.iter().filter(|row| row.has_features()).count() as u64
         };
         let all: u64 = self.groups.iter().map(bytes).sum();
         let mut end = size.checked_sub(all).filter(|start| *start > 8)?;
@@ -247,8 +272,15 @@ impl FeatureShards {
         Some((record, file))
     }
 
-    /// The groups of a shard, if record and features are what was written for it; with `held`, in memory.
-    pub(super) fn parse(&self, shard: usize, read: Option<(Bytes, Bytes)>, held: bool) -> Opened {
+    /// The groups of a shard, if record and features are what was written for it; with `held`, in memory. One `of_before`
+    /// this run that lacks images which may be readable by now is none.
+    pub(super) fn parse(
+        &self,
+        shard: usize,
+        read: Option<(Bytes, Bytes)>,
+        held: bool,
+        of_before: bool,
+    ) -> Opened {
         let Some((record, file)) = read else { return Opened::Missing };
         let sizes = &self.sizes[self.groups_of(shard)];
         let is_ours = |record: &Record| {
@@ -257,16 +289,19 @@ impl FeatureShards {
                 && record.matches(&file)
         };
         let Some(record) = Record::read(&record).filter(is_ours) else { return Opened::Damaged };
+        if of_before && record.groups.iter().flat_map(|group| &group.rows).any(Row::may_pass) {
+            return Opened::Missing;
+        }
         let key: Arc<str> = self.file(shard).into();
         let ranges = record.ranges(file.len() as u64).expect("the file matches the record");
         let groups = record.groups.into_iter().zip(ranges).map(|(group, range)| {
             let mut count = 0;
             let sample = |row: Row| {
-                let payload = match row.is_whole {
-                    true => Ok(count),
-                    false => Err(Fault::new("decode", "refused when its features were computed")),
+                let payload = match row.fault {
+                    None => Ok(count),
+                    Some(reject) => Err(reject.into_fault().1),
                 };
-                count += usize::from(row.is_whole);
+                count += usize::from(payload.is_ok());
                 Sample { id: row.id.into(), copy: row.copy, label: row.label, payload }
             };
             let rows = group.rows.into_iter().map(sample).collect();
@@ -282,6 +317,8 @@ impl FeatureShards {
 
 #[cfg(test)]
 mod tests {
+    use forebay_datasets::sample::Fault;
+
     use super::*;
 
     fn shards() -> FeatureShards {
@@ -295,20 +332,21 @@ mod tests {
         }
     }
 
-    fn row(id: &str, is_whole: bool) -> Row {
-        Row { id: id.into(), copy: 0, label: 1, is_whole }
+    fn row(id: &str, fault: Option<&str>) -> Row {
+        let payload = fault.map_or(Ok(()), |stage| Err(Fault::new(stage, "x")));
+        Row::of(&Sample { id: id.into(), copy: 0, label: 1, payload })
     }
 
     #[test]
     fn a_shard_with_any_bit_flipped_or_any_byte_cut_is_never_taken() {
         let values = [1.0, 2.0, 3.0, 4.0];
         let mut record = Record::new(&[2]);
-        record.push(vec![row("a", true), row("b", false)], &values[..2]);
-        record.push(vec![row("c", true)], &values[2..]);
+        record.push(vec![row("a", None), row("b", Some("decode"))], &values[..2]);
+        record.push(vec![row("c", None)], &values[2..]);
         let (record, file) = (record.sealed(), features_file(&values, &[2]).unwrap());
         let is_taken = |record: &[u8], file: &[u8]| {
             let read = Some((record.to_vec().into(), file.to_vec().into()));
-            matches!(shards().parse(0, read, true), Opened::Whole(groups) if groups.len() == 2)
+            matches!(shards().parse(0, read, true, true), Opened::Whole(groups) if groups.len() == 2)
         };
         assert!(is_taken(&record, &file));
         for length in 0..file.len() {
@@ -324,6 +362,28 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(!is_taken(&flipped, &file), "bit {bit} of the record");
         }
-        assert!(matches!(shards().parse(0, None, true), Opened::Missing));
+        assert!(matches!(shards().parse(0, None, true, true), Opened::Missing));
+    }
+
+    #[test]
+    fn a_shard_without_an_image_that_may_be_readable_by_now_is_of_its_own_run_only() {
+        for (stage, is_taken_later) in [("decode", true), (Fault::READ, false)] {
+            let values = [1.0, 2.0, 3.0, 4.0];
+            let mut record = Record::new(&[2]);
+            record.push(vec![row("a", None), row("b", Some(stage))], &values[..2]);
+            record.push(vec![row("c", None)], &values[2..]);
+            let (record, file) = (record.sealed(), features_file(&values, &[2]).unwrap());
+            let opened = |of_before| {
+                let read = Some((record.clone().into(), file.clone().into()));
+                match shards().parse(0, read, true, of_before) {
+                    Opened::Whole(groups) => {
+                        Some(groups[0].rows[1].payload.clone().expect_err("it has no features"))
+                    }
+                    _ => None,
+                }
+            };
+            assert_eq!(opened(false), Some(Fault::new(stage, "x")));
+            assert_eq!(opened(true).is_some(), is_taken_later, "{stage}");
+        }
     }
 }

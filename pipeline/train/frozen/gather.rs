@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forebay_datasets::sample::Split;
-use forebay_datasets::shard::ROWS_PER_GROUP;
+use forebay_datasets::shard::{ROWS_PER_GROUP, Reject};
 use forebay_datasets::store::Store;
 
 use super::cache::{Failure, FeatureShards, Record, Row, numbers};
 use crate::train::plan::TrainPlan;
 
-/// The file, by its place among the others, and the bytes in it that hold the features of a row; none of an image that
-/// could not be decoded.
-type Known = (usize, Option<std::ops::Range<u64>>);
+/// The file, by its place among the others, and the bytes in it that hold the features of a row, or why it has none.
+type Known = (usize, Result<std::ops::Range<u64>, Reject>);
 
 /// A file of features of another folder.
 struct Other {
@@ -54,9 +53,14 @@ pub(super) async fn gather(
         for (group, range) in record.groups.iter().zip(ranges) {
             let mut at = range.start;
             for row in &group.rows {
-                let place = row.is_whole.then(|| at..at + record.row_bytes());
+                let place = match row.fault.clone() {
+                    None => Ok(at..at + record.row_bytes()),
+                    Some(reject) => Err(reject),
+                };
                 at = place.as_ref().map_or(at, |place| place.end);
-                known.insert((row.id.clone(), copy_of(row.copy)), (others.len(), place));
+                if !row.may_pass() {
+                    known.insert((row.id.clone(), copy_of(row.copy)), (others.len(), place));
+                }
             }
         }
         others.push(Other { key: file, record, is_whole: None });
@@ -69,7 +73,7 @@ pub(super) async fn gather(
             for sample in rows.iter().skip(group * ROWS_PER_GROUP).take(ROWS_PER_GROUP) {
                 let place = known.get(&(sample.id.to_string(), copy_of(sample.copy)));
                 let Some((other, range)) = place else { break 'groups };
-                if let Some(range) = range {
+                if let Ok(range) = range {
                     let Some(features) = others[*other].row(store, range).await? else { break 'groups };
                     values.extend_from_slice(&features);
                 }
@@ -77,7 +81,7 @@ pub(super) async fn gather(
                     id: sample.id.to_string(),
                     copy: sample.copy,
                     label: sample.label,
-                    is_whole: range.is_some(),
+                    fault: range.as_ref().err().cloned(),
                 });
             }
             record.push(of_group, &values[from..]);

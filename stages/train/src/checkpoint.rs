@@ -6,30 +6,12 @@ use candle_core::{Device, Tensor};
 use forebay_datasets::words::Words;
 
 use crate::error::{TrainError, compute, unreadable};
-use crate::file::{self, AVERAGE, Header, LOSS_SCALE, OPTIMIZER};
+use crate::file::{self, AVERAGE, CHAIN, FileDescription, LOSS_SCALE, OPTIMIZER};
 use crate::loss_scale::LossScale;
-use crate::models::Head;
 use crate::optim::{Optimizer, OptimizerKind};
 use crate::options::{Precision, TrainOptions};
 use crate::params::{Entry, ParamStore};
 use crate::trainer::Trainer;
-
-/// What a file of weights or a checkpoint says about itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FileDescription {
-    /// The name of the network.
-    pub model: String,
-    /// The class of each logit.
-    pub classes: Vec<String>,
-    /// What ends the network.
-    pub head: Head,
-    /// Steps done when it was written.
-    pub step: u64,
-    /// The optimiser of a checkpoint; `None` for weights alone, from which no run can resume.
-    pub optimizer: Option<OptimizerKind>,
-    /// What was kept with it.
-    pub metadata: BTreeMap<String, String>,
-}
 
 impl Trainer {
     /// All that [`Trainer::restore`] needs, as the bytes of a safetensors file: the network under torchvision's
@@ -145,29 +127,21 @@ impl Trainer {
         }
         (self.step, self.loss_scale) = (header.step, loss_scale);
         self.freeze_for_step();
-        Ok(header.metadata)
-    }
-
-    /// What a file of [`Trainer::checkpoint`] or [`Trainer::weights`] says about itself, read without its
-    /// tensors; `None` for a file of another program.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn describe(bytes: &[u8]) -> Result<Option<FileDescription>, TrainError> {
-        let header = file::header(bytes).map_err(unreadable("weights"))?;
-        Ok(header.map(|header| {
-            let Header { model, classes, head, step, optimizer, metadata } = header;
-            FileDescription { model, classes, head, step, optimizer, metadata }
-        }))
+        let mut metadata = header.metadata;
+        // The trainer's own, and not the caller's.
+        metadata.remove(CHAIN);
+        Ok(metadata)
     }
 
     pub(crate) fn header(
         &self,
         optimizer: Option<OptimizerKind>,
         metadata: &BTreeMap<String, String>,
-    ) -> Header {
-        let TrainOptions { model, classes, head, .. } = self.options.clone();
-        Header { model, classes, head, step: self.step, optimizer, metadata: metadata.clone() }
+    ) -> FileDescription {
+        let TrainOptions { model, classes, head, chain, .. } = self.options.clone();
+        let mut metadata = metadata.clone();
+        metadata.insert(CHAIN.to_owned(), serde_json::to_string(&chain).expect("a chain is plain data"));
+        FileDescription { model, classes, head, step: self.step, optimizer, metadata }
     }
 
     pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {

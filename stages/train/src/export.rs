@@ -1,5 +1,6 @@
 //! A network with given weights as a file that other programs run without this one.
 
+use forebay_stages::chain::Chain;
 use forebay_stages::normalize::Normalize;
 
 use crate::error::{TrainError, compute};
@@ -40,7 +41,8 @@ pub struct OnnxFile {
 /// # Errors
 /// When the weights cannot be read or are not those of the network, or the images are too small for it.
 pub fn export(export: &Export, weights: &[u8]) -> Result<OnnxFile, TrainError> {
-    let (predictor, report) = Predictor::load(&export.arch, &export.head, weights, Normalize::UNIT)?;
+    let (predictor, report) =
+        Predictor::load(&export.arch, &export.head, weights, Chain::of_pixels(Normalize::UNIT))?;
     let (network, store) = (predictor.network, predictor.store);
     if export.side < network.side_min() {
         return Err(TrainError::Options(format!(

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use forebay_stages::chain::Chain;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use crate::error::{TrainError, unreadable};
 use crate::models::Head;
 use crate::optim::OptimizerKind;
 
@@ -22,26 +24,48 @@ pub(super) const AVERAGE: &str = "average.";
 /// The tensor of a checkpoint that holds the scale of the loss.
 pub(super) const LOSS_SCALE: &str = "loss_scale";
 
-/// What a file says about itself, as JSON under [`KEY`].
+/// The key of [`FileDescription::metadata`] that holds the chain of the images, as JSON.
+pub(super) const CHAIN: &str = "chain";
+
+/// What a file of weights or a checkpoint says about itself, as JSON under one key of its safetensors header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Header {
+pub struct FileDescription {
     /// The name of the network.
-    pub(super) model: String,
+    pub model: String,
     /// The class of each logit.
-    pub(super) classes: Vec<String>,
+    pub classes: Vec<String>,
     /// What ends the network.
-    pub(super) head: Head,
-    /// Steps done.
-    pub(super) step: u64,
-    /// The optimiser whose state the file holds; none when it holds weights only.
+    pub head: Head,
+    /// Steps done when it was written.
+    pub step: u64,
+    /// The optimiser of a checkpoint, whose state it holds; `None` for weights alone, from which no run can resume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) optimizer: Option<OptimizerKind>,
-    /// What the caller keeps with it.
-    pub(super) metadata: BTreeMap<String, String>,
+    pub optimizer: Option<OptimizerKind>,
+    /// What was kept with it.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl FileDescription {
+    /// Reads what a file says about itself; `None` for a file that no trainer wrote. No tensor is read.
+    ///
+    /// # Errors
+    /// When the bytes are no safetensors file.
+    pub fn read(bytes: &[u8]) -> std::result::Result<Option<FileDescription>, TrainError> {
+        header(bytes).map_err(unreadable("weights"))
+    }
+
+    /// From the original file of an image to the tensor, as the network was trained; `None` in a file that does not say.
+    ///
+    /// # Errors
+    /// In a line, when it says what this version does not understand.
+    pub fn chain(&self) -> std::result::Result<Option<Chain>, String> {
+        let chain = self.metadata.get(CHAIN).map(|json| serde_json::from_str(json));
+        chain.transpose().map_err(|error| error.to_string())
+    }
 }
 
 /// The bytes of a file with these tensors.
-pub(super) fn encode(header: &Header, tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
+pub(super) fn encode(header: &FileDescription, tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
     let json = serde_json::to_string(header).map_err(candle_core::Error::wrap)?;
     serialize(tensors, Some(HashMap::from([(KEY.to_owned(), json)])))
 }
@@ -79,7 +103,7 @@ fn serialize(tensors: &[(String, Tensor)], metadata: Option<HashMap<String, Stri
 }
 
 /// The tensors of a file by name, floating-point ones as f32 on the CPU, others as they are.
-pub(super) fn decode(bytes: &[u8]) -> Result<(Option<Header>, BTreeMap<String, Tensor>)> {
+pub(super) fn decode(bytes: &[u8]) -> Result<(Option<FileDescription>, BTreeMap<String, Tensor>)> {
     let header = header(bytes)?;
     let mut tensors = BTreeMap::new();
     for (name, tensor) in candle_core::safetensors::load_buffer(bytes, &Device::Cpu)? {
@@ -90,7 +114,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Option<Header>, BTreeMap<String, T
 }
 
 /// What a file says about itself; `None` when another program wrote it.
-pub(super) fn header(bytes: &[u8]) -> Result<Option<Header>> {
+pub(super) fn header(bytes: &[u8]) -> Result<Option<FileDescription>> {
     let (_, description) = SafeTensors::read_metadata(bytes).map_err(candle_core::Error::wrap)?;
     match description.metadata().as_ref().and_then(|metadata| metadata.get(KEY)) {
         Some(json) => serde_json::from_str(json).map(Some).map_err(candle_core::Error::wrap),
@@ -104,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_file_holds_what_was_put_in_and_equal_states_are_equal_files() -> Result<()> {
-        let header = Header {
+        let header = FileDescription {
             model: "small".into(),
             classes: vec!["a".into(), "b".into()],
             head: Head { width: Some(8), ..Head::linear(2) },

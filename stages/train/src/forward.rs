@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
+use forebay_stages::chain::Chain;
 use forebay_stages::normalize::Normalize;
 
 use crate::error::{TrainError, compute, unreadable};
@@ -36,7 +37,8 @@ pub fn forward(
     input: &[u8],
     what: Forward,
 ) -> Result<(Vec<u8>, WeightsReport), TrainError> {
-    let (predictor, report) = Predictor::load(arch, &Head::linear(1), weights, Normalize::UNIT)?;
+    let (predictor, report) =
+        Predictor::load(arch, &Head::linear(1), weights, Chain::of_pixels(Normalize::UNIT))?;
     let (_, inputs) = file::decode(input).map_err(unreadable("input"))?;
     let (network, store) = (predictor.network, predictor.store);
     let images = input_tensor(&inputs, "input")?;

@@ -24,10 +24,10 @@ mod export;
 pub mod onnx;
 pub mod protobuf;
 
-pub use checkpoint::FileDescription;
 pub use error::TrainError;
 pub use export::{Export, OnnxFile, export};
 pub use features::features_file;
+pub use file::FileDescription;
 pub use forward::{Forward, forward};
 pub use mixing::Mixing;
 pub use optim::OptimizerKind;

@@ -3,6 +3,7 @@
 use candle_core::DType;
 use forebay_datasets::seed::Seed;
 use forebay_datasets::words;
+use forebay_stages::chain::Chain;
 use forebay_stages::normalize::Normalize;
 
 use crate::mixing::Mixing;
@@ -118,8 +119,9 @@ pub struct TrainOptions {
     pub class_weights: Option<Vec<f64>>,
     /// Images mixed with others of their batch.
     pub mixing: Option<Mixing>,
-    /// The map from grey levels to the tensor.
-    pub normalize: Normalize,
+    /// From the original file of an image to the tensor, in evaluation; it ends in the map from grey levels to the tensor.
+    /// The files of a trainer carry it.
+    pub chain: Chain,
     /// Decides the initial weights, the dropout and the mixing.
     pub seed: Seed,
     /// Where the network lives.
@@ -151,7 +153,7 @@ impl TrainOptions {
             label_smoothing: 0.0,
             class_weights: None,
             mixing: None,
-            normalize: Normalize::IMAGENET,
+            chain: Chain::of_pixels(Normalize::IMAGENET),
             seed: Seed(0),
             device: DeviceKind::Cpu,
             precision: Precision::F32,
@@ -187,8 +189,9 @@ pub(crate) fn check(options: &TrainOptions) -> Result<(), String> {
     }
     let smoothing = options.label_smoothing;
     range("label smoothing", smoothing, (0.0..1.0).contains(&smoothing), "from 0 to below 1")?;
-    if let Some(problem) = options.normalize.problems().into_iter().next() {
-        return Err(problem);
+    match options.chain.normalize() {
+        Some(normalize) => normalize.problems().into_iter().next().map_or(Ok(()), Err)?,
+        None => return Err("the chain of the images does not end in a tensor: it has no mean and std".into()),
     }
     let share = |name: &str, value: f64| range(name, value, (0.0..1.0).contains(&value), "from 0 to below 1");
     let eps = |value: f64| range("eps", value, value.is_finite() && value > 0.0, "more than 0");

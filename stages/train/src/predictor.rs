@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::VarMap;
+use forebay_stages::chain::Chain;
 use forebay_stages::collate::Batch;
 use forebay_stages::normalize::Normalize;
 
 use crate::error::{TrainError, compute, unknown_network};
+use crate::file::FileDescription;
 use crate::models::{self, Head, Network};
 use crate::ops;
 use crate::params::{Builder, Mode, ParamStore, Pass};
 use crate::weights::{self, Strictness, WeightsReport};
 
-/// A network, the weights that it is evaluated with, and the tensor half of the chain (mean and deviation of each channel), in
-/// batches of bounded size. There is no optimiser and no schedule: this is what validation, evaluation, ensembles and
+/// A network, the weights that it is evaluated with, and the chain that turns an image into what it takes, in batches of
+/// bounded size. There is no optimiser and no schedule: this is what validation, evaluation, ensembles and
 /// export run, so that an image has the same logits everywhere.
 ///
 /// To candle it is a [`Module`] from normalised images `[batch, 3, height, width]` to logits `[batch, classes]`, so that it
@@ -25,14 +27,16 @@ use crate::weights::{self, Strictness, WeightsReport};
 /// use candle_core::{D, Device, Module, Tensor};
 /// use candle_nn::{Linear, Optimizer, SGD, VarMap, loss, ops, seq};
 /// use forebay_stages::normalize::Normalize;
-/// use forebay_train::models::Head;
 /// use forebay_train::{Predictor, TrainOptions, Trainer};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // The file that `forebay train` leaves as RUN/model.safetensors; here one of a network that has seen nothing.
 /// let classes = ["cat", "dog", "owl"].map(String::from).to_vec();
 /// let trained = Trainer::new(&TrainOptions::new("small", classes))?.weights(&Default::default())?;
-/// let (predictor, _) = Predictor::load("small", &Head::linear(3), &trained, Normalize::IMAGENET)?;
+/// let (predictor, description) = Predictor::of_run(&trained)?;
+/// assert_eq!(description.classes, ["cat", "dog", "owl"]);
+/// // How a file becomes pixels, and pixels the tensor: nobody has to know it by heart.
+/// assert_eq!(predictor.chain().normalize(), Some(Normalize::IMAGENET));
 ///
 /// // Its weights by torchvision's names, as `candle_nn` keeps variables.
 /// let weights: VarMap = predictor.var_map();
@@ -61,25 +65,44 @@ use crate::weights::{self, Strictness, WeightsReport};
 pub struct Predictor {
     pub(crate) network: Arc<Network>,
     pub(crate) store: ParamStore,
-    pub(crate) normalize: Normalize,
+    pub(crate) chain: Chain,
     /// Of the activations.
     pub(crate) precision: DType,
     pub(crate) micro_batch: Option<usize>,
 }
 
 impl Predictor {
-    /// The network called `model` on the CPU in single precision, with the tensors of the file `weights` (safetensors, or
-    /// PyTorch's `.pth` or `.bin`), which must hold all of them. `head` is what ends the network; its number of classes is
-    /// that of the file. `normalize` maps grey levels to what the network was trained on.
+    /// The network of a file that a trainer wrote, such as RUN/model.safetensors or a checkpoint, and what the file says of
+    /// it: classes, head and chain are its own. Whether its bytes are those that were written is not looked at.
     ///
     /// # Errors
-    /// When no network is called so, or the file cannot be read, is of another network or lacks a tensor.
+    /// When no trainer wrote the file, or as [`Predictor::load`].
+    pub fn of_run(file: &[u8]) -> Result<(Predictor, FileDescription), TrainError> {
+        let foreign = |line: &str| TrainError::Weights(line.to_owned());
+        let described = FileDescription::read(file)?;
+        let described = described.ok_or_else(|| foreign("the file does not say which network it is of"))?;
+        let chain = described.chain().map_err(|error| foreign(&format!("its chain: {error}")))?;
+        let chain = chain.filter(|chain| chain.normalize().is_some());
+        let chain = chain.ok_or_else(|| foreign("the file does not say how its images were prepared"))?;
+        let (predictor, _) = Predictor::load(&described.model, &described.head, file, chain)?;
+        Ok((predictor, described))
+    }
+
+    /// The network called `model` on the CPU in single precision, with the tensors of the file `weights` (safetensors, or
+    /// PyTorch's `.pth` or `.bin`), which must hold all of them. `head` is what ends the network; its number of classes is
+    /// that of the file. `chain` is how its images become the tensor.
+    ///
+    /// # Errors
+    /// When the chain does not end in a tensor, no network is called so, or the file cannot be read, is of another network or lacks a tensor.
     pub fn load(
         model: &str,
         head: &Head,
         weights: &[u8],
-        normalize: Normalize,
+        chain: Chain,
     ) -> Result<(Predictor, WeightsReport), TrainError> {
+        if chain.normalize().is_none() {
+            return Err(TrainError::Options("the chain has no mean and std: it gives no tensor".into()));
+        }
         let file = weights::read(weights)?;
         let build = |classes: usize, store: &mut ParamStore| {
             models::build(model, &Head { classes, ..*head }, &mut Builder::blank(store))
@@ -109,8 +132,18 @@ impl Predictor {
         }
         matched.set(&store)?;
         let network = Arc::new(network);
-        let predictor = Predictor { network, store, normalize, precision: DType::F32, micro_batch: None };
+        let predictor = Predictor { network, store, chain, precision: DType::F32, micro_batch: None };
         Ok((predictor, matched.report))
+    }
+
+    /// From the original file of an image to the tensor that the network takes.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// What the end of the chain makes of grey levels.
+    fn normalize(&self) -> Normalize {
+        self.chain.normalize().expect("checked when it was made")
     }
 
     /// The same with at most so many images in the network at a time; `None` takes batches as they come.
@@ -128,7 +161,7 @@ impl Predictor {
         self.rows(batch.len(), |rows| {
             let image = 3 * side * side;
             let images = &batch.images[rows.start * image..rows.end * image];
-            let images = ops::normalize(images, (rows.len(), side), &self.normalize, self.store.device())?;
+            let images = ops::normalize(images, (rows.len(), side), &self.normalize(), self.store.device())?;
             self.run(0..self.network.parts(), &images)
         })
     }
@@ -251,7 +284,7 @@ mod tests {
         let predictor = trainer("resnet20").predictor().with_micro_batch(Some(2));
         let batch = batch(5, 16, 9);
         let images =
-            ops::normalize(&batch.images, (5, 16), &predictor.normalize, &Device::Cpu).expect("images");
+            ops::normalize(&batch.images, (5, 16), &predictor.normalize(), &Device::Cpu).expect("images");
         let logits = predictor.forward(&images).and_then(|logits| logits.to_vec2::<f32>()).expect("logits");
         assert_eq!(logits, predictor.predict(&batch).expect("logits"));
         assert!(predictor.forward(&images.narrow(0, 0, 0).expect("no image")).is_err());
@@ -261,11 +294,29 @@ mod tests {
     fn a_file_gives_the_logits_of_the_trainer_that_wrote_it() {
         let trainer = trainer("resnet20_b");
         let file = trainer.weights(&Default::default()).expect("bytes");
-        let loaded = Predictor::load("resnet20_b", &Head::linear(1), &file, Normalize::IMAGENET);
+        let chain = Chain::of_pixels(Normalize::IMAGENET);
+        let loaded = Predictor::load("resnet20_b", &Head::linear(1), &file, chain);
         let (loaded, report) = loaded.expect("its own file");
         assert!(report.missing.is_empty());
         let batch = batch(3, 16, 4);
         assert_eq!(loaded.predict(&batch).expect("rows"), trainer.predictor().predict(&batch).expect("rows"));
+    }
+
+    #[test]
+    fn a_file_of_a_run_needs_no_other_word() {
+        let head = Head { width: Some(5), ..Head::linear(3) };
+        let chain = Chain::of_pixels(Normalize { mean: [0.25; 3], std: [0.5, 0.25, 1.0] });
+        let classes = ["a", "b", "c"].map(String::from).to_vec();
+        let options = TrainOptions { head, chain: chain.clone(), ..TrainOptions::new("small", classes) };
+        let trainer = Trainer::new(&options).expect("a network");
+        let batch = batch(4, 16, 2);
+        let expected = trainer.predictor().predict(&batch).expect("logits");
+        for file in [trainer.weights(&Default::default()), trainer.checkpoint(&Default::default())] {
+            let (loaded, described) = Predictor::of_run(&file.expect("bytes")).expect("a file of a trainer");
+            assert_eq!((loaded.chain(), &described.classes), (&chain, &options.classes));
+            assert_eq!(loaded.predict(&batch).expect("logits"), expected);
+        }
+        assert!(Predictor::of_run(b"no file").is_err());
     }
 
     #[test]

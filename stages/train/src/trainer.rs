@@ -148,7 +148,7 @@ impl Trainer {
         Predictor {
             network: self.network.clone(),
             store: self.eval_weights().clone(),
-            normalize: self.options.normalize,
+            chain: self.options.chain.clone(),
             precision: self.options.precision.dtype(),
             micro_batch: self.micro_batch,
         }
@@ -227,7 +227,8 @@ impl Trainer {
         if batch.is_empty() {
             return Err(TrainError::Batch("a batch without images cannot be trained on".into()));
         }
-        ops::normalize(&batch.images, size, &self.options.normalize, self.store.device())
+        let normalize = self.options.chain.normalize().expect("options are checked");
+        ops::normalize(&batch.images, size, &normalize, self.store.device())
             .and_then(|images| images.to_dtype(self.options.precision.dtype()))
             .map_err(compute("upload a batch"))
     }

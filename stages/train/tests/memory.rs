@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use forebay_stages::chain::Chain;
 use forebay_stages::collate::Batch;
 use forebay_stages::normalize::Normalize;
 use forebay_train::models::Head;
@@ -173,7 +174,8 @@ fn no_file_takes_more_than_64_mib_beyond_its_size() {
         ("many files", archive(&names)),
     ];
     for (what, file) in cases {
-        let (loaded, bytes) = taken(|| Predictor::load("small", &Head::linear(2), &file, Normalize::UNIT));
+        let (loaded, bytes) =
+            taken(|| Predictor::load("small", &Head::linear(2), &file, Chain::of_pixels(Normalize::UNIT)));
         let line = loaded.expect_err("no weights").to_string();
         assert!(line.len() < 1000, "{what}: a line of {} bytes", line.len());
         let (taken, size) = (bytes >> 20, file.len() >> 20);

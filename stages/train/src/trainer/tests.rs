@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use forebay_datasets::seed::Seed;
+use forebay_stages::chain::Chain;
 use forebay_stages::normalize::Normalize;
 
 use super::*;
-use crate::file;
+use crate::file::{self, FileDescription};
 use crate::metrics::{cross_entropy, prediction};
 use crate::mixing::Mixing;
 use crate::optim::OptimizerKind;
@@ -25,7 +26,7 @@ fn options(model: &str, classes: usize) -> TrainOptions {
         },
         weight_decay: 5e-4,
         label_smoothing: 0.1,
-        normalize: Normalize { mean: [0.5; 3], std: [0.25; 3] },
+        chain: Chain::of_pixels(Normalize { mean: [0.5; 3], std: [0.25; 3] }),
         seed: Seed(5),
         ..TrainOptions::new(model, classes)
     }
@@ -90,7 +91,7 @@ fn a_resumed_run_has_the_weights_of_an_uninterrupted_one() {
         }
         let metadata = BTreeMap::from([("epoch".to_owned(), "2".to_owned())]);
         let saved = part.checkpoint(&metadata).expect("a checkpoint");
-        let described = Trainer::describe(&saved).expect("its own file").expect("a header");
+        let described = FileDescription::read(&saved).expect("its own file").expect("a header");
         assert_eq!((described.step, described.optimizer), (3, Some(optimizer)));
         assert_eq!((&*described.model, described.classes.len()), ("small", 3));
         // Another seed: everything must come from the file.

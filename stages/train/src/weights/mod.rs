@@ -18,7 +18,7 @@ pub(super) use self::matching::match_names;
 pub use self::report::WeightsReport;
 use self::stored::{Stored, StoredKind, StoredTensor};
 use crate::error::{TrainError, unreadable};
-use crate::file::{self, AVERAGE, Header, LOSS_SCALE, OPTIMIZER};
+use crate::file::{self, AVERAGE, FileDescription, LOSS_SCALE, OPTIMIZER};
 
 /// Tensors of one file. The largest network here has some six hundred, and a checkpoint three times as many.
 const TENSORS_MAX: usize = 1 << 15;
@@ -38,7 +38,7 @@ pub(super) struct WeightsFile<'a> {
     /// The key of a checkpoint under which they were.
     found_under: Option<String>,
     /// Of a file of this program, whose norms then have the constants of this one under any names.
-    own: Option<Header>,
+    own: Option<FileDescription>,
     /// How many tensors were left out because no network has a use for them.
     passed_over: usize,
 }
