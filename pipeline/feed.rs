@@ -185,6 +185,11 @@ impl Feed {
         run.rejects().record(self.source.rejects().iter().map(|(id, fault)| (id, fault)))
     }
 
+    /// The folder of images that is read; `None` where shards are.
+    pub fn image_folder(&self) -> Option<&Store> {
+        self.source.manifest().is_none().then_some(&self.store)
+    }
+
     /// Samples that a run over these splits finds, those that can be none among them.
     pub fn found(&self, splits: &[Split]) -> u64 {
         self.samples(splits) + self.source.rejects().len() as u64

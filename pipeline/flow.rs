@@ -577,13 +577,19 @@ struct End {
 
 impl End {
     fn of<R>(&self, result: Result<R, Error>) -> Result<R, Error> {
+        let cut = self.run.interrupted().filter(|_| self.truncated.load(Ordering::SeqCst));
+        let result = match (result, cut) {
+            // That nothing came is no finding where not all was let through.
+            (Err(Error::NothingLeft(_)), Some(interrupt)) => Err(Error::Interrupted(interrupt)),
+            (result, _) => result,
+        };
         let result = result.inspect_err(|error| self.run.shared.fail(error.clone()));
         if let Some(error) = self.run.shared.failure() {
             return Err(error);
         }
-        match self.run.interrupted() {
-            Some(interrupt) if self.truncated.load(Ordering::SeqCst) => Err(Error::Interrupted(interrupt)),
-            _ => result,
+        match cut {
+            Some(interrupt) => Err(Error::Interrupted(interrupt)),
+            None => result,
         }
     }
 }

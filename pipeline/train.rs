@@ -76,10 +76,11 @@ pub async fn train(
     watch: Watch<'_>,
 ) -> Result<Trained, Error> {
     let Watch { live, on_weights, on_epoch } = watch;
-    if plan.feed.source.manifest().is_none() {
-        folder.refuse_within(&plan.feed.store)?;
-    }
+    folder.refuse_place(plan.feed.image_folder()).await?;
     let _owned = folder.own(begin)?;
+    if let (Start::Overwrite, Some((input, _))) = (begin, &plan.weights) {
+        folder.refuse_losing(input).await?;
+    }
     // What is too much from the start leaves the folder as it is.
     plan.feed.begin(run, &Split::ALL)?;
     let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;

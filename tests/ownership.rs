@@ -75,6 +75,79 @@ fn no_file_of_a_folder_is_replaced_without_being_asked() {
 }
 
 #[test]
+fn no_run_is_written_into_a_dataset_or_among_images() {
+    let place = place();
+    place.run("prepare in shards --size 16 --fit crop").done();
+    let before = (place.files("in"), place.files("shards"));
+    let train = "train shards --epochs 1 --batch-size 8";
+    for out in ["shards", "shards/data", "shards/data/run"] {
+        place.run(&format!("{train} --overwrite --out {out}")).refused(2, "is part of the dataset of shards");
+        place.run(&format!("{train} --find-lr --overwrite --out {out}")).refused(2, "part of the dataset");
+    }
+    let frozen = "--out run --freeze backbone --feature-cache";
+    place.run(&format!("{train} {frozen} shards/data")).refused(2, "--feature-cache shards/data is part of");
+    place.run(&format!("{TRAIN} {frozen} in/a")).refused(2, "--feature-cache in/a lies in in");
+    place.run(&format!("{TRAIN} --out in/run")).refused(2, "--out in/run lies in in");
+    place.run(&format!("{TRAIN} --find-lr --out in/run")).refused(2, "--out in/run lies in in");
+    place.run(&format!("{train} --out run")).done();
+    for output in ["shards/data/x.onnx", "shards/manifest.json"] {
+        place.run(&format!("export run --overwrite --output {output}")).refused(2, "part of the dataset");
+    }
+    assert!((place.files("in"), place.files("shards")) == before);
+    // Beside the shards of a dataset there is room.
+    place.run("export run --output shards/model.onnx").done();
+    place.run("verify shards").done();
+}
+
+#[test]
+fn a_run_is_not_replaced_by_one_that_begins_with_its_weights() {
+    let place = place();
+    place.run(&format!("{TRAIN} --epochs 1 --out run")).done();
+    let before = place.files("run");
+    std::os::unix::fs::symlink("run/model.safetensors", place.path("link.safetensors")).unwrap();
+    for weights in ["run/model.safetensors", "run/last.safetensors", "link.safetensors"] {
+        place
+            .run(&format!("{TRAIN} --epochs 1 --out run --overwrite --weights {weights}"))
+            .refused(2, "which --overwrite deletes: copy it to another place");
+    }
+    assert!(place.files("run") == before);
+    // Weights that can train nothing are told before anything goes.
+    let mut broken = before["model.safetensors"].clone();
+    let end = broken.len();
+    broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let header = 8 + u64::from_le_bytes(broken[..8].try_into().unwrap()) as usize;
+    let plain = String::from_utf8(broken[8..header].to_vec()).unwrap();
+    let (start, rest) = plain.split_once("\"__metadata__\":{").unwrap();
+    let rest = &rest[rest.find("},").unwrap() + 2..];
+    let plain = format!("{start}{rest}").into_bytes();
+    let file = [&(plain.len() as u64).to_le_bytes()[..], &plain, &broken[header..]].concat();
+    place.write("nan.safetensors", &file);
+    place
+        .run(&format!("{TRAIN} --epochs 1 --out run --overwrite --weights nan.safetensors"))
+        .refused(2, "holds values that are no finite numbers");
+    assert!(place.files("run") == before);
+}
+
+#[test]
+fn a_resume_goes_on_with_no_model_of_another_run() {
+    let place = place();
+    place.run(&format!("{TRAIN} --epochs 1 --out run")).done();
+    place.run(&format!("{TRAIN} --epochs 1 --seed 1 --out other")).done();
+    let (last, own) = (bytes(&place, "run/last.safetensors"), bytes(&place, "run/model.safetensors"));
+    let resume = format!("{TRAIN} --epochs 2 --out run --resume");
+    place.write("run/model.safetensors", &bytes(&place, "other/model.safetensors"));
+    place.run(&resume).refused(4, "run/model.safetensors is of another run; put it back");
+    std::fs::remove_file(place.path("run/model.safetensors")).unwrap();
+    place.run(&resume).refused(4, "run/model.safetensors is missing; put it back");
+    assert!(bytes(&place, "run/last.safetensors") == last, "nothing was trained");
+    place.write("run/model.safetensors", &own);
+    // What is not known is not guessed.
+    std::fs::remove_file(place.path("run/config.toml")).unwrap();
+    place.run(&format!("{resume} --lr 0.5")).refused(2, "(in what, its config.toml does not say)");
+    place.run(&resume).done();
+}
+
+#[test]
 fn one_process_at_a_time_owns_a_folder() {
     let place = place();
     let train = format!("{TRAIN} --out run");

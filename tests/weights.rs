@@ -509,11 +509,30 @@ fn a_run_is_exported_with_what_it_knows_and_the_same_bytes_each_time() {
             .refused(2, "choose another --output");
     }
     std::process::Command::new("mkfifo").arg(place.path("pipe")).status().unwrap();
-    place.run("export first --output pipe --overwrite").refused(1, "it is a pipe or a device");
+    place.run("export first --output pipe --overwrite").refused(2, "it is a pipe or a device");
+    let forward =
+        "forward small --weights first/model.safetensors --input x.safetensors --overwrite --output";
     place
-        .run("forward small --weights first/model.safetensors --input x --output first/model.safetensors --overwrite")
-        .refused(2, "which is read or part of a run: choose another --output");
+        .run(&format!("{forward} first/model.safetensors"))
+        .refused(2, "which is read: choose another --output");
+    place.run(&format!("{forward} first/last.safetensors")).refused(2, "is a file of a run: choose another");
+    let events = before.keys().find(|name| name.starts_with("events.")).unwrap();
+    place.run(&format!("{forward} first/{events}")).refused(2, "is a file of a run: choose another");
+    for output in ["first", "out/", ".", "..", "x#1", "hf:timm/x"] {
+        place.run(&format!("{forward} {output}")).refused(2, "choose another --output");
+        place
+            .run(&format!("export first --overwrite --output {output}"))
+            .refused(2, "choose another --output");
+    }
     assert!(place.files("first") == before);
+    // A file by another name is the same file, and so is the run file.
+    place.write("own.safetensors", &before["model.safetensors"]);
+    std::os::unix::fs::symlink("own.safetensors", place.path("link.safetensors")).unwrap();
+    place.run("export link.safetensors --output own.safetensors --overwrite").refused(2, "which is read");
+    place.run("export own.safetensors --output link.safetensors --overwrite").refused(2, "which is read");
+    place.write("export.toml", b"export.output = \"export.toml\"\n");
+    place.run("export first --config export.toml --overwrite").refused(2, "which is read");
+    assert_eq!(std::fs::read(place.path("own.safetensors")).unwrap(), before["model.safetensors"]);
     let said = place.run("export first/model.safetensors --output again.onnx").done();
     let line = "images [batch, 3, 16, 16], normalised -> logits [batch, 2]";
     assert!(said.stdout.contains(line), "{}", said.stdout);

@@ -13,7 +13,7 @@ use crate::hub::Reference;
 use crate::options::{Config, Invocation, bytes_in_words, store_options};
 use crate::report::{say, say_json, warn};
 use crate::train::files;
-use crate::weights::{self, Initial, folder_and_file};
+use crate::weights::{self, Initial};
 
 /// What was exported.
 #[derive(Clone, Debug, Serialize)]
@@ -57,13 +57,10 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         |key: &str, what: &str| config.text(key).ok_or_else(|| Error::Usage(format!("export needs {what}")));
     let source = needed("export.source", "a SOURCE: a run folder, or a weights file")?;
     let output = needed("export.output", "--output FILE")?;
-    let taken =
-        if Reference::parse(&source).is_some() { Vec::new() } else { files_of(&source, config).await? };
-    let (target, file) = super::output(config, &output, &taken).await?;
-    let (named, settings) = (source.clone(), config.clone());
-    let reading = run.until_stopped(move || async move {
-        weights::from(&weights_of(&named, &settings).await?, &settings).await
-    });
+    let weights = weights_of(&source, config).await?;
+    let (target, file) = super::output(config, &output, std::slice::from_ref(&weights)).await?;
+    let settings = config.clone();
+    let reading = run.until_stopped(move || async move { weights::from(&weights, &settings).await });
     let Initial { name, bytes, wanted, chain, provenance, architecture, mut warnings } = reading.await?;
     let own = FileDescription::read(&bytes);
     if own.is_err() && name != source {
@@ -105,14 +102,6 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         ));
     }
     Ok(Exported { output, arch: what.arch, classes: written.classes, size: what.side, bytes, warnings })
-}
-
-/// The weights, and beside them the files of the run that they may be of.
-async fn files_of(source: &str, config: &Config) -> Result<Vec<String>, Error> {
-    let weights = weights_of(source, config).await?;
-    let (folder, _) = folder_and_file(&weights);
-    let beside = files::ALL.map(|file| format!("{folder}/{file}"));
-    Ok(beside.into_iter().chain([weights]).collect())
 }
 
 /// The name of the weights file: the model of the run where `source` is a folder.

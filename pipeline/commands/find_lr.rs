@@ -226,6 +226,9 @@ impl std::fmt::Display for RangeTest {
 pub async fn run(run: &Run, asked: &Invocation, plan: &Arc<TrainPlan>) -> Result<(), Error> {
     let config = &asked.config;
     let folder = config.text("out").map(|_| RunFolder::open(config)).transpose()?;
+    if let Some(folder) = &folder {
+        folder.refuse_place(plan.feed.image_folder()).await?;
+    }
     let _owned = folder.as_ref().map(|folder| folder.own(Start::New)).transpose()?;
     if let Some(folder) = folder.as_ref().filter(|_| !config.is_on("overwrite")) {
         let names = folder.names().await?;

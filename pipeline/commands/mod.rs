@@ -11,11 +11,14 @@ pub mod prepare;
 pub mod train;
 pub mod verify;
 
-use forebay_datasets::store::Store;
+use forebay_datasets::store::{Store, local_path};
 
 use crate::flow::{Error, Run};
+use crate::hub::Reference;
 use crate::options::{Command, Config, Invocation, store_options};
+use crate::plan::refuse_file;
 use crate::report::{say, say_json};
+use crate::train::files;
 use crate::weights::folder_and_file;
 
 /// Prints a plan that is only to be looked at: for people, or with `--json` as one object on one line.
@@ -26,33 +29,54 @@ fn say_plan(asked: &Invocation, plan: &impl std::fmt::Display, json: impl FnOnce
     }
 }
 
-/// Where a command writes its one file, and the name of it there. What the command reads, or must not lose, is in `taken`;
-/// any other file that is there gives way to `--overwrite` only.
+/// Where a command writes its one file, and the name of it there. What the command reads (`inputs`, and the run file), what
+/// a run or a dataset is made of and what is no file gives way to nothing; any other file that is there gives way to
+/// `--overwrite`.
 ///
 /// # Errors
 /// [`Error::Usage`] with what is in the way.
-async fn output(config: &Config, place: &str, taken: &[String]) -> Result<(Store, String), Error> {
+async fn output(config: &Config, place: &str, inputs: &[String]) -> Result<(Store, String), Error> {
+    let refuse = |why: &str| Err(Error::Usage(format!("--output {place} {why}: choose another --output")));
     let (folder, file) = folder_and_file(place);
-    if file.is_empty() {
-        return Err(Error::Usage(format!("{place} is a folder: name a file in it")));
+    // Stores write `NAME#1` beside a file that is under way.
+    let is_temporary =
+        file.rsplit_once('#').is_some_and(|(_, n)| n.bytes().all(|byte| byte.is_ascii_digit()));
+    if ["", ".", ".."].contains(&file) || local_path(place).is_ok_and(|path| path.is_dir()) {
+        return refuse("is a folder, and not a file in one");
+    }
+    if is_temporary || Reference::parse(place).is_some() {
+        return refuse("is no name for a file");
     }
     let options = store_options(config);
     let store = Store::open(folder, &options)?;
-    for name in taken {
+    for name in inputs.iter().map(String::as_str).chain(config.file()) {
         let (folder, other) = folder_and_file(name);
-        if other == file && Store::open(folder, &options)?.is_same_place(&store) {
-            return Err(Error::Usage(format!(
-                "--output {place} is {name}, which is read or part of a run: choose another --output"
-            )));
+        if store.is_same_object(file, &Store::open(folder, &options)?, other) {
+            return refuse(&format!("is {name}, which is read"));
         }
     }
-    if !config.is_on("overwrite") && store.size(file).await?.is_some() {
+    let there = store.size(file).await.map_err(|error| Error::Usage(error.to_string()))?;
+    if files::is_of_a_run(file) && there.is_some() && holds_a_run(&store).await? {
+        return refuse("is a file of a run");
+    }
+    refuse_file(&store, file).await?;
+    if !config.is_on("overwrite") && there.is_some() {
         return Err(Error::Usage(format!(
             "{place} is there already: choose another --output, or --overwrite to replace it"
         )));
     }
     let file = file.to_string();
     Ok((store, file))
+}
+
+/// Whether a folder is one that a run has left.
+async fn holds_a_run(store: &Store) -> Result<bool, Error> {
+    for name in [files::LAST, files::CHAIN] {
+        if store.size(name).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Runs the command that was asked for.

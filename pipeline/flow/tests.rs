@@ -370,6 +370,23 @@ fn an_interrupted_consumer_does_not_wait_for_a_store_that_says_nothing() {
 }
 
 #[test]
+fn a_consumer_that_was_cut_short_has_not_found_that_nothing_came() {
+    let run = run(1);
+    let stopper = run.clone();
+    let end = run.source("numbers", 0u64..).drain("evaluate", move |mut items| {
+        stopper.stop(Interrupt::Terminate);
+        while items.next().is_some() {}
+        Err::<(), _>(Error::NothingLeft("no image could be read".into()))
+    });
+    let error = wait(&run, end).unwrap_err();
+    assert!(matches!(error, Error::Interrupted(Interrupt::Terminate)), "{error}");
+    assert!(matches!(
+        wait(&run, run.source("none", 0..3).collect()),
+        Err(Error::Interrupted(Interrupt::Terminate))
+    ));
+}
+
+#[test]
 fn a_plan_that_waits_is_left_when_the_run_is_stopped() {
     let run = run(1);
     let stopper = run.clone();

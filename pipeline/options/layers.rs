@@ -27,7 +27,8 @@ impl Config {
         flags: &[(&'static str, String)],
     ) -> Result<Config, Problems> {
         let mut problems = Vec::new();
-        let mut config = Config { values: BTreeMap::new(), given: BTreeMap::new() };
+        let file_name = file.map(|(name, _)| name.to_string());
+        let mut config = Config { values: BTreeMap::new(), given: BTreeMap::new(), file: file_name };
         for row in OPTIONS.iter().filter(|row| !row.default.is_empty()) {
             let value = row.kind.read(row.default).expect("defaults of the table are of their kind");
             config.values.insert(row.key, value);

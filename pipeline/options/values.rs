@@ -22,9 +22,16 @@ pub struct Config {
     pub(super) values: BTreeMap<&'static str, Value>,
     /// Keys that something other than the default set.
     pub(super) given: BTreeMap<&'static str, Layer>,
+    /// The run file, where there is one.
+    pub(super) file: Option<String>,
 }
 
 impl Config {
+    /// The place of the run file, where there is one.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
     /// Who gave the value, the default among them; `None` where nobody did.
     pub fn given(&self, key: &str) -> Option<Layer> {
         self.given.get(key).copied()

@@ -23,11 +23,9 @@ pub fn open(config: &Config, key: &'static str, what: &str) -> Result<Store, Err
 /// # Errors
 /// When the store refuses, or the manifest is damaged or of another version.
 pub async fn manifest(store: &Store) -> Result<Option<Manifest>, Error> {
-    if store.size(MANIFEST_KEY).await?.is_none() {
-        return Ok(None);
-    }
+    let Some(json) = store.find(MANIFEST_KEY).await? else { return Ok(None) };
     let location = store.location();
-    match Manifest::parse(&store.get(MANIFEST_KEY).await?) {
+    match Manifest::parse(&json) {
         Ok(manifest) => Ok(Some(manifest)),
         // Web apps have files of this name, and so may a folder of images.
         Err(ManifestError::Foreign { .. }) => Ok(None),
@@ -44,12 +42,9 @@ pub async fn manifest(store: &Store) -> Result<Option<Manifest>, Error> {
 }
 
 /// Whether a plan of ours stands in a place, whole or damaged.
-async fn has_plan(store: &Store) -> Result<bool, Error> {
-    if store.size(PLAN_KEY).await?.is_none() {
-        return Ok(false);
-    }
-    let plan = PlanRecord::parse(&store.get(PLAN_KEY).await?);
-    Ok(plan.err().is_none_or(|error| error.is_ours()))
+pub(super) async fn has_plan(store: &Store) -> Result<bool, Error> {
+    let Some(plan) = store.find(PLAN_KEY).await? else { return Ok(false) };
+    Ok(PlanRecord::parse(&plan).err().is_none_or(|error| error.is_ours()))
 }
 
 /// How the rows of a dataset were prepared.

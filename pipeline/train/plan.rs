@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use forebay_datasets::sample::Split;
-use forebay_datasets::store::StoreOptions;
+use forebay_datasets::store::{Store, StoreOptions};
 use forebay_stages::balance::BalanceSummary;
 use forebay_train::schedule::Plateau;
 use forebay_train::{DeviceKind, Strictness, TrainOptions};
@@ -197,6 +197,10 @@ impl TrainPlan {
         }
         let images_identity = identity_of(pixels, &images);
         let feature_cache = FeatureCache::resolve(config, &mut notes)?;
+        if let Some(cache) = feature_cache.as_ref().filter(|cache| cache.is_chosen) {
+            let place = Store::open(&cache.place, &cache.options)?;
+            plan::refuse_folder("--feature-cache", &place, feed.image_folder()).await?;
+        }
         Ok(TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),
             feed,

@@ -9,7 +9,8 @@ use super::Start;
 use super::cache_home::cache_home;
 use crate::flow::Error;
 use crate::options::Config;
-use crate::plan::open;
+use crate::plan::{open, refuse_folder};
+use crate::weights::folder_and_file;
 
 /// The files of a run folder.
 pub mod files {
@@ -43,6 +44,11 @@ pub mod files {
     pub const SUMMARY_TEXT: &str = "summary.md";
     /// The report for people, with every curve and table.
     pub const REPORT: &str = "report.html";
+    /// True for a name under which a run writes a file.
+    pub fn is_of_a_run(name: &str) -> bool {
+        ALL.contains(&name) || name.starts_with(EVENTS)
+    }
+
     /// Every file that a run writes under a fixed name, the checkpoint first; beside them it writes event files.
     pub const ALL: [&str; 16] = [
         LAST,
@@ -99,19 +105,31 @@ impl RunFolder {
         Ok(RunFolder { local, remote: Some(out) })
     }
 
-    /// Refuses a run folder in a folder of images, whose folders are classes.
+    /// Refuses a run folder that is part of a dataset, or lies in a folder of `images`.
+    ///
+    /// # Errors
+    /// As [`refuse_folder`].
+    pub(crate) async fn refuse_place(&self, images: Option<&Store>) -> Result<(), Error> {
+        refuse_folder("--out", self.authority(), images).await
+    }
+
+    /// Refuses to replace a run whose file `input` is what the new one would begin with.
     ///
     /// # Errors
     /// [`Error::Usage`] that says so.
-    pub(crate) fn refuse_within(&self, images: &Store) -> Result<(), Error> {
-        let out = self.authority();
-        match out.is_below(images) || out.is_same_place(images) {
-            false => Ok(()),
-            true => Err(Error::Usage(format!(
-                "--out {} lies in {}, whose folders are classes; give a place beside it",
-                self.location(),
-                images.location()
+    pub(super) async fn refuse_losing(&self, input: &str) -> Result<(), Error> {
+        let (folder, file) = folder_and_file(input);
+        let Ok(folder) = Store::open(folder, &Default::default()) else { return Ok(()) };
+        let names = self.names().await?;
+        let is_input =
+            |name: &&String| files::is_of_a_run(name) && self.authority().is_same_object(name, &folder, file);
+        match names.iter().find(is_input) {
+            Some(name) => Err(Error::Usage(format!(
+                "--weights {input} is {name} of {}, which --overwrite deletes: copy it to another place, or give \
+                 another --out",
+                self.location()
             ))),
+            None => Ok(()),
         }
     }
 
@@ -168,11 +186,7 @@ impl RunFolder {
     /// # Errors
     /// When the store fails.
     pub async fn get(&self, name: &str) -> Result<Option<Bytes>, Error> {
-        let store = self.authority();
-        match store.size(name).await? {
-            Some(_) => Ok(Some(store.get(name).await?)),
-            None => Ok(None),
-        }
+        Ok(self.authority().find(name).await?)
     }
 
     /// Writes a file of the run, whole or not at all.
@@ -229,11 +243,8 @@ impl RunFolder {
     /// When a store fails.
     pub async fn publish(&self, name: &str) -> Result<(), Error> {
         let Some(remote) = &self.remote else { return Ok(()) };
-        match self.local.size(name).await? {
-            Some(_) => {
-                let bytes = self.local.get(name).await?;
-                remote.put(name, bytes).await.map_err(Error::from)
-            }
+        match self.local.find(name).await? {
+            Some(bytes) => remote.put(name, bytes).await.map_err(Error::from),
             None => Ok(()),
         }
     }

@@ -20,6 +20,9 @@ use crate::weights::seal;
 /// The key of a checkpoint under which the micro-batch stands that was found to fit.
 pub(super) const MICRO_BATCH: &str = "micro_batch";
 
+/// The key under which a checkpoint and a model keep which run they are of.
+pub(super) const IDENTITY: &str = "identity";
+
 /// What a checkpoint carries beside the network: where the run stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Progress {
@@ -40,7 +43,7 @@ impl Progress {
         // A float is kept as its bits, so that a resumed epoch reports what an uninterrupted one does.
         let mut metadata = plan.preparation.to_metadata();
         metadata.extend([
-            ("identity".to_string(), plan.identity.clone()),
+            (IDENTITY.to_string(), plan.identity.clone()),
             ("epoch".to_string(), self.epoch.to_string()),
             ("batch".to_string(), self.batch.to_string()),
             ("loss".to_string(), self.loss.to_bits().to_string()),

@@ -12,7 +12,7 @@ use super::frozen::Use;
 use super::plan::TrainPlan;
 use super::recorder::{self, Recorder};
 use super::run_folder::{RunFolder, files};
-use super::session::{MICRO_BATCH, Progress, Session, checkpoint};
+use super::session::{IDENTITY, MICRO_BATCH, Progress, Session, checkpoint};
 use super::stalls::Reactions;
 use crate::flow::{Error, Run, kill_point};
 use crate::options::{Config, Identity, OPTIONS, option};
@@ -51,6 +51,7 @@ pub(super) async fn start(
                 plan.epochs
             )));
         }
+        check_best(plan, folder, progress).await?;
         Use::of(run, plan, &trainer)?;
         // What the epochs came to is for people: where it is lost, the run goes on all the same.
         let metrics = folder.get(files::METRICS).await?.unwrap_or_default();
@@ -87,7 +88,7 @@ pub(super) async fn start(
 /// Refuses a folder that holds anything that a run would write.
 async fn refuse_files(folder: &RunFolder) -> Result<(), Error> {
     let names = folder.names().await?;
-    let Some(name) = names.iter().find(|name| is_of_a_run(name)) else { return Ok(()) };
+    let Some(name) = names.iter().find(|name| files::is_of_a_run(name)) else { return Ok(()) };
     let place = folder.location();
     Err(Error::Usage(match names.iter().any(|name| name == files::LAST) {
         true => format!("{place} holds a run already: --resume goes on with it, --overwrite starts again"),
@@ -99,24 +100,21 @@ async fn refuse_files(folder: &RunFolder) -> Result<(), Error> {
     }))
 }
 
-/// True for a name under which a run writes a file.
-fn is_of_a_run(name: &str) -> bool {
-    files::ALL.contains(&name) || name.starts_with(files::EVENTS)
-}
-
 /// In what a run differs from the one that is to go on, by their run files.
 fn differences(before: &str, now: &str) -> String {
     // What decides nothing of a run may differ: these have lines of their own in the table.
     let decides = |key: &str| option(key).is_some_and(|row| row.identity != Identity::Neither);
-    let values = |text: &str| -> BTreeMap<String, String> {
-        let rows = OPTIONS.iter().filter(|row| decides(row.key));
-        let Ok(config) = Config::resolve(Some((files::CONFIG, text)), &[], &[]) else {
-            return BTreeMap::new();
-        };
+    let values = |text: &str| -> Option<BTreeMap<String, String>> {
+        // Another place may hold the same images, and mostly holds others.
+        let rows = OPTIONS.iter().filter(|row| decides(row.key) || row.key == "source");
+        let config = Config::resolve(Some((files::CONFIG, text)), &[], &[]).ok()?;
         let given = rows.filter(|row| config.is_given(row.key));
-        given.filter_map(|row| Some((row.key.to_string(), config.get(row.key)?.to_string()))).collect()
+        Some(given.filter_map(|row| Some((row.key.to_string(), config.get(row.key)?.to_string()))).collect())
     };
-    let (before, now) = (values(before), values(now));
+    let before = values(before).filter(|before| !before.is_empty());
+    let (Some(before), Some(now)) = (before, values(now)) else {
+        return format!("in what, its {} does not say", files::CONFIG);
+    };
     let keys: BTreeSet<&String> =
         before.keys().chain(now.keys()).filter(|key| before.get(*key) != now.get(*key)).collect();
     let value = |values: &BTreeMap<String, String>, key: &String| {
@@ -152,7 +150,7 @@ fn resume(
     let is_other = |found: &FileDescription| {
         found.optimizer.is_some()
             && found.model == plan.options.model
-            && found.metadata.get("identity") != Some(&plan.identity)
+            && found.metadata.get(IDENTITY) != Some(&plan.identity)
     };
     if described.as_ref().is_some_and(is_other) {
         return Err(Error::Usage(format!(
@@ -191,6 +189,27 @@ fn resume(
         ))
     })?;
     Ok((progress, reactions, metadata))
+}
+
+/// Refuses to go on where the best model so far is not there, or is another run's: it is what the run would keep and test.
+async fn check_best(plan: &TrainPlan, folder: &RunFolder, progress: Progress) -> Result<(), Error> {
+    if progress.best.epoch == 0 {
+        return Ok(());
+    }
+    let place = format!("{}/{}", folder.location(), files::MODEL);
+    let unfit = |why: String| {
+        Err(Error::Integrity(format!("{place} {why}; put it back, or start again with --overwrite")))
+    };
+    let Some(bytes) = folder.get(files::MODEL).await? else { return unfit("is missing".to_string()) };
+    if let Err(damage) = seal::check(&bytes) {
+        return unfit(format!("is damaged: {damage}"));
+    }
+    let described = FileDescription::read(&bytes).map_err(|error| train_error(&place, error))?;
+    let identity = described.as_ref().and_then(|found| found.metadata.get(IDENTITY));
+    match identity == Some(&plan.identity) {
+        true => Ok(()),
+        false => unfit("is of another run".to_string()),
+    }
 }
 
 /// Deletes what an earlier run left, so that nothing of it can be taken for the new one's: the checkpoint first, since

@@ -47,6 +47,10 @@ pub enum TrainError {
     /// A weights file or checkpoint does not belong to this network.
     #[error("{0}")]
     Weights(String),
+    /// A weights file leaves parts of the network as they were drawn, or has more than it: what fits may be asked for by
+    /// [`Strictness::Lenient`](crate::Strictness::Lenient).
+    #[error("{0}")]
+    Incomplete(String),
     /// A weights file or checkpoint cannot be read.
     #[error("cannot read the {what}: not a whole safetensors file")]
     File {

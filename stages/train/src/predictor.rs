@@ -114,7 +114,6 @@ impl Predictor {
         let mut network = build(1, &mut store)?;
         let matched = |network: &Network, store: &ParamStore| {
             weights::match_names(file.clone(), store, model, network.head(), Strictness::Strict)
-                .map_err(TrainError::Weights)
         };
         let classes = matched(&network, &store)?.report.mismatched.iter().find_map(|(name, in_file, _)| {
             name.ends_with(".bias").then(|| in_file.first().copied()).flatten()
@@ -124,6 +123,9 @@ impl Predictor {
             network = build(classes, &mut store)?;
         }
         let matched = matched(&network, &store)?;
+        if let Some((name, there, here)) = matched.report.mismatched.first() {
+            return Err(TrainError::Weights(format!("`{name}` is {there:?} in the file and {here:?} here")));
+        }
         if let Some(name) = matched.report.missing.first() {
             return Err(TrainError::Weights(format!(
                 "the weights lack {} tensors of {model}, the first is `{name}`",

@@ -173,7 +173,7 @@ impl Trainer {
         let other_classes = other_classes.map(<[String]>::to_vec);
         let head = self.network.head();
         let matched = weights::match_names(file, &self.store, &self.options.model, head, strictness);
-        let mut matched = matched.map_err(TrainError::Weights)?;
+        let mut matched = matched?;
         if let Some(classes) = other_classes {
             matched.leave_head(|name| self.network.is_head(name), classes);
         }

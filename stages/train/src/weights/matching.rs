@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use candle_core::{Device, Tensor};
+
 use super::names;
 use super::report::WeightsReport;
 use super::stored::{Stored, StoredTensor};
@@ -31,10 +33,40 @@ pub(in crate::weights) struct Take<'a> {
     shift: f64,
 }
 
+/// Why a file does not fill a network, in a sentence.
+#[derive(Debug)]
+pub(crate) struct Misfit {
+    line: String,
+    /// Whether what fits could be taken all the same.
+    is_partial: bool,
+}
+
+impl Misfit {
+    fn partial(line: String) -> Misfit {
+        Misfit { line, is_partial: true }
+    }
+}
+
+impl From<String> for Misfit {
+    fn from(line: String) -> Misfit {
+        Misfit { line, is_partial: false }
+    }
+}
+
+impl From<Misfit> for TrainError {
+    fn from(Misfit { line, is_partial }: Misfit) -> TrainError {
+        match is_partial {
+            true => TrainError::Incomplete(line),
+            false => TrainError::Weights(line),
+        }
+    }
+}
+
 /// What becomes of the tensors of a weights file.
 pub(crate) struct Matched<'a> {
     pub(crate) report: WeightsReport,
     taken: Vec<Take<'a>>,
+    strictness: Strictness,
 }
 
 impl Matched<'_> {
@@ -50,11 +82,16 @@ impl Matched<'_> {
     /// Reads the values and sets those of `store`, one tensor at a time.
     ///
     /// # Errors
-    /// When the device cannot hold them.
+    /// When the device cannot hold them, or one is no finite number and the file was to fill the network as it is.
     pub(crate) fn set(&self, store: &ParamStore) -> Result<(), TrainError> {
         for Take { name, tensor, shape, shift } in &self.taken {
-            let values = tensor
-                .read(shape)
+            let values = tensor.values();
+            if self.strictness == Strictness::Strict && values.iter().any(|value| !value.is_finite()) {
+                return Err(TrainError::Weights(format!(
+                    "`{name}` holds values that are no finite numbers: take weights of a run that did not diverge"
+                )));
+            }
+            let values = Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)
                 .and_then(|values| if *shift == 0.0 { Ok(values) } else { values + *shift });
             let set = values.and_then(|values| store.set(name, &values));
             set.map_err(compute("set the weights"))?;
@@ -76,7 +113,7 @@ pub(crate) fn match_names<'a>(
     model: &str,
     head: &str,
     strictness: Strictness,
-) -> Result<Matched<'a>, String> {
+) -> Result<Matched<'a>, Misfit> {
     let network: Vec<(&str, Vec<usize>)> =
         store.iter().map(|(name, entry)| (name, entry.values().dims().to_vec())).collect();
     match_shapes(file, &network, model, head, strictness)
@@ -89,9 +126,9 @@ fn match_shapes<'a>(
     model: &str,
     head: &str,
     strictness: Strictness,
-) -> Result<Matched<'a>, String> {
+) -> Result<Matched<'a>, Misfit> {
     let is_strict = strictness == Strictness::Strict;
-    let other = |why: String| Err(format!("the file is for another network than {model}: {why}"));
+    let other = |why: String| Err(format!("the file is for another network than {model}: {why}").into());
     let mut report = WeightsReport {
         found_under: file.found_under,
         passed_over: file.passed_over,
@@ -131,6 +168,13 @@ fn match_shapes<'a>(
     for (name, here) in network {
         let tensor = match found.remove(*name) {
             None => None,
+            Some(Stored::Tensor(tensor)) if !tensor.is_of_fractions() => {
+                unreadable.push((
+                    (*name).to_owned(),
+                    "a tensor of whole numbers, as quantised ones are".to_owned(),
+                ));
+                None
+            }
             Some(Stored::Tensor(tensor)) => Some(tensor),
             Some(Stored::Unreadable(kind)) => {
                 unreadable.push(((*name).to_owned(), kind.to_owned()));
@@ -159,6 +203,9 @@ fn match_shapes<'a>(
         }
     }
     if !report.loaded.iter().any(|name| !is_head(name)) {
+        if let Some((name, kind)) = unreadable.first() {
+            return Err(not_read(name, kind).into());
+        }
         let first = first.map_or_else(|| "no tensor".to_owned(), |name| format!("`{name}`"));
         let wanted = network.first().map_or("", |(name, _)| name);
         return other(format!("it holds {first}, but nothing like `{wanted}`"));
@@ -185,17 +232,18 @@ fn match_shapes<'a>(
         let beyond = |name: &&String| !is_head(name) && places.contains(place_of(name));
         let mut beyond = report.unexpected.iter().filter(beyond);
         if let Some(first) = beyond.next() {
-            return other(format!(
-                "it holds `{first}`{} where {model} has no layer; choose that network, or --force to leave them out",
+            return Err(Misfit::partial(format!(
+                "the file is for another network than {model}: it holds `{first}`{} where {model} has no layer; choose \
+                 that network",
                 and_more(beyond.count())
-            ));
+            )));
         }
     }
-    Ok(Matched { report, taken })
+    Ok(Matched { report, taken, strictness })
 }
 
 /// Refuses a file that leaves tensors of the backbone as they were drawn.
-fn refuse_gaps(report: &WeightsReport, tensors: usize, is_head: impl Fn(&str) -> bool) -> Result<(), String> {
+fn refuse_gaps(report: &WeightsReport, tensors: usize, is_head: impl Fn(&str) -> bool) -> Result<(), Misfit> {
     let needed = |name: &&String| !is_head(name);
     let mut missing = report.missing.iter().filter(needed);
     let Some(first) = missing.next() else { return Ok(()) };
@@ -203,17 +251,21 @@ fn refuse_gaps(report: &WeightsReport, tensors: usize, is_head: impl Fn(&str) ->
     if let Some((name, kind)) =
         report.unreadable.iter().find(|(name, _)| report.missing.contains(name) && !is_head(name))
     {
-        return Err(format!(
-            "`{name}` is {kind}, which is not read: save the weights as plain tensors of f32 or half precision, or \
-             --force to train it from its initial values"
-        ));
+        return Err(Misfit::partial(not_read(name, kind)));
     }
     let statistics = report.missing.iter().filter(|name| name.contains(".running_")).count();
     let what = if statistics == n { "running statistics of norms" } else { "tensors" };
-    Err(format!(
+    Err(Misfit::partial(format!(
         "the file lacks {n} of the {tensors} tensors of the network ({what}), the first is `{first}`: they would keep \
-         their initial values; take whole weights, or --force to train from there"
-    ))
+         their initial values; take whole weights"
+    )))
+}
+
+/// That a tensor is in a form that is not read.
+fn not_read(name: &str, kind: &str) -> String {
+    format!(
+        "`{name}` is {kind}, which is not read: save the weights as plain tensors of f32 or half precision"
+    )
 }
 
 /// ` and 3 more`, or nothing.
@@ -318,10 +370,10 @@ mod tests {
     ) -> Result<WeightsReport, String> {
         let network: Vec<(&str, Vec<usize>)> =
             network.iter().map(|(name, shape)| (name.as_str(), shape.clone())).collect();
-        match_shapes(file, &network, model, head(model), Strictness::Strict).map(|matched| {
-            assert_eq!(matched.taken.len(), matched.report.loaded.len());
-            matched.report
-        })
+        let matched = match_shapes(file, &network, model, head(model), Strictness::Strict);
+        let matched = matched.map_err(|misfit| misfit.line)?;
+        assert_eq!(matched.taken.len(), matched.report.loaded.len());
+        Ok(matched.report)
     }
 
     #[test]
@@ -441,7 +493,9 @@ mod tests {
         let (network, head) = built(model);
         let network: Vec<(&str, Vec<usize>)> =
             network.iter().map(|(name, shape)| (name.as_str(), shape.clone())).collect();
-        match_shapes(file, &network, model, &head, strictness).map(|matched| matched.report)
+        match_shapes(file, &network, model, &head, strictness)
+            .map(|matched| matched.report)
+            .map_err(|misfit| misfit.line)
     }
 
     #[test]
@@ -454,7 +508,7 @@ mod tests {
             let (lost, _) = gap.remove(one);
             let line = load(gap.clone(), model, Strictness::Strict).expect_err("a gap");
             assert!(line.contains(&format!("lacks 1 of the {} tensors", whole.len())), "{model}: {line}");
-            assert!(line.contains(&format!("`{lost}`")) && line.contains("--force"), "{model}: {line}");
+            assert!(line.contains(&format!("`{lost}`")), "{model}: {line}");
             assert_eq!(load(gap, model, Strictness::Lenient).expect("forced").missing, [lost]);
             // A backbone without a classifier is whole.
             let backbone = whole.iter().filter(|(name, _)| !is_head(name)).cloned().collect();
@@ -469,6 +523,32 @@ mod tests {
         whole.retain(|(name, _)| !name.contains(".running_"));
         let line = load(whole, "resnet20", Strictness::Strict).expect_err("no statistics");
         assert!(line.contains("running statistics"), "{line}");
+    }
+
+    #[test]
+    fn whole_numbers_are_no_weights() {
+        let (whole, _) = built("resnet20");
+        let as_bytes = |name: &String| {
+            let shape = &whole.iter().find(|(known, _)| known == name).expect("a tensor").1;
+            let stride = vec![0; shape.len()];
+            let values = StoredTensor::view(&[3], StoredKind::I8, 0, shape, &stride).expect("one value");
+            Stored::Tensor(values)
+        };
+        let mut some = file(whole.clone());
+        for (name, stored) in some.held.iter_mut().filter(|(name, _)| name.contains("conv")) {
+            *stored = as_bytes(name);
+        }
+        let line = load_file(some, "resnet20", Strictness::Strict).expect_err("quantised");
+        assert!(
+            line.contains("is a tensor of whole numbers, as quantised ones are, which is not read"),
+            "{line}"
+        );
+        let mut all = file(whole.clone());
+        all.held.iter_mut().for_each(|(name, stored)| *stored = as_bytes(name));
+        for strictness in [Strictness::Strict, Strictness::Lenient] {
+            let line = load_file(all.clone(), "resnet20", strictness).expect_err("nothing can be taken");
+            assert!(line.contains("is a tensor of whole numbers"), "{line}");
+        }
     }
 
     #[test]

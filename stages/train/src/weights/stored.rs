@@ -1,7 +1,6 @@
 //! One tensor as it lies in a weights file: its shape, and where and how its values are written. Values are copied when
 //! a network takes them and not before, so that a file costs no memory for what nothing has a use for.
 
-use candle_core::{Device, Tensor};
 use safetensors::Dtype;
 
 /// How one value is written; little-endian.
@@ -130,16 +129,13 @@ impl<'a> StoredTensor<'a> {
         &self.shape
     }
 
-    /// The tensor as f32 on the CPU, in `shape`, which has as many values.
-    ///
-    /// # Errors
-    /// When `shape` has another number of values.
-    pub(super) fn read(&self, shape: &[usize]) -> candle_core::Result<Tensor> {
-        Tensor::from_vec(self.values(), shape, &Device::Cpu)
+    /// Whether the values can be others than whole numbers, as weights are.
+    pub(super) fn is_of_fractions(&self) -> bool {
+        matches!(self.element, StoredKind::F16 | StoredKind::Bf16 | StoredKind::F32 | StoredKind::F64)
     }
 
     /// The values in the order of their indices.
-    fn values(&self) -> Vec<f32> {
+    pub(super) fn values(&self) -> Vec<f32> {
         let StoredTensor { bytes, element, offset, ref shape, ref stride } = *self;
         if shape.contains(&0) {
             return Vec::new();

@@ -18,7 +18,8 @@ fn tensor<'a, 'b>(stored: &'b Stored<'a>) -> &'b StoredTensor<'a> {
 }
 
 fn values(stored: &Stored<'_>) -> Vec<f32> {
-    let tensor: Tensor = tensor(stored).read(stored.shape()).expect("as many values");
+    let tensor: Tensor = Tensor::from_vec(tensor(stored).values(), stored.shape(), &candle_core::Device::Cpu)
+        .expect("as many values");
     tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("f32 on the CPU")
 }
 

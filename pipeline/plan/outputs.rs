@@ -1,0 +1,70 @@
+//! Where a run may write: in no dataset of shards, not among images, and over nothing that it reads.
+
+use forebay_datasets::manifest::{CARD_KEY, MANIFEST_KEY, PLAN_KEY, REJECTS_KEY};
+use forebay_datasets::shard;
+use forebay_datasets::store::{Store, StoreOptions};
+
+use super::places::{has_plan, manifest};
+use crate::flow::Error;
+
+/// Refuses a folder in which what a run writes would be taken for something else; `what` names the option that gives it.
+///
+/// # Errors
+/// [`Error::Usage`] when it is a dataset of shards, lies among its shards, or lies in `images`, whose folders are
+/// classes; others when the store refuses.
+pub(crate) async fn refuse_folder(what: &str, place: &Store, images: Option<&Store>) -> Result<(), Error> {
+    let location = place.location();
+    if let Some(images) = images.filter(|images| place.is_below(images) || place.is_same_place(images)) {
+        return Err(Error::Usage(format!(
+            "{what} {location} lies in {}, whose folders are classes; give a place beside it",
+            images.location()
+        )));
+    }
+    match dataset_around(place).await? {
+        Some(dataset) => Err(Error::Usage(format!(
+            "{what} {location} is part of the dataset of shards {}; give a place beside it",
+            dataset.location()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a file that would be taken for one of a dataset of shards.
+///
+/// # Errors
+/// As [`refuse_folder`].
+pub(crate) async fn refuse_file(folder: &Store, file: &str) -> Result<(), Error> {
+    let Some(dataset) = dataset_around(folder).await? else { return Ok(()) };
+    let is_of_it = [MANIFEST_KEY, PLAN_KEY, CARD_KEY, REJECTS_KEY].contains(&file);
+    match is_of_it || !dataset.is_same_place(folder) {
+        true => Err(Error::Usage(format!(
+            "{}/{file} would be part of the dataset of shards {}; give a place beside it",
+            folder.location(),
+            dataset.location()
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// The dataset of shards that a place is, or among whose shards it lies.
+async fn dataset_around(place: &Store) -> Result<Option<Store>, Error> {
+    let mut candidates = vec![place.clone()];
+    if let Some(path) = place.local_root().and_then(|path| std::path::absolute(path).ok()) {
+        let among =
+            path.ancestors().filter(|path| path.file_name().is_some_and(|name| name == shard::FOLDER));
+        for dataset in among.filter_map(|path| path.parent()) {
+            candidates.push(Store::open(&dataset.to_string_lossy(), &StoreOptions::default())?);
+        }
+    }
+    for dataset in candidates {
+        let is_one = match manifest(&dataset).await {
+            Ok(Some(_)) | Err(Error::Integrity(_) | Error::Usage(_)) => true,
+            Ok(None) => has_plan(&dataset).await?,
+            Err(error) => return Err(error),
+        };
+        if is_one {
+            return Ok(Some(dataset));
+        }
+    }
+    Ok(None)
+}
