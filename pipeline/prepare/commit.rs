@@ -21,7 +21,7 @@ use crate::plan::{PlannedRow, PlannedShard, PreparePlan, Rows, is_leftover};
 pub struct Prepared {
     /// The manifest, as it stands in the destination.
     pub manifest: Manifest,
-    /// FoundShards that were found finished.
+    /// Shards that were found finished.
     pub shards_reused: usize,
     /// Every rejected sample, as `rejects.jsonl` lists them.
     pub rejects: Vec<Reject>,
@@ -32,7 +32,7 @@ type FoundShards = BTreeMap<String, (ShardRecord, Footer)>;
 /// Checks that the destination holds every shard of the plan and nothing else beside them, adds up what they say,
 /// decides the reject budget on the whole, and writes the rejects, the card and, last, the manifest.
 ///
-/// FoundShards that `worked` knows are compared by their footers; those that other workers made are read whole.
+/// Shards that `worked` knows are compared by their footers; those that other workers made are read whole.
 ///
 /// # Errors
 /// [`Error::Integrity`] when a shard is missing, is of another plan, or something stands beside them;
