@@ -155,10 +155,8 @@ impl Assignment {
                 false => rule.of(&entry.group),
             })
         };
-        let mut samples: Vec<(SampleId, Split)> =
-            catalog.entries.iter().map(|entry| (entry.id.clone(), split(entry))).collect();
-        samples.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        samples.dedup_by(|a, b| a.0 == b.0);
+        // A catalog is sorted by id and holds each once, and so is this.
+        let samples = catalog.entries().iter().map(|entry| (entry.id.clone(), split(entry))).collect();
         Assignment { rule, samples }
     }
 
@@ -188,7 +186,7 @@ impl Assignment {
             Some((id, split)) if *id == entry.id => *split,
             _ => self.split(&entry.id).expect("an assignment holds every sample of its catalog"),
         };
-        catalog.entries.iter().enumerate().map(of).collect()
+        catalog.entries().iter().enumerate().map(of).collect()
     }
 
     /// What a user would want to know of it, one line each: the classes that get no image in a split that has a
@@ -197,13 +195,13 @@ impl Assignment {
         if catalog.declares_splits() {
             return vec![];
         }
-        let mut counts = vec![[0u64; 3]; catalog.classes.len()];
-        for (entry, split) in catalog.entries.iter().zip(self.splits(catalog)) {
+        let mut counts = vec![[0u64; 3]; catalog.classes().len()];
+        for (entry, split) in catalog.entries().iter().zip(self.splits(catalog)) {
             counts[entry.label as usize][split as usize] += 1;
         }
         let mut warnings = Vec::new();
         for split in self.rule.wanted() {
-            let without: Vec<&str> = (catalog.classes.iter().zip(&counts))
+            let without: Vec<&str> = (catalog.classes().iter().zip(&counts))
                 .filter(|(_, counts)| counts.iter().sum::<u64>() > 0 && counts[split as usize] == 0)
                 .map(|(class, _)| class.as_str())
                 .collect();
@@ -235,8 +233,8 @@ const SEARCH_HASHES_MAX: usize = 4_000_000;
 /// The smallest seed that gives every class an image in every split that has a share, or why none was found.
 fn smallest_seed(catalog: &Catalog, rule: SplitRule) -> Result<u64, String> {
     let wanted: Vec<Split> = rule.wanted().collect();
-    let mut groups: Vec<Vec<&str>> = vec![vec![]; catalog.classes.len()];
-    for entry in &catalog.entries {
+    let mut groups: Vec<Vec<&str>> = vec![vec![]; catalog.classes().len()];
+    for entry in catalog.entries() {
         groups[entry.label as usize].push(&entry.group);
     }
     groups.retain(|class| !class.is_empty());
@@ -337,10 +335,10 @@ impl TrainSamples {
     /// # Panics
     /// When there is not one split per entry.
     pub fn of(catalog: &Catalog, splits: &[Split]) -> TrainSamples {
-        assert_eq!(catalog.entries.len(), splits.len(), "one split per entry");
+        assert_eq!(catalog.entries().len(), splits.len(), "one split per entry");
         let samples =
-            catalog.entries.iter().zip(splits).map(|(entry, split)| (&entry.id, entry.label, *split));
-        TrainSamples::among(samples, catalog.classes.len())
+            catalog.entries().iter().zip(splits).map(|(entry, split)| (&entry.id, entry.label, *split));
+        TrainSamples::among(samples, catalog.classes().len())
     }
 
     /// Name and label of each, in the order they came.
@@ -365,11 +363,15 @@ impl TrainSamples {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::catalog::Locator;
+    use crate::catalog::{Contents, Locator};
     use crate::store::Version;
+
+    fn of_entries(classes: usize, entries: Vec<Entry>, declared: Option<Split>) -> Catalog {
+        let classes = (0..classes).map(|class| class.to_string()).collect();
+        let declared = declared.into_iter().collect();
+        Catalog::new(Contents { classes, entries, declared, ..Contents::default() }).expect("a catalog")
+    }
 
     /// A catalog of classes with so many images each.
     fn catalog(counts: &[usize], declared: Option<Split>) -> Catalog {
@@ -384,15 +386,7 @@ mod tests {
         if let (Some(split), Some(first)) = (declared, entries.first_mut()) {
             first.split = Some(split);
         }
-        Catalog {
-            layout: String::new(),
-            classes: (0..counts.len()).map(|class| class.to_string()).collect(),
-            entries,
-            rejects: vec![],
-            ignored: BTreeMap::new(),
-            warnings: vec![],
-            declared: declared.into_iter().collect(),
-        }
+        of_entries(counts.len(), entries, declared)
     }
 
     fn rule(train: f64, validation: f64, test: f64, seed: u64) -> SplitRule {
@@ -434,9 +428,9 @@ mod tests {
         for seed in 0..20 {
             let rule = rule(0.6, 0.2, 0.2, seed);
             let whole = Assignment::of(&catalog(&[300, 40, 7], None), rule, None);
-            let mut part = catalog(&[300, 40], None);
-            part.entries.retain(|entry| !Seed(seed).rank("keep", &entry.id, 0, 0).is_multiple_of(3));
-            let part = Assignment::of(&part, rule, None);
+            let mut part = catalog(&[300, 40], None).entries().to_vec();
+            part.retain(|entry| !Seed(seed).rank("keep", &entry.id, 0, 0).is_multiple_of(3));
+            let part = Assignment::of(&of_entries(2, part, None), rule, None);
             assert!(part.samples().len() < 300);
             for (id, split) in part.samples() {
                 assert_eq!(whole.split(id), Some(*split), "{id}, seed {seed}");
@@ -448,7 +442,7 @@ mod tests {
     fn every_sample_has_one_split_and_comes_back_from_json() {
         let catalog = catalog(&[50, 3], None);
         let assignment = Assignment::of(&catalog, rule(0.5, 0.25, 0.25, 1), None);
-        assert_eq!(assignment.samples().len(), catalog.entries.len());
+        assert_eq!(assignment.samples().len(), catalog.entries().len());
         let json = serde_json::to_string(&assignment).expect("writes");
         assert_eq!(serde_json::from_str::<Assignment>(&json).expect("reads"), assignment);
         let twice = r#"{"shares":null,"seed":0,"train":["a","b"],"validation":[],"test":["a"]}"#;

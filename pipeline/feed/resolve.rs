@@ -50,7 +50,7 @@ pub async fn resolve(
             let catalog = catalog::read(&store).await?;
             // Copies are made by the feed, as for shards, so that both give the same batches.
             let rows = plan::rows(config, catalog, None, false)?;
-            warnings.extend(rows.catalog.warnings.iter().cloned());
+            warnings.extend(rows.warnings.iter().cloned());
             (Arc::new(Folder::new(store.clone(), rows)), Chain::of_files())
         }
     };

@@ -252,7 +252,7 @@ impl PreparePlan {
     /// The most memory that images and shards in flight can take, part by part: name and bytes.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
         let sizes = Split::ALL.iter().flat_map(|split| self.rows.of(*split));
-        let sizes = sizes.map(|row| self.rows.catalog.entries[row.entry].bytes());
+        let sizes = sizes.map(|row| self.rows.catalog.entries()[row.entry].bytes());
         let read = self.rooms.read();
         let scales = [None, self.augment.as_ref()].map(|augment| self.scales(augment));
         let heaviest = scales.iter().map(|scales| scales.most().peak).max().unwrap_or(0);

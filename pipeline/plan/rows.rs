@@ -12,7 +12,7 @@ use crate::options::{Config, ShardOrder, balance_options, shares};
 /// One row that is to be written: which entry of the catalog, and which copy of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedRow {
-    /// Index into [`Catalog::entries`].
+    /// Index into [`Catalog::entries()`].
     pub entry: usize,
     /// 0 is the original.
     pub copy: u32,
@@ -31,6 +31,8 @@ pub struct Rows {
     pub planned: [Vec<PlannedRow>; 3],
     /// The classes of the training split before and after balancing.
     pub balance: BalanceSummary,
+    /// What a user would want to know of the source and its splits before going on, one line each.
+    pub warnings: Vec<String>,
 }
 
 impl Rows {
@@ -41,14 +43,14 @@ impl Rows {
 
     /// The sample of a planned row, not yet read.
     pub(crate) fn sample(&self, row: &PlannedRow) -> Sample<Locator> {
-        let entry = &self.catalog.entries[row.entry];
+        let entry = &self.catalog.entries()[row.entry];
         let payload = Ok(entry.locator.clone());
         Sample { id: entry.id.clone(), copy: row.copy, label: entry.label, payload }
     }
 
     /// Entries that the balance gave no copy.
     pub fn dropped(&self) -> u64 {
-        let mut is_planned = vec![false; self.catalog.entries.len()];
+        let mut is_planned = vec![false; self.catalog.entries().len()];
         for row in self.planned.iter().flatten() {
             is_planned[row.entry] = true;
         }
@@ -63,13 +65,13 @@ pub(super) fn split_rule(config: &Config, problems: &mut Vec<String>) -> SplitRu
 }
 
 /// Splits, balances and orders what a catalog holds; `earlier` is the assignment of a dataset that this one takes the
-/// place of. What there is to say of the splits joins the warnings of the catalog.
+/// place of.
 ///
 /// # Errors
 /// [`Error::Plan`] for options that cannot be.
 pub fn rows(
     config: &Config,
-    mut catalog: Catalog,
+    catalog: Catalog,
     earlier: Option<&Assignment>,
     balance: bool,
 ) -> Result<Rows, Error> {
@@ -86,8 +88,7 @@ pub fn rows(
     let seed = Seed(config.whole("seed"));
     let assignment = Assignment::of(&catalog, rule, earlier);
     let splits = assignment.splits(&catalog);
-    let warnings = assignment.warnings(&catalog);
-    catalog.warnings.extend(warnings);
+    let warnings = [catalog.warnings(), &assignment.warnings(&catalog)].concat();
 
     let train = TrainSamples::of(&catalog, &splits);
     let copies = balance::copies(&train, &options, seed);
@@ -101,9 +102,9 @@ pub fn rows(
     if config.choice::<ShardOrder>("shards.order") == ShardOrder::Shuffled {
         for rows in &mut planned {
             rows.sort_by_cached_key(|row| {
-                split_seed.rank("shards/order", &catalog.entries[row.entry].id, row.copy, 0)
+                split_seed.rank("shards/order", &catalog.entries()[row.entry].id, row.copy, 0)
             });
         }
     }
-    Ok(Rows { catalog, assignment, splits, planned, balance: summary })
+    Ok(Rows { catalog, assignment, splits, planned, balance: summary, warnings })
 }

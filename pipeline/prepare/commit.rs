@@ -47,7 +47,7 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
         .collect();
     let written = written(rows, &in_order)?;
     let mut rejects: Vec<Reject> =
-        rows.catalog.rejects.iter().map(|(id, fault)| Reject::new(id, fault)).collect();
+        rows.catalog.rejects().iter().map(|(id, fault)| Reject::new(id, fault)).collect();
     let mut seen = BTreeSet::new();
     for reject in in_order.iter().flat_map(|(_, _, footer)| &footer.rejects) {
         // A sample of which another copy is there was written.
@@ -56,7 +56,7 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
         }
     }
     let counts = Counts {
-        found: (rows.catalog.entries.len() + rows.catalog.rejects.len()) as u64,
+        found: rows.catalog.found(),
         written: written.len() as u64,
         rejected: rejects.len() as u64,
         dropped: rows.dropped(),
@@ -68,7 +68,7 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
     let manifest = Manifest {
         format: FORMAT,
         fingerprint: plan.fingerprint.clone(),
-        classes: rows.catalog.classes.clone(),
+        classes: rows.catalog.classes().to_vec(),
         balanced: rows.balance.classes.iter().any(|class| class.before != class.after),
         augmented: plan.augment.is_some(),
         chain: serde_json::to_value(&plan.chain).expect("a chain is plain data"),
@@ -140,7 +140,7 @@ fn written<'a>(
         let mut present = vec![0; record.groups.len()];
         for (place, row) in surviving(rows, shard, footer) {
             present[place / ROWS_PER_GROUP] += 1;
-            written.insert(&*rows.catalog.entries[row.entry].id);
+            written.insert(&*rows.catalog.entries()[row.entry].id);
         }
         if present != record.groups {
             return Err(Error::Integrity(format!("{}: its holes and its rows do not add up", record.key)));
@@ -198,15 +198,15 @@ fn summaries(plan: &PreparePlan, shards: &[(&PlannedShard, &ShardRecord, &Footer
         if n_rows == 0 {
             continue;
         }
-        let names = rows.catalog.classes.iter();
+        let names = rows.catalog.classes().iter();
         let mut classes: Vec<ClassCount> =
             names.map(|name| ClassCount { name: name.clone(), samples: 0, rows: 0 }).collect();
-        for (entry, _) in rows.catalog.entries.iter().zip(&rows.splits).filter(|(_, of)| **of == split) {
+        for (entry, _) in rows.catalog.entries().iter().zip(&rows.splits).filter(|(_, of)| **of == split) {
             classes[entry.label as usize].samples += 1;
         }
         for (shard, _, footer) in of_split() {
             for (_, row) in surviving(rows, shard, footer) {
-                classes[rows.catalog.entries[row.entry].label as usize].rows += 1;
+                classes[rows.catalog.entries()[row.entry].label as usize].rows += 1;
             }
         }
         let bytes = of_split().map(|(_, record, _)| record.bytes).sum();

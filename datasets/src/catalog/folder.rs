@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::listing::{File, Listing};
-use super::{Catalog, Entry, Layout, Locator, Misfit, Reading, STAGE, split_called};
+use super::{Catalog, Contents, Entry, Layout, Locator, Misfit, Reading, STAGE, split_called};
 use crate::sample::{Fault, Label, SampleId, Split};
 use crate::store::Store;
 
@@ -80,10 +80,17 @@ fn catalog(listing: &Listing) -> Result<Catalog, Misfit> {
     if entries.is_empty() {
         return Err(Misfit::Holds(held(&rejects, &ignored)));
     }
-    let names = classes.keys().map(ToString::to_string).collect();
-    let found = Catalog::new(stand.to_string(), names, entries).map_err(Misfit::Broken)?;
-    let warnings = warnings(&stand, &classes, &without_images, &found.declared);
-    Ok(Catalog { rejects, ignored, warnings, ..found })
+    let declared = entries.iter().filter_map(|entry| entry.split).collect();
+    let contents = Contents {
+        layout: stand.to_string(),
+        classes: classes.keys().map(ToString::to_string).collect(),
+        entries,
+        rejects,
+        ignored,
+        warnings: warnings(&stand, &classes, &without_images, &declared),
+        declared,
+    };
+    Catalog::new(contents).map_err(Misfit::Broken)
 }
 
 /// Where the classes stand.
@@ -137,7 +144,7 @@ fn warnings(
     stand: &ClassFolders,
     classes: &BTreeMap<&str, [u64; 3]>,
     without_images: &BTreeSet<&str>,
-    declared: &[Split],
+    declared: &BTreeSet<Split>,
 ) -> Vec<String> {
     let mut warnings = vec![];
     if let ClassFolders::AtTop { like_splits } = stand
@@ -238,11 +245,11 @@ mod tests {
 
     /// The catalog in one line: `CLASSES: ID=LABEL(SPLIT) …`.
     fn summary(catalog: &Catalog) -> String {
-        let entries = catalog.entries.iter().map(|entry| match entry.split {
+        let entries = catalog.entries().iter().map(|entry| match entry.split {
             Some(split) => format!(" {}={}({split})", entry.id, entry.label),
             None => format!(" {}={}", entry.id, entry.label),
         });
-        format!("{}:{}", catalog.classes.join(","), entries.collect::<String>())
+        format!("{}:{}", catalog.classes().join(","), entries.collect::<String>())
     }
 
     fn check(files: &[&str], expected: &str) -> Catalog {
@@ -257,9 +264,9 @@ mod tests {
             &["b/2.JPG", "b/10.png", "a/deep/er/x.WebP", "B/x.tif", "é/x.gif", "b/notes.txt", "README"],
             "B,a,b,é: B/x.tif=0 a/deep/er/x.WebP=1 b/10.png=2 b/2.JPG=2 é/x.gif=3",
         );
-        assert_eq!(catalog.layout, "folder per class");
-        assert_eq!(catalog.ignored, [(".txt".to_string(), 1), ("(no extension)".to_string(), 1)].into());
-        assert_eq!(catalog.entries[2].bytes(), 8);
+        assert_eq!(catalog.layout(), "folder per class");
+        assert_eq!(*catalog.ignored(), [(".txt".to_string(), 1), ("(no extension)".to_string(), 1)].into());
+        assert_eq!(catalog.entries()[2].bytes(), 8);
     }
 
     #[test]
@@ -276,9 +283,9 @@ mod tests {
             "cat,dog,emu: Training/cat/1.jpg=0(train) Training/dog/1.jpg=1(train) VAL/dog/2.jpg=1(validation) \
              eval/emu/3.jpg=2(test)",
         );
-        assert_eq!(catalog.declared, Split::ALL);
-        assert_eq!(catalog.layout, "folder per class, in Training/, VAL/, eval/");
-        assert_eq!(catalog.warnings, ["no train image of emu: a model cannot learn it"]);
+        assert!(catalog.declares_splits());
+        assert_eq!(catalog.layout(), "folder per class, in Training/, VAL/, eval/");
+        assert_eq!(catalog.warnings(), ["no train image of emu: a model cannot learn it"]);
     }
 
     #[test]
@@ -288,7 +295,7 @@ mod tests {
             "plane,train: plane/1.jpg=0 plane/2.jpg=0 train/1.jpg=1 train/2.jpg=1",
         );
         assert_eq!(
-            catalog.warnings,
+            catalog.warnings(),
             ["train/ named like a split but standing beside other folders: taken as a class"]
         );
     }
@@ -300,14 +307,14 @@ mod tests {
             "a,b,c,e: a/1.jpg=0 a/2.jpg=0 e/1.jpg=3",
         );
         assert_eq!(
-            catalog.warnings,
+            catalog.warnings(),
             [
                 "no image in b/, c/: kept as a class without samples",
                 "only one image in e/",
                 "no image but other files in d/: not a class",
             ]
         );
-        assert_eq!(check(&["a/1.jpg", "a/2.jpg"], "a: a/1.jpg=0 a/2.jpg=0").warnings.len(), 1);
+        assert_eq!(check(&["a/1.jpg", "a/2.jpg"], "a: a/1.jpg=0 a/2.jpg=0").warnings().len(), 1);
         check(&["train/a/1.jpg", "train/b/"], "a,b: train/a/1.jpg=0(train)");
     }
 
@@ -350,15 +357,15 @@ mod tests {
             "a: a/#1%20.jpg=0 a/b..jpg=0 a/bad-\\\\xff.png=0 a/bad-\\xff.png=0 a/line\\nbreak.jpg=0 \
              a/next\\u{85}line.jpg=0 a/x y.jpg=0 a/ü#1.jpg=0"
         );
-        let rejects: Vec<_> = catalog.rejects.iter().map(|(id, fault)| format!("{id}: {fault}")).collect();
+        let rejects: Vec<_> = catalog.rejects().iter().map(|(id, fault)| format!("{id}: {fault}")).collect();
         assert_eq!(rejects, ["top.jpg: catalog: in no class folder"]);
         let location = folder.path().to_str().expect("UTF-8");
         let store = Store::open(location, &StoreOptions::default()).expect("opens");
-        for entry in &catalog.entries {
+        for entry in catalog.entries() {
             let bytes = block_on(entry.locator.read(&store)).expect("each can be read");
             assert_eq!(bytes.len() as u64, entry.bytes(), "{}", entry.id);
         }
-        assert_eq!(block_on(catalog.entries[3].locator.read(&store)).expect("the byte's"), "a byte");
+        assert_eq!(block_on(catalog.entries()[3].locator.read(&store)).expect("the byte's"), "a byte");
     }
 
     #[cfg(unix)]
@@ -379,7 +386,7 @@ mod tests {
             summary(&catalog),
             "a,b,c: a/1.jpg=0 a/b/1.jpg=0 a/b/2.jpg=0 b/1.jpg=1 b/2.jpg=1 b/a/1.jpg=1 c/1.jpg=2"
         );
-        let rejects: Vec<&str> = catalog.rejects.iter().map(|(id, _)| &**id).collect();
+        let rejects: Vec<&str> = catalog.rejects().iter().map(|(id, _)| &**id).collect();
         assert_eq!(rejects, ["a/gone.jpg", "b/a/gone.jpg"]);
     }
 
@@ -399,8 +406,8 @@ mod tests {
             }
             let catalog = local(folder.path()).expect("a catalog");
             // Each class holds its own image and those of the eight others: the links multiply nothing.
-            assert_eq!(catalog.classes.len(), 9, "{above}");
-            assert_eq!(catalog.entries.len(), 81, "{above}");
+            assert_eq!(catalog.classes().len(), 9, "{above}");
+            assert_eq!(catalog.entries().len(), 81, "{above}");
             assert_eq!(Ok(catalog), local(folder.path()), "{above}");
         }
         // The way without a link is the one that counts.
@@ -421,7 +428,7 @@ mod tests {
         assert!(made.expect("mkfifo runs").success());
         let catalog = local(folder.path()).expect("a catalog");
         assert_eq!(summary(&catalog), "a,b: a/1.jpg=0 b/1.jpg=1");
-        assert_eq!(catalog.ignored, [("(not a file)".to_string(), 1)].into());
+        assert_eq!(*catalog.ignored(), [("(not a file)".to_string(), 1)].into());
     }
 
     #[test]
@@ -434,9 +441,9 @@ mod tests {
         fs::File::options().write(true).open(path).expect("it").set_modified(later).expect("a time");
         let after = local(folder.path()).expect("a catalog");
         let differ: Vec<&str> = before
-            .entries
+            .entries()
             .iter()
-            .zip(&after.entries)
+            .zip(after.entries())
             .filter(|(before, after)| before.version != after.version)
             .map(|(before, _)| &*before.id)
             .collect();
@@ -454,9 +461,10 @@ mod tests {
         }
         // But for the versions, which are those of the store.
         let unversioned = |catalog: Result<Catalog, CatalogError>| {
-            let mut catalog = catalog.expect("a catalog");
-            catalog.entries.iter_mut().for_each(|entry| entry.version = crate::store::Version::UNKNOWN);
-            catalog
+            let catalog = catalog.expect("a catalog");
+            let rejects = catalog.rejects().to_vec();
+            let said = (catalog.layout().to_string(), catalog.ignored().clone(), catalog.warnings().to_vec());
+            (summary(&catalog), rejects, said)
         };
         let files = folder(&files);
         assert_eq!(unversioned(block_on(read(&store))), unversioned(local(files.path())));
