@@ -384,6 +384,47 @@ fn another_cut_has_to_be_asked_for() {
 }
 
 #[test]
+fn a_setting_of_a_shared_run_file_without_effect_makes_no_other_dataset() {
+    let place = Place::new();
+    for (number, split) in ["train", "train", "train", "val", "test"].into_iter().enumerate() {
+        for class in ["a", "b"] {
+            place.write_png(&format!("in/{split}/{class}/{number}.png"), 5, 4, number as u64);
+        }
+    }
+    let prepare = "prepare in out --encode png --config run.toml --json";
+    for shares in ["[0.8, 0.1, 0.1]", "[0.5, 0.25, 0.25]", "\"none\""] {
+        place.write("run.toml", format!("[split]\nshares = {shares}\n").as_bytes());
+        let done = place.run(prepare).done().json();
+        let reused = if shares == "[0.8, 0.1, 0.1]" { 0 } else { 3 };
+        assert_eq!((&done["shards"], &done["shards_reused"]), (&3.into(), &reused.into()), "{shares}");
+    }
+    // The seed orders the rows of shards too, so that it is no setting without effect.
+    place.run(&format!("{prepare} --split-seed 1")).refused(2, "holds another dataset");
+    // Nothing is cut by a seed where all is train.
+    place.run("prepare in/train all --encode png --split none").done();
+    place.run("prepare in/train all --encode png --split none --split-seed 1 --overwrite").done();
+}
+
+#[test]
+fn splits_that_the_source_declares_from_now_on_have_to_be_asked_for() {
+    let place = Place::new();
+    draw(&place, "in/train", 0..30);
+    place.run("prepare in out --encode png").done();
+    let before = place.files("out");
+    place.write_png("in/test/a/30.png", 5, 4, 30);
+    let said = place.run("prepare in out --encode png --overwrite").refused(2, "--resplit");
+    let line = "split by --split 0.8,0.1,0.1 --split-seed 0, and this run splits by the train, validation and test folders";
+    assert!(said.stderr.contains(line), "{}", said.stderr);
+    assert!(place.files("out") == before);
+    place.run("prepare in out --encode png --overwrite --resplit").done();
+    let (stored, _) = splits(&place, "out");
+    assert!(stored.iter().all(|(id, split)| id.starts_with(split)), "{stored:?}");
+    // And back.
+    std::fs::remove_dir_all(place.path("in/test")).unwrap();
+    place.run("prepare in out --encode png --overwrite").refused(2, "--resplit");
+}
+
+#[test]
 fn a_class_without_an_image_in_a_split_is_named_with_a_seed_that_mends_it() {
     let place = Place::new();
     draw(&place, "in", 0..30);
@@ -498,7 +539,7 @@ fn an_edited_manifest_is_damage_to_everyone_and_is_made_again() {
 fn a_replacement_over_a_damaged_plan_leaves_no_old_shard_and_verify_names_strangers() {
     let place = Place::new();
     draw(&place, "in", 0..24);
-    for plan in [Some(&b"{\"format\": 2, \"fing"[..]), Some(b"{\"format\": 1, \"fingerprint\": \"x\"}"), None]
+    for plan in [Some(&b"{\"format\": 3, \"fing"[..]), Some(b"{\"format\": 1, \"fingerprint\": \"x\"}"), None]
     {
         place.run("prepare in out --encode png --samples-per-shard 3 --overwrite").done();
         match plan {

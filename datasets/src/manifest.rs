@@ -10,7 +10,7 @@ use crate::shard::{VALUE_COLUMNS, ascii_json};
 use crate::split::{Assignment, Shares, SplitRule};
 
 /// The version of everything that is written; it is part of every fingerprint.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The key of the plan, written first.
 pub const PLAN_KEY: &str = "plan.json";
@@ -230,12 +230,15 @@ impl Manifest {
         blake3::hash(&to_json(&Manifest { checksum: String::new(), ..self.clone() })).to_hex().to_string()
     }
 
-    /// How images were cut that the source did not cut itself; `None` where it did.
-    pub fn split_rule(&self) -> Option<SplitRule> {
-        let seed = self.settings.get("split.seed")?.as_u64()?;
-        // "none" is no shares.
-        let shares = serde_json::from_value::<Shares>(self.settings.get("split.shares")?.clone()).ok();
-        Some(SplitRule { shares, seed })
+    /// What decided the split of each sample.
+    pub fn split_rule(&self) -> SplitRule {
+        // Without effect it is no setting of the plan.
+        let Some(shares) = self.settings.get("split.shares") else { return SplitRule::Declared };
+        let seed = self.settings.get("split.seed").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        match serde_json::from_value::<Shares>(shares.clone()) {
+            Ok(shares) => SplitRule::Hash { shares, seed },
+            Err(_) => SplitRule::AllTrain,
+        }
     }
 }
 
@@ -351,16 +354,16 @@ mod tests {
         assert_eq!(Manifest { checksum: String::new(), ..read }, manifest());
         let edited = String::from_utf8(json.clone()).unwrap().replace("\"found\": 5", "\"found\": 6");
         assert!(Manifest::parse(edited.as_bytes()).unwrap_err().to_string().contains("by its checksum"));
-        let newer = String::from_utf8(json.clone()).unwrap().replace("\"format\": 2", "\"format\": 3");
+        let newer = String::from_utf8(json.clone()).unwrap().replace("\"format\": 3", "\"format\": 4");
         let error = Manifest::parse(newer.as_bytes()).unwrap_err().to_string();
         assert_eq!(
             error,
-            "manifest.json was written by another version of Forebay (format 3, this one writes 2)"
+            "manifest.json was written by another version of Forebay (format 4, this one writes 3)"
         );
         for (bytes, what) in [
             (&json[..json.len() / 2], "is damaged"),
             (&b""[..], "is damaged"),
-            (br#"{"format": 2, "fingerprint": 7}"#, "is damaged"),
+            (br#"{"format": 3, "fingerprint": 7}"#, "is damaged"),
             (br#"{"name": "a web app", "icons": []}"#, "was not written by Forebay"),
             (b"[1, 2]", "was not written by Forebay"),
             (b"hello", "is no JSON"),

@@ -37,12 +37,23 @@ impl Shares {
         self.shares[split as usize]
     }
 
+    /// The splits that are to get samples.
+    fn wanted(&self) -> impl Iterator<Item = Split> {
+        Split::ALL.into_iter().filter(|split| self.of(*split) > 0.0)
+    }
+
+    /// The split of a sample, or of a group of samples that stay together, by its own hash.
+    fn split_by_hash(&self, seed: u64, group: &str) -> Split {
+        // The upper 53 bits, which a double holds exactly.
+        self.split_at((Seed(seed).rank("split", group, 0, 0) >> 75) as f64 / (1u64 << 53) as f64)
+    }
+
     /// The split of a place in `[0, 1)`, the shares laid one after the other. A place that rounding leaves beyond
     /// their sum belongs to the last split that has a share.
     fn split_at(&self, place: f64) -> Split {
         let mut end = 0.0;
         let mut last = Split::Train;
-        for split in Split::ALL.into_iter().filter(|split| self.of(*split) > 0.0) {
+        for split in self.wanted() {
             end += self.of(split);
             last = split;
             if place < end {
@@ -81,40 +92,51 @@ impl From<Shares> for [f64; 3] {
     }
 }
 
-/// How samples without a split of their own are cut: by the hash of each against the shares, so that the split of a
-/// sample depends on no other sample. Shares are met on average, not to the image.
+/// What decides the split of a sample. A setting without effect on that is no part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SplitRule {
-    /// The shares of the splits; `None` keeps all in train.
-    pub shares: Option<Shares>,
-    /// The seed of the hash.
-    pub seed: u64,
+#[serde(tag = "by", rename_all = "kebab-case")]
+pub enum SplitRule {
+    /// What the source declares of it; a sample of which it declares nothing is train.
+    Declared,
+    /// All samples are train.
+    AllTrain,
+    /// Its own hash, or that of its group, against the shares, so that the split of a sample depends on no other
+    /// sample. Shares are met on average, not to the image.
+    Hash {
+        /// The shares of the splits.
+        shares: Shares,
+        /// The seed of the hash.
+        seed: u64,
+    },
 }
 
 impl SplitRule {
-    /// The split of a sample, or of a group of samples that stay together, by its own hash.
-    pub fn of(&self, group: &str) -> Split {
-        let Some(shares) = self.shares else { return Split::Train };
-        // The upper 53 bits, which a double holds exactly.
-        let place = (Seed(self.seed).rank("split", group, 0, 0) >> 75) as f64 / (1u64 << 53) as f64;
-        shares.split_at(place)
+    /// The rule for a source: what it declares, where it declares validation or test, or else the shares and the seed
+    /// that were asked for; without shares all is train.
+    pub fn of(catalog: &Catalog, shares: Option<Shares>, seed: u64) -> SplitRule {
+        match shares {
+            _ if catalog.declares_splits() => SplitRule::Declared,
+            None => SplitRule::AllTrain,
+            Some(shares) => SplitRule::Hash { shares, seed },
+        }
     }
 
-    /// The splits that are to get images.
-    fn wanted(&self) -> impl Iterator<Item = Split> {
-        let shares = self.shares;
-        Split::ALL.into_iter().filter(move |split| match shares {
-            Some(shares) => shares.of(*split) > 0.0,
-            None => *split == Split::Train,
-        })
+    /// The split of an entry by this rule alone.
+    fn split(&self, entry: &Entry) -> Split {
+        match self {
+            SplitRule::Declared => entry.split.unwrap_or(Split::Train),
+            SplitRule::AllTrain => Split::Train,
+            SplitRule::Hash { shares, seed } => shares.split_by_hash(*seed, &entry.group),
+        }
     }
 }
 
 impl fmt::Display for SplitRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.shares {
-            Some(shares) => write!(f, "--split {shares} --split-seed {}", self.seed),
-            None => write!(f, "--split none"),
+        match self {
+            SplitRule::Declared => write!(f, "the train, validation and test folders of its source"),
+            SplitRule::AllTrain => write!(f, "--split none"),
+            SplitRule::Hash { shares, seed } => write!(f, "--split {shares} --split-seed {seed}"),
         }
     }
 }
@@ -132,7 +154,6 @@ pub struct Assignment {
 /// An [`Assignment`] as `plan.json` holds it: the names of each split, sorted.
 #[derive(Serialize, Deserialize)]
 struct StoredAssignment {
-    #[serde(flatten)]
     rule: SplitRule,
     train: Vec<String>,
     validation: Vec<String>,
@@ -142,25 +163,19 @@ struct StoredAssignment {
 impl Assignment {
     /// The assignment of every entry of a catalog.
     ///
-    /// First comes what an earlier assignment of the same rule says of a sample, then what its folder declares.
-    /// Where the source declares validation or test, no cut is made and what declares nothing is train; otherwise
-    /// the rule cuts each sample, or group of samples, by its own hash.
+    /// First comes what an earlier assignment of the same rule says of a sample, then the rule.
     pub fn of(catalog: &Catalog, rule: SplitRule, earlier: Option<&Assignment>) -> Assignment {
         let earlier = earlier.filter(|earlier| earlier.rule == rule);
-        let is_cut_by_source = catalog.declares_splits();
         let split = |entry: &Entry| {
             let known = earlier.and_then(|earlier| earlier.split(&entry.id));
-            known.unwrap_or_else(|| match is_cut_by_source {
-                true => entry.split.unwrap_or(Split::Train),
-                false => rule.of(&entry.group),
-            })
+            known.unwrap_or_else(|| rule.split(entry))
         };
         // A catalog is sorted by id and holds each once, and so is this.
         let samples = catalog.entries().iter().map(|entry| (entry.id.clone(), split(entry))).collect();
         Assignment { rule, samples }
     }
 
-    /// How samples are cut that no earlier assignment knows.
+    /// What decided the split of each sample.
     pub fn rule(&self) -> SplitRule {
         self.rule
     }
@@ -192,15 +207,13 @@ impl Assignment {
     /// What a user would want to know of it, one line each: the classes that get no image in a split that has a
     /// share, and the smallest seed that would give every class one in each.
     pub fn warnings(&self, catalog: &Catalog) -> Vec<String> {
-        if catalog.declares_splits() {
-            return vec![];
-        }
+        let SplitRule::Hash { shares, .. } = self.rule else { return vec![] };
         let mut counts = vec![[0u64; 3]; catalog.classes().len()];
         for (entry, split) in catalog.entries().iter().zip(self.splits(catalog)) {
             counts[entry.label as usize][split as usize] += 1;
         }
         let mut warnings = Vec::new();
-        for split in self.rule.wanted() {
+        for split in shares.wanted() {
             let without: Vec<&str> = (catalog.classes().iter().zip(&counts))
                 .filter(|(_, counts)| counts.iter().sum::<u64>() > 0 && counts[split as usize] == 0)
                 .map(|(class, _)| class.as_str())
@@ -210,7 +223,7 @@ impl Assignment {
             }
         }
         if !warnings.is_empty() {
-            warnings.push(match smallest_seed(catalog, self.rule) {
+            warnings.push(match smallest_seed(catalog, &shares) {
                 Ok(seed) => format!("--split-seed {seed} gives every class an image in each split"),
                 Err(reason) => reason,
             });
@@ -231,8 +244,8 @@ fn few(names: &[&str]) -> String {
 const SEARCH_HASHES_MAX: usize = 4_000_000;
 
 /// The smallest seed that gives every class an image in every split that has a share, or why none was found.
-fn smallest_seed(catalog: &Catalog, rule: SplitRule) -> Result<u64, String> {
-    let wanted: Vec<Split> = rule.wanted().collect();
+fn smallest_seed(catalog: &Catalog, shares: &Shares) -> Result<u64, String> {
+    let wanted: Vec<Split> = shares.wanted().collect();
     let mut groups: Vec<Vec<&str>> = vec![vec![]; catalog.classes().len()];
     for entry in catalog.entries() {
         groups[entry.label as usize].push(&entry.group);
@@ -247,12 +260,11 @@ fn smallest_seed(catalog: &Catalog, rule: SplitRule) -> Result<u64, String> {
     }
     let mut hashes = 0;
     for seed in 0.. {
-        let rule = SplitRule { seed, ..rule };
         let serves = |class: &Vec<&str>, hashes: &mut usize| {
             let mut seen = [false; 3];
             for group in class {
                 *hashes += 1;
-                seen[rule.of(group) as usize] = true;
+                seen[shares.split_by_hash(seed, group) as usize] = true;
                 if wanted.iter().all(|split| seen[*split as usize]) {
                     return true;
                 }
@@ -390,7 +402,7 @@ mod tests {
     }
 
     fn rule(train: f64, validation: f64, test: f64, seed: u64) -> SplitRule {
-        SplitRule { shares: Some(Shares::new(train, validation, test).expect("shares")), seed }
+        SplitRule::Hash { shares: Shares::new(train, validation, test).expect("shares"), seed }
     }
 
     fn cut(catalog: &Catalog, rule: SplitRule) -> Vec<Split> {
@@ -411,8 +423,7 @@ mod tests {
                 assert!((n - 20_000.0 * share).abs() <= bound, "{split} of {shares:?}: {n}");
             }
         }
-        let none = SplitRule { shares: None, seed: 0 };
-        assert!(cut(&catalog, none).iter().all(|split| *split == Split::Train));
+        assert!(cut(&catalog, SplitRule::AllTrain).iter().all(|split| *split == Split::Train));
     }
 
     #[test]
@@ -445,23 +456,37 @@ mod tests {
         assert_eq!(assignment.samples().len(), catalog.entries().len());
         let json = serde_json::to_string(&assignment).expect("writes");
         assert_eq!(serde_json::from_str::<Assignment>(&json).expect("reads"), assignment);
-        let twice = r#"{"shares":null,"seed":0,"train":["a","b"],"validation":[],"test":["a"]}"#;
+        let twice = r#"{"rule":{"by":"all-train"},"train":["a","b"],"validation":[],"test":["a"]}"#;
         let error = serde_json::from_str::<Assignment>(twice).unwrap_err().to_string();
         assert!(error.starts_with("a is in the assignment twice"), "{error}");
     }
 
     #[test]
-    fn a_declared_split_wins_and_an_earlier_assignment_of_the_same_rule_wins_over_it() {
-        let all_test = rule(0.0, 0.0, 1.0, 0);
-        assert_eq!(cut(&catalog(&[3], Some(Split::Train)), all_test), [Split::Test; 3]);
-        let declared = catalog(&[3], Some(Split::Validation));
-        assert_eq!(cut(&declared, all_test), [Split::Validation, Split::Train, Split::Train]);
-        let earlier = Assignment::of(&catalog(&[1], None), all_test, None);
-        let kept = Assignment::of(&declared, all_test, Some(&earlier));
-        assert_eq!(kept.splits(&declared), [Split::Test, Split::Train, Split::Train]);
-        let other = rule(0.0, 0.0, 1.0, 1);
-        let kept = Assignment::of(&declared, other, Some(&earlier));
-        assert_eq!(kept.splits(&declared), [Split::Validation, Split::Train, Split::Train], "another rule");
+    fn a_rule_holds_only_what_decides_a_split() {
+        let (declared, plain) = (catalog(&[3], Some(Split::Validation)), catalog(&[3], None));
+        let shares = Shares::default();
+        for shares in [None, Some(shares)] {
+            for seed in [0, 7] {
+                assert_eq!(SplitRule::of(&declared, shares, seed), SplitRule::Declared);
+            }
+        }
+        assert_eq!(SplitRule::of(&plain, None, 0), SplitRule::of(&plain, None, 7));
+        assert_eq!(SplitRule::of(&plain, Some(shares), 7), SplitRule::Hash { shares, seed: 7 });
+        // A train folder alone leaves the cut to the shares.
+        let lone = catalog(&[3], Some(Split::Train));
+        assert_eq!(SplitRule::of(&lone, None, 7), SplitRule::AllTrain);
+        assert_eq!(cut(&lone, rule(0.0, 0.0, 1.0, 0)), [Split::Test; 3]);
+        assert_eq!(cut(&declared, SplitRule::Declared), [Split::Validation, Split::Train, Split::Train]);
+    }
+
+    #[test]
+    fn an_earlier_assignment_wins_where_it_is_of_the_same_rule() {
+        let undecided = catalog(&[3], None);
+        let earlier =
+            Assignment { rule: SplitRule::Declared, samples: vec![("0/00001".into(), Split::Test)] };
+        let of = |rule| Assignment::of(&undecided, rule, Some(&earlier)).splits(&undecided);
+        assert_eq!(of(SplitRule::Declared), [Split::Train, Split::Test, Split::Train]);
+        assert_eq!(of(SplitRule::AllTrain), [Split::Train; 3]);
     }
 
     #[test]

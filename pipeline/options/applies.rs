@@ -236,10 +236,6 @@ pub(super) fn split_seed(run: &Situation<'_>) -> Effect {
     }
 }
 
-pub(super) fn resplit(run: &Situation<'_>) -> Effect {
-    only(!run.facts.declares_splits, "the source has its own folders for validation or test; leave it out")
-}
-
 pub(super) fn balance_ratio(run: &Situation<'_>) -> Effect {
     match run.config.choice("balance.mode") {
         Balance::Over | Balance::Under | Balance::Both => Effect::Yes,

@@ -357,7 +357,6 @@ mod tests {
                 "under",
             ),
             (Prepare, &declared, &[("split.shares", "0.5,0.25,0.25")], "split.shares", "folders"),
-            (Prepare, &declared, &[("resplit", "")], "resplit", "folders"),
             (
                 Prepare,
                 &any,

@@ -114,12 +114,12 @@ impl Destination {
         self.in_effect().map(|plan| &plan.assignment)
     }
 
-    /// How the images were cut that stand there, by the plan, or by the manifest where only that can be read; `None`
-    /// where the source cut itself, or nothing stands there.
+    /// What decided the splits of the images that stand there, by the plan, or by the manifest where only that can be
+    /// read; `None` where nothing stands there.
     pub fn rule(&self) -> Option<SplitRule> {
         match (self.in_effect(), &self.manifest) {
             (Some(plan), _) => Some(plan.assignment.rule()),
-            (None, Stored::Whole(manifest)) => manifest.split_rule(),
+            (None, Stored::Whole(manifest)) => Some(manifest.split_rule()),
             _ => None,
         }
     }

@@ -25,10 +25,12 @@ use super::memory::{check_memory, sum_of_largest};
 use super::nodes::PlannedNode;
 use super::places::open;
 use super::rooms::Rooms;
-use super::rows::{Rows, rows, split_rule};
+use super::rows::{Rows, rows};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
 use crate::flow::Error;
-use crate::options::{self, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words};
+use crate::options::{
+    self, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words, shares,
+};
 
 /// `forebay prepare`, checked.
 #[derive(Clone, Debug)]
@@ -81,7 +83,7 @@ impl PreparePlan {
         let mut problems = config.without_effect(Command::Prepare, &Facts::default());
         let augment = augment(config, &mut problems);
         balance_options(config, &mut problems);
-        let rule = split_rule(config, &mut problems);
+        shares(config, &mut problems);
         let rooms = Rooms::of(config);
         let (chain, decode) = (prepared(config, &mut problems), options::decode(config, None));
         if decode.limits.memory_bytes_max > rooms.memory_bytes {
@@ -114,17 +116,16 @@ impl PreparePlan {
         let catalog = catalog::read(&source).await?;
         let overwrite = config.is_on("overwrite");
         let destination = Destination::read(&dest).await?;
-        let is_cut_by_source = catalog.declares_splits();
-        let earlier = destination.assignment().filter(|_| !config.is_on("resplit"));
-        if let Some(before) = destination.rule().filter(|_| !is_cut_by_source && !config.is_on("resplit")) {
-            same_rule(&dest, before, rule)?;
-        }
-        let facts = Facts { declares_splits: is_cut_by_source, ..Facts::default() };
+        let facts = Facts { declares_splits: catalog.declares_splits(), ..Facts::default() };
         let problems = config.without_effect(Command::Prepare, &facts);
         if !problems.is_empty() {
             return Err(Error::Plan(problems));
         }
-        let rows = rows(config, catalog, earlier, true)?;
+        let resplits = config.is_on("resplit");
+        let rows = rows(config, catalog, destination.assignment().filter(|_| !resplits), true)?;
+        if let Some(before) = destination.rule().filter(|_| !resplits) {
+            same_rule(&dest, before, rows.assignment.rule())?;
+        }
 
         let encoding = encoding(config);
         let resize = chain.steps().first().map_or(Resize::default(), ResizeStep::resize);
@@ -308,8 +309,8 @@ fn same_rule(dest: &Store, before: SplitRule, rule: SplitRule) -> Result<(), Err
         return Ok(());
     }
     Err(Error::Usage(format!(
-        "{} was cut with {before}, and this run asks for {rule}: give the same, or --resplit to cut anew (with --overwrite where it is finished), which moves \
-         images between training and test",
+        "{} was split by {before}, and this run splits by {rule}: go back to that, or --resplit to split anew (with \
+         --overwrite where it is finished), which moves images between training and test",
         dest.location()
     )))
 }

@@ -58,12 +58,6 @@ impl Rows {
     }
 }
 
-/// How the options cut samples.
-pub(super) fn split_rule(config: &Config, problems: &mut Vec<String>) -> SplitRule {
-    let seed = config.integer("split.seed").expect("it has a default");
-    SplitRule { shares: shares(config, problems), seed }
-}
-
 /// Splits, balances and orders what a catalog holds; `earlier` is the assignment of a dataset that this one takes the
 /// place of.
 ///
@@ -76,7 +70,7 @@ pub fn rows(
     balance: bool,
 ) -> Result<Rows, Error> {
     let mut problems = Vec::new();
-    let rule = split_rule(config, &mut problems);
+    let shares = shares(config, &mut problems);
     let mut options = balance_options(config, &mut problems);
     if !problems.is_empty() {
         return Err(Error::Plan(problems));
@@ -84,8 +78,9 @@ pub fn rows(
     if !balance {
         options.mode = Balance::None;
     }
-    let split_seed = Seed(rule.seed);
+    let split_seed = Seed(config.whole("split.seed"));
     let seed = Seed(config.whole("seed"));
+    let rule = SplitRule::of(&catalog, shares, split_seed.0);
     let assignment = Assignment::of(&catalog, rule, earlier);
     let splits = assignment.splits(&catalog);
     let warnings = [catalog.warnings(), &assignment.warnings(&catalog)].concat();
