@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::Split;
 use crate::shard::{VALUE_COLUMNS, ascii_json};
-use crate::split::{Assignment, Shares, SplitRule};
+use crate::split::{Assignment, SplitRule};
+use crate::words;
 
 /// The version of everything that is written; it is part of every fingerprint.
 pub const FORMAT: u32 = 3;
@@ -61,6 +62,43 @@ pub struct Replacement {
     pub plan: PlanRecord,
     /// The keys of shards that are to go.
     pub delete: Vec<String>,
+}
+
+/// How the rows of a split are ordered in its shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "kebab-case")]
+pub enum RowOrder {
+    /// By a hash of each, so that every shard is a fair mixture.
+    Shuffled {
+        /// The seed of the hash.
+        seed: u64,
+    },
+    /// As the source names them.
+    Source,
+}
+
+/// What the images of a dataset are stored as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoredFormat {
+    /// JPEG files.
+    Jpeg,
+    /// PNG files.
+    Png,
+    /// Binary PPM files.
+    Raw,
+}
+words!(StoredFormat { Jpeg => "jpeg", Png => "png", Raw => "raw" });
+
+impl StoredFormat {
+    /// What ends the name of such a file.
+    pub fn extension(self) -> &'static str {
+        match self {
+            StoredFormat::Jpeg => "jpg",
+            StoredFormat::Png => "png",
+            StoredFormat::Raw => "ppm",
+        }
+    }
 }
 
 /// Samples are conserved: `written + rejected + dropped = found`.
@@ -143,7 +181,14 @@ pub struct Manifest {
     pub augmented: bool,
     /// How an image became a row that was not augmented, as `forebay_stages::chain::Chain` writes it.
     pub chain: serde_json::Value,
-    /// The settings of every stage, from image bytes to stored image, as the run file names them.
+    /// What decided the split of each sample.
+    pub split_rule: SplitRule,
+    /// How the rows of each split are ordered.
+    pub row_order: RowOrder,
+    /// What the stored images are.
+    pub stored_format: StoredFormat,
+    /// The settings of every stage, from image bytes to stored image, as the run file names them. They are for people:
+    /// what a program reads back has a field of its own.
     pub settings: serde_json::Value,
     /// How the samples add up.
     pub counts: Counts,
@@ -228,17 +273,6 @@ impl Manifest {
 
     fn digest(&self) -> String {
         blake3::hash(&to_json(&Manifest { checksum: String::new(), ..self.clone() })).to_hex().to_string()
-    }
-
-    /// What decided the split of each sample.
-    pub fn split_rule(&self) -> SplitRule {
-        // Without effect it is no setting of the plan.
-        let Some(shares) = self.settings.get("split.shares") else { return SplitRule::Declared };
-        let seed = self.settings.get("split.seed").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        match serde_json::from_value::<Shares>(shares.clone()) {
-            Ok(shares) => SplitRule::Hash { shares, seed },
-            Err(_) => SplitRule::AllTrain,
-        }
     }
 }
 
@@ -333,6 +367,9 @@ mod tests {
             balanced: false,
             augmented: false,
             chain: serde_json::json!({"resize": []}),
+            split_rule: SplitRule::Declared,
+            row_order: RowOrder::Shuffled { seed: 3 },
+            stored_format: StoredFormat::Raw,
             settings: serde_json::json!({"seed": 0}),
             counts: Counts { found: 5, written: 3, rejected: 1, dropped: 1, rows: 4 },
             splits: vec![SplitSummary {
@@ -370,6 +407,20 @@ mod tests {
         ] {
             let error = Manifest::parse(bytes).unwrap_err().to_string();
             assert!(error.contains(what), "{error}: {what}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_back_of_a_manifest_is_typed_and_a_malformed_value_is_damage() {
+        let text = String::from_utf8(manifest().to_bytes()).unwrap();
+        for (from, to) in [
+            (r#""by": "declared""#, r#""by": "hash", "shares": [0.9, 0.9, 0.9], "seed": 1"#),
+            (r#""by": "shuffled""#, r#""by": "chance""#),
+            (r#""stored_format": "raw""#, r#""stored_format": "webp""#),
+        ] {
+            assert!(text.contains(from), "{from} in {text}");
+            let error = Manifest::parse(text.replace(from, to).as_bytes()).unwrap_err();
+            assert!(matches!(error, ManifestError::Damaged { .. }), "{to}: {error}");
         }
     }
 

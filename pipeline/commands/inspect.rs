@@ -200,8 +200,7 @@ fn dataset(location: &str, manifest: &Manifest) -> String {
         counts.rows,
         manifest.shards.len()
     );
-    let encoding = manifest.settings["encode.format"].as_str().unwrap_or("?");
-    let _ = writeln!(text, "images stored as {encoding}");
+    let _ = writeln!(text, "images stored as {}", manifest.stored_format);
     for split in &manifest.splits {
         let side = split.side_px.map_or("various sizes".to_string(), |side| format!("{side}x{side} px"));
         let _ =

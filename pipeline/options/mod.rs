@@ -11,7 +11,7 @@ mod sections;
 mod table;
 mod values;
 
-pub use applies::{Effect, Facts, Situation};
+pub use applies::{Effect, Facts, PreparedRows, Situation};
 pub use bytes::{bytes_in_words, parse_bytes};
 pub use choices::{
     Background, BenchFrozen, ClassWeights, Doctor, HeadActivation, ModelPass, Monitor, NormMode, Recipe,

@@ -119,7 +119,7 @@ impl Destination {
     pub fn rule(&self) -> Option<SplitRule> {
         match (self.in_effect(), &self.manifest) {
             (Some(plan), _) => Some(plan.assignment.rule()),
-            (None, Stored::Whole(manifest)) => Some(manifest.split_rule()),
+            (None, Stored::Whole(manifest)) => Some(manifest.split_rule),
             _ => None,
         }
     }

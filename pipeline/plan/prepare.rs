@@ -216,11 +216,7 @@ impl PreparePlan {
 
     /// `jpg`, `png` or `ppm`.
     pub fn extension(&self) -> &'static str {
-        match self.encode.encoding {
-            Encoding::Jpeg { .. } => "jpg",
-            Encoding::Png => "png",
-            Encoding::Raw => "ppm",
-        }
+        self.encode.encoding.format().extension()
     }
 
     /// The width and height of the rows of a split as they are stored, where they are all the same squares; pixels.

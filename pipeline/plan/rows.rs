@@ -1,6 +1,7 @@
 //! What a source holds, split and balanced: the rows of every split in the order in which they are written.
 
 use forebay_datasets::catalog::{Catalog, Locator};
+use forebay_datasets::manifest::RowOrder;
 use forebay_datasets::sample::{Sample, Split};
 use forebay_datasets::seed::Seed;
 use forebay_datasets::split::{Assignment, SplitRule, TrainSamples};
@@ -27,6 +28,8 @@ pub struct Rows {
     pub assignment: Assignment,
     /// The split of each entry: those of the assignment, in the order of the catalog.
     pub splits: Vec<Split>,
+    /// How the rows of each split are ordered.
+    pub order: RowOrder,
     /// The rows of each split, in the order of [`Split::ALL`].
     pub planned: [Vec<PlannedRow>; 3],
     /// The classes of the training split before and after balancing.
@@ -78,9 +81,9 @@ pub fn rows(
     if !balance {
         options.mode = Balance::None;
     }
-    let split_seed = Seed(config.whole("split.seed"));
+    let split_seed = config.whole("split.seed");
     let seed = Seed(config.whole("seed"));
-    let rule = SplitRule::of(&catalog, shares, split_seed.0);
+    let rule = SplitRule::of(&catalog, shares, split_seed);
     let assignment = Assignment::of(&catalog, rule, earlier);
     let splits = assignment.splits(&catalog);
     let warnings = [catalog.warnings(), &assignment.warnings(&catalog)].concat();
@@ -94,12 +97,16 @@ pub fn rows(
         let n = if *split == Split::Train { copies.next().expect("one per train sample") } else { 1 };
         planned[*split as usize].extend((0..n).map(|copy| PlannedRow { entry: index, copy }));
     }
-    if config.choice::<ShardOrder>("shards.order") == ShardOrder::Shuffled {
+    let order = match config.choice("shards.order") {
+        ShardOrder::Shuffled => RowOrder::Shuffled { seed: split_seed },
+        ShardOrder::Source => RowOrder::Source,
+    };
+    if let RowOrder::Shuffled { seed } = order {
         for rows in &mut planned {
             rows.sort_by_cached_key(|row| {
-                split_seed.rank("shards/order", &catalog.entries()[row.entry].id, row.copy, 0)
+                Seed(seed).rank("shards/order", &catalog.entries()[row.entry].id, row.copy, 0)
             });
         }
     }
-    Ok(Rows { catalog, assignment, splits, planned, balance: summary, warnings })
+    Ok(Rows { catalog, assignment, splits, order, planned, balance: summary, warnings })
 }
