@@ -8,6 +8,7 @@ use forebay::flow::{Error, Interrupt, MaxRejects, Run, RunOptions};
 use forebay::options::Config;
 use forebay::plan::PreparePlan;
 use forebay::prepare;
+use forebay_datasets::manifest::{FORMAT, PlanRecord, Replacement, ShardPlan};
 use forebay_datasets::shard::{self, Index};
 use serde_json::Value;
 
@@ -490,6 +491,59 @@ fn whatever_is_damaged_is_made_again_by_the_same_command() {
     assert!(place.files("out") == whole);
 }
 
+/// A plan is sealed as a manifest is: an edited one is no other dataset, which would be refused.
+#[test]
+fn an_edited_plan_is_damage_that_the_same_command_mends() {
+    let place = Place::new();
+    draw(&place, "in", 0..24);
+    let arguments = "prepare in out --encode png --samples-per-shard 8";
+    place.run(arguments).done();
+    let whole = place.files("out");
+    let text = String::from_utf8(whole["plan.json"].clone()).unwrap();
+    let plan: Value = serde_json::from_str(&text).unwrap();
+    let said = |pointer: &str| plan.pointer(pointer).unwrap().as_str().unwrap().to_string();
+    for (from, to) in [
+        (said("/fingerprint"), "0".repeat(64)),
+        (said("/shards/0/versions"), "0".repeat(32)),
+        (said("/assignment/train/0"), "a/another.png".to_string()),
+        ("\"seed\": 0".to_string(), "\"seed\": 1".to_string()),
+        ("\"classes\"".to_string(), "\"glasses\"".to_string()),
+    ] {
+        assert!(text.contains(&from), "{from} in {text}");
+        place.write("out/plan.json", text.replacen(&from, &to, 1).as_bytes());
+        place.run(arguments).done();
+        assert!(place.files("out") == whole, "{to}");
+    }
+}
+
+#[test]
+fn a_refusal_says_in_what_the_plans_differ() {
+    let place = Place::new();
+    draw(&place, "in", 0..24);
+    place.run("prepare in out --encode png --samples-per-shard 7").done();
+    let refused = |arguments: &str, parts: &[&str]| {
+        let said = place
+            .run(&format!("prepare in out --samples-per-shard 7 {arguments}"))
+            .refused(2, "holds another dataset: ");
+        let line = said.stderr.split_once("holds another dataset: ").unwrap().1;
+        assert_eq!(line.split_once("; choose another DEST").unwrap().0, parts.join("; "), "{arguments}");
+    };
+    refused("--encode raw", &["encode.format \"png\" -> \"raw\""]);
+    refused("--encode png --size 32", &["chain.resize.0.side 256 -> 32"]);
+    let reseeded = "prepare in out --samples-per-shard 7 --encode png --split-seed 1 --resplit";
+    let said = place.run(reseeded).refused(2, "split.seed 0 -> 1; ");
+    let rules = "split by --split 0.8,0.1,0.1 --split-seed 0 -> --split 0.8,0.1,0.1 --split-seed 1; ";
+    assert!(said.stderr.contains(rules) && said.stderr.contains(" to another split; "), "{}", said.stderr);
+    std::fs::create_dir(place.path("in/c")).unwrap();
+    refused("--encode png", &["1 class came (c)"]);
+    std::fs::remove_dir(place.path("in/c")).unwrap();
+    draw(&place, "in", 24..29);
+    std::fs::remove_file(place.path("in/b/3.png")).unwrap();
+    let images = ["5 images came (a/25.png, a/26.png, a/28.png, ..)", "1 image went (b/3.png)"];
+    refused("--encode png", &images);
+    refused("--encode png --balance over", &[&["balance.mode not set -> \"over\""][..], &images].concat());
+}
+
 /// A manifest is sealed, so that whatever is edited in it is damage, which is made again.
 #[test]
 fn an_edited_manifest_is_damage_to_everyone_and_is_made_again() {
@@ -609,7 +663,8 @@ fn a_file_changed_in_place_at_the_same_size_is_made_again_and_no_other() {
     {
         let out = format!("out{number}");
         copy(&place, "old", &out);
-        place.run(&format!("prepare in {out} {options}")).refused(2, "have changed");
+        let refused = place.run(&format!("prepare in {out} {options}"));
+        refused.refused(2, "holds another dataset: files of the source have changed; ");
         let arguments = format!("prepare in {out} {options} --overwrite --json");
         assert_eq!(killed_at(&place, &arguments, point), point != "never");
         let again = place.run(&format!("prepare in {out} {options} --json")).done().json();
@@ -647,16 +702,17 @@ fn overwrite_deletes_only_what_is_ours_and_follows_no_link() {
     place.write("victim/secret.txt", b"somebody's");
     std::os::unix::fs::symlink("../victim", place.path("out/link")).unwrap();
     let plan = String::from_utf8(place.files("out")["plan.json"].clone()).unwrap();
-    let mut lies: Value = serde_json::from_str(&plan).unwrap();
-    for key in ["notes/thesis.txt", "link/secret.txt", "../victim/secret.txt"] {
-        let shard = serde_json::json!({"key": key, "fingerprint": "", "versions": ""});
-        lies["shards"].as_array_mut().unwrap().push(shard);
+    let mut lies = PlanRecord::parse(plan.as_bytes()).unwrap();
+    let keys = ["notes/thesis.txt", "link/secret.txt", "../victim/secret.txt"].map(String::from);
+    for key in keys.clone() {
+        lies.shards.push(ShardPlan { key, fingerprint: String::new(), versions: String::new() });
     }
-    place.write("out/plan.json", lies.to_string().as_bytes());
-    let next = serde_json::json!({"plan": lies, "delete": ["notes/thesis.txt", "link/secret.txt", "../victim/secret.txt"]});
-    place.write("out/plan.next.json", next.to_string().as_bytes());
+    // Whoever wants to lie can seal the lie.
+    place.write("out/plan.json", &lies.to_bytes());
+    let next = Replacement { format: FORMAT, plan: lies, delete: keys.to_vec() };
+    place.write("out/plan.next.json", &next.to_bytes());
     place.run("prepare in out --encode raw --overwrite").done();
-    place.write("out/plan.next.json", next.to_string().as_bytes());
+    place.write("out/plan.next.json", &next.to_bytes());
     std::fs::remove_file(place.path("out/manifest.json")).unwrap();
     place.run("prepare in out --encode raw").done();
     assert_eq!(place.files("out")["notes/thesis.txt"], b"years of work");

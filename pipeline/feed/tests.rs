@@ -76,7 +76,6 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
         counts: Counts::default(),
         splits: vec![],
         shards,
-        checksum: String::new(),
     };
     (store, manifest, all)
 }

@@ -236,6 +236,7 @@ impl PreparePlan {
             format: FORMAT,
             fingerprint: self.fingerprint.clone(),
             settings: serde_json::to_value(&self.settings).expect("settings are plain data"),
+            classes: self.rows.catalog.classes().to_vec(),
             shards: self.shard_plans.clone(),
             assignment: self.rows.assignment.clone(),
         }

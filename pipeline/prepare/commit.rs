@@ -79,7 +79,6 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
         counts,
         splits: summaries(plan, &in_order),
         shards: in_order.iter().map(|(_, record, _)| ShardRecord::clone(record)).collect(),
-        checksum: String::new(),
     };
     put(run, plan, &manifest, &rejects).await?;
     Ok(Prepared { manifest, shards_reused: worked.reused, rejects })
