@@ -407,6 +407,28 @@ fn a_setting_of_a_shared_run_file_without_effect_makes_no_other_dataset() {
 }
 
 #[test]
+fn a_test_folder_in_which_everything_broke_moves_no_train_image() {
+    let place = Place::new();
+    draw(&place, "in/train", 0..30);
+    draw(&place, "in/test", 30..36);
+    place.run("prepare in out --encode png").done();
+    let (_, before) = splits(&place, "out");
+    for name in place.files("in").into_keys().filter(|name| name.starts_with("test/")) {
+        std::fs::remove_file(place.path(&format!("in/{name}"))).unwrap();
+        std::os::unix::fs::symlink("nowhere.png", place.path(&format!("in/{name}"))).unwrap();
+    }
+    for out in ["out", "fresh"] {
+        let said = place.run(&format!("prepare in {out} --encode png --max-rejects 6 --overwrite")).done();
+        assert!(said.stderr.contains("no image that can be used in test/"), "{}", said.stderr);
+        let (stored, assigned) = splits(&place, out);
+        assert_eq!(stored.len(), 30);
+        for (id, split) in &assigned {
+            assert_eq!(before.get(id), Some(split), "{id} in {out}");
+        }
+    }
+}
+
+#[test]
 fn splits_that_the_source_declares_from_now_on_have_to_be_asked_for() {
     let place = Place::new();
     draw(&place, "in/train", 0..30);

@@ -38,13 +38,15 @@ fn catalog(listing: &Listing) -> Result<Catalog, Misfit> {
         let kind = file.extension().map_or("(no extension)".to_string(), |extension| format!(".{extension}"));
         *ignored.entry(kind).or_default() += 1;
     }
-    let stand = ClassFolders::of(&images);
+    let stand = ClassFolders::of(&images, listing);
 
-    // The class of each file, and whether the folders of a class hold images or something else.
+    // The class of each file, and whether the folders of a class hold images or something else. An image that cannot
+    // be read holds its class, so that the labels of the others stay.
     let mut classes: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
-    for file in images.iter().filter(|file| file.fault.is_none()) {
+    for file in &images {
         if let Some((split, class)) = stand.place(&file.id) {
-            classes.entry(class).or_default()[split.unwrap_or(Split::Train) as usize] += 1;
+            let counts = classes.entry(class).or_default();
+            counts[split.unwrap_or(Split::Train) as usize] += u64::from(file.fault.is_none());
         }
     }
     let usable = others.iter().filter(|file| file.fault.is_none());
@@ -80,15 +82,20 @@ fn catalog(listing: &Listing) -> Result<Catalog, Misfit> {
     if entries.is_empty() {
         return Err(Misfit::Holds(held(&rejects, &ignored)));
     }
-    let declared = entries.iter().filter_map(|entry| entry.split).collect();
+    let mut warnings = warnings(&stand, &classes, &without_images);
+    // What it leads to may be a folder of images, of which none is then seen.
+    let lost: Vec<&str> = others.iter().filter(|file| file.fault.is_some()).map(|file| &*file.id).collect();
+    if !lost.is_empty() {
+        warnings.push(format!("cannot be read, and may be a folder of images: {}", named(&lost, "")));
+    }
     let contents = Contents {
         layout: stand.to_string(),
         classes: classes.keys().map(ToString::to_string).collect(),
         entries,
         rejects,
         ignored,
-        warnings: warnings(&stand, &classes, &without_images, &declared),
-        declared,
+        warnings,
+        declared: stand.declared(),
     };
     Catalog::new(contents).map_err(Misfit::Broken)
 }
@@ -98,30 +105,58 @@ fn catalog(listing: &Listing) -> Result<Catalog, Misfit> {
 enum ClassFolders {
     /// `class/image`; with folders that are named like splits but are taken as classes.
     AtTop { like_splits: Vec<String> },
-    /// `split/class/image`, with the split folders as they are called.
+    /// `split/class/image`, with the split folders as they are called, those without a usable image among them.
     InSplits { folders: Vec<String> },
 }
 
 impl ClassFolders {
     /// `split/class/image` when every folder at the top that holds images is named like a split. One other
     /// folder makes them all classes: `train` is also a vehicle.
-    fn of(images: &[&File]) -> ClassFolders {
-        let usable = images.iter().filter(|file| file.fault.is_none());
-        let tops: BTreeSet<&str> =
-            usable.filter_map(|file| file.id.split_once('/').map(|(top, _)| top)).collect();
-        let like_splits: Vec<String> =
-            tops.iter().filter(|top| split_called(top).is_some()).map(ToString::to_string).collect();
-        match !tops.is_empty() && like_splits.len() == tops.len() {
-            true => ClassFolders::InSplits { folders: like_splits },
-            false => ClassFolders::AtTop { like_splits },
+    ///
+    /// What counts is which folders there are, and not whether their images can be read: else images would move to
+    /// another split because others broke.
+    fn of(images: &[&File], listing: &Listing) -> ClassFolders {
+        let top = |id: &'_ str| id.split_once('/').map(|(top, _)| top.to_string());
+        let tops: BTreeSet<String> = images.iter().filter_map(|file| top(&file.id)).collect();
+        // A key of a bucket may begin with an empty part, `.` or `..`, which is no folder.
+        let tops = tops.into_iter().filter(|top| !["", ".", ".."].contains(&top.as_str()));
+        let (like_splits, others): (Vec<String>, Vec<String>) =
+            tops.partition(|top| split_called(top).is_some());
+        if like_splits.is_empty() || !others.is_empty() {
+            return ClassFolders::AtTop { like_splits };
+        }
+        let there = listing.files.iter().filter_map(|file| match &file.fault {
+            // A broken link at the top, which led to a folder.
+            Some(_) if !file.id.contains('/') => Some(file.id.to_string()),
+            _ => top(&file.id),
+        });
+        let there: BTreeSet<String> = there.chain(listing.empty.iter().filter_map(|id| top(id))).collect();
+        ClassFolders::InSplits {
+            folders: there.into_iter().filter(|top| split_called(top).is_some()).collect(),
+        }
+    }
+
+    /// The splits that the source declares.
+    fn declared(&self) -> BTreeSet<Split> {
+        match self {
+            ClassFolders::AtTop { .. } => BTreeSet::new(),
+            ClassFolders::InSplits { folders } => {
+                folders.iter().filter_map(|top| split_called(top)).collect()
+            }
         }
     }
 
     /// The declared split and the class folder of a file; `None` when it stands in no class folder.
     fn place<'a>(&self, id: &'a str) -> Option<(Option<Split>, &'a str)> {
         let (top, below) = id.split_once('/')?;
+        // As in a key of a bucket that cannot be asked for.
+        let is_folder = |name: &&str| !["", ".", ".."].contains(name);
         match self {
-            ClassFolders::InSplits { .. } => Some((Some(split_called(top)?), below.split_once('/')?.0)),
+            _ if !is_folder(&top) => None,
+            ClassFolders::InSplits { .. } => {
+                let class = below.split_once('/').map(|(class, _)| class).filter(is_folder)?;
+                Some((Some(split_called(top)?), class))
+            }
             ClassFolders::AtTop { like_splits } => {
                 // An empty folder called `test` is a split to come and not a class.
                 let is_class = split_called(top).is_none() || like_splits.iter().any(|folder| folder == top);
@@ -144,9 +179,10 @@ fn warnings(
     stand: &ClassFolders,
     classes: &BTreeMap<&str, [u64; 3]>,
     without_images: &BTreeSet<&str>,
-    declared: &BTreeSet<Split>,
 ) -> Vec<String> {
     let mut warnings = vec![];
+    let declared = stand.declared();
+    let is_cut_by_source = declared.iter().any(|split| *split != Split::Train);
     if let ClassFolders::AtTop { like_splits } = stand
         && !like_splits.is_empty()
     {
@@ -169,10 +205,21 @@ fn warnings(
         warnings.push(format!("no image in {}: kept as a class without samples", named(&empty, "/")));
     }
     let single = of(&|counts| total(counts) == 1);
-    if !single.is_empty() && declared.iter().all(|split| *split == Split::Train) {
+    if !single.is_empty() && !is_cut_by_source {
         warnings.push(format!("only one image in {}", named(&single, "/")));
     }
-    if declared.iter().any(|split| *split != Split::Train) {
+    if is_cut_by_source {
+        for split in
+            declared.iter().filter(|split| classes.values().all(|counts| counts[**split as usize] == 0))
+        {
+            let ClassFolders::InSplits { folders } = stand else { continue };
+            let folders: Vec<&String> =
+                folders.iter().filter(|top| split_called(top) == Some(*split)).collect();
+            warnings.push(format!(
+                "no image that can be used in {}: {split} is declared and stays empty",
+                named(&folders, "/")
+            ));
+        }
         let untaught = of(&|counts| total(counts) > 0 && counts[Split::Train as usize] == 0);
         if !untaught.is_empty() {
             warnings.push(format!("no train image of {}: a model cannot learn it", named(&untaught, "")));
@@ -221,6 +268,8 @@ mod tests {
 
     use super::*;
     use crate::catalog::{CatalogError, read};
+    use crate::seed::Seed;
+    use crate::split::{Assignment, Shares, SplitRule};
     use crate::store::StoreOptions;
     use futures::executor::block_on;
 
@@ -284,7 +333,7 @@ mod tests {
              eval/emu/3.jpg=2(test)",
         );
         assert!(catalog.declares_splits());
-        assert_eq!(catalog.layout(), "folder per class, in Training/, VAL/, eval/");
+        assert_eq!(catalog.layout(), "folder per class, in Training/, VAL/, dev/, eval/");
         assert_eq!(catalog.warnings(), ["no train image of emu: a model cannot learn it"]);
     }
 
@@ -298,6 +347,90 @@ mod tests {
             catalog.warnings(),
             ["train/ named like a split but standing beside other folders: taken as a class"]
         );
+    }
+
+    #[test]
+    fn a_split_is_declared_by_the_folder_that_is_there_whatever_it_holds() {
+        let declares = |files: &[&str]| local(folder(files).path()).expect("a catalog").declares_splits();
+        assert!(!declares(&["train/a/1.jpg", "train/b/1.jpg"]), "a train folder alone declares nothing");
+        for other in ["test/", "test/a/", "test/notes.txt", "VAL/a/2.jpg", "dev/.gitkeep"] {
+            assert!(declares(&["train/a/1.jpg", "train/b/1.jpg", other]), "{other}");
+        }
+        for other in ["docs/", "notes.txt", "test"] {
+            assert!(!declares(&["train/a/1.jpg", "train/b/1.jpg", other]), "{other}");
+        }
+        assert!(!declares(&["a/1.jpg", "b/1.jpg", "test/"]), "classes at the top");
+        let said = check(
+            &["train/a/1.jpg", "train/a/2.jpg", "train/b/3.jpg", "test/a/"],
+            "a,b: train/a/1.jpg=0(train) train/a/2.jpg=0(train) train/b/3.jpg=1(train)",
+        );
+        assert_eq!(said.warnings(), ["no image that can be used in test/: test is declared and stays empty"]);
+    }
+
+    /// Faults, additions and the removal of images from folders that stay move no other image and no label: the
+    /// folders decide, and not what can be read in them.
+    #[test]
+    fn nothing_that_happens_to_other_images_moves_one_in_a_source_of_any_shape() {
+        let file = |id: &str| File {
+            id: id.into(),
+            name: id.into(),
+            bytes: 1,
+            version: crate::store::Version::UNKNOWN,
+            fault: None,
+        };
+        let shapes: [&[&str]; 4] = [
+            &["train/a", "train/b", "val/a", "test/a", "test/b"],
+            &["train/a", "train/b", "test/a"],
+            &["train/a", "train/b"],
+            &["train", "test", "plane"],
+        ];
+        for seed in 0..200 {
+            let mut draws = Seed(seed).stream("faults");
+            let mut draw = |n: u64| draws.bits() % n;
+            let folders = shapes[seed as usize % shapes.len()];
+            let mut listing = Listing::default();
+            for folder in folders {
+                listing.files.extend((0..3).map(|n| file(&format!("{folder}/{n}.jpg"))));
+            }
+            let splits = |listing: &Listing| -> Option<BTreeMap<SampleId, (Split, String)>> {
+                let catalog = catalog(listing).ok()?;
+                let rule = SplitRule::of(&catalog, Some(Shares::default()), seed);
+                let splits = Assignment::of(&catalog, rule, None).splits(&catalog);
+                let entries = catalog.entries().iter().zip(splits);
+                let class = |entry: &Entry| catalog.classes()[entry.label as usize].clone();
+                Some(entries.map(|(entry, split)| (entry.id.clone(), (split, class(entry)))).collect())
+            };
+            let before = splits(&listing).expect("a catalog");
+            // All of a folder breaks, some of each, some go, some come, and notes are taken.
+            let doomed = folders[draw(folders.len() as u64) as usize];
+            for file in &mut listing.files {
+                if file.id.starts_with(&format!("{doomed}/")) || draw(4) == 0 {
+                    file.fault = Some("cannot be read: permission denied".to_string());
+                }
+            }
+            listing.files.retain(|_| draw(5) > 0);
+            listing.empty.extend(folders.iter().map(|folder| format!("{folder}/")));
+            for folder in folders {
+                listing.files.extend((3..3 + draw(3)).map(|n| file(&format!("{folder}/{n}.jpg"))));
+                listing.files.extend((0..draw(2)).map(|n| file(&format!("{folder}/{n}.txt"))));
+            }
+            let Some(after) = splits(&listing) else { continue };
+            for (id, place) in before.iter().filter(|(id, _)| after.contains_key(*id)) {
+                assert_eq!(&after[id], place, "{id}, seed {seed}, {doomed} broken");
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_broken_link_to_the_test_folder_is_named_and_moves_no_train_image() {
+        use std::os::unix::fs::symlink;
+        let folder = folder(&["train/a/1.jpg", "train/a/2.jpg", "train/b/1.jpg", "train/b/2.jpg"]);
+        symlink("/nowhere/at/all", folder.path().join("test")).expect("a link");
+        let catalog = local(folder.path()).expect("a catalog");
+        assert!(catalog.declares_splits());
+        let warnings = catalog.warnings().join("\n");
+        assert!(warnings.contains("cannot be read, and may be a folder of images: test"), "{warnings}");
     }
 
     #[test]
