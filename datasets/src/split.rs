@@ -1,5 +1,6 @@
 //! Which samples the model learns from, which choose the best checkpoint, and which it never sees.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -163,16 +164,30 @@ struct StoredAssignment {
 impl Assignment {
     /// The assignment of every entry of a catalog.
     ///
-    /// First comes what an earlier assignment of the same rule says of a sample, then the rule.
+    /// Groups are assigned, and each sample is where its group is. First comes what an earlier assignment of the same
+    /// rule says of a sample of the group, then the rule. One that tears a group is of another rule.
     pub fn of(catalog: &Catalog, rule: SplitRule, earlier: Option<&Assignment>) -> Assignment {
-        let earlier = earlier.filter(|earlier| earlier.rule == rule);
-        let split = |entry: &Entry| {
-            let known = earlier.and_then(|earlier| earlier.split(&entry.id));
-            known.unwrap_or_else(|| rule.split(entry))
-        };
+        let earlier = earlier.filter(|earlier| earlier.rule == rule && earlier.torn(catalog).is_none());
+        let entries = catalog.entries();
+        let mut groups: HashMap<&SampleId, Split> =
+            entries.iter().map(|entry| (&entry.group, rule.split(entry))).collect();
+        if let Some(earlier) = earlier {
+            let known = |entry: &'_ Entry| earlier.split(&entry.id);
+            groups.extend(entries.iter().filter_map(|entry| Some((&entry.group, known(entry)?))));
+        }
         // A catalog is sorted by id and holds each once, and so is this.
-        let samples = catalog.entries().iter().map(|entry| (entry.id.clone(), split(entry))).collect();
+        let samples = entries.iter().map(|entry| (entry.id.clone(), groups[&entry.group])).collect();
         Assignment { rule, samples }
+    }
+
+    /// A group of the catalog of which this has samples in more than one split.
+    pub fn torn(&self, catalog: &Catalog) -> Option<SampleId> {
+        let mut groups: HashMap<&SampleId, Split> = HashMap::new();
+        catalog.entries().iter().find_map(|entry| {
+            let split = self.split(&entry.id)?;
+            let is_torn = *groups.entry(&entry.group).or_insert(split) != split;
+            is_torn.then(|| entry.group.clone())
+        })
     }
 
     /// What decided the split of each sample.
@@ -249,6 +264,10 @@ fn smallest_seed(catalog: &Catalog, shares: &Shares) -> Result<u64, String> {
     let mut groups: Vec<Vec<&str>> = vec![vec![]; catalog.classes().len()];
     for entry in catalog.entries() {
         groups[entry.label as usize].push(&entry.group);
+    }
+    for class in &mut groups {
+        class.sort_unstable();
+        class.dedup();
     }
     groups.retain(|class| !class.is_empty());
     // The smallest class fails first, so that most seeds cost a few hashes.
@@ -477,6 +496,49 @@ mod tests {
         assert_eq!(SplitRule::of(&lone, None, 7), SplitRule::AllTrain);
         assert_eq!(cut(&lone, rule(0.0, 0.0, 1.0, 0)), [Split::Test; 3]);
         assert_eq!(cut(&declared, SplitRule::Declared), [Split::Validation, Split::Train, Split::Train]);
+    }
+
+    /// Pairs of samples that belong together, which the names of the samples alone would part.
+    fn pairs(split: impl Fn(usize) -> Option<Split>) -> Result<Catalog, String> {
+        let entries = catalog(&[40], None).entries().to_vec().into_iter().enumerate();
+        let entries =
+            entries.map(|(n, entry)| Entry { group: format!("{}", n / 2).into(), split: split(n), ..entry });
+        let (classes, declared) = (vec!["0".to_string()], Split::ALL.into());
+        Catalog::new(Contents { classes, entries: entries.collect(), declared, ..Contents::default() })
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn samples_of_one_group_are_in_one_split_whatever_decides_it() {
+        let catalog = pairs(|n| Some(Split::ALL[n / 2 % 3])).expect("a catalog");
+        for rule in [rule(0.4, 0.3, 0.3, 1), SplitRule::Declared] {
+            let splits = cut(&catalog, rule);
+            assert!(splits.chunks(2).all(|pair| pair[0] == pair[1]), "{rule}: {splits:?}");
+            assert!(Split::ALL.into_iter().all(|split| splits.contains(&split)), "{rule}: {splits:?}");
+        }
+        // Of a group that is half known, the other half follows.
+        let ids: Vec<SampleId> = catalog.entries().iter().map(|entry| entry.id.clone()).collect();
+        let other = |split: Split| Split::ALL[(split as usize + 1) % 3];
+        let moved: Vec<Split> = cut(&catalog, SplitRule::Declared).into_iter().map(other).collect();
+        let samples = ids.iter().cloned().zip(moved.iter().copied()).step_by(2).collect();
+        let half = Assignment { rule: SplitRule::Declared, samples };
+        let splits = Assignment::of(&catalog, SplitRule::Declared, Some(&half)).splits(&catalog);
+        assert_eq!(splits, moved);
+        // One that tears a group says nothing of any.
+        let samples = [(ids[0].clone(), Split::Train), (ids[1].clone(), Split::Test)].into();
+        let torn = Assignment { rule: SplitRule::Declared, samples };
+        assert_eq!(torn.torn(&catalog).as_deref(), Some("0"));
+        let splits = Assignment::of(&catalog, SplitRule::Declared, Some(&torn)).splits(&catalog);
+        assert_eq!(splits, cut(&catalog, SplitRule::Declared));
+        assert_eq!(half.torn(&catalog), None);
+    }
+
+    #[test]
+    fn a_group_that_declares_two_splits_is_an_error_in_one_line() {
+        let error = pairs(|n| if n == 7 { Some(Split::Test) } else { None }).expect_err("torn");
+        let line =
+            "0/00006 is in train and 0/00007 in test, but both belong to 3, which cannot be in two splits";
+        assert_eq!(error, line);
     }
 
     #[test]

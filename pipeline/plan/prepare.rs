@@ -8,7 +8,6 @@ use forebay_datasets::manifest::{FORMAT, PlanRecord, ShardPlan};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_datasets::shard::{ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP};
-use forebay_datasets::split::SplitRule;
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::chain::{Chain, ResizeStep, Wanted};
@@ -123,8 +122,8 @@ impl PreparePlan {
         }
         let resplits = config.is_on("resplit");
         let rows = rows(config, catalog, destination.assignment().filter(|_| !resplits), true)?;
-        if let Some(before) = destination.rule().filter(|_| !resplits) {
-            same_rule(&dest, before, rows.assignment.rule())?;
+        if !resplits {
+            same_splits(&dest, &destination, &rows)?;
         }
 
         let encoding = encoding(config);
@@ -300,14 +299,23 @@ fn prepared(config: &Config, problems: &mut Vec<String>) -> Option<Chain> {
     chain.map_err(|found| problems.extend(found.into_iter().map(|line| format!("resize: {line}")))).ok()
 }
 
-/// Images stay in the splits that they are in: another rule has to be asked for.
-fn same_rule(dest: &Store, before: SplitRule, rule: SplitRule) -> Result<(), Error> {
-    if before == rule {
-        return Ok(());
-    }
+/// Images stay in the splits that they are in: another rule has to be asked for, and so has one split for a group that
+/// was torn.
+fn same_splits(dest: &Store, destination: &Destination, rows: &Rows) -> Result<(), Error> {
+    let rule = rows.assignment.rule();
+    let torn = destination.assignment().and_then(|earlier| earlier.torn(&rows.catalog));
+    let why = match (destination.rule(), torn) {
+        (Some(before), _) if before != rule => {
+            format!("was split by {before}, and this run splits by {rule}: go back to that, or")
+        }
+        (_, Some(group)) => {
+            format!("has images of {group} in more than one split, but they belong together:")
+        }
+        _ => return Ok(()),
+    };
     Err(Error::Usage(format!(
-        "{} was split by {before}, and this run splits by {rule}: go back to that, or --resplit to split anew (with \
-         --overwrite where it is finished), which moves images between training and test",
+        "{} {why} --resplit to split anew (with --overwrite where it is finished), which moves images between training \
+         and test",
         dest.location()
     )))
 }

@@ -1,6 +1,6 @@
 //! What a source holds: as a layout found it, and as a catalog that was checked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{CatalogError, Entry};
 use crate::escape::is_printable;
@@ -39,8 +39,8 @@ impl Catalog {
     ///
     /// # Errors
     /// [`CatalogError::Correct`] when classes are not sorted or come twice; when an id is empty, does not print or
-    /// comes twice among samples and rejects; when a label is no class, or a sample is in a split that is not
-    /// declared.
+    /// comes twice among samples and rejects; when a label is no class, a sample is in a split that is not
+    /// declared, or samples of one group declare different ones.
     pub fn new(mut contents: Contents) -> Result<Catalog, CatalogError> {
         contents.entries.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         contents.rejects.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -107,7 +107,7 @@ fn problem(contents: &Contents) -> Option<String> {
     if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
         return Some(format!("two samples are called {}", pair[0]));
     }
-    entries.iter().find_map(|Entry { id, label, split, .. }| match split {
+    let wrong = entries.iter().find_map(|Entry { id, label, split, .. }| match split {
         _ if *label as usize >= classes.len() => {
             Some(format!("{id} has label {label} of {} classes", classes.len()))
         }
@@ -115,6 +115,22 @@ fn problem(contents: &Contents) -> Option<String> {
             Some(format!("{id} is in {split}, which is not declared"))
         }
         _ => None,
+    });
+    wrong.or_else(|| torn(entries))
+}
+
+/// Two samples of one group that declare different splits.
+fn torn(entries: &[Entry]) -> Option<String> {
+    let mut groups: HashMap<&SampleId, &Entry> = HashMap::new();
+    entries.iter().find_map(|entry| {
+        let first = *groups.entry(&entry.group).or_insert(entry);
+        let [a, b] = [first, entry].map(|entry| entry.split.unwrap_or(Split::Train));
+        (a != b).then(|| {
+            format!(
+                "{} is in {a} and {} in {b}, but both belong to {}, which cannot be in two splits",
+                first.id, entry.id, entry.group
+            )
+        })
     })
 }
 
