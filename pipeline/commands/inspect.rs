@@ -60,9 +60,9 @@ type FoundImage = (&'static str, u32, u32, Channels);
 /// # Errors
 /// When the source cannot be read.
 pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspected, Error> {
-    let listed = store.clone();
+    let (listed, layout) = (store.clone(), options::layout(config));
     let catalog: Catalog =
-        run.until_stopped(move || async move { Ok(catalog::read(&listed).await?) }).await?;
+        run.until_stopped(move || async move { Ok(catalog::read(&listed, &layout).await?) }).await?;
     let rooms = Rooms::of(config);
     let decode = Arc::new(options::decode(config, None));
     let samples: Vec<Sample<Locator>> = catalog

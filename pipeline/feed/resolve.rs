@@ -47,7 +47,7 @@ pub async fn resolve(
             (Arc::new(Shards::open(&store, manifest).await?), prepared)
         }
         None => {
-            let catalog = catalog::read(&store).await?;
+            let catalog = catalog::read(&store, &options::layout(config)).await?;
             // Copies are made by the feed, as for shards, so that both give the same batches.
             let rows = plan::rows(config, catalog, None, false)?;
             warnings.extend(rows.warnings.iter().cloned());

@@ -21,6 +21,6 @@ pub use command::{COMMANDS, Command, CommandRow};
 pub use command_line::{Invocation, command_line, resolve};
 pub use layers::Problems;
 pub(crate) use sections::{augment, balance_options, shares};
-pub use sections::{decode, store_options, wanted};
+pub use sections::{decode, layout, store_options, wanted};
 pub use table::{Identity, Kind, OPTIONS, OptionRow, option};
 pub use values::{Config, Layer};

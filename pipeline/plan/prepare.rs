@@ -112,7 +112,7 @@ impl PreparePlan {
                 source.location()
             )));
         }
-        let catalog = catalog::read(&source).await?;
+        let catalog = catalog::read(&source, &options::layout(config)).await?;
         let overwrite = config.is_on("overwrite");
         let destination = Destination::read(&dest).await?;
         let facts = Facts { declares_splits: catalog.declares_splits(), ..Facts::default() };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::listing::{File, Listing};
-use super::{Catalog, Contents, Entry, Layout, Locator, Misfit, Reading, STAGE, split_called};
+use super::{Catalog, Contents, Entry, Layout, LayoutOptions, Locator, Misfit, Reading, STAGE, split_called};
 use crate::sample::{Fault, Label, SampleId, Split};
 use crate::store::Store;
 
@@ -21,7 +21,13 @@ impl Layout for FolderPerClass {
         "CLASS/IMAGE or train/CLASS/IMAGE with images called .jpg, .png, .webp, .gif, .bmp, .tif or .ppm"
     }
 
-    fn read<'a>(&'a self, _: &'a Store, listing: &'a Listing) -> Reading<'a> {
+    fn is_allowed_by(&self, options: &LayoutOptions) -> bool {
+        match options {
+            LayoutOptions::Auto | LayoutOptions::FolderPerClass => true,
+        }
+    }
+
+    fn read<'a>(&'a self, _: &'a Store, listing: &'a Listing, _: &'a LayoutOptions) -> Reading<'a> {
         Box::pin(async { catalog(listing) })
     }
 }
@@ -289,7 +295,7 @@ mod tests {
 
     fn local(folder: &Path) -> Result<Catalog, CatalogError> {
         let location = folder.to_str().expect("UTF-8");
-        block_on(read(&Store::open(location, &StoreOptions::default()).expect("opens")))
+        block_on(read(&Store::open(location, &StoreOptions::default()).expect("opens"), &LayoutOptions::Auto))
     }
 
     /// The catalog in one line: `CLASSES: ID=LABEL(SPLIT) …`.
@@ -600,7 +606,10 @@ mod tests {
             (summary(&catalog), rejects, said)
         };
         let files = folder(&files);
-        assert_eq!(unversioned(block_on(read(&store))), unversioned(local(files.path())));
+        assert_eq!(
+            unversioned(block_on(read(&store, &LayoutOptions::Auto))),
+            unversioned(local(files.path()))
+        );
     }
 
     #[test]
