@@ -27,8 +27,7 @@ use crate::plan::PreparePlan;
 /// # Errors
 /// The first error of the run; too many rejects or nothing written end it without a manifest.
 pub async fn prepare(run: &Run, plan: Arc<PreparePlan>) -> Result<Prepared, Error> {
-    let catalog = &plan.rows.catalog;
-    run.rejects().begin((catalog.entries.len() + catalog.rejects.len()) as u64);
+    run.rejects().begin(plan.rows.catalog.found());
     let begun = begin(run, &plan).await?;
     let worked = work(run, &plan, 0..plan.shards.len()).await?;
     let prepared = commit(run, &plan, &worked).await;

@@ -94,6 +94,12 @@ fn no_run_is_written_into_a_dataset_or_among_images() {
         place.run(&format!("export run --overwrite --output {output}")).refused(2, "part of the dataset");
     }
     assert!((place.files("in"), place.files("shards")) == before);
+    for dest in ["shards/data", "shards/data/other"] {
+        place.run(&format!("prepare in {dest}")).refused(2, "is part of the dataset of shards");
+    }
+    place.write("file", b"");
+    place.run("prepare in file").refused(2, "DEST file is a file, and not a folder");
+    place.run(&format!("{train} --out file")).refused(2, "--out file is a file, and not a folder");
     // Beside the shards of a dataset there is room.
     place.run("export run --output shards/model.onnx").done();
     place.run("verify shards").done();

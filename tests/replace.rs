@@ -8,6 +8,7 @@ use forebay::flow::{Error, Interrupt, MaxRejects, Run, RunOptions};
 use forebay::options::Config;
 use forebay::plan::PreparePlan;
 use forebay::prepare;
+use forebay_datasets::manifest::{FORMAT, PlanRecord, Replacement, ShardPlan};
 use forebay_datasets::shard::{self, Index};
 use serde_json::Value;
 
@@ -384,6 +385,69 @@ fn another_cut_has_to_be_asked_for() {
 }
 
 #[test]
+fn a_setting_of_a_shared_run_file_without_effect_makes_no_other_dataset() {
+    let place = Place::new();
+    for (number, split) in ["train", "train", "train", "val", "test"].into_iter().enumerate() {
+        for class in ["a", "b"] {
+            place.write_png(&format!("in/{split}/{class}/{number}.png"), 5, 4, number as u64);
+        }
+    }
+    let prepare = "prepare in out --encode png --config run.toml --json";
+    for shares in ["[0.8, 0.1, 0.1]", "[0.5, 0.25, 0.25]", "\"none\""] {
+        place.write("run.toml", format!("[split]\nshares = {shares}\n").as_bytes());
+        let done = place.run(prepare).done().json();
+        let reused = if shares == "[0.8, 0.1, 0.1]" { 0 } else { 3 };
+        assert_eq!((&done["shards"], &done["shards_reused"]), (&3.into(), &reused.into()), "{shares}");
+    }
+    // The seed orders the rows of shards too, so that it is no setting without effect.
+    place.run(&format!("{prepare} --split-seed 1")).refused(2, "holds another dataset");
+    // Nothing is cut by a seed where all is train.
+    place.run("prepare in/train all --encode png --split none").done();
+    place.run("prepare in/train all --encode png --split none --split-seed 1 --overwrite").done();
+}
+
+#[test]
+fn a_test_folder_in_which_everything_broke_moves_no_train_image() {
+    let place = Place::new();
+    draw(&place, "in/train", 0..30);
+    draw(&place, "in/test", 30..36);
+    place.run("prepare in out --encode png").done();
+    let (_, before) = splits(&place, "out");
+    for name in place.files("in").into_keys().filter(|name| name.starts_with("test/")) {
+        std::fs::remove_file(place.path(&format!("in/{name}"))).unwrap();
+        std::os::unix::fs::symlink("nowhere.png", place.path(&format!("in/{name}"))).unwrap();
+    }
+    for out in ["out", "fresh"] {
+        let said = place.run(&format!("prepare in {out} --encode png --max-rejects 6 --overwrite")).done();
+        assert!(said.stderr.contains("no image that can be used in test/"), "{}", said.stderr);
+        let (stored, assigned) = splits(&place, out);
+        assert_eq!(stored.len(), 30);
+        for (id, split) in &assigned {
+            assert_eq!(before.get(id), Some(split), "{id} in {out}");
+        }
+    }
+}
+
+#[test]
+fn splits_that_the_source_declares_from_now_on_have_to_be_asked_for() {
+    let place = Place::new();
+    draw(&place, "in/train", 0..30);
+    place.run("prepare in out --encode png").done();
+    let before = place.files("out");
+    place.write_png("in/test/a/30.png", 5, 4, 30);
+    let said = place.run("prepare in out --encode png --overwrite").refused(2, "--resplit");
+    let line = "split by --split 0.8,0.1,0.1 --split-seed 0, and this run splits by the train, validation and test folders";
+    assert!(said.stderr.contains(line), "{}", said.stderr);
+    assert!(place.files("out") == before);
+    place.run("prepare in out --encode png --overwrite --resplit").done();
+    let (stored, _) = splits(&place, "out");
+    assert!(stored.iter().all(|(id, split)| id.starts_with(split)), "{stored:?}");
+    // And back.
+    std::fs::remove_dir_all(place.path("in/test")).unwrap();
+    place.run("prepare in out --encode png --overwrite").refused(2, "--resplit");
+}
+
+#[test]
 fn a_class_without_an_image_in_a_split_is_named_with_a_seed_that_mends_it() {
     let place = Place::new();
     draw(&place, "in", 0..30);
@@ -449,6 +513,59 @@ fn whatever_is_damaged_is_made_again_by_the_same_command() {
     assert!(place.files("out") == whole);
 }
 
+/// A plan is sealed as a manifest is: an edited one is no other dataset, which would be refused.
+#[test]
+fn an_edited_plan_is_damage_that_the_same_command_mends() {
+    let place = Place::new();
+    draw(&place, "in", 0..24);
+    let arguments = "prepare in out --encode png --samples-per-shard 8";
+    place.run(arguments).done();
+    let whole = place.files("out");
+    let text = String::from_utf8(whole["plan.json"].clone()).unwrap();
+    let plan: Value = serde_json::from_str(&text).unwrap();
+    let said = |pointer: &str| plan.pointer(pointer).unwrap().as_str().unwrap().to_string();
+    for (from, to) in [
+        (said("/fingerprint"), "0".repeat(64)),
+        (said("/shards/0/versions"), "0".repeat(32)),
+        (said("/assignment/train/0"), "a/another.png".to_string()),
+        ("\"seed\": 0".to_string(), "\"seed\": 1".to_string()),
+        ("\"classes\"".to_string(), "\"glasses\"".to_string()),
+    ] {
+        assert!(text.contains(&from), "{from} in {text}");
+        place.write("out/plan.json", text.replacen(&from, &to, 1).as_bytes());
+        place.run(arguments).done();
+        assert!(place.files("out") == whole, "{to}");
+    }
+}
+
+#[test]
+fn a_refusal_says_in_what_the_plans_differ() {
+    let place = Place::new();
+    draw(&place, "in", 0..24);
+    place.run("prepare in out --encode png --samples-per-shard 7").done();
+    let refused = |arguments: &str, parts: &[&str]| {
+        let said = place
+            .run(&format!("prepare in out --samples-per-shard 7 {arguments}"))
+            .refused(2, "holds another dataset: ");
+        let line = said.stderr.split_once("holds another dataset: ").unwrap().1;
+        assert_eq!(line.split_once("; choose another DEST").unwrap().0, parts.join("; "), "{arguments}");
+    };
+    refused("--encode raw", &["encode.format \"png\" -> \"raw\""]);
+    refused("--encode png --size 32", &["chain.resize.0.side 256 -> 32"]);
+    let reseeded = "prepare in out --samples-per-shard 7 --encode png --split-seed 1 --resplit";
+    let said = place.run(reseeded).refused(2, "split.seed 0 -> 1; ");
+    let rules = "split by --split 0.8,0.1,0.1 --split-seed 0 -> --split 0.8,0.1,0.1 --split-seed 1; ";
+    assert!(said.stderr.contains(rules) && said.stderr.contains(" to another split; "), "{}", said.stderr);
+    std::fs::create_dir(place.path("in/c")).unwrap();
+    refused("--encode png", &["1 class came (c)"]);
+    std::fs::remove_dir(place.path("in/c")).unwrap();
+    draw(&place, "in", 24..29);
+    std::fs::remove_file(place.path("in/b/3.png")).unwrap();
+    let images = ["5 images came (a/25.png, a/26.png, a/28.png, ..)", "1 image went (b/3.png)"];
+    refused("--encode png", &images);
+    refused("--encode png --balance over", &[&["balance.mode not set -> \"over\""][..], &images].concat());
+}
+
 /// A manifest is sealed, so that whatever is edited in it is damage, which is made again.
 #[test]
 fn an_edited_manifest_is_damage_to_everyone_and_is_made_again() {
@@ -498,7 +615,7 @@ fn an_edited_manifest_is_damage_to_everyone_and_is_made_again() {
 fn a_replacement_over_a_damaged_plan_leaves_no_old_shard_and_verify_names_strangers() {
     let place = Place::new();
     draw(&place, "in", 0..24);
-    for plan in [Some(&b"{\"format\": 2, \"fing"[..]), Some(b"{\"format\": 1, \"fingerprint\": \"x\"}"), None]
+    for plan in [Some(&b"{\"format\": 3, \"fing"[..]), Some(b"{\"format\": 1, \"fingerprint\": \"x\"}"), None]
     {
         place.run("prepare in out --encode png --samples-per-shard 3 --overwrite").done();
         match plan {
@@ -568,7 +685,8 @@ fn a_file_changed_in_place_at_the_same_size_is_made_again_and_no_other() {
     {
         let out = format!("out{number}");
         copy(&place, "old", &out);
-        place.run(&format!("prepare in {out} {options}")).refused(2, "have changed");
+        let refused = place.run(&format!("prepare in {out} {options}"));
+        refused.refused(2, "holds another dataset: files of the source have changed; ");
         let arguments = format!("prepare in {out} {options} --overwrite --json");
         assert_eq!(killed_at(&place, &arguments, point), point != "never");
         let again = place.run(&format!("prepare in {out} {options} --json")).done().json();
@@ -606,16 +724,17 @@ fn overwrite_deletes_only_what_is_ours_and_follows_no_link() {
     place.write("victim/secret.txt", b"somebody's");
     std::os::unix::fs::symlink("../victim", place.path("out/link")).unwrap();
     let plan = String::from_utf8(place.files("out")["plan.json"].clone()).unwrap();
-    let mut lies: Value = serde_json::from_str(&plan).unwrap();
-    for key in ["notes/thesis.txt", "link/secret.txt", "../victim/secret.txt"] {
-        let shard = serde_json::json!({"key": key, "fingerprint": "", "versions": ""});
-        lies["shards"].as_array_mut().unwrap().push(shard);
+    let mut lies = PlanRecord::parse(plan.as_bytes()).unwrap();
+    let keys = ["notes/thesis.txt", "link/secret.txt", "../victim/secret.txt"].map(String::from);
+    for key in keys.clone() {
+        lies.shards.push(ShardPlan { key, fingerprint: String::new(), versions: String::new() });
     }
-    place.write("out/plan.json", lies.to_string().as_bytes());
-    let next = serde_json::json!({"plan": lies, "delete": ["notes/thesis.txt", "link/secret.txt", "../victim/secret.txt"]});
-    place.write("out/plan.next.json", next.to_string().as_bytes());
+    // Whoever wants to lie can seal the lie.
+    place.write("out/plan.json", &lies.to_bytes());
+    let next = Replacement { format: FORMAT, plan: lies, delete: keys.to_vec() };
+    place.write("out/plan.next.json", &next.to_bytes());
     place.run("prepare in out --encode raw --overwrite").done();
-    place.write("out/plan.next.json", next.to_string().as_bytes());
+    place.write("out/plan.next.json", &next.to_bytes());
     std::fs::remove_file(place.path("out/manifest.json")).unwrap();
     place.run("prepare in out --encode raw").done();
     assert_eq!(place.files("out")["notes/thesis.txt"], b"years of work");

@@ -10,4 +10,5 @@ pub mod split;
 pub mod statistics;
 pub mod order;
 pub mod shard;
+mod sealed;
 pub mod manifest;

@@ -1,16 +1,17 @@
 //! What a dataset says of itself: `plan.json` before the first shard, `manifest.json` after the last.
 //!
 //! A dataset exists if and only if its manifest does. No path, host name or time stands in either file, so that
-//! the same plan gives the same bytes everywhere.
+//! the same plan gives the same bytes everywhere. Each has a checksum of itself: one that was edited is damaged.
 
 use serde::{Deserialize, Serialize};
 
 use crate::sample::Split;
+use crate::sealed::{seal, unseal};
 use crate::shard::{VALUE_COLUMNS, ascii_json};
-use crate::split::{Assignment, Shares, SplitRule};
+use crate::split::{Assignment, SplitRule};
+use crate::words;
 
-/// The version of everything that is written; it is part of every fingerprint.
-pub const FORMAT: u32 = 2;
+pub use crate::sealed::{FORMAT, ManifestError, to_json};
 
 /// The key of the plan, written first.
 pub const PLAN_KEY: &str = "plan.json";
@@ -34,8 +35,10 @@ pub struct PlanRecord {
     pub format: u32,
     /// The fingerprint: format, samples, split, settings of every stage, seeds.
     pub fingerprint: String,
-    /// The settings behind the fingerprint, for people.
+    /// The settings behind the fingerprint, by key.
     pub settings: serde_json::Value,
+    /// The names of the classes, which are part of it too.
+    pub classes: Vec<String>,
     /// Every shard that the dataset is going to have, by split and index.
     pub shards: Vec<ShardPlan>,
     /// The split of every sample of the source.
@@ -57,10 +60,49 @@ pub struct ShardPlan {
 /// `plan.next.json`: the plan that is taking the place of another one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Replacement {
+    /// [`FORMAT`].
+    pub format: u32,
     /// The plan that is to be `plan.json`.
     pub plan: PlanRecord,
     /// The keys of shards that are to go.
     pub delete: Vec<String>,
+}
+
+/// How the rows of a split are ordered in its shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "kebab-case")]
+pub enum RowOrder {
+    /// By a hash of each, so that every shard is a fair mixture.
+    Shuffled {
+        /// The seed of the hash.
+        seed: u64,
+    },
+    /// As the source names them.
+    Source,
+}
+
+/// What the images of a dataset are stored as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoredFormat {
+    /// JPEG files.
+    Jpeg,
+    /// PNG files.
+    Png,
+    /// Binary PPM files.
+    Raw,
+}
+words!(StoredFormat { Jpeg => "jpeg", Png => "png", Raw => "raw" });
+
+impl StoredFormat {
+    /// What ends the name of such a file.
+    pub fn extension(self) -> &'static str {
+        match self {
+            StoredFormat::Jpeg => "jpg",
+            StoredFormat::Png => "png",
+            StoredFormat::Raw => "ppm",
+        }
+    }
 }
 
 /// Samples are conserved: `written + rejected + dropped = found`.
@@ -143,7 +185,14 @@ pub struct Manifest {
     pub augmented: bool,
     /// How an image became a row that was not augmented, as `forebay_stages::chain::Chain` writes it.
     pub chain: serde_json::Value,
-    /// The settings of every stage, from image bytes to stored image, as the run file names them.
+    /// What decided the split of each sample.
+    pub split_rule: SplitRule,
+    /// How the rows of each split are ordered.
+    pub row_order: RowOrder,
+    /// What the stored images are.
+    pub stored_format: StoredFormat,
+    /// The settings of every stage, from image bytes to stored image, as the run file names them. They are for people:
+    /// what a program reads back has a field of its own.
     pub settings: serde_json::Value,
     /// How the samples add up.
     pub counts: Counts,
@@ -151,58 +200,6 @@ pub struct Manifest {
     pub splits: Vec<SplitSummary>,
     /// Every shard, by split and index.
     pub shards: Vec<ShardRecord>,
-    /// BLAKE3 of the manifest with nothing here, in hex; see [`Manifest::to_bytes`]. One that was edited is none.
-    pub checksum: String,
-}
-
-/// What stands under the key of a manifest or a plan, and is none that this version can use.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ManifestError {
-    /// It is no work of Forebay: leave it alone.
-    #[error("{key} was not written by Forebay")]
-    Foreign {
-        /// Its key.
-        key: &'static str,
-    },
-    /// It is not even JSON, and nothing in it says who wrote it: damaged, where ours stands beside it.
-    #[error("{key} is no JSON")]
-    Unknown {
-        /// Its key.
-        key: &'static str,
-    },
-    /// Another version of Forebay wrote it: make the dataset anew.
-    #[error("{key} was written by another version of Forebay (format {format}, this one writes {FORMAT})")]
-    OtherFormat {
-        /// Its key.
-        key: &'static str,
-        /// The version of its format.
-        format: u64,
-    },
-    /// It was cut short or changed: make it again.
-    #[error("{key} is damaged: {reason}")]
-    Damaged {
-        /// Its key.
-        key: &'static str,
-        /// What is wrong, in one line.
-        reason: String,
-    },
-}
-
-impl ManifestError {
-    /// Whether the file says by itself that Forebay wrote it.
-    pub fn is_ours(&self) -> bool {
-        match self {
-            ManifestError::OtherFormat { .. } | ManifestError::Damaged { .. } => true,
-            ManifestError::Foreign { .. } | ManifestError::Unknown { .. } => false,
-        }
-    }
-}
-
-/// Writes a manifest or a plan: indented JSON, keys in the order of the fields, a line feed at the end.
-pub fn to_json(value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec_pretty(value).expect("manifests are plain data");
-    bytes.push(b'\n');
-    bytes
 }
 
 impl Manifest {
@@ -211,31 +208,12 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] says what it is instead.
     pub fn parse(json: &[u8]) -> Result<Manifest, ManifestError> {
-        let manifest: Manifest = parse(MANIFEST_KEY, json, &["format", "fingerprint"])?;
-        match manifest.digest() == manifest.checksum {
-            true => Ok(manifest),
-            false => Err(ManifestError::Damaged {
-                key: MANIFEST_KEY,
-                reason: "it is not what was written, by its checksum".to_string(),
-            }),
-        }
+        unseal(MANIFEST_KEY, json, &["format", "fingerprint"])
     }
 
     /// `manifest.json`, with its checksum.
     pub fn to_bytes(&self) -> Vec<u8> {
-        to_json(&Manifest { checksum: self.digest(), ..self.clone() })
-    }
-
-    fn digest(&self) -> String {
-        blake3::hash(&to_json(&Manifest { checksum: String::new(), ..self.clone() })).to_hex().to_string()
-    }
-
-    /// How images were cut that the source did not cut itself; `None` where it did.
-    pub fn split_rule(&self) -> Option<SplitRule> {
-        let seed = self.settings.get("split.seed")?.as_u64()?;
-        // "none" is no shares.
-        let shares = serde_json::from_value::<Shares>(self.settings.get("split.shares")?.clone()).ok();
-        Some(SplitRule { shares, seed })
+        seal(self)
     }
 }
 
@@ -245,7 +223,12 @@ impl PlanRecord {
     /// # Errors
     /// [`ManifestError`] says what it is instead.
     pub fn parse(json: &[u8]) -> Result<PlanRecord, ManifestError> {
-        parse(PLAN_KEY, json, &["format", "fingerprint"])
+        unseal(PLAN_KEY, json, &["format", "fingerprint"])
+    }
+
+    /// `plan.json`, with its checksum.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        seal(self)
     }
 }
 
@@ -255,36 +238,12 @@ impl Replacement {
     /// # Errors
     /// [`ManifestError`] says what it is instead.
     pub fn parse(json: &[u8]) -> Result<Replacement, ManifestError> {
-        let replacement: Replacement = parse(NEXT_PLAN_KEY, json, &["plan", "delete"])?;
-        match u64::from(replacement.plan.format) {
-            format if format == u64::from(FORMAT) => Ok(replacement),
-            format => Err(ManifestError::OtherFormat { key: NEXT_PLAN_KEY, format }),
-        }
+        unseal(NEXT_PLAN_KEY, json, &["plan", "delete"])
     }
-}
 
-/// Reads what one of ours holds. JSON without any of `marks` is another program's; a file that is no JSON is taken for
-/// a damaged one of ours where it still holds a mark, or nothing.
-fn parse<T: for<'a> Deserialize<'a>>(
-    key: &'static str,
-    json: &[u8],
-    marks: &[&str],
-) -> Result<T, ManifestError> {
-    let damaged = |error: serde_json::Error| ManifestError::Damaged { key, reason: error.to_string() };
-    let value: serde_json::Value = match serde_json::from_slice(json) {
-        Ok(value) => value,
-        Err(error) => {
-            let text = String::from_utf8_lossy(json);
-            let is_ours = json.is_empty() || marks.iter().any(|mark| text.contains(&format!("\"{mark}\":")));
-            return Err(if is_ours { damaged(error) } else { ManifestError::Unknown { key } });
-        }
-    };
-    if marks.iter().all(|mark| value.get(mark).is_none()) {
-        return Err(ManifestError::Foreign { key });
-    }
-    match value.get("format").and_then(serde_json::Value::as_u64) {
-        Some(format) if format != u64::from(FORMAT) => Err(ManifestError::OtherFormat { key, format }),
-        _ => serde_json::from_value(value).map_err(damaged),
+    /// `plan.next.json`, with its checksum.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        seal(self)
     }
 }
 
@@ -330,6 +289,9 @@ mod tests {
             balanced: false,
             augmented: false,
             chain: serde_json::json!({"resize": []}),
+            split_rule: SplitRule::Declared,
+            row_order: RowOrder::Shuffled { seed: 3 },
+            stored_format: StoredFormat::Raw,
             settings: serde_json::json!({"seed": 0}),
             counts: Counts { found: 5, written: 3, rejected: 1, dropped: 1, rows: 4 },
             splits: vec![SplitSummary {
@@ -340,7 +302,6 @@ mod tests {
                 classes: vec![],
             }],
             shards: vec![],
-            checksum: String::new(),
         }
     }
 
@@ -348,25 +309,41 @@ mod tests {
     fn a_manifest_comes_back_and_another_format_is_refused() {
         let json = manifest().to_bytes();
         let read = Manifest::parse(&json).unwrap();
-        assert_eq!(Manifest { checksum: String::new(), ..read }, manifest());
+        assert_eq!(read, manifest());
         let edited = String::from_utf8(json.clone()).unwrap().replace("\"found\": 5", "\"found\": 6");
         assert!(Manifest::parse(edited.as_bytes()).unwrap_err().to_string().contains("by its checksum"));
-        let newer = String::from_utf8(json.clone()).unwrap().replace("\"format\": 2", "\"format\": 3");
+        let newer = String::from_utf8(json.clone()).unwrap().replace("\"format\": 3", "\"format\": 4");
         let error = Manifest::parse(newer.as_bytes()).unwrap_err().to_string();
         assert_eq!(
             error,
-            "manifest.json was written by another version of Forebay (format 3, this one writes 2)"
+            "manifest.json was written by another version of Forebay (format 4, this one writes 3)"
         );
         for (bytes, what) in [
             (&json[..json.len() / 2], "is damaged"),
             (&b""[..], "is damaged"),
-            (br#"{"format": 2, "fingerprint": 7}"#, "is damaged"),
+            (br#"{"format": 3, "fingerprint": 7}"#, "is damaged"),
             (br#"{"name": "a web app", "icons": []}"#, "was not written by Forebay"),
             (b"[1, 2]", "was not written by Forebay"),
             (b"hello", "is no JSON"),
         ] {
             let error = Manifest::parse(bytes).unwrap_err().to_string();
             assert!(error.contains(what), "{error}: {what}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_back_of_a_manifest_is_typed_and_a_malformed_value_is_damage() {
+        let text = String::from_utf8(manifest().to_bytes()).unwrap();
+        for (from, to) in [
+            (r#""by": "declared""#, r#""by": "hash", "shares": [0.9, 0.9, 0.9], "seed": 1"#),
+            (r#""by": "shuffled""#, r#""by": "chance""#),
+            (r#""stored_format": "raw""#, r#""stored_format": "webp""#),
+        ] {
+            assert!(text.contains(from), "{from} in {text}");
+            let mut edited: serde_json::Value = serde_json::from_str(&text.replace(from, to)).unwrap();
+            edited.as_object_mut().unwrap().remove("checksum");
+            let error = Manifest::parse(&seal(&edited)).unwrap_err().to_string();
+            assert!(error.contains("is damaged") && !error.contains("checksum"), "{to}: {error}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Which samples the model learns from, which choose the best checkpoint, and which it never sees.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -37,12 +38,23 @@ impl Shares {
         self.shares[split as usize]
     }
 
+    /// The splits that are to get samples.
+    fn wanted(&self) -> impl Iterator<Item = Split> {
+        Split::ALL.into_iter().filter(|split| self.of(*split) > 0.0)
+    }
+
+    /// The split of a sample, or of a group of samples that stay together, by its own hash.
+    fn split_by_hash(&self, seed: u64, group: &str) -> Split {
+        // The upper 53 bits, which a double holds exactly.
+        self.split_at((Seed(seed).rank("split", group, 0, 0) >> 75) as f64 / (1u64 << 53) as f64)
+    }
+
     /// The split of a place in `[0, 1)`, the shares laid one after the other. A place that rounding leaves beyond
     /// their sum belongs to the last split that has a share.
     fn split_at(&self, place: f64) -> Split {
         let mut end = 0.0;
         let mut last = Split::Train;
-        for split in Split::ALL.into_iter().filter(|split| self.of(*split) > 0.0) {
+        for split in self.wanted() {
             end += self.of(split);
             last = split;
             if place < end {
@@ -81,40 +93,51 @@ impl From<Shares> for [f64; 3] {
     }
 }
 
-/// How samples without a split of their own are cut: by the hash of each against the shares, so that the split of a
-/// sample depends on no other sample. Shares are met on average, not to the image.
+/// What decides the split of a sample. A setting without effect on that is no part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SplitRule {
-    /// The shares of the splits; `None` keeps all in train.
-    pub shares: Option<Shares>,
-    /// The seed of the hash.
-    pub seed: u64,
+#[serde(tag = "by", rename_all = "kebab-case")]
+pub enum SplitRule {
+    /// What the source declares of it; a sample of which it declares nothing is train.
+    Declared,
+    /// All samples are train.
+    AllTrain,
+    /// Its own hash, or that of its group, against the shares, so that the split of a sample depends on no other
+    /// sample. Shares are met on average, not to the image.
+    Hash {
+        /// The shares of the splits.
+        shares: Shares,
+        /// The seed of the hash.
+        seed: u64,
+    },
 }
 
 impl SplitRule {
-    /// The split of a sample, or of a group of samples that stay together, by its own hash.
-    pub fn of(&self, group: &str) -> Split {
-        let Some(shares) = self.shares else { return Split::Train };
-        // The upper 53 bits, which a double holds exactly.
-        let place = (Seed(self.seed).rank("split", group, 0, 0) >> 75) as f64 / (1u64 << 53) as f64;
-        shares.split_at(place)
+    /// The rule for a source: what it declares, where it declares validation or test, or else the shares and the seed
+    /// that were asked for; without shares all is train.
+    pub fn of(catalog: &Catalog, shares: Option<Shares>, seed: u64) -> SplitRule {
+        match shares {
+            _ if catalog.declares_splits() => SplitRule::Declared,
+            None => SplitRule::AllTrain,
+            Some(shares) => SplitRule::Hash { shares, seed },
+        }
     }
 
-    /// The splits that are to get images.
-    fn wanted(&self) -> impl Iterator<Item = Split> {
-        let shares = self.shares;
-        Split::ALL.into_iter().filter(move |split| match shares {
-            Some(shares) => shares.of(*split) > 0.0,
-            None => *split == Split::Train,
-        })
+    /// The split of an entry by this rule alone.
+    fn split(&self, entry: &Entry) -> Split {
+        match self {
+            SplitRule::Declared => entry.split.unwrap_or(Split::Train),
+            SplitRule::AllTrain => Split::Train,
+            SplitRule::Hash { shares, seed } => shares.split_by_hash(*seed, &entry.group),
+        }
     }
 }
 
 impl fmt::Display for SplitRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.shares {
-            Some(shares) => write!(f, "--split {shares} --split-seed {}", self.seed),
-            None => write!(f, "--split none"),
+        match self {
+            SplitRule::Declared => write!(f, "the train, validation and test folders of its source"),
+            SplitRule::AllTrain => write!(f, "--split none"),
+            SplitRule::Hash { shares, seed } => write!(f, "--split {shares} --split-seed {seed}"),
         }
     }
 }
@@ -132,7 +155,6 @@ pub struct Assignment {
 /// An [`Assignment`] as `plan.json` holds it: the names of each split, sorted.
 #[derive(Serialize, Deserialize)]
 struct StoredAssignment {
-    #[serde(flatten)]
     rule: SplitRule,
     train: Vec<String>,
     validation: Vec<String>,
@@ -142,27 +164,33 @@ struct StoredAssignment {
 impl Assignment {
     /// The assignment of every entry of a catalog.
     ///
-    /// First comes what an earlier assignment of the same rule says of a sample, then what its folder declares.
-    /// Where the source declares validation or test, no cut is made and what declares nothing is train; otherwise
-    /// the rule cuts each sample, or group of samples, by its own hash.
+    /// Groups are assigned, and each sample is where its group is. First comes what an earlier assignment of the same
+    /// rule says of a sample of the group, then the rule. One that tears a group is of another rule.
     pub fn of(catalog: &Catalog, rule: SplitRule, earlier: Option<&Assignment>) -> Assignment {
-        let earlier = earlier.filter(|earlier| earlier.rule == rule);
-        let is_cut_by_source = catalog.declares_splits();
-        let split = |entry: &Entry| {
-            let known = earlier.and_then(|earlier| earlier.split(&entry.id));
-            known.unwrap_or_else(|| match is_cut_by_source {
-                true => entry.split.unwrap_or(Split::Train),
-                false => rule.of(&entry.group),
-            })
-        };
-        let mut samples: Vec<(SampleId, Split)> =
-            catalog.entries.iter().map(|entry| (entry.id.clone(), split(entry))).collect();
-        samples.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        samples.dedup_by(|a, b| a.0 == b.0);
+        let earlier = earlier.filter(|earlier| earlier.rule == rule && earlier.torn(catalog).is_none());
+        let entries = catalog.entries();
+        let mut groups: HashMap<&SampleId, Split> =
+            entries.iter().map(|entry| (&entry.group, rule.split(entry))).collect();
+        if let Some(earlier) = earlier {
+            let known = |entry: &'_ Entry| earlier.split(&entry.id);
+            groups.extend(entries.iter().filter_map(|entry| Some((&entry.group, known(entry)?))));
+        }
+        // A catalog is sorted by id and holds each once, and so is this.
+        let samples = entries.iter().map(|entry| (entry.id.clone(), groups[&entry.group])).collect();
         Assignment { rule, samples }
     }
 
-    /// How samples are cut that no earlier assignment knows.
+    /// A group of the catalog of which this has samples in more than one split.
+    pub fn torn(&self, catalog: &Catalog) -> Option<SampleId> {
+        let mut groups: HashMap<&SampleId, Split> = HashMap::new();
+        catalog.entries().iter().find_map(|entry| {
+            let split = self.split(&entry.id)?;
+            let is_torn = *groups.entry(&entry.group).or_insert(split) != split;
+            is_torn.then(|| entry.group.clone())
+        })
+    }
+
+    /// What decided the split of each sample.
     pub fn rule(&self) -> SplitRule {
         self.rule
     }
@@ -188,22 +216,20 @@ impl Assignment {
             Some((id, split)) if *id == entry.id => *split,
             _ => self.split(&entry.id).expect("an assignment holds every sample of its catalog"),
         };
-        catalog.entries.iter().enumerate().map(of).collect()
+        catalog.entries().iter().enumerate().map(of).collect()
     }
 
     /// What a user would want to know of it, one line each: the classes that get no image in a split that has a
     /// share, and the smallest seed that would give every class one in each.
     pub fn warnings(&self, catalog: &Catalog) -> Vec<String> {
-        if catalog.declares_splits() {
-            return vec![];
-        }
-        let mut counts = vec![[0u64; 3]; catalog.classes.len()];
-        for (entry, split) in catalog.entries.iter().zip(self.splits(catalog)) {
+        let SplitRule::Hash { shares, .. } = self.rule else { return vec![] };
+        let mut counts = vec![[0u64; 3]; catalog.classes().len()];
+        for (entry, split) in catalog.entries().iter().zip(self.splits(catalog)) {
             counts[entry.label as usize][split as usize] += 1;
         }
         let mut warnings = Vec::new();
-        for split in self.rule.wanted() {
-            let without: Vec<&str> = (catalog.classes.iter().zip(&counts))
+        for split in shares.wanted() {
+            let without: Vec<&str> = (catalog.classes().iter().zip(&counts))
                 .filter(|(_, counts)| counts.iter().sum::<u64>() > 0 && counts[split as usize] == 0)
                 .map(|(class, _)| class.as_str())
                 .collect();
@@ -212,7 +238,7 @@ impl Assignment {
             }
         }
         if !warnings.is_empty() {
-            warnings.push(match smallest_seed(catalog, self.rule) {
+            warnings.push(match smallest_seed(catalog, &shares) {
                 Ok(seed) => format!("--split-seed {seed} gives every class an image in each split"),
                 Err(reason) => reason,
             });
@@ -233,11 +259,15 @@ fn few(names: &[&str]) -> String {
 const SEARCH_HASHES_MAX: usize = 4_000_000;
 
 /// The smallest seed that gives every class an image in every split that has a share, or why none was found.
-fn smallest_seed(catalog: &Catalog, rule: SplitRule) -> Result<u64, String> {
-    let wanted: Vec<Split> = rule.wanted().collect();
-    let mut groups: Vec<Vec<&str>> = vec![vec![]; catalog.classes.len()];
-    for entry in &catalog.entries {
+fn smallest_seed(catalog: &Catalog, shares: &Shares) -> Result<u64, String> {
+    let wanted: Vec<Split> = shares.wanted().collect();
+    let mut groups: Vec<Vec<&str>> = vec![vec![]; catalog.classes().len()];
+    for entry in catalog.entries() {
         groups[entry.label as usize].push(&entry.group);
+    }
+    for class in &mut groups {
+        class.sort_unstable();
+        class.dedup();
     }
     groups.retain(|class| !class.is_empty());
     // The smallest class fails first, so that most seeds cost a few hashes.
@@ -249,12 +279,11 @@ fn smallest_seed(catalog: &Catalog, rule: SplitRule) -> Result<u64, String> {
     }
     let mut hashes = 0;
     for seed in 0.. {
-        let rule = SplitRule { seed, ..rule };
         let serves = |class: &Vec<&str>, hashes: &mut usize| {
             let mut seen = [false; 3];
             for group in class {
                 *hashes += 1;
-                seen[rule.of(group) as usize] = true;
+                seen[shares.split_by_hash(seed, group) as usize] = true;
                 if wanted.iter().all(|split| seen[*split as usize]) {
                     return true;
                 }
@@ -337,10 +366,10 @@ impl TrainSamples {
     /// # Panics
     /// When there is not one split per entry.
     pub fn of(catalog: &Catalog, splits: &[Split]) -> TrainSamples {
-        assert_eq!(catalog.entries.len(), splits.len(), "one split per entry");
+        assert_eq!(catalog.entries().len(), splits.len(), "one split per entry");
         let samples =
-            catalog.entries.iter().zip(splits).map(|(entry, split)| (&entry.id, entry.label, *split));
-        TrainSamples::among(samples, catalog.classes.len())
+            catalog.entries().iter().zip(splits).map(|(entry, split)| (&entry.id, entry.label, *split));
+        TrainSamples::among(samples, catalog.classes().len())
     }
 
     /// Name and label of each, in the order they came.
@@ -365,11 +394,15 @@ impl TrainSamples {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::catalog::Locator;
+    use crate::catalog::{Contents, Locator};
     use crate::store::Version;
+
+    fn of_entries(classes: usize, entries: Vec<Entry>, declared: Option<Split>) -> Catalog {
+        let classes = (0..classes).map(|class| class.to_string()).collect();
+        let declared = declared.into_iter().collect();
+        Catalog::new(Contents { classes, entries, declared, ..Contents::default() }).expect("a catalog")
+    }
 
     /// A catalog of classes with so many images each.
     fn catalog(counts: &[usize], declared: Option<Split>) -> Catalog {
@@ -384,19 +417,11 @@ mod tests {
         if let (Some(split), Some(first)) = (declared, entries.first_mut()) {
             first.split = Some(split);
         }
-        Catalog {
-            layout: String::new(),
-            classes: (0..counts.len()).map(|class| class.to_string()).collect(),
-            entries,
-            rejects: vec![],
-            ignored: BTreeMap::new(),
-            warnings: vec![],
-            declared: declared.into_iter().collect(),
-        }
+        of_entries(counts.len(), entries, declared)
     }
 
     fn rule(train: f64, validation: f64, test: f64, seed: u64) -> SplitRule {
-        SplitRule { shares: Some(Shares::new(train, validation, test).expect("shares")), seed }
+        SplitRule::Hash { shares: Shares::new(train, validation, test).expect("shares"), seed }
     }
 
     fn cut(catalog: &Catalog, rule: SplitRule) -> Vec<Split> {
@@ -417,8 +442,7 @@ mod tests {
                 assert!((n - 20_000.0 * share).abs() <= bound, "{split} of {shares:?}: {n}");
             }
         }
-        let none = SplitRule { shares: None, seed: 0 };
-        assert!(cut(&catalog, none).iter().all(|split| *split == Split::Train));
+        assert!(cut(&catalog, SplitRule::AllTrain).iter().all(|split| *split == Split::Train));
     }
 
     #[test]
@@ -434,9 +458,9 @@ mod tests {
         for seed in 0..20 {
             let rule = rule(0.6, 0.2, 0.2, seed);
             let whole = Assignment::of(&catalog(&[300, 40, 7], None), rule, None);
-            let mut part = catalog(&[300, 40], None);
-            part.entries.retain(|entry| !Seed(seed).rank("keep", &entry.id, 0, 0).is_multiple_of(3));
-            let part = Assignment::of(&part, rule, None);
+            let mut part = catalog(&[300, 40], None).entries().to_vec();
+            part.retain(|entry| !Seed(seed).rank("keep", &entry.id, 0, 0).is_multiple_of(3));
+            let part = Assignment::of(&of_entries(2, part, None), rule, None);
             assert!(part.samples().len() < 300);
             for (id, split) in part.samples() {
                 assert_eq!(whole.split(id), Some(*split), "{id}, seed {seed}");
@@ -448,26 +472,83 @@ mod tests {
     fn every_sample_has_one_split_and_comes_back_from_json() {
         let catalog = catalog(&[50, 3], None);
         let assignment = Assignment::of(&catalog, rule(0.5, 0.25, 0.25, 1), None);
-        assert_eq!(assignment.samples().len(), catalog.entries.len());
+        assert_eq!(assignment.samples().len(), catalog.entries().len());
         let json = serde_json::to_string(&assignment).expect("writes");
         assert_eq!(serde_json::from_str::<Assignment>(&json).expect("reads"), assignment);
-        let twice = r#"{"shares":null,"seed":0,"train":["a","b"],"validation":[],"test":["a"]}"#;
+        let twice = r#"{"rule":{"by":"all-train"},"train":["a","b"],"validation":[],"test":["a"]}"#;
         let error = serde_json::from_str::<Assignment>(twice).unwrap_err().to_string();
         assert!(error.starts_with("a is in the assignment twice"), "{error}");
     }
 
     #[test]
-    fn a_declared_split_wins_and_an_earlier_assignment_of_the_same_rule_wins_over_it() {
-        let all_test = rule(0.0, 0.0, 1.0, 0);
-        assert_eq!(cut(&catalog(&[3], Some(Split::Train)), all_test), [Split::Test; 3]);
-        let declared = catalog(&[3], Some(Split::Validation));
-        assert_eq!(cut(&declared, all_test), [Split::Validation, Split::Train, Split::Train]);
-        let earlier = Assignment::of(&catalog(&[1], None), all_test, None);
-        let kept = Assignment::of(&declared, all_test, Some(&earlier));
-        assert_eq!(kept.splits(&declared), [Split::Test, Split::Train, Split::Train]);
-        let other = rule(0.0, 0.0, 1.0, 1);
-        let kept = Assignment::of(&declared, other, Some(&earlier));
-        assert_eq!(kept.splits(&declared), [Split::Validation, Split::Train, Split::Train], "another rule");
+    fn a_rule_holds_only_what_decides_a_split() {
+        let (declared, plain) = (catalog(&[3], Some(Split::Validation)), catalog(&[3], None));
+        let shares = Shares::default();
+        for shares in [None, Some(shares)] {
+            for seed in [0, 7] {
+                assert_eq!(SplitRule::of(&declared, shares, seed), SplitRule::Declared);
+            }
+        }
+        assert_eq!(SplitRule::of(&plain, None, 0), SplitRule::of(&plain, None, 7));
+        assert_eq!(SplitRule::of(&plain, Some(shares), 7), SplitRule::Hash { shares, seed: 7 });
+        // A train folder alone leaves the cut to the shares.
+        let lone = catalog(&[3], Some(Split::Train));
+        assert_eq!(SplitRule::of(&lone, None, 7), SplitRule::AllTrain);
+        assert_eq!(cut(&lone, rule(0.0, 0.0, 1.0, 0)), [Split::Test; 3]);
+        assert_eq!(cut(&declared, SplitRule::Declared), [Split::Validation, Split::Train, Split::Train]);
+    }
+
+    /// Pairs of samples that belong together, which the names of the samples alone would part.
+    fn pairs(split: impl Fn(usize) -> Option<Split>) -> Result<Catalog, String> {
+        let entries = catalog(&[40], None).entries().to_vec().into_iter().enumerate();
+        let entries =
+            entries.map(|(n, entry)| Entry { group: format!("{}", n / 2).into(), split: split(n), ..entry });
+        let (classes, declared) = (vec!["0".to_string()], Split::ALL.into());
+        Catalog::new(Contents { classes, entries: entries.collect(), declared, ..Contents::default() })
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn samples_of_one_group_are_in_one_split_whatever_decides_it() {
+        let catalog = pairs(|n| Some(Split::ALL[n / 2 % 3])).expect("a catalog");
+        for rule in [rule(0.4, 0.3, 0.3, 1), SplitRule::Declared] {
+            let splits = cut(&catalog, rule);
+            assert!(splits.chunks(2).all(|pair| pair[0] == pair[1]), "{rule}: {splits:?}");
+            assert!(Split::ALL.into_iter().all(|split| splits.contains(&split)), "{rule}: {splits:?}");
+        }
+        // Of a group that is half known, the other half follows.
+        let ids: Vec<SampleId> = catalog.entries().iter().map(|entry| entry.id.clone()).collect();
+        let other = |split: Split| Split::ALL[(split as usize + 1) % 3];
+        let moved: Vec<Split> = cut(&catalog, SplitRule::Declared).into_iter().map(other).collect();
+        let samples = ids.iter().cloned().zip(moved.iter().copied()).step_by(2).collect();
+        let half = Assignment { rule: SplitRule::Declared, samples };
+        let splits = Assignment::of(&catalog, SplitRule::Declared, Some(&half)).splits(&catalog);
+        assert_eq!(splits, moved);
+        // One that tears a group says nothing of any.
+        let samples = [(ids[0].clone(), Split::Train), (ids[1].clone(), Split::Test)].into();
+        let torn = Assignment { rule: SplitRule::Declared, samples };
+        assert_eq!(torn.torn(&catalog).as_deref(), Some("0"));
+        let splits = Assignment::of(&catalog, SplitRule::Declared, Some(&torn)).splits(&catalog);
+        assert_eq!(splits, cut(&catalog, SplitRule::Declared));
+        assert_eq!(half.torn(&catalog), None);
+    }
+
+    #[test]
+    fn a_group_that_declares_two_splits_is_an_error_in_one_line() {
+        let error = pairs(|n| if n == 7 { Some(Split::Test) } else { None }).expect_err("torn");
+        let line =
+            "0/00006 is in train and 0/00007 in test, but both belong to 3, which cannot be in two splits";
+        assert_eq!(error, line);
+    }
+
+    #[test]
+    fn an_earlier_assignment_wins_where_it_is_of_the_same_rule() {
+        let undecided = catalog(&[3], None);
+        let earlier =
+            Assignment { rule: SplitRule::Declared, samples: vec![("0/00001".into(), Split::Test)] };
+        let of = |rule| Assignment::of(&undecided, rule, Some(&earlier)).splits(&undecided);
+        assert_eq!(of(SplitRule::Declared), [Split::Train, Split::Test, Split::Train]);
+        assert_eq!(of(SplitRule::AllTrain), [Split::Train; 3]);
     }
 
     #[test]

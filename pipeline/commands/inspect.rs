@@ -60,13 +60,13 @@ type FoundImage = (&'static str, u32, u32, Channels);
 /// # Errors
 /// When the source cannot be read.
 pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspected, Error> {
-    let listed = store.clone();
+    let (listed, layout) = (store.clone(), options::layout(config));
     let catalog: Catalog =
-        run.until_stopped(move || async move { Ok(catalog::read(&listed).await?) }).await?;
+        run.until_stopped(move || async move { Ok(catalog::read(&listed, &layout).await?) }).await?;
     let rooms = Rooms::of(config);
     let decode = Arc::new(options::decode(config, None));
     let samples: Vec<Sample<Locator>> = catalog
-        .entries
+        .entries()
         .iter()
         .map(|entry| {
             let payload = Ok(entry.locator.clone());
@@ -87,16 +87,17 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
         .await?;
     let found: Vec<Sample<FoundImage>> = found.into_iter().flatten().collect();
 
-    let mut classes: Vec<(String, u64)> = catalog.classes.iter().map(|name| (name.clone(), 0)).collect();
+    let mut classes: Vec<(String, u64)> = catalog.classes().iter().map(|name| (name.clone(), 0)).collect();
     let mut splits = BTreeMap::new();
-    for entry in &catalog.entries {
+    for entry in catalog.entries() {
         classes[entry.label as usize].1 += 1;
         *splits.entry(entry.split.unwrap_or(Split::Train)).or_insert(0) += 1;
     }
-    let mut rejects: Vec<Reject> = catalog.rejects.iter().map(|(id, fault)| Reject::new(id, fault)).collect();
+    let mut rejects: Vec<Reject> =
+        catalog.rejects().iter().map(|(id, fault)| Reject::new(id, fault)).collect();
     let mut formats = BTreeMap::new();
     let mut statistics = Statistics::default();
-    for (sample, entry) in found.iter().zip(&catalog.entries) {
+    for (sample, entry) in found.iter().zip(catalog.entries()) {
         match &sample.payload {
             Ok((format, width, height, channels)) => {
                 *formats.entry(format.to_string()).or_insert(0) += 1;
@@ -107,9 +108,9 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
         }
     }
     Ok(Inspected {
-        found: (catalog.entries.len() + catalog.rejects.len()) as u64,
-        bytes: catalog.entries.iter().map(Entry::bytes).sum(),
-        layout: catalog.layout,
+        found: catalog.found(),
+        bytes: catalog.entries().iter().map(Entry::bytes).sum(),
+        layout: catalog.layout().to_string(),
         classes,
         splits,
         formats,
@@ -117,8 +118,8 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
         std: statistics.channels.std(),
         statistics,
         rejects,
-        ignored: catalog.ignored,
-        warnings: catalog.warnings,
+        ignored: catalog.ignored().clone(),
+        warnings: catalog.warnings().to_vec(),
     })
 }
 
@@ -199,8 +200,7 @@ fn dataset(location: &str, manifest: &Manifest) -> String {
         counts.rows,
         manifest.shards.len()
     );
-    let encoding = manifest.settings["encode.format"].as_str().unwrap_or("?");
-    let _ = writeln!(text, "images stored as {encoding}");
+    let _ = writeln!(text, "images stored as {}", manifest.stored_format);
     for split in &manifest.splits {
         let side = split.side_px.map_or("various sizes".to_string(), |side| format!("{side}x{side} px"));
         let _ =

@@ -29,12 +29,12 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         return Ok(());
     }
     let catalog = &plan.rows.catalog;
-    warn(&catalog.warnings);
+    warn(&plan.rows.warnings);
     let location = plan.dest.location().to_string();
     let balance: Balance = config.choice("balance.mode");
     if balance != Balance::None {
         tell(&format!("balance: {balance}, training split\n"));
-        tell(&terminal::balance(&catalog.classes, &plan.rows.balance));
+        tell(&terminal::balance(catalog.classes(), &plan.rows.balance));
         if plan.augment.is_none() && plan.rows.planned[Split::Train as usize].iter().any(|row| row.copy > 0) {
             note(
                 "without --augment the copies are equal; `forebay train --balance` repeats samples as it reads them and \
@@ -88,11 +88,11 @@ fn planned(plan: &PreparePlan) -> Value {
         .collect();
     json!({
         "source": plan.source.location(), "dest": plan.dest.location(), "fingerprint": plan.fingerprint,
-        "layout": catalog.layout, "classes": catalog.classes, "samples": catalog.entries.len(),
-        "rejected": catalog.rejects.len(), "dropped": plan.rows.dropped(), "splits": splits,
+        "layout": catalog.layout(), "classes": catalog.classes(), "samples": catalog.entries().len(),
+        "rejected": catalog.rejects().len(), "dropped": plan.rows.dropped(), "splits": splits,
         "samples_per_shard": plan.samples_per_shard, "settings": plan.settings,
         "memory": plan::memory_as_json(&plan.memory()),
-        "warnings": catalog.warnings,
+        "warnings": plan.rows.warnings,
     })
 }
 

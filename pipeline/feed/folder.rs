@@ -65,7 +65,7 @@ struct FolderPass {
 
 impl Source for Folder {
     fn classes(&self) -> &[String] {
-        &self.rows.catalog.classes
+        self.rows.catalog.classes()
     }
 
     fn groups(&self, split: Split) -> Vec<usize> {
@@ -74,7 +74,7 @@ impl Source for Folder {
 
     fn labels(&self, split: Split) -> BoxFuture<'_, Result<Vec<(SampleId, Label)>, Error>> {
         let label = |row: &PlannedRow| {
-            let entry = &self.rows.catalog.entries[row.entry];
+            let entry = &self.rows.catalog.entries()[row.entry];
             (entry.id.clone(), entry.label)
         };
         let labels = self.rows.of(split).iter().map(label).collect();
@@ -86,7 +86,7 @@ impl Source for Folder {
     }
 
     fn rejects(&self) -> &[(SampleId, Fault)] {
-        &self.rows.catalog.rejects
+        self.rows.catalog.rejects()
     }
 
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>> {
@@ -107,14 +107,14 @@ impl Source for Folder {
     }
 
     fn memory(&self, rooms: Rooms, _window_groups: usize, _per_row: f64) -> Vec<(&'static str, u64)> {
-        let largest = self.rows.catalog.entries.iter().map(|entry| entry.bytes()).max().unwrap_or(0);
+        let largest = self.rows.catalog.entries().iter().map(|entry| entry.bytes()).max().unwrap_or(0);
         let read = rooms.read();
         let chunks = (read.slots + read.queue + 1) as u64;
         vec![("files read and not yet decoded", chunks * self.chunk as u64 * largest)]
     }
 
     fn mean_bytes(&self) -> u64 {
-        let entries = &self.rows.catalog.entries;
+        let entries = self.rows.catalog.entries();
         entries.iter().map(|entry| entry.bytes()).sum::<u64>() / (entries.len() as u64).max(1)
     }
 
@@ -150,6 +150,6 @@ impl Source for Folder {
     }
 
     fn description(&self) -> String {
-        format!("image folder, {}", self.rows.catalog.layout)
+        format!("image folder, {}", self.rows.catalog.layout())
     }
 }

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use forebay_datasets::catalog;
+use forebay_datasets::manifest::{Manifest, RowOrder};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_datasets::store::Store;
-use forebay_datasets::words::Words;
 use forebay_stages::balance::{Balance, BalanceSummary};
 use forebay_stages::chain::{Chain, Composed, Conflict, Contradiction, Property, Wanted};
 use toml::Value;
 
 use super::{Feed, Folder, Shards, Source};
 use crate::flow::Error;
-use crate::options::{self, Command, Config, Facts, ShardOrder};
+use crate::options::{self, Command, Config, Facts, PreparedRows};
 use crate::plan::{self, Rooms, open};
 
 /// The source of a feed and what it holds, before a trainer is thought of: what `train` and `bench` share.
@@ -47,10 +47,10 @@ pub async fn resolve(
             (Arc::new(Shards::open(&store, manifest).await?), prepared)
         }
         None => {
-            let catalog = catalog::read(&store).await?;
+            let catalog = catalog::read(&store, &options::layout(config)).await?;
             // Copies are made by the feed, as for shards, so that both give the same batches.
             let rows = plan::rows(config, catalog, None, false)?;
-            warnings.extend(rows.catalog.warnings.iter().cloned());
+            warnings.extend(rows.warnings.iter().cloned());
             (Arc::new(Folder::new(store.clone(), rows)), Chain::of_files())
         }
     };
@@ -80,8 +80,8 @@ pub async fn resolve(
         Seed(config.whole("seed")),
         Rooms::of(config),
     );
-    let order = feed.source.manifest().map(|manifest| &manifest.settings["shards.order"]);
-    if order.is_some_and(|order| order == ShardOrder::Source.name()) && feed.is_mixed_in_windows() {
+    let order = feed.source.manifest().map(|manifest| manifest.row_order);
+    if order == Some(RowOrder::Source) && feed.is_mixed_in_windows() {
         warnings.push(
             "the shards keep the order of their source (--order source), and an epoch mixes only groups of rows: \
              batches may hold few classes; prepare with --order shuffled"
@@ -148,7 +148,7 @@ fn compose(
 /// What the source of a feed says about which options have an effect.
 pub fn facts(feed: &Feed) -> Facts {
     Facts {
-        prepared: feed.source.manifest().map(|manifest| manifest.settings.clone()),
+        prepared: feed.source.manifest().map(PreparedRows::of),
         declares_splits: feed.source.declares_splits(),
         validates: feed.rows(Split::Validation) > 0,
     }
@@ -157,7 +157,7 @@ pub fn facts(feed: &Feed) -> Facts {
 /// Balance and augmentation happen once: what the shards hold is not done again, unless forced.
 fn refuse_twice(
     config: &Config,
-    manifest: &forebay_datasets::manifest::Manifest,
+    manifest: &Manifest,
     augment: &Option<forebay_stages::augment::Augment>,
     balance: Balance,
 ) -> Result<(), Error> {

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use forebay_datasets::manifest::{Counts, FORMAT, Manifest, ShardRecord};
+use forebay_datasets::manifest::{Counts, FORMAT, Manifest, RowOrder, ShardRecord, StoredFormat};
 use forebay_datasets::sample::SampleId;
 use forebay_datasets::shard::{self, Footer, Row};
+use forebay_datasets::split::SplitRule;
 use forebay_stages::balance::Balance;
 use forebay_stages::chain::Wanted;
 use forebay_stages::decode::{Decode, Limits};
@@ -68,11 +69,13 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
         chain: serde_json::json!(null),
         balanced: false,
         augmented: false,
+        split_rule: SplitRule::AllTrain,
+        row_order: RowOrder::Source,
+        stored_format: StoredFormat::Png,
         settings: serde_json::json!({}),
         counts: Counts::default(),
         splits: vec![],
         shards,
-        checksum: String::new(),
     };
     (store, manifest, all)
 }

@@ -3,6 +3,8 @@
 //! Each function judges one option of the table, or a few of the same kind, over the values of a run and what is known
 //! of its source. They say whether the option takes part, not whether its value is sound.
 
+use forebay_datasets::manifest::{Manifest, RowOrder};
+use forebay_datasets::split::SplitRule;
 use forebay_datasets::words::Words;
 use forebay_stages::balance::Balance;
 use forebay_stages::encode::Encoding;
@@ -15,11 +17,44 @@ use super::command::Command;
 use super::sections;
 use super::values::{Config, Layer};
 
+/// What `prepare` decided of the rows of shards, and nothing can change when they are read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PreparedRows {
+    /// What decided the split of each sample.
+    pub split_rule: SplitRule,
+    /// How the rows of each split are ordered.
+    pub row_order: RowOrder,
+}
+
+impl PreparedRows {
+    /// Those of a dataset.
+    pub fn of(manifest: &Manifest) -> PreparedRows {
+        PreparedRows { split_rule: manifest.split_rule, row_order: manifest.row_order }
+    }
+
+    /// `split.shares`, as it is written; `None` where it was without effect.
+    fn shares(&self) -> Option<String> {
+        match self.split_rule {
+            SplitRule::Declared => None,
+            SplitRule::AllTrain => Some("none".to_string()),
+            SplitRule::Hash { shares, .. } => Some(shares.to_string()),
+        }
+    }
+
+    /// `split.seed`, as it is written; `None` where it was without effect.
+    fn split_seed(&self) -> Option<String> {
+        match (self.split_rule, self.row_order) {
+            (SplitRule::Hash { seed, .. }, _) | (_, RowOrder::Shuffled { seed }) => Some(seed.to_string()),
+            (SplitRule::Declared | SplitRule::AllTrain, RowOrder::Source) => None,
+        }
+    }
+}
+
 /// What is known of a source; by [`Default`], nothing that would make an option useless.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The settings that the shards were prepared with, where the source is shards.
-    pub prepared: Option<serde_json::Value>,
+    /// How the rows of the source were split and ordered, where it is shards.
+    pub prepared: Option<PreparedRows>,
     /// Whether the source has folders for validation or test.
     pub declares_splits: bool,
     /// Whether there are validation images.
@@ -185,15 +220,14 @@ pub(super) fn store(run: &Situation<'_>) -> Effect {
     }
 }
 
-/// What only `prepare` can decide, where the source is shards: fine when it says what they were prepared with.
-fn as_prepared(run: &Situation<'_>) -> Effect {
+/// What only `prepare` can decide, where the source is shards: fine when what is `given` is what they were prepared
+/// with.
+fn as_prepared(run: &Situation<'_>, of: impl Fn(&PreparedRows) -> Option<String>, given: String) -> Effect {
     let Some(prepared) = &run.facts.prepared else { return Effect::Yes };
-    let given = run.config.get(run.key).and_then(|value| serde_json::to_value(value).ok());
-    match (prepared.get(run.key), given) {
-        (Some(prepared), Some(given)) if *prepared == given => Effect::Idle,
-        (None, _) if run.config.given(run.key) == Some(Layer::File) => Effect::Idle,
-        (prepared, given) => {
-            let given = given.unwrap_or_default();
+    match of(prepared) {
+        Some(prepared) if prepared == given => Effect::Idle,
+        None if run.config.given(run.key) == Some(Layer::File) => Effect::Idle,
+        prepared => {
             let with = prepared.map(|value| format!(" with {value}")).unwrap_or_default();
             Effect::No(format!(
                 "the shards were prepared{with}, and {given} cannot change them; leave it out, or prepare them anew"
@@ -222,7 +256,13 @@ pub(super) fn quality(run: &Situation<'_>) -> Effect {
 pub(super) fn shares(run: &Situation<'_>) -> Effect {
     match run.facts.declares_splits {
         true => run.no("the source has its own folders for validation or test; leave it out, or merge them"),
-        false => as_prepared(run),
+        false => {
+            let shares = run
+                .config
+                .numbers("split.shares")
+                .map(|shares| shares.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
+            as_prepared(run, PreparedRows::shares, shares.unwrap_or("none".to_string()))
+        }
     }
 }
 
@@ -231,13 +271,9 @@ pub(super) fn split_seed(run: &Situation<'_>) -> Effect {
     let shuffles = run.command != Command::Prepare
         || run.config.choice::<ShardOrder>("shards.order") == ShardOrder::Shuffled;
     match cuts || shuffles {
-        true => as_prepared(run),
+        true => as_prepared(run, PreparedRows::split_seed, run.config.whole("split.seed").to_string()),
         false => run.no("nothing is split and --order source shuffles nothing; leave it out"),
     }
-}
-
-pub(super) fn resplit(run: &Situation<'_>) -> Effect {
-    only(!run.facts.declares_splits, "the source has its own folders for validation or test; leave it out")
 }
 
 pub(super) fn balance_ratio(run: &Situation<'_>) -> Effect {

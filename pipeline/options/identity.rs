@@ -100,8 +100,10 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Kind;
+    use crate::options::{Kind, PreparedRows};
     use Command::{Prepare, Train};
+    use forebay_datasets::manifest::RowOrder;
+    use forebay_datasets::split::{Shares, SplitRule};
 
     fn config(flags: &[(&'static str, &str)]) -> Config {
         let flags: Vec<_> = flags.iter().map(|(key, text)| (*key, text.to_string())).collect();
@@ -242,7 +244,10 @@ mod tests {
     #[test]
     fn an_option_that_is_given_without_effect_is_named_with_what_to_do() {
         let shards = Facts {
-            prepared: Some(serde_json::json!({"split.seed": 3, "split.shares": [0.8, 0.1, 0.1]})),
+            prepared: Some(PreparedRows {
+                split_rule: SplitRule::Hash { shares: Shares::default(), seed: 3 },
+                row_order: RowOrder::Shuffled { seed: 3 },
+            }),
             ..Facts::default()
         };
         let declared = Facts { declares_splits: true, ..Facts::default() };
@@ -322,7 +327,13 @@ mod tests {
             (Train, &unvalidated, &[("train.monitor", "loss")], "train.monitor", "validation"),
             (Train, &unvalidated, &[("train.early_stop", "2")], "train.early_stop", "validation"),
             (Train, &shards, &[("split.seed", "4")], "split.seed", "prepared with 3"),
-            (Train, &shards, &[("split.shares", "none")], "split.shares", "prepare them anew"),
+            (
+                Train,
+                &shards,
+                &[("split.shares", "none")],
+                "split.shares",
+                "with 0.8,0.1,0.1, and none cannot change them; leave it out, or prepare them anew",
+            ),
             (Prepare, &any, &[("seed", "4")], "seed", "--split-seed"),
             (
                 Prepare,
@@ -357,7 +368,6 @@ mod tests {
                 "under",
             ),
             (Prepare, &declared, &[("split.shares", "0.5,0.25,0.25")], "split.shares", "folders"),
-            (Prepare, &declared, &[("resplit", "")], "resplit", "folders"),
             (
                 Prepare,
                 &any,
@@ -391,6 +401,30 @@ mod tests {
             let known = cases.iter().any(|case| case.3 == row.key) || row.key == "train.live";
             assert!(known, "{} has a condition and no case here", row.key);
         }
+    }
+
+    #[test]
+    fn what_says_how_shards_were_prepared_is_accepted_and_takes_no_part() {
+        let facts = |split_rule: SplitRule, row_order: RowOrder| Facts {
+            prepared: Some(PreparedRows { split_rule, row_order }),
+            ..Facts::default()
+        };
+        let hash = |seed: u64| SplitRule::Hash { shares: Shares::default(), seed };
+        let (shuffled, source) = (RowOrder::Shuffled { seed: 3 }, RowOrder::Source);
+        let check = |facts: &Facts, flags: &[(&'static str, &str)], is_accepted: bool| {
+            let config = config(flags);
+            let problems = config.without_effect(Train, facts);
+            assert_eq!(problems.is_empty(), is_accepted, "{flags:?} of {facts:?}: {problems:?}");
+            assert!(!config.to_toml(Train, facts).contains("split"), "{flags:?} of {facts:?}");
+        };
+        let shares = ("split.shares", "0.8,0.1,0.1");
+        check(&facts(hash(3), source), &[shares, ("split.seed", "3")], true);
+        check(&facts(hash(3), shuffled), &[("split.shares", "none")], false);
+        check(&facts(SplitRule::AllTrain, shuffled), &[("split.shares", "none"), ("split.seed", "3")], true);
+        check(&facts(SplitRule::AllTrain, shuffled), &[shares], false);
+        check(&facts(SplitRule::Declared, shuffled), &[("split.seed", "3")], true);
+        check(&facts(SplitRule::Declared, source), &[("split.seed", "3")], false);
+        check(&facts(SplitRule::Declared, source), &[shares], false);
     }
 
     #[test]

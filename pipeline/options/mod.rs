@@ -11,7 +11,7 @@ mod sections;
 mod table;
 mod values;
 
-pub use applies::{Effect, Facts, Situation};
+pub use applies::{Effect, Facts, PreparedRows, Situation};
 pub use bytes::{bytes_in_words, parse_bytes};
 pub use choices::{
     Background, BenchFrozen, ClassWeights, Doctor, HeadActivation, ModelPass, Monitor, NormMode, Recipe,
@@ -21,6 +21,6 @@ pub use command::{COMMANDS, Command, CommandRow};
 pub use command_line::{Invocation, command_line, resolve};
 pub use layers::Problems;
 pub(crate) use sections::{augment, balance_options, shares};
-pub use sections::{decode, store_options, wanted};
+pub use sections::{decode, layout, store_options, wanted};
 pub use table::{Identity, Kind, OPTIONS, OptionRow, option};
 pub use values::{Config, Layer};

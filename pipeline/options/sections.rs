@@ -1,5 +1,6 @@
 //! Sections of the run file as the types that they stand for.
 
+use forebay_datasets::catalog::LayoutOptions;
 use forebay_datasets::split::Shares;
 use forebay_datasets::store::StoreOptions;
 use forebay_stages::augment::Augment;
@@ -20,6 +21,11 @@ pub fn store_options(config: &Config) -> StoreOptions {
         anonymous: config.is_on("store.anonymous"),
         instance_metadata: config.is_on("store.instance_metadata"),
     }
+}
+
+/// Which layout a source is read as. No option decides it yet: there is one layout, and it has none of its own.
+pub fn layout(_: &Config) -> LayoutOptions {
+    LayoutOptions::Auto
 }
 
 /// How image files are decoded by the run file, on the background that a chain has.

@@ -156,7 +156,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], Rows, applies::shares, "Shares of a source without validation and test folders; none keeps all in train";
     "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], Rows, applies::split_seed, "Seed of the split and of the order in shards";
 
-    "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, applies::resplit, "Cut the splits anew where DEST was cut by another --split or --split-seed: images move between training and test";
+    "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, applies::always, "Split anew where DEST was split by another --split or --split-seed, or by other train, validation and test folders: images move between training and test";
     "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, applies::always, "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only";
     "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], Rows, applies::balance_ratio, "Smallest class over largest class that balancing aims at";
     "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], Rows, applies::max_repeats, "Most copies of one sample";

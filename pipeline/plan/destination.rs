@@ -10,6 +10,7 @@ use forebay_datasets::split::{Assignment, SplitRule};
 use forebay_datasets::store::{Store, StoreError};
 use futures::{StreamExt, TryStreamExt};
 
+use super::difference::{differences, settings_differ};
 use crate::flow::Error;
 
 /// Footers that are asked for at once.
@@ -44,10 +45,8 @@ impl<T> Stored<T> {
         key: &str,
         parse: impl Fn(&[u8]) -> Result<T, ManifestError>,
     ) -> Result<Stored<T>, Error> {
-        if dest.size(key).await?.is_none() {
-            return Ok(Stored::Absent);
-        }
-        Ok(match parse(&dest.get(key).await?) {
+        let Some(bytes) = dest.find(key).await? else { return Ok(Stored::Absent) };
+        Ok(match parse(&bytes) {
             Ok(value) => Stored::Whole(value),
             Err(error) => Stored::Unusable(error),
         })
@@ -114,12 +113,12 @@ impl Destination {
         self.in_effect().map(|plan| &plan.assignment)
     }
 
-    /// How the images were cut that stand there, by the plan, or by the manifest where only that can be read; `None`
-    /// where the source cut itself, or nothing stands there.
+    /// What decided the splits of the images that stand there, by the plan, or by the manifest where only that can be
+    /// read; `None` where nothing stands there.
     pub fn rule(&self) -> Option<SplitRule> {
         match (self.in_effect(), &self.manifest) {
             (Some(plan), _) => Some(plan.assignment.rule()),
-            (None, Stored::Whole(manifest)) => manifest.split_rule(),
+            (None, Stored::Whole(manifest)) => Some(manifest.split_rule),
             _ => None,
         }
     }
@@ -187,17 +186,22 @@ impl Destination {
         // Where only the plan is damaged, the manifest tells that this is the dataset.
         let is_known = is_finished && !matches!(self.plan, Stored::Whole(_));
         if self.manifest.is_there() && !overwrite && !is_known {
-            return refuse(match (unusable.clone().next(), self.in_effect()) {
-                (Some(error), _) => format!("holds another dataset: {error}; --overwrite makes it anew"),
-                (None, Some(standing)) if standing.fingerprint == plan.fingerprint => {
-                    "was made from other versions of its files: files of the source have changed; --overwrite makes \
-                     the shards that hold them again"
-                        .to_string()
+            let parts = match (unusable.clone().next(), self.in_effect(), &self.manifest) {
+                (Some(error), ..) => {
+                    return refuse(format!("holds another dataset: {error}; --overwrite makes it anew"));
                 }
-                _ => "holds another dataset: its plan differs from this one; choose another DEST, or --overwrite to \
-                      replace it"
-                    .to_string(),
-            });
+                (None, Some(standing), _) => differences(standing, plan),
+                (None, None, Stored::Whole(manifest)) => settings_differ(&manifest.settings, &plan.settings),
+                (None, None, _) => Vec::new(),
+            };
+            let parts = match parts.is_empty() {
+                true => format!("in what it differs cannot be told without its {PLAN_KEY}"),
+                false => parts.join("; "),
+            };
+            return refuse(format!(
+                "holds another dataset: {parts}; choose another DEST, or --overwrite to replace it, which keeps the \
+                 shards whose own images and settings are the same"
+            ));
         }
         if !self.is_ours() && !is_ours_or_absent(dest, CARD_KEY).await? {
             return refuse(format!("holds a {CARD_KEY} that is not of this program; choose another DEST"));
@@ -325,8 +329,6 @@ async fn beside(dest: &Store, plan: &PlanRecord) -> Result<Option<String>, Error
 }
 
 async fn is_ours_or_absent(dest: &Store, key: &str) -> Result<bool, Error> {
-    if dest.size(key).await?.is_none() {
-        return Ok(true);
-    }
-    Ok(String::from_utf8_lossy(&dest.get(key).await?).contains("written by Forebay"))
+    let found = dest.find(key).await?;
+    Ok(found.is_none_or(|bytes| String::from_utf8_lossy(&bytes).contains("written by Forebay")))
 }

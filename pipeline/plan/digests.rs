@@ -36,11 +36,11 @@ pub(super) fn shard_plans(
             made_of.field(key);
             made_of.field(&value.to_string());
         }
-        for class in &rows.catalog.classes {
+        for class in rows.catalog.classes() {
             made_of.field(class);
         }
         let planned = &rows.of(shard.split)[shard.first..shard.first + shard.rows];
-        let entry = |row: &PlannedRow| &rows.catalog.entries[row.entry];
+        let entry = |row: &PlannedRow| &rows.catalog.entries()[row.entry];
         for row in planned {
             made_of.field(&entry(row).id);
             made_of.field(&format!("{} {} {}", row.copy, entry(row).label, entry(row).bytes()));

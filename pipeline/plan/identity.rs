@@ -37,10 +37,10 @@ pub(crate) fn fingerprint(rows: &Rows, settings: &BTreeMap<String, serde_json::V
         field(key);
         field(&value.to_string());
     }
-    for class in &rows.catalog.classes {
+    for class in rows.catalog.classes() {
         field(class);
     }
-    for (entry, split) in rows.catalog.entries.iter().zip(&rows.splits) {
+    for (entry, split) in rows.catalog.entries().iter().zip(&rows.splits) {
         field(&entry.id);
         field(&format!("{} {} {split}", entry.bytes(), entry.label));
     }
@@ -50,11 +50,11 @@ pub(crate) fn fingerprint(rows: &Rows, settings: &BTreeMap<String, serde_json::V
 /// The identity of the images of a folder: (id, size, version) of each.
 pub(crate) fn images_fingerprint(rows: &Rows) -> String {
     let mut digest = Digest::default();
-    for entry in &rows.catalog.entries {
+    for entry in rows.catalog.entries() {
         digest.field(&entry.id);
         digest.field(&entry.bytes().to_string());
     }
-    digest.field(&versions_digest(&rows.catalog.entries));
+    digest.field(&versions_digest(rows.catalog.entries()));
     digest.hex()
 }
 

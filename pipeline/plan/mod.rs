@@ -1,6 +1,7 @@
 //! A run as it is checked before anything starts. Nothing runs that was not a plan.
 
 mod destination;
+mod difference;
 mod digests;
 mod identity;
 mod in_words;

@@ -1,5 +1,7 @@
 //! Where a run may write: in no dataset of shards, not among images, and over nothing that it reads.
 
+use std::path::Path;
+
 use forebay_datasets::manifest::{CARD_KEY, MANIFEST_KEY, PLAN_KEY, REJECTS_KEY};
 use forebay_datasets::shard;
 use forebay_datasets::store::{Store, StoreOptions};
@@ -10,23 +12,49 @@ use crate::flow::Error;
 /// Refuses a folder in which what a run writes would be taken for something else; `what` names the option that gives it.
 ///
 /// # Errors
-/// [`Error::Usage`] when it is a dataset of shards, lies among its shards, or lies in `images`, whose folders are
-/// classes; others when the store refuses.
+/// [`Error::Usage`] when it is a dataset of shards, lies among its shards, lies in `images`, whose folders are classes,
+/// or is no folder; others when the store refuses.
 pub(crate) async fn refuse_folder(what: &str, place: &Store, images: Option<&Store>) -> Result<(), Error> {
+    refuse_images(what, place, images)?;
+    match dataset_around(place).await? {
+        Some(dataset) => Err(within(what, place, &dataset)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a destination of shards as [`refuse_folder`] does, but for one that holds a dataset already.
+///
+/// # Errors
+/// As [`refuse_folder`].
+pub(crate) async fn refuse_destination(place: &Store, images: &Store) -> Result<(), Error> {
+    refuse_images("DEST", place, Some(images))?;
+    match dataset_around(place).await?.filter(|dataset| !dataset.is_same_place(place)) {
+        Some(dataset) => Err(within("DEST", place, &dataset)),
+        None => Ok(()),
+    }
+}
+
+fn refuse_images(what: &str, place: &Store, images: Option<&Store>) -> Result<(), Error> {
     let location = place.location();
-    if let Some(images) = images.filter(|images| place.is_below(images) || place.is_same_place(images)) {
-        return Err(Error::Usage(format!(
+    let is_there = |path: &Path| path.symlink_metadata().is_ok();
+    if place.local_root().is_some_and(|path| is_there(path) && !path.is_dir()) {
+        return Err(Error::Usage(format!("{what} {location} is a file, and not a folder")));
+    }
+    match images.filter(|images| place.is_below(images) || place.is_same_place(images)) {
+        Some(images) => Err(Error::Usage(format!(
             "{what} {location} lies in {}, whose folders are classes; give a place beside it",
             images.location()
-        )));
-    }
-    match dataset_around(place).await? {
-        Some(dataset) => Err(Error::Usage(format!(
-            "{what} {location} is part of the dataset of shards {}; give a place beside it",
-            dataset.location()
         ))),
         None => Ok(()),
     }
+}
+
+fn within(what: &str, place: &Store, dataset: &Store) -> Error {
+    Error::Usage(format!(
+        "{what} {} is part of the dataset of shards {}; give a place beside it",
+        place.location(),
+        dataset.location()
+    ))
 }
 
 /// Refuses a file that would be taken for one of a dataset of shards.

@@ -8,7 +8,6 @@ use forebay_datasets::manifest::{FORMAT, PlanRecord, ShardPlan};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_datasets::shard::{ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP};
-use forebay_datasets::split::SplitRule;
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::chain::{Chain, ResizeStep, Wanted};
@@ -23,12 +22,15 @@ use super::digests::shard_plans;
 use super::identity::fingerprint;
 use super::memory::{check_memory, sum_of_largest};
 use super::nodes::PlannedNode;
+use super::outputs::refuse_destination;
 use super::places::open;
 use super::rooms::Rooms;
-use super::rows::{Rows, rows, split_rule};
+use super::rows::{Rows, rows};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
 use crate::flow::Error;
-use crate::options::{self, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words};
+use crate::options::{
+    self, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words, shares,
+};
 
 /// `forebay prepare`, checked.
 #[derive(Clone, Debug)]
@@ -81,7 +83,7 @@ impl PreparePlan {
         let mut problems = config.without_effect(Command::Prepare, &Facts::default());
         let augment = augment(config, &mut problems);
         balance_options(config, &mut problems);
-        let rule = split_rule(config, &mut problems);
+        shares(config, &mut problems);
         let rooms = Rooms::of(config);
         let (chain, decode) = (prepared(config, &mut problems), options::decode(config, None));
         if decode.limits.memory_bytes_max > rooms.memory_bytes {
@@ -104,27 +106,20 @@ impl PreparePlan {
                 dest.location()
             )));
         }
-        if dest.is_below(&source) {
-            return Err(Error::Usage(format!(
-                "DEST {} lies in SOURCE {}, whose folders are classes; shards go to a place beside it",
-                dest.location(),
-                source.location()
-            )));
-        }
-        let catalog = catalog::read(&source).await?;
+        refuse_destination(&dest, &source).await?;
+        let catalog = catalog::read(&source, &options::layout(config)).await?;
         let overwrite = config.is_on("overwrite");
         let destination = Destination::read(&dest).await?;
-        let is_cut_by_source = catalog.declares_splits();
-        let earlier = destination.assignment().filter(|_| !config.is_on("resplit"));
-        if let Some(before) = destination.rule().filter(|_| !is_cut_by_source && !config.is_on("resplit")) {
-            same_rule(&dest, before, rule)?;
-        }
-        let facts = Facts { declares_splits: is_cut_by_source, ..Facts::default() };
+        let facts = Facts { declares_splits: catalog.declares_splits(), ..Facts::default() };
         let problems = config.without_effect(Command::Prepare, &facts);
         if !problems.is_empty() {
             return Err(Error::Plan(problems));
         }
-        let rows = rows(config, catalog, earlier, true)?;
+        let resplits = config.is_on("resplit");
+        let rows = rows(config, catalog, destination.assignment().filter(|_| !resplits), true)?;
+        if !resplits {
+            same_splits(&dest, &destination, &rows)?;
+        }
 
         let encoding = encoding(config);
         let resize = chain.steps().first().map_or(Resize::default(), ResizeStep::resize);
@@ -215,11 +210,7 @@ impl PreparePlan {
 
     /// `jpg`, `png` or `ppm`.
     pub fn extension(&self) -> &'static str {
-        match self.encode.encoding {
-            Encoding::Jpeg { .. } => "jpg",
-            Encoding::Png => "png",
-            Encoding::Raw => "ppm",
-        }
+        self.encode.encoding.format().extension()
     }
 
     /// The width and height of the rows of a split as they are stored, where they are all the same squares; pixels.
@@ -239,6 +230,7 @@ impl PreparePlan {
             format: FORMAT,
             fingerprint: self.fingerprint.clone(),
             settings: serde_json::to_value(&self.settings).expect("settings are plain data"),
+            classes: self.rows.catalog.classes().to_vec(),
             shards: self.shard_plans.clone(),
             assignment: self.rows.assignment.clone(),
         }
@@ -252,7 +244,7 @@ impl PreparePlan {
     /// The most memory that images and shards in flight can take, part by part: name and bytes.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
         let sizes = Split::ALL.iter().flat_map(|split| self.rows.of(*split));
-        let sizes = sizes.map(|row| self.rows.catalog.entries[row.entry].bytes());
+        let sizes = sizes.map(|row| self.rows.catalog.entries()[row.entry].bytes());
         let read = self.rooms.read();
         let scales = [None, self.augment.as_ref()].map(|augment| self.scales(augment));
         let heaviest = scales.iter().map(|scales| scales.most().peak).max().unwrap_or(0);
@@ -302,14 +294,23 @@ fn prepared(config: &Config, problems: &mut Vec<String>) -> Option<Chain> {
     chain.map_err(|found| problems.extend(found.into_iter().map(|line| format!("resize: {line}")))).ok()
 }
 
-/// Images stay in the splits that they are in: another rule has to be asked for.
-fn same_rule(dest: &Store, before: SplitRule, rule: SplitRule) -> Result<(), Error> {
-    if before == rule {
-        return Ok(());
-    }
+/// Images stay in the splits that they are in: another rule has to be asked for, and so has one split for a group that
+/// was torn.
+fn same_splits(dest: &Store, destination: &Destination, rows: &Rows) -> Result<(), Error> {
+    let rule = rows.assignment.rule();
+    let torn = destination.assignment().and_then(|earlier| earlier.torn(&rows.catalog));
+    let why = match (destination.rule(), torn) {
+        (Some(before), _) if before != rule => {
+            format!("was split by {before}, and this run splits by {rule}: go back to that, or")
+        }
+        (_, Some(group)) => {
+            format!("has images of {group} in more than one split, but they belong together:")
+        }
+        _ => return Ok(()),
+    };
     Err(Error::Usage(format!(
-        "{} was cut with {before}, and this run asks for {rule}: give the same, or --resplit to cut anew (with --overwrite where it is finished), which moves \
-         images between training and test",
+        "{} {why} --resplit to split anew (with --overwrite where it is finished), which moves images between training \
+         and test",
         dest.location()
     )))
 }

@@ -1,6 +1,7 @@
 //! What a source holds, split and balanced: the rows of every split in the order in which they are written.
 
 use forebay_datasets::catalog::{Catalog, Locator};
+use forebay_datasets::manifest::RowOrder;
 use forebay_datasets::sample::{Sample, Split};
 use forebay_datasets::seed::Seed;
 use forebay_datasets::split::{Assignment, SplitRule, TrainSamples};
@@ -12,7 +13,7 @@ use crate::options::{Config, ShardOrder, balance_options, shares};
 /// One row that is to be written: which entry of the catalog, and which copy of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedRow {
-    /// Index into [`Catalog::entries`].
+    /// Index into [`Catalog::entries()`].
     pub entry: usize,
     /// 0 is the original.
     pub copy: u32,
@@ -27,10 +28,14 @@ pub struct Rows {
     pub assignment: Assignment,
     /// The split of each entry: those of the assignment, in the order of the catalog.
     pub splits: Vec<Split>,
+    /// How the rows of each split are ordered.
+    pub order: RowOrder,
     /// The rows of each split, in the order of [`Split::ALL`].
     pub planned: [Vec<PlannedRow>; 3],
     /// The classes of the training split before and after balancing.
     pub balance: BalanceSummary,
+    /// What a user would want to know of the source and its splits before going on, one line each.
+    pub warnings: Vec<String>,
 }
 
 impl Rows {
@@ -41,14 +46,14 @@ impl Rows {
 
     /// The sample of a planned row, not yet read.
     pub(crate) fn sample(&self, row: &PlannedRow) -> Sample<Locator> {
-        let entry = &self.catalog.entries[row.entry];
+        let entry = &self.catalog.entries()[row.entry];
         let payload = Ok(entry.locator.clone());
         Sample { id: entry.id.clone(), copy: row.copy, label: entry.label, payload }
     }
 
     /// Entries that the balance gave no copy.
     pub fn dropped(&self) -> u64 {
-        let mut is_planned = vec![false; self.catalog.entries.len()];
+        let mut is_planned = vec![false; self.catalog.entries().len()];
         for row in self.planned.iter().flatten() {
             is_planned[row.entry] = true;
         }
@@ -56,25 +61,19 @@ impl Rows {
     }
 }
 
-/// How the options cut samples.
-pub(super) fn split_rule(config: &Config, problems: &mut Vec<String>) -> SplitRule {
-    let seed = config.integer("split.seed").expect("it has a default");
-    SplitRule { shares: shares(config, problems), seed }
-}
-
 /// Splits, balances and orders what a catalog holds; `earlier` is the assignment of a dataset that this one takes the
-/// place of. What there is to say of the splits joins the warnings of the catalog.
+/// place of.
 ///
 /// # Errors
 /// [`Error::Plan`] for options that cannot be.
 pub fn rows(
     config: &Config,
-    mut catalog: Catalog,
+    catalog: Catalog,
     earlier: Option<&Assignment>,
     balance: bool,
 ) -> Result<Rows, Error> {
     let mut problems = Vec::new();
-    let rule = split_rule(config, &mut problems);
+    let shares = shares(config, &mut problems);
     let mut options = balance_options(config, &mut problems);
     if !problems.is_empty() {
         return Err(Error::Plan(problems));
@@ -82,12 +81,12 @@ pub fn rows(
     if !balance {
         options.mode = Balance::None;
     }
-    let split_seed = Seed(rule.seed);
+    let split_seed = config.whole("split.seed");
     let seed = Seed(config.whole("seed"));
+    let rule = SplitRule::of(&catalog, shares, split_seed);
     let assignment = Assignment::of(&catalog, rule, earlier);
     let splits = assignment.splits(&catalog);
-    let warnings = assignment.warnings(&catalog);
-    catalog.warnings.extend(warnings);
+    let warnings = [catalog.warnings(), &assignment.warnings(&catalog)].concat();
 
     let train = TrainSamples::of(&catalog, &splits);
     let copies = balance::copies(&train, &options, seed);
@@ -98,12 +97,16 @@ pub fn rows(
         let n = if *split == Split::Train { copies.next().expect("one per train sample") } else { 1 };
         planned[*split as usize].extend((0..n).map(|copy| PlannedRow { entry: index, copy }));
     }
-    if config.choice::<ShardOrder>("shards.order") == ShardOrder::Shuffled {
+    let order = match config.choice("shards.order") {
+        ShardOrder::Shuffled => RowOrder::Shuffled { seed: split_seed },
+        ShardOrder::Source => RowOrder::Source,
+    };
+    if let RowOrder::Shuffled { seed } = order {
         for rows in &mut planned {
             rows.sort_by_cached_key(|row| {
-                split_seed.rank("shards/order", &catalog.entries[row.entry].id, row.copy, 0)
+                Seed(seed).rank("shards/order", &catalog.entries()[row.entry].id, row.copy, 0)
             });
         }
     }
-    Ok(Rows { catalog, assignment, splits, planned, balance: summary })
+    Ok(Rows { catalog, assignment, splits, order, planned, balance: summary, warnings })
 }

@@ -44,15 +44,15 @@ pub fn chunk_of(mean_bytes: u64) -> usize {
 
 /// Samples per chunk for the files of a catalog.
 pub fn chunk(catalog: &Catalog) -> usize {
-    let bytes: u64 = catalog.entries.iter().map(Entry::bytes).sum();
-    chunk_of(bytes / (catalog.entries.len() as u64).max(1))
+    let bytes: u64 = catalog.entries().iter().map(Entry::bytes).sum();
+    chunk_of(bytes / (catalog.entries().len() as u64).max(1))
 }
 
 /// The estimated bytes of one stored image. Bits per pixel of JPEG and PNG are those of photographs at 256
 /// pixels and quality 90: 20.7 MB and about 100 MB per 1000.
 pub(super) fn stored_bytes(catalog: &Catalog, resize: &Resize, encoding: Encoding) -> u64 {
-    let files: u64 = catalog.entries.iter().map(Entry::bytes).sum();
-    let mean = files / (catalog.entries.len() as u64).max(1);
+    let files: u64 = catalog.entries().iter().map(Entry::bytes).sum();
+    let mean = files / (catalog.entries().len() as u64).max(1);
     let pixels = match (resize.size, resize.fit) {
         (Size::Side(side), Fit::Shortest) => u64::from(side) * u64::from(side) * 4 / 3,
         (Size::Side(side), _) => u64::from(side) * u64::from(side),

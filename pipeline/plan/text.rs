@@ -35,9 +35,9 @@ impl std::fmt::Display for PreparePlan {
         let _ = writeln!(
             text,
             "  source       {}: {} samples in {} classes",
-            catalog.layout,
-            catalog.entries.len(),
-            catalog.classes.len()
+            catalog.layout(),
+            catalog.entries().len(),
+            catalog.classes().len()
         );
         for split in Split::ALL {
             let rows = self.rows.of(split).len();
@@ -51,7 +51,7 @@ impl std::fmt::Display for PreparePlan {
         text += &nodes_in_words(self.chunk, &self.nodes());
         let _ = writeln!(text, "  threads      {}", self.rooms.threads);
         text += &memory_in_words(&self.memory());
-        for warning in &catalog.warnings {
+        for warning in &self.rows.warnings {
             let _ = writeln!(text, "  note         {warning}");
         }
         f.write_str(&text)

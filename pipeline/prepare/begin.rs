@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_datasets::manifest::{
-    CARD_KEY, MANIFEST_KEY, NEXT_PLAN_KEY, PLAN_KEY, REJECTS_KEY, Replacement, to_json,
+    CARD_KEY, FORMAT, MANIFEST_KEY, NEXT_PLAN_KEY, PLAN_KEY, REJECTS_KEY, Replacement,
 };
 use forebay_datasets::shard;
 use forebay_datasets::store::{Claim, Store};
@@ -61,13 +61,15 @@ pub async fn begin(run: &Run, plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
         }
         DestState::Empty => {
             kill_point("prepare: before the plan");
-            let is_first = dest.put_new(PLAN_KEY, Bytes::from(to_json(&record))).await?;
+            let is_first = dest.put_new(PLAN_KEY, Bytes::from(record.to_bytes())).await?;
             if !is_first {
                 return join(plan).await;
             }
             kill_point("prepare: after the plan");
         }
-        DestState::Replace(keys) => replace(run, dest, Replacement { plan: record, delete: keys }).await?,
+        DestState::Replace(delete) => {
+            replace(run, dest, Replacement { format: FORMAT, plan: record, delete }).await?;
+        }
     }
     claim.share().map_err(|error| Error::failed(format!("share {}", dest.location()), error))?;
     // Between having it alone and sharing it another may have been there.
@@ -107,7 +109,7 @@ pub(super) async fn still_ours(plan: &PreparePlan) -> Result<(), Error> {
 
 async fn replace(run: &Run, dest: &Store, replacement: Replacement) -> Result<(), Error> {
     kill_point("prepare: before the next plan");
-    dest.put(NEXT_PLAN_KEY, Bytes::from(to_json(&replacement))).await?;
+    dest.put(NEXT_PLAN_KEY, Bytes::from(replacement.to_bytes())).await?;
     kill_point("prepare: after the next plan");
     // The last moment at which the old dataset is whole.
     if let Err(interrupt) = interrupted(run) {
@@ -120,7 +122,7 @@ async fn replace(run: &Run, dest: &Store, replacement: Replacement) -> Result<()
         delete(dest, key).await?;
     }
     kill_point("prepare: before the plan");
-    dest.put(PLAN_KEY, Bytes::from(to_json(&replacement.plan))).await?;
+    dest.put(PLAN_KEY, Bytes::from(replacement.plan.to_bytes())).await?;
     kill_point("prepare: after the plan");
     for key in &replacement.delete {
         delete(dest, key).await?;

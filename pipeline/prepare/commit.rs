@@ -21,7 +21,7 @@ use crate::plan::{PlannedRow, PlannedShard, PreparePlan, Rows, is_leftover};
 pub struct Prepared {
     /// The manifest, as it stands in the destination.
     pub manifest: Manifest,
-    /// FoundShards that were found finished.
+    /// Shards that were found finished.
     pub shards_reused: usize,
     /// Every rejected sample, as `rejects.jsonl` lists them.
     pub rejects: Vec<Reject>,
@@ -32,7 +32,7 @@ type FoundShards = BTreeMap<String, (ShardRecord, Footer)>;
 /// Checks that the destination holds every shard of the plan and nothing else beside them, adds up what they say,
 /// decides the reject budget on the whole, and writes the rejects, the card and, last, the manifest.
 ///
-/// FoundShards that `worked` knows are compared by their footers; those that other workers made are read whole.
+/// Shards that `worked` knows are compared by their footers; those that other workers made are read whole.
 ///
 /// # Errors
 /// [`Error::Integrity`] when a shard is missing, is of another plan, or something stands beside them;
@@ -47,7 +47,7 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
         .collect();
     let written = written(rows, &in_order)?;
     let mut rejects: Vec<Reject> =
-        rows.catalog.rejects.iter().map(|(id, fault)| Reject::new(id, fault)).collect();
+        rows.catalog.rejects().iter().map(|(id, fault)| Reject::new(id, fault)).collect();
     let mut seen = BTreeSet::new();
     for reject in in_order.iter().flat_map(|(_, _, footer)| &footer.rejects) {
         // A sample of which another copy is there was written.
@@ -56,7 +56,7 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
         }
     }
     let counts = Counts {
-        found: (rows.catalog.entries.len() + rows.catalog.rejects.len()) as u64,
+        found: rows.catalog.found(),
         written: written.len() as u64,
         rejected: rejects.len() as u64,
         dropped: rows.dropped(),
@@ -68,15 +68,17 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
     let manifest = Manifest {
         format: FORMAT,
         fingerprint: plan.fingerprint.clone(),
-        classes: rows.catalog.classes.clone(),
+        classes: rows.catalog.classes().to_vec(),
         balanced: rows.balance.classes.iter().any(|class| class.before != class.after),
         augmented: plan.augment.is_some(),
         chain: serde_json::to_value(&plan.chain).expect("a chain is plain data"),
+        split_rule: rows.assignment.rule(),
+        row_order: rows.order,
+        stored_format: plan.encode.encoding.format(),
         settings: serde_json::to_value(&plan.settings).expect("settings are plain data"),
         counts,
         splits: summaries(plan, &in_order),
         shards: in_order.iter().map(|(_, record, _)| ShardRecord::clone(record)).collect(),
-        checksum: String::new(),
     };
     put(run, plan, &manifest, &rejects).await?;
     Ok(Prepared { manifest, shards_reused: worked.reused, rejects })
@@ -140,7 +142,7 @@ fn written<'a>(
         let mut present = vec![0; record.groups.len()];
         for (place, row) in surviving(rows, shard, footer) {
             present[place / ROWS_PER_GROUP] += 1;
-            written.insert(&*rows.catalog.entries[row.entry].id);
+            written.insert(&*rows.catalog.entries()[row.entry].id);
         }
         if present != record.groups {
             return Err(Error::Integrity(format!("{}: its holes and its rows do not add up", record.key)));
@@ -198,15 +200,15 @@ fn summaries(plan: &PreparePlan, shards: &[(&PlannedShard, &ShardRecord, &Footer
         if n_rows == 0 {
             continue;
         }
-        let names = rows.catalog.classes.iter();
+        let names = rows.catalog.classes().iter();
         let mut classes: Vec<ClassCount> =
             names.map(|name| ClassCount { name: name.clone(), samples: 0, rows: 0 }).collect();
-        for (entry, _) in rows.catalog.entries.iter().zip(&rows.splits).filter(|(_, of)| **of == split) {
+        for (entry, _) in rows.catalog.entries().iter().zip(&rows.splits).filter(|(_, of)| **of == split) {
             classes[entry.label as usize].samples += 1;
         }
         for (shard, _, footer) in of_split() {
             for (_, row) in surviving(rows, shard, footer) {
-                classes[rows.catalog.entries[row.entry].label as usize].rows += 1;
+                classes[rows.catalog.entries()[row.entry].label as usize].rows += 1;
             }
         }
         let bytes = of_split().map(|(_, record, _)| record.bytes).sum();
@@ -227,7 +229,9 @@ async fn put(run: &Run, plan: &PreparePlan, manifest: &Manifest, rejects: &[Reje
     kill_point("prepare: before the manifest");
     still_ours(plan).await?;
     let json = Bytes::from(manifest.to_bytes());
-    if !plan.dest.put_new(MANIFEST_KEY, json.clone()).await? && plan.dest.get(MANIFEST_KEY).await? != json {
+    if !plan.dest.put_new(MANIFEST_KEY, json.clone()).await?
+        && plan.dest.find(MANIFEST_KEY).await? != Some(json)
+    {
         return Err(Error::Integrity(format!(
             "{} holds the {MANIFEST_KEY} of another run; run it again",
             plan.dest.location()

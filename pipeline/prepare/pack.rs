@@ -66,7 +66,7 @@ impl Packer {
         let open = match &mut self.open {
             Some(open) => open,
             none => none.insert(OpenShard {
-                writer: ShardWriter::new(&self.plan.rows.catalog.classes, self.plan.extension())
+                writer: ShardWriter::new(self.plan.rows.catalog.classes(), self.plan.extension())
                     .map_err(failed)?,
                 place: 0,
                 holes: Vec::new(),

@@ -1,6 +1,7 @@
 //! Turns pixels into the bytes that a shard stores: JPEG, PNG, or raw pixels behind a short PPM header.
 
 use bytes::Bytes;
+use forebay_datasets::manifest::StoredFormat;
 use forebay_datasets::sample::Pixels;
 use forebay_datasets::words;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -37,6 +38,17 @@ impl Default for Encoding {
     /// JPEG of quality 90.
     fn default() -> Encoding {
         Encoding::Jpeg { quality: 90 }
+    }
+}
+
+impl Encoding {
+    /// What the files are, however they were made.
+    pub fn format(self) -> StoredFormat {
+        match self {
+            Encoding::Jpeg { .. } => StoredFormat::Jpeg,
+            Encoding::Png => StoredFormat::Png,
+            Encoding::Raw => StoredFormat::Raw,
+        }
     }
 }
 

@@ -16,8 +16,8 @@ const ASKS: usize = 3;
 pub struct Entry {
     /// Its name in the dataset: printable, and unique in its catalog.
     pub id: SampleId,
-    /// What must not be torn apart by a split: samples of one group are in one split. A sample that belongs to
-    /// no other is a group of its own, called by its id.
+    /// What must not be torn apart by a split: an assignment puts samples of one group in one split, and a catalog in
+    /// which they declare two is none. A sample that belongs to no other is a group of its own, called by its id.
     pub group: SampleId,
     /// Its class.
     pub label: Label,

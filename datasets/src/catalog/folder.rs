@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::listing::{File, Listing};
-use super::{Catalog, Entry, Layout, Locator, Misfit, Reading, STAGE, split_called};
+use super::{Catalog, Contents, Entry, Layout, LayoutOptions, Locator, Misfit, Reading, STAGE, split_called};
 use crate::sample::{Fault, Label, SampleId, Split};
 use crate::store::Store;
 
@@ -21,7 +21,13 @@ impl Layout for FolderPerClass {
         "CLASS/IMAGE or train/CLASS/IMAGE with images called .jpg, .png, .webp, .gif, .bmp, .tif or .ppm"
     }
 
-    fn read<'a>(&'a self, _: &'a Store, listing: &'a Listing) -> Reading<'a> {
+    fn is_allowed_by(&self, options: &LayoutOptions) -> bool {
+        match options {
+            LayoutOptions::Auto | LayoutOptions::FolderPerClass => true,
+        }
+    }
+
+    fn read<'a>(&'a self, _: &'a Store, listing: &'a Listing, _: &'a LayoutOptions) -> Reading<'a> {
         Box::pin(async { catalog(listing) })
     }
 }
@@ -38,13 +44,15 @@ fn catalog(listing: &Listing) -> Result<Catalog, Misfit> {
         let kind = file.extension().map_or("(no extension)".to_string(), |extension| format!(".{extension}"));
         *ignored.entry(kind).or_default() += 1;
     }
-    let stand = ClassFolders::of(&images);
+    let stand = ClassFolders::of(&images, listing);
 
-    // The class of each file, and whether the folders of a class hold images or something else.
+    // The class of each file, and whether the folders of a class hold images or something else. An image that cannot
+    // be read holds its class, so that the labels of the others stay.
     let mut classes: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
-    for file in images.iter().filter(|file| file.fault.is_none()) {
+    for file in &images {
         if let Some((split, class)) = stand.place(&file.id) {
-            classes.entry(class).or_default()[split.unwrap_or(Split::Train) as usize] += 1;
+            let counts = classes.entry(class).or_default();
+            counts[split.unwrap_or(Split::Train) as usize] += u64::from(file.fault.is_none());
         }
     }
     let usable = others.iter().filter(|file| file.fault.is_none());
@@ -80,10 +88,22 @@ fn catalog(listing: &Listing) -> Result<Catalog, Misfit> {
     if entries.is_empty() {
         return Err(Misfit::Holds(held(&rejects, &ignored)));
     }
-    let names = classes.keys().map(ToString::to_string).collect();
-    let found = Catalog::new(stand.to_string(), names, entries).map_err(Misfit::Broken)?;
-    let warnings = warnings(&stand, &classes, &without_images, &found.declared);
-    Ok(Catalog { rejects, ignored, warnings, ..found })
+    let mut warnings = warnings(&stand, &classes, &without_images);
+    // What it leads to may be a folder of images, of which none is then seen.
+    let lost: Vec<&str> = others.iter().filter(|file| file.fault.is_some()).map(|file| &*file.id).collect();
+    if !lost.is_empty() {
+        warnings.push(format!("cannot be read, and may be a folder of images: {}", named(&lost, "")));
+    }
+    let contents = Contents {
+        layout: stand.to_string(),
+        classes: classes.keys().map(ToString::to_string).collect(),
+        entries,
+        rejects,
+        ignored,
+        warnings,
+        declared: stand.declared(),
+    };
+    Catalog::new(contents).map_err(Misfit::Broken)
 }
 
 /// Where the classes stand.
@@ -91,30 +111,58 @@ fn catalog(listing: &Listing) -> Result<Catalog, Misfit> {
 enum ClassFolders {
     /// `class/image`; with folders that are named like splits but are taken as classes.
     AtTop { like_splits: Vec<String> },
-    /// `split/class/image`, with the split folders as they are called.
+    /// `split/class/image`, with the split folders as they are called, those without a usable image among them.
     InSplits { folders: Vec<String> },
 }
 
 impl ClassFolders {
     /// `split/class/image` when every folder at the top that holds images is named like a split. One other
     /// folder makes them all classes: `train` is also a vehicle.
-    fn of(images: &[&File]) -> ClassFolders {
-        let usable = images.iter().filter(|file| file.fault.is_none());
-        let tops: BTreeSet<&str> =
-            usable.filter_map(|file| file.id.split_once('/').map(|(top, _)| top)).collect();
-        let like_splits: Vec<String> =
-            tops.iter().filter(|top| split_called(top).is_some()).map(ToString::to_string).collect();
-        match !tops.is_empty() && like_splits.len() == tops.len() {
-            true => ClassFolders::InSplits { folders: like_splits },
-            false => ClassFolders::AtTop { like_splits },
+    ///
+    /// What counts is which folders there are, and not whether their images can be read: else images would move to
+    /// another split because others broke.
+    fn of(images: &[&File], listing: &Listing) -> ClassFolders {
+        let top = |id: &'_ str| id.split_once('/').map(|(top, _)| top.to_string());
+        let tops: BTreeSet<String> = images.iter().filter_map(|file| top(&file.id)).collect();
+        // A key of a bucket may begin with an empty part, `.` or `..`, which is no folder.
+        let tops = tops.into_iter().filter(|top| !["", ".", ".."].contains(&top.as_str()));
+        let (like_splits, others): (Vec<String>, Vec<String>) =
+            tops.partition(|top| split_called(top).is_some());
+        if like_splits.is_empty() || !others.is_empty() {
+            return ClassFolders::AtTop { like_splits };
+        }
+        let there = listing.files.iter().filter_map(|file| match &file.fault {
+            // A broken link at the top, which led to a folder.
+            Some(_) if !file.id.contains('/') => Some(file.id.to_string()),
+            _ => top(&file.id),
+        });
+        let there: BTreeSet<String> = there.chain(listing.empty.iter().filter_map(|id| top(id))).collect();
+        ClassFolders::InSplits {
+            folders: there.into_iter().filter(|top| split_called(top).is_some()).collect(),
+        }
+    }
+
+    /// The splits that the source declares.
+    fn declared(&self) -> BTreeSet<Split> {
+        match self {
+            ClassFolders::AtTop { .. } => BTreeSet::new(),
+            ClassFolders::InSplits { folders } => {
+                folders.iter().filter_map(|top| split_called(top)).collect()
+            }
         }
     }
 
     /// The declared split and the class folder of a file; `None` when it stands in no class folder.
     fn place<'a>(&self, id: &'a str) -> Option<(Option<Split>, &'a str)> {
         let (top, below) = id.split_once('/')?;
+        // As in a key of a bucket that cannot be asked for.
+        let is_folder = |name: &&str| !["", ".", ".."].contains(name);
         match self {
-            ClassFolders::InSplits { .. } => Some((Some(split_called(top)?), below.split_once('/')?.0)),
+            _ if !is_folder(&top) => None,
+            ClassFolders::InSplits { .. } => {
+                let class = below.split_once('/').map(|(class, _)| class).filter(is_folder)?;
+                Some((Some(split_called(top)?), class))
+            }
             ClassFolders::AtTop { like_splits } => {
                 // An empty folder called `test` is a split to come and not a class.
                 let is_class = split_called(top).is_none() || like_splits.iter().any(|folder| folder == top);
@@ -137,9 +185,10 @@ fn warnings(
     stand: &ClassFolders,
     classes: &BTreeMap<&str, [u64; 3]>,
     without_images: &BTreeSet<&str>,
-    declared: &[Split],
 ) -> Vec<String> {
     let mut warnings = vec![];
+    let declared = stand.declared();
+    let is_cut_by_source = declared.iter().any(|split| *split != Split::Train);
     if let ClassFolders::AtTop { like_splits } = stand
         && !like_splits.is_empty()
     {
@@ -162,10 +211,21 @@ fn warnings(
         warnings.push(format!("no image in {}: kept as a class without samples", named(&empty, "/")));
     }
     let single = of(&|counts| total(counts) == 1);
-    if !single.is_empty() && declared.iter().all(|split| *split == Split::Train) {
+    if !single.is_empty() && !is_cut_by_source {
         warnings.push(format!("only one image in {}", named(&single, "/")));
     }
-    if declared.iter().any(|split| *split != Split::Train) {
+    if is_cut_by_source {
+        for split in
+            declared.iter().filter(|split| classes.values().all(|counts| counts[**split as usize] == 0))
+        {
+            let ClassFolders::InSplits { folders } = stand else { continue };
+            let folders: Vec<&String> =
+                folders.iter().filter(|top| split_called(top) == Some(*split)).collect();
+            warnings.push(format!(
+                "no image that can be used in {}: {split} is declared and stays empty",
+                named(&folders, "/")
+            ));
+        }
         let untaught = of(&|counts| total(counts) > 0 && counts[Split::Train as usize] == 0);
         if !untaught.is_empty() {
             warnings.push(format!("no train image of {}: a model cannot learn it", named(&untaught, "")));
@@ -214,6 +274,8 @@ mod tests {
 
     use super::*;
     use crate::catalog::{CatalogError, read};
+    use crate::seed::Seed;
+    use crate::split::{Assignment, Shares, SplitRule};
     use crate::store::StoreOptions;
     use futures::executor::block_on;
 
@@ -233,16 +295,16 @@ mod tests {
 
     fn local(folder: &Path) -> Result<Catalog, CatalogError> {
         let location = folder.to_str().expect("UTF-8");
-        block_on(read(&Store::open(location, &StoreOptions::default()).expect("opens")))
+        block_on(read(&Store::open(location, &StoreOptions::default()).expect("opens"), &LayoutOptions::Auto))
     }
 
     /// The catalog in one line: `CLASSES: ID=LABEL(SPLIT) …`.
     fn summary(catalog: &Catalog) -> String {
-        let entries = catalog.entries.iter().map(|entry| match entry.split {
+        let entries = catalog.entries().iter().map(|entry| match entry.split {
             Some(split) => format!(" {}={}({split})", entry.id, entry.label),
             None => format!(" {}={}", entry.id, entry.label),
         });
-        format!("{}:{}", catalog.classes.join(","), entries.collect::<String>())
+        format!("{}:{}", catalog.classes().join(","), entries.collect::<String>())
     }
 
     fn check(files: &[&str], expected: &str) -> Catalog {
@@ -257,9 +319,9 @@ mod tests {
             &["b/2.JPG", "b/10.png", "a/deep/er/x.WebP", "B/x.tif", "é/x.gif", "b/notes.txt", "README"],
             "B,a,b,é: B/x.tif=0 a/deep/er/x.WebP=1 b/10.png=2 b/2.JPG=2 é/x.gif=3",
         );
-        assert_eq!(catalog.layout, "folder per class");
-        assert_eq!(catalog.ignored, [(".txt".to_string(), 1), ("(no extension)".to_string(), 1)].into());
-        assert_eq!(catalog.entries[2].bytes(), 8);
+        assert_eq!(catalog.layout(), "folder per class");
+        assert_eq!(*catalog.ignored(), [(".txt".to_string(), 1), ("(no extension)".to_string(), 1)].into());
+        assert_eq!(catalog.entries()[2].bytes(), 8);
     }
 
     #[test]
@@ -276,9 +338,9 @@ mod tests {
             "cat,dog,emu: Training/cat/1.jpg=0(train) Training/dog/1.jpg=1(train) VAL/dog/2.jpg=1(validation) \
              eval/emu/3.jpg=2(test)",
         );
-        assert_eq!(catalog.declared, Split::ALL);
-        assert_eq!(catalog.layout, "folder per class, in Training/, VAL/, eval/");
-        assert_eq!(catalog.warnings, ["no train image of emu: a model cannot learn it"]);
+        assert!(catalog.declares_splits());
+        assert_eq!(catalog.layout(), "folder per class, in Training/, VAL/, dev/, eval/");
+        assert_eq!(catalog.warnings(), ["no train image of emu: a model cannot learn it"]);
     }
 
     #[test]
@@ -288,9 +350,93 @@ mod tests {
             "plane,train: plane/1.jpg=0 plane/2.jpg=0 train/1.jpg=1 train/2.jpg=1",
         );
         assert_eq!(
-            catalog.warnings,
+            catalog.warnings(),
             ["train/ named like a split but standing beside other folders: taken as a class"]
         );
+    }
+
+    #[test]
+    fn a_split_is_declared_by_the_folder_that_is_there_whatever_it_holds() {
+        let declares = |files: &[&str]| local(folder(files).path()).expect("a catalog").declares_splits();
+        assert!(!declares(&["train/a/1.jpg", "train/b/1.jpg"]), "a train folder alone declares nothing");
+        for other in ["test/", "test/a/", "test/notes.txt", "VAL/a/2.jpg", "dev/.gitkeep"] {
+            assert!(declares(&["train/a/1.jpg", "train/b/1.jpg", other]), "{other}");
+        }
+        for other in ["docs/", "notes.txt", "test"] {
+            assert!(!declares(&["train/a/1.jpg", "train/b/1.jpg", other]), "{other}");
+        }
+        assert!(!declares(&["a/1.jpg", "b/1.jpg", "test/"]), "classes at the top");
+        let said = check(
+            &["train/a/1.jpg", "train/a/2.jpg", "train/b/3.jpg", "test/a/"],
+            "a,b: train/a/1.jpg=0(train) train/a/2.jpg=0(train) train/b/3.jpg=1(train)",
+        );
+        assert_eq!(said.warnings(), ["no image that can be used in test/: test is declared and stays empty"]);
+    }
+
+    /// Faults, additions and the removal of images from folders that stay move no other image and no label: the
+    /// folders decide, and not what can be read in them.
+    #[test]
+    fn nothing_that_happens_to_other_images_moves_one_in_a_source_of_any_shape() {
+        let file = |id: &str| File {
+            id: id.into(),
+            name: id.into(),
+            bytes: 1,
+            version: crate::store::Version::UNKNOWN,
+            fault: None,
+        };
+        let shapes: [&[&str]; 4] = [
+            &["train/a", "train/b", "val/a", "test/a", "test/b"],
+            &["train/a", "train/b", "test/a"],
+            &["train/a", "train/b"],
+            &["train", "test", "plane"],
+        ];
+        for seed in 0..200 {
+            let mut draws = Seed(seed).stream("faults");
+            let mut draw = |n: u64| draws.bits() % n;
+            let folders = shapes[seed as usize % shapes.len()];
+            let mut listing = Listing::default();
+            for folder in folders {
+                listing.files.extend((0..3).map(|n| file(&format!("{folder}/{n}.jpg"))));
+            }
+            let splits = |listing: &Listing| -> Option<BTreeMap<SampleId, (Split, String)>> {
+                let catalog = catalog(listing).ok()?;
+                let rule = SplitRule::of(&catalog, Some(Shares::default()), seed);
+                let splits = Assignment::of(&catalog, rule, None).splits(&catalog);
+                let entries = catalog.entries().iter().zip(splits);
+                let class = |entry: &Entry| catalog.classes()[entry.label as usize].clone();
+                Some(entries.map(|(entry, split)| (entry.id.clone(), (split, class(entry)))).collect())
+            };
+            let before = splits(&listing).expect("a catalog");
+            // All of a folder breaks, some of each, some go, some come, and notes are taken.
+            let doomed = folders[draw(folders.len() as u64) as usize];
+            for file in &mut listing.files {
+                if file.id.starts_with(&format!("{doomed}/")) || draw(4) == 0 {
+                    file.fault = Some("cannot be read: permission denied".to_string());
+                }
+            }
+            listing.files.retain(|_| draw(5) > 0);
+            listing.empty.extend(folders.iter().map(|folder| format!("{folder}/")));
+            for folder in folders {
+                listing.files.extend((3..3 + draw(3)).map(|n| file(&format!("{folder}/{n}.jpg"))));
+                listing.files.extend((0..draw(2)).map(|n| file(&format!("{folder}/{n}.txt"))));
+            }
+            let Some(after) = splits(&listing) else { continue };
+            for (id, place) in before.iter().filter(|(id, _)| after.contains_key(*id)) {
+                assert_eq!(&after[id], place, "{id}, seed {seed}, {doomed} broken");
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_broken_link_to_the_test_folder_is_named_and_moves_no_train_image() {
+        use std::os::unix::fs::symlink;
+        let folder = folder(&["train/a/1.jpg", "train/a/2.jpg", "train/b/1.jpg", "train/b/2.jpg"]);
+        symlink("/nowhere/at/all", folder.path().join("test")).expect("a link");
+        let catalog = local(folder.path()).expect("a catalog");
+        assert!(catalog.declares_splits());
+        let warnings = catalog.warnings().join("\n");
+        assert!(warnings.contains("cannot be read, and may be a folder of images: test"), "{warnings}");
     }
 
     #[test]
@@ -300,14 +446,14 @@ mod tests {
             "a,b,c,e: a/1.jpg=0 a/2.jpg=0 e/1.jpg=3",
         );
         assert_eq!(
-            catalog.warnings,
+            catalog.warnings(),
             [
                 "no image in b/, c/: kept as a class without samples",
                 "only one image in e/",
                 "no image but other files in d/: not a class",
             ]
         );
-        assert_eq!(check(&["a/1.jpg", "a/2.jpg"], "a: a/1.jpg=0 a/2.jpg=0").warnings.len(), 1);
+        assert_eq!(check(&["a/1.jpg", "a/2.jpg"], "a: a/1.jpg=0 a/2.jpg=0").warnings().len(), 1);
         check(&["train/a/1.jpg", "train/b/"], "a,b: train/a/1.jpg=0(train)");
     }
 
@@ -350,15 +496,15 @@ mod tests {
             "a: a/#1%20.jpg=0 a/b..jpg=0 a/bad-\\\\xff.png=0 a/bad-\\xff.png=0 a/line\\nbreak.jpg=0 \
              a/next\\u{85}line.jpg=0 a/x y.jpg=0 a/ü#1.jpg=0"
         );
-        let rejects: Vec<_> = catalog.rejects.iter().map(|(id, fault)| format!("{id}: {fault}")).collect();
+        let rejects: Vec<_> = catalog.rejects().iter().map(|(id, fault)| format!("{id}: {fault}")).collect();
         assert_eq!(rejects, ["top.jpg: catalog: in no class folder"]);
         let location = folder.path().to_str().expect("UTF-8");
         let store = Store::open(location, &StoreOptions::default()).expect("opens");
-        for entry in &catalog.entries {
+        for entry in catalog.entries() {
             let bytes = block_on(entry.locator.read(&store)).expect("each can be read");
             assert_eq!(bytes.len() as u64, entry.bytes(), "{}", entry.id);
         }
-        assert_eq!(block_on(catalog.entries[3].locator.read(&store)).expect("the byte's"), "a byte");
+        assert_eq!(block_on(catalog.entries()[3].locator.read(&store)).expect("the byte's"), "a byte");
     }
 
     #[cfg(unix)]
@@ -379,7 +525,7 @@ mod tests {
             summary(&catalog),
             "a,b,c: a/1.jpg=0 a/b/1.jpg=0 a/b/2.jpg=0 b/1.jpg=1 b/2.jpg=1 b/a/1.jpg=1 c/1.jpg=2"
         );
-        let rejects: Vec<&str> = catalog.rejects.iter().map(|(id, _)| &**id).collect();
+        let rejects: Vec<&str> = catalog.rejects().iter().map(|(id, _)| &**id).collect();
         assert_eq!(rejects, ["a/gone.jpg", "b/a/gone.jpg"]);
     }
 
@@ -399,8 +545,8 @@ mod tests {
             }
             let catalog = local(folder.path()).expect("a catalog");
             // Each class holds its own image and those of the eight others: the links multiply nothing.
-            assert_eq!(catalog.classes.len(), 9, "{above}");
-            assert_eq!(catalog.entries.len(), 81, "{above}");
+            assert_eq!(catalog.classes().len(), 9, "{above}");
+            assert_eq!(catalog.entries().len(), 81, "{above}");
             assert_eq!(Ok(catalog), local(folder.path()), "{above}");
         }
         // The way without a link is the one that counts.
@@ -421,7 +567,7 @@ mod tests {
         assert!(made.expect("mkfifo runs").success());
         let catalog = local(folder.path()).expect("a catalog");
         assert_eq!(summary(&catalog), "a,b: a/1.jpg=0 b/1.jpg=1");
-        assert_eq!(catalog.ignored, [("(not a file)".to_string(), 1)].into());
+        assert_eq!(*catalog.ignored(), [("(not a file)".to_string(), 1)].into());
     }
 
     #[test]
@@ -434,9 +580,9 @@ mod tests {
         fs::File::options().write(true).open(path).expect("it").set_modified(later).expect("a time");
         let after = local(folder.path()).expect("a catalog");
         let differ: Vec<&str> = before
-            .entries
+            .entries()
             .iter()
-            .zip(&after.entries)
+            .zip(after.entries())
             .filter(|(before, after)| before.version != after.version)
             .map(|(before, _)| &*before.id)
             .collect();
@@ -454,12 +600,16 @@ mod tests {
         }
         // But for the versions, which are those of the store.
         let unversioned = |catalog: Result<Catalog, CatalogError>| {
-            let mut catalog = catalog.expect("a catalog");
-            catalog.entries.iter_mut().for_each(|entry| entry.version = crate::store::Version::UNKNOWN);
-            catalog
+            let catalog = catalog.expect("a catalog");
+            let rejects = catalog.rejects().to_vec();
+            let said = (catalog.layout().to_string(), catalog.ignored().clone(), catalog.warnings().to_vec());
+            (summary(&catalog), rejects, said)
         };
         let files = folder(&files);
-        assert_eq!(unversioned(block_on(read(&store))), unversioned(local(files.path())));
+        assert_eq!(
+            unversioned(block_on(read(&store, &LayoutOptions::Auto))),
+            unversioned(local(files.path()))
+        );
     }
 
     #[test]
