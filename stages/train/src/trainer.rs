@@ -8,7 +8,7 @@ use forebay_stages::collate::Batch;
 
 use crate::error::{TrainError, compute, plain, unknown_network};
 use crate::loss_scale::LossScale;
-use crate::models::{self, Head, Network};
+use crate::models::{self, Head, Network, NetworkEnds};
 use crate::ops;
 use crate::optim::Optimizer;
 use crate::options::{DeviceKind, TrainOptions, check, check_parts};
@@ -205,6 +205,11 @@ impl Trainer {
     /// Counts a step of the schedule that changes no weight: its batch held nothing to learn from.
     pub fn pass_over(&mut self) {
         self.step += 1;
+    }
+
+    /// Where the network begins and ends, by the names that its layers have here.
+    pub fn ends(&self) -> NetworkEnds {
+        self.network.ends(&self.store)
     }
 
     /// How many numbers are trained and how many are frozen.
