@@ -5,6 +5,7 @@ mod bytes;
 mod choices;
 mod command;
 mod command_line;
+mod freezing;
 mod identity;
 mod layers;
 mod sections;
@@ -19,6 +20,7 @@ pub use choices::{
 };
 pub use command::{COMMANDS, Command, CommandRow};
 pub use command_line::{Invocation, command_line, resolve};
+pub use freezing::{FreezePlan, Thaw};
 pub use layers::Problems;
 pub(crate) use sections::{augment, balance_options, shares};
 pub use sections::{decode, store_options, wanted};

@@ -16,7 +16,7 @@ use super::preparation::Preparation;
 use super::{recipe, timm};
 use crate::feed::{self, Feed};
 use crate::flow::Error;
-use crate::options::{Command, Config, Doctor, Facts, Identity, store_options};
+use crate::options::{Command, Config, Doctor, Facts, FreezePlan, Identity, store_options};
 use crate::plan;
 use crate::report::RunFacts;
 use crate::weights;
@@ -28,6 +28,8 @@ pub struct TrainPlan {
     pub feed: Feed,
     /// What training does with them.
     pub options: TrainOptions,
+    /// What is frozen at first and when it thaws.
+    pub freezing: FreezePlan,
     /// Passes over the training split.
     pub epochs: u32,
     /// Steps of one pass.
@@ -154,6 +156,7 @@ impl TrainPlan {
             Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
             None => feed.class_counts().await?,
         };
+        let freezing = FreezePlan::of(config);
         let context = recipe::Context {
             classes,
             counts: &counts,
@@ -167,7 +170,8 @@ impl TrainPlan {
             normalize: feed.chain.normalize().expect("a feed's chain ends in a tensor"),
             is_balanced: feed.source.manifest().is_some_and(|manifest| manifest.balanced),
         };
-        let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
+        let (options, plateau, mut notes) =
+            recipe::resolve(config, &freezing, context).map_err(Error::Plan)?;
         let opens_in_timm = timm::architecture(&options.model, &options.head).is_some();
         let preparation = Preparation {
             chain: feed.chain.clone(),
@@ -205,6 +209,7 @@ impl TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),
             feed,
             options,
+            freezing,
             epochs,
             steps_per_epoch,
             balance,

@@ -159,6 +159,14 @@ impl TrainOptions {
     }
 }
 
+impl TrainOptions {
+    /// The parts that thaw at some time, by steps and after stalls.
+    pub(crate) fn thawed(&self) -> impl Iterator<Item = &str> {
+        let by_step = self.unfreeze.iter().map(|unfreeze| &unfreeze.part);
+        by_step.chain(&self.unfreeze_on_stall).map(String::as_str)
+    }
+}
+
 /// What is wrong with options, in one line.
 pub(crate) fn check(options: &TrainOptions) -> Result<(), String> {
     let range = |name: &str, value: f64, fits: bool, expected: &str| {
@@ -218,12 +226,11 @@ pub(crate) fn focal_gamma(options: &TrainOptions) -> Option<f64> {
 /// Refuses part names that the network does not have.
 pub(crate) fn check_parts(options: &TrainOptions, network: &Network) -> Result<(), String> {
     let until = match &options.freeze {
-        Freeze::Until(name) => Some(name),
+        Freeze::Until(name) => Some(name.as_str()),
         _ => None,
     };
     let last = network.parts() - 1;
-    let later = options.unfreeze.iter().map(|unfreeze| &unfreeze.part).chain(&options.unfreeze_on_stall);
-    for name in until.into_iter().chain(later) {
+    for name in until.into_iter().chain(options.thawed()) {
         let parts = || network.part_names().collect::<Vec<_>>().join(", ");
         match network.part_index(name) {
             None => return Err(format!("{} has no part `{name}`; its parts are {}", options.model, parts())),

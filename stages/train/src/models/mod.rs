@@ -13,9 +13,10 @@ pub mod small;
 mod timm_blocks;
 pub mod vgg;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::onnx::Graph;
@@ -59,10 +60,16 @@ impl std::fmt::Debug for Network {
     }
 }
 
-/// The structure of the network called `arch`, without values of its own.
+/// The structure of the network called `arch`, without tensors.
 pub(crate) fn blank(arch: &str) -> Option<Network> {
-    let mut store = ParamStore::new(Device::Cpu);
-    build(arch, &Head::linear(1), &mut Builder::blank(&mut store)).ok().flatten()
+    outline(arch, &Head::linear(1)).map(|(network, _)| network)
+}
+
+/// The structure of the network called `arch`, and name and shape of each of its tensors.
+pub(crate) fn outline(arch: &str, head: &Head) -> Option<(Network, BTreeMap<String, Vec<usize>>)> {
+    let mut shapes = BTreeMap::new();
+    let network = build(arch, head, &mut Builder::outline(&mut shapes)).ok().flatten()?;
+    Some((network, shapes))
 }
 
 impl Network {
