@@ -63,6 +63,11 @@ fn only(holds: bool, otherwise: impl Into<String>) -> Effect {
 }
 
 impl Situation<'_> {
+    /// What becomes of an option of a whole training where `--find-lr` begins none.
+    pub(super) fn of_a_whole_training(&self) -> Effect {
+        self.no("--find-lr begins no training that it could mean something for; leave it out")
+    }
+
     /// As [`Effect::No`], but for a key of a run file that other commands may read too.
     fn no(&self, why: impl Into<String>) -> Effect {
         match self.config.given(self.key) {
@@ -77,34 +82,6 @@ impl Situation<'_> {
 
     fn is_augmented(&self) -> bool {
         sections::augment(self.config, &mut Vec::new()).is_some()
-    }
-
-    /// What becomes of an option of a whole training where `--find-lr` begins none; `None` where it does, or of an option that
-    /// the range test has too.
-    pub(super) fn looks_for_a_rate(&self) -> Option<Effect> {
-        const OF_A_WHOLE_TRAINING: [&str; 18] = [
-            "train.epochs",
-            "train.schedule",
-            "train.warmup",
-            "train.lr_gamma",
-            "train.lr_every",
-            "train.lr_milestones",
-            "train.lr_power",
-            "train.lr_patience",
-            "train.ema",
-            "train.doctor",
-            "train.early_stop",
-            "train.monitor",
-            "train.min_delta",
-            "train.checkpoint_every",
-            "train.log_every",
-            "train.feature_cache",
-            "train.feature_views",
-            "train.unfreeze_patience",
-        ];
-        let is_ignored = self.finds_a_rate() && OF_A_WHOLE_TRAINING.contains(&self.key);
-        is_ignored
-            .then(|| self.no("--find-lr begins no training that it could mean something for; leave it out"))
     }
 
     /// Refuses what would come only after the last epoch.
@@ -140,7 +117,7 @@ impl Situation<'_> {
     }
 
     /// Whether `--find-lr` only tries learning rates, and begins no training.
-    fn finds_a_rate(&self) -> bool {
+    pub(super) fn finds_a_rate(&self) -> bool {
         self.command == Command::Train && self.config.is_on("train.find_lr")
     }
 
@@ -435,13 +412,5 @@ pub(super) fn learning_rate(run: &Situation<'_>) -> Effect {
     only(
         !run.config.is_on("train.find_lr"),
         "--find-lr tries the rates from 1e-7 to 10, whatever it is; leave one out",
-    )
-}
-
-/// What shows or goes on with a training, where none is begun.
-pub(super) fn trains(run: &Situation<'_>) -> Effect {
-    only(
-        !run.config.is_on("train.find_lr"),
-        "--find-lr trains nothing that could be shown or gone on with; leave one out",
     )
 }

@@ -9,7 +9,7 @@ use super::applies::{Effect, Facts, Situation};
 use super::command::Command;
 use super::layers::nest;
 use super::sections;
-use super::table::{Identity, OPTIONS, OptionRow};
+use super::table::{Identity, InRangeTest, OPTIONS, OptionRow};
 use super::values::Config;
 
 impl Config {
@@ -23,7 +23,12 @@ impl Config {
         let given = |row: &&OptionRow| row.commands.contains(&command) && self.is_changed(row);
         let effect = |row: &OptionRow| {
             let run = Situation { key: row.key, command, config: self, facts };
-            run.looks_for_a_rate().unwrap_or_else(|| (row.applies)(&run))
+            match (row.applies)(&run) {
+                Effect::Yes if run.finds_a_rate() && row.range_test == InRangeTest::Ignored => {
+                    run.of_a_whole_training()
+                }
+                effect => effect,
+            }
         };
         let why = |row: &OptionRow| match effect(row) {
             Effect::No(why) => Some(format!("{}: {why}", row.key)),
@@ -456,9 +461,27 @@ mod tests {
             std::ptr::fn_addr_eq(row.applies, OPTIONS[0].applies) && (row.applies)(&run) == Effect::Yes
         };
         for row in OPTIONS.iter().filter(|row| !always(row) && !row.key.starts_with("store.")) {
-            let known = cases.iter().any(|case| case.3 == row.key) || row.key == "train.live";
+            let known = cases.iter().any(|case| case.3 == row.key);
             assert!(known, "{} has a condition and no case here", row.key);
         }
+    }
+
+    #[test]
+    fn a_range_test_refuses_every_option_of_a_whole_training_and_takes_the_others() {
+        let mut refused = 0;
+        for row in OPTIONS.iter().filter(|row| row.key != "train.find_lr") {
+            let is_of_train = row.commands.contains(&Train);
+            assert_eq!(row.range_test != InRangeTest::Absent, is_of_train, "{}", row.key);
+            if !is_of_train {
+                continue;
+            }
+            let given = [company(row.key), &[(row.key, another(row)), ("train.find_lr", "")]].concat();
+            let problems = config(&given).without_effect(Train, &Facts::default());
+            let is_refused = problems.iter().any(|line| line.starts_with(&format!("{}: ", row.key)));
+            assert_eq!(is_refused, row.range_test == InRangeTest::Ignored, "{}: {problems:?}", row.key);
+            refused += usize::from(is_refused);
+        }
+        assert!(refused > 15, "only {refused} options were refused");
     }
 
     #[test]

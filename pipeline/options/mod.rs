@@ -24,5 +24,5 @@ pub use freezing::{FreezePlan, Thaw};
 pub use layers::Problems;
 pub(crate) use sections::{augment, balance_options, shares};
 pub use sections::{decode, store_options, wanted};
-pub use table::{Identity, Kind, OPTIONS, OptionRow, option};
+pub use table::{Identity, InRangeTest, Kind, OPTIONS, OptionRow, option};
 pub use values::{Config, Layer};

@@ -107,7 +107,9 @@ pub(super) fn resolve(
         seed: context.seed,
         device: context.device,
         precision: precision(config, context.device, &mut problems),
-        ..TrainOptions::new(&model, context.classes)
+        // Last, since what is above reads of both. There is no `..`: an option that the trainer has and nobody sets does not compile.
+        classes: context.classes,
+        model,
     };
     if options.freeze == Freeze::Backbone && !context.pretrained {
         notes.push("--freeze backbone without --weights trains a head on random features".to_string());
