@@ -5,8 +5,10 @@
 //! a report.
 
 mod cache_home;
+mod check;
 mod error;
 mod evaluate;
+mod feature_cache;
 mod first_batch;
 mod fit;
 mod frozen;
@@ -31,13 +33,15 @@ use forebay_datasets::sample::Split;
 use forebay_train::WeightsReport;
 
 use crate::flow::{Error, Run, kill_point};
+use crate::options::Config;
 use crate::report::{EpochMetrics, Live, Phase, Trained, note};
 pub(crate) use error::train_error;
 use evaluate::{Scores, evaluate, test};
+pub use feature_cache::FeatureCache;
 use frozen::Features;
 pub use keeping::{CheckpointEvery, Keeping};
 use learn::pass;
-pub use plan::{FeatureCache, TrainPlan};
+pub use plan::TrainPlan;
 pub use run_folder::{RunFolder, files};
 use session::{Progress, Session, keep, keep_model, lock};
 use start::start;
@@ -61,6 +65,17 @@ pub enum Start {
     Overwrite,
     /// With the last checkpoint in the folder.
     Resume,
+}
+
+impl Start {
+    /// How the options begin it.
+    pub fn of(config: &Config) -> Start {
+        match (config.is_on("train.resume"), config.is_on("overwrite")) {
+            (true, _) => Start::Resume,
+            (false, true) => Start::Overwrite,
+            (false, false) => Start::New,
+        }
+    }
 }
 
 /// Trains, keeps checkpoints, and tests the best of them.

@@ -114,10 +114,8 @@ pub(super) fn resolve(
     if options.freeze == Freeze::Backbone && !context.pretrained {
         notes.push("--freeze backbone without --weights trains a head on random features".to_string());
     }
-    if problems.is_empty() {
-        // Names of parts, the size of the images: what only the network knows.
-        problems.extend(Trainer::check(&options, context.side).err());
-    }
+    // Names of parts, the size of the images: what only the network knows.
+    problems.extend(Trainer::check(&options, context.side).err().into_iter().flatten());
     if problems.is_empty() { Ok((options, plateau, notes)) } else { Err(problems) }
 }
 
