@@ -35,7 +35,7 @@ use crate::plan::{PlannedNode, Rooms};
 pub use folder::Folder;
 pub use kept::KeptRows;
 pub(crate) use read::{changed, read, weighed};
-pub use resolve::{facts, resolve};
+pub use resolve::{facts, problems, resolve};
 pub use shards::Shards;
 pub(crate) use source::Fetch;
 pub use source::{Reading, Source};

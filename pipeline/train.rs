@@ -5,8 +5,10 @@
 //! a report.
 
 mod cache_home;
+mod check;
 mod error;
 mod evaluate;
+mod feature_cache;
 mod first_batch;
 mod fit;
 mod frozen;
@@ -32,13 +34,15 @@ use forebay_datasets::shard::Reject;
 use forebay_train::WeightsReport;
 
 use crate::flow::{Error, Run, kill_point};
+use crate::options::Config;
 use crate::report::{EpochMetrics, Live, Phase, Trained, note};
 pub(crate) use error::train_error;
 use evaluate::{Scores, evaluate, test};
+pub use feature_cache::FeatureCache;
 use frozen::Features;
 pub use keeping::{CheckpointEvery, Keeping};
 use learn::pass;
-pub use plan::{FeatureCache, TrainPlan};
+pub use plan::TrainPlan;
 pub use run_folder::{RunFolder, files};
 use session::{Progress, Session, keep, keep_model, lock};
 use start::start;
@@ -64,6 +68,17 @@ pub enum Start {
     Resume,
 }
 
+impl Start {
+    /// How the options begin it.
+    pub fn of(config: &Config) -> Start {
+        match (config.is_on("train.resume"), config.is_on("overwrite")) {
+            (true, _) => Start::Resume,
+            (false, true) => Start::Overwrite,
+            (false, false) => Start::New,
+        }
+    }
+}
+
 /// Trains, keeps checkpoints, and tests the best of them.
 ///
 /// # Errors
@@ -78,9 +93,6 @@ pub async fn train(
     let Watch { live, on_weights, on_epoch } = watch;
     folder.refuse_place(plan.feed.image_folder()).await?;
     let _owned = folder.own(begin)?;
-    if let (Start::Overwrite, Some((input, _))) = (begin, &plan.weights) {
-        folder.refuse_losing(input).await?;
-    }
     // What is too much from the start leaves the folder as it is.
     plan.feed.begin(run, &Split::ALL)?;
     let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;

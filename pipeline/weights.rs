@@ -22,6 +22,7 @@ use crate::flow::Error;
 use crate::hub::{self, Hub, Reference};
 use crate::options;
 use crate::options::{Background, Config};
+use crate::plan::gather;
 
 /// A weights file and what is known about it.
 #[derive(Clone, Debug)]
@@ -40,6 +41,23 @@ pub struct Initial {
     pub architecture: Option<String>,
     /// What a user would want to know before going on.
     pub warnings: Vec<String>,
+}
+
+/// What is wrong with the name of the weights, a line each: nothing is opened.
+///
+/// # Errors
+/// When the name is of a place that cannot be reached, whatever is there.
+pub fn problems(config: &Config) -> Result<Vec<String>, Error> {
+    let mut problems = Vec::new();
+    if let Some(name) = config.text("train.weights") {
+        let place = || Store::open(folder_and_file(&name).0, &options::store_options(config));
+        let found = match Reference::parse(&name) {
+            Some(reference) => reference.map(drop),
+            None => place().map(drop).map_err(Error::from),
+        };
+        gather(found, &mut problems)?;
+    }
+    Ok(problems)
 }
 
 /// Reads the file that `train.weights` names, if it names one: a path, a URL, or `hf:OWNER/NAME`.

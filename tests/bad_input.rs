@@ -272,6 +272,42 @@ fn every_problem_of_a_run_file_is_named_at_once() {
 }
 
 #[test]
+fn every_problem_of_the_options_of_a_training_is_named_at_once_before_anything_is_read() {
+    let mut place = Place::new();
+    two_classes(&place);
+    // Nothing answers there: whoever asks for the weights first hears of nothing else.
+    place.set("HF_ENDPOINT", "http://127.0.0.1:1");
+    let options = [
+        ("--checkpoint-every 1d", "train.checkpoint_every: \"1d\" is neither"),
+        ("--device tpu", "train.device: \"tpu\" is not cpu or cuda:N"),
+        ("--freeze layer9", "small has no part `layer9`"),
+        ("--unfreeze 0:layer4", "train.unfreeze: \"0:layer4\" is not EPOCH: PART"),
+        ("--optimizer sgd --momentum 1", "momentum is 1: expected from 0 to below 1"),
+        ("--label-smoothing 1", "label smoothing is 1"),
+        ("--schedule multi-step", "multi-step needs --lr-milestones"),
+        ("--lr-power 2", "train.lr_power: schedule multi-step does not use it"),
+        ("--balance over --class-weights inverse", "--balance evens the classes out already"),
+        ("--size original", "resize.size: a batch needs one size"),
+        ("--split 0.9,0.9,0.1", "split.shares:"),
+        ("--set augment.rotation.degrees=999", "augment.rotation"),
+        ("--std 0,1,1", "train.std"),
+    ];
+    let given: Vec<&str> = options.iter().map(|(options, _)| *options).collect();
+    for command in ["plan train in", "train in"] {
+        let arguments = format!("{command} --weights hf:o/n {}", given.join(" "));
+        let said = place.run(&arguments).refused(2, "train.checkpoint_every");
+        for (option, line) in options {
+            let n = said.stderr.lines().filter(|said| said.contains(line)).count();
+            assert_eq!(n, 1, "{option}: {}", said.stderr);
+        }
+        assert!(!said.stderr.contains("127.0.0.1"), "{}", said.stderr);
+        let lacks_a_folder = said.stderr.contains("--out RUN is missing");
+        assert_eq!(lacks_a_folder, command == "train in", "{}", said.stderr);
+    }
+    place.run("plan train in --size 8 --freeze layer1 --weights hf:o").refused(2, "expected hf:OWNER/NAME");
+}
+
+#[test]
 fn an_option_without_effect_is_refused_and_all_of_them_at_once() {
     let place = Place::new();
     two_classes(&place);

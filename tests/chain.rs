@@ -140,6 +140,22 @@ fn a_folder_that_timm_cannot_open_does_not_claim_to_be_its_model() {
     assert_eq!((&config["architectures"], &config["model_type"]), (&Value::Null, &Value::Null));
     assert_eq!(config["architecture"], "forebay_resnet18");
     place.run("export wide --output wide.onnx").done();
+    place
+        .run(&format!("train {} --head-width 8 --out mobile", train.replace("resnet18", "mobilenet_v2")))
+        .done();
+    for (run, first, classifier, features) in
+        [("wide", "conv1", "fc.3", 512), ("mobile", "features.0.0", "classifier.1.3", 1280)]
+    {
+        let config = json_of(&place, &format!("{run}/config.json"));
+        let cfg = &config["pretrained_cfg"];
+        assert_eq!((&cfg["first_conv"], &cfg["classifier"]), (&first.into(), &classifier.into()), "{run}");
+        assert_eq!(config["num_features"], features, "{run}");
+        let model = std::fs::read(place.path(&format!("{run}/model.safetensors"))).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&model).unwrap();
+        for layer in [first, classifier] {
+            assert!(tensors.tensor(&format!("{layer}.weight")).is_ok(), "{run} has no {layer}");
+        }
+    }
     place.run(&format!("train {train} --out plain")).done();
     assert_eq!(json_of(&place, "plain/config.json")["architecture"], "resnet18");
 }

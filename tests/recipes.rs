@@ -368,6 +368,17 @@ fn what_cannot_be_is_refused_in_one_line_each() {
     refused("--freeze layer1 --unfreeze 2:layer3", "`layer3` is trained by then already");
     refused("--momentum 0.8 --lr-power 2", "train.momentum: adamw has none to set");
     refused("--momentum 0.8 --lr-power 2", "train.lr_power: schedule cosine does not use it");
+    refused(
+        "--weights w.pth --feature-cache kept",
+        "recipe fine-tune trains all of the network from epoch 2 on",
+    );
+    refused(
+        "--freeze backbone --mixup 0.2 --feature-cache kept",
+        "train.feature_cache: --mixup and --cutmix",
+    );
+    refused("--unfreeze 2:conv1 --feature-cache kept", "--unfreeze trains all of the network in the end");
+    refused("--find-lr --micro-batch auto", "train.micro_batch: --find-lr does not find out");
+    refused("--find-lr --freeze layer1 --augment light --feature-views 2", "train.feature_views: --find-lr");
     refused("--clip-norm 0", "--clip-norm");
     refused("--micro-batch 1", "--micro-batch");
     refused(
@@ -378,6 +389,9 @@ fn what_cannot_be_is_refused_in_one_line_each() {
     refused("--class-weights inverse --balance over", "--balance evens the classes out already");
     refused("--layer-decay 0", "--layer-decay");
     refused("--mixup -1", "--mixup");
+    place
+        .run("train in --out run --size 16 --epochs 1 --weights w.pth --layer-decay 0.5")
+        .refused(2, "train.layer_decay: only the head is trained");
 }
 
 #[test]

@@ -265,6 +265,33 @@ fn every_key_that_is_read_is_one_of_the_table() {
     assert!(checked > 60, "only {checked} keys were found");
 }
 
+/// The other way round: an option that nobody reads is accepted and ignored.
+#[test]
+fn every_key_of_the_table_is_read_where_a_run_is_made() {
+    // Here options are judged, not read.
+    const JUDGES: [&str; 3] =
+        ["pipeline/options/applies.rs", "pipeline/options/identity.rs", "pipeline/options/table.rs"];
+    let sources = sources("pipeline");
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    // `config.text("out")`, `number("train.l1")`, `open(config, "source", ..)`; `config.with("out", ..)` writes.
+    let reads = |code: &str, key: &str| {
+        code.match_indices(&format!("\"{key}\"")).any(|(at, _)| {
+            let before = code[..at].trim_end();
+            let call = before.strip_suffix('(').map(|call| match call.strip_suffix('>') {
+                Some(generic) => &generic[..generic.rfind("::<").unwrap_or(0)],
+                None => call,
+            });
+            let is_call = call.is_some_and(|call| call.ends_with(is_name) && !call.ends_with(".with"));
+            is_call || before.ends_with("config,")
+        })
+    };
+    for row in forebay::options::OPTIONS {
+        let readers = sources.iter().filter(|source| !JUDGES.contains(&source.path.as_str()));
+        let is_read = readers.into_iter().any(|source| reads(&source.code, row.key));
+        assert!(is_read, "nothing reads {}: give it an effect, or take it out of the table", row.key);
+    }
+}
+
 #[test]
 fn nothing_prints_but_the_reporter() {
     // What a run wants to say goes to the one reporter, which writes to stdout and stderr without these.

@@ -247,6 +247,33 @@ fn a_repository_is_downloaded_once_and_its_images_are_prepared_as_its_weights_wa
 }
 
 #[test]
+fn a_plan_names_weights_of_another_network_a_run_folder_in_use_and_a_wrong_source_at_once() {
+    let place = Place::new();
+    draw(&place);
+    let bytes = weights(&place);
+    let plan = "plan train missing --size 16";
+    let said = place
+        .run(&format!("{plan} --arch resnet18 --weights first/last.safetensors --out first"))
+        .refused(2, "load first/last.safetensors: the file is for another network than resnet18");
+    for line in ["first holds a run already", "there is no such folder"] {
+        assert!(said.stderr.contains(line), "{line}: {}", said.stderr);
+    }
+    // Tensors that are not there, too.
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let lacking = tensors.iter().filter(|(name, _)| !name.starts_with("layer3"));
+    place.write("part.safetensors", &safetensors::serialize(lacking, None).unwrap());
+    let plan = "plan train in --size 16 --weights part.safetensors";
+    place.run(plan).refused(2, "load part.safetensors: the file lacks");
+    place.run(&format!("{plan} --force")).done();
+    place.run("plan train in --size 16 --out other --resume").refused(2, "other holds no last.safetensors");
+    place.run("plan train in --size 16 --out in/run").refused(2, "whose folders are classes");
+    let before = place.files("first");
+    place.run("plan train in --size 16 --out first --overwrite").done();
+    place.run(&format!("{TRAIN} --size 16 --out first --resume").replace("train in", "plan train in")).done();
+    assert!(place.files("first") == before && !place.path("other").exists(), "a plan writes nothing");
+}
+
+#[test]
 fn a_download_that_is_cut_goes_on_where_it_ended_and_a_server_that_fails_is_asked_again() {
     let mut place = Place::new();
     draw(&place);

@@ -55,7 +55,7 @@ pub fn bench(run: &Run, config: &Config, threads: usize) -> Result<ModelBenched,
         },
         ..TrainOptions::new(&arch, (0..1000).map(|class| class.to_string()).collect())
     };
-    Trainer::check(&options, size as u32).map_err(Error::Usage)?;
+    Trainer::check(&options, size as u32).map_err(Error::Plan)?;
     let failed = |error: TrainError| match error {
         TrainError::Compute { source, .. } => Error::Usage(format!("{arch} at {size} pixels: {source}")),
         other => Error::Usage(other.to_string()),

@@ -19,8 +19,9 @@ use crate::train::{self, RunFolder, Start, TrainPlan, Watch, files};
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error> {
     let config = &asked.config;
-    let planned = config.clone();
-    let plan = Arc::new(run.until_stopped(move || async move { TrainPlan::resolve(&planned).await }).await?);
+    let (planned, begins) = (config.clone(), !asked.plan_only && !config.is_on("train.find_lr"));
+    let plan = run.until_stopped(move || async move { TrainPlan::resolve(&planned, begins).await });
+    let plan = Arc::new(plan.await?);
     warn(&plan.warnings);
     if asked.plan_only {
         say_plan(asked, &*plan, || plan.to_json());
@@ -35,12 +36,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
         tell(&format!("balance: {}, training split\n", config.choice::<Balance>("balance.mode")));
         tell(&terminal::balance(&plan.options.classes, summary));
     }
-    let begin = match (config.is_on("train.resume"), config.is_on("overwrite")) {
-        (true, _) => Start::Resume,
-        (false, true) => Start::Overwrite,
-        (false, false) => Start::New,
-    };
-    let done = watch(run, asked, &plan, &folder, begin).await;
+    let done = watch(run, asked, &plan, &folder, Start::of(config)).await;
     let location = folder.location();
     let done = done.inspect_err(|error| {
         if matches!(error, Error::Interrupted(_)) {

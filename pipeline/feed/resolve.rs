@@ -7,14 +7,50 @@ use forebay_datasets::manifest::{Manifest, RowOrder};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_datasets::store::Store;
-use forebay_stages::balance::{Balance, BalanceSummary};
+use forebay_stages::augment::Augment;
+use forebay_stages::balance::{Balance, BalanceOptions, BalanceSummary};
 use forebay_stages::chain::{Chain, Composed, Conflict, Contradiction, Property, Wanted};
 use toml::Value;
 
 use super::{Feed, Folder, Shards, Source};
 use crate::flow::Error;
 use crate::options::{self, Command, Config, Facts, PreparedRows};
-use crate::plan::{self, Rooms, open};
+use crate::plan::{self, Rooms, gather, open};
+
+/// What the options say of a feed, whatever the source holds.
+struct Asked {
+    augment: Option<Augment>,
+    balance: BalanceOptions,
+    wanted: Wanted,
+}
+
+impl Asked {
+    fn of(config: &Config, problems: &mut Vec<String>) -> Asked {
+        let augment = options::augment(config, problems);
+        let balance = options::balance_options(config, problems);
+        options::shares(config, problems);
+        if config.get("resize.size").and_then(Value::as_str) == Some("original") {
+            problems.push("resize.size: a batch needs one size; give a number of pixels".to_string());
+        }
+        let wanted = options::wanted(config);
+        problems.extend(wanted.problems().into_iter().map(|line| match line.split(' ').next() {
+            Some("mean" | "std") => format!("train.{line}"),
+            _ => format!("resize.{line}"),
+        }));
+        Asked { augment, balance, wanted }
+    }
+}
+
+/// What is wrong with the options of a feed, whatever the source holds, a line each: nothing is opened.
+///
+/// # Errors
+/// When SOURCE names a place that cannot be reached, whatever is there.
+pub fn problems(config: &Config, command: Command) -> Result<Vec<String>, Error> {
+    let mut problems = config.without_effect(command, &Facts::default());
+    Asked::of(config, &mut problems);
+    gather(open(config, "source", "SOURCE"), &mut problems)?;
+    Ok(problems)
+}
 
 /// The source of a feed and what it holds, before a trainer is thought of: what `train` and `bench` share.
 ///
@@ -25,20 +61,9 @@ pub async fn resolve(
     command: Command,
 ) -> Result<(Feed, Option<BalanceSummary>, Vec<String>), Error> {
     let mut problems = config.without_effect(command, &Facts::default());
-    let augment = options::augment(config, &mut problems);
-    let balance = options::balance_options(config, &mut problems);
-    if config.get("resize.size").and_then(Value::as_str) == Some("original") {
-        problems.push("resize.size: a batch needs one size; give a number of pixels".to_string());
-    }
-    let wanted = options::wanted(config);
-    problems.extend(wanted.problems().into_iter().map(|line| match line.split(' ').next() {
-        Some("mean" | "std") => format!("train.{line}"),
-        _ => format!("resize.{line}"),
-    }));
-    if !problems.is_empty() {
-        return Err(Error::Plan(problems));
-    }
-    let store = open(config, "source", "SOURCE")?;
+    let Asked { augment, balance, wanted } = Asked::of(config, &mut problems);
+    let store = gather(open(config, "source", "SOURCE"), &mut problems)?;
+    let (Some(store), []) = (store, &problems[..]) else { return Err(Error::Plan(problems)) };
     let mut warnings = Vec::new();
     let (source, prepared): (Arc<dyn Source>, _) = match plan::manifest(&store).await? {
         Some(manifest) => {

@@ -94,6 +94,18 @@ impl Error {
         }
     }
 
+    /// What there is to mend before a run begins, one problem a line.
+    ///
+    /// # Errors
+    /// Any other error, as it is.
+    pub fn into_problems(self) -> Result<Vec<String>, Error> {
+        match self {
+            Error::Usage(line) => Ok(vec![line]),
+            Error::Plan(lines) => Ok(lines),
+            other => Err(other),
+        }
+    }
+
     /// The error and its causes in one line, from what was attempted down to what stood in the way.
     pub fn chain(&self) -> String {
         in_one_line(self)

@@ -12,8 +12,9 @@ use forebay_stages::resize::Fit;
 use forebay_train::{Loss, OptimizerKind};
 use toml::Value;
 
-use super::choices::{ModelPass, Recipe, ScheduleKind, ShardOrder};
+use super::choices::{ModelPass, ScheduleKind, ShardOrder};
 use super::command::Command;
+use super::freezing::FreezePlan;
 use super::sections;
 use super::values::{Config, Layer};
 
@@ -97,6 +98,11 @@ fn only(holds: bool, otherwise: impl Into<String>) -> Effect {
 }
 
 impl Situation<'_> {
+    /// What becomes of an option of a whole training where `--find-lr` begins none.
+    pub(super) fn of_a_whole_training(&self) -> Effect {
+        self.no("--find-lr begins no training that it could mean something for; leave it out")
+    }
+
     /// As [`Effect::No`], but for a key of a run file that other commands may read too.
     fn no(&self, why: impl Into<String>) -> Effect {
         match self.config.given(self.key) {
@@ -111,34 +117,6 @@ impl Situation<'_> {
 
     fn is_augmented(&self) -> bool {
         sections::augment(self.config, &mut Vec::new()).is_some()
-    }
-
-    /// What becomes of an option of a whole training where `--find-lr` begins none; `None` where it does, or of an option that
-    /// the range test has too.
-    pub(super) fn looks_for_a_rate(&self) -> Option<Effect> {
-        const OF_A_WHOLE_TRAINING: [&str; 17] = [
-            "train.epochs",
-            "train.schedule",
-            "train.warmup",
-            "train.lr_gamma",
-            "train.lr_every",
-            "train.lr_milestones",
-            "train.lr_power",
-            "train.lr_patience",
-            "train.ema",
-            "train.doctor",
-            "train.early_stop",
-            "train.monitor",
-            "train.min_delta",
-            "train.checkpoint_every",
-            "train.log_every",
-            "train.feature_cache",
-            "train.unfreeze_patience",
-        ];
-        let finds = self.command == Command::Train && self.config.is_on("train.find_lr");
-        let is_ignored = finds && OF_A_WHOLE_TRAINING.contains(&self.key);
-        is_ignored
-            .then(|| self.no("--find-lr begins no training that it could mean something for; leave it out"))
     }
 
     /// Refuses what would come only after the last epoch.
@@ -169,18 +147,33 @@ impl Situation<'_> {
         )
     }
 
-    /// Whether the run begins with a recipe for pretrained weights.
-    fn is_fine_tuning(&self) -> bool {
-        self.has("train.weights") && self.config.choice::<Recipe>("train.recipe") == Recipe::FineTune
+    fn freezing(&self) -> FreezePlan {
+        FreezePlan::of(self.config)
     }
 
-    /// Whether a part of the network is frozen when the run begins.
-    fn begins_frozen(&self) -> bool {
-        match self.config.text("train.freeze").as_deref() {
-            Some("none") => false,
-            Some(_) => true,
-            None => self.has("train.unfreeze") || self.is_fine_tuning(),
-        }
+    /// Whether `--find-lr` only tries learning rates, and begins no training.
+    pub(super) fn finds_a_rate(&self) -> bool {
+        self.command == Command::Train && self.config.is_on("train.find_lr")
+    }
+
+    /// Why every epoch runs all of the network on the images, so that no output of a frozen layer can be reused; `None`
+    /// where one can.
+    fn sees_every_image(&self) -> Option<String> {
+        let freezing = self.freezing();
+        let mixes = ["train.mixup", "train.cutmix"].iter().any(|key| self.config.real(key) > 0.0);
+        let why = if !freezing.begins_frozen() {
+            "no part of the network is frozen, so every epoch sees the images; leave it out, or --freeze"
+        } else if !freezing.stays_frozen() && freezing.is_recipe {
+            "recipe fine-tune trains all of the network from epoch 2 on, and so sees the images; leave it out, or --freeze \
+             backbone"
+        } else if !freezing.stays_frozen() {
+            "--unfreeze trains all of the network in the end, and so sees the images; leave one of them out"
+        } else if mixes {
+            "--mixup and --cutmix mix images, which no kept features can show; leave it out"
+        } else {
+            return None;
+        };
+        Some(why.to_string())
     }
 }
 
@@ -300,8 +293,16 @@ pub(super) fn recipe(run: &Situation<'_>) -> Effect {
             "without --weights everything is trained; leave it out, or give --weights".to_string(),
         );
     }
-    let replaced = run.has("train.layer_decay") && (run.has("train.freeze") || run.has("train.unfreeze"));
-    only(!replaced, "--freeze, --unfreeze and --layer-decay replace all of it; leave it out")
+    let is_given = run.has("train.freeze") || run.has("train.unfreeze");
+    match (is_given, run.freezing().trains_head_only(), run.has("train.layer_decay")) {
+        (true, true, _) => {
+            Effect::No("only the head is trained, at one learning rate; leave it out".to_string())
+        }
+        (true, _, true) => {
+            Effect::No("--freeze, --unfreeze and --layer-decay replace all of it; leave it out".to_string())
+        }
+        _ => Effect::Yes,
+    }
 }
 
 pub(super) fn momentum(run: &Situation<'_>) -> Effect {
@@ -327,6 +328,9 @@ pub(super) fn nesterov(run: &Situation<'_>) -> Effect {
 }
 
 pub(super) fn micro_batch(run: &Situation<'_>) -> Effect {
+    if run.finds_a_rate() && run.config.integer("train.micro_batch").is_none() {
+        return Effect::No("--find-lr does not find out how many images fit; give their number".to_string());
+    }
     let batch = run.config.whole("train.batch_size");
     let splits = run.config.integer("train.micro_batch").is_none_or(|images| images < batch);
     only(splits, format!("a batch of {batch} images fits in one; leave it out, or make it smaller"))
@@ -374,18 +378,26 @@ pub(super) fn focal_gamma(run: &Situation<'_>) -> Effect {
 }
 
 pub(super) fn unfreeze(run: &Situation<'_>) -> Effect {
-    only(run.begins_frozen(), "--freeze none leaves nothing to thaw; leave one of them out")
+    only(run.freezing().begins_frozen(), "--freeze none leaves nothing to thaw; leave one of them out")
 }
 
 pub(super) fn unfreeze_patience(run: &Situation<'_>) -> Effect {
-    let stalls = run.config.text("train.unfreeze").is_some_and(|text| text.contains("stall"));
+    let stalls = !run.freezing().by_stall.is_empty();
     only(stalls, "it is the patience of --unfreeze \"stall: PART\", which is not given; leave it out")
 }
 
 pub(super) fn layer_decay(run: &Situation<'_>) -> Effect {
-    let head_only =
-        run.config.text("train.freeze").as_deref() == Some("backbone") && !run.has("train.unfreeze");
-    only(!head_only, "--freeze backbone trains the head alone, at one learning rate; leave it out")
+    let freezing = run.freezing();
+    if run.finds_a_rate() && freezing.begins_with_head_only() {
+        return Effect::No(
+            "--find-lr trains the head alone here, at one learning rate; leave it out".to_string(),
+        );
+    }
+    let more = if freezing.is_recipe { ", or give more --epochs" } else { "" };
+    only(
+        !freezing.trains_head_only(),
+        format!("only the head is trained, at one learning rate; leave it out{more}"),
+    )
 }
 
 pub(super) fn head_activation(run: &Situation<'_>) -> Effect {
@@ -394,24 +406,22 @@ pub(super) fn head_activation(run: &Situation<'_>) -> Effect {
 
 pub(super) fn feature_cache(run: &Situation<'_>) -> Effect {
     let off = run.config.text("train.feature_cache").as_deref() == Some("off");
-    match run.begins_frozen() {
-        true => Effect::Yes,
-        false if off => Effect::Idle,
-        false => Effect::No(
-            "no part of the network is frozen, so every epoch sees the images; leave it out, or --freeze"
+    match run.sees_every_image() {
+        Some(_) if off => Effect::Idle,
+        Some(why) => Effect::No(why),
+        None if !off && run.is_augmented() && !run.has("train.feature_views") => Effect::No(
+            "images are augmented, so every epoch sees others; leave it out, or --feature-views 4 keeps 4 views of each"
                 .to_string(),
         ),
+        None => Effect::Yes,
     }
 }
 
 pub(super) fn feature_views(run: &Situation<'_>) -> Effect {
-    match (run.is_augmented(), run.begins_frozen()) {
-        (true, true) => Effect::Yes,
+    match (run.is_augmented(), run.sees_every_image()) {
         (false, _) => Effect::No("without --augment all views are the same; leave it out".to_string()),
-        (_, false) => Effect::No(
-            "no part of the network is frozen, so every epoch draws views of its own; leave it out, or --freeze"
-                .to_string(),
-        ),
+        (true, Some(why)) => Effect::No(why),
+        (true, None) => Effect::Yes,
     }
 }
 
@@ -438,13 +448,5 @@ pub(super) fn learning_rate(run: &Situation<'_>) -> Effect {
     only(
         !run.config.is_on("train.find_lr"),
         "--find-lr tries the rates from 1e-7 to 10, whatever it is; leave one out",
-    )
-}
-
-/// What shows or goes on with a training, where none is begun.
-pub(super) fn trains(run: &Situation<'_>) -> Effect {
-    only(
-        !run.config.is_on("train.find_lr"),
-        "--find-lr trains nothing that could be shown or gone on with; leave one out",
     )
 }

@@ -9,7 +9,7 @@ use super::applies::{Effect, Facts, Situation};
 use super::command::Command;
 use super::layers::nest;
 use super::sections;
-use super::table::{Identity, OPTIONS, OptionRow};
+use super::table::{Identity, InRangeTest, OPTIONS, OptionRow};
 use super::values::Config;
 
 impl Config {
@@ -23,7 +23,12 @@ impl Config {
         let given = |row: &&OptionRow| row.commands.contains(&command) && self.is_changed(row);
         let effect = |row: &OptionRow| {
             let run = Situation { key: row.key, command, config: self, facts };
-            run.looks_for_a_rate().unwrap_or_else(|| (row.applies)(&run))
+            match (row.applies)(&run) {
+                Effect::Yes if run.finds_a_rate() && row.range_test == InRangeTest::Ignored => {
+                    run.of_a_whole_training()
+                }
+                effect => effect,
+            }
         };
         let why = |row: &OptionRow| match effect(row) {
             Effect::No(why) => Some(format!("{}: {why}", row.key)),
@@ -297,6 +302,74 @@ mod tests {
                 "head",
             ),
             (Train, &any, &[("train.feature_cache", "here")], "train.feature_cache", "--freeze"),
+            (
+                Train,
+                &any,
+                &[("train.feature_cache", "here"), ("train.weights", "w.pth")],
+                "train.feature_cache",
+                "recipe fine-tune trains all of the network from epoch 2 on",
+            ),
+            (
+                Train,
+                &any,
+                &[("train.feature_cache", "here"), ("train.unfreeze", "2: conv1")],
+                "train.feature_cache",
+                "--unfreeze trains all of the network in the end",
+            ),
+            (
+                Train,
+                &any,
+                &[("train.feature_cache", "here"), ("train.freeze", "backbone"), ("train.cutmix", "1")],
+                "train.feature_cache",
+                "mix images",
+            ),
+            (
+                Train,
+                &any,
+                &[("train.feature_cache", "here"), ("train.freeze", "backbone"), ("augment", "light")],
+                "train.feature_cache",
+                "--feature-views 4",
+            ),
+            (
+                Train,
+                &any,
+                &[("train.layer_decay", "0.5"), ("train.weights", "w.pth"), ("train.epochs", "1")],
+                "train.layer_decay",
+                "more --epochs",
+            ),
+            (
+                Train,
+                &any,
+                &[("train.layer_decay", "0.5"), ("train.weights", "w.pth"), ("train.find_lr", "")],
+                "train.layer_decay",
+                "--find-lr trains the head alone",
+            ),
+            (
+                Train,
+                &any,
+                &[("train.recipe", "plain"), ("train.weights", "w.pth"), ("train.freeze", "backbone")],
+                "train.recipe",
+                "only the head",
+            ),
+            (
+                Train,
+                &any,
+                &[("train.micro_batch", "auto"), ("train.find_lr", "")],
+                "train.micro_batch",
+                "--find-lr",
+            ),
+            (
+                Train,
+                &any,
+                &[
+                    ("train.feature_views", "2"),
+                    ("train.freeze", "backbone"),
+                    ("augment", "light"),
+                    ("train.find_lr", ""),
+                ],
+                "train.feature_views",
+                "--find-lr",
+            ),
             (Train, &any, &[("train.feature_views", "2")], "train.feature_views", "--augment"),
             (Train, &any, &[("train.min_delta", "0.1")], "train.min_delta", "--early-stop"),
             (Train, &any, &[("train.resume", ""), ("overwrite", "")], "overwrite", "leave one out"),
@@ -398,7 +471,7 @@ mod tests {
             std::ptr::fn_addr_eq(row.applies, OPTIONS[0].applies) && (row.applies)(&run) == Effect::Yes
         };
         for row in OPTIONS.iter().filter(|row| !always(row) && !row.key.starts_with("store.")) {
-            let known = cases.iter().any(|case| case.3 == row.key) || row.key == "train.live";
+            let known = cases.iter().any(|case| case.3 == row.key);
             assert!(known, "{} has a condition and no case here", row.key);
         }
     }
@@ -425,6 +498,24 @@ mod tests {
         check(&facts(SplitRule::Declared, shuffled), &[("split.seed", "3")], true);
         check(&facts(SplitRule::Declared, source), &[("split.seed", "3")], false);
         check(&facts(SplitRule::Declared, source), &[shares], false);
+    }
+
+    #[test]
+    fn a_range_test_refuses_every_option_of_a_whole_training_and_takes_the_others() {
+        let mut refused = 0;
+        for row in OPTIONS.iter().filter(|row| row.key != "train.find_lr") {
+            let is_of_train = row.commands.contains(&Train);
+            assert_eq!(row.range_test != InRangeTest::Absent, is_of_train, "{}", row.key);
+            if !is_of_train {
+                continue;
+            }
+            let given = [company(row.key), &[(row.key, another(row)), ("train.find_lr", "")]].concat();
+            let problems = config(&given).without_effect(Train, &Facts::default());
+            let is_refused = problems.iter().any(|line| line.starts_with(&format!("{}: ", row.key)));
+            assert_eq!(is_refused, row.range_test == InRangeTest::Ignored, "{}: {problems:?}", row.key);
+            refused += usize::from(is_refused);
+        }
+        assert!(refused > 15, "only {refused} options were refused");
     }
 
     #[test]

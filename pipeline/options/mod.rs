@@ -5,6 +5,7 @@ mod bytes;
 mod choices;
 mod command;
 mod command_line;
+mod freezing;
 mod identity;
 mod layers;
 mod sections;
@@ -19,8 +20,9 @@ pub use choices::{
 };
 pub use command::{COMMANDS, Command, CommandRow};
 pub use command_line::{Invocation, command_line, resolve};
+pub use freezing::{FreezePlan, Thaw};
 pub use layers::Problems;
 pub(crate) use sections::{augment, balance_options, shares};
 pub use sections::{decode, layout, store_options, wanted};
-pub use table::{Identity, Kind, OPTIONS, OptionRow, option};
+pub use table::{Identity, InRangeTest, Kind, OPTIONS, OptionRow, option};
 pub use values::{Config, Layer};

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use forebay_datasets::sample::Split;
-use forebay_datasets::store::{Store, StoreOptions};
+use forebay_datasets::store::Store;
 use forebay_stages::balance::BalanceSummary;
 use forebay_train::schedule::Plateau;
-use forebay_train::{DeviceKind, Strictness, TrainOptions};
+use forebay_train::{Strictness, TrainOptions};
 use toml::Value;
 
-use super::cache_home::cache_home;
+use super::feature_cache::FeatureCache;
 use super::keeping::Keeping;
 use super::preparation::Preparation;
-use super::{recipe, timm};
+use super::{check, recipe, timm};
 use crate::feed::{self, Feed};
 use crate::flow::Error;
-use crate::options::{Command, Config, Doctor, Facts, Identity, store_options};
-use crate::plan;
+use crate::options::{Command, Config, Doctor, FreezePlan, Identity};
+use crate::plan::{self, gather, refuse};
 use crate::report::RunFacts;
 use crate::weights;
 
@@ -28,6 +28,8 @@ pub struct TrainPlan {
     pub feed: Feed,
     /// What training does with them.
     pub options: TrainOptions,
+    /// What is frozen at first and when it thaws.
+    pub freezing: FreezePlan,
     /// Passes over the training split.
     pub epochs: u32,
     /// Steps of one pass.
@@ -66,68 +68,30 @@ pub struct TrainPlan {
     pub warnings: Vec<String>,
 }
 
-/// Where the features of frozen parts are kept.
-#[derive(Clone, Debug)]
-pub struct FeatureCache {
-    /// A path or a URL.
-    pub place: String,
-    /// How a bucket is reached.
-    pub options: StoreOptions,
-    /// Whether the user chose it: else it holds only what fits in memory.
-    pub is_chosen: bool,
-    /// Views of an augmented image.
-    pub views: Option<u32>,
-}
-
-impl FeatureCache {
-    /// The cache that the options give, or else the usual one; `None` where there is none.
-    fn resolve(config: &Config, notes: &mut Vec<String>) -> Result<Option<FeatureCache>, Error> {
-        let views = config.integer("train.feature_views").map(|views| views as u32);
-        let chosen = config.text("train.feature_cache");
-        let is_off = chosen.as_deref() == Some("off");
-        let usual = || Some(cache_home()?.join("features").to_string_lossy().into_owned());
-        let place = if is_off { None } else { chosen.clone().or_else(usual) };
-        let is_chosen = chosen.is_some();
-        if !is_off && place.is_none() && config.is_given("train.freeze") {
-            notes.push(
-                "outputs of frozen layers are not kept for later epochs: neither XDG_CACHE_HOME nor HOME names a folder \
-                 that can be used; --feature-cache DIR keeps them"
-                    .to_string(),
-            );
-        }
-        match place {
-            None if views.is_some() => {
-                Err(Error::Plan(vec![match is_off {
-                true => "train.feature_views: --feature-cache off keeps no features; leave one of them out",
-                false => "train.feature_views: there is no place for features; give --feature-cache DIR",
-            }
-            .to_string()]))
-            }
-            place => Ok(place.map(|place| FeatureCache {
-                place,
-                options: store_options(config),
-                is_chosen,
-                views,
-            })),
-        }
-    }
-}
-
 impl TrainPlan {
-    /// Checks a training run: opens the source, reads what is there, and the initial weights.
+    /// Checks a training run: first its options, then the source, the initial weights and, where one is named, the run folder,
+    /// each for all that is wrong with it. One that `begins` needs a run folder.
     ///
     /// # Errors
     /// [`Error::Plan`] or [`Error::Usage`] for options or a source that cannot be used, others when a store fails.
-    pub async fn resolve(config: &Config) -> Result<TrainPlan, Error> {
-        let problems = config.without_effect(Command::Train, &Facts::default());
-        if !problems.is_empty() {
-            return Err(Error::Plan(problems));
-        }
-        let device = device(&config.text("train.device").unwrap_or_default())?;
-        let initial = weights::read(config).await?;
-        let applied = initial.as_ref().map(|initial| weights::apply(config, initial)).transpose()?;
+    pub async fn resolve(config: &Config, begins: bool) -> Result<TrainPlan, Error> {
+        let freezing = FreezePlan::of(config);
+        refuse(check::options(config, &freezing, begins)?)?;
+        let device = check::device(config)?;
+        let keeping = Keeping::resolve(config).map_err(Error::Plan)?;
+        let mut problems = Vec::new();
+        let folder = gather(check::run_folder(config).await, &mut problems)?.flatten();
+        let initial = gather(check::initial(config).await, &mut problems)?.flatten();
+        let applied = initial.as_ref().map(|initial| weights::apply(config, initial)).transpose();
+        let applied = gather(applied, &mut problems)?.flatten();
         let config = applied.as_ref().unwrap_or(config);
-        let (feed, balance, mut warnings) = feed::resolve(config, Command::Train).await?;
+        let fed = gather(feed::resolve(config, Command::Train).await, &mut problems)?;
+        if let (Some(folder), Some((feed, ..))) = (&folder, &fed) {
+            gather(folder.refuse_place(feed.image_folder()).await, &mut problems)?;
+        }
+        let (Some((feed, balance, mut warnings)), []) = (fed, &problems[..]) else {
+            return Err(Error::Plan(problems));
+        };
         warnings.extend(initial.iter().flat_map(|initial| initial.warnings.iter().cloned()));
         let place = feed.store.location().to_string();
         let classes = feed.classes().to_vec();
@@ -144,7 +108,6 @@ impl TrainPlan {
         if feed.rows(Split::Validation) == 0 {
             warnings.push("no validation images: the best checkpoint is the last one".to_string());
         }
-        let keeping = Keeping::resolve(config).map_err(Error::Plan)?;
         let epochs = config.whole("train.epochs") as u32;
         let facts = feed::facts(&feed);
         let steps_per_epoch = feed.batches_per_epoch();
@@ -165,7 +128,8 @@ impl TrainPlan {
             chain: feed.chain.clone(),
             is_balanced: feed.source.manifest().is_some_and(|manifest| manifest.balanced),
         };
-        let (options, plateau, mut notes) = recipe::resolve(config, context).map_err(Error::Plan)?;
+        let (options, plateau, mut notes) =
+            recipe::resolve(config, &freezing, context).map_err(Error::Plan)?;
         let opens_in_timm = timm::architecture(&options.model, &options.head).is_some();
         let preparation = Preparation {
             chain: feed.chain.clone(),
@@ -205,6 +169,7 @@ impl TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),
             feed,
             options,
+            freezing,
             epochs,
             steps_per_epoch,
             balance,
@@ -217,26 +182,12 @@ impl TrainPlan {
             doctor: config.choice("train.doctor"),
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
-            strictness: if config.is_on("force") { Strictness::Lenient } else { Strictness::Strict },
+            strictness: check::strictness(config),
             preparation,
             run_file: config.to_toml(Command::Train, &facts),
             settings: settings(&[&of_run[..], &[Identity::Neither]].concat()),
             warnings,
         })
-    }
-}
-
-fn device(text: &str) -> Result<DeviceKind, Error> {
-    let number = text
-        .strip_prefix("cuda")
-        .map(|rest| rest.strip_prefix(':').unwrap_or(if rest.is_empty() { "0" } else { rest }));
-    match (text, number.map(str::parse)) {
-        ("cpu", _) => Ok(DeviceKind::Cpu),
-        (_, Some(Ok(_))) if !cfg!(feature = "cuda") => Err(Error::Usage(format!(
-            "train.device: {text} needs a build with `--features cuda`; this one has only cpu"
-        ))),
-        (_, Some(Ok(number))) => Ok(DeviceKind::Cuda(number)),
-        _ => Err(Error::Usage(format!("train.device: \"{text}\" is not cpu or cuda:N"))),
     }
 }
 

@@ -10,7 +10,7 @@ use forebay_train::{
     DeviceKind, Freeze, Loss, Mixing, OptimizerKind, Precision, TrainOptions, Trainer, Unfreeze,
 };
 
-use crate::options::{ClassWeights, Config, HeadActivation, Recipe, ScheduleKind};
+use crate::options::{ClassWeights, Config, FreezePlan, HeadActivation, ScheduleKind, Thaw};
 
 /// What a recipe is resolved against.
 pub(super) struct Context<'a> {
@@ -38,6 +38,7 @@ pub(super) struct Context<'a> {
 /// Every problem, one a line.
 pub(super) fn resolve(
     config: &Config,
+    freezing: &FreezePlan,
     context: Context<'_>,
 ) -> Result<(TrainOptions, Option<Plateau>, Vec<String>), Vec<String>> {
     let (mut problems, mut notes) = (Vec::new(), Vec::new());
@@ -45,20 +46,14 @@ pub(super) fn resolve(
     let optimizer = optimizer(config);
     let model = config.text("train.arch").unwrap_or_default();
     let schedule_kind: ScheduleKind = config.choice("train.schedule");
-    let Frozen { freeze, unfreeze, on_stall } = frozen(config, &context, &mut notes, &mut problems);
-    let pretrained_recipe = context.pretrained && config.choice::<Recipe>("train.recipe") == Recipe::FineTune;
-    let layer_decay =
-        config.number("train.layer_decay").unwrap_or(if pretrained_recipe { 0.75 } else { 1.0 });
-    // Without --freeze and --unfreeze the recipe has a note of its own; the head alone has one rate.
-    let is_cut = config.is_given("train.freeze") || config.is_given("train.unfreeze");
-    let head_only = freeze == Freeze::Backbone && unfreeze.is_empty() && on_stall.is_empty();
-    if layer_decay < 1.0 && config.number("train.layer_decay").is_none() && is_cut && !head_only {
-        notes.push(
-            "recipe fine-tune: each part learns at 0.75 of the learning rate of the part after it (--layer-decay 1 for \
-             one rate, or --recipe plain)"
-                .into(),
+    problems.extend(freezing.problems.iter().cloned());
+    if !freezing.by_stall.is_empty() && !context.validates {
+        problems.push(
+            "train.unfreeze: there are no validation images to tell a stall by; give epochs, or see --split"
+                .to_string(),
         );
     }
+    notes.extend(recipe_in_words(config, freezing).map(str::to_string));
     let peak = config.number("train.learning_rate").unwrap_or(match optimizer {
         OptimizerKind::Sgd { .. } => 0.05,
         OptimizerKind::RmsProp { .. } => 1e-4,
@@ -80,6 +75,10 @@ pub(super) fn resolve(
     }
     let plateau = (schedule_kind == ScheduleKind::Plateau)
         .then(|| Plateau::new(number("train.lr_gamma"), number("train.lr_patience") as u32, 0.0));
+    let at_step = |Thaw { epoch, part }: &Thaw| {
+        let step = (epoch - 1).saturating_mul(context.steps_per_epoch);
+        Unfreeze { step, part: part.clone() }
+    };
     let options = TrainOptions {
         head: head(config, context.classes.len()),
         optimizer,
@@ -93,10 +92,10 @@ pub(super) fn resolve(
         clip_norm: config.number("train.clip_norm"),
         micro_batch: config.integer("train.micro_batch").map(|images| images as usize),
         ema: config.number("train.ema"),
-        freeze,
-        unfreeze,
-        unfreeze_on_stall: on_stall,
-        layer_decay,
+        freeze: freezing.freeze.clone(),
+        unfreeze: freezing.by_epoch.iter().map(at_step).collect(),
+        unfreeze_on_stall: freezing.by_stall.clone(),
+        layer_decay: freezing.layer_decay,
         loss: match config.choice("train.loss") {
             Loss::Focal { .. } => Loss::Focal { gamma: number("train.focal_gamma") },
             Loss::CrossEntropy => Loss::CrossEntropy,
@@ -108,15 +107,15 @@ pub(super) fn resolve(
         seed: context.seed,
         device: context.device,
         precision: precision(config, context.device, &mut problems),
-        ..TrainOptions::new(&model, context.classes)
+        // Last, since what is above reads of both. There is no `..`: an option that the trainer has and nobody sets does not compile.
+        classes: context.classes,
+        model,
     };
     if options.freeze == Freeze::Backbone && !context.pretrained {
         notes.push("--freeze backbone without --weights trains a head on random features".to_string());
     }
-    if problems.is_empty() {
-        // Names of parts, the size of the images: what only the network knows.
-        problems.extend(Trainer::check(&options, context.side).err());
-    }
+    // Names of parts, the size of the images: what only the network knows.
+    problems.extend(Trainer::check(&options, context.side).err().into_iter().flatten());
     if problems.is_empty() { Ok((options, plateau, notes)) } else { Err(problems) }
 }
 
@@ -142,114 +141,24 @@ fn precision(config: &Config, device: DeviceKind, problems: &mut Vec<String>) ->
     precision
 }
 
-/// What is frozen at first, and what thaws when.
-#[derive(Default)]
-struct Frozen {
-    freeze: Freeze,
-    unfreeze: Vec<Unfreeze>,
-    on_stall: Vec<String>,
-}
-
-fn frozen(
-    config: &Config,
-    context: &Context<'_>,
-    notes: &mut Vec<String>,
-    problems: &mut Vec<String>,
-) -> Frozen {
-    let (freeze, unfreeze) = (config.text("train.freeze"), config.text("train.unfreeze"));
-    let recipe = context.pretrained && config.choice::<Recipe>("train.recipe") == Recipe::FineTune;
-    if recipe && freeze.is_none() && unfreeze.is_none() {
-        // fastai's fine_tune: one epoch for the new head, then everything.
-        if context.epochs == 1 {
-            notes.push(
-                "recipe fine-tune: the one epoch trains the head; with --epochs 2 or more all of it follows"
-                    .into(),
-            );
-            return Frozen { freeze: Freeze::Backbone, ..Frozen::default() };
-        }
-        notes.push(
-            "recipe fine-tune: epoch 1 trains the head, then all of the network, earlier parts more slowly \
-             (--recipe plain trains everything from the start)"
-                .into(),
-        );
-        let part = first_part(&config.text("train.arch").unwrap_or_default());
-        let unfreeze = vec![Unfreeze { step: context.steps_per_epoch, part }];
-        return Frozen { freeze: Freeze::Backbone, unfreeze, ..Frozen::default() };
+/// What the recipe comes to, where it decides something.
+fn recipe_in_words(config: &Config, freezing: &FreezePlan) -> Option<&'static str> {
+    let is_cut = config.is_given("train.freeze") || config.is_given("train.unfreeze");
+    if freezing.is_recipe && freezing.trains_head_only() {
+        Some("recipe fine-tune: the one epoch trains the head; with --epochs 2 or more all of it follows")
+    } else if freezing.is_recipe {
+        Some(
+            "recipe fine-tune: epoch 1 trains the head, then all of the network, earlier parts more slowly (--recipe plain \
+             trains everything from the start)",
+        )
+    } else if is_cut && freezing.decays_by_recipe && !freezing.trains_head_only() {
+        Some(
+            "recipe fine-tune: each part learns at 0.75 of the learning rate of the part after it (--layer-decay 1 for one \
+             rate, or --recipe plain)",
+        )
+    } else {
+        None
     }
-    let freeze = match freeze.as_deref() {
-        None if unfreeze.is_some() => Freeze::Backbone,
-        None | Some("none") => Freeze::None,
-        Some("backbone") => Freeze::Backbone,
-        Some(part) => Freeze::Until(part.to_string()),
-    };
-    let mut frozen = Frozen { freeze, ..Frozen::default() };
-    for milestone in unfreeze.iter().flat_map(|text| text.split(',')) {
-        if let Some(("stall", part)) = milestone.split_once(':').map(|(when, part)| (when.trim(), part)) {
-            frozen.on_stall.push(part.trim().to_string());
-            continue;
-        }
-        let parsed = milestone.split_once(':').and_then(|(epoch, part)| {
-            let epoch = epoch.trim().parse::<u64>().ok().filter(|epoch| *epoch > 0)?;
-            Some((epoch, part.trim().to_string()))
-        });
-        match parsed {
-            Some((epoch, _)) if epoch > u64::from(context.epochs) => problems.push(format!(
-                "train.unfreeze: epoch {epoch} comes after the last, {}; leave \"{}\" out, or give more --epochs",
-                context.epochs,
-                milestone.trim()
-            )),
-            Some((epoch, part)) => {
-                let step = (epoch - 1).saturating_mul(context.steps_per_epoch);
-                frozen.unfreeze.push(Unfreeze { step, part });
-            }
-            None => problems.push(format!(
-                "train.unfreeze: \"{}\" is not EPOCH: PART, as in \"3: layer4, 5: layer3\", nor stall: PART",
-                milestone.trim()
-            )),
-        }
-    }
-    if !frozen.on_stall.is_empty() && !context.validates {
-        problems.push(
-            "train.unfreeze: there are no validation images to tell a stall by; give epochs, or see --split"
-                .to_string(),
-        );
-    }
-    problems.extend(thaws_nothing(&frozen, &config.text("train.arch").unwrap_or_default()));
-    frozen
-}
-
-/// Parts that are to thaw and are trained already by then. Names that the network does not have are none of this.
-fn thaws_nothing(frozen: &Frozen, arch: &str) -> Vec<String> {
-    let names = Trainer::part_names(arch);
-    let index = |part: &str| names.iter().position(|name| name == part);
-    let first = match &frozen.freeze {
-        Freeze::None => return Vec::new(),
-        Freeze::Backbone => names.len().saturating_sub(1),
-        Freeze::Until(part) => match index(part) {
-            Some(last) => last + 1,
-            None => return Vec::new(),
-        },
-    };
-    let mut by_epoch: Vec<&Unfreeze> = frozen.unfreeze.iter().collect();
-    by_epoch.sort_by_key(|unfreeze| unfreeze.step);
-    let by_epoch: Vec<&str> = by_epoch.into_iter().map(|unfreeze| unfreeze.part.as_str()).collect();
-    let by_stall: Vec<&str> = frozen.on_stall.iter().map(String::as_str).collect();
-    let mut problems = Vec::new();
-    for parts in [by_epoch, by_stall] {
-        let mut trained_from = first;
-        for part in parts {
-            let Some(index) = index(part) else { continue };
-            if index >= trained_from {
-                problems.push(format!("train.unfreeze: `{part}` is trained by then already; leave it out"));
-            }
-            trained_from = trained_from.min(index);
-        }
-    }
-    problems
-}
-
-fn first_part(arch: &str) -> String {
-    Trainer::part_names(arch).into_iter().next().unwrap_or_default()
 }
 
 fn shape(config: &Config, kind: ScheduleKind, steps_per_epoch: u64, problems: &mut Vec<String>) -> Shape {

@@ -133,6 +133,28 @@ impl RunFolder {
         }
     }
 
+    /// Refuses a folder that a run could not begin in so.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it holds what a new run would write, or no checkpoint to resume from.
+    pub(super) async fn refuse_start(&self, begin: Start) -> Result<(), Error> {
+        let names = self.names().await?;
+        let is_of_a_run = |name: &&String| files::is_of_a_run(name);
+        let has_checkpoint = names.iter().any(|name| name == files::LAST);
+        let (place, last) = (self.location(), files::LAST);
+        match (begin, names.iter().find(is_of_a_run)) {
+            (Start::Resume, _) if !has_checkpoint => Err(self.nothing_to_resume()),
+            (Start::New, Some(_)) if has_checkpoint => Err(Error::Usage(format!(
+                "{place} holds a run already: --resume goes on with it, --overwrite starts again"
+            ))),
+            (Start::New, Some(name)) => Err(Error::Usage(format!(
+                "{place} holds {name}, which a run would replace, and no {last} to resume from: give another --out, or \
+                 --overwrite to lose it"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Where a user finds the run.
     pub fn location(&self) -> &str {
         self.remote.as_ref().unwrap_or(&self.local).location()
@@ -202,12 +224,16 @@ impl RunFolder {
         }
     }
 
-    /// The names of the files of the run.
+    /// The names of the files of the run; none where there is no folder yet.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn names(&self) -> Result<Vec<String>, Error> {
-        let found = self.authority().list("").await?;
+        let store = self.authority();
+        if store.local_root().is_some_and(|root| !root.is_dir()) {
+            return Ok(Vec::new());
+        }
+        let found = store.list("").await?;
         Ok(found.into_iter().map(|(name, _)| name).collect())
     }
 

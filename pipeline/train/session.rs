@@ -176,15 +176,15 @@ pub(super) async fn keep_model(
     folder: &RunFolder,
     session: &Mutex<Session>,
 ) -> Result<(), Error> {
-    let (bytes, steps, moment) = {
+    let (bytes, ends, steps, moment) = {
         let session = lock(session);
         let weights = session.trainer.weights(&session.progress.to_metadata(plan));
         let bytes = weights.map_err(|error| train_error("write the weights", error))?;
-        (bytes, session.trainer.steps_done(), session.moment())
+        (bytes, session.trainer.ends(), session.trainer.steps_done(), session.moment())
     };
     kill_point(&format!("train: before the model, {moment}"));
     let model = timm::exported(&bytes, (&plan.options.model, &plan.options.head), steps);
-    let config = timm::config(plan, &model);
+    let config = timm::config(plan, ends);
     let preprocessor = timm::preprocessor(plan, &config);
     folder.put(files::TIMM, forebay_datasets::manifest::to_json(&config)).await?;
     folder.put(files::PREPROCESSOR, forebay_datasets::manifest::to_json(&preprocessor)).await?;

@@ -29,9 +29,7 @@ pub(super) async fn start(
     on_weights: &mut (dyn FnMut(&WeightsReport) + Send),
 ) -> Result<(Arc<Mutex<Session>>, Vec<EpochMetrics>), Error> {
     folder.remove_leftovers().await?;
-    if begin == Start::New {
-        refuse_files(folder).await?;
-    }
+    folder.refuse_start(begin).await?;
     let trainer = run.install(|| Trainer::new(&plan.options));
     let mut trainer = trainer.map_err(|error| train_error("build the network", error))?;
     let (mut progress, mut reactions) = (Progress::default(), Reactions::new(plan));
@@ -83,21 +81,6 @@ pub(super) async fn start(
     drop(seen);
     let session = Session { trainer, progress, reactions, classifies, recorder, kept: Instant::now() };
     Ok((Arc::new(Mutex::new(session)), history))
-}
-
-/// Refuses a folder that holds anything that a run would write.
-async fn refuse_files(folder: &RunFolder) -> Result<(), Error> {
-    let names = folder.names().await?;
-    let Some(name) = names.iter().find(|name| files::is_of_a_run(name)) else { return Ok(()) };
-    let place = folder.location();
-    Err(Error::Usage(match names.iter().any(|name| name == files::LAST) {
-        true => format!("{place} holds a run already: --resume goes on with it, --overwrite starts again"),
-        false => format!(
-            "{place} holds {name}, which a run would replace, and no {} to resume from: give another --out, or \
-             --overwrite to lose it",
-            files::LAST
-        ),
-    }))
 }
 
 /// In what a run differs from the one that is to go on, by their run files.

@@ -2,27 +2,9 @@
 
 use forebay_datasets::sample::Split;
 use forebay_train::schedule::Shape;
-use forebay_train::{Freeze, TrainOptions, Unfreeze};
 
 use super::plan::TrainPlan;
 use crate::plan::{memory_in_words, nodes_in_words, schedule_in_words};
-
-/// What is frozen at first and when it thaws; `None` where everything is trained.
-fn frozen_in_words(options: &TrainOptions, steps_per_epoch: u64) -> Option<String> {
-    let mut text = match &options.freeze {
-        Freeze::None => return None,
-        Freeze::Backbone => "all but the classifier".to_string(),
-        Freeze::Until(part) => format!("up to and including {part}"),
-    };
-    for Unfreeze { step, part } in &options.unfreeze {
-        let epoch = step / steps_per_epoch.max(1) + 1;
-        text += &format!("; from epoch {epoch} on {part} and what follows it are trained");
-    }
-    for part in &options.unfreeze_on_stall {
-        text += &format!("; then {part} and what follows it, once validation stalls");
-    }
-    Some(text)
-}
 
 impl std::fmt::Display for TrainPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -58,7 +40,7 @@ impl std::fmt::Display for TrainPlan {
                 None => schedule_in_words(&options.schedule.shape),
             }
         )?;
-        if let Some(frozen) = frozen_in_words(options, self.steps_per_epoch) {
+        if let Some(frozen) = self.freezing.in_words() {
             writeln!(f, "  frozen       {frozen}")?;
         }
         for note in &self.notes {

@@ -6,8 +6,8 @@
 
 use forebay_stages::chain::TimmFields;
 use forebay_train::models;
-use forebay_train::models::Head;
 use forebay_train::models::family::Timm;
+use forebay_train::models::{Head, NetworkEnds};
 use forebay_train::weights::names::{norm_epsilons, timm_layers};
 use serde_json::{Map, Value, json};
 
@@ -118,19 +118,21 @@ fn preprocessing(plan: &TrainPlan) -> TimmFields {
     plan.preparation.chain.timm().expect("a feed's chain ends in a tensor")
 }
 
-/// `config.json`: timm's keys and those of transformers' `TimmWrapperForImageClassification`. `weights` is the
-/// exported file, which tells the width before the classifier.
-pub(super) fn config(plan: &TrainPlan, weights: &[u8]) -> Value {
+/// `config.json`: timm's keys and those of transformers' `TimmWrapperForImageClassification`. `ends` are those of the
+/// network, whose layers have our names in the folder where timm lacks it.
+pub(super) fn config(plan: &TrainPlan, ends: NetworkEnds) -> Value {
     let (classes, model) = (&plan.options.classes, plan.options.model.as_str());
     let architecture = architecture(model, &plan.options.head);
-    let head = architecture.map_or("fc", |architecture| architecture.timm.classifier);
-    let (tensors, _) = header(weights);
-    let features = tensors.get(&format!("{head}.weight")).and_then(|tensor| dims(tensor).get(1).copied());
+    let NetworkEnds { first_convolution, classifier, features } = ends;
+    let (first_conv, classifier) = match architecture {
+        Some(Architecture { timm, .. }) => (timm.first_conv.to_owned(), timm.classifier.to_owned()),
+        None => (first_convolution, classifier),
+    };
     let mut cfg = serde_json::to_value(preprocessing(plan)).expect("plain data");
     let known = cfg.as_object_mut().expect("an object");
     known.insert("num_classes".into(), classes.len().into());
-    known.insert("first_conv".into(), architecture.map_or("conv1", |a| a.timm.first_conv).into());
-    known.insert("classifier".into(), head.into());
+    known.insert("first_conv".into(), first_conv.into());
+    known.insert("classifier".into(), classifier.into());
     known.insert("tag".into(), "forebay".into());
     known.insert("custom_load".into(), false.into());
     let preparation = &plan.preparation;

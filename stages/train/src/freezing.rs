@@ -1,6 +1,6 @@
 //! Which parts of a network a step trains.
 
-use crate::models;
+use crate::models::{self, Network};
 use crate::options::Freeze;
 use crate::trainer::Trainer;
 
@@ -25,23 +25,30 @@ impl Trainer {
 
     /// The number of the first part that a step trains.
     pub(crate) fn first_trained(&self, step: u64) -> usize {
-        let part = |name: &str| self.network.part_index(name).expect("checked when the trainer was made");
-        let last = self.network.parts() - 1;
-        let begin = match &self.options.freeze {
-            Freeze::None => 0,
-            Freeze::Backbone => last,
-            Freeze::Until(name) => part(name) + 1,
-        };
         let reached = self.options.unfreeze.iter().filter(|unfreeze| unfreeze.step <= step);
-        let reached = reached.map(|unfreeze| part(&unfreeze.part)).fold(begin, usize::min);
         let stalled = self.options.unfreeze_on_stall.iter().zip(&self.stalls).filter(|(_, at)| **at <= step);
-        stalled.map(|(name, _)| part(name)).fold(reached, usize::min)
+        let thawed = reached.map(|unfreeze| &unfreeze.part).chain(stalled.map(|(name, _)| name));
+        self.first_with(thawed.map(String::as_str))
     }
 
     /// The number of the first part that is trained at some time.
     fn first_ever_trained(&self) -> usize {
-        let part = |name: &String| self.network.part_index(name).expect("checked when the trainer was made");
-        self.options.unfreeze_on_stall.iter().map(part).fold(self.first_trained(u64::MAX), usize::min)
+        self.first_with(self.options.thawed())
+    }
+
+    fn first_with<'a>(&self, thawed: impl IntoIterator<Item = &'a str>) -> usize {
+        let first = first_trained(&self.network, &self.options.freeze, thawed);
+        first.expect("checked when the trainer was made")
+    }
+
+    /// The number of the first part of the network called `arch` that is trained once the parts called `thawed` are, where
+    /// `freeze` holds at first; `None` where the network does not have one of these parts, or there is none called so.
+    pub fn first_trained_part<'a>(
+        arch: &str,
+        freeze: &Freeze,
+        thawed: impl IntoIterator<Item = &'a str>,
+    ) -> Option<usize> {
+        first_trained(&models::blank(arch)?, freeze, thawed)
     }
 
     /// Freezes what the next step does not train.
@@ -53,4 +60,18 @@ impl Trainer {
     pub fn frozen_prefix(&self) -> Option<usize> {
         Some(self.first_ever_trained()).filter(|first| *first > 0)
     }
+}
+
+/// As [`Trainer::first_trained_part`].
+fn first_trained<'a>(
+    network: &Network,
+    freeze: &Freeze,
+    thawed: impl IntoIterator<Item = &'a str>,
+) -> Option<usize> {
+    let begin = match freeze {
+        Freeze::None => 0,
+        Freeze::Backbone => network.parts() - 1,
+        Freeze::Until(name) => network.part_index(name)? + 1,
+    };
+    thawed.into_iter().try_fold(begin, |first, name| Some(first.min(network.part_index(name)?)))
 }

@@ -161,54 +161,67 @@ impl TrainOptions {
     }
 }
 
-/// What is wrong with options, in one line.
-pub(crate) fn check(options: &TrainOptions) -> Result<(), String> {
-    let range = |name: &str, value: f64, fits: bool, expected: &str| {
-        if fits { Ok(()) } else { Err(format!("{name} is {value}: expected {expected}")) }
+impl TrainOptions {
+    /// The parts that thaw at some time, by steps and after stalls.
+    pub(crate) fn thawed(&self) -> impl Iterator<Item = &str> {
+        let by_step = self.unfreeze.iter().map(|unfreeze| &unfreeze.part);
+        by_step.chain(&self.unfreeze_on_stall).map(String::as_str)
+    }
+}
+
+/// What is wrong with options, a line each.
+pub(crate) fn problems(options: &TrainOptions) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut range = |name: &str, value: f64, fits: bool, expected: &str| {
+        if !fits {
+            problems.push(format!("{name} is {value}: expected {expected}"));
+        }
     };
     let finite = |value: f64| value.is_finite() && value >= 0.0;
-    if options.classes.len() < 2 {
-        return Err(format!("a classifier needs two classes or more, got {}", options.classes.len()));
-    }
-    range("learning rate", options.schedule.peak, finite(options.schedule.peak), "0 or more")?;
-    range("weight decay", options.weight_decay, finite(options.weight_decay), "0 or more")?;
-    range("L1 penalty", options.l1, finite(options.l1), "0 or more")?;
+    let is_share = |value: f64| (0.0..1.0).contains(&value);
+    let peak = options.schedule.peak;
+    range("learning rate", peak, finite(peak), "0 or more");
+    range("weight decay", options.weight_decay, finite(options.weight_decay), "0 or more");
+    range("L1 penalty", options.l1, finite(options.l1), "0 or more");
     let decay = options.layer_decay;
-    range("layer decay", decay, decay > 0.0 && decay <= 1.0, "more than 0, at most 1")?;
+    range("layer decay", decay, decay > 0.0 && decay <= 1.0, "more than 0, at most 1");
     for (name, value) in [("clip norm", options.clip_norm), ("gamma", focal_gamma(options))] {
         let Some(value) = value else { continue };
-        range(name, value, finite(value), "0 or more")?;
+        range(name, value, finite(value), "0 or more");
     }
-    if let Some(decay) = options.ema {
-        range("decay of the moving average", decay, (0.0..1.0).contains(&decay), "from 0 to below 1")?;
+    let shares =
+        [("decay of the moving average", options.ema), ("label smoothing", Some(options.label_smoothing))];
+    let (of_optimizer, eps) = match options.optimizer {
+        OptimizerKind::Sgd { momentum, .. } => ([("momentum", Some(momentum)), ("", None)], None),
+        OptimizerKind::Adam { beta1, beta2, eps } | OptimizerKind::AdamW { beta1, beta2, eps } => {
+            ([("beta1", Some(beta1)), ("beta2", Some(beta2))], Some(eps))
+        }
+        OptimizerKind::RmsProp { alpha, eps, momentum, .. } => {
+            ([("alpha", Some(alpha)), ("momentum", Some(momentum))], Some(eps))
+        }
+    };
+    for (name, value) in shares.into_iter().chain(of_optimizer) {
+        let Some(value) = value else { continue };
+        range(name, value, is_share(value), "from 0 to below 1");
+    }
+    if let Some(eps) = eps {
+        range("eps", eps, eps.is_finite() && eps > 0.0, "more than 0");
+    }
+    if options.classes.len() < 2 {
+        problems.push(format!("a classifier needs two classes or more, got {}", options.classes.len()));
     }
     if let Some(weights) = &options.class_weights
         && (weights.len() != options.classes.len() || weights.iter().any(|weight| !finite(*weight)))
     {
-        return Err(format!("{} class weights for {} classes", weights.len(), options.classes.len()));
+        problems.push(format!("{} class weights for {} classes", weights.len(), options.classes.len()));
     }
-    let smoothing = options.label_smoothing;
-    range("label smoothing", smoothing, (0.0..1.0).contains(&smoothing), "from 0 to below 1")?;
     match options.chain.normalize() {
-        Some(normalize) => normalize.problems().into_iter().next().map_or(Ok(()), Err)?,
-        None => return Err("the chain of the images does not end in a tensor: it has no mean and std".into()),
-    }
-    let share = |name: &str, value: f64| range(name, value, (0.0..1.0).contains(&value), "from 0 to below 1");
-    let eps = |value: f64| range("eps", value, value.is_finite() && value > 0.0, "more than 0");
-    match options.optimizer {
-        OptimizerKind::Sgd { momentum, .. } => share("momentum", momentum),
-        OptimizerKind::Adam { beta1, beta2, eps: value }
-        | OptimizerKind::AdamW { beta1, beta2, eps: value } => {
-            share("beta1", beta1)?;
-            share("beta2", beta2)?;
-            eps(value)
-        }
-        OptimizerKind::RmsProp { alpha, eps: value, momentum, .. } => {
-            share("alpha", alpha)?;
-            share("momentum", momentum)?;
-            eps(value)
+        Some(normalize) => problems.extend(normalize.problems()),
+        None => {
+            problems.push("the chain of the images does not end in a tensor: it has no mean and std".into())
         }
     }
+    problems
 }
 
 pub(crate) fn focal_gamma(options: &TrainOptions) -> Option<f64> {
@@ -218,23 +231,22 @@ pub(crate) fn focal_gamma(options: &TrainOptions) -> Option<f64> {
     }
 }
 
-/// Refuses part names that the network does not have.
-pub(crate) fn check_parts(options: &TrainOptions, network: &Network) -> Result<(), String> {
+/// A line for each part that is named and that the network does not have, or whose freezing leaves nothing to train.
+pub(crate) fn part_problems(options: &TrainOptions, network: &Network) -> Vec<String> {
     let until = match &options.freeze {
-        Freeze::Until(name) => Some(name),
+        Freeze::Until(name) => Some(name.as_str()),
         _ => None,
     };
     let last = network.parts() - 1;
-    let later = options.unfreeze.iter().map(|unfreeze| &unfreeze.part).chain(&options.unfreeze_on_stall);
-    for name in until.into_iter().chain(later) {
+    let problem = |name: &str| {
         let parts = || network.part_names().collect::<Vec<_>>().join(", ");
         match network.part_index(name) {
-            None => return Err(format!("{} has no part `{name}`; its parts are {}", options.model, parts())),
+            None => Some(format!("{} has no part `{name}`; its parts are {}", options.model, parts())),
             Some(index) if index == last && Some(name) == until => {
-                return Err(format!("freezing `{name}` leaves nothing to train; the parts are {}", parts()));
+                Some(format!("freezing `{name}` leaves nothing to train; the parts are {}", parts()))
             }
-            Some(_) => {}
+            Some(_) => None,
         }
-    }
-    Ok(())
+    };
+    until.into_iter().chain(options.thawed()).filter_map(problem).collect()
 }

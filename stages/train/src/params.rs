@@ -131,10 +131,19 @@ impl ParamStore {
     }
 }
 
+/// What becomes of the tensors of a network that is built.
+#[derive(Debug)]
+enum Registry<'a> {
+    /// They are there.
+    Store(&'a mut ParamStore),
+    /// Their names and shapes are: what is asked of a network before it runs is no reason to hold it.
+    Outline(&'a mut BTreeMap<String, Vec<usize>>),
+}
+
 /// Registers the tensors of a network while it is built, with their initial values.
 #[derive(Debug)]
 pub struct Builder<'a> {
-    store: &'a mut ParamStore,
+    registry: Registry<'a>,
     seed: Option<Seed>,
     part: usize,
 }
@@ -143,12 +152,17 @@ impl<'a> Builder<'a> {
     /// Initial values are a function of `seed` and of the name of a tensor, so that adding a layer changes no
     /// other layer's.
     pub fn new(store: &'a mut ParamStore, seed: Seed) -> Builder<'a> {
-        Builder { store, seed: Some(seed), part: 0 }
+        Builder { registry: Registry::Store(store), seed: Some(seed), part: 0 }
     }
 
     /// Initial values are zero: for a network that is overwritten whole.
     pub fn blank(store: &'a mut ParamStore) -> Builder<'a> {
-        Builder { store, seed: None, part: 0 }
+        Builder { registry: Registry::Store(store), seed: None, part: 0 }
+    }
+
+    /// Only name and shape of each tensor are kept.
+    pub(crate) fn outline(shapes: &'a mut BTreeMap<String, Vec<usize>>) -> Builder<'a> {
+        Builder { registry: Registry::Outline(shapes), seed: None, part: 0 }
     }
 
     /// What is registered from here on belongs to the part of this number.
@@ -188,13 +202,16 @@ impl<'a> Builder<'a> {
         kind: Kind,
         mut value: impl FnMut() -> f32,
     ) -> Result<()> {
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
-        let variable = Var::from_vec(values, shape, &self.store.device)?;
-        let before = self
-            .store
-            .entries
-            .insert(name.to_owned(), Entry { variable, kind, part: self.part, frozen: false });
-        assert!(before.is_none(), "two tensors are called {name}");
+        let is_new = match &mut self.registry {
+            Registry::Outline(shapes) => shapes.insert(name.to_owned(), shape.to_vec()).is_none(),
+            Registry::Store(store) => {
+                let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
+                let variable = Var::from_vec(values, shape, &store.device)?;
+                let entry = Entry { variable, kind, part: self.part, frozen: false };
+                store.entries.insert(name.to_owned(), entry).is_none()
+            }
+        };
+        assert!(is_new, "two tensors are called {name}");
         Ok(())
     }
 }

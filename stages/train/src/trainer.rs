@@ -8,10 +8,10 @@ use forebay_stages::collate::Batch;
 
 use crate::error::{TrainError, compute, plain, unknown_network};
 use crate::loss_scale::LossScale;
-use crate::models::{self, Head, Network};
+use crate::models::{self, Head, Network, NetworkEnds};
 use crate::ops;
 use crate::optim::Optimizer;
-use crate::options::{DeviceKind, TrainOptions, check, check_parts};
+use crate::options::{DeviceKind, TrainOptions, part_problems, problems};
 use crate::params::{Builder, ParamStore, Pass};
 use crate::predictor::Predictor;
 use crate::weights::{self, Strictness, WeightsReport};
@@ -61,7 +61,11 @@ impl Trainer {
     /// # Errors
     /// When the options contradict themselves, no network is called so, or the device cannot be used.
     pub fn new(options: &TrainOptions) -> Result<Trainer, TrainError> {
-        check(options).map_err(TrainError::Options)?;
+        let refuse = |problems: Vec<String>| match problems.is_empty() {
+            true => Ok(()),
+            false => Err(TrainError::Options(problems.join("; "))),
+        };
+        refuse(problems(options))?;
         let device = match options.device {
             DeviceKind::Cpu => Ok(Device::Cpu),
             // A stream of its own: the default one is per thread, and would not wait for other threads'.
@@ -75,7 +79,7 @@ impl Trainer {
         let network = models::build(&options.model, &head, &mut builder)
             .map_err(compute("build the network"))?
             .ok_or_else(|| unknown_network(&options.model))?;
-        check_parts(options, &network).map_err(TrainError::Options)?;
+        refuse(part_problems(options, &network))?;
         let optimizer = Optimizer::new(options.optimizer);
         let mut trainer = Trainer {
             options: options.clone(),
@@ -95,22 +99,47 @@ impl Trainer {
     }
 
     /// Refuses options that contradict themselves, that name parts that the network does not have, or images of `side` pixels that
-    /// are too small for it, in one line.
+    /// are too small for it.
     ///
     /// # Errors
-    /// That line.
-    pub fn check(options: &TrainOptions, side: u32) -> Result<(), String> {
-        check(options)?;
-        let network =
-            models::blank(&options.model).ok_or_else(|| unknown_network(&options.model).to_string())?;
-        if (side as usize) < network.side_min() {
-            return Err(format!(
-                "images of {side} pixels are too small for {}, which needs {} or more; give --size",
-                options.model,
-                network.side_min()
-            ));
+    /// Everything that is wrong, a line each.
+    pub fn check(options: &TrainOptions, side: u32) -> Result<(), Vec<String>> {
+        let mut problems = problems(options);
+        match models::blank(&options.model) {
+            None => problems.push(unknown_network(&options.model).to_string()),
+            Some(network) => {
+                if (side as usize) < network.side_min() {
+                    problems.push(format!(
+                        "images of {side} pixels are too small for {}, which needs {} or more; give --size",
+                        options.model,
+                        network.side_min()
+                    ));
+                }
+                problems.extend(part_problems(options, &network));
+            }
         }
-        check_parts(options, &network)
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// Refuses weights that [`load_weights`](Trainer::load_weights) would refuse for the network called `model` with this head,
+    /// whatever its classes, without building it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_weights(
+        model: &str,
+        head: &Head,
+        file_bytes: &[u8],
+        strictness: Strictness,
+    ) -> Result<(), TrainError> {
+        let file = weights::read(file_bytes)?;
+        // Other classes are another number of rows in the last layer, which is no reason to refuse a file.
+        let head = Head { classes: 1, ..*head };
+        let (network, tensors) = models::outline(model, &head).ok_or_else(|| unknown_network(model))?;
+        let tensors: Vec<(&str, Vec<usize>)> =
+            tensors.iter().map(|(name, shape)| (name.as_str(), shape.clone())).collect();
+        let matched = weights::match_shapes(file, &tensors, model, network.head(), strictness);
+        Ok(matched.map(drop)?)
     }
 
     /// Multiplies the schedule's learning rate from the next step on.
@@ -205,6 +234,11 @@ impl Trainer {
     /// Counts a step of the schedule that changes no weight: its batch held nothing to learn from.
     pub fn pass_over(&mut self) {
         self.step += 1;
+    }
+
+    /// Where the network begins and ends, by the names that its layers have here.
+    pub fn ends(&self) -> NetworkEnds {
+        self.network.ends(&self.store)
     }
 
     /// How many numbers are trained and how many are frozen.

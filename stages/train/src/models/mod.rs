@@ -13,14 +13,15 @@ pub mod small;
 mod timm_blocks;
 pub mod vgg;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::onnx::Graph;
 use super::ops::Activation;
-use super::params::{Builder, ParamStore, Pass};
+use super::params::{Builder, Entry, ParamStore, Pass};
 use family::{Family, Variant};
 use layers::{Activate, Dropout, Layer, Layers, Linear, LinearInit, export, run};
 
@@ -30,7 +31,22 @@ use layers::{Activate, Dropout, Layer, Layers, Linear, LinearInit, export, run};
 pub struct Network {
     parts: Vec<Part>,
     head: String,
+    /// The layer of the head that gives the logits.
+    classifier: String,
+    /// What the head takes.
+    features: usize,
     side_min: usize,
+}
+
+/// Where a network begins and ends, by the names that its layers have here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkEnds {
+    /// The convolution that takes the image.
+    pub first_convolution: String,
+    /// The layer that gives the logits.
+    pub classifier: String,
+    /// The features of an image that the head takes.
+    pub features: usize,
 }
 
 struct Part {
@@ -44,10 +60,16 @@ impl std::fmt::Debug for Network {
     }
 }
 
-/// The structure of the network called `arch`, without values of its own.
+/// The structure of the network called `arch`, without tensors.
 pub(crate) fn blank(arch: &str) -> Option<Network> {
-    let mut store = ParamStore::new(Device::Cpu);
-    build(arch, &Head::linear(1), &mut Builder::blank(&mut store)).ok().flatten()
+    outline(arch, &Head::linear(1)).map(|(network, _)| network)
+}
+
+/// The structure of the network called `arch`, and name and shape of each of its tensors.
+pub(crate) fn outline(arch: &str, head: &Head) -> Option<(Network, BTreeMap<String, Vec<usize>>)> {
+    let mut shapes = BTreeMap::new();
+    let network = build(arch, head, &mut Builder::outline(&mut shapes)).ok().flatten()?;
+    Some((network, shapes))
 }
 
 impl Network {
@@ -99,6 +121,21 @@ impl Network {
     /// True for a tensor of the classifier.
     pub fn is_head(&self, tensor: &str) -> bool {
         tensor.strip_prefix(self.head.as_str()).is_some_and(|rest| rest.starts_with('.'))
+    }
+
+    /// Where it begins and ends. `store` holds its tensors.
+    ///
+    /// # Panics
+    /// When `store` is of another network: no layer but the first takes the three channels of an image.
+    pub fn ends(&self, store: &ParamStore) -> NetworkEnds {
+        let takes_images = |entry: &Entry| matches!(entry.values().dims(), [_, 3, _, _]);
+        let mut first = store.iter().filter(|(_, entry)| takes_images(entry)).map(|(name, _)| name);
+        let first = first.next().and_then(|name| name.strip_suffix(".weight"));
+        NetworkEnds {
+            first_convolution: first.expect("a network takes images").to_owned(),
+            classifier: self.classifier.clone(),
+            features: self.features,
+        }
     }
 
     /// The smallest side of an image, in pixels.
@@ -173,7 +210,8 @@ impl<'a, 'b> Parts<'a, 'b> {
                 Box::new(Linear::new(builder, &format!("{name}.3"), (width, head.classes), init)?),
             ])
         })?;
-        Ok(Network { parts: self.parts, head: name.to_owned(), side_min })
+        let classifier = if head.width.is_some() { format!("{name}.3") } else { name.to_owned() };
+        Ok(Network { parts: self.parts, head: name.to_owned(), classifier, features, side_min })
     }
 }
 
@@ -272,6 +310,35 @@ mod tests {
             build("alexnet", &Head::linear(3), &mut Builder::blank(&mut ParamStore::new(Device::Cpu)))?
                 .is_none()
         );
+        Ok(())
+    }
+
+    #[test]
+    fn a_network_says_where_it_begins_and_ends_whatever_its_head() -> Result<()> {
+        for (name, first, head) in [
+            ("small", "conv1", "fc"),
+            ("vgg11_bn", "features.0", "classifier.6"),
+            ("resnet20", "conv1", "fc"),
+            ("inception_v3", "Conv2d_1a_3x3.conv", "fc"),
+            ("mobilenet_v2", "features.0.0", "classifier.1"),
+            ("mobilenet_v3_small", "features.0.0", "classifier.3"),
+            ("efficientnet_b0", "features.0.0", "classifier.1"),
+        ] {
+            for (width, classifier) in [(None, head.to_owned()), (Some(6), format!("{head}.3"))] {
+                let mut store = ParamStore::new(Device::Cpu);
+                let head = Head { width, ..Head::linear(3) };
+                let network = build(name, &head, &mut Builder::blank(&mut store))?.expect("a known name");
+                let takes_images = |entry: &Entry| matches!(entry.values().dims(), [_, 3, _, _]);
+                let n = store.iter().filter(|(_, entry)| takes_images(entry)).count();
+                assert_eq!(n, 1, "{name}");
+                let ends = network.ends(&store);
+                assert_eq!((ends.first_convolution.as_str(), &ends.classifier), (first, &classifier));
+                let of = |layer: &str| store.get(&format!("{layer}.weight")).expect(layer).values();
+                assert_eq!(of(&classifier).dims()[0], 3, "{name}");
+                let layer = if width.is_some() { format!("{}.0", network.head()) } else { classifier };
+                assert_eq!(of(&layer).dims()[1], ends.features, "{name}");
+            }
+        }
         Ok(())
     }
 

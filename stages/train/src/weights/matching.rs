@@ -120,7 +120,10 @@ pub(crate) fn match_names<'a>(
 }
 
 /// [`match_names`] with the names and shapes of a network, in the order of names.
-fn match_shapes<'a>(
+///
+/// # Errors
+/// As there.
+pub(crate) fn match_shapes<'a>(
     file: WeightsFile<'a>,
     network: &[(&str, Vec<usize>)],
     model: &str,

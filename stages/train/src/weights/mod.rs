@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use safetensors::SafeTensors;
 
 pub use self::matching::Strictness;
-pub(super) use self::matching::match_names;
+pub(super) use self::matching::{match_names, match_shapes};
 pub use self::report::WeightsReport;
 use self::stored::{Stored, StoredKind, StoredTensor};
 use crate::error::{TrainError, unreadable};
