@@ -338,7 +338,14 @@ pub(super) fn micro_batch(run: &Situation<'_>) -> Effect {
 
 pub(super) fn warmup(run: &Situation<'_>) -> Effect {
     let one_cycle = run.schedule() == ScheduleKind::OneCycle;
-    only(!one_cycle, "schedule one-cycle has a warm-up of its own; leave it out, or another --schedule")
+    let epochs = run.config.whole("train.epochs");
+    match run.config.real("train.warmup") > epochs as f64 {
+        true => Effect::No(format!("it would be longer than the run of {epochs} epochs; give fewer")),
+        false => only(
+            !one_cycle,
+            "schedule one-cycle has a warm-up of its own; leave it out, or another --schedule",
+        ),
+    }
 }
 
 pub(super) fn lr_gamma(run: &Situation<'_>) -> Effect {

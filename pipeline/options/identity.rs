@@ -215,6 +215,9 @@ mod tests {
         "#;
         let written = Config::resolve(Some(("run.toml", table)), &[], &[]).expect("sound");
         assert_eq!(fingerprint(&written, Prepare), fingerprint(&config(&[("augment", "light")]), Prepare));
+        let still = "[augment.rotation]\ndegrees = 0.0\n[augment.horizontal_flip]\nprobability = 0.0\n";
+        let still = Config::resolve(Some(("run.toml", still)), &[], &[]).expect("sound");
+        assert_eq!(fingerprint(&still, Prepare), fingerprint(&config(&[]), Prepare));
         let same = |a: &[(&'static str, &str)], b: &[(&'static str, &str)]| {
             assert_eq!(fingerprint(&config(a), Train), fingerprint(&config(b), Train), "{a:?} and {b:?}");
         };

@@ -64,6 +64,7 @@ pub(crate) fn augment(config: &Config, problems: &mut Vec<String>) -> Option<Aug
         }
     };
     problems.extend(augment.problems().into_iter().map(|problem| format!("augment.{problem}")));
+    let augment = augment.without_idle();
     (!augment.is_off()).then_some(augment)
 }
 

@@ -80,6 +80,27 @@ impl Augment {
         *self == Augment::default()
     }
 
+    /// The same without those whose settings leave every image as it is: they are off.
+    pub fn without_idle(self) -> Augment {
+        let jitters = |jitter: &ColorJitter| {
+            let ColorJitter { brightness, contrast, saturation, hue } = jitter;
+            [brightness, contrast, saturation, hue].into_iter().any(|strength| *strength > 0.0)
+        };
+        Augment {
+            horizontal_flip: self.horizontal_flip.filter(|flip| flip.probability > 0.0),
+            vertical_flip: self.vertical_flip.filter(|flip| flip.probability > 0.0),
+            scale: self.scale.filter(|scale| scale.factor != [1.0; 2]),
+            rotation: self.rotation.filter(|rotation| rotation.degrees > 0.0),
+            translation: self.translation.filter(|translation| translation.fraction != [0.0; 2]),
+            color_jitter: self.color_jitter.filter(jitters),
+            gaussian_noise: self.gaussian_noise.filter(|noise| noise.probability > 0.0 && noise.sigma > 0.0),
+            random_erasing: self.random_erasing.filter(|erasing| erasing.probability > 0.0),
+            // Crops make squares, whatever they choose.
+            random_crop: self.random_crop,
+            random_resized_crop: self.random_resized_crop,
+        }
+    }
+
     /// The side of the squares that come out where a crop names one, in pixels; else sizes stay what they were.
     pub fn side(&self) -> Option<u32> {
         let resized = self.random_resized_crop.as_ref().and_then(|crop| crop.side);

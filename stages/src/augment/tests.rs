@@ -373,3 +373,23 @@ fn a_run_file_names_only_what_is_on_and_unknown_keys_are_refused() {
     assert!(serde_json::from_str::<Augment>(r#"{"rotate": {}}"#).is_err());
     assert!(serde_json::from_str::<Augment>(r#"{"rotation": {"angle": 5}}"#).is_err());
 }
+
+#[test]
+fn what_changes_no_image_is_off() {
+    let still = Augment {
+        horizontal_flip: Some(HorizontalFlip { probability: 0.0 }),
+        vertical_flip: Some(VerticalFlip { probability: 0.0 }),
+        scale: Some(Scale { factor: [1.0, 1.0], fill: [9; 3] }),
+        rotation: Some(Rotation { degrees: 0.0, fill: [9; 3] }),
+        translation: Some(Translation { fraction: [0.0, 0.0], fill: [9; 3] }),
+        color_jitter: Some(ColorJitter { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0 }),
+        gaussian_noise: Some(GaussianNoise { sigma: 0.0, probability: 1.0 }),
+        random_erasing: Some(RandomErasing { probability: 0.0, ..RandomErasing::default() }),
+        ..Augment::default()
+    };
+    assert!(still.without_idle().is_off());
+    for preset in Augment::PRESETS {
+        let preset: Augment = preset.parse().expect("a preset");
+        assert_eq!(preset.clone().without_idle(), preset);
+    }
+}
