@@ -165,7 +165,7 @@ impl TrainPlan {
             let place = Store::open(&cache.place, &cache.options)?;
             plan::refuse_folder("--feature-cache", &place, feed.image_folder()).await?;
         }
-        Ok(TrainPlan {
+        let plan = TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),
             feed,
             options,
@@ -187,7 +187,9 @@ impl TrainPlan {
             run_file: config.to_toml(Command::Train, &facts),
             settings: settings(&[&of_run[..], &[Identity::Neither]].concat()),
             warnings,
-        })
+        };
+        plan::check_memory(&plan.memory())?;
+        Ok(plan)
     }
 }
 
@@ -209,11 +211,23 @@ impl TrainPlan {
             "warmup_steps": self.options.schedule.warmup_steps,
             "settings": self.settings,
             "threads": self.feed.rooms.threads,
-            "memory": plan::memory_as_json(&self.feed.memory()),
+            "memory": plan::memory_as_json(&self.memory()),
             "identity": self.identity,
             "notes": self.notes,
             "warnings": self.warnings,
         })
+    }
+
+    /// The most memory that the run can hold beside its network, part by part: name and bytes.
+    pub fn memory(&self) -> Vec<(&'static str, u64)> {
+        let mut parts = self.feed.memory();
+        parts.extend(
+            self.weights.iter().map(|(_, bytes)| ("the file of initial weights", bytes.len() as u64)),
+        );
+        if self.feature_cache.is_some() && self.freezing.stays_frozen() {
+            parts.push(("cached features", self.feed.rooms.memory_bytes));
+        }
+        parts
     }
 
     /// What the run is, for its report.

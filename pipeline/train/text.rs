@@ -48,6 +48,6 @@ impl std::fmt::Display for TrainPlan {
         }
         writeln!(f, "  keeping      {}", self.keeping)?;
         writeln!(f, "  threads      {}", feed.rooms.threads)?;
-        f.write_str(&memory_in_words(&feed.memory()))
+        f.write_str(&memory_in_words(&self.memory()))
     }
 }
