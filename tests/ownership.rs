@@ -82,7 +82,8 @@ fn no_run_is_written_into_a_dataset_or_among_images() {
     let train = "train shards --epochs 1 --batch-size 8";
     for out in ["shards", "shards/data", "shards/data/run"] {
         place.run(&format!("{train} --overwrite --out {out}")).refused(2, "is part of the dataset of shards");
-        place.run(&format!("{train} --find-lr --overwrite --out {out}")).refused(2, "part of the dataset");
+        let find = format!("train shards --batch-size 8 --find-lr --overwrite --out {out}");
+        place.run(&find).refused(2, "is part of the dataset of shards");
     }
     let frozen = "--out run --freeze backbone --feature-cache";
     place.run(&format!("{train} {frozen} shards/data")).refused(2, "--feature-cache shards/data is part of");
@@ -116,21 +117,6 @@ fn a_run_is_not_replaced_by_one_that_begins_with_its_weights() {
             .run(&format!("{TRAIN} --epochs 1 --out run --overwrite --weights {weights}"))
             .refused(2, "which --overwrite deletes: copy it to another place");
     }
-    assert!(place.files("run") == before);
-    // Weights that can train nothing are told before anything goes.
-    let mut broken = before["model.safetensors"].clone();
-    let end = broken.len();
-    broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
-    let header = 8 + u64::from_le_bytes(broken[..8].try_into().unwrap()) as usize;
-    let plain = String::from_utf8(broken[8..header].to_vec()).unwrap();
-    let (start, rest) = plain.split_once("\"__metadata__\":{").unwrap();
-    let rest = &rest[rest.find("},").unwrap() + 2..];
-    let plain = format!("{start}{rest}").into_bytes();
-    let file = [&(plain.len() as u64).to_le_bytes()[..], &plain, &broken[header..]].concat();
-    place.write("nan.safetensors", &file);
-    place
-        .run(&format!("{TRAIN} --epochs 1 --out run --overwrite --weights nan.safetensors"))
-        .refused(2, "holds values that are no finite numbers");
     assert!(place.files("run") == before);
 }
 

@@ -563,7 +563,13 @@ fn a_refusal_says_in_what_the_plans_differ() {
     std::fs::remove_file(place.path("in/b/3.png")).unwrap();
     let images = ["5 images came (a/25.png, a/26.png, a/28.png, ..)", "1 image went (b/3.png)"];
     refused("--encode png", &images);
-    refused("--encode png --balance over", &[&["balance.mode not set -> \"over\""][..], &images].concat());
+    let balance = [
+        "balance.max_repeats not set -> 100",
+        "balance.mode \"none\" -> \"over\"",
+        "balance.ratio not set -> 1.0",
+        "seed not set -> 0",
+    ];
+    refused("--encode png --balance over", &[&balance[..], &images].concat());
 }
 
 /// A manifest is sealed, so that whatever is edited in it is damage, which is made again.

@@ -593,7 +593,7 @@ fn what_cannot_be_exported_is_one_line() {
     refused("file --arch small --output m.onnx", 2, "cannot read file: not a whole safetensors file");
     refused("first", 2, "export needs --output FILE");
     refused("--output m.onnx", 2, "export needs a SOURCE");
-    refused("first --output out/", 2, "out/ is a folder: name a file");
+    refused("first --output out/", 2, "out/ is a folder, and not a file in one");
     refused("first --output file/m.onnx", 1, "file is a file, not a folder");
     refused("first --output m.onnx --arch resnet21", 2, "--arch");
     refused("first --output m.onnx --arch resnet18", 2, "is of small, not of resnet18; leave out --arch");
@@ -693,6 +693,36 @@ fn weights_that_do_not_fill_the_network_are_refused_unless_forced() {
 }
 
 #[test]
+fn weights_that_are_no_numbers_or_whole_ones_are_refused_before_a_run_is_replaced() {
+    let place = Place::new();
+    draw(&place);
+    let bytes = weights(&place);
+    let before = place.files("first");
+    let broken = changed(&bytes, |name, data| {
+        if name == "layer2.0.conv1.weight" {
+            data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+        true
+    });
+    place.write("nan.safetensors", &broken);
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let counted = tensors.iter().map(|(name, tensor)| {
+        let dtype = if name.contains("conv") { safetensors::Dtype::I32 } else { tensor.dtype() };
+        (name, safetensors::tensor::TensorView::new(dtype, tensor.shape().to_vec(), tensor.data()).unwrap())
+    });
+    place.write("whole.safetensors", &safetensors::serialize(counted, None).unwrap());
+    for (file, words) in [
+        ("nan.safetensors", "`layer2.0.conv1.weight` holds values that are no finite numbers"),
+        ("whole.safetensors", "is a tensor of whole numbers, as quantised ones are, which is not read"),
+    ] {
+        let train = format!("{TRAIN} --size 16 --out first --overwrite --weights {file}");
+        place.run(&train).refused(2, words);
+        assert!(place.files("first") == before, "{file}");
+        place.run(&format!("export {file} --arch small --output a.onnx")).refused(2, words);
+    }
+}
+
+#[test]
 fn weights_are_refused_where_the_description_beside_them_names_another_network() {
     let place = Place::new();
     draw(&place);
@@ -714,12 +744,12 @@ fn a_network_that_gives_no_numbers_is_not_scored() {
     let bytes = weights(&place);
     let broken = changed(&bytes, |name, data| {
         if name == "bn1.running_var" {
-            data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+            data[..4].copy_from_slice(&(-1f32).to_le_bytes());
         }
         true
     });
     place.write("nan.safetensors", &broken);
-    // A step normalises by its own batch, and sees nothing of it.
+    // A variance below 0 has no root. A step normalises by its own batch, and sees nothing of it.
     let run = "train in --model small --size 16 --batch-size 4 --epochs 1 --recipe plain --split 0.5,0.5,0 --out run";
     let said = place.run(&format!("{run} --weights nan.safetensors"));
     said.refused(1, "cannot score the validation images: the network gives no numbers for");

@@ -395,13 +395,14 @@ impl TrainSamples {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Contents, Locator};
+    use crate::catalog::{Locator, SourceContents};
     use crate::store::Version;
 
     fn of_entries(classes: usize, entries: Vec<Entry>, declared: Option<Split>) -> Catalog {
         let classes = (0..classes).map(|class| class.to_string()).collect();
         let declared = declared.into_iter().collect();
-        Catalog::new(Contents { classes, entries, declared, ..Contents::default() }).expect("a catalog")
+        Catalog::new(SourceContents { classes, entries, declared, ..SourceContents::default() })
+            .expect("a catalog")
     }
 
     /// A catalog of classes with so many images each.
@@ -504,8 +505,13 @@ mod tests {
         let entries =
             entries.map(|(n, entry)| Entry { group: format!("{}", n / 2).into(), split: split(n), ..entry });
         let (classes, declared) = (vec!["0".to_string()], Split::ALL.into());
-        Catalog::new(Contents { classes, entries: entries.collect(), declared, ..Contents::default() })
-            .map_err(|error| error.to_string())
+        Catalog::new(SourceContents {
+            classes,
+            entries: entries.collect(),
+            declared,
+            ..SourceContents::default()
+        })
+        .map_err(|error| error.to_string())
     }
 
     #[test]

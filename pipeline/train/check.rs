@@ -81,14 +81,19 @@ pub(super) fn strictness(config: &Config) -> Strictness {
 /// for itself.
 ///
 /// # Errors
-/// [`Error::Usage`] when it holds a run, or no checkpoint to resume from.
+/// [`Error::Usage`] when it holds a run, one that is going on among them, or no checkpoint to resume from.
 pub(super) async fn run_folder(config: &Config) -> Result<Option<RunFolder>, Error> {
     if config.text("out").is_none() || config.is_on("train.find_lr") {
         return Ok(None);
     }
     let folder = RunFolder::open(config)?;
     let begin = Start::of(config);
-    folder.refuse_start(begin).await?;
+    if let Err(refusal) = folder.refuse_start(begin).await {
+        // What to do about a run at rest is no help while it goes on. A folder that is not refused is not locked either, not
+        // even for a moment, in which a run that begins would be refused.
+        folder.refuse_owned()?;
+        return Err(refusal);
+    }
     if let (Start::Overwrite, Some(input)) = (begin, config.text("train.weights")) {
         folder.refuse_losing(&input).await?;
     }

@@ -173,6 +173,19 @@ impl RunFolder {
         }
         let opened = std::fs::create_dir_all(root).and_then(|()| std::fs::File::open(root));
         let opened = opened.map_err(|error| Error::failed(format!("make {}", root.display()), error))?;
+        self.lock(opened)
+    }
+
+    /// Refuses a folder that another process writes at this moment, or this one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that says so.
+    pub(super) fn refuse_owned(&self) -> Result<(), Error> {
+        let opened = std::fs::File::open(self.local.local_root().expect("a run is kept locally"));
+        opened.map_or(Ok(()), |opened| self.lock(opened).map(drop))
+    }
+
+    fn lock(&self, opened: std::fs::File) -> Result<Owned, Error> {
         match opened.try_lock() {
             Err(std::fs::TryLockError::WouldBlock) => Err(Error::Usage(format!(
                 "another process writes {}: wait until it has ended, or give another --out",

@@ -8,7 +8,7 @@ use crate::sample::{Fault, SampleId, Split};
 
 /// What a layout found in a source, in any order and not yet checked.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Contents {
+pub struct SourceContents {
     /// The layout in words.
     pub layout: String,
     /// The names of the classes, sorted by bytes.
@@ -31,7 +31,7 @@ pub struct Contents {
 /// Its fields are private, so that what its constructor checked stays true.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Catalog {
-    contents: Contents,
+    contents: SourceContents,
 }
 
 impl Catalog {
@@ -41,7 +41,7 @@ impl Catalog {
     /// [`CatalogError::Correct`] when classes are not sorted or come twice; when an id is empty, does not print or
     /// comes twice among samples and rejects; when a label is no class, a sample is in a split that is not
     /// declared, or samples of one group declare different ones.
-    pub fn new(mut contents: Contents) -> Result<Catalog, CatalogError> {
+    pub fn new(mut contents: SourceContents) -> Result<Catalog, CatalogError> {
         contents.entries.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         contents.rejects.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         problem(&contents).map_or(Ok(Catalog { contents }), |line| Err(CatalogError::Correct(line)))
@@ -89,8 +89,8 @@ impl Catalog {
 }
 
 /// What is wrong with sorted contents, in one line.
-fn problem(contents: &Contents) -> Option<String> {
-    let Contents { classes, entries, rejects, declared, .. } = contents;
+fn problem(contents: &SourceContents) -> Option<String> {
+    let SourceContents { classes, entries, rejects, declared, .. } = contents;
     if let Some(pair) = classes.windows(2).find(|pair| pair[0] >= pair[1]) {
         return Some(match pair[0] == pair[1] {
             true => format!("two classes are called {}", pair[0]),
@@ -145,13 +145,13 @@ mod tests {
         Entry::new(id.into(), label, None, Locator::whole(id.into(), 1), Version::UNKNOWN)
     }
 
-    fn contents(entries: Vec<Entry>, rejects: &[&str]) -> Contents {
+    fn contents(entries: Vec<Entry>, rejects: &[&str]) -> SourceContents {
         let fault = || Fault::new("catalog", "broken");
-        Contents {
+        SourceContents {
             classes: vec!["a".to_string(), "b".to_string()],
             entries,
             rejects: rejects.iter().map(|id| ((*id).into(), fault())).collect(),
-            ..Contents::default()
+            ..SourceContents::default()
         }
     }
 
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_a_catalog_promises_is_checked_and_named() {
-        let refused = |contents: Contents| Catalog::new(contents).expect_err("refused").to_string();
+        let refused = |contents: SourceContents| Catalog::new(contents).expect_err("refused").to_string();
         let samples = |entries: Vec<Entry>| refused(contents(entries, &[]));
         assert_eq!(samples(vec![entry("x", 0), entry("y", 0), entry("x", 1)]), "two samples are called x");
         assert_eq!(samples(vec![entry("x", 2)]), "x has label 2 of 2 classes");
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(refused(contents(vec![entry("x", 0)], &["y", "y"])), "two samples are called y");
         let named = |classes: [&str; 2]| {
             let classes = classes.map(ToString::to_string).to_vec();
-            refused(Contents { classes, ..contents(vec![entry("x", 0)], &[]) })
+            refused(SourceContents { classes, ..contents(vec![entry("x", 0)], &[]) })
         };
         assert_eq!(named(["a", "a"]), "two classes are called a");
         assert_eq!(named(["b", "a"]), "class b stands before a: classes are sorted by bytes");

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::listing::{File, Listing};
-use super::{Catalog, Contents, Entry, Layout, LayoutOptions, Locator, Misfit, Reading, STAGE, split_called};
+use super::{
+    Catalog, Entry, Layout, LayoutOptions, Locator, Misfit, Reading, STAGE, SourceContents, split_called,
+};
 use crate::sample::{Fault, Label, SampleId, Split};
 use crate::store::Store;
 
@@ -94,7 +96,7 @@ fn catalog(listing: &Listing) -> Result<Catalog, Misfit> {
     if !lost.is_empty() {
         warnings.push(format!("cannot be read, and may be a folder of images: {}", named(&lost, "")));
     }
-    let contents = Contents {
+    let contents = SourceContents {
         layout: stand.to_string(),
         classes: classes.keys().map(ToString::to_string).collect(),
         entries,

@@ -14,7 +14,7 @@ use self::listing::Listing;
 use crate::sample::Split;
 use crate::store::{Store, StoreError};
 
-pub use self::contents::{Catalog, Contents};
+pub use self::contents::{Catalog, SourceContents};
 pub use self::entry::{Entry, Locator};
 
 /// The stage that faults of a catalog name.
