@@ -594,7 +594,7 @@ fn what_cannot_be_exported_is_one_line() {
     refused("first", 2, "export needs --output FILE");
     refused("--output m.onnx", 2, "export needs a SOURCE");
     refused("first --output out/", 2, "out/ is a folder, and not a file in one");
-    refused("first --output file/m.onnx", 1, "file is a file, not a folder");
+    refused("first --output file/m.onnx", 2, "file is a file, not a folder");
     refused("first --output m.onnx --arch resnet21", 2, "--arch");
     refused("first --output m.onnx --arch resnet18", 2, "is of small, not of resnet18; leave out --arch");
     refused("other.safetensors --output m.onnx --arch vgg11", 2, "another network than vgg11");

@@ -55,7 +55,11 @@ async fn output(config: &Config, place: &str, inputs: &[String]) -> Result<(Stor
             return refuse(&format!("is {name}, which is read"));
         }
     }
-    let there = store.size(file).await.map_err(|error| Error::Usage(error.to_string()))?;
+    let there = match (store.size(file).await, store.local_root()) {
+        // A bucket may answer another time; what is wrong with a path stays wrong.
+        (Err(error), Some(_)) => return Err(Error::Usage(error.to_string())),
+        (there, _) => there?,
+    };
     if files::is_of_a_run(file) && there.is_some() && holds_a_run(&store).await? {
         return refuse("is a file of a run");
     }

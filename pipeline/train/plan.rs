@@ -165,7 +165,7 @@ impl TrainPlan {
             let place = Store::open(&cache.place, &cache.options)?;
             plan::refuse_folder("--feature-cache", &place, feed.image_folder()).await?;
         }
-        let plan = TrainPlan {
+        Ok(TrainPlan {
             identity: blake3::hash(identity.as_bytes()).to_hex().to_string(),
             feed,
             options,
@@ -187,9 +187,7 @@ impl TrainPlan {
             run_file: config.to_toml(Command::Train, &facts),
             settings: settings(&[&of_run[..], &[Identity::Neither]].concat()),
             warnings,
-        };
-        plan::check_memory(&plan.memory())?;
-        Ok(plan)
+        })
     }
 }
 
