@@ -1,33 +1,72 @@
 //! `forebay`: the command line, the process, and the way to the commands.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use forebay::commands;
 use forebay::flow::{Error, Run, limit_candle};
-use forebay::options::{self, Invocation};
+use forebay::options::{self, Invocation, Level};
 use forebay::plan::Rooms;
-use forebay::report;
+use forebay::report::{self, Voice};
 use forebay_datasets::store::local_path;
 
 fn main() -> ExitCode {
     ignore_file_size_signal();
-    tracing_subscriber::fmt()
-        .with_writer(report::log)
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("FOREBAY_LOG"))
-        .init();
-    let matches = options::command_line().get_matches();
+    let matches = match options::command_line().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return answer(&error),
+    };
     let read = |path: &str| std::fs::read_to_string(local_path(path).map_err(std::io::Error::other)?);
     let asked = match options::resolve(&matches, read) {
         Ok(asked) => asked,
-        Err(problems) => return fail(&Error::Plan(problems.0)),
+        Err(problems) => {
+            report::speak(Voice::new(Level::Normal, wants_json()));
+            return fail(&Error::Plan(problems.0));
+        }
     };
+    let voice = Voice::new(asked.level, asked.json);
+    report::speak(voice);
+    log(voice);
     match run(&asked).and_then(|()| report::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// What is to be said instead of a run: help, the version, or what is wrong with the arguments.
+fn answer(said: &clap::Error) -> ExitCode {
+    if said.use_stderr() && said.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        report::speak(Voice::new(Level::Normal, wants_json()));
+        let arguments: Vec<String> =
+            std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+        return fail(&Error::Usage(options::explain(said, &arguments)));
+    }
+    match said.print() {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            fail(&Error::failed("write the help to stdout", error))
+        }
+        _ => ExitCode::from(said.exit_code() as u8),
+    }
+}
+
+/// Whether arguments that could not be understood ask for JSON.
+fn wants_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
+}
+
+/// Where logs go: to stderr, as far as `FOREBAY_LOG` or `-v` asks for them.
+fn log(voice: Voice) {
+    let asked = std::env::var("FOREBAY_LOG").ok().filter(|text| !text.is_empty());
+    let filter = asked.unwrap_or_else(|| match voice.level {
+        Level::Verbose => "forebay=debug".to_string(),
+        _ => "error".to_string(),
+    });
+    tracing_subscriber::fmt()
+        .with_writer(report::log)
+        .log_internal_errors(false)
+        .with_ansi(voice.colors)
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .init();
 }
 
 /// Over the limit of `ulimit -f`, a write then fails and is reported, instead of ending the process.

@@ -4,6 +4,7 @@ mod bad_input;
 mod bounds;
 mod bucket;
 mod chain;
+mod command_line;
 mod epochs;
 mod fixture;
 mod ownership;

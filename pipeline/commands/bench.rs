@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::feed::{self, Feed, Pass, PassBatch};
 use crate::flow::{Error, Items, NodeReport, Run, bottleneck};
 use crate::options::{Command, Invocation, bytes_in_words};
-use crate::report::{Usage, say, say_json, terminal, warn, watched};
+use crate::report::{Bar, Unit, Usage, say, say_json, terminal, warn, watched};
 
 /// What a bench measured.
 #[derive(Clone, Debug, Serialize)]
@@ -112,11 +112,11 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         false => 1,
     };
     let what = feed.source.kind();
-    let bar = terminal::progress("bench", feed.rows(Split::Train) * u64::from(epochs), "images");
+    let bar = Bar::begin("bench", feed.rows(Split::Train) * u64::from(epochs), Unit::Images);
     let seen = Arc::new(AtomicU64::new(0));
     let work = bench(run, &feed, epochs, seen.clone());
-    let done = watched(work, || bar.set_position(seen.load(Ordering::Relaxed))).await;
-    bar.finish_and_clear();
+    let done = watched(work, || bar.at(seen.load(Ordering::Relaxed))).await;
+    drop(bar);
     let done = done?;
     if asked.json {
         say_json(&done);

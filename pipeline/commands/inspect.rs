@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use forebay_datasets::catalog::{self, Catalog, Entry, Locator};
 use forebay_datasets::manifest::Manifest;
@@ -21,7 +22,7 @@ use crate::feed::{read, weighed};
 use crate::flow::{Chunk, Error, Run};
 use crate::options::{self, Config, Invocation, bytes_in_words};
 use crate::plan::{self, Rooms};
-use crate::report::{say, say_json, terminal, warn, watched};
+use crate::report::{Bar, Unit, say, say_json, terminal, warn, watched};
 
 /// What was found in an image folder.
 #[derive(Clone, Debug, Serialize)]
@@ -55,14 +56,17 @@ pub struct Inspected {
 /// What one file turned out to be: format, width, height, and the sums over its pixels.
 type FoundImage = (&'static str, u32, u32, Channels);
 
-/// Decodes every image of a folder and tells what it found.
+/// Decodes every image of `catalog`, that of `store`, and tells what it found; `seen` counts them meanwhile.
 ///
 /// # Errors
 /// When the source cannot be read.
-pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspected, Error> {
-    let (listed, layout) = (store.clone(), options::layout(config));
-    let catalog: Catalog =
-        run.until_stopped(move || async move { Ok(catalog::read(&listed, &layout).await?) }).await?;
+pub async fn inspect(
+    run: &Run,
+    config: &Config,
+    store: &Store,
+    catalog: Catalog,
+    seen: Arc<AtomicU64>,
+) -> Result<Inspected, Error> {
     let rooms = Rooms::of(config);
     let decode = Arc::new(options::decode(config, None));
     let samples: Vec<Sample<Locator>> = catalog
@@ -81,6 +85,7 @@ pub async fn inspect(run: &Run, config: &Config, store: &Store) -> Result<Inspec
     let scales = Scales { decode: (*decode).clone(), steps: Vec::new(), encode: None };
     let found: Vec<Chunk<FoundImage>> = weighed(images, scales, rooms)
         .compute(Decode::NAME, rooms.compute(), move |chunk: Chunk<Encoded>| {
+            seen.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             Ok(chunk.into_iter().map(|sample| look(&decode, sample)).collect())
         })
         .collect()
@@ -148,10 +153,14 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         }
         return Ok(());
     }
-    let bar = terminal::progress("inspect", 0, "images");
-    let work = inspect(run, &asked.config, &store);
-    let found = watched(work, || bar.set_position(run.meter().items("decode"))).await?;
-    bar.finish_and_clear();
+    let (listed, layout) = (store.clone(), options::layout(&asked.config));
+    let catalog: Catalog =
+        run.until_stopped(move || async move { Ok(catalog::read(&listed, &layout).await?) }).await?;
+    let bar = Bar::begin("inspect", catalog.entries().len() as u64, Unit::Images);
+    let seen = Arc::new(AtomicU64::new(0));
+    let work = inspect(run, &asked.config, &store, catalog, seen.clone());
+    let found = watched(work, || bar.at(seen.load(Ordering::Relaxed))).await?;
+    drop(bar);
     warn(&found.warnings);
     match asked.json {
         true => say_json(&found),

@@ -7,6 +7,7 @@ pub mod export;
 pub mod find_lr;
 pub mod forward;
 pub mod inspect;
+pub mod models;
 pub mod prepare;
 pub mod train;
 pub mod verify;
@@ -91,6 +92,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     match asked.command {
         Command::Demo => demo::run(run, asked).await,
         Command::Inspect => inspect::run(run, asked).await,
+        Command::Models => models::run(asked),
         Command::Prepare => prepare::run(run, asked).await,
         Command::Verify => verify::run(run, asked).await,
         Command::Train => train::run(run, asked).await.map(drop),

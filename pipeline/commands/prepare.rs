@@ -13,7 +13,7 @@ use crate::flow::{Error, Run};
 use crate::options::{Invocation, bytes_in_words};
 use crate::plan::{self, Destination, PreparePlan};
 use crate::prepare::{self, Prepared};
-use crate::report::{Usage, note, say, say_json, tell, terminal, warn, watched};
+use crate::report::{Bar, Unit, Usage, detail, note, say, say_json, tell, terminal, warn, watched};
 
 /// Runs the command.
 ///
@@ -28,6 +28,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         say_plan(asked, &*plan, || planned(&plan));
         return Ok(());
     }
+    detail(&plan.to_string());
     let catalog = &plan.rows.catalog;
     warn(&plan.rows.warnings);
     let location = plan.dest.location().to_string();
@@ -43,10 +44,10 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         }
     }
     let rows = plan.rows.planned.iter().map(Vec::len).sum::<usize>() as u64;
-    let bar = terminal::progress("prepare", rows, "images");
+    let bar = Bar::begin("prepare", rows, Unit::Images);
     let work = prepare::prepare(run, plan.clone());
-    let done = watched(work, || bar.set_position(run.meter().samples("encode"))).await;
-    bar.finish_and_clear();
+    let done = watched(work, || bar.at(run.meter().samples("encode"))).await;
+    drop(bar);
     if matches!(done, Err(Error::Interrupted(_))) {
         let destination = Destination::read(&plan.dest).await?;
         match destination.is_of(&plan.record()) {

@@ -10,7 +10,9 @@ use super::{find_lr, say_plan};
 use crate::flow::{Error, Run};
 use crate::options::{Command, Invocation};
 use crate::report::live::{LiveView, Title};
-use crate::report::{EpochMetrics, Live, Trained, Usage, note, say, say_json, tell, terminal, warn, watched};
+use crate::report::{
+    Bar, EpochMetrics, Live, Trained, Unit, Usage, detail, note, say, say_json, tell, terminal, warn, watched,
+};
 use crate::train::{self, RunFolder, Start, TrainPlan, Watch, files};
 
 /// Runs the command.
@@ -27,6 +29,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
         say_plan(asked, &*plan, || plan.to_json());
         return Ok(None);
     }
+    detail(&plan.to_string());
     plan.notes.iter().for_each(|line| note(line));
     if config.is_on("train.find_lr") {
         return find_lr::run(run, asked, &plan).await.map(|()| None);
@@ -79,7 +82,7 @@ async fn watch(
     };
     let bar = match is_live {
         true => None,
-        false => Some(terminal::training_progress(plan.steps_per_epoch)),
+        false => Some(Bar::begin("training", plan.steps_per_epoch, Unit::Steps)),
     };
     let mut on_weights = |report: &WeightsReport| tell(&format!("initial weights:\n{report}\n"));
     // Epochs are results of a run that is watched, and progress of one that is read by a program.
@@ -111,9 +114,7 @@ async fn watch(
         let Some(bar) = &bar else { return };
         let seen = live.seen();
         let starved = nodes.iter().find(|node| node.name == "train").map_or(0.0, |node| node.starved);
-        bar.set_position(seen.step);
-        bar.set_prefix(format!("epoch {}/{}", seen.epoch, plan.epochs));
-        bar.set_message(terminal::training_state(&seen, plan.steps_per_epoch, starved));
+        bar.show(&terminal::training(&seen, plan.epochs, plan.steps_per_epoch, starved));
     })
     .await
 }

@@ -11,7 +11,7 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use crate::flow::Error;
 use crate::options::bytes_in_words;
-use crate::report::{tell, terminal};
+use crate::report::{Bar, Unit, tell};
 
 use super::files::{hexadecimal, is_commit, is_hexadecimal, write_error};
 use super::reference::Reference;
@@ -212,7 +212,7 @@ impl<'a> Server<'a> {
         let mut is_resumed = at > 0;
         let size = metadata.bytes.map_or("unknown size".to_string(), bytes_in_words);
         tell(&format!("downloading {} of {} ({size})\n", self.name, self.reference.repository));
-        let bar = terminal::progress("download", metadata.bytes.unwrap_or(0), "bytes");
+        let bar = Bar::begin("download", metadata.bytes.unwrap_or(0), Unit::Bytes);
         let mut stalls = 0;
         loop {
             if metadata.bytes.is_some_and(|bytes| at > bytes) {
@@ -239,7 +239,7 @@ impl<'a> Server<'a> {
                                 break Ok(());
                             }
                             file.write_all(&chunk).map_err(failed)?;
-                            bar.set_position(at);
+                            bar.at(at);
                         }
                         Ok(None) => break Ok(()),
                         Err(error) => break Err(root_cause(&error)),
@@ -280,7 +280,7 @@ impl<'a> Server<'a> {
                 }
             }
         }
-        bar.finish_and_clear();
+        drop(bar);
         file.sync_all().and_then(|()| fs::rename(&part, blob)).map_err(failed)
     }
 

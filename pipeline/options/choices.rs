@@ -4,6 +4,18 @@ use forebay_datasets::words;
 use forebay_datasets::words::Words;
 use serde::{Deserialize, Serialize};
 
+/// How much is said besides results, warnings and errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nothing.
+    Quiet,
+    /// Notes, tables, progress.
+    #[default]
+    Normal,
+    /// Also the plan of a run, and its log.
+    Verbose,
+}
+
 /// What shows through transparent pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Background {

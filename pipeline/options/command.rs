@@ -17,6 +17,8 @@ pub enum Command {
     Bench,
     /// `forebay bench model`
     BenchModel,
+    /// `forebay models`
+    Models,
     /// `forebay forward`
     Forward,
     /// `forebay export`
@@ -116,6 +118,16 @@ pub const COMMANDS: &[CommandRow] = &[
         shows_plan: false,
         checks_options: false,
         runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Models,
+        name: "models",
+        below: None,
+        about: "List the networks: parameters, size of their images, parts, weights that are known and their licences",
+        example: "forebay models\n  forebay models resnet50",
+        shows_plan: false,
+        checks_options: false,
+        runs_networks: false,
     },
     CommandRow {
         command: Command::Forward,

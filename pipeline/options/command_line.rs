@@ -1,11 +1,16 @@
 //! The command line, made from the table of options: what is written there is a flag here and a key in the run
 //! file.
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
+use forebay_datasets::words::Words;
 
 use super::applies::Facts;
+use super::choices::Level;
 use super::command::{COMMANDS, Command, CommandRow};
 use super::layers::Problems;
+use super::nearest::nearest;
+use super::spellings::{Spelling, instead_of};
 use super::table::{Kind, OPTIONS, OptionRow, at_home};
 use super::values::Config;
 
@@ -18,6 +23,8 @@ pub struct Invocation {
     pub plan_only: bool,
     /// Whether results are JSON on stdout.
     pub json: bool,
+    /// How much is said besides results.
+    pub level: Level,
     /// The resolved options.
     pub config: Config,
 }
@@ -58,11 +65,24 @@ pub fn command_line() -> clap::Command {
 
 fn subcommand(row: &'static CommandRow, about: &str, example: &str) -> clap::Command {
     let command = row.command;
+    let more = match row.below {
+        Some(above) => format!("`forebay {above} {} --help` lists every option", row.name),
+        None => format!("`forebay {} --help` lists every option", row.name),
+    };
     let mut subcommand = clap::Command::new(row.name)
         .about(about.to_string())
-        .after_help(format!("Examples:\n  {example}\n\n{EXIT_CODES}"))
+        .after_help(format!("Examples:\n  {example}\n\n{more}."))
+        .after_long_help(format!("Examples:\n  {example}\n\n{EXIT_CODES}"));
+    let mut rows: Vec<&OptionRow> = OPTIONS.iter().filter(|row| row.commands.contains(&command)).collect();
+    rows.sort_by_key(|row| row.heading);
+    for row in rows {
+        subcommand = subcommand.arg(argument(row));
+    }
+    subcommand
+        .next_help_heading("Every command")
         .arg(
             Arg::new("config")
+                .short('c')
                 .long("config")
                 .value_name("FILE")
                 .help("A run file in TOML; flags and --set beat it"),
@@ -79,11 +99,31 @@ fn subcommand(row: &'static CommandRow, about: &str, example: &str) -> clap::Com
                 .long("json")
                 .action(ArgAction::SetTrue)
                 .help("Results as JSON on stdout; its last line is one object"),
-        );
-    for row in OPTIONS.iter().filter(|row| row.commands.contains(&command)) {
-        subcommand = subcommand.arg(argument(row));
-    }
-    subcommand
+        )
+        .arg(
+            Arg::new("quiet")
+                .short('q')
+                .long("quiet")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("verbose")
+                .help("Say results, warnings and errors only"),
+        )
+        .arg(
+            Arg::new("verbose")
+                .short('v')
+                .long("verbose")
+                .action(ArgAction::SetTrue)
+                .help("Say more: the plan of a run before it starts, and its log"),
+        )
+        // Clap's own would stand under a heading of its own, before all others.
+        .disable_help_flag(true)
+        .arg(
+            Arg::new("help")
+                .short('h')
+                .long("help")
+                .action(ArgAction::Help)
+                .help("Print the usual options with -h, every option with --help"),
+        )
 }
 
 fn argument(row: &'static OptionRow) -> Arg {
@@ -92,9 +132,12 @@ fn argument(row: &'static OptionRow) -> Arg {
         default => format!(" [default: {default}]"),
     };
     let key = if row.flag.is_empty() { String::new() } else { format!(" [{}]", row.key) };
-    let argument = Arg::new(row.key).help(format!("{}{default}{key}", row.help));
+    let argument = Arg::new(row.key)
+        .help(format!("{}{default}", in_short(row.help)))
+        .long_help(format!("{}{default}{key}", row.help))
+        .hide_short_help(!row.is_usual);
     let argument = match (row.flag, row.kind) {
-        ("", _) => argument.value_name(row.value).allow_hyphen_values(false),
+        ("", _) => return argument.value_name(row.value).allow_hyphen_values(false),
         (flag, Kind::Switch(_)) => argument.long(flag).action(ArgAction::SetTrue),
         (flag, Kind::Choice(words) | Kind::Preset(words)) => {
             let words = words.join("|");
@@ -102,8 +145,60 @@ fn argument(row: &'static OptionRow) -> Arg {
         }
         (flag, _) => argument.long(flag).value_name(row.value).allow_negative_numbers(true),
     };
-    // What the network was called before other programs could be compared with.
-    if row.flag == "arch" { argument.alias("model") } else { argument }
+    let argument = argument.help_heading(row.heading.name());
+    match Spelling::of(row.key) {
+        Some(Spelling { short: Some(letter), names, .. }) => argument.short(*letter).aliases(*names),
+        Some(Spelling { names, .. }) => argument.aliases(*names),
+        None => argument,
+    }
+}
+
+/// The first clause of a help text.
+fn in_short(help: &str) -> &str {
+    let end = ["; ", ". ", " [default"].into_iter().filter_map(|mark| help.find(mark)).min();
+    &help[..end.unwrap_or(help.len())]
+}
+
+/// What is wrong with arguments that could not be understood, in one line.
+pub fn explain(error: &clap::Error, arguments: &[String]) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let named = |row: &&CommandRow| arguments.iter().any(|argument| argument == row.name);
+    // `bench model` is named by both of its words.
+    let command = COMMANDS.iter().filter(named).max_by_key(|row| row.below.is_some());
+    let program = match command {
+        Some(CommandRow { name, below: Some(above), .. }) => format!("forebay {above} {name}"),
+        Some(CommandRow { name, .. }) => format!("forebay {name}"),
+        None => "forebay".to_string(),
+    };
+    let instead = |words: Option<String>| match words {
+        Some(words) => format!("did you mean {words}?"),
+        None => format!("`{program} --help` lists what there is"),
+    };
+    match (error.kind(), command) {
+        (ErrorKind::UnknownArgument, Some(row)) => {
+            let flag = context(ContextKind::InvalidArg).unwrap_or_default();
+            let name = flag.trim_start_matches('-').split('=').next().unwrap_or_default();
+            match flag.starts_with('-') {
+                true => {
+                    format!("{program} has no option {flag}; {}", instead(instead_of(row.command, name)))
+                }
+                false => format!("{program} takes no further argument: {flag}; {}", instead(None)),
+            }
+        }
+        (ErrorKind::InvalidSubcommand, _) => {
+            let word = context(ContextKind::InvalidSubcommand).unwrap_or_default();
+            let near = nearest(word, COMMANDS.iter().map(|row| row.name).chain(["plan"]));
+            format!("there is no command {word}; {}", instead(near.map(|near| format!("`forebay {near}`"))))
+        }
+        _ => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            format!("{}; {}", first.trim_start_matches("error: "), instead(None))
+        }
+    }
 }
 
 /// Resolves the arguments; `read` reads the run file.
@@ -150,7 +245,12 @@ pub fn resolve(
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
-    Ok(Invocation { command, plan_only, json: matches.get_flag("json"), config })
+    let level = match (matches.get_flag("quiet"), matches.get_flag("verbose")) {
+        (true, _) => Level::Quiet,
+        (false, true) => Level::Verbose,
+        (false, false) => Level::Normal,
+    };
+    Ok(Invocation { command, plan_only, json: matches.get_flag("json"), level, config })
 }
 
 #[cfg(test)]

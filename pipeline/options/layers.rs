@@ -9,6 +9,7 @@ use forebay_stages::augment::Augment;
 use toml::{Table, Value};
 
 use super::command::Command;
+use super::nearest::nearest;
 use super::table::{Kind, OPTIONS, OptionRow, option};
 use super::values::{Config, Layer};
 
@@ -157,28 +158,11 @@ pub(super) fn nest(table: &mut Table, key: &str, value: Value) {
 }
 
 fn unknown(key: &str) -> String {
-    let near = OPTIONS.iter().map(|row| (distance(key, row.key), row.key)).min().expect("the table has rows");
-    let same_end = OPTIONS.iter().find(|row| row.key.rsplit('.').next() == Some(key));
-    match (same_end, near) {
-        (Some(row), _) => format!("unknown key; did you mean {}?", row.key),
-        (None, (steps, name)) if steps <= 1 + key.len() / 4 => format!("unknown key; did you mean {name}?"),
-        _ => "unknown key; `forebay --help` shows where the keys are listed".to_string(),
+    let same_end = OPTIONS.iter().map(|row| row.key).find(|known| known.rsplit('.').next() == Some(key));
+    match same_end.or_else(|| nearest(key, OPTIONS.iter().map(|row| row.key))) {
+        Some(name) => format!("unknown key; did you mean {name}?"),
+        None => "unknown key; `forebay --help` shows where the keys are listed".to_string(),
     }
-}
-
-/// Edits between two words (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let change = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn one_line(text: &str) -> String {

@@ -8,21 +8,23 @@ mod command_line;
 mod freezing;
 mod identity;
 mod layers;
+mod nearest;
 mod sections;
+mod spellings;
 mod table;
 mod values;
 
 pub use applies::{Effect, Facts, PreparedRows, Situation};
 pub use bytes::{bytes_in_words, parse_bytes};
 pub use choices::{
-    Background, BenchFrozen, ClassWeights, Doctor, HeadActivation, ModelPass, Monitor, NormMode, Recipe,
-    ScheduleKind, ShardOrder,
+    Background, BenchFrozen, ClassWeights, Doctor, HeadActivation, Level, ModelPass, Monitor, NormMode,
+    Recipe, ScheduleKind, ShardOrder,
 };
 pub use command::{COMMANDS, Command, CommandRow};
-pub use command_line::{Invocation, command_line, resolve};
+pub use command_line::{Invocation, command_line, explain, resolve};
 pub use freezing::{FreezePlan, Thaw};
 pub use layers::Problems;
 pub(crate) use sections::{augment, balance_options, shares};
 pub use sections::{decode, layout, store_options, wanted};
-pub use table::{Identity, InRangeTest, Kind, OPTIONS, OptionRow, option};
+pub use table::{Heading, Identity, InRangeTest, Kind, OPTIONS, OptionRow, option};
 pub use values::{Config, Layer};

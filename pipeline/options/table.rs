@@ -1,5 +1,6 @@
 //! The one table of options: each row is a flag, its key in the run file, what its value may be, and what it does.
 
+use forebay_datasets::words;
 use forebay_datasets::words::Words;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::Balance;
@@ -16,8 +17,9 @@ use super::choices::{
     ScheduleKind, ShardOrder,
 };
 use super::command::Command;
+use super::nearest::nearest;
 
-use Command::{Bench, BenchModel, Demo, Export, Forward, Inspect, Prepare, Train, Verify};
+use Command::{Bench, BenchModel, Demo, Export, Forward, Inspect, Models, Prepare, Train, Verify};
 use Identity::{Neither, Once, Pixels, Rows, Run, Views};
 use InRangeTest::{Absent, Ignored, Read};
 
@@ -102,9 +104,47 @@ pub struct OptionRow {
     pub range_test: InRangeTest,
     /// Whether it has an effect in the run at hand.
     pub applies: fn(&Situation<'_>) -> Effect,
+    /// Whether it is among those that `-h` shows.
+    pub is_usual: bool,
+    /// What it is about: its heading in the help.
+    pub heading: Heading,
     /// What it does.
     pub help: &'static str,
 }
+
+/// What options are about: the headings of the help, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Heading {
+    /// What is read, how it is cut, balanced and augmented.
+    Data,
+    /// How an image is prepared.
+    Images,
+    /// The network and its initial weights.
+    Network,
+    /// How a run goes on and what it keeps.
+    Training,
+    /// The update rule and its schedule.
+    Optimizer,
+    /// What training minimises.
+    Loss,
+    /// Where results go.
+    Output,
+    /// What of the machine is used.
+    Machine,
+    /// How a bucket is reached.
+    Buckets,
+}
+words!(Heading {
+    Data => "Data",
+    Images => "Images",
+    Network => "Network",
+    Training => "Training",
+    Optimizer => "Optimizer and schedule",
+    Loss => "Loss",
+    Output => "Output",
+    Machine => "Machine",
+    Buckets => "Buckets",
+});
 
 const EVERY: &[Command] = &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export];
 const SOURCES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench];
@@ -112,125 +152,129 @@ const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export];
 const READS: &[Command] = &[Prepare, Train, Bench];
 
 macro_rules! options {
-    ($($key:literal, $flag:literal, $value:literal, $kind:expr, $default:literal, $commands:expr, $identity:expr, $range_test:expr, $applies:expr, $help:literal;)*) => {
+    ($($key:literal, $flag:literal, $value:literal, $kind:expr, $default:literal, $commands:expr, $identity:expr, $range_test:expr, $applies:expr, $often:ident $heading:ident, $help:literal;)*) => {
         &[$(OptionRow {
             key: $key, flag: $flag, value: $value, kind: $kind, default: $default, commands: $commands,
-            identity: $identity, range_test: $range_test, applies: $applies, help: $help,
+            identity: $identity, range_test: $range_test, applies: $applies, is_usual: options!(@ $often),
+            heading: Heading::$heading, help: $help,
         }),*]
     };
+    (@ usual) => { true };
+    (@ more) => { false };
 }
 
 /// Every option there is: key, flag, value name, kind, default, commands, identity, what the range test makes of it, applies,
-/// help.
+/// whether `-h` shows it and under which heading, help.
 #[rustfmt::skip]
 pub const OPTIONS: &[OptionRow] = options![
-    "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, Read, applies::always, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
-    "dest", "", "DEST", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, "Where the shards go: a path, or a URL such as s3://bucket/prefix";
+    "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, Read, applies::always, usual Data, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
+    "dest", "", "DEST", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, usual Data, "Where the shards go: a path, or a URL such as s3://bucket/prefix";
 
-    "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], Neither, Absent, applies::always, "The network, by torchvision's name";
-    "forward.weights", "weights", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, "Weights of the network: a safetensors file";
-    "forward.input", "input", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, "A safetensors file with input [batch, 3, height, width], normalised, and for gradients label [batch]";
-    "forward.output", "output", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, "Where logits, loss and grad.NAME go, as a safetensors file";
-    "forward.mode", "mode", "MODE", Kind::Choice(NormMode::WORDS), "eval", &[Forward], Neither, Absent, applies::always, "eval: norms by their running statistics; train: by those of the batch. No dropout in either";
-    "forward.gradients", "gradients", "", Kind::Switch(true), "false", &[Forward], Neither, Absent, applies::always, "Also the mean cross-entropy and the gradient of every parameter";
-    "export.source", "", "SOURCE", Kind::Place, "", &[Export], Neither, Absent, applies::always, "A run folder, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
-    "export.output", "output", "FILE", Kind::Place, "", &[Export], Neither, Absent, applies::always, "Where the ONNX file goes: a path, or a URL";
-    "export.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Export], Neither, Absent, applies::always, "The network, by torchvision's name [default: what the weights say, if this program wrote them]";
-    "export.size", "size", "PIXELS", Kind::Integer(1, 16_384), "", &[Export], Neither, Absent, applies::always, "Side of the images [default: that of the weights' own, else 224]";
-    "bench_model.mode", "mode", "MODE", Kind::Choice(ModelPass::WORDS), "forward", &[BenchModel], Neither, Absent, applies::always, "forward: evaluation; step: forward, backward and update, norms in training form";
-    "bench_model.batch", "batch", "N", Kind::Integer(1, 65_536), "8", &[BenchModel], Neither, Absent, applies::always, "Images per pass";
-    "bench_model.size", "size", "PIXELS", Kind::Integer(1, 16_384), "224", &[BenchModel], Neither, Absent, applies::always, "Side of the images";
-    "bench_model.frozen", "frozen", "WHAT", Kind::Choice(BenchFrozen::WORDS), "none", &[BenchModel], Neither, Absent, applies::bench_frozen, "What a step does not train";
-    "bench_model.seconds", "seconds", "X", Kind::Number(0.0, 3600.0), "5", &[BenchModel], Neither, Absent, applies::always, "Measure at least so long, after one pass to warm up";
+    "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name";
+    "models.arch", "", "NETWORK", Kind::Choice(NAMES), "", &[Models], Neither, Absent, applies::always, usual Network, "The network that is described [default: all are listed]";
+    "forward.weights", "weights", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Network, "Weights of the network: a safetensors file";
+    "forward.input", "input", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Data, "A safetensors file with input [batch, 3, height, width], normalised, and for gradients label [batch]";
+    "forward.output", "output", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Output, "Where logits, loss and grad.NAME go, as a safetensors file";
+    "forward.mode", "mode", "MODE", Kind::Choice(NormMode::WORDS), "eval", &[Forward], Neither, Absent, applies::always, more Network, "eval: norms by their running statistics; train: by those of the batch. No dropout in either";
+    "forward.gradients", "gradients", "", Kind::Switch(true), "false", &[Forward], Neither, Absent, applies::always, usual Training, "Also the mean cross-entropy and the gradient of every parameter";
+    "export.source", "", "SOURCE", Kind::Place, "", &[Export], Neither, Absent, applies::always, usual Data, "A run folder, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
+    "export.output", "output", "FILE", Kind::Place, "", &[Export], Neither, Absent, applies::always, usual Output, "Where the ONNX file goes: a path, or a URL";
+    "export.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Export], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name [default: what the weights say, if this program wrote them]";
+    "export.size", "size", "PIXELS", Kind::Integer(1, 16_384), "", &[Export], Neither, Absent, applies::always, more Images, "Side of the images [default: that of the weights' own, else 224]";
+    "bench_model.mode", "mode", "MODE", Kind::Choice(ModelPass::WORDS), "forward", &[BenchModel], Neither, Absent, applies::always, usual Training, "forward: evaluation; step: forward, backward and update, norms in training form";
+    "bench_model.batch", "batch", "N", Kind::Integer(1, 65_536), "8", &[BenchModel], Neither, Absent, applies::always, usual Training, "Images per pass";
+    "bench_model.size", "size", "PIXELS", Kind::Integer(1, 16_384), "224", &[BenchModel], Neither, Absent, applies::always, usual Images, "Side of the images";
+    "bench_model.frozen", "frozen", "WHAT", Kind::Choice(BenchFrozen::WORDS), "none", &[BenchModel], Neither, Absent, applies::bench_frozen, more Network, "What a step does not train";
+    "bench_model.seconds", "seconds", "X", Kind::Number(0.0, 3600.0), "5", &[BenchModel], Neither, Absent, applies::always, more Training, "Measure at least so long, after one pass to warm up";
 
-    "out", "out", "RUN", Kind::Place, "", &[Train, Demo], Neither, Read, applies::always, "Where checkpoints, metrics and the report go: a path, or a URL";
-    "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, Neither, Read, applies::always, "Threads of the one pool that does all CPU work [default: one per core]";
-    "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, Read, applies::always, "The most memory that images on their way may take, decoding and storing included";
-    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench], Rows, Read, applies::seed, "Seed of every random draw but the split";
-    "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, Neither, Read, applies::always, "How many samples may be refused before the run fails";
-    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward], Once, Read, applies::overwrite, "Replace what an earlier, different run left in the destination, or the file that is there";
-    "force", "force", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, "Go on where shards, weights and options contradict each other: what the shards hold stands, then what the options say; also balance or augment again what the shards hold so";
+    "out", "out", "RUN", Kind::Place, "", &[Train, Demo], Neither, Read, applies::always, usual Output, "Where checkpoints, metrics and the report go: a path, or a URL";
+    "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, Neither, Read, applies::always, usual Machine, "Threads of the one pool that does all CPU work [default: one per core]";
+    "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, Read, applies::always, usual Machine, "The most memory that images on their way may take, decoding and storing included";
+    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
+    "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, Neither, Read, applies::always, more Data, "How many samples may be refused before the run fails";
+    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
+    "force", "force", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, more Training, "Go on where shards, weights and options contradict each other: what the shards hold stands, then what the options say; also balance or augment again what the shards hold so";
 
-    "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, applies::store, "Address of an S3-compatible server; a plain http:// one is allowed";
-    "store.region", "region", "NAME", Kind::Text, "", STORES, Neither, Read, applies::store, "Region of the bucket [default: AWS_REGION, else us-east-1]";
-    "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, "Read a public bucket without credentials";
-    "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, "Ask the cloud's metadata service for credentials";
+    "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Address of an S3-compatible server; a plain http:// one is allowed";
+    "store.region", "region", "NAME", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Region of the bucket [default: AWS_REGION, else us-east-1]";
+    "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Read a public bucket without credentials";
+    "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Ask the cloud's metadata service for credentials";
 
-    "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", READS, Pixels, Read, applies::always, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
-    "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Pixels, Read, applies::always, "Refuse images wider or higher than this";
-    "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Pixels, Read, applies::always, "Refuse images that take more than this to decode";
+    "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", READS, Pixels, Read, applies::always, more Images, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
+    "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Pixels, Read, applies::always, more Images, "Refuse images wider or higher than this";
+    "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Pixels, Read, applies::always, more Images, "Refuse images that take more than this to decode";
 
-    "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, Pixels, Read, applies::always, "Side of the images, or original [default: prepare 256; train the shards' square side, else 224]";
-    "resize.fit", "fit", "HOW", Kind::Choice(Fit::WORDS), "", READS, Pixels, Read, applies::resizes, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square, in train with bars of the mean's color; squash: aspect ignored [default: prepare shortest; train crop, or what the shards or the weights have]";
-    "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], Pixels, Absent, applies::resizes, "Leave images smaller than the size as they are; --fit crop still cuts what is longer";
-    "resize.filter", "filter", "NAME", Kind::Choice(Filter::WORDS), "", READS, Pixels, Read, applies::resizes, "Interpolation, antialiased as in Pillow [default: bilinear, or what the shards or the weights have]";
-    "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", READS, Pixels, Read, applies::crop_pct, "Side of the centre crop over the shorter side before it, as in timm; only --fit crop cuts a margin off [default: 1, or what the shards or the weights have]";
+    "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, Pixels, Read, applies::always, usual Images, "Side of the images, or original [default: prepare 256; train the shards' square side, else 224]";
+    "resize.fit", "fit", "HOW", Kind::Choice(Fit::WORDS), "", READS, Pixels, Read, applies::resizes, usual Images, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square, in train with bars of the mean's color; squash: aspect ignored [default: prepare shortest; train crop, or what the shards or the weights have]";
+    "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], Pixels, Absent, applies::resizes, more Images, "Leave images smaller than the size as they are; --fit crop still cuts what is longer";
+    "resize.filter", "filter", "NAME", Kind::Choice(Filter::WORDS), "", READS, Pixels, Read, applies::resizes, more Images, "Interpolation, antialiased as in Pillow [default: bilinear, or what the shards or the weights have]";
+    "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", READS, Pixels, Read, applies::crop_pct, more Images, "Side of the centre crop over the shorter side before it, as in timm; only --fit crop cuts a margin off [default: 1, or what the shards or the weights have]";
 
-    "encode.format", "encode", "FORMAT", Kind::Choice(Encoding::WORDS), "jpeg", &[Prepare], Pixels, Absent, applies::always, "How images are stored; png and raw (PPM) lose nothing";
-    "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], Pixels, Absent, applies::quality, "Quality of stored JPEGs (4:2:0)";
+    "encode.format", "encode", "FORMAT", Kind::Choice(Encoding::WORDS), "jpeg", &[Prepare], Pixels, Absent, applies::always, usual Images, "How images are stored; png and raw (PPM) lose nothing";
+    "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], Pixels, Absent, applies::quality, more Images, "Quality of stored JPEGs (4:2:0)";
 
-    "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], Rows, Read, applies::shares, "Shares of a source without validation and test folders; none keeps all in train";
-    "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], Rows, Read, applies::split_seed, "Seed of the split and of the order in shards";
+    "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], Rows, Read, applies::shares, usual Data, "Shares of a source without validation and test folders; none keeps all in train";
+    "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], Rows, Read, applies::split_seed, more Data, "Seed of the split and of the order in shards";
 
-    "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, Absent, applies::always, "Split anew where DEST was split by another --split or --split-seed, or by other train, validation and test folders: images move between training and test";
-    "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, Read, applies::always, "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only";
-    "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], Rows, Read, applies::balance_ratio, "Smallest class over largest class that balancing aims at";
-    "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], Rows, Read, applies::max_repeats, "Most copies of one sample";
+    "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, Absent, applies::always, more Data, "Split anew where DEST was split by another --split or --split-seed, or by other train, validation and test folders: images move between training and test";
+    "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, Read, applies::always, usual Data, "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only";
+    "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], Rows, Read, applies::balance_ratio, more Data, "Smallest class over largest class that balancing aims at";
+    "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], Rows, Read, applies::max_repeats, more Data, "Most copies of one sample";
 
-    "augment", "augment", "PRESET", Kind::Preset(&Augment::PRESETS), "none", &[Prepare, Train, Bench], Views, Read, applies::always, "Random changes of training images: a preset here, or a table of settings in the run file";
+    "augment", "augment", "PRESET", Kind::Preset(&Augment::PRESETS), "none", &[Prepare, Train, Bench], Views, Read, applies::always, usual Data, "Random changes of training images: a preset here, or a table of settings in the run file";
 
-    "shards.samples_per_shard", "samples-per-shard", "N", Kind::Integer(1, 10_000_000), "", &[Prepare], Rows, Absent, applies::always, "Rows per shard [default: about 64 MiB, a multiple of 100 between 100 and 10000]";
-    "shards.order", "order", "ORDER", Kind::Choice(ShardOrder::WORDS), "shuffled", &[Prepare], Rows, Absent, applies::always, "shuffled makes each shard a fair mixture; source keeps the order of names";
+    "shards.samples_per_shard", "samples-per-shard", "N", Kind::Integer(1, 10_000_000), "", &[Prepare], Rows, Absent, applies::always, more Data, "Rows per shard [default: about 64 MiB, a multiple of 100 between 100 and 10000]";
+    "shards.order", "order", "ORDER", Kind::Choice(ShardOrder::WORDS), "shuffled", &[Prepare], Rows, Absent, applies::always, more Data, "shuffled makes each shard a fair mixture; source keeps the order of names";
 
-    "train.arch", "arch", "NAME", Kind::Choice(NAMES), "small", &[Train, Demo], Run, Read, applies::always, "The network, by torchvision's name; small is a residual network for images up to about 100 pixels";
-    "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Demo, Train, Bench], Neither, Ignored, applies::always, "Passes over the training split";
-    "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench], Run, Read, applies::always, "Images per step";
-    "train.recipe", "recipe", "NAME", Kind::Choice(Recipe::WORDS), "fine-tune", &[Train], Run, Read, applies::recipe, "With --weights, fine-tune trains the new head for one epoch, then all of the network, each part at 0.75 of the learning rate of the part after it; --freeze and --unfreeze replace its steps, plain leaves them out. Without --weights everything is trained";
-    "train.optimizer", "optimizer", "NAME", Kind::Choice(OptimizerKind::WORDS), "adamw", &[Train], Run, Read, applies::always, "The update rule; sgd has momentum";
-    "train.learning_rate", "lr", "X", Kind::Number(0.0, 100.0), "", &[Train], Run, Ignored, applies::learning_rate, "Highest learning rate [default: adam and adamw 0.001, sgd 0.05, rmsprop 0.0001]";
-    "train.momentum", "momentum", "X", Kind::Number(0.0, 1.0), "0.9", &[Train], Run, Read, applies::momentum, "Momentum of sgd";
-    "train.nesterov", "nesterov", "", Kind::Switch(true), "false", &[Train], Run, Read, applies::nesterov, "Let sgd look ahead along its velocity";
-    "train.weight_decay", "weight-decay", "X", Kind::Number(0.0, 10.0), "", &[Train], Run, Read, applies::always, "L2 decay of weights, not of biases and norms [default: adamw 0.05, sgd 0.0005]";
-    "train.l1", "l1", "X", Kind::Number(0.0, 10.0), "0.0", &[Train], Run, Read, applies::always, "L1 penalty of weights, not of biases and norms";
-    "train.clip_norm", "clip-norm", "X", Kind::Number(1e-9, 1e9), "", &[Train], Run, Read, applies::always, "Largest norm that all gradients of a step may have together";
-    "train.micro_batch", "micro-batch", "N|auto", Kind::ChoiceOrInteger(&["auto"], 2, 65_536), "", &[Train], Run, Read, applies::micro_batch, "Most images in the network at a time; gradients are added up to the batch. Takes less memory; norms see a micro-batch. auto: as many as fit, found out before the first step";
-    "train.ema", "ema", "X", Kind::Number(0.0, 0.999_999), "", &[Train], Run, Ignored, applies::always, "Evaluate and keep a moving average of the weights with this decay, such as 0.999; in step t no more than (1 + t) / (10 + t), so that it follows closely at first";
-    "train.schedule", "schedule", "SHAPE", Kind::Choice(ScheduleKind::WORDS), "cosine", &[Train], Run, Ignored, applies::always, "How the learning rate falls after the warm-up: cosine, constant, linear, polynomial, step, multi-step, exponential, cosine-restarts, one-cycle (which has a warm-up of its own), or plateau, which lowers it when validation stalls";
-    "train.warmup", "warmup", "EPOCHS", Kind::Number(0.0, 1000.0), "1.0", &[Train], Run, Ignored, applies::warmup, "Epochs in which the learning rate rises";
-    "train.lr_gamma", "lr-gamma", "X", Kind::Number(0.0, 1.0), "0.1", &[Train], Run, Ignored, applies::lr_gamma, "Factor of schedules step, multi-step, plateau, and exponential per epoch";
-    "train.lr_every", "lr-every", "EPOCHS", Kind::Number(0.01, 100_000.0), "10", &[Train], Run, Ignored, applies::lr_every, "Epochs between two steps of schedule step, or of the first cycle of cosine-restarts, of which each is twice as long as the one before";
-    "train.lr_milestones", "lr-milestones", "EPOCHS", Kind::Numbers(0.01, 1e6), "", &[Train], Run, Ignored, applies::lr_milestones, "Epochs of the run after which schedule multi-step lowers the learning rate, such as 30,60";
-    "train.lr_power", "lr-power", "X", Kind::Number(0.0, 100.0), "1.0", &[Train], Run, Ignored, applies::lr_power, "Power of schedule polynomial";
-    "train.lr_patience", "lr-patience", "EPOCHS", Kind::Integer(0, 100_000), "3", &[Train], Run, Ignored, applies::lr_patience, "Epochs without improvement that schedule plateau waits for";
-    "train.loss", "loss", "NAME", Kind::Choice(Loss::WORDS), "cross-entropy", &[Train], Run, Read, applies::always, "focal lets images that are classified well count less";
-    "train.focal_gamma", "focal-gamma", "X", Kind::Number(0.0, 100.0), "2.0", &[Train], Run, Read, applies::focal_gamma, "Power of the focal loss";
-    "train.class_weights", "class-weights", "HOW", Kind::Choice(ClassWeights::WORDS), "none", &[Train], Run, Read, applies::always, "Let images of rare classes count more in the loss of training, by the inverse of their number, of its root, or of their effective number";
-    "train.mixup", "mixup", "ALPHA", Kind::Number(0.0, 100.0), "0.0", &[Train], Run, Read, applies::always, "Blend images of a batch by a share drawn from Beta(ALPHA, ALPHA); 0.2 is usual, 0 is off";
-    "train.cutmix", "cutmix", "ALPHA", Kind::Number(0.0, 100.0), "0.0", &[Train], Run, Read, applies::always, "Paste a box of one image of a batch into another; 1.0 is usual, 0 is off";
-    "train.label_smoothing", "label-smoothing", "X", Kind::Number(0.0, 1.0), "0.0", &[Train], Run, Read, applies::always, "Share of the target spread over all classes";
-    "train.weights", "weights", "FILE|hf:OWNER/NAME", Kind::Place, "", &[Train], Run, Read, applies::always, "Initial weights: a safetensors, .pth or .bin file, or hf:OWNER/NAME[@REVISION][:FILE] of the Hugging Face hub; size, crop, filter, mean and std are then theirs";
-    "train.freeze", "freeze", "none|backbone|PART", Kind::Text, "", &[Train], Run, Read, applies::always, "What is not trained: backbone is all but the head, PART is all up to and including that part (resnet50: conv1, layer1, ..., layer4). Norms that are frozen keep their statistics";
-    "train.unfreeze", "unfreeze", "EPOCH|stall: PART, ..", Kind::Text, "", &[Train], Run, Read, applies::unfreeze, "From an epoch on, counted from 1, train that part and those after it: \"3: layer4, 5: layer3\"; or one after the other, each when validation stalls: \"stall: layer4, stall: layer3\"";
-    "train.unfreeze_patience", "unfreeze-patience", "EPOCHS", Kind::Integer(1, 100_000), "2", &[Train], Run, Ignored, applies::unfreeze_patience, "Epochs in a row without an improvement after which --unfreeze \"stall: PART\" trains the next part";
-    "train.layer_decay", "layer-decay", "X", Kind::Number(0.01, 1.0), "", &[Train], Run, Read, applies::layer_decay, "Learning rate of each part as a share of that of the part after it [default: 0.75 in recipe fine-tune, else 1]";
-    "train.head_width", "head-width", "N", Kind::Integer(1, 1_000_000), "", &[Train], Run, Read, applies::always, "Features of a hidden layer in the head [default: no hidden layer]";
-    "train.head_activation", "head-activation", "NAME", Kind::Choice(HeadActivation::WORDS), "relu", &[Train], Run, Read, applies::head_activation, "What follows the hidden layer of the head";
-    "train.dropout", "dropout", "SHARE", Kind::Number(0.0, 0.999), "", &[Train], Run, Read, applies::always, "Dropout before the last layer [default: that of the family: VGG and Inception 0.5, MobileNet and EfficientNet 0.2, ResNet none]";
-    "train.find_lr", "find-lr", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, "Train nothing, but raise the learning rate from step to step and suggest one; with --out a curve and the numbers are kept";
-    "train.feature_cache", "feature-cache", "DIR|off", Kind::Place, "", &[Train], Neither, Ignored, applies::feature_cache, "Where the outputs of the frozen first layers are kept, so that these run once per image: used when they stay frozen for the whole run and nothing about an image is random. off: never [default: the user's cache folder, for features that fit in --memory]";
-    "train.feature_views", "feature-views", "N", Kind::Integer(1, 10_000), "", &[Train], Run, Ignored, applies::feature_views, "With --augment, run the frozen layers on N views of each training image, with which epochs take turns, instead of on a new one in every epoch";
-    "train.doctor", "doctor", "HOW", Kind::Choice(Doctor::WORDS), "quick", &[Train], Neither, Ignored, applies::always, "Look at the first batch: quick, whether a step fits in memory, its loss, and whether a gradient reaches every trained tensor; full, also whether the network overfits that batch within 100 steps, which are undone";
-    "train.early_stop", "early-stop", "EPOCHS", Kind::Integer(1, 100_000), "", &[Train], Neither, Ignored, applies::early_stop, "End the run after so many epochs in a row without an improvement; the best epoch is what is kept in any case";
-    "train.monitor", "monitor", "SCORE", Kind::Choice(Monitor::WORDS), "accuracy", &[Train], Run, Ignored, applies::monitor, "The validation score that selects the best epoch";
-    "train.min_delta", "min-delta", "X", Kind::Number(0.0, 1000.0), "0.0", &[Train], Run, Ignored, applies::min_delta, "How much better an epoch must be to count as an improvement for --early-stop and --unfreeze \"stall: PART\"";
-    "train.checkpoint_every", "checkpoint-every", "STEPS|TIME", Kind::Text, "10m", &[Train], Neither, Ignored, applies::always, "Write a checkpoint every so many steps (500) or so often (90s, 10m, 1h), besides the one after each epoch";
-    "train.log_every", "log-every", "STEPS", Kind::Integer(1, 1_000_000), "10", &[Train], Neither, Ignored, applies::always, "Steps between two points of the training curves";
-    "train.live", "live", "", Kind::Switch(true), "false", &[Train], Once, Ignored, applies::always, "Show curves, learning rate and the state of the feed in the terminal while it runs; q ends the run as Ctrl-C does";
-    "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], Once, Ignored, applies::always, "Go on from the last checkpoint in RUN";
-    "train.precision", "precision", "NAME", Kind::Choice(Precision::WORDS), "f32", &[Train], Run, Read, applies::always, "Precision of the activations on a GPU; weights, moments and the loss stay in single precision, and with f16 the loss is scaled";
-    "train.device", "device", "DEVICE", Kind::Text, "cpu", &[Train], Neither, Read, applies::always, "cpu, or cuda:0 in a build with --features cuda";
-    "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], Pixels, Read, applies::always, "Mean of the normalisation, of values from 0 to 1";
-    "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], Pixels, Read, applies::always, "Standard deviation of the normalisation";
+    "train.arch", "arch", "NAME", Kind::Choice(NAMES), "small", &[Train, Demo], Run, Read, applies::always, usual Network, "The network, by torchvision's name; small is a residual network for images up to about 100 pixels";
+    "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Demo, Train, Bench], Neither, Ignored, applies::always, usual Training, "Passes over the training split";
+    "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench], Run, Read, applies::always, usual Training, "Images per step";
+    "train.recipe", "recipe", "NAME", Kind::Choice(Recipe::WORDS), "fine-tune", &[Train], Run, Read, applies::recipe, more Network, "With --weights, fine-tune trains the new head for one epoch, then all of the network, each part at 0.75 of the learning rate of the part after it; --freeze and --unfreeze replace its steps, plain leaves them out. Without --weights everything is trained";
+    "train.optimizer", "optimizer", "NAME", Kind::Choice(OptimizerKind::WORDS), "adamw", &[Train], Run, Read, applies::always, usual Optimizer, "The update rule; sgd has momentum";
+    "train.learning_rate", "lr", "X", Kind::Number(0.0, 100.0), "", &[Train], Run, Ignored, applies::learning_rate, usual Optimizer, "Highest learning rate [default: adam and adamw 0.001, sgd 0.05, rmsprop 0.0001]";
+    "train.momentum", "momentum", "X", Kind::Number(0.0, 1.0), "0.9", &[Train], Run, Read, applies::momentum, more Optimizer, "Momentum of sgd";
+    "train.nesterov", "nesterov", "", Kind::Switch(true), "false", &[Train], Run, Read, applies::nesterov, more Optimizer, "Let sgd look ahead along its velocity";
+    "train.weight_decay", "weight-decay", "X", Kind::Number(0.0, 10.0), "", &[Train], Run, Read, applies::always, more Optimizer, "L2 decay of weights, not of biases and norms [default: adamw 0.05, sgd 0.0005]";
+    "train.l1", "l1", "X", Kind::Number(0.0, 10.0), "0.0", &[Train], Run, Read, applies::always, more Optimizer, "L1 penalty of weights, not of biases and norms";
+    "train.clip_norm", "clip-norm", "X", Kind::Number(1e-9, 1e9), "", &[Train], Run, Read, applies::always, more Optimizer, "Largest norm that all gradients of a step may have together";
+    "train.micro_batch", "micro-batch", "N|auto", Kind::ChoiceOrInteger(&["auto"], 2, 65_536), "", &[Train], Run, Read, applies::micro_batch, more Training, "Most images in the network at a time; gradients are added up to the batch. Takes less memory; norms see a micro-batch. auto: as many as fit, found out before the first step";
+    "train.ema", "ema", "X", Kind::Number(0.0, 0.999_999), "", &[Train], Run, Ignored, applies::always, more Optimizer, "Evaluate and keep a moving average of the weights with this decay, such as 0.999; in step t no more than (1 + t) / (10 + t), so that it follows closely at first";
+    "train.schedule", "schedule", "SHAPE", Kind::Choice(ScheduleKind::WORDS), "cosine", &[Train], Run, Ignored, applies::always, usual Optimizer, "How the learning rate falls after the warm-up: cosine, constant, linear, polynomial, step, multi-step, exponential, cosine-restarts, one-cycle (which has a warm-up of its own), or plateau, which lowers it when validation stalls";
+    "train.warmup", "warmup", "EPOCHS", Kind::Number(0.0, 1000.0), "1.0", &[Train], Run, Ignored, applies::warmup, more Optimizer, "Epochs in which the learning rate rises";
+    "train.lr_gamma", "lr-gamma", "X", Kind::Number(0.0, 1.0), "0.1", &[Train], Run, Ignored, applies::lr_gamma, more Optimizer, "Factor of schedules step, multi-step, plateau, and exponential per epoch";
+    "train.lr_every", "lr-every", "EPOCHS", Kind::Number(0.01, 100_000.0), "10", &[Train], Run, Ignored, applies::lr_every, more Optimizer, "Epochs between two steps of schedule step, or of the first cycle of cosine-restarts, of which each is twice as long as the one before";
+    "train.lr_milestones", "lr-milestones", "EPOCHS", Kind::Numbers(0.01, 1e6), "", &[Train], Run, Ignored, applies::lr_milestones, more Optimizer, "Epochs of the run after which schedule multi-step lowers the learning rate, such as 30,60";
+    "train.lr_power", "lr-power", "X", Kind::Number(0.0, 100.0), "1.0", &[Train], Run, Ignored, applies::lr_power, more Optimizer, "Power of schedule polynomial";
+    "train.lr_patience", "lr-patience", "EPOCHS", Kind::Integer(0, 100_000), "3", &[Train], Run, Ignored, applies::lr_patience, more Optimizer, "Epochs without improvement that schedule plateau waits for";
+    "train.loss", "loss", "NAME", Kind::Choice(Loss::WORDS), "cross-entropy", &[Train], Run, Read, applies::always, more Loss, "focal lets images that are classified well count less";
+    "train.focal_gamma", "focal-gamma", "X", Kind::Number(0.0, 100.0), "2.0", &[Train], Run, Read, applies::focal_gamma, more Loss, "Power of the focal loss";
+    "train.class_weights", "class-weights", "HOW", Kind::Choice(ClassWeights::WORDS), "none", &[Train], Run, Read, applies::always, more Loss, "Let images of rare classes count more in the loss of training, by the inverse of their number, of its root, or of their effective number";
+    "train.mixup", "mixup", "ALPHA", Kind::Number(0.0, 100.0), "0.0", &[Train], Run, Read, applies::always, more Loss, "Blend images of a batch by a share drawn from Beta(ALPHA, ALPHA); 0.2 is usual, 0 is off";
+    "train.cutmix", "cutmix", "ALPHA", Kind::Number(0.0, 100.0), "0.0", &[Train], Run, Read, applies::always, more Loss, "Paste a box of one image of a batch into another; 1.0 is usual, 0 is off";
+    "train.label_smoothing", "label-smoothing", "X", Kind::Number(0.0, 1.0), "0.0", &[Train], Run, Read, applies::always, more Loss, "Share of the target spread over all classes";
+    "train.weights", "weights", "FILE|hf:OWNER/NAME", Kind::Place, "", &[Train], Run, Read, applies::always, usual Network, "Initial weights: a safetensors, .pth or .bin file, or hf:OWNER/NAME[@REVISION][:FILE] of the Hugging Face hub; size, crop, filter, mean and std are then theirs";
+    "train.freeze", "freeze", "none|backbone|PART", Kind::Text, "", &[Train], Run, Read, applies::always, usual Network, "What is not trained: backbone is all but the head, PART is all up to and including that part (resnet50: conv1, layer1, ..., layer4). Norms that are frozen keep their statistics";
+    "train.unfreeze", "unfreeze", "EPOCH|stall: PART, ..", Kind::Text, "", &[Train], Run, Read, applies::unfreeze, more Network, "From an epoch on, counted from 1, train that part and those after it: \"3: layer4, 5: layer3\"; or one after the other, each when validation stalls: \"stall: layer4, stall: layer3\"";
+    "train.unfreeze_patience", "unfreeze-patience", "EPOCHS", Kind::Integer(1, 100_000), "2", &[Train], Run, Ignored, applies::unfreeze_patience, more Network, "Epochs in a row without an improvement after which --unfreeze \"stall: PART\" trains the next part";
+    "train.layer_decay", "layer-decay", "X", Kind::Number(0.01, 1.0), "", &[Train], Run, Read, applies::layer_decay, more Network, "Learning rate of each part as a share of that of the part after it [default: 0.75 in recipe fine-tune, else 1]";
+    "train.head_width", "head-width", "N", Kind::Integer(1, 1_000_000), "", &[Train], Run, Read, applies::always, more Network, "Features of a hidden layer in the head [default: no hidden layer]";
+    "train.head_activation", "head-activation", "NAME", Kind::Choice(HeadActivation::WORDS), "relu", &[Train], Run, Read, applies::head_activation, more Network, "What follows the hidden layer of the head";
+    "train.dropout", "dropout", "SHARE", Kind::Number(0.0, 0.999), "", &[Train], Run, Read, applies::always, more Network, "Dropout before the last layer [default: that of the family: VGG and Inception 0.5, MobileNet and EfficientNet 0.2, ResNet none]";
+    "train.find_lr", "find-lr", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, more Optimizer, "Train nothing, but raise the learning rate from step to step and suggest one; with --out a curve and the numbers are kept";
+    "train.feature_cache", "feature-cache", "DIR|off", Kind::Place, "", &[Train], Neither, Ignored, applies::feature_cache, more Network, "Where the outputs of the frozen first layers are kept, so that these run once per image: used when they stay frozen for the whole run and nothing about an image is random. off: never [default: the user's cache folder, for features that fit in --memory]";
+    "train.feature_views", "feature-views", "N", Kind::Integer(1, 10_000), "", &[Train], Run, Ignored, applies::feature_views, more Network, "With --augment, run the frozen layers on N views of each training image, with which epochs take turns, instead of on a new one in every epoch";
+    "train.doctor", "doctor", "HOW", Kind::Choice(Doctor::WORDS), "quick", &[Train], Neither, Ignored, applies::always, more Training, "Look at the first batch: quick, whether a step fits in memory, its loss, and whether a gradient reaches every trained tensor; full, also whether the network overfits that batch within 100 steps, which are undone";
+    "train.early_stop", "early-stop", "EPOCHS", Kind::Integer(1, 100_000), "", &[Train], Neither, Ignored, applies::early_stop, usual Training, "End the run after so many epochs in a row without an improvement; the best epoch is what is kept in any case";
+    "train.monitor", "monitor", "SCORE", Kind::Choice(Monitor::WORDS), "accuracy", &[Train], Run, Ignored, applies::monitor, more Training, "The validation score that selects the best epoch";
+    "train.min_delta", "min-delta", "X", Kind::Number(0.0, 1000.0), "0.0", &[Train], Run, Ignored, applies::min_delta, more Training, "How much better an epoch must be to count as an improvement for --early-stop and --unfreeze \"stall: PART\"";
+    "train.checkpoint_every", "checkpoint-every", "STEPS|TIME", Kind::Text, "10m", &[Train], Neither, Ignored, applies::always, more Output, "Write a checkpoint every so many steps (500) or so often (90s, 10m, 1h), besides the one after each epoch";
+    "train.log_every", "log-every", "STEPS", Kind::Integer(1, 1_000_000), "10", &[Train], Neither, Ignored, applies::always, more Output, "Steps between two points of the training curves";
+    "train.live", "live", "", Kind::Switch(true), "false", &[Train], Once, Ignored, applies::always, usual Output, "Show curves, learning rate and the state of the feed in the terminal while it runs; q ends the run as Ctrl-C does";
+    "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], Once, Ignored, applies::always, usual Training, "Go on from the last checkpoint in RUN";
+    "train.precision", "precision", "NAME", Kind::Choice(Precision::WORDS), "f32", &[Train], Run, Read, applies::always, more Machine, "Precision of the activations on a GPU; weights, moments and the loss stay in single precision, and with f16 the loss is scaled";
+    "train.device", "device", "DEVICE", Kind::Text, "cpu", &[Train], Neither, Read, applies::always, usual Machine, "cpu, or cuda:0 in a build with --features cuda";
+    "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], Pixels, Read, applies::always, more Images, "Mean of the normalisation, of values from 0 to 1";
+    "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], Pixels, Read, applies::always, more Images, "Standard deviation of the normalisation";
 ];
 
 /// The row of a key.
@@ -273,7 +317,7 @@ impl Kind {
                 text => (text.is_some_and(|text| !text.is_empty()), "a path or a URL".to_string()),
             },
             Kind::Text => (value.as_str().is_some_and(|text| !text.is_empty()), "a text".to_string()),
-            Kind::Choice(words) => (word(words), format!("one of {}", list(words))),
+            Kind::Choice(words) => (word(words), choice(words, &value)),
             Kind::Integer(low, high) => {
                 let bounds = if high > 1 << 30 {
                     format!("of at least {low}")
@@ -342,6 +386,18 @@ impl Kind {
             }
             (_, value) => value,
         }
+    }
+}
+
+/// What was expected of a choice, and what of it may have been meant.
+fn choice(words: &[&str], found: &Value) -> String {
+    let list = format!("one of {}", words.join(", "));
+    let near = found.as_str().and_then(|word| nearest(word, words.iter().copied()));
+    match near {
+        // A long list would hide it.
+        Some(near) if words.len() > 10 => format!("a choice; did you mean {near}?"),
+        Some(near) => format!("{list}; did you mean {near}?"),
+        None => list,
     }
 }
 

@@ -18,8 +18,8 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph, Row, Table};
 
+use super::bar::clock;
 use super::curves::{number, thinned};
-use super::terminal::clock;
 use crate::flow::Error;
 use crate::flow::NodeReport;
 

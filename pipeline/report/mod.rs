@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, everything else to stderr, both through the one reporter.
 
+mod bar;
 pub mod curves;
 pub mod html;
 pub mod live;
@@ -14,9 +15,10 @@ mod usage;
 
 use std::time::Duration;
 
+pub use bar::{Bar, Standing, Unit};
 use curves::{Series, TRAIN, VALIDATION};
 pub use progress::{Live, Phase, Snapshot};
-pub use reporter::{Bar, complain, finish, log, note, say, say_json, tell, warn};
+pub use reporter::{Voice, complain, detail, finish, log, note, say, say_json, speak, tell, warn};
 pub use run::{ClassRow, EpochMetrics, RunFacts, StepPoint, Trained};
 pub use usage::Usage;
 

@@ -1,16 +1,22 @@
 //! The one place that everything goes to that a run wants to say: results to stdout, notes and warnings to stderr, above a
 //! progress bar, or held while the live view has the screen.
 //!
+//! Three levels: [`Level::Quiet`] keeps results, warnings and errors; the usual one adds notes, tables and progress;
+//! [`Level::Verbose`] adds the plan of a run and its log. Whatever the level, notes and warnings are in the object that
+//! `--json` asks for, since a program reads no stderr.
+//!
 //! A long run never ends because nobody listens any more. A reader that has gone is told nothing more; a result that could
 //! not be written for another reason, such as a full disk, is an error of the run once it is done, see [`finish`].
 
-use std::io::{self, Write};
-use std::ops::Deref;
+use std::io::{self, IsTerminal, Write};
 use std::sync::{LazyLock, Mutex, MutexGuard};
 
+use forebay_datasets::escape::is_printable;
 use indicatif::ProgressBar;
+use serde_json::{Value, json};
 
 use crate::flow::Error;
+use crate::options::Level;
 
 /// The reporter of the process: there is one stdout, one stderr and one terminal.
 static REPORTER: LazyLock<Reporter> =
@@ -25,11 +31,54 @@ enum To {
     Message,
 }
 
+/// How the process speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Voice {
+    /// How much it says.
+    pub level: Level,
+    /// Whether its last result is one JSON object.
+    pub json: bool,
+    /// Whether stderr shows colors.
+    pub colors: bool,
+}
+
+impl Voice {
+    /// Colors where stderr is a terminal that shows some, unless `NO_COLOR` is set (<https://no-color.org>).
+    pub fn new(level: Level, json: bool) -> Voice {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Voice { level, json, colors: io::stderr().is_terminal() && !is_set("NO_COLOR") && !is_dumb }
+    }
+}
+
+/// What a line says of itself with its first word.
+#[derive(Clone, Copy, Debug)]
+enum Mark {
+    Note,
+    Warning,
+    Error,
+}
+
+impl Mark {
+    /// The word, and its color as a number of ANSI's.
+    fn word(self) -> (&'static str, u8) {
+        match self {
+            Mark::Note => ("note", 36),
+            Mark::Warning => ("warning", 33),
+            Mark::Error => ("forebay", 31),
+        }
+    }
+}
+
 struct Reporter(Mutex<ReporterState>);
 
 struct ReporterState {
     results: Box<dyn Write + Send>,
     messages: Box<dyn Write + Send>,
+    voice: Voice,
+    /// What was noted and warned of so far, for the JSON object.
+    notes: Vec<String>,
+    warnings: Vec<String>,
     /// Whether results can still be written.
     is_read: bool,
     /// Why a result could not be written, unless its reader has gone.
@@ -45,6 +94,9 @@ impl Reporter {
         Reporter(Mutex::new(ReporterState {
             results,
             messages,
+            voice: Voice::default(),
+            notes: Vec::new(),
+            warnings: Vec::new(),
             is_read: true,
             failure: None,
             bars: Vec::new(),
@@ -67,6 +119,49 @@ impl Reporter {
             Some(bar) => bar.suspend(|| state.write(to, text)),
             None => state.write(to, text),
         }
+    }
+
+    /// One line with its first word; how it is shown decides nothing of what `--json` says of it.
+    fn tell_marked(&self, mark: Mark, line: &str) {
+        let line = visible(line);
+        let voice = {
+            let mut state = self.state();
+            match mark {
+                Mark::Note => state.notes.push(line.clone()),
+                Mark::Warning => state.warnings.push(line.clone()),
+                Mark::Error => {}
+            }
+            state.voice
+        };
+        if matches!(mark, Mark::Note) && voice.level == Level::Quiet {
+            return;
+        }
+        let (word, color) = mark.word();
+        self.tell(
+            To::Message,
+            &match voice.colors {
+                true => format!("\u{1b}[{color}m{word}\u{1b}[0m: {line}\n"),
+                false => format!("{word}: {line}\n"),
+            },
+        );
+    }
+
+    /// `object`, and what was noted and warned of before it, beside what it says itself.
+    fn tell_json(&self, mut object: Value) {
+        {
+            let state = self.state();
+            let fields = object.as_object_mut().expect("a result is an object");
+            for (key, said) in [("notes", &state.notes), ("warnings", &state.warnings)] {
+                let lines = fields.entry(key).or_insert_with(|| json!([]));
+                let lines = lines.as_array_mut().expect("notes and warnings are lists");
+                for line in said.iter().map(|line| json!(line)) {
+                    if !lines.contains(&line) {
+                        lines.push(line);
+                    }
+                }
+            }
+        }
+        self.tell(To::Result, &format!("{object}\n"));
     }
 
     fn hold(&self) {
@@ -107,16 +202,27 @@ impl ReporterState {
     }
 }
 
-/// Text in which no character but the end of a line commands a terminal: names of files and classes are from outside.
+/// Text in which no character but the end of a line commands a terminal or hides: names of files and classes are from
+/// outside. What prints stays as it is.
 fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        match c.is_control() && c != '\n' {
-            true => shown.extend(c.escape_default()),
-            false => shown.push(c),
+        match c == '\n' || is_printable(c.encode_utf8(&mut [0; 4])) {
+            true => shown.push(c),
+            false => shown.extend(c.escape_default()),
         }
     }
     shown
+}
+
+/// From now on the process speaks so.
+pub fn speak(voice: Voice) {
+    REPORTER.state().voice = voice;
+}
+
+/// How the process speaks.
+pub(super) fn voice() -> Voice {
+    REPORTER.state().voice
 }
 
 /// Writes a result to stdout.
@@ -124,33 +230,45 @@ pub fn say(text: &str) {
     REPORTER.tell(To::Result, &visible(text));
 }
 
-/// Writes the one JSON object that `--json` asks for.
+/// Writes the one JSON object that `--json` asks for, with the `notes` and `warnings` so far in it.
+///
+/// # Panics
+/// When the value is no object.
 pub fn say_json(value: &impl serde::Serialize) {
-    let line = serde_json::to_string(value).expect("results are plain data") + "\n";
-    REPORTER.tell(To::Result, &line);
+    REPORTER.tell_json(serde_json::to_value(value).expect("results are plain data"));
 }
 
 /// Writes lines to stderr that are neither notes nor warnings, such as a heading or a table.
 pub fn tell(text: &str) {
-    REPORTER.tell(To::Message, &visible(text));
+    if voice().level > Level::Quiet {
+        REPORTER.tell(To::Message, &visible(text));
+    }
+}
+
+/// As [`tell`], where it was asked to say more.
+pub fn detail(text: &str) {
+    if voice().level == Level::Verbose {
+        REPORTER.tell(To::Message, &visible(text));
+    }
 }
 
 /// Writes a note to stderr: what a user may want to know.
 pub fn note(line: &str) {
-    tell(&format!("note: {line}\n"));
+    REPORTER.tell_marked(Mark::Note, line);
 }
 
 /// Writes warnings to stderr, one a line: what a user would want to know before going on.
 pub fn warn(warnings: &[String]) {
-    for warning in warnings {
-        tell(&format!("warning: {warning}\n"));
-    }
+    warnings.iter().for_each(|warning| REPORTER.tell_marked(Mark::Warning, warning));
 }
 
-/// Writes to stderr why the program ends before its time.
+/// Writes to stderr why the program ends before its time, and says it in the object of `--json`.
 pub fn complain(error: &Error) {
-    for line in error.chain().lines() {
-        tell(&format!("forebay: {line}\n"));
+    let chain = error.chain();
+    chain.lines().for_each(|line| REPORTER.tell_marked(Mark::Error, line));
+    if voice().json {
+        let lines: Vec<String> = chain.lines().map(visible).collect();
+        REPORTER.tell_json(json!({"error": lines, "exit_code": error.exit_code()}));
     }
 }
 
@@ -179,26 +297,22 @@ pub fn log() -> impl Write {
     Log
 }
 
-/// A progress bar on the screen, above which everything else is written; it goes when this is dropped.
+/// A line on the screen, above which everything else is written; it goes when this is dropped.
 #[derive(Debug)]
-pub struct Bar(ProgressBar);
+pub(super) struct OnScreen(ProgressBar);
 
-impl Bar {
-    pub(super) fn show(bar: ProgressBar) -> Bar {
+impl OnScreen {
+    pub(super) fn show(bar: ProgressBar) -> OnScreen {
         REPORTER.state().bars.push(bar.clone());
-        Bar(bar)
+        OnScreen(bar)
+    }
+
+    pub(super) fn draw(&self, line: String) {
+        self.0.set_message(line);
     }
 }
 
-impl Deref for Bar {
-    type Target = ProgressBar;
-
-    fn deref(&self) -> &ProgressBar {
-        &self.0
-    }
-}
-
-impl Drop for Bar {
+impl Drop for OnScreen {
     fn drop(&mut self) {
         self.0.finish_and_clear();
         // Bars end in the reverse of the order in which they begin.
@@ -287,7 +401,30 @@ mod tests {
     }
 
     #[test]
-    fn no_name_commands_the_terminal() {
+    fn no_name_commands_the_terminal_or_hides_in_it() {
         assert_eq!(visible("a\u{1b}[2J\u{9b}\rb\té\n"), "a\\u{1b}[2J\\u{9b}\\rb\\té\n");
+        assert_eq!(visible("a\u{202e}b\\c"), "a\\u{202e}b\\c");
+    }
+
+    #[test]
+    fn what_is_not_shown_is_in_the_object_all_the_same() {
+        for (level, shown) in [(Level::Quiet, "warning: b\n"), (Level::Normal, "note: a\nwarning: b\n")] {
+            let (reporter, results, messages) = reporter();
+            reporter.state().voice = Voice { level, json: true, colors: false };
+            reporter.tell_marked(Mark::Note, "a");
+            reporter.tell_marked(Mark::Warning, "b");
+            reporter.tell_json(json!({"n": 1}));
+            assert_eq!(&**messages.text.lock().unwrap(), shown);
+            let said: Value = serde_json::from_str(&results.text.lock().unwrap()).unwrap();
+            assert_eq!(said, json!({"n": 1, "notes": ["a"], "warnings": ["b"]}));
+        }
+    }
+
+    #[test]
+    fn colors_are_of_the_first_word_only_and_no_text_has_its_own() {
+        let (reporter, _, messages) = reporter();
+        reporter.state().voice.colors = true;
+        reporter.tell_marked(Mark::Warning, "\u{1b}[31mx");
+        assert_eq!(&**messages.text.lock().unwrap(), "\u{1b}[33mwarning\u{1b}[0m: \\u{1b}[31mx\n");
     }
 }

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
 use forebay_stages::balance::BalanceSummary;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::HumanCount;
 
+use super::bar::{Standing, Unit};
 use super::progress::{Phase, Snapshot};
-use super::reporter::Bar;
 use super::run::{EpochMetrics, RunFacts, Trained};
 
 /// Width of a bar chart's bars, characters.
@@ -17,49 +17,28 @@ const BAR: usize = 40;
 /// Rows of a list before it is cut short.
 const ROWS_MAX: usize = 40;
 
-/// A progress bar on stderr; hidden where stderr is no terminal.
-pub fn progress(what: &str, total: u64, unit: &'static str) -> Bar {
-    let style =
-        ProgressStyle::with_template("{msg:<14} {wide_bar:.cyan/blue} {pos}/{len} {prefix} {per_sec} {eta}")
-            .expect("the template is fixed")
-            .progress_chars("━╸─");
-    Bar::show(ProgressBar::new(total).with_style(style).with_message(what.to_string()).with_prefix(unit))
-}
-
-/// The progress bar of a training run; [`training_state`] says what stands behind it.
-pub fn training_progress(steps_per_epoch: u64) -> Bar {
-    let style = ProgressStyle::with_template("{prefix} {bar:24.cyan/blue} {pos}/{len} {msg}")
-        .expect("the template is fixed")
-        .progress_chars("━╸─");
-    Bar::show(ProgressBar::new(steps_per_epoch).with_style(style))
-}
-
-/// Where a run stands, in half a line; `starved` is the share of time in which it waited for the feed.
-pub fn training_state(seen: &Snapshot, steps_per_epoch: u64, starved: f64) -> String {
-    if seen.phase != Phase::Training {
-        return seen.phase.name().to_string();
-    }
-    let left = steps_per_epoch.saturating_sub(seen.step) as f64 / seen.steps_per_second.max(1e-9);
-    let left = match seen.steps_per_second > 0.0 {
-        true => format!(", {}", clock(left)),
-        false => String::new(),
+/// Where a training run stands; `starved` is the share of time in which it waited for the feed.
+pub fn training(seen: &Snapshot, epochs: u32, steps_per_epoch: u64, starved: f64) -> Standing {
+    let (per_second, fields) = match seen.phase {
+        Phase::Training => (
+            seen.steps_per_second,
+            vec![
+                format!("loss {:.4}", seen.loss),
+                format!("accuracy {:.1} %", seen.accuracy * 100.0),
+                format!("{:.0} images/s", seen.images_per_second),
+                format!("starved {:.0} %", starved * 100.0),
+                format!("lr {:.2e}", seen.learning_rate),
+            ],
+        ),
+        phase => (0.0, vec![phase.name().to_string()]),
     };
-    format!(
-        "loss {:.4}, accuracy {:.1} %, lr {:.2e}, {:.0} images/s, starved {:.0} %{left}",
-        seen.loss,
-        seen.accuracy * 100.0,
-        seen.learning_rate,
-        seen.images_per_second,
-        starved * 100.0
-    )
-}
-
-/// Seconds as a clock shows them: `0:07`, `12:30`, `3:05:00`.
-pub fn clock(seconds: f64) -> String {
-    let seconds = seconds.clamp(0.0, 3.6e8) as u64;
-    match seconds / 3600 {
-        0 => format!("{}:{:02}", seconds / 60, seconds % 60),
-        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
+    Standing {
+        what: format!("epoch {}/{epochs}", seen.epoch),
+        done: seen.step,
+        total: steps_per_epoch,
+        unit: Unit::Steps,
+        per_second,
+        fields,
     }
 }
 

@@ -8,6 +8,7 @@ random; sizes are odd. Prints one line per network and exits 1 if an error is ov
 logits 1e-4; gradients 1e-3 of the largest of their tensor plus 1e-6 of the largest of the model, since a bias before a
 batch normalisation has a true gradient of 0 and noise in f32.
 """
+import json
 import subprocess
 import sys
 import tempfile
@@ -24,11 +25,14 @@ except ImportError as error:
     sys.exit(77)
 
 ARCHS = {
-    "vgg11": 40, "vgg16": 35, "vgg11_bn": 40, "vgg13_bn": 33, "vgg16_bn": 36, "vgg19_bn": 34,
+    "vgg11": 40, "vgg13": 34, "vgg16": 35, "vgg19": 33, "vgg11_bn": 40, "vgg13_bn": 33, "vgg16_bn": 36, "vgg19_bn": 34,
     "resnet18": 65, "resnet34": 67, "resnet50": 71, "resnet101": 69,
     "inception_v3": 107, "mobilenet_v2": 71, "mobilenet_v3_small": 73, "mobilenet_v3_large": 75,
-    "efficientnet_b0": 71, "resnet20": 33, "resnet56": 31, "resnet20_b": 33, "cifar_resnet18": 33,
+    "efficientnet_b0": 71, "small": 33, "resnet20": 33, "resnet32": 31, "resnet56": 31, "resnet20_b": 33,
+    "resnet32_b": 31, "resnet56_b": 33, "cifar_resnet18": 33, "cifar_resnet34": 31, "cifar_resnet50": 33,
 }
+# The seed that is tried first, where the usual one lies at a kink.
+SEEDS = {"vgg11": 1, "vgg13_bn": 1, "vgg16_bn": 1}
 TIMM = {
     "vgg16_bn": "vgg16_bn", "resnet18": "resnet18", "resnet50": "resnet50", "inception_v3": "inception_v3",
     "mobilenet_v2": "mobilenetv2_100", "mobilenet_v3_small": "mobilenetv3_small_100",
@@ -108,11 +112,14 @@ def check(program, arch, side):
     # program: then another seed is tried. A gradient that is wrong is wrong with all three. Preferred is a seed where
     # PyTorch's single precision agrees with its double precision; where none has that, ours may be as far off.
     held = False
-    for seed in range(3):
+    first = SEEDS.get(arch, 0)
+    for seed in [first] + [seed for seed in range(3) if seed != first]:
         fine, noise = check_seed(program, arch, side, seed)
-        if fine and noise < 0.5:
+        if fine and noise < 1:
             return True
         held |= fine
+    if not held:
+        print(f"FAIL {arch}: with no seed")
     return held
 
 
@@ -145,7 +152,7 @@ def check_seed(program, arch, side, seed):
     bounds = {name: max(1, 2 * (noise if name.endswith("gradient") else blur)) for name in worst}
     fine = all(value <= bounds[name] for name, value in worst.items())
     shown = ", ".join(f"{name} {value:.3f}" for name, value in worst.items())
-    verdict = "ok  " if fine else "jump" if seed < 2 else "FAIL"
+    verdict = "ok  " if fine else "jump"
     print(f"{verdict} {arch:<19} {side}x{side + 4} seed {seed} (PyTorch's own noise: gradients {noise:.3f}, logits {blur:.3f}), "
           f"error over bound: {shown}", flush=True)
     return fine, noise
@@ -199,6 +206,10 @@ def check_published(program, arch, side):
 
 def main():
     program, archs = sys.argv[1], sys.argv[2:] or list(ARCHS)
+    listed = subprocess.run([program, "models", "--json"], check=True, capture_output=True, text=True).stdout
+    missing = {network["name"] for network in json.loads(listed)["networks"]} - set(ARCHS)
+    if missing:
+        raise SystemExit(f"networks that nothing is compared with: {sorted(missing)}")
     torch.set_num_threads(2)
     results = [check(program, arch, ARCHS[arch]) for arch in archs]
     results += [check_timm(program, arch, ARCHS[arch]) for arch in archs if arch in TIMM]

@@ -41,6 +41,8 @@ pub struct Variant {
     pub name: &'static str,
     /// timm's name; `None` for a network that timm does not have.
     pub timm: Option<&'static str>,
+    /// The side of the images that the network is made for, in pixels; `None` for one that takes them as they are.
+    pub side_px: Option<u32>,
     /// Registers the tensors, under torchvision's names where it has the network.
     pub(super) build: Build,
 }
@@ -49,9 +51,14 @@ pub struct Variant {
 pub(super) type Build = fn(Parts<'_, '_>, &Head) -> Result<Network>;
 
 impl Variant {
-    /// The network called `name` here, and `timm` in timm.
+    /// The network called `name` here, and `timm` in timm, for images of 224 pixels.
     pub(super) const fn new(name: &'static str, timm: Option<&'static str>, build: Build) -> Variant {
-        Variant { name, timm, build }
+        Variant { name, timm, side_px: Some(224), build }
+    }
+
+    /// The same for images of another size.
+    pub(super) const fn for_images_of(self, side_px: Option<u32>) -> Variant {
+        Variant { side_px, ..self }
     }
 }
 

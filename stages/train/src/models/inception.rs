@@ -17,7 +17,7 @@ use crate::params::{Builder, Pass};
 
 /// InceptionV3.
 pub const FAMILY: Family = Family {
-    variants: &[Variant::new("inception_v3", Some("inception_v3"), build)],
+    variants: &[Variant::new("inception_v3", Some("inception_v3"), build).for_images_of(Some(299))],
     // timm and torchvision agree.
     translate: |_, _| None,
     looks_like: |file| {

@@ -215,6 +215,13 @@ impl<'a, 'b> Parts<'a, 'b> {
     }
 }
 
+/// How many numbers of the network called `name` training moves, for so many classes.
+pub fn parameters(name: &str, classes: usize) -> Option<u64> {
+    let (_, shapes) = outline(name, &Head::linear(classes))?;
+    let trained = shapes.iter().filter(|(name, _)| !name.contains(".running_"));
+    Some(trained.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
+}
+
 /// The families, in the order in which their networks are listed: a new one is a file of this folder and a line here.
 pub const FAMILIES: &[&Family] = &[
     &small::FAMILY,
@@ -386,6 +393,7 @@ mod tests {
                 if entry.kind() == Kind::Buffer { 0 } else { entry.values().elem_count() }
             };
             assert_eq!(store.iter().map(of_entry).sum::<usize>(), expected, "{name}");
+            assert_eq!(parameters(name, 1000), Some(expected as u64), "{name}");
         }
         Ok(())
     }

@@ -24,15 +24,21 @@ pub const FAMILY: Family = Family {
         Variant::new("resnet50", Some("resnet50"), |parts, head| RESNET50.build(parts, head)),
         Variant::new("resnet101", Some("resnet101"), |parts, head| RESNET101.build(parts, head)),
         // Those for small images are in no other library.
-        Variant::new("resnet20", None, |parts, head| RESNET20.build(parts, head)),
-        Variant::new("resnet32", None, |parts, head| RESNET32.build(parts, head)),
-        Variant::new("resnet56", None, |parts, head| RESNET56.build(parts, head)),
-        Variant::new("resnet20_b", None, |parts, head| RESNET20.with_projections().build(parts, head)),
-        Variant::new("resnet32_b", None, |parts, head| RESNET32.with_projections().build(parts, head)),
-        Variant::new("resnet56_b", None, |parts, head| RESNET56.with_projections().build(parts, head)),
-        Variant::new("cifar_resnet18", None, |parts, head| RESNET18.with_small_stem().build(parts, head)),
-        Variant::new("cifar_resnet34", None, |parts, head| RESNET34.with_small_stem().build(parts, head)),
-        Variant::new("cifar_resnet50", None, |parts, head| RESNET50.with_small_stem().build(parts, head)),
+        Variant::new("resnet20", None, |parts, head| RESNET20.build(parts, head)).for_images_of(Some(32)),
+        Variant::new("resnet32", None, |parts, head| RESNET32.build(parts, head)).for_images_of(Some(32)),
+        Variant::new("resnet56", None, |parts, head| RESNET56.build(parts, head)).for_images_of(Some(32)),
+        Variant::new("resnet20_b", None, |parts, head| RESNET20.with_projections().build(parts, head))
+            .for_images_of(Some(32)),
+        Variant::new("resnet32_b", None, |parts, head| RESNET32.with_projections().build(parts, head))
+            .for_images_of(Some(32)),
+        Variant::new("resnet56_b", None, |parts, head| RESNET56.with_projections().build(parts, head))
+            .for_images_of(Some(32)),
+        Variant::new("cifar_resnet18", None, |parts, head| RESNET18.with_small_stem().build(parts, head))
+            .for_images_of(Some(32)),
+        Variant::new("cifar_resnet34", None, |parts, head| RESNET34.with_small_stem().build(parts, head))
+            .for_images_of(Some(32)),
+        Variant::new("cifar_resnet50", None, |parts, head| RESNET50.with_small_stem().build(parts, head))
+            .for_images_of(Some(32)),
     ],
     translate: |_, layer| translate(layer),
     looks_like,

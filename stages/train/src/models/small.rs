@@ -14,7 +14,7 @@ use super::{Head, Network, Parts};
 
 /// The only network of its family, and of no other program.
 pub const FAMILY: Family = Family {
-    variants: &[Variant::new("small", None, build)],
+    variants: &[Variant::new("small", None, build).for_images_of(None)],
     translate: |_, _| None,
     looks_like: |_| None,
     prefixes: &[],
