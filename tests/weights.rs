@@ -684,6 +684,14 @@ fn weights_that_do_not_fill_the_network_are_refused_unless_forced() {
         let run = format!("{TRAIN} --size 16 --out run --weights {file}");
         let said = place.run(&run).refused(2, words);
         assert!(said.stderr.contains("--force"), "{}", said.stderr);
+        // What has no --force promises none, and names the file.
+        let said =
+            place.run(&format!("export {file} --arch small --size 16 --output a.onnx")).refused(2, words);
+        assert!(
+            !said.stderr.contains("--force") && said.stderr.contains(&format!("{file}: ")),
+            "{}",
+            said.stderr
+        );
         place
             .run("train in --model small --find-lr --size 16 --weights gap.safetensors")
             .refused(2, "lacks 1");

@@ -85,7 +85,7 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         TrainError::File { source, .. } => {
             Error::Usage(format!("cannot read {name}: not a whole safetensors file: {source}"))
         }
-        TrainError::Weights(line) => Error::Usage(format!("{name}: {line}")),
+        TrainError::Weights(line) | TrainError::Incomplete(line) => Error::Usage(format!("{name}: {line}")),
         TrainError::Compute { what: attempt, source } => {
             Error::Usage(format!("cannot {attempt} of {}: {source}", what.arch))
         }

@@ -11,7 +11,7 @@ use crate::feed::{Pass, PassBatch};
 use crate::flow::{Error, Items, Run};
 use crate::options::Invocation;
 use crate::report::curves::{self, Series};
-use crate::report::{say, say_json};
+use crate::report::{say, say_json, tell, terminal};
 use crate::train::{RunFolder, Start, TrainPlan, train_error};
 
 /// The first and the last rate, and the steps between them, as in fastai's `lr_find`.
@@ -241,6 +241,7 @@ pub async fn run(run: &Run, asked: &Invocation, plan: &Arc<TrainPlan>) -> Result
         }
     }
     let found = find(run, plan).await?;
+    tell(&terminal::rejected(&run.rejects().list(), ""));
     if let Some(folder) = &folder {
         folder.put(CURVE, found.svg()).await?;
         let numbers = serde_json::to_string_pretty(&found).expect("results are plain data");

@@ -120,10 +120,7 @@ fn prepared(location: &str, done: &Prepared, seconds: f64) -> String {
         let _ =
             writeln!(text, "  {:<12} {:>9} rows  {}", split.split, split.rows, bytes_in_words(split.bytes));
     }
-    if !done.rejects.is_empty() {
-        let _ = writeln!(text, "rejected (all of them in {location}/rejects.jsonl):");
-        text += &terminal::reject_lines(&done.rejects);
-    }
+    text += &terminal::rejected(&done.rejects, &format!(", all of them in {location}/rejects.jsonl"));
     let _ = writeln!(text, "written to {location}");
     text
 }
