@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use super::layer::{Fault, Layer, Plan, Request};
-use super::{Cell, Ends, Kind, PATIENCE, Passes, Stops, all, check_words, kind, report, run};
-use crate::fixture::{Place, Said};
+use super::{
+    Cell, Ends, Kind, PATIENCE, Passes, Stops, all, check_words, kind, report, run, run_undisturbed,
+};
+use crate::fixture::Place;
 use crate::weights::{Hub, draw, hexadecimal, of_another_program, timm_config, weights};
 
 /// What hubs and everything before them do.
@@ -85,9 +87,7 @@ fn place(layer: &Layer) -> Place {
     place
 }
 
-fn plan(place: &Place) -> Result<Said, String> {
-    run(place, "plan train in --out run --model small --split none --weights hf:o/n")
-}
+const PLAN: &str = "plan train in --out run --model small --split none --weights hf:o/n";
 
 fn try_one(weights: &Weights, kind: &Kind, cell: &Cell, seed: u64) -> Result<bool, String> {
     let (hub, layer) = start(&weights.bytes);
@@ -100,7 +100,7 @@ fn try_one(weights: &Weights, kind: &Kind, cell: &Cell, seed: u64) -> Result<boo
     }
     let (_, may_hit) = OPERATIONS.iter().find(|(name, _)| *name == cell.operation).expect("one of them");
     layer.set(Some(Plan { fault: kind.fault, seed, times: cell.times, one_in: 1, may_hit: *may_hit }));
-    let said = plan(&place)?;
+    let said = run(&place, PLAN)?;
     let n_hits = layer.hits();
     layer.set(None);
     if n_hits == 0 {
@@ -117,7 +117,7 @@ fn try_one(weights: &Weights, kind: &Kind, cell: &Cell, seed: u64) -> Result<boo
         }
         _ => {}
     }
-    let again = plan(&place)?;
+    let again = run_undisturbed(&place, PLAN)?;
     let stored = std::fs::read(&blob).unwrap_or_default();
     match (again.code, again.stdout == weights.plan, stored == weights.bytes) {
         (0, true, true) => Ok(true),
@@ -134,7 +134,7 @@ fn every_fault_of_a_hub_is_met() {
         place
     }));
     let (_hub, layer) = start(&bytes);
-    let undisturbed = plan(&place(&layer)).expect("it ends").done().stdout;
+    let undisturbed = run_undisturbed(&place(&layer), PLAN).expect("it ends").done().stdout;
     let weights = Weights { bytes, plan: undisturbed };
     let mut cells = Vec::new();
     for (row, kind) in KINDS.iter().enumerate() {
