@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use forebay_datasets::store::without_credentials;
 use reqwest::Url;
 
 use crate::flow::Error;
@@ -178,9 +179,13 @@ impl Hub {
     async fn download(&self, reference: &Reference, name: &str, tries: u32) -> Result<Cached, Refusal> {
         let Reference { repository, revision, .. } = reference;
         let url = format!("{}/{repository}/resolve/{}/{name}", self.endpoint, revision.replace('/', "%2F"));
-        let url = Url::parse(&url).ok().filter(|url| url.has_host()).ok_or_else(|| {
-            Refusal::Final(Error::Usage(format!("HF_ENDPOINT: {} is not a URL", self.endpoint)))
-        })?;
+        let shown = without_credentials(&self.endpoint);
+        let refuse = |why: &str| Refusal::Final(Error::Usage(format!("HF_ENDPOINT: {shown} {why}")));
+        let url = Url::parse(&url).ok().filter(|url| url.has_host());
+        let url = url.ok_or_else(|| refuse("is not a URL"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refuse("may hold no credentials: a token belongs in HF_TOKEN"));
+        }
         let server = Server::new(self.token.as_deref(), &url, reference, name)?;
         let metadata = server.metadata(&url, tries).await?;
         let folder = self.folder(repository);

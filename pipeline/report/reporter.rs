@@ -11,7 +11,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::{LazyLock, Mutex, MutexGuard};
 
-use forebay_datasets::escape::is_printable;
+use forebay_datasets::escape;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -123,7 +123,7 @@ impl Reporter {
 
     /// One line with its first word; how it is shown decides nothing of what `--json` says of it.
     fn tell_marked(&self, mark: Mark, line: &str) {
-        let line = visible(line);
+        let line = escape::terminal(line);
         let voice = {
             let mut state = self.state();
             match mark {
@@ -161,7 +161,7 @@ impl Reporter {
                 }
             }
         }
-        self.tell(To::Result, &format!("{object}\n"));
+        self.tell(To::Result, &(escape::json(&object.to_string()) + "\n"));
     }
 
     fn hold(&self) {
@@ -202,19 +202,6 @@ impl ReporterState {
     }
 }
 
-/// Text in which no character but the end of a line commands a terminal or hides: names of files and classes are from
-/// outside. What prints stays as it is.
-fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c == '\n' || is_printable(c.encode_utf8(&mut [0; 4])) {
-            true => shown.push(c),
-            false => shown.extend(c.escape_default()),
-        }
-    }
-    shown
-}
-
 /// From now on the process speaks so.
 pub fn speak(voice: Voice) {
     REPORTER.state().voice = voice;
@@ -227,7 +214,12 @@ pub(super) fn voice() -> Voice {
 
 /// Writes a result to stdout.
 pub fn say(text: &str) {
-    REPORTER.tell(To::Result, &visible(text));
+    REPORTER.tell(To::Result, &escape::terminal(text));
+}
+
+/// As [`say`], for a text that is ours to the last character, such as a script.
+pub fn say_as_it_is(text: &str) {
+    REPORTER.tell(To::Result, text);
 }
 
 /// Writes the one JSON object that `--json` asks for, with the `notes` and `warnings` so far in it.
@@ -241,14 +233,14 @@ pub fn say_json(value: &impl serde::Serialize) {
 /// Writes lines to stderr that are neither notes nor warnings, such as a heading or a table.
 pub fn tell(text: &str) {
     if voice().level > Level::Quiet {
-        REPORTER.tell(To::Message, &visible(text));
+        REPORTER.tell(To::Message, &escape::terminal(text));
     }
 }
 
 /// As [`tell`], where it was asked to say more.
 pub fn detail(text: &str) {
     if voice().level == Level::Verbose {
-        REPORTER.tell(To::Message, &visible(text));
+        REPORTER.tell(To::Message, &escape::terminal(text));
     }
 }
 
@@ -267,9 +259,28 @@ pub fn complain(error: &Error) {
     let chain = error.chain();
     chain.lines().for_each(|line| REPORTER.tell_marked(Mark::Error, line));
     if voice().json {
-        let lines: Vec<String> = chain.lines().map(visible).collect();
+        let lines: Vec<String> = chain.lines().map(escape::terminal).collect();
         REPORTER.tell_json(json!({"error": lines, "exit_code": error.exit_code()}));
     }
+}
+
+/// From now on a panic is told as everything else is: above a progress bar, and after a live view that has the screen.
+pub fn tell_of_panics() {
+    let outer = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // A panic within the reporter itself cannot wait for it.
+        let is_free = REPORTER.0.try_lock().is_ok_and(|state| state.held.is_some() || !state.bars.is_empty());
+        if !is_free {
+            return outer(panic);
+        }
+        let thread = std::thread::current();
+        let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
+        let backtrace = std::backtrace::Backtrace::capture();
+        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+            text += &format!("{backtrace}\n");
+        }
+        REPORTER.tell(To::Message, &escape::terminal(&text));
+    }));
 }
 
 /// Whether every result was written, or had no reader; to be asked once, at the end.
@@ -322,12 +333,20 @@ impl Drop for OnScreen {
 
 /// Nothing is written while this is there; what was to be is written when it is dropped.
 #[derive(Debug)]
-pub(super) struct HeldScreen(());
+pub(super) struct HeldScreen {
+    /// Warnings that were written before.
+    warned: usize,
+}
 
 impl HeldScreen {
     pub(super) fn begin() -> HeldScreen {
         REPORTER.hold();
-        HeldScreen(())
+        HeldScreen { warned: REPORTER.state().warnings.len() }
+    }
+
+    /// What was warned of meanwhile, to be shown in the view already.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        REPORTER.state().warnings.get(self.warned..).unwrap_or_default().to_vec()
     }
 }
 
@@ -398,12 +417,6 @@ mod tests {
             assert_eq!(&**results.text.lock().unwrap(), "");
             assert_eq!(reporter.finish().is_err(), is_missed, "{kind}");
         }
-    }
-
-    #[test]
-    fn no_name_commands_the_terminal_or_hides_in_it() {
-        assert_eq!(visible("a\u{1b}[2J\u{9b}\rb\té\n"), "a\\u{1b}[2J\\u{9b}\\rb\\té\n");
-        assert_eq!(visible("a\u{202e}b\\c"), "a\\u{202e}b\\c");
     }
 
     #[test]
