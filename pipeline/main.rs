@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use forebay::commands;
-use forebay::flow::{Error, Run, limit_candle};
+use forebay::flow::{Error, Run, before_exit, limit_candle};
 use forebay::options::{self, Invocation, Level};
 use forebay::plan::Rooms;
 use forebay::report::{self, Voice};
@@ -13,6 +13,7 @@ use forebay_datasets::store::local_path;
 fn main() -> ExitCode {
     ignore_file_size_signal();
     report::tell_of_panics();
+    before_exit(report::leave_terminal);
     let matches = match commands::manual::whole_command_line().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return answer(&error),

@@ -227,18 +227,19 @@ const BAR: usize = 20;
 /// A learning rate as it may be given back: `1e-3`, `2.5e-4`.
 fn rate_in_words(rate: f64) -> String {
     let text = format!("{rate:.1e}");
-    text.replace(".0e", "e")
+    text.replace(".0e", "e").trim_end_matches("e0").to_string()
 }
 
 impl std::fmt::Display for RangeTest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A test ends where the loss is several times its smallest value: a scale up to there would hide the valley.
-        let axis = PlotAxis::of(self.points.iter().map(|(_, loss)| *loss), Division::Robust);
-        let Some(axis) = axis else { return Ok(()) };
         let every = self.points.len().div_ceil(ROWS).max(1);
         let marked = self.suggestion.map(|rate| self.step_of(rate) / every * every);
+        let shown = || self.points.iter().enumerate().step_by(every);
+        // A test ends where the loss is several times its smallest value: a scale up to there would hide the valley.
+        let axis = PlotAxis::of(shown().map(|(_, (_, loss))| *loss), Division::Robust);
+        let Some(axis) = axis else { return Ok(()) };
         writeln!(f, "learning rate     loss  from {:.4} to {:.4}{}", axis.low, axis.high, axis.remark())?;
-        for (step, (rate, loss)) in self.points.iter().enumerate().step_by(every) {
+        for (step, (rate, loss)) in shown() {
             let filled = (BAR as f64 * axis.position(*loss)).round() as usize;
             let bar = format!("{}{}", "█".repeat(filled), "·".repeat(BAR - filled));
             let mark = if marked == Some(step) { " <- suggestion" } else { "" };

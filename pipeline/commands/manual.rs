@@ -99,14 +99,22 @@ fn page(words: &[&str]) -> Result<String, Error> {
         })?;
     }
     let mut page = Vec::new();
-    Man::new(command.clone()).render(&mut page).expect("a string takes what is written to it");
+    page_of(command).render(&mut page).expect("a string takes what is written to it");
     Ok(String::from_utf8(page).expect("the command line is text"))
+}
+
+fn page_of(command: &clap::Command) -> Man {
+    Man::new(command.clone()).source(concat!("forebay ", env!("CARGO_PKG_VERSION"))).manual("Forebay")
 }
 
 /// The page of every command, into a folder that is made where it is missing.
 fn write_pages(dir: &Path) -> Result<(), Error> {
+    fn write(command: &clap::Command, dir: &Path) -> std::io::Result<()> {
+        page_of(command).generate_to(dir)?;
+        command.get_subcommands().try_for_each(|inner| write(inner, dir))
+    }
     std::fs::create_dir_all(dir)
-        .and_then(|()| clap_mangen::generate_to(built(), dir))
+        .and_then(|()| write(&built(), dir))
         .map_err(|error| Error::failed(format!("write manual pages to {}", dir.display()), error))?;
     say(&format!("written to {}: forebay.1 and a page for each command\n", dir.display()));
     Ok(())

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::HumanCount;
 
 use super::reporter::{OnScreen, tell, voice};
 use crate::options::{Level, bytes_in_words};
@@ -148,12 +148,9 @@ pub struct Bar {
 impl Bar {
     /// Begins to say where a job of `total` (0 where nobody knows) stands.
     pub fn begin(what: &str, total: u64, unit: Unit) -> Bar {
-        let is_drawn = std::io::stderr().is_terminal() && voice().level > Level::Quiet;
-        let screen = is_drawn.then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{msg}").expect("the template is fixed");
-            OnScreen::show(bar.with_style(style))
-        });
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let is_drawn = std::io::stderr().is_terminal() && !is_dumb && voice().level > Level::Quiet;
+        let screen = is_drawn.then(OnScreen::show);
         let job =
             Standing { what: what.to_string(), done: 0, total, unit, per_second: 0.0, fields: Vec::new() };
         Bar { screen, job, began: Instant::now(), pace: Mutex::new(Instant::now()) }

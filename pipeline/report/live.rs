@@ -24,6 +24,7 @@ use super::terminal::{shorten, training};
 use crate::flow::{Error, NodeReport};
 use plot::Drawing;
 use screen::TakenScreen;
+pub(super) use screen::give_back;
 
 /// What does not change while a run goes on.
 #[derive(Clone, Debug)]
@@ -214,10 +215,10 @@ type EpochColumn = (&'static str, u16, fn(&EpochMetrics) -> String);
 /// In the order in which they stand; the number says which are left out first.
 const EPOCH_COLUMNS: [(u8, EpochColumn); 6] = [
     (0, ("epoch", 5, |epoch| epoch.epoch.to_string())),
-    (4, ("loss", 9, |epoch| format!("{:.4}", epoch.train_loss))),
-    (2, ("accuracy", 9, |epoch| percent(Some(epoch.train_accuracy)))),
-    (3, ("val loss", 9, |epoch| epoch.validation_loss.map_or("-".to_string(), |loss| format!("{loss:.4}")))),
-    (1, ("val acc", 9, |epoch| percent(epoch.validation_accuracy))),
+    (4, ("loss", 8, |epoch| format!("{:.4}", epoch.train_loss))),
+    (2, ("accuracy", 8, |epoch| percent(Some(epoch.train_accuracy)))),
+    (3, ("val loss", 8, |epoch| epoch.validation_loss.map_or("-".to_string(), |loss| format!("{loss:.4}")))),
+    (1, ("val acc", 8, |epoch| percent(epoch.validation_accuracy))),
     (5, ("speed", 15, |epoch| epoch.speed.to_string())),
 ];
 
@@ -337,7 +338,7 @@ mod tests {
     fn the_axes_have_names_and_round_ticks_and_an_outlier_flattens_nothing() {
         for (width, height) in [(60, 15), (80, 24), (200, 50)] {
             let shown = picture(width, height, 4, &[]);
-            let ticks = ["0.6┤", "40┤", "epoch┘", "loss (1 higher, up to 60)", "accuracy %"];
+            let ticks = ["0.8┤", "0┤", "epoch┘", "loss (1 higher, up to 60)", "accuracy %"];
             for text in ticks {
                 assert!(shown.contains(text), "{text} at {width}x{height} in\n{shown}");
             }

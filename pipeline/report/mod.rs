@@ -26,6 +26,12 @@ pub use reporter::{
 pub use run::{ClassRow, EpochMetrics, RunFacts, Speed, StepPoint, Trained};
 pub use usage::Usage;
 
+/// Leaves the terminal as it was found, where the process ends without dropping what has it.
+pub fn leave_terminal() {
+    live::give_back();
+    reporter::clear();
+}
+
 /// Waits for `work` and calls `look` ten times a second meanwhile, and once at the end.
 pub async fn watched<R>(work: impl Future<Output = R>, mut look: impl FnMut()) -> R {
     let mut ticks = tokio::time::interval(Duration::from_millis(100));

@@ -9,10 +9,11 @@
 //! not be written for another reason, such as a full disk, is an error of the run once it is done, see [`finish`].
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use forebay_datasets::escape;
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::flow::Error;
@@ -83,8 +84,8 @@ struct ReporterState {
     is_read: bool,
     /// Why a result could not be written, unless its reader has gone.
     failure: Option<io::Error>,
-    /// The bars on the screen, the latest last.
-    bars: Vec<ProgressBar>,
+    /// The lines on the screen with the number of each, the latest last: only that one is seen.
+    bars: Vec<(u64, String)>,
     /// What waits until the live view gives the screen back.
     held: Option<Vec<(To, String)>>,
 }
@@ -115,10 +116,9 @@ impl Reporter {
             held.push((to, text.to_string()));
             return;
         }
-        match state.bars.last().cloned() {
-            Some(bar) => bar.suspend(|| state.write(to, text)),
-            None => state.write(to, text),
-        }
+        state.clear_line();
+        state.write(to, text);
+        state.draw_line();
     }
 
     /// One line with its first word; how it is shown decides nothing of what `--json` says of it.
@@ -165,7 +165,9 @@ impl Reporter {
     }
 
     fn hold(&self) {
-        self.state().held.get_or_insert_default();
+        let mut state = self.state();
+        state.clear_line();
+        state.held.get_or_insert_default();
     }
 
     fn give_back(&self) {
@@ -173,6 +175,7 @@ impl Reporter {
         for (to, text) in state.held.take().unwrap_or_default() {
             state.write(to, &text);
         }
+        state.draw_line();
     }
 
     fn finish(&self) -> Result<(), Error> {
@@ -183,7 +186,23 @@ impl Reporter {
     }
 }
 
+/// To the start of the line, and all of it erased: whatever the terminal has echoed behind it too, such as `^C`.
+const CLEAR: &str = "\r\u{1b}[K";
+
 impl ReporterState {
+    fn clear_line(&mut self) {
+        if self.held.is_none() && !self.bars.is_empty() {
+            self.write(To::Message, CLEAR);
+        }
+    }
+
+    fn draw_line(&mut self) {
+        let line = self.bars.last().filter(|_| self.held.is_none()).map(|(_, line)| line.clone());
+        if let Some(line) = line.filter(|line| !line.is_empty()) {
+            self.write(To::Message, &line);
+        }
+    }
+
     fn write(&mut self, to: To, text: &str) {
         match to {
             // Nothing can be said about a stderr that cannot be written.
@@ -309,25 +328,58 @@ pub fn log() -> impl Write {
 }
 
 /// A line on the screen, above which everything else is written; it goes when this is dropped.
+///
+/// It is no wider than the terminal less what that echoes for Ctrl-C. Libraries that draw bars fill the line to its end, so
+/// that the echo wraps and half a bar stays.
 #[derive(Debug)]
-pub(super) struct OnScreen(ProgressBar);
+pub(super) struct OnScreen {
+    number: u64,
+    /// When it may be drawn again.
+    next: Mutex<Instant>,
+}
+
+/// The least time between two pictures of a line.
+const FRAME: Duration = Duration::from_millis(50);
 
 impl OnScreen {
-    pub(super) fn show(bar: ProgressBar) -> OnScreen {
-        REPORTER.state().bars.push(bar.clone());
-        OnScreen(bar)
+    pub(super) fn show() -> OnScreen {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        REPORTER.state().bars.push((number, String::new()));
+        OnScreen { number, next: Mutex::new(Instant::now()) }
     }
 
     pub(super) fn draw(&self, line: String) {
-        self.0.set_message(line);
+        let now = Instant::now();
+        {
+            let mut next = self.next.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if now < *next {
+                return;
+            }
+            *next = now + FRAME;
+        }
+        let mut state = REPORTER.state();
+        state.clear_line();
+        if let Some((_, shown)) = state.bars.iter_mut().find(|(number, _)| *number == self.number) {
+            *shown = line;
+        }
+        state.draw_line();
     }
 }
 
 impl Drop for OnScreen {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
-        // Bars end in the reverse of the order in which they begin.
-        REPORTER.state().bars.pop();
+        let mut state = REPORTER.state();
+        state.clear_line();
+        state.bars.retain(|(number, _)| *number != self.number);
+        state.draw_line();
+    }
+}
+
+/// Takes the line from the screen where the process ends without dropping it; not where the reporter is at work.
+pub(super) fn clear() {
+    if let Ok(mut state) = REPORTER.0.try_lock() {
+        state.clear_line();
     }
 }
 
@@ -401,6 +453,19 @@ mod tests {
         reporter.tell(To::Message, "four\n");
         assert_eq!(&**messages.text.lock().unwrap(), "one\ntwo\nthree\nfour\n");
         assert_eq!(&**results.text.lock().unwrap(), "a\n");
+    }
+
+    #[test]
+    fn what_is_said_beside_a_bar_stands_above_it_and_nothing_of_the_bar_stays() {
+        let (reporter, _, messages) = reporter();
+        reporter.state().bars.push((0, "half".to_string()));
+        reporter.tell(To::Message, "a note\n");
+        assert_eq!(&**messages.text.lock().unwrap(), "\r\u{1b}[Ka note\nhalf");
+        let mut state = reporter.state();
+        state.clear_line();
+        state.bars.clear();
+        state.draw_line();
+        assert_eq!(&**messages.text.lock().unwrap(), "\r\u{1b}[Ka note\nhalf\r\u{1b}[K");
     }
 
     #[test]

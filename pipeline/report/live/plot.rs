@@ -72,10 +72,12 @@ impl Drawing {
         let at = |point: &(f64, f64)| (x.position(point.0), y.position(point.1));
         let canvas = Canvas::default().marker(Marker::Braille).x_bounds([0.0, 1.0]).y_bounds([0.0, 1.0]);
         let canvas = canvas.paint(|context| {
-            let ends = training.windows(2).map(|pair| (at(&pair[0]), at(&pair[1])));
-            let alone = training.first().filter(|_| training.len() == 1).map(|point| (at(point), at(point)));
-            for ((x1, y1), (x2, y2)) in ends.chain(alone) {
+            for pair in training.windows(2) {
+                let ((x1, y1), (x2, y2)) = (at(&pair[0]), at(&pair[1]));
                 context.draw(&Stroke { x1, y1, x2, y2, color: Color::Blue });
+            }
+            if let [alone] = &training[..] {
+                context.print(at(alone).0, at(alone).1, Span::styled("⠶", Style::new().fg(Color::Blue)));
             }
             for (x, y) in validation.iter().map(at) {
                 context.print(x, y, Span::styled("●", Style::new().fg(Color::Yellow)));
@@ -94,7 +96,7 @@ fn place(share: f64, cells: usize) -> usize {
 /// `width` characters.
 fn along(axis: &PlotAxis, left: usize, columns: usize, width: usize) -> String {
     let mut line = String::new();
-    for tick in axis.ticks((columns / 8).max(2)) {
+    for tick in axis.ticks((columns / 6).max(2)) {
         let label = number(tick);
         let middle = left + place(axis.position(tick), columns);
         let start = middle.saturating_sub(label.len() / 2).min(width.saturating_sub(label.len()));
@@ -113,7 +115,7 @@ mod tests {
     #[test]
     fn a_label_stands_below_its_tick_and_within_the_line() {
         let axis = PlotAxis::of([0.0, 10.0].into_iter(), Division::Linear).unwrap();
-        assert_eq!(along(&axis, 4, 41, 45), "    0       2       4       6       8       10");
+        assert_eq!(along(&axis, 4, 41, 45), "    0       2       4       6       8      10");
         for columns in 4..80 {
             let line = along(&axis, 3, columns, columns + 3);
             assert!(line.len() <= columns + 3, "{line}");

@@ -12,7 +12,7 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::{cursor, execute, terminal};
 
-use crate::flow::{Error, before_exit};
+use crate::flow::Error;
 use crate::report::reporter::HeldScreen;
 
 /// How the terminal was before the view took it; `None` while no view has it.
@@ -35,8 +35,6 @@ impl TakenScreen {
             give_back();
             Error::failed("draw on the terminal; leave out --live", error)
         };
-        // The second Ctrl-C ends the process where it stands, without dropping this.
-        before_exit(give_back);
         *lock() = Some(Modes::quiet().map_err(failed)?);
         execute!(std::io::stderr(), terminal::EnterAlternateScreen, cursor::Hide).map_err(failed)?;
         let terminal = Terminal::new(CrosstermBackend::new(std::io::stderr())).map_err(failed)?;
@@ -55,7 +53,7 @@ fn lock() -> std::sync::MutexGuard<'static, Option<Modes>> {
 }
 
 /// Leaves the terminal as it was found, if a view has it; what fails of it cannot be helped.
-fn give_back() {
+pub(in crate::report) fn give_back() {
     let Some(modes) = lock().take() else { return };
     let mut out = std::io::stderr();
     let _ = execute!(out, terminal::LeaveAlternateScreen, cursor::Show);
