@@ -207,6 +207,18 @@ impl RangeTest {
         curves::svg(plot, &lines)
     }
 
+    /// The scale of the losses of every so many steps, from the lowest to the highest before it. A test goes on until the loss
+    /// is several times its smallest value: a scale up to there would hide the valley.
+    fn axis(&self, every: usize) -> Option<PlotAxis> {
+        let losses: Vec<f64> = self.points.iter().step_by(every).map(|(_, loss)| *loss).collect();
+        let lowest = losses.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1))?.0;
+        let before = if lowest > 0 { &losses[..=lowest] } else { &losses[..] };
+        let mut axis = PlotAxis::of(before.iter().copied(), Division::Linear)?;
+        let above = || losses.iter().copied().filter(|loss| *loss > axis.high);
+        axis.above = above().reduce(f64::max).map(|most| (above().count(), most));
+        Some(axis)
+    }
+
     /// The smoothed loss of the step whose rate is nearest.
     fn loss_at(&self, rate: f64) -> f64 {
         self.points[self.step_of(rate)].1
@@ -235,9 +247,7 @@ impl std::fmt::Display for RangeTest {
         let every = self.points.len().div_ceil(ROWS).max(1);
         let marked = self.suggestion.map(|rate| self.step_of(rate) / every * every);
         let shown = || self.points.iter().enumerate().step_by(every);
-        // A test ends where the loss is several times its smallest value: a scale up to there would hide the valley.
-        let axis = PlotAxis::of(shown().map(|(_, (_, loss))| *loss), Division::Robust);
-        let Some(axis) = axis else { return Ok(()) };
+        let Some(axis) = self.axis(every) else { return Ok(()) };
         writeln!(f, "learning rate     loss  from {:.4} to {:.4}{}", axis.low, axis.high, axis.remark())?;
         for (step, (rate, loss)) in shown() {
             let filled = (BAR as f64 * axis.position(*loss)).round() as usize;

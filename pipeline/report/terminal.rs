@@ -49,7 +49,7 @@ pub fn training(seen: &Snapshot, epochs: u32, steps_per_epoch: u64, starved: f64
 }
 
 /// Columns that a table may take where results are read: those of the terminal, or the usual ones in a file.
-fn room() -> usize {
+pub fn room() -> usize {
     match std::io::stdout().is_terminal() {
         true => columns(),
         false => COLUMNS,
