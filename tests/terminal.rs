@@ -1,10 +1,11 @@
 //! What the program says of itself, and what it writes of names that come from outside.
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use forebay_datasets::manifest::Manifest;
 
-use crate::fixture::Place;
+use crate::fixture::{Place, Said};
 
 #[path = "../pipeline/build.rs"]
 #[allow(dead_code)]
@@ -191,4 +192,48 @@ fn no_key_of_a_manifest_forges_a_line() {
     assert!(!said.stderr.contains('\u{1b}') && said.stderr.contains("forged"), "{}", said.stderr);
     let is_forged = |line: &str| line.trim_start_matches("forebay: ").starts_with("forged");
     assert!(!said.stderr.lines().any(is_forged), "{}", said.stderr);
+}
+
+#[test]
+fn an_epoch_on_cached_features_has_no_images_per_second() {
+    let place = Place::new();
+    for index in 0..24u64 {
+        place.write_png(&format!("in/{}/{index}.png", ["a", "b"][index as usize % 2]), 16, 16, index);
+    }
+    let said = place
+        .run("train in --size 16 --batch-size 4 --epochs 2 --log-every 1 --freeze backbone --out run")
+        .done();
+    assert_eq!(said.stdout.matches("  cached features\n").count(), 2, "{}", said.stdout);
+    assert!(!said.stdout.contains("images/s"), "{}", said.stdout);
+    for file in ["metrics.jsonl", "steps.jsonl", "summary.json", "summary.md", "report.html"] {
+        let text = std::fs::read_to_string(place.path(&format!("run/{file}"))).unwrap();
+        assert!(!text.contains("images/s") && !text.contains("images_per_second"), "{file}: {text}");
+        let is_said = text.contains("cached features") || text.contains("cached_features_per_second");
+        assert!(is_said || file == "report.html", "{file}: {text}");
+    }
+}
+
+/// `script` of util-linux gives a program a terminal; where there is none this is not tested.
+#[test]
+fn keys_typed_in_the_live_view_stop_nothing_and_the_screen_is_given_back() {
+    let place = Place::new();
+    for index in 0..24u64 {
+        place.write_png(&format!("in/{}/{index}.png", ["a", "b"][index as usize % 2]), 16, 16, index);
+    }
+    let train = "train in --size 16 --batch-size 4 --epochs 2 --split none --live --out run";
+    let mut script = Command::new("script");
+    script.args(["-qec", &format!("{} {train}", env!("CARGO_BIN_EXE_forebay")), "/dev/null"]);
+    script.current_dir(place.path("")).env_clear().env("HOME", place.path("")).env("TERM", "xterm");
+    script.env("PATH", std::env::var_os("PATH").unwrap());
+    script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut child) = script.spawn() else { return };
+    child.stdin.take().unwrap().write_all(b"q\x1bls\n").unwrap();
+    let said = Said::of(child.wait_with_output().unwrap()).done();
+    let (before, rest) = said.stdout.split_once("\u{1b}[?1049h").expect("it takes the screen");
+    let (_, after) = rest.rsplit_once("\u{1b}[?1049l").expect("and gives it back");
+    assert!(before.contains("no validation images"), "{before}");
+    for line in ["epoch   1/2", "epoch   2/2", "accuracy", "written to run"] {
+        assert!(after.contains(line), "{line} in {after}");
+    }
+    assert!(!after.contains("interrupted"), "{after}");
 }

@@ -248,7 +248,8 @@ impl std::fmt::Display for RangeTest {
         let marked = self.suggestion.map(|rate| self.step_of(rate) / every * every);
         let shown = || self.points.iter().enumerate().step_by(every);
         let Some(axis) = self.axis(every) else { return Ok(()) };
-        writeln!(f, "learning rate     loss  from {:.4} to {:.4}{}", axis.low, axis.high, axis.remark())?;
+        let higher = axis.above.map_or(String::new(), |(n, _)| format!(" ({n} higher)"));
+        writeln!(f, "learning rate     loss  {:.4} to {:.4}{higher}", axis.low, axis.high)?;
         for (step, (rate, loss)) in shown() {
             let filled = (BAR as f64 * axis.position(*loss)).round() as usize;
             let bar = format!("{}{}", "█".repeat(filled), "·".repeat(BAR - filled));
