@@ -35,11 +35,12 @@ pub use candle::limit_candle;
 pub use error::{Error, Interrupt, in_one_line};
 pub use kill_point::kill_point;
 pub use max_rejects::MaxRejects;
-pub use meter::{Meter, NodeReport, bottleneck};
-use meter::{Open, Slot, State, Token, Verb};
+pub use meter::{Meter, NodeReport, Verb, bottleneck};
+use meter::{Open, Slot, State, Token};
 pub use open_files::open_files_max;
 pub use rejects::Rejects;
 pub use room::{Room, peak_bytes, peak_items};
+pub use stop::before_exit;
 
 /// Samples travel in chunks, so that small images share the cost of a hop. The order within is kept.
 pub type Chunk<P> = Vec<Sample<P>>;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use forebay::commands;
-use forebay::flow::{Error, Run, limit_candle};
+use forebay::flow::{Error, Run, before_exit, limit_candle};
 use forebay::options::{self, Invocation, Level};
 use forebay::plan::Rooms;
 use forebay::report::{self, Voice};
@@ -12,10 +12,18 @@ use forebay_datasets::store::local_path;
 
 fn main() -> ExitCode {
     ignore_file_size_signal();
-    let matches = match options::command_line().try_get_matches() {
+    report::tell_of_panics();
+    before_exit(report::leave_terminal);
+    let matches = match commands::manual::whole_command_line().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return answer(&error),
     };
+    if let Some(said) = commands::manual::run(&matches) {
+        return match said.and_then(|()| report::finish()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        };
+    }
     let read = |path: &str| std::fs::read_to_string(local_path(path).map_err(std::io::Error::other)?);
     let asked = match options::resolve(&matches, read) {
         Ok(asked) => asked,

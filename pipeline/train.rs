@@ -35,7 +35,7 @@ use forebay_train::WeightsReport;
 
 use crate::flow::{Error, Run, kill_point};
 use crate::options::Config;
-use crate::report::{EpochMetrics, Live, Phase, Trained, note};
+use crate::report::{EpochMetrics, Live, Phase, Speed, Trained, note};
 pub(crate) use error::train_error;
 use evaluate::{Scores, evaluate, test};
 pub use feature_cache::FeatureCache;
@@ -148,9 +148,10 @@ pub async fn train(
         let metrics = {
             let session = &mut lock(&session);
             let images = session.progress.seen - seen_before;
-            let images_per_second = images as f64 / trained.as_secs_f64().max(1e-9);
+            let is_cached = features.as_ref().is_some_and(|features| features.has(Split::Train));
+            let speed = Speed::of(images, trained.as_secs_f64(), is_cached);
             let seconds = start.elapsed().as_secs_f64();
-            finish_epoch(&plan, session, seconds, images_per_second, validation.as_ref())?
+            finish_epoch(&plan, session, seconds, speed, validation.as_ref())?
         };
         if let Some(features) = features.as_deref().filter(|_| history.is_empty()) {
             let rows = plan.feed.rows(Split::Train);
@@ -214,7 +215,7 @@ fn finish_epoch(
     plan: &TrainPlan,
     session: &mut Session,
     seconds: f64,
-    images_per_second: f64,
+    speed: Speed,
     validation: Option<&Scores>,
 ) -> Result<EpochMetrics, Error> {
     let Session { trainer, progress, recorder, .. } = session;
@@ -233,7 +234,7 @@ fn finish_epoch(
         validation_macro_f1: validation.map(|scores| scores.confusion.macro_average().f1),
         epochs_without_improvement: 0,
         seconds,
-        images_per_second,
+        speed,
     };
     // Without a validation split the last epoch is the best.
     let score = plan.keeping.monitor.score(&metrics).unwrap_or(f64::from(metrics.epoch));

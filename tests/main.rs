@@ -16,6 +16,7 @@ mod replace;
 mod report;
 mod run_folder;
 mod source;
+mod terminal;
 mod tidy;
 mod train;
 mod weights;

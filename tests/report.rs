@@ -52,7 +52,15 @@ fn a_result_that_cannot_be_written_is_an_error_once_the_run_is_done() {
     let output = command(&place, TRAIN).stdout(full()).output().unwrap();
     Said::of(output).refused(1, "forebay: cannot write the result to stdout: No space left on device");
     assert_is_whole(&place);
-    for arguments in ["inspect in", "inspect in --json", "bench in --size 16", "plan train in"] {
+    for arguments in [
+        "inspect in",
+        "inspect in --json",
+        "bench in --size 16",
+        "plan train in",
+        "models",
+        "completions bash",
+        "man train",
+    ] {
         let output = command(&place, arguments).stdout(full()).output().unwrap();
         Said::of(output).refused(1, "cannot write the result to stdout");
     }
@@ -73,6 +81,9 @@ fn no_command_minds_a_closed_stdout_or_stderr() {
             "bench in --size 16",
             &format!("{TRAIN} --overwrite"),
             "export run --output model.onnx --overwrite",
+            "models",
+            "completions zsh",
+            "man",
         ] {
             let mut shell = Command::new("sh");
             let line = format!("exec {} {arguments} {closed}", env!("CARGO_BIN_EXE_forebay"));

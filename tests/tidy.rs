@@ -34,9 +34,12 @@ fn sources(folder: &str) -> Vec<Source> {
     fn walk(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            // The build script is a program of its own, which speaks to Cargo on stdout.
+            let is_source =
+                path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("build.rs");
             if path.is_dir() {
                 walk(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if is_source {
                 found.push(path);
             }
         }
@@ -299,7 +302,7 @@ fn nothing_prints_but_the_reporter() {
         for word in ["println!", "print!", "dbg!"] {
             assert!(!code.contains(word), "{path} prints");
         }
-        let may_write = path == "pipeline/report/reporter.rs" || path == "pipeline/report/live.rs";
+        let may_write = path == "pipeline/report/reporter.rs" || path == "pipeline/report/live/screen.rs";
         for word in ["io::stdout()", "io::stderr()"] {
             let uses = code.matches(word).count() - code.matches(&format!("{word}.is_terminal()")).count();
             assert!(may_write || uses == 0, "{path} writes to {word}");

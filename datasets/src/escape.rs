@@ -1,4 +1,17 @@
-//! Names as printable text: one line, one spelling per name, and no two names with the same text.
+//! Text from outside, made harmless for what it is written into: names of files and classes, keys, codes of servers,
+//! names of tensors.
+//!
+//! Nobody writes such a text in another way than by the function of its target:
+//!
+//! | target | function |
+//! |---|---|
+//! | a sample id: one line, one spelling per name, no two names with the same text | [`escape`], [`escape_text`] |
+//! | one line of a message, or of a file with a name a line, such as `labels.txt` | [`printable`] |
+//! | several lines on a terminal | [`terminal`] |
+//! | text and attributes of HTML and SVG | [`html`] |
+//! | a cell, a heading or a paragraph of Markdown | [`markdown`] |
+//! | a string of YAML | [`yaml`] |
+//! | JSON that a terminal may show | [`json`] |
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -31,6 +44,81 @@ pub fn escape(name: &OsStr) -> Cow<'_, str> {
 /// [`escape`] of a name that is text.
 pub fn escape_text(name: &str) -> Cow<'_, str> {
     escape(OsStr::new(name))
+}
+
+/// One line in which every character prints: the text itself where it is so already, such as an id, else its escape.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    match is_printable(text) {
+        true => Cow::Borrowed(text),
+        false => escape_text(text),
+    }
+}
+
+/// Lines in which no character but the end of a line commands a terminal or hides. What prints stays as it is.
+pub fn terminal(text: &str) -> String {
+    replaced(text, |character, shown| match character != '\n' && is_invisible(character) {
+        true => shown.extend(character.escape_default()),
+        false => shown.push(character),
+    })
+}
+
+/// Text of HTML and SVG, between tags as within the quotes of an attribute.
+pub fn html(text: &str) -> String {
+    replaced(&printable(text), |character, shown| match character {
+        '&' => shown.push_str("&amp;"),
+        '<' => shown.push_str("&lt;"),
+        '>' => shown.push_str("&gt;"),
+        '"' => shown.push_str("&quot;"),
+        '\'' => shown.push_str("&#39;"),
+        _ => shown.push(character),
+    })
+}
+
+/// Text of Markdown (CommonMark with GitHub's tables) that ends no cell, starts no markup and holds no HTML. It may stand
+/// anywhere but at the start of a line, where `1.` or `-` would begin a list.
+pub fn markdown(text: &str) -> String {
+    // Backslashes would keep these, too; entities also keep programs that look for tags from seeing one.
+    replaced(&printable(text), |character, shown| match character {
+        '&' => shown.push_str("&amp;"),
+        '<' => shown.push_str("&lt;"),
+        '>' => shown.push_str("&gt;"),
+        '\\' | '`' | '*' | '_' | '[' | ']' | '(' | ')' | '|' | '~' | '#' | '$' | '!' => {
+            shown.extend(['\\', character]);
+        }
+        _ => shown.push(character),
+    })
+}
+
+/// A double-quoted string of YAML. What prints stands as itself: YAML knows no surrogate pairs, which JSON writes for
+/// characters outside the Basic Multilingual Plane.
+pub fn yaml(text: &str) -> String {
+    let inner = replaced(text, |character, shown| match character {
+        '"' | '\\' => shown.extend(['\\', character]),
+        _ if is_invisible(character) => {
+            write!(shown, "\\U{:08x}", character as u32).expect("a string takes what is written to it");
+        }
+        _ => shown.push(character),
+    });
+    format!("\"{inner}\"")
+}
+
+/// JSON whose strings hold no character that commands a terminal or hides: JSON itself lets most of them stand. To a parser
+/// it is the same.
+pub fn json(json: &str) -> String {
+    replaced(json, |character, shown| match character != '\n' && is_invisible(character) {
+        true => {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(shown, "\\u{unit:04x}").expect("a string takes what is written to it");
+            }
+        }
+        false => shown.push(character),
+    })
+}
+
+fn replaced(text: &str, mut write: impl FnMut(char, &mut String)) -> String {
+    let mut shown = String::with_capacity(text.len());
+    text.chars().for_each(|character| write(character, &mut shown));
+    shown
 }
 
 /// Whether the text prints as one line as it is.
@@ -81,6 +169,48 @@ mod tests {
             assert!(is_printable(expected));
         }
         assert!(!is_printable("a\u{85}"));
+    }
+
+    /// Names that mean something to the formats that they are written into.
+    const HOSTILE: [&str; 14] = [
+        "<script>alert(1)</script>",
+        "a|b",
+        "](x)",
+        "`code`",
+        "\u{1b}[2J",
+        "a\u{202e}b",
+        "a\u{85}b",
+        "\u{1f600}",
+        "two\nlines",
+        "# x",
+        "- x",
+        "\"'&amp;",
+        "\u{e0041}\u{9b}",
+        "a\\b",
+    ];
+
+    #[test]
+    fn no_name_breaks_out_of_what_it_is_written_into() {
+        for name in HOSTILE {
+            for text in [printable(name).into_owned(), html(name), markdown(name), yaml(name)] {
+                assert!(is_printable(&text), "{text:?}");
+            }
+            let shown = terminal(name);
+            assert!(is_printable(&shown.replace('\n', "")), "{shown:?}");
+            for text in [html(name), markdown(name)] {
+                assert!(!text.contains(['<', '>']), "{text}");
+            }
+            assert!(!html(name).contains(['"', '\'']), "{}", html(name));
+            let written = serde_json::to_string(name).unwrap();
+            let escaped = json(&written);
+            assert!(is_printable(&escaped), "{escaped:?}");
+            assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), name);
+        }
+        assert_eq!(terminal("a\u{1b}[2J\u{9b}\rb\té\n"), "a\\u{1b}[2J\\u{9b}\\rb\\té\n");
+        assert_eq!(terminal("a\u{202e}b\\c"), "a\\u{202e}b\\c");
+        assert_eq!(markdown("a|b [x](y) \n"), r"a\|b \[x\]\(y\) \\n");
+        assert_eq!(yaml("\u{1f600} \"a\\b\"\n"), "\"\u{1f600} \\\"a\\\\b\\\"\\U0000000a\"");
+        assert_eq!(html("a\nb<"), "a\\nb&lt;");
     }
 
     /// What [`escape`] was given.

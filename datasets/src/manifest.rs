@@ -5,9 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::escape::yaml;
 use crate::sample::Split;
 use crate::sealed::{seal, unseal};
-use crate::shard::{VALUE_COLUMNS, ascii_json};
+use crate::shard::VALUE_COLUMNS;
 use crate::split::{Assignment, SplitRule};
 use crate::words;
 
@@ -256,8 +257,7 @@ pub fn card(manifest: &Manifest) -> String {
     }
     text += "dataset_info:\n  features:\n  - name: image\n    dtype: image\n  - name: label\n    dtype:\n      class_label:\n        names:\n";
     for (label, name) in manifest.classes.iter().enumerate() {
-        // A JSON string in ASCII is also a double-quoted YAML string.
-        text += &format!("          '{label}': {}\n", ascii_json(name));
+        text += &format!("          '{label}': {}\n", yaml(name));
     }
     for (name, dtype) in VALUE_COLUMNS {
         text += &format!("  - name: {name}\n    dtype: {dtype}\n");
@@ -352,7 +352,7 @@ mod tests {
         let card = card(&manifest());
         for line in [
             "  - split: train\n    path: data/train-*",
-            "          '1': \"yes: \\\"\\u00e9\\\"\"",
+            "          '1': \"yes: \\\"é\\\"\"",
             "  - name: original_height\n    dtype: int32",
             "    num_examples: 4",
         ] {

@@ -10,7 +10,8 @@ use serde::Serialize;
 use crate::feed::{Pass, PassBatch};
 use crate::flow::{Error, Items, Run};
 use crate::options::Invocation;
-use crate::report::curves::{self, Series};
+use crate::report::axis::{Division, PlotAxis};
+use crate::report::curves::{self, Plot, Series};
 use crate::report::{say, say_json, tell, terminal};
 use crate::train::{RunFolder, Start, TrainPlan, train_error};
 
@@ -189,19 +190,71 @@ fn suggest(trained: String, curve: Curve) -> Option<RangeTest> {
 impl RangeTest {
     /// The curve over the logarithm of the rate.
     pub fn svg(&self) -> String {
-        let points = self.points.iter().map(|(rate, loss)| (rate.log10(), *loss)).collect();
+        let points = self.points.clone();
         let series = Series { name: "smoothed loss", color: curves::TRAIN, points, dots: false };
-        curves::svg("Learning-rate range test", "log10 of the learning rate", &[series])
+        let mut lines = vec![series];
+        if let Some(rate) = self.suggestion {
+            let loss = self.loss_at(rate);
+            lines.push(Series {
+                name: "suggestion",
+                color: curves::VALIDATION,
+                points: vec![(rate, loss)],
+                dots: true,
+            });
+        }
+        let plot =
+            Plot { title: "Learning-rate range test", x_name: "rate", x_is_log: true, y_may_be_log: false };
+        curves::svg(plot, &lines)
     }
+
+    /// The scale of the losses of every so many steps, from the lowest to the highest before it. A test goes on until the loss
+    /// is several times its smallest value: a scale up to there would hide the valley.
+    fn axis(&self, every: usize) -> Option<PlotAxis> {
+        let losses: Vec<f64> = self.points.iter().step_by(every).map(|(_, loss)| *loss).collect();
+        let lowest = losses.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1))?.0;
+        let before = if lowest > 0 { &losses[..=lowest] } else { &losses[..] };
+        let mut axis = PlotAxis::of(before.iter().copied(), Division::Linear)?;
+        let above = || losses.iter().copied().filter(|loss| *loss > axis.high);
+        axis.above = above().reduce(f64::max).map(|most| (above().count(), most));
+        Some(axis)
+    }
+
+    /// The smoothed loss of the step whose rate is nearest.
+    fn loss_at(&self, rate: f64) -> f64 {
+        self.points[self.step_of(rate)].1
+    }
+
+    /// The step whose rate is nearest.
+    fn step_of(&self, rate: f64) -> usize {
+        let apart = |index: &usize| (self.points[*index].0.ln() - rate.ln()).abs();
+        (0..self.points.len()).min_by(|a, b| apart(a).total_cmp(&apart(b))).unwrap_or(0)
+    }
+}
+
+/// Rows of the chart in the terminal.
+const ROWS: usize = 20;
+/// Width of its bars, characters: with the numbers and the mark it fits in 60 columns.
+const BAR: usize = 20;
+
+/// A learning rate as it may be given back: `1e-3`, `2.5e-4`.
+fn rate_in_words(rate: f64) -> String {
+    let text = format!("{rate:.1e}");
+    text.replace(".0e", "e").trim_end_matches("e0").to_string()
 }
 
 impl std::fmt::Display for RangeTest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let highest = self.points.iter().map(|(_, loss)| *loss).fold(0.0, f64::max);
-        writeln!(f, "learning rate  smoothed loss")?;
-        for (rate, loss) in self.points.iter().step_by((self.points.len() / 20).max(1)) {
-            let bar = "#".repeat((40.0 * loss / highest.max(1e-12)).round() as usize);
-            writeln!(f, "{rate:>13.1e}  {loss:<8.4} {bar}")?;
+        let every = self.points.len().div_ceil(ROWS).max(1);
+        let marked = self.suggestion.map(|rate| self.step_of(rate) / every * every);
+        let shown = || self.points.iter().enumerate().step_by(every);
+        let Some(axis) = self.axis(every) else { return Ok(()) };
+        let higher = axis.above.map_or(String::new(), |(n, _)| format!(" ({n} higher)"));
+        writeln!(f, "learning rate     loss  {:.4} to {:.4}{higher}", axis.low, axis.high)?;
+        for (step, (rate, loss)) in shown() {
+            let filled = (BAR as f64 * axis.position(*loss)).round() as usize;
+            let bar = format!("{}{}", "█".repeat(filled), "·".repeat(BAR - filled));
+            let mark = if marked == Some(step) { " <- suggestion" } else { "" };
+            writeln!(f, "{:>13}  {loss:>7.4}  {bar}{mark}", rate_in_words(*rate))?;
         }
         let (Some(minimum_tenth), Some(suggestion)) = (self.minimum_tenth, self.suggestion) else {
             return writeln!(
@@ -212,10 +265,11 @@ impl std::fmt::Display for RangeTest {
             );
         };
         if let Some(steepest) = self.steepest {
-            writeln!(f, "the loss falls most steeply at {steepest:.1e}")?;
+            writeln!(f, "the loss falls most steeply at {}", rate_in_words(steepest))?;
         }
-        writeln!(f, "a tenth of the rate of its minimum is {minimum_tenth:.1e}")?;
-        writeln!(f, "suggestion for {}: --lr {suggestion:.1e}, the smaller of the two", self.trained)
+        writeln!(f, "a tenth of the rate of its minimum is {}", rate_in_words(minimum_tenth))?;
+        let suggestion = rate_in_words(suggestion);
+        writeln!(f, "suggestion for {}: --lr {suggestion}, the smaller of the two", self.trained)
     }
 }
 
@@ -289,7 +343,14 @@ mod tests {
             assert!((3e-4..1e-1).contains(&steepest), "{steepest}");
             assert!(suggestion <= steepest && suggestion <= found.minimum_tenth.unwrap());
             assert!(found.to_string().contains("suggestion for all: --lr "));
-            assert!(found.svg().starts_with("<svg"));
+            let svg = found.svg();
+            assert!(svg.contains(">suggestion<") && svg.contains(">1e-5<") && svg.contains(">10<"), "{svg}");
+            let shown = found.to_string();
+            let bars: Vec<usize> = shown.lines().map(|line| line.matches('█').count()).collect();
+            assert!(bars.contains(&0) && bars.contains(&BAR), "from the lowest to the highest\n{shown}");
+            assert_eq!(shown.matches("<- suggestion").count(), 1, "{shown}");
+            assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
+            assert!(shown.contains("\n         1e-7  "), "{shown}");
         }
     }
 

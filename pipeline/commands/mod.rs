@@ -7,6 +7,7 @@ pub mod export;
 pub mod find_lr;
 pub mod forward;
 pub mod inspect;
+pub mod manual;
 pub mod models;
 pub mod prepare;
 pub mod train;

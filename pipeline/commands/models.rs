@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::flow::Error;
 use crate::options::Invocation;
-use crate::report::{say, say_json};
+use crate::report::{say, say_json, terminal};
 
 /// Classes of the classifier that the numbers of parameters are for: ImageNet's, as papers count.
 const CLASSES: usize = 1000;
@@ -70,6 +70,9 @@ fn as_json(family: &Family, variant: &Variant) -> Value {
     })
 }
 
+/// Columns of the table before that of the weights.
+const BEFORE_WEIGHTS: usize = 20 + 1 + 10 + 1 + 7 + 2;
+
 /// A row per network.
 fn table(wanted: &[(&Family, &Variant)]) -> String {
     let mut text = format!("{:<20} {:>10} {:>7}  known weights\n", "network", "parameters", "images");
@@ -77,7 +80,11 @@ fn table(wanted: &[(&Family, &Variant)]) -> String {
         let known = known(family, variant);
         let weights = match known.first() {
             None => "none".to_string(),
-            Some(first) => format!("{}, such as {}", known.len(), weights_argument(first)),
+            Some(first) => {
+                let whole = format!("{}, such as {}", known.len(), weights_argument(first));
+                let is_fit = BEFORE_WEIGHTS + whole.len() <= terminal::room();
+                if is_fit { whole } else { known.len().to_string() }
+            }
         };
         let _ = writeln!(
             text,

@@ -72,9 +72,15 @@ async fn watch(
     begin: Start,
 ) -> Result<Trained, Error> {
     let (live, config) = (Arc::new(Live::default()), &asked.config);
-    let is_live = config.is_on("train.live") && std::io::stderr().is_terminal();
+    let is_terminal = std::io::stderr().is_terminal();
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    let is_live = config.is_on("train.live") && is_terminal && !is_dumb;
     if config.is_on("train.live") && !is_live {
-        warn(&["--live needs a terminal on stderr; going on line by line".to_string()]);
+        let lacks = match is_terminal {
+            true => "a terminal that draws, and TERM is dumb or not set",
+            false => "a terminal on stderr",
+        };
+        warn(&[format!("--live needs {lacks}; going on line by line")]);
     }
     let mut view = match is_live {
         true => Some(LiveView::open()?),
@@ -100,9 +106,6 @@ async fn watch(
     watched(work, || {
         let nodes = run.meter().report();
         if let Some(shown) = &mut view {
-            if shown.asked_to_stop() {
-                run.stop(crate::flow::Interrupt::CtrlC);
-            }
             if run.interrupted().is_some() {
                 // A second signal ends the process at once, and must find the terminal as it was.
                 view = None;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use forebay_datasets::escape::printable;
 use forebay_datasets::manifest::{Manifest, PLAN_KEY, ShardRecord};
 use forebay_datasets::shard;
 use forebay_datasets::store::Store;
@@ -40,18 +41,22 @@ pub async fn verify(run: &Run, rooms: &Rooms, store: &Store, manifest: &Manifest
             (Some(found), _) if found != *bytes => format!("{found} bytes, the manifest says {bytes}"),
             (_, None) => "it cannot be read to its end".to_string(),
             (_, Some(found)) if found.whole != *blake3 => {
-                format!("checksum {}, the manifest says {blake3}", found.whole)
+                format!("checksum {}, the manifest says {}", found.whole, printable(blake3))
             }
             _ => continue,
         };
-        differences.push(format!("{key}: {difference}"));
+        differences.push(format!("{}: {difference}", printable(key)));
     }
-    differences.extend(standing.keys().map(|key| format!("{key}: not listed by the manifest")));
+    differences.extend(standing.keys().map(|key| format!("{}: not listed by the manifest", printable(key))));
     if let Some(plan) = Destination::read(store).await?.fingerprint()
         && plan != manifest.fingerprint
     {
         let listed = &manifest.fingerprint;
-        differences.push(format!("{PLAN_KEY}: of another dataset ({plan}) than the manifest ({listed})"));
+        differences.push(format!(
+            "{PLAN_KEY}: of another dataset ({}) than the manifest ({})",
+            printable(plan),
+            printable(listed)
+        ));
     }
     Ok(Verified {
         shards: manifest.shards.len(),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use forebay_datasets::catalog::CatalogError;
+use forebay_datasets::escape::printable;
 use forebay_datasets::shard::ReadError;
 use forebay_datasets::store::StoreError;
 
@@ -117,7 +118,8 @@ pub fn in_one_line(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        line = format!("{line}: {error}");
+        // Names and bytes of others are in it: a line break there begins no line of ours.
+        line = format!("{line}: {}", printable(&error.to_string()));
         cause = error.source();
     }
     line

@@ -1,10 +1,20 @@
 //! How a run is stopped from outside: by signals, also while it still plans.
 
 use std::future::Future;
+use std::sync::OnceLock;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Error, Interrupt, Run, flatten};
+
+/// What is done before a second signal ends the process where it stands.
+static LAST_ACT: OnceLock<fn()> = OnceLock::new();
+
+/// Before a second signal ends the process, `last_act` is called: nothing is dropped then, and a terminal that the process
+/// has taken would stay as it is. The first call counts.
+pub fn before_exit(last_act: fn()) {
+    let _ = LAST_ACT.set(last_act);
+}
 
 impl Run {
     /// From now on the first Ctrl-C, SIGTERM or SIGHUP stops the run, and the second ends the process at once. A SIGHUP that
@@ -35,6 +45,9 @@ impl Run {
                 if shared.halt.borrow().interrupt.is_some() {
                     // Work on the pool cannot be aborted, and nothing needs it to be: what is not complete
                     // does not exist.
+                    if let Some(last) = LAST_ACT.get() {
+                        last();
+                    }
                     std::process::exit(signal.exit_code());
                 }
                 shared.halt.send_modify(|halt| halt.interrupt = Some(signal));

@@ -33,10 +33,22 @@ const EXIT_CODES: &str =
     "Exit codes: 0 done, 1 run failed, 2 usage or plan, 3 too many rejects or nothing written,
 4 integrity, 130, 143 or 129 interrupted (Ctrl-C, SIGTERM, SIGHUP).";
 
-/// The whole command line.
+/// What `--version` says: the version, the commit, the machine and the features that the program was built for.
+fn long_version() -> String {
+    let features: Vec<&str> = [("cuda", cfg!(feature = "cuda")), ("cudnn", cfg!(feature = "cudnn"))]
+        .into_iter()
+        .filter_map(|(name, is_on)| is_on.then_some(name))
+        .collect();
+    let features = if features.is_empty() { "none".to_string() } else { features.join(", ") };
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("FOREBAY_COMMIT"));
+    format!("{version} ({commit}, {}, features: {features})", env!("FOREBAY_TARGET"))
+}
+
+/// The command line of everything that the table of options is about.
 pub fn command_line() -> clap::Command {
     let mut program = clap::Command::new("forebay")
         .version(env!("CARGO_PKG_VERSION"))
+        .long_version(long_version())
         .about("From image folders and buckets to shards, batches and a fine-tuned model")
         .after_help(format!(
             "Every option is also a key of a run file: `forebay train --config run.toml`. The keys stand in [brackets]\nin each command's --help.\n\n{EXIT_CODES}"
@@ -190,13 +202,19 @@ pub fn explain(error: &clap::Error, arguments: &[String]) -> String {
         }
         (ErrorKind::InvalidSubcommand, _) => {
             let word = context(ContextKind::InvalidSubcommand).unwrap_or_default();
-            let near = nearest(word, COMMANDS.iter().map(|row| row.name).chain(["plan"]));
+            let near =
+                nearest(word, COMMANDS.iter().map(|row| row.name).chain(["plan", "completions", "man"]));
             format!("there is no command {word}; {}", instead(near.map(|near| format!("`forebay {near}`"))))
         }
         _ => {
             let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            format!("{}; {}", first.trim_start_matches("error: "), instead(None))
+            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(words)) if !words.is_empty() => {
+                    format!("{first}; choose one of {}", words.join(", "))
+                }
+                _ => format!("{first}; {}", instead(None)),
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::HumanCount;
 
 use super::reporter::{OnScreen, tell, voice};
 use crate::options::{Level, bytes_in_words};
@@ -14,10 +14,13 @@ use crate::options::{Level, bytes_in_words};
 const PACE: Duration = Duration::from_secs(60);
 
 /// Columns of a terminal that does not tell how many it has.
-const COLUMNS: usize = 80;
+pub(super) const COLUMNS: usize = 80;
 
 /// The least and the most columns of the bar itself.
 const BAR: std::ops::RangeInclusive<usize> = 6..=40;
+
+/// Columns that stay free at the end of the line: a terminal echoes `^C` there, and what wraps is not cleared.
+const INTERRUPT: usize = 2;
 
 /// How many fields are worth more than the bar.
 const FIELDS_BEFORE_BAR: usize = 2;
@@ -86,7 +89,7 @@ impl Standing {
     }
 
     /// In less than `columns` characters: fields drop out from the least important one, and the bar takes what is left.
-    fn line(&self, columns: usize) -> String {
+    pub(super) fn line(&self, columns: usize) -> String {
         let (parts, fields_from) = self.parts();
         let room = columns.saturating_sub(1);
         let (mut used, mut bar) = (0, 0);
@@ -145,12 +148,9 @@ pub struct Bar {
 impl Bar {
     /// Begins to say where a job of `total` (0 where nobody knows) stands.
     pub fn begin(what: &str, total: u64, unit: Unit) -> Bar {
-        let is_drawn = std::io::stderr().is_terminal() && voice().level > Level::Quiet;
-        let screen = is_drawn.then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{msg}").expect("the template is fixed");
-            OnScreen::show(bar.with_style(style))
-        });
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let is_drawn = std::io::stderr().is_terminal() && !is_dumb && voice().level > Level::Quiet;
+        let screen = is_drawn.then(OnScreen::show);
         let job =
             Standing { what: what.to_string(), done: 0, total, unit, per_second: 0.0, fields: Vec::new() };
         Bar { screen, job, began: Instant::now(), pace: Mutex::new(Instant::now()) }
@@ -166,7 +166,7 @@ impl Bar {
     /// The job stands so.
     pub fn show(&self, standing: &Standing) {
         match &self.screen {
-            Some(screen) => screen.draw(standing.line(columns())),
+            Some(screen) => screen.draw(standing.line(columns().saturating_sub(INTERRUPT))),
             None if is_due(&mut self.pace.lock().expect("no panic under the lock"), Instant::now()) => {
                 tell(&(standing.parts().0.join("  ") + "\n"));
             }
@@ -185,7 +185,7 @@ fn is_due(last: &mut Instant, now: Instant) -> bool {
 }
 
 /// Columns of the terminal.
-fn columns() -> usize {
+pub(super) fn columns() -> usize {
     match ratatui::crossterm::terminal::size() {
         Ok((columns, _)) if columns > 0 => columns.into(),
         _ => COLUMNS,

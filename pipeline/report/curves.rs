@@ -2,6 +2,10 @@
 
 use std::fmt::Write as _;
 
+use forebay_datasets::escape;
+
+use super::axis::{Division, PlotAxis, number};
+
 /// The most points of a line; of more, each drawn one stands for several.
 const POINTS_MAX: usize = 800;
 
@@ -35,39 +39,54 @@ pub fn thinned(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
     (0..most).map(|index| finite[index * last / (most - 1)]).collect()
 }
 
-/// The plot of some lines over `x_name`, with a scale on the left; it stands alone as a file or in a page.
-pub fn svg(title: &str, x_name: &str, series: &[Series]) -> String {
+/// What a plot shows over what.
+#[derive(Clone, Copy, Debug)]
+pub struct Plot<'a> {
+    /// What it shows, with its unit.
+    pub title: &'a str,
+    /// What it is shown over.
+    pub x_name: &'a str,
+    /// Whether equal ratios are equally far apart from left to right.
+    pub x_is_log: bool,
+    /// Whether the values may be on a logarithmic scale where that shows more.
+    pub y_may_be_log: bool,
+}
+
+/// The plot of some lines, with round ticks on both sides; it stands alone as a file or in a page.
+pub fn svg(plot: Plot<'_>, series: &[Series]) -> String {
     let (width, height, left, right, top, bottom) = (800.0, 280.0, 70.0, 20.0, 36.0, 34.0);
     let lines: Vec<(&Series, Vec<(f64, f64)>)> = series
         .iter()
         .map(|series| (series, thinned(&series.points, POINTS_MAX)))
         .filter(|(_, points)| !points.is_empty())
         .collect();
-    let bounds = |pick: fn(&(f64, f64)) -> f64| {
-        let values = || lines.iter().flat_map(|(_, points)| points.iter().map(pick));
-        let low = values().fold(f64::INFINITY, f64::min);
-        let high = values().fold(f64::NEG_INFINITY, f64::max);
-        let room = 1e-9 * low.abs().max(high.abs()).max(1e-30);
-        match high - low > room {
-            true => (low, high),
-            false => (low - low.abs().max(0.1) / 2.0, high + high.abs().max(0.1) / 2.0),
-        }
-    };
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" font-family=\"system-ui, sans-serif\">\n<title>{title}</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n<text x=\"{left}\" y=\"20\" font-size=\"14\" font-weight=\"600\" fill=\"#1c2733\">{title}</text>\n"
+    let values =
+        |pick: fn(&(f64, f64)) -> f64| lines.iter().flat_map(move |(_, points)| points.iter().map(pick));
+    let x_axis =
+        PlotAxis::of(values(|point| point.0), if plot.x_is_log { Division::Log } else { Division::Linear });
+    let y_axis = PlotAxis::of(
+        values(|point| point.1),
+        if plot.y_may_be_log { Division::Fitting } else { Division::Robust },
     );
-    if lines.is_empty() {
+    let title = escape::html(plot.title);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" font-family=\"system-ui, sans-serif\">\n<title>{title}</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n"
+    );
+    let (Some(x_axis), Some(y_axis)) = (x_axis, y_axis) else {
         let _ = writeln!(
             svg,
-            "<text x=\"{left}\" y=\"60\" font-size=\"12\" fill=\"#66788a\">nothing to plot</text>"
+            "<text x=\"{left}\" y=\"20\" font-size=\"14\" font-weight=\"600\" fill=\"#1c2733\">{title}</text>\n<text x=\"{left}\" y=\"60\" font-size=\"12\" fill=\"#66788a\">nothing to plot</text>"
         );
         return svg + "</svg>\n";
-    }
-    let ((x_low, x_high), (low, high)) = (bounds(|point| point.0), bounds(|point| point.1));
-    let x = |value: f64| left + (width - left - right) * (value - x_low) / (x_high - x_low);
-    let y = |value: f64| top + (height - bottom - top) * (high - value) / (high - low);
-    for line in 0..=4 {
-        let value = low + (high - low) * f64::from(line) / 4.0;
+    };
+    let _ = writeln!(
+        svg,
+        "<text x=\"{left}\" y=\"20\" font-size=\"14\" font-weight=\"600\" fill=\"#1c2733\">{title}<tspan font-size=\"12\" font-weight=\"400\" fill=\"#66788a\">{}</tspan></text>",
+        escape::html(&y_axis.remark())
+    );
+    let x = |value: f64| left + (width - left - right) * x_axis.position(value);
+    let y = |value: f64| height - bottom - (height - bottom - top) * y_axis.position(value);
+    for value in y_axis.ticks(6) {
         let _ = writeln!(
             svg,
             "<line x1=\"{left}\" x2=\"{}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"#e3e8ee\"/><text x=\"{2}\" y=\"{3:.1}\" text-anchor=\"end\" font-size=\"12\" fill=\"#66788a\">{4}</text>",
@@ -78,12 +97,21 @@ pub fn svg(title: &str, x_name: &str, series: &[Series]) -> String {
             number(value)
         );
     }
-    for (value, anchor) in [(x_low, "start"), (x_high, "end")] {
+    let base = height - bottom;
+    let name = escape::html(plot.x_name);
+    let _ = writeln!(
+        svg,
+        "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"12\" fill=\"#66788a\">{name}</text>",
+        left - 8.0,
+        base + 20.0
+    );
+    for value in x_axis.ticks(10) {
         let _ = writeln!(
             svg,
-            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"{anchor}\" font-size=\"12\" fill=\"#66788a\">{x_name} {}</text>",
+            "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{base}\" y2=\"{1}\" stroke=\"#b8c4d0\"/><text x=\"{0:.1}\" y=\"{2}\" text-anchor=\"middle\" font-size=\"12\" fill=\"#66788a\">{3}</text>",
             x(value),
-            height - 10.0,
+            base + 5.0,
+            base + 20.0,
             number(value)
         );
     }
@@ -108,53 +136,23 @@ pub fn svg(title: &str, x_name: &str, series: &[Series]) -> String {
     svg + "</svg>\n"
 }
 
-/// Three digits that count, without zeros at the end; very small and very large ones as `1.2e-6`.
-pub fn number(value: f64) -> String {
-    let exponent = if value == 0.0 { 0 } else { value.abs().log10().floor().clamp(-400.0, 400.0) as i32 };
-    let trim = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
-        false => text.to_string(),
-    };
-    if !(-3..6).contains(&exponent) {
-        let text = format!("{value:.2e}");
-        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
-        return format!("{}e{power}", trim(digits));
-    }
-    trim(&format!("{value:.*}", (2 - exponent).max(0) as usize))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn numbers_on_the_scale_are_short() {
-        for (value, text) in [
-            (0.0, "0"),
-            (0.5, "0.5"),
-            (1.0, "1"),
-            (12.34, "12.3"),
-            (0.00123, "0.00123"),
-            (1234.0, "1234"),
-            (-0.25, "-0.25"),
-            (0.0000114, "1.14e-5"),
-            (6.0e15, "6e15"),
-        ] {
-            assert_eq!(number(value), text);
-        }
-    }
+    const PLOT: Plot<'static> = Plot { title: "loss", x_name: "epoch", x_is_log: false, y_may_be_log: true };
 
     #[test]
     fn a_plot_shows_what_is_finite_and_is_whole_for_nothing_and_for_one_point() {
         let series = |points: &[(f64, f64)]| {
             [Series { name: "train", color: TRAIN, points: points.to_vec(), dots: false }]
         };
-        assert!(svg("loss", "epoch", &series(&[])).contains("nothing to plot"));
-        assert!(svg("loss", "epoch", &series(&[(1.0, f64::NAN)])).contains("nothing to plot"));
-        let one = svg("loss", "epoch", &series(&[(1.0, 2.0)]));
+        assert!(svg(PLOT, &series(&[])).contains("nothing to plot"));
+        assert!(svg(PLOT, &series(&[(1.0, f64::NAN)])).contains("nothing to plot"));
+        let one = svg(PLOT, &series(&[(1.0, 2.0)]));
         assert!(one.contains("<circle") && !one.contains("NaN") && !one.contains("inf"), "{one}");
         let many: Vec<(f64, f64)> = (0..100_000).map(|i| (f64::from(i), f64::from(i % 7))).collect();
-        assert!(svg("loss", "epoch", &series(&many)).len() < 20_000);
+        assert!(svg(PLOT, &series(&many)).len() < 20_000);
         assert_eq!(thinned(&many, 5).last(), many.last());
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use forebay_datasets::escape;
+
 use super::run::{RunFacts, Trained};
 
 const STYLE: &str = "
@@ -15,11 +17,6 @@ th:first-child, td:first-child { text-align: left; }
 svg { width: 100%; height: auto; } pre { background: #f4f6f8; padding: 1rem; overflow-x: auto; }
 ";
 
-/// Text as HTML.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 /// The report of a training run, with its curves as SVG.
 pub fn train(facts: &RunFacts, done: &Trained, curves: &[String]) -> String {
     let mut page = String::new();
@@ -27,7 +24,7 @@ pub fn train(facts: &RunFacts, done: &Trained, curves: &[String]) -> String {
     let _ = write!(
         page,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{0}</title><style>{STYLE}</style></head><body>\n<h1>{0}</h1>\n",
-        escape(&title)
+        escape::html(&title)
     );
     let _ = writeln!(
         page,
@@ -47,7 +44,7 @@ pub fn train(facts: &RunFacts, done: &Trained, curves: &[String]) -> String {
         let _ = writeln!(
             page,
             "<tr><td>{}</td><td>{:.4}</td><td>{:.4}</td><td>{:.4}</td><td>{}</td></tr>",
-            escape(&row.class),
+            escape::html(&row.class),
             row.precision,
             row.recall,
             row.f1,
@@ -58,7 +55,10 @@ pub fn train(facts: &RunFacts, done: &Trained, curves: &[String]) -> String {
     if done.classes.len() <= 50 {
         page += &matrix(done);
     }
-    let _ = writeln!(page, "<h2>Run file</h2>\n<pre>{}</pre>\n</body></html>", escape(&facts.run_file));
+    // It has lines of its own.
+    let run_file: Vec<String> = facts.run_file.lines().map(escape::html).collect();
+    let run_file = run_file.join("\n");
+    let _ = writeln!(page, "<h2>Run file</h2>\n<pre>{}</pre>\n</body></html>", run_file);
     page
 }
 
@@ -68,12 +68,12 @@ fn matrix(done: &Trained) -> String {
         "<h2>Confusion matrix</h2>\n<p class=\"muted\">rows: true class, columns: prediction</p>\n<table class=\"matrix\"><tr><th></th>",
     );
     for row in &done.classes {
-        let _ = write!(text, "<th>{}</th>", escape(&row.class));
+        let _ = write!(text, "<th>{}</th>", escape::html(&row.class));
     }
     text += "</tr>\n";
     for (row, counts) in done.classes.iter().zip(&done.confusion) {
         let total = counts.iter().sum::<u64>().max(1);
-        let _ = write!(text, "<tr><th>{}</th>", escape(&row.class));
+        let _ = write!(text, "<tr><th>{}</th>", escape::html(&row.class));
         for count in counts {
             let share = *count as f64 / total as f64;
             let ink = if share > 0.5 { "#fff" } else { "#1c2733" };

@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, everything else to stderr, both through the one reporter.
 
+pub(crate) mod axis;
 mod bar;
 pub mod curves;
 pub mod html;
@@ -17,12 +18,21 @@ mod wait;
 use std::time::Duration;
 
 pub use bar::{Bar, Standing, Unit};
-use curves::{Series, TRAIN, VALIDATION};
+use curves::{Plot, Series, TRAIN, VALIDATION};
 pub use progress::{Live, Phase, Snapshot};
-pub use reporter::{Voice, complain, detail, finish, log, note, say, say_json, speak, tell, warn};
-pub use run::{ClassRow, EpochMetrics, RunFacts, StepPoint, Trained};
+pub use reporter::{
+    Voice, complain, detail, finish, log, note, say, say_as_it_is, say_json, speak, tell, tell_of_panics,
+    warn,
+};
+pub use run::{ClassRow, EpochMetrics, RunFacts, Speed, StepPoint, Trained};
 pub use usage::Usage;
 pub use wait::wait_for;
+
+/// Leaves the terminal as it was found, where the process ends without dropping what has it.
+pub fn leave_terminal() {
+    live::give_back();
+    reporter::clear();
+}
 
 /// Waits for `work` and calls `look` ten times a second meanwhile, and once at the end.
 pub async fn watched<R>(work: impl Future<Output = R>, mut look: impl FnMut()) -> R {
@@ -55,23 +65,21 @@ pub fn training_curves(epochs: &[EpochMetrics], points: &[StepPoint]) -> [String
     };
     let validation =
         |points| Series { name: "validation", color: VALIDATION, points, dots: epochs.len() <= 50 };
+    let plot = |title, y_may_be_log| Plot { title, x_name: "epoch", x_is_log: false, y_may_be_log };
     [
         curves::svg(
-            "Loss",
-            "epoch",
+            plot("Loss", true),
             &[train(|p| p.loss, |e| Some(e.train_loss)), validation(by_epoch(|e| e.validation_loss))],
         ),
         curves::svg(
-            "Accuracy",
-            "epoch",
+            plot("Accuracy, %", false),
             &[
-                train(|p| p.accuracy, |e| Some(e.train_accuracy)),
-                validation(by_epoch(|e| e.validation_accuracy)),
+                train(|p| 100.0 * p.accuracy, |e| Some(100.0 * e.train_accuracy)),
+                validation(by_epoch(|e| e.validation_accuracy.map(|share| 100.0 * share))),
             ],
         ),
         curves::svg(
-            "Learning rate",
-            "epoch",
+            plot("Learning rate", true),
             &[Series { name: "", ..train(|p| p.learning_rate, |e| Some(e.learning_rate)) }],
         ),
     ]

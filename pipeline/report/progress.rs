@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use super::run::{EpochMetrics, StepPoint};
+use super::run::{EpochMetrics, Speed, StepPoint};
 
 /// What a run does at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub struct Snapshot {
     pub accuracy: f64,
     /// The learning rate of the last step.
     pub learning_rate: f64,
-    /// Images per second since the epoch, or what was left of it, began.
-    pub images_per_second: f64,
+    /// How fast it goes since the epoch, or what was left of it, began.
+    pub speed: Speed,
     /// Steps per second since then.
     pub steps_per_second: f64,
     /// The points of the training curves.
@@ -57,6 +57,7 @@ pub struct Snapshot {
     began: Instant,
     images: u64,
     steps: u64,
+    is_cached: bool,
 }
 
 /// Shared between the run and those who watch it.
@@ -72,13 +73,14 @@ impl Default for Live {
             loss: 0.0,
             accuracy: 0.0,
             learning_rate: 0.0,
-            images_per_second: 0.0,
+            speed: Speed::Images(0.0),
             steps_per_second: 0.0,
             points: Vec::new(),
             epochs: Vec::new(),
             began: Instant::now(),
             images: 0,
             steps: 0,
+            is_cached: false,
         }))
     }
 }
@@ -94,11 +96,11 @@ impl Live {
         self.seen().phase = phase;
     }
 
-    /// An epoch begins, or goes on after `step` of its steps.
-    pub fn begin(&self, epoch: u32, step: u64) {
+    /// An epoch begins, or goes on after `step` of its steps, on images or on what a cache has of them.
+    pub fn begin(&self, epoch: u32, step: u64, is_cached: bool) {
         let mut seen = self.seen();
         (seen.phase, seen.epoch, seen.step) = (Phase::Training, epoch, step);
-        (seen.began, seen.images, seen.steps) = (Instant::now(), 0, 0);
+        (seen.began, seen.images, seen.steps, seen.is_cached) = (Instant::now(), 0, 0, is_cached);
     }
 
     /// A step was done: so many images, and the means over the epoch so far.
@@ -109,7 +111,7 @@ impl Live {
         seen.steps += 1;
         seen.images += images as u64;
         let seconds = seen.began.elapsed().as_secs_f64().max(1e-9);
-        seen.images_per_second = seen.images as f64 / seconds;
+        seen.speed = Speed::of(seen.images, seconds, seen.is_cached);
         seen.steps_per_second = seen.steps as f64 / seconds;
     }
 }

@@ -9,10 +9,11 @@
 //! not be written for another reason, such as a full disk, is an error of the run once it is done, see [`finish`].
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
-use forebay_datasets::escape::is_printable;
-use indicatif::ProgressBar;
+use forebay_datasets::escape;
 use serde_json::{Value, json};
 
 use crate::flow::Error;
@@ -83,8 +84,8 @@ struct ReporterState {
     is_read: bool,
     /// Why a result could not be written, unless its reader has gone.
     failure: Option<io::Error>,
-    /// The bars on the screen, the latest last.
-    bars: Vec<ProgressBar>,
+    /// The lines on the screen with the number of each, the latest last: only that one is seen.
+    bars: Vec<(u64, String)>,
     /// What waits until the live view gives the screen back.
     held: Option<Vec<(To, String)>>,
 }
@@ -115,15 +116,14 @@ impl Reporter {
             held.push((to, text.to_string()));
             return;
         }
-        match state.bars.last().cloned() {
-            Some(bar) => bar.suspend(|| state.write(to, text)),
-            None => state.write(to, text),
-        }
+        state.clear_line();
+        state.write(to, text);
+        state.draw_line();
     }
 
     /// One line with its first word; how it is shown decides nothing of what `--json` says of it.
     fn tell_marked(&self, mark: Mark, line: &str) {
-        let line = visible(line);
+        let line = escape::terminal(line);
         let voice = {
             let mut state = self.state();
             match mark {
@@ -161,11 +161,13 @@ impl Reporter {
                 }
             }
         }
-        self.tell(To::Result, &format!("{object}\n"));
+        self.tell(To::Result, &(escape::json(&object.to_string()) + "\n"));
     }
 
     fn hold(&self) {
-        self.state().held.get_or_insert_default();
+        let mut state = self.state();
+        state.clear_line();
+        state.held.get_or_insert_default();
     }
 
     fn give_back(&self) {
@@ -173,6 +175,7 @@ impl Reporter {
         for (to, text) in state.held.take().unwrap_or_default() {
             state.write(to, &text);
         }
+        state.draw_line();
     }
 
     fn finish(&self) -> Result<(), Error> {
@@ -183,7 +186,23 @@ impl Reporter {
     }
 }
 
+/// To the start of the line, and all of it erased: whatever the terminal has echoed behind it too, such as `^C`.
+const CLEAR: &str = "\r\u{1b}[K";
+
 impl ReporterState {
+    fn clear_line(&mut self) {
+        if self.held.is_none() && !self.bars.is_empty() {
+            self.write(To::Message, CLEAR);
+        }
+    }
+
+    fn draw_line(&mut self) {
+        let line = self.bars.last().filter(|_| self.held.is_none()).map(|(_, line)| line.clone());
+        if let Some(line) = line.filter(|line| !line.is_empty()) {
+            self.write(To::Message, &line);
+        }
+    }
+
     fn write(&mut self, to: To, text: &str) {
         match to {
             // Nothing can be said about a stderr that cannot be written.
@@ -202,19 +221,6 @@ impl ReporterState {
     }
 }
 
-/// Text in which no character but the end of a line commands a terminal or hides: names of files and classes are from
-/// outside. What prints stays as it is.
-fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c == '\n' || is_printable(c.encode_utf8(&mut [0; 4])) {
-            true => shown.push(c),
-            false => shown.extend(c.escape_default()),
-        }
-    }
-    shown
-}
-
 /// From now on the process speaks so.
 pub fn speak(voice: Voice) {
     REPORTER.state().voice = voice;
@@ -227,7 +233,12 @@ pub(super) fn voice() -> Voice {
 
 /// Writes a result to stdout.
 pub fn say(text: &str) {
-    REPORTER.tell(To::Result, &visible(text));
+    REPORTER.tell(To::Result, &escape::terminal(text));
+}
+
+/// As [`say`], for a text that is ours to the last character, such as a script.
+pub fn say_as_it_is(text: &str) {
+    REPORTER.tell(To::Result, text);
 }
 
 /// Writes the one JSON object that `--json` asks for, with the `notes` and `warnings` so far in it.
@@ -241,14 +252,14 @@ pub fn say_json(value: &impl serde::Serialize) {
 /// Writes lines to stderr that are neither notes nor warnings, such as a heading or a table.
 pub fn tell(text: &str) {
     if voice().level > Level::Quiet {
-        REPORTER.tell(To::Message, &visible(text));
+        REPORTER.tell(To::Message, &escape::terminal(text));
     }
 }
 
 /// As [`tell`], where it was asked to say more.
 pub fn detail(text: &str) {
     if voice().level == Level::Verbose {
-        REPORTER.tell(To::Message, &visible(text));
+        REPORTER.tell(To::Message, &escape::terminal(text));
     }
 }
 
@@ -267,9 +278,28 @@ pub fn complain(error: &Error) {
     let chain = error.chain();
     chain.lines().for_each(|line| REPORTER.tell_marked(Mark::Error, line));
     if voice().json {
-        let lines: Vec<String> = chain.lines().map(visible).collect();
+        let lines: Vec<String> = chain.lines().map(escape::terminal).collect();
         REPORTER.tell_json(json!({"error": lines, "exit_code": error.exit_code()}));
     }
+}
+
+/// From now on a panic is told as everything else is: above a progress bar, and after a live view that has the screen.
+pub fn tell_of_panics() {
+    let outer = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // A panic within the reporter itself cannot wait for it.
+        let is_free = REPORTER.0.try_lock().is_ok_and(|state| state.held.is_some() || !state.bars.is_empty());
+        if !is_free {
+            return outer(panic);
+        }
+        let thread = std::thread::current();
+        let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
+        let backtrace = std::backtrace::Backtrace::capture();
+        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+            text += &format!("{backtrace}\n");
+        }
+        REPORTER.tell(To::Message, &escape::terminal(&text));
+    }));
 }
 
 /// Whether every result was written, or had no reader; to be asked once, at the end.
@@ -298,36 +328,77 @@ pub fn log() -> impl Write {
 }
 
 /// A line on the screen, above which everything else is written; it goes when this is dropped.
+///
+/// It is no wider than the terminal less what that echoes for Ctrl-C. Libraries that draw bars fill the line to its end, so
+/// that the echo wraps and half a bar stays.
 #[derive(Debug)]
-pub(super) struct OnScreen(ProgressBar);
+pub(super) struct OnScreen {
+    number: u64,
+    /// When it may be drawn again.
+    next: Mutex<Instant>,
+}
+
+/// The least time between two pictures of a line.
+const FRAME: Duration = Duration::from_millis(50);
 
 impl OnScreen {
-    pub(super) fn show(bar: ProgressBar) -> OnScreen {
-        REPORTER.state().bars.push(bar.clone());
-        OnScreen(bar)
+    pub(super) fn show() -> OnScreen {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        REPORTER.state().bars.push((number, String::new()));
+        OnScreen { number, next: Mutex::new(Instant::now()) }
     }
 
     pub(super) fn draw(&self, line: String) {
-        self.0.set_message(line);
+        let now = Instant::now();
+        {
+            let mut next = self.next.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if now < *next {
+                return;
+            }
+            *next = now + FRAME;
+        }
+        let mut state = REPORTER.state();
+        state.clear_line();
+        if let Some((_, shown)) = state.bars.iter_mut().find(|(number, _)| *number == self.number) {
+            *shown = line;
+        }
+        state.draw_line();
     }
 }
 
 impl Drop for OnScreen {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
-        // Bars end in the reverse of the order in which they begin.
-        REPORTER.state().bars.pop();
+        let mut state = REPORTER.state();
+        state.clear_line();
+        state.bars.retain(|(number, _)| *number != self.number);
+        state.draw_line();
+    }
+}
+
+/// Takes the line from the screen where the process ends without dropping it; not where the reporter is at work.
+pub(super) fn clear() {
+    if let Ok(mut state) = REPORTER.0.try_lock() {
+        state.clear_line();
     }
 }
 
 /// Nothing is written while this is there; what was to be is written when it is dropped.
 #[derive(Debug)]
-pub(super) struct HeldScreen(());
+pub(super) struct HeldScreen {
+    /// Warnings that were written before.
+    warned: usize,
+}
 
 impl HeldScreen {
     pub(super) fn begin() -> HeldScreen {
         REPORTER.hold();
-        HeldScreen(())
+        HeldScreen { warned: REPORTER.state().warnings.len() }
+    }
+
+    /// What was warned of meanwhile, to be shown in the view already.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        REPORTER.state().warnings.get(self.warned..).unwrap_or_default().to_vec()
     }
 }
 
@@ -385,6 +456,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_beside_a_bar_stands_above_it_and_nothing_of_the_bar_stays() {
+        let (reporter, _, messages) = reporter();
+        reporter.state().bars.push((0, "half".to_string()));
+        reporter.tell(To::Message, "a note\n");
+        assert_eq!(&**messages.text.lock().unwrap(), "\r\u{1b}[Ka note\nhalf");
+        let mut state = reporter.state();
+        state.clear_line();
+        state.bars.clear();
+        state.draw_line();
+        assert_eq!(&**messages.text.lock().unwrap(), "\r\u{1b}[Ka note\nhalf\r\u{1b}[K");
+    }
+
+    #[test]
     fn only_a_result_that_somebody_waits_for_is_missed() {
         for (kind, is_missed) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
             let (reporter, results, messages) = reporter();
@@ -398,12 +482,6 @@ mod tests {
             assert_eq!(&**results.text.lock().unwrap(), "");
             assert_eq!(reporter.finish().is_err(), is_missed, "{kind}");
         }
-    }
-
-    #[test]
-    fn no_name_commands_the_terminal_or_hides_in_it() {
-        assert_eq!(visible("a\u{1b}[2J\u{9b}\rb\té\n"), "a\\u{1b}[2J\\u{9b}\\rb\\té\n");
-        assert_eq!(visible("a\u{202e}b\\c"), "a\\u{202e}b\\c");
     }
 
     #[test]

@@ -16,6 +16,38 @@ pub struct RunFacts {
     pub run_file: String,
 }
 
+/// How fast training goes, per second. What the frozen layers made of an image and a cache gives back is no image: the two
+/// are not to be compared, and have names of their own in the files of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Speed {
+    /// Images through the whole network.
+    #[serde(rename = "images_per_second")]
+    Images(f64),
+    /// Cached features through what is trained.
+    #[serde(rename = "cached_features_per_second")]
+    CachedFeatures(f64),
+}
+
+impl Speed {
+    /// So many samples, which came as images or out of a cache.
+    pub fn of(samples: u64, seconds: f64, is_cached: bool) -> Speed {
+        let per_second = samples as f64 / seconds.max(1e-9);
+        match is_cached {
+            true => Speed::CachedFeatures(per_second),
+            false => Speed::Images(per_second),
+        }
+    }
+}
+
+impl std::fmt::Display for Speed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Speed::Images(per_second) => write!(f, "{per_second:.0} images/s"),
+            Speed::CachedFeatures(_) => f.write_str("cached features"),
+        }
+    }
+}
+
 /// What one epoch came to, as a line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
@@ -41,8 +73,9 @@ pub struct EpochMetrics {
     pub epochs_without_improvement: u32,
     /// How long the epoch took, validation included; of an epoch that was resumed, the part since then.
     pub seconds: f64,
-    /// Training images per second, validation not counted; of an epoch that was resumed, in the part since then.
-    pub images_per_second: f64,
+    /// How fast it went, validation not counted; of an epoch that was resumed, in the part since then.
+    #[serde(flatten)]
+    pub speed: Speed,
 }
 
 /// A point of the training curves, as a line of `steps.jsonl`: what the steps since the last point came to.
@@ -58,8 +91,9 @@ pub struct StepPoint {
     pub accuracy: f64,
     /// The learning rate of the last of these steps.
     pub learning_rate: f64,
-    /// Training images per second.
-    pub images_per_second: f64,
+    /// How fast these steps went.
+    #[serde(flatten)]
+    pub speed: Speed,
 }
 
 impl Monitor {
@@ -115,4 +149,24 @@ pub struct Trained {
     pub rejected: u64,
     /// The share of the train thread's time in which it waited for a batch.
     pub starved: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_of_a_cache_are_never_counted_as_images() {
+        let point =
+            |speed| StepPoint { step: 1, epoch: 0.1, loss: 0.3, accuracy: 0.5, learning_rate: 1e-3, speed };
+        for (speed, words, key) in [
+            (Speed::Images(246_237.4), "246237 images/s", "images_per_second"),
+            (Speed::CachedFeatures(246_237.4), "cached features", "cached_features_per_second"),
+        ] {
+            assert_eq!(speed.to_string(), words);
+            let line = serde_json::to_string(&point(speed)).unwrap();
+            assert!(line.contains(&format!("\"{key}\":246237.4")), "{line}");
+            assert_eq!(serde_json::from_str::<StepPoint>(&line).unwrap(), point(speed));
+        }
+    }
 }

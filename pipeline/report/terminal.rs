@@ -1,18 +1,24 @@
 //! Tables and bar charts for a terminal.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal;
 
+use forebay_datasets::escape;
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
 use forebay_stages::balance::BalanceSummary;
 use indicatif::HumanCount;
 
-use super::bar::{Standing, Unit};
+use super::bar::{COLUMNS, Standing, Unit, columns};
 use super::progress::{Phase, Snapshot};
 use super::run::{EpochMetrics, RunFacts, Trained};
 
-/// Width of a bar chart's bars, characters.
-const BAR: usize = 40;
+/// The least and the most width of a bar chart's bars, characters.
+const BAR: std::ops::RangeInclusive<usize> = 8..=40;
+
+/// The most width of a name in a table, characters; in a narrow terminal it is less, and at least the second.
+const NAME_MAX: usize = 32;
+const NAME_MIN: usize = 8;
 
 /// Rows of a list before it is cut short.
 const ROWS_MAX: usize = 40;
@@ -25,7 +31,7 @@ pub fn training(seen: &Snapshot, epochs: u32, steps_per_epoch: u64, starved: f64
             vec![
                 format!("loss {:.4}", seen.loss),
                 format!("accuracy {:.1} %", seen.accuracy * 100.0),
-                format!("{:.0} images/s", seen.images_per_second),
+                seen.speed.to_string(),
                 format!("starved {:.0} %", starved * 100.0),
                 format!("lr {:.2e}", seen.learning_rate),
             ],
@@ -42,17 +48,38 @@ pub fn training(seen: &Snapshot, epochs: u32, steps_per_epoch: u64, starved: f64
     }
 }
 
+/// Columns that a table may take where results are read: those of the terminal, or the usual ones in a file.
+pub fn room() -> usize {
+    match std::io::stdout().is_terminal() {
+        true => columns(),
+        false => COLUMNS,
+    }
+}
+
+/// How wide the column of these names is where the others of the table take `others`.
+fn name_width<'a>(names: impl Iterator<Item = &'a str>, others: usize, room: usize) -> usize {
+    let longest = names.map(|name| escape::printable(name).chars().count()).max().unwrap_or(0);
+    longest.min(NAME_MAX).min(room.saturating_sub(others).max(NAME_MIN))
+}
+
 /// One bar per row, scaled to the largest value.
 pub fn bars(rows: &[(String, u64)]) -> String {
+    bars_within(rows, room())
+}
+
+fn bars_within(rows: &[(String, u64)], room: usize) -> String {
     let largest = rows.iter().map(|(_, value)| *value).max().unwrap_or(0).max(1);
-    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(32);
+    // Two spaces before, one between each two columns.
+    let others = HumanCount(largest).to_string().len() + 4;
+    let width = name_width(rows.iter().map(|(name, _)| name.as_str()), others + BAR.start(), room);
+    let columns = room.saturating_sub(others + width).clamp(*BAR.start(), *BAR.end());
     let mut text = String::new();
     for (name, value) in rows.iter().take(ROWS_MAX) {
-        let eighths = (*value as f64 / largest as f64 * BAR as f64 * 8.0).round() as usize;
+        let eighths = (*value as f64 / largest as f64 * columns as f64 * 8.0).round() as usize;
         let part = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
         let bar = format!("{}{part}", "█".repeat(eighths / 8));
         let name = shorten(name, width);
-        let _ = writeln!(text, "  {name:<width$} {bar:<BAR$} {}", HumanCount(*value));
+        let _ = writeln!(text, "  {name:<width$} {bar:<columns$} {}", HumanCount(*value));
     }
     if rows.len() > ROWS_MAX {
         let _ = writeln!(text, "  … and {} more", rows.len() - ROWS_MAX);
@@ -61,10 +88,10 @@ pub fn bars(rows: &[(String, u64)]) -> String {
 }
 
 /// A name in at most `width` characters on one line.
-fn shorten(name: &str, width: usize) -> String {
-    let name: String = name.chars().map(|c| if c.is_control() { '·' } else { c }).collect();
+pub(super) fn shorten(name: &str, width: usize) -> String {
+    let name = escape::printable(name);
     if name.chars().count() <= width {
-        return name;
+        return name.into_owned();
     }
     let kept: String = name.chars().take(width.saturating_sub(1)).collect();
     format!("{kept}…")
@@ -73,7 +100,7 @@ fn shorten(name: &str, width: usize) -> String {
 pub(crate) fn reject_lines(rejects: &[Reject]) -> String {
     let mut text = String::new();
     for Reject { id, stage, reason } in rejects.iter().take(ROWS_MAX) {
-        let _ = writeln!(text, "  {}: {stage}: {reason}", id.escape_debug());
+        let _ = writeln!(text, "  {}: {stage}: {}", escape::printable(id), escape::printable(reason));
     }
     if rejects.len() > ROWS_MAX {
         let _ = writeln!(text, "  … and {} more", rejects.len() - ROWS_MAX);
@@ -91,12 +118,20 @@ pub fn rejected(rejects: &[Reject], place: &str) -> String {
 
 /// Each class before and after balancing.
 pub fn balance(classes: &[String], summary: &BalanceSummary) -> String {
-    let width = classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(5, 32);
+    let room = room();
+    let width = name_width(classes.iter().map(String::as_str), 2 + 2 * 10, room).max("class".len());
     let mut text = format!("  {:<width$} {:>9} {:>9}\n", "class", "before", "after");
     for (name, class) in classes.iter().zip(&summary.classes).take(ROWS_MAX) {
         let name = shorten(name, width);
         let capped = match class.wanted {
-            Some(wanted) => format!("  (balance.max_repeats kept it below {wanted})"),
+            Some(wanted) => [
+                format!("  (balance.max_repeats kept it below {wanted})"),
+                format!("  (wanted {wanted})"),
+                String::new(),
+            ]
+            .into_iter()
+            .find(|capped| 2 + width + 2 * 10 + capped.len() <= room)
+            .unwrap_or_default(),
             None => String::new(),
         };
         let _ = writeln!(text, "  {name:<width$} {:>9} {:>9}{capped}", class.before, class.after);
@@ -104,28 +139,45 @@ pub fn balance(classes: &[String], summary: &BalanceSummary) -> String {
     text
 }
 
-/// One line per epoch.
+/// One line per epoch, in a terminal as much of it as has room.
 pub fn epoch(metrics: &EpochMetrics, epochs: u32) -> String {
-    let validation = match (metrics.validation_loss, metrics.validation_accuracy) {
-        (Some(loss), Some(accuracy)) => {
-            format!("validation loss {loss:.4}, accuracy {:5.2} %", accuracy * 100.0)
+    let room = std::io::stdout().is_terminal().then(columns);
+    epoch_within(metrics, epochs, room.unwrap_or(usize::MAX)) + "\n"
+}
+
+fn epoch_within(metrics: &EpochMetrics, epochs: u32, room: usize) -> String {
+    let which = format!("epoch {:>3}/{epochs}", metrics.epoch);
+    let percent = |share: f64| format!("{:5.2} %", share * 100.0);
+    let (loss, accuracy) = (metrics.train_loss, percent(metrics.train_accuracy));
+    let (whole, short, least) = match (metrics.validation_loss, metrics.validation_accuracy) {
+        (Some(loss), Some(share)) => {
+            let accuracy = percent(share);
+            let short = format!("validation loss {loss:.4}, {accuracy}");
+            (
+                format!("validation loss {loss:.4}, accuracy {accuracy}"),
+                short,
+                format!("validation {accuracy}"),
+            )
         }
-        _ => "no validation".to_string(),
+        _ => ["no validation"; 3].map(String::from).into(),
     };
-    format!(
-        "epoch {:>3}/{epochs}  loss {:.4}, accuracy {:5.2} %  {validation}  {:.0} images/s\n",
-        metrics.epoch,
-        metrics.train_loss,
-        metrics.train_accuracy * 100.0,
-        metrics.images_per_second
-    )
+    let training = format!("loss {loss:.4}, accuracy {accuracy}");
+    let lines = [
+        format!("{which}  {training}  {whole}  {}", metrics.speed),
+        format!("{which}  loss {loss:.4}, {accuracy}  {short}  {}", metrics.speed),
+        format!("{which}  loss {loss:.4}, {accuracy}  {short}"),
+        format!("{which}  loss {loss:.4}, {accuracy}  {least}"),
+    ];
+    let fit = lines.iter().position(|line| line.chars().count() <= room);
+    lines.into_iter().nth(fit.unwrap_or(3)).expect("there are four")
 }
 
 /// The per-class table and the confusion matrix.
 pub fn trained(done: &Trained) -> String {
     let mut text = String::new();
     let names: Vec<&str> = done.classes.iter().map(|row| row.class.as_str()).collect();
-    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(9, 32);
+    let room = room();
+    let width = name_width(names.iter().copied(), 4 * 10, room);
     let _ = writeln!(
         text,
         "{:>width$} {:>9} {:>9} {:>9} {:>9}",
@@ -142,11 +194,12 @@ pub fn trained(done: &Trained) -> String {
     if done.classes.len() > ROWS_MAX {
         let _ = writeln!(text, "{:>width$} and {} more classes", "…", done.classes.len() - ROWS_MAX);
     }
-    if done.classes.len() <= 16 {
-        let cell = done.confusion.iter().flatten().map(|n| n.to_string().len()).max().unwrap_or(1).max(3);
+    let cell = done.confusion.iter().flatten().max().map_or(1, |most| most.to_string().len()).max(3);
+    if done.classes.len() <= 16 && NAME_MIN + done.classes.len() * (cell + 1) <= room {
+        let width = name_width(names.iter().copied(), names.len() * (cell + 1), room);
         let _ = writeln!(
             text,
-            "\nconfusion matrix: rows are true classes, columns predictions in the same order"
+            "\nconfusion matrix: rows are true classes,\ncolumns predictions in the same order"
         );
         for (name, row) in names.iter().zip(&done.confusion) {
             let cells: Vec<String> = row.iter().map(|n| format!("{n:>cell$}")).collect();
@@ -186,8 +239,7 @@ fn stopped_early(done: &Trained) -> String {
 /// What a run came to, as a page of Markdown.
 pub fn summary(facts: &RunFacts, done: &Trained) -> String {
     let mut text = String::new();
-    // Names are from outside: nothing of them may end a cell or a line.
-    let plain = |name: &str| shorten(&name.replace('|', "\\|"), 200);
+    let plain = |name: &str| escape::markdown(&shorten(name, 200));
     let _ = writeln!(text, "# {} on {}\n", facts.model, plain(&facts.source));
     let _ = writeln!(
         text,
@@ -213,19 +265,19 @@ pub fn summary(facts: &RunFacts, done: &Trained) -> String {
     }
     let _ = writeln!(
         text,
-        "\n| epoch | loss | accuracy | validation loss | validation accuracy | images/s |\n|--:|--:|--:|--:|--:|--:|"
+        "\n| epoch | loss | accuracy | validation loss | validation accuracy | speed |\n|--:|--:|--:|--:|--:|--:|"
     );
     for metrics in &done.epochs {
         let optional = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.4}"));
         let _ = writeln!(
             text,
-            "| {} | {:.4} | {:.4} | {} | {} | {:.0} |",
+            "| {} | {:.4} | {:.4} | {} | {} | {} |",
             metrics.epoch,
             metrics.train_loss,
             metrics.train_accuracy,
             optional(metrics.validation_loss),
             optional(metrics.validation_accuracy),
-            metrics.images_per_second
+            metrics.speed
         );
     }
     text + "\n![loss](loss.svg)\n![accuracy](accuracy.svg)\n![learning rate](learning_rate.svg)\n"
@@ -233,15 +285,42 @@ pub fn summary(facts: &RunFacts, done: &Trained) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::run::Speed;
     use super::*;
 
     #[test]
     fn bars_scale_to_the_largest_and_names_stay_on_one_line() {
-        let text = bars(&[("cat".into(), 10), ("a\nb".into(), 5), ("none".into(), 0)]);
+        let text = bars_within(&[("cat".into(), 10), ("a\nb".into(), 5), ("none".into(), 0)], 80);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
-        assert!(lines[0].contains(&"█".repeat(BAR)) && lines[0].ends_with(" 10"));
-        assert!(lines[1].contains("a·b") && lines[1].matches('█').count() == BAR / 2);
+        assert!(lines[0].contains(&"█".repeat(40)) && lines[0].ends_with(" 10"));
+        assert!(lines[1].contains("a\\nb") && lines[1].matches('█').count() == 20);
         assert!(!lines[2].contains('█'));
+    }
+
+    #[test]
+    fn no_table_is_wider_than_its_terminal() {
+        let metrics = EpochMetrics {
+            epoch: 100,
+            steps: 10_000,
+            learning_rate: 1e-3,
+            train_loss: 12.3456,
+            train_accuracy: 1.0,
+            validation_loss: Some(12.3456),
+            validation_accuracy: Some(1.0),
+            validation_macro_f1: None,
+            epochs_without_improvement: 0,
+            seconds: 1.0,
+            speed: Speed::Images(12_345.0),
+        };
+        for room in [60, 80, 200] {
+            let text = bars_within(&[("x".repeat(100), 1_234_567), ("y".into(), 3)], room);
+            let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(widest <= room, "{room}: {text}");
+            let line = epoch_within(&metrics, 100, room);
+            assert!(line.chars().count() <= room && line.contains("100.00 %"), "{room}: {line}");
+        }
+        let whole = epoch_within(&metrics, 100, usize::MAX);
+        assert!(whole.ends_with("validation loss 12.3456, accuracy 100.00 %  12345 images/s"), "{whole}");
     }
 }

@@ -28,8 +28,8 @@ pub(super) async fn pass(
     live: Arc<Live>,
 ) -> Result<(), Error> {
     let position = || lock(&session).progress.batch;
-    live.begin(epoch + 1, position());
     if let Some(features) = features.filter(|features| features.has(Split::Train)) {
+        live.begin(epoch + 1, position(), true);
         let batches = features.batches(run, plan, Pass::Train(epoch), position());
         batches.drain("train", learn(run, plan, folder, session.clone(), epoch, live.clone())).await?;
         if features.has(Split::Train) {
@@ -37,6 +37,7 @@ pub(super) async fn pass(
         }
     }
     // From the start, or from where the features were lost: images give the same batches.
+    live.begin(epoch + 1, position(), false);
     let batches = plan.feed.batches_from(run, Pass::Train(epoch), position(), Rank::ALONE);
     batches.drain("train", learn(run, plan, folder, session.clone(), epoch, live.clone())).await
 }
@@ -70,7 +71,7 @@ fn learn<T: TrainInput>(
             if let Some(images) = batch.images().filter(|_| (epoch, session.progress.seen) == (0, 0)) {
                 warn(&first_batch(&run, &plan, session, images)?);
             }
-            let count = batch.labels().len();
+            let (count, is_cached) = (batch.labels().len(), batch.images().is_none());
             let report = run.install(|| batch.step(&mut session.trainer));
             let report = report.map_err(|error| train_error("train", error))?;
             let progress = &mut session.progress;
@@ -81,7 +82,7 @@ fn learn<T: TrainInput>(
             let (loss, accuracy) = (progress.loss / seen, progress.correct as f64 / seen);
             let part = progress.batch as f64 / plan.steps_per_epoch as f64;
             live.step(count, loss, accuracy, report.learning_rate);
-            let point = session.recorder.step(&report, count, f64::from(epoch) + part)?;
+            let point = session.recorder.step(&report, (count, is_cached), f64::from(epoch) + part)?;
             live.seen().points.extend(point);
             if session.is_due(&plan.keeping) {
                 let (bytes, moment) = (session.checkpoint(&plan)?, session.moment());

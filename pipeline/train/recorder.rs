@@ -11,7 +11,7 @@ use super::Start;
 use super::run_folder::{RunFolder, files};
 use crate::flow::Error;
 use crate::report::tensorboard::{self, Scalar};
-use crate::report::{EpochMetrics, StepPoint};
+use crate::report::{EpochMetrics, Speed, StepPoint};
 
 /// The key of a checkpoint under which the sums since the last point stand.
 const SINCE_POINT: &str = "since_point";
@@ -108,11 +108,12 @@ impl Recorder {
         self.window = metadata.get(SINCE_POINT).and_then(|text| Window::from_text(text)).unwrap_or_default();
     }
 
-    /// Takes in a step; `epoch` is how many epochs are done with it. Gives a point when one is due.
+    /// Takes in a step on so many images, or on what a cache has of them; `epoch` is how many epochs are done with it. Gives
+    /// a point when one is due.
     pub(super) fn step(
         &mut self,
         report: &StepReport,
-        images: usize,
+        (images, is_cached): (usize, bool),
         epoch: f64,
     ) -> Result<Option<StepPoint>, Error> {
         let window = &mut self.window;
@@ -134,14 +135,15 @@ impl Recorder {
             loss: window.loss / images,
             accuracy: window.correct as f64 / images,
             learning_rate: report.learning_rate,
-            images_per_second: window.timed as f64 / window.seconds.max(1e-9),
+            speed: Speed::of(window.timed as u64, window.seconds, is_cached),
         };
         self.folder.append(files::STEPS, line(&point).as_bytes())?;
+        let (speed, per_second) = tag(point.speed, true);
         let scalars: [Scalar; 4] = [
             ("step/loss", point.loss),
             ("step/accuracy", point.accuracy),
             ("step/learning_rate", point.learning_rate),
-            ("step/images_per_second", point.images_per_second),
+            (speed, per_second),
         ];
         self.folder.append(&self.events, &tensorboard::scalars(wall_seconds(), step, &scalars))?;
         Ok(Some(point))
@@ -149,6 +151,7 @@ impl Recorder {
 
     /// Takes in a finished epoch.
     pub(super) fn epoch(&self, metrics: &EpochMetrics) -> Result<(), Error> {
+        let (speed, per_second) = tag(metrics.speed, false);
         let measured = [
             ("loss/train", Some(metrics.train_loss)),
             ("loss/validation", metrics.validation_loss),
@@ -156,11 +159,21 @@ impl Recorder {
             ("accuracy/validation", metrics.validation_accuracy),
             ("macro_f1/validation", metrics.validation_macro_f1),
             ("learning_rate", Some(metrics.learning_rate)),
-            ("images_per_second", Some(metrics.images_per_second)),
+            (speed, Some(per_second)),
         ];
         let scalars: Vec<Scalar> =
             measured.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect();
         self.folder.append(&self.events, &tensorboard::scalars(wall_seconds(), metrics.steps, &scalars))
+    }
+}
+
+/// The speed of a step or of an epoch for TensorBoard, images and cached features in charts of their own.
+fn tag(speed: Speed, is_step: bool) -> Scalar {
+    match (speed, is_step) {
+        (Speed::Images(n), true) => ("step/images_per_second", n),
+        (Speed::Images(n), false) => ("images_per_second", n),
+        (Speed::CachedFeatures(n), true) => ("step/cached_features_per_second", n),
+        (Speed::CachedFeatures(n), false) => ("cached_features_per_second", n),
     }
 }
 
@@ -187,20 +200,20 @@ mod tests {
         // Epochs of three steps.
         recorder.begin();
         for (step, loss) in [(0, 1.0), (1, 2.0), (2, 3.0)] {
-            assert!(recorder.step(&report(step, loss), 2, 1.0).expect("it is written").is_none());
+            assert!(recorder.step(&report(step, loss), (2, false), 1.0).expect("it is written").is_none());
         }
         recorder.begin();
-        let point = recorder.step(&report(3, 6.0), 2, 1.3).expect("it is written").expect("a point");
+        let point = recorder.step(&report(3, 6.0), (2, false), 1.3).expect("it is written").expect("a point");
         assert_eq!((point.step, point.loss, point.accuracy), (4, 3.0, 0.5));
         // A checkpoint within the next four.
-        recorder.step(&report(4, 5.0), 2, 1.6).expect("it is written");
+        recorder.step(&report(4, 5.0), (2, false), 1.6).expect("it is written");
         let (key, text) = recorder.to_metadata();
         let (mut resumed, _) = Recorder::start(&folder, Start::Resume, 5, 4).await.expect("a recorder");
         resumed.resume(&BTreeMap::from([(key, text)]));
         for (step, loss) in [(5, 1.0), (6, 1.0)] {
-            assert!(resumed.step(&report(step, loss), 2, 2.0).expect("it is written").is_none());
+            assert!(resumed.step(&report(step, loss), (2, false), 2.0).expect("it is written").is_none());
         }
-        let point = resumed.step(&report(7, 1.0), 2, 2.3).expect("it is written").expect("a point");
+        let point = resumed.step(&report(7, 1.0), (2, false), 2.3).expect("it is written").expect("a point");
         assert_eq!((point.step, point.loss), (8, 2.0));
         std::fs::remove_dir_all(place).expect("it is there");
     }

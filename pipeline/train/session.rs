@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
+use forebay_datasets::escape::printable;
 use forebay_datasets::shard::Reject;
 use forebay_train::Trainer;
 
@@ -188,8 +189,9 @@ pub(super) async fn keep_model(
     let preprocessor = timm::preprocessor(plan, &config);
     folder.put(files::TIMM, forebay_datasets::manifest::to_json(&config)).await?;
     folder.put(files::PREPROCESSOR, forebay_datasets::manifest::to_json(&preprocessor)).await?;
+    // Other programs read a class a line: a line break within a name is written `\n`.
     let labels: String =
-        plan.options.classes.iter().map(|class| class.replace(['\n', '\r'], " ") + "\n").collect();
+        plan.options.classes.iter().map(|class| printable(class).into_owned() + "\n").collect();
     folder.put(files::LABELS, labels).await?;
     kill_point(&format!("train: inside the model, {moment}"));
     folder.put(files::MODEL, seal::seal(model)).await?;

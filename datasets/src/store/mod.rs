@@ -28,7 +28,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use self::local::Local;
 use self::s3::{S3, without_user};
-use crate::escape::escape_text;
+use crate::escape::{escape_text, printable};
 
 pub use self::claim::Claim;
 pub use self::local::local_path;
@@ -327,12 +327,7 @@ impl Store {
     pub fn name(&self, key: &str) -> String {
         let separator = if key.is_empty() { "" } else { "/" };
         let root = self.location.trim_end_matches('/');
-        let key = match crate::escape::is_printable(key) {
-            // An id that is escaped already.
-            true => key.into(),
-            false => escape_text(key),
-        };
-        format!("{root}{separator}{key}")
+        format!("{root}{separator}{}", printable(key))
     }
 
     /// Puts a reason behind what was attempted.
@@ -447,10 +442,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
 fn one_line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line: String = line.chars().take(300).collect();
-    match crate::escape::is_printable(&line) {
-        true => line,
-        false => escape_text(&line).into_owned(),
-    }
+    printable(&line).into_owned()
 }
 
 #[cfg(test)]

@@ -442,7 +442,7 @@ const KEYS: &str = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
 /// One line, without a secret, when it is no `http://` or `https://` URL or holds credentials.
 pub fn endpoint(name: &str, value: &str, credentials: &str) -> Result<String, String> {
     let value = value.trim();
-    let shown = escape_text(&without_user(value)).into_owned();
+    let shown = escape_text(&without_credentials(value)).into_owned();
     let url = reqwest::Url::parse(value).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
     let Some(url) = url.filter(|url| url.has_host()) else {
         return Err(match value.contains("://") || value.is_empty() {
@@ -510,6 +510,13 @@ fn install_tls() {
     ONCE.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
+}
+
+/// The address of a server, to be shown: nothing that may be a user or a password is in it, also where the address is
+/// malformed, so that nobody can tell where its host begins.
+fn without_credentials(address: &str) -> String {
+    let (scheme, rest) = address.split_at(address.find("://").map_or(0, |at| at + 3));
+    format!("{scheme}{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
 }
 
 /// A URL without `user:password@`.
@@ -618,6 +625,12 @@ mod tests {
         }
         let line = endpoint("http://me:geheim@host");
         assert!(line.contains("may hold no credentials") && !line.contains("geheim"), "{line}");
+        for text in
+            ["ich:geheim@host", "ich:geheim@host:9000/x", "://ich:geheim@host", "http://ich:ge/heim@host"]
+        {
+            let line = endpoint(text);
+            assert!(!line.contains("heim") && !line.contains("ich"), "{line}");
+        }
         let region = StoreOptions { region: Some("eu\n1".to_string()), ..at("http://localhost:1") };
         assert!(refused(&[KEY, SECRET], &region).starts_with("the region holds white space"));
         let line = with("AWS_UNSIGNED_PAYLOAD", "perhaps");

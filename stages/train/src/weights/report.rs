@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use forebay_datasets::escape::printable;
+
 /// What became of the tensors of a weights file. Each list is in the order of names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WeightsReport {
@@ -36,20 +38,20 @@ impl fmt::Display for WeightsReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |f: &mut fmt::Formatter<'_>, what: &str, names: &[String]| {
             writeln!(f, "{what:<11} {:>4}", names.len())?;
-            names.iter().try_for_each(|name| writeln!(f, "    {name}"))
+            names.iter().try_for_each(|name| writeln!(f, "    {}", printable(name)))
         };
         write!(f, "{:<11} {:>4}", "loaded", self.loaded.len())?;
         if self.translated > 0 {
             write!(f, "  ({} under other names than torchvision's)", self.translated)?;
         }
         if let Some(key) = &self.found_under {
-            write!(f, "  (from `{key}` of the file)")?;
+            write!(f, "  (from `{}` of the file)", printable(key))?;
         }
         writeln!(f)?;
         names(f, "missing", &self.missing)?;
         names(f, "unexpected", &self.unexpected)?;
         for (name, kind) in &self.unreadable {
-            writeln!(f, "not read: `{name}` is {kind}")?;
+            writeln!(f, "not read: `{}` is {kind}", printable(name))?;
         }
         if let Some((theirs, ours)) = self.norm_epsilons {
             writeln!(
@@ -63,10 +65,13 @@ impl fmt::Display for WeightsReport {
         }
         write!(f, "{:<11} {:>4}", "mismatched", self.mismatched.len())?;
         for (name, file, network) in &self.mismatched {
+            let name = printable(name);
             write!(f, "\n    {name}: {file:?} in the file, {network:?} here; initialised anew")?;
         }
         if let Some(classes) = &self.other_classes {
-            write!(f, "\nthe classifier is initialised anew: the file's classes are {}", classes.join(", "))?;
+            let classes = classes.join(", ");
+            let classes = printable(&classes);
+            write!(f, "\nthe classifier is initialised anew: the file's classes are {classes}")?;
         }
         if let Some((_, file, network)) = self.mismatched.first() {
             let (file, network) = (file.first().unwrap_or(&0), network.first().unwrap_or(&0));
