@@ -405,3 +405,86 @@ fn what_the_readmes_say_how_to_add_stands_in_the_files_that_they_name_and_in_thr
         assert!((1..=3).contains(&files.len()), "{readme}: {examples:?} in {files:?}");
     }
 }
+
+/// The pages for people: their paths from the root of the repository, and their text.
+fn pages() -> Vec<(String, String)> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths: Vec<String> = ["", "datasets/", "stages/", "stages/train/", "pipeline/"]
+        .map(|folder| format!("{folder}README.md"))
+        .to_vec();
+    for entry in std::fs::read_dir(repository.join("pipeline/docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".md") {
+            paths.push(format!("pipeline/docs/{name}"));
+        }
+    }
+    let read = |path: String| {
+        let text = std::fs::read_to_string(repository.join(&path)).unwrap();
+        (path, text)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_a_file() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut n_links = 0;
+    for (page, text) in pages() {
+        let folder = repository.join(&page).parent().unwrap().to_path_buf();
+        for after in text.split("](").skip(1) {
+            let target = after.split([')', '#']).next().unwrap_or_default();
+            // Names of Rust's items, other places, and headings of the page itself.
+            if target.is_empty() || target.contains(':') {
+                continue;
+            }
+            assert!(folder.join(target).exists(), "{page} leads to {target}, which is not there");
+            n_links += 1;
+        }
+    }
+    assert!(n_links > 20, "only {n_links} links were found");
+}
+
+#[test]
+fn every_option_that_a_page_names_is_one() {
+    // Of every command, of two commands outside the table, and of other programs.
+    const OTHERS: [&str; 14] = [
+        "help",
+        "json",
+        "config",
+        "set",
+        "version",
+        "release",
+        "workspace",
+        "features",
+        "path",
+        "logdir",
+        "locked",
+        "write",
+        "patience",
+        "workers",
+    ];
+    let mut n_options = 0;
+    for (page, text) in pages() {
+        for (at, _) in text.match_indices("--") {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '|' || c == ':';
+            if text[..at].chars().next_back().is_some_and(is_part) {
+                continue;
+            }
+            let rest = text[at + 2..].chars();
+            let flag: String =
+                rest.take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-').collect();
+            if flag.is_empty()
+                || flag.starts_with('-')
+                || flag.ends_with('-')
+                || OTHERS.contains(&flag.as_str())
+            {
+                continue;
+            }
+            let is_option = forebay::options::OPTIONS.iter().any(|row| row.flag == flag);
+            let is_spelling = ["img-size", "model", "opt", "sched"].contains(&flag.as_str());
+            assert!(is_option || is_spelling, "{page} names --{flag}, which is no option");
+            n_options += 1;
+        }
+    }
+    assert!(n_options > 80, "only {n_options} options were found");
+}

@@ -63,7 +63,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let heading = |text: &str| tell(&format!("\n── {text}\n"));
 
     heading(&format!("1. draw a dataset in {images}"));
-    let mut clock = Clock::start();
+    let mut stopwatch = Stopwatch::start();
     let drawn = demo::draw(Path::new(&images), seed, demo::DemoOptions::default())
         .map_err(|error| Error::failed(format!("draw images in {images}"), error))?;
     tell(&format!(
@@ -72,7 +72,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         drawn.classes.len(),
         drawn.broken
     ));
-    clock.lap("draw");
+    stopwatch.lap("draw");
 
     let quiet = |asked: &Invocation, command| Invocation { command, plan_only: false, ..asked.clone() };
     heading(&format!("2. forebay inspect {images}"));
@@ -81,7 +81,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     if !asked.json {
         inspect::run(run, &inspect_asked).await?;
     }
-    clock.lap("inspect");
+    stopwatch.lap("inspect");
 
     heading(&format!(
         "3. forebay prepare {images} {shards} --size {SIZE} --fit crop --encode png --split 0.7,0.1,0.2 \
@@ -97,7 +97,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         .with("overwrite", true);
     let prepare_asked = Invocation { config: prepare_config, ..quiet(asked, Command::Prepare) };
     prepare::run(run, &prepare_asked).await?;
-    clock.lap("prepare");
+    stopwatch.lap("prepare");
 
     let epochs = config.integer("train.epochs").filter(|_| config.is_given("train.epochs")).unwrap_or(EPOCHS);
     heading(&format!(
@@ -117,10 +117,10 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let train_asked = Invocation { config: train_config, ..quiet(asked, Command::Demo) };
     let done = train::run(run, &train_asked).await?;
     let done = done.expect("it was trained, not only planned");
-    clock.lap("train");
+    stopwatch.lap("train");
 
     heading("5. what came of it");
-    tell(&outcome(&done, &clock));
+    tell(&outcome(&done, &stopwatch));
     tell(&format!("  report     {trained}/{}, for a browser\n", files::REPORT));
     heading("Next, on a folder of your own with one folder per class:");
     tell("  forebay inspect PHOTOS\n");
@@ -131,7 +131,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         say_json(&json!({
             "accuracy": done.accuracy, "majority_accuracy": Majority::of(&done).accuracy, "split": done.split,
             "best_epoch": done.best_epoch, "macro_f1": done.macro_f1, "images": images, "shards": shards,
-            "run": trained, "seconds": clock.seconds(),
+            "run": trained, "seconds": stopwatch.seconds(),
         }));
     }
     Ok(())
@@ -154,14 +154,14 @@ impl Majority<'_> {
 }
 
 /// When each part of the demo ended.
-struct Clock {
+struct Stopwatch {
     start: Instant,
     laps: Vec<(&'static str, f64)>,
 }
 
-impl Clock {
-    fn start() -> Clock {
-        Clock { start: Instant::now(), laps: Vec::new() }
+impl Stopwatch {
+    fn start() -> Stopwatch {
+        Stopwatch { start: Instant::now(), laps: Vec::new() }
     }
 
     fn seconds(&self) -> f64 {
@@ -176,11 +176,11 @@ impl Clock {
 }
 
 /// What was learned, against what takes no learning, and where the time went.
-fn outcome(done: &Trained, clock: &Clock) -> String {
+fn outcome(done: &Trained, stopwatch: &Stopwatch) -> String {
     let Majority { class, accuracy, images } = Majority::of(done);
     let rarest = done.classes.iter().min_by_key(|row| row.support).expect("the demo has classes");
     let found = (rarest.recall * rarest.support as f64).round();
-    let laps = clock.laps.iter().map(|(name, seconds)| format!("{name} {seconds:.1} s"));
+    let laps = stopwatch.laps.iter().map(|(name, seconds)| format!("{name} {seconds:.1} s"));
     // Every epoch has as many images, so that the mean of the rates is the harmonic one.
     let seconds_per_image: f64 = done.epochs.iter().map(|epoch| 1.0 / epoch.images_per_second).sum();
     let mut text = format!(
@@ -195,7 +195,7 @@ fn outcome(done: &Trained, clock: &Clock) -> String {
         rarest.support,
         rarest.precision * 100.0
     );
-    text += &format!("  time       {:.0} s: {}\n", clock.seconds(), laps.collect::<Vec<_>>().join(", "));
+    text += &format!("  time       {:.0} s: {}\n", stopwatch.seconds(), laps.collect::<Vec<_>>().join(", "));
     text += &format!(
         "  training   {:.0} images/s, {:.0} % of the time waiting for images\n",
         done.epochs.len() as f64 / seconds_per_image,
@@ -251,11 +251,11 @@ mod tests {
             rejected: 0,
             starved: 0.25,
         };
-        let clock = Clock { start: Instant::now(), laps: vec![("draw", 1.0), ("train", 2.0)] };
+        let stopwatch = Stopwatch { start: Instant::now(), laps: vec![("draw", 1.0), ("train", 2.0)] };
         let expected = "  accuracy   75.0 % of 16 test images; 75.0 % for always answering b\n  \
              rarest     a: found 4 of 4, precision 50.0 %\n  \
              time       3 s: draw 1.0 s, train 2.0 s\n  \
              training   150 images/s, 25 % of the time waiting for images\n";
-        assert_eq!(outcome(&done, &clock), expected);
+        assert_eq!(outcome(&done, &stopwatch), expected);
     }
 }
