@@ -12,22 +12,23 @@ use forebay_datasets::seed::{Seed, Stream};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use jpeg_encoder::{ColorType, Encoder};
 
-/// The classes with their images at scale 1; the last is ten times rarer than the first.
+/// The classes with their whole images at scale 1, which are 600 files with the broken ones; the last class is seven
+/// times rarer than the first.
 const CLASSES: [(&str, Form, u32); 8] = [
-    ("circle", Form::Circle, 100),
-    ("square", Form::Square, 90),
-    ("triangle", Form::Triangle, 90),
-    ("ring", Form::Ring, 80),
-    ("cross", Form::Cross, 80),
-    ("stripes", Form::Stripes, 80),
+    ("circle", Form::Circle, 99),
+    ("square", Form::Square, 89),
+    ("triangle", Form::Triangle, 89),
+    ("ring", Form::Ring, 79),
+    ("cross", Form::Cross, 78),
+    ("stripes", Form::Stripes, 78),
     ("checkerboard", Form::Checkerboard, 70),
-    ("star", Form::Star, 10),
+    ("star", Form::Star, 14),
 ];
 
 /// How much is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DemoOptions {
-    /// Times the images of every class, each rounded and at least 1; 1 draws 600 images.
+    /// Times the images of every class, each rounded and at least 1; 1 draws 600 files, four of them broken.
     pub scale: f64,
     /// The least and the most pixels of an image's longer side, the least at least 16.
     pub side: (u32, u32),
@@ -44,9 +45,9 @@ impl Default for DemoOptions {
 pub struct DemoSummary {
     /// Each class and its whole images, sorted by name.
     pub classes: Vec<(String, u32)>,
-    /// The whole images.
-    pub images: u32,
-    /// The broken files with an image's name.
+    /// All files, the broken ones among them.
+    pub files: u32,
+    /// The files that are broken.
     pub broken: u32,
     /// The bytes of all files.
     pub bytes: u64,
@@ -63,7 +64,7 @@ pub struct DemoSummary {
 pub fn draw(root: &Path, seed: Seed, options: DemoOptions) -> Result<DemoSummary, io::Error> {
     let (least, most) = options.side;
     assert!((16..=most).contains(&least), "sides from {least} to {most}");
-    let mut summary = DemoSummary { classes: vec![], images: 0, broken: 0, bytes: 0 };
+    let mut summary = DemoSummary { classes: vec![], files: 0, broken: 0, bytes: 0 };
     let write = |summary: &mut DemoSummary, name: &str, bytes: &[u8]| {
         summary.bytes += bytes.len() as u64;
         fs::write(root.join(name), bytes)
@@ -84,7 +85,7 @@ pub fn draw(root: &Path, seed: Seed, options: DemoOptions) -> Result<DemoSummary
             write(&mut summary, &format!("{stem}.{extension}"), &bytes)?;
         }
         summary.classes.push((class.to_string(), number));
-        summary.images += number;
+        summary.files += number;
     }
     let mut stream = seed.draws("broken", 0, 0).of("demo");
     let jpeg = Picture::draw(&mut stream, Form::Circle, options.side).jpeg(90)?;
@@ -96,6 +97,7 @@ pub fn draw(root: &Path, seed: Seed, options: DemoOptions) -> Result<DemoSummary
         ("triangle/empty.jpg", b"".as_slice()),
     ] {
         write(&mut summary, name, bytes)?;
+        summary.files += 1;
         summary.broken += 1;
     }
     summary.classes.sort();
@@ -452,7 +454,7 @@ mod tests {
         let files = files(folder.path());
         let (whole, broken): (Vec<_>, Vec<_>) =
             files.iter().partition(|(name, _)| name.contains(|c: char| c.is_ascii_digit()));
-        assert_eq!((whole.len(), broken.len()), (summary.images as usize, summary.broken as usize));
+        assert_eq!((files.len(), broken.len()), (summary.files as usize, summary.broken as usize));
         assert_eq!(summary.bytes, files.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>());
         assert_eq!(summary.classes.len(), CLASSES.len());
         for (name, bytes) in whole {
@@ -464,9 +466,10 @@ mod tests {
     }
 
     #[test]
-    fn one_class_is_ten_times_rarer_than_the_largest() {
+    fn the_demo_draws_600_files_and_one_class_is_seven_times_rarer_than_the_largest() {
         let counts = CLASSES.map(|(_, _, number)| number);
-        assert_eq!(counts.iter().max(), counts.iter().min().map(|n| n * 10).as_ref());
+        assert_eq!(counts.iter().sum::<u32>() + 4, 600);
+        assert_eq!(counts.iter().max().zip(counts.iter().min()).map(|(most, least)| most / least), Some(7));
     }
 
     #[test]

@@ -21,6 +21,16 @@ const FLOORS: [&[&str]; 8] = [
 /// Lines of code that a file may have, its tests apart: one that outgrows this is usually two ideas.
 const CODE_LINES_MAX: usize = 500;
 
+/// The files with `unsafe`, and how many times: kernels each with the test that compares them with scalar code, and calls
+/// of the system that nix or std have no safe form of, without one.
+const UNSAFE: [(&str, usize, Option<&str>); 5] = [
+    ("stages/train/src/ops/product.rs", 1, Some("a_product_equals_that_of_scalar_loops")),
+    ("stages/train/src/ops/mod.rs", 1, Some("zeros_of_all_threads_are_those_of_one")),
+    ("pipeline/flow/candle.rs", 1, None),
+    ("pipeline/flow/stop.rs", 1, None),
+    ("pipeline/main.rs", 3, None),
+];
+
 /// A source file: its path from the root of the repository, the module that it is, and its code without tests and
 /// comments.
 struct Source {
@@ -308,4 +318,176 @@ fn nothing_prints_but_the_reporter() {
             assert!(may_write || uses == 0, "{path} writes to {word}");
         }
     }
+}
+
+#[test]
+fn unsafe_stands_in_kernels_with_a_scalar_twin_and_in_named_calls_of_the_system() {
+    let mut found = BTreeMap::new();
+    for Source { path, text, code, .. } in CRATES.iter().flat_map(|folder| sources(folder)) {
+        let is_word = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+        let n_unsafe = code
+            .match_indices("unsafe")
+            .filter(|(at, word)| {
+                let (before, after) = (&code[..*at], &code[at + word.len()..]);
+                !is_word(before.chars().next_back()) && !is_word(after.chars().next())
+            })
+            .count();
+        if n_unsafe > 0 {
+            found.insert(path, (n_unsafe, text));
+        }
+    }
+    let named: BTreeSet<&str> = UNSAFE.iter().map(|(path, ..)| *path).collect();
+    assert_eq!(found.keys().map(String::as_str).collect::<BTreeSet<_>>(), named);
+    for (path, n_unsafe, twin) in UNSAFE {
+        let (there, text) = &found[path];
+        assert_eq!(*there, n_unsafe, "{path}");
+        assert!(
+            text.matches("// SAFETY:").count() >= n_unsafe,
+            "{path} does not say why each of its is sound"
+        );
+        if let Some(test) = twin {
+            assert!(text.contains(&format!("#[test]\n    fn {test}(")), "{path} has no test {test}");
+        }
+    }
+}
+
+/// A row of a README's table "How to add": an example of what can be added, and the files that name it.
+struct Recipe {
+    readme: String,
+    /// Any of these words, or a file of this name.
+    examples: Vec<String>,
+    files: BTreeSet<String>,
+}
+
+fn recipes() -> Vec<Recipe> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut recipes = Vec::new();
+    for folder in ["datasets", "stages", "stages/train", "pipeline"] {
+        let readme = format!("{folder}/README.md");
+        let text = std::fs::read_to_string(repository.join(&readme)).unwrap();
+        let section =
+            text.split("\n## How to add\n").nth(1).unwrap_or_else(|| panic!("{readme} says nothing"));
+        let section = section.split("\n## ").next().unwrap_or_default();
+        for row in section.lines().filter(|line| line.starts_with("| a")) {
+            // What is added, the example in code, and the files in code.
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+            let quoted = |cell: &str| -> Vec<String> {
+                cell.split('`').skip(1).step_by(2).map(str::to_string).collect()
+            };
+            let [_, example, files] = cells[..] else { panic!("{readme}: {row}") };
+            recipes.push(Recipe {
+                readme: readme.clone(),
+                examples: quoted(example),
+                files: quoted(files).into_iter().collect(),
+            });
+        }
+    }
+    recipes
+}
+
+/// What one addition touches is what the examples of the READMEs touch: the files that name them, and no fourth one.
+#[test]
+fn what_the_readmes_say_how_to_add_stands_in_the_files_that_they_name_and_in_three_at_most() {
+    let sources: Vec<Source> = CRATES.iter().flat_map(|folder| sources(folder)).collect();
+    let recipes = recipes();
+    assert!(recipes.len() >= 5, "only {} recipes were found", recipes.len());
+    for Recipe { readme, examples, files } in recipes {
+        let is_name = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+        let names = |source: &Source, example: &str| {
+            let is_there = source.code.match_indices(example).any(|(at, word)| {
+                let (before, after) = (&source.code[..at], &source.code[at + word.len()..]);
+                !is_name(before.chars().next_back()) && !is_name(after.chars().next())
+            });
+            let module = example.split("::").next();
+            is_there || source.module.last().map(String::as_str) == module
+        };
+        let is_named = |source: &&Source| examples.iter().any(|example| names(source, example));
+        let found: BTreeSet<String> =
+            sources.iter().filter(is_named).map(|source| source.path.clone()).collect();
+        assert_eq!(found, files, "{readme}: the files that name {examples:?}");
+        assert!((1..=3).contains(&files.len()), "{readme}: {examples:?} in {files:?}");
+    }
+}
+
+/// The pages for people: their paths from the root of the repository, and their text.
+fn pages() -> Vec<(String, String)> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths: Vec<String> = ["", "datasets/", "stages/", "stages/train/", "pipeline/"]
+        .map(|folder| format!("{folder}README.md"))
+        .to_vec();
+    for entry in std::fs::read_dir(repository.join("pipeline/docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".md") {
+            paths.push(format!("pipeline/docs/{name}"));
+        }
+    }
+    let read = |path: String| {
+        let text = std::fs::read_to_string(repository.join(&path)).unwrap();
+        (path, text)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_a_file() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut n_links = 0;
+    for (page, text) in pages() {
+        let folder = repository.join(&page).parent().unwrap().to_path_buf();
+        for after in text.split("](").skip(1) {
+            let target = after.split([')', '#']).next().unwrap_or_default();
+            // Names of Rust's items, other places, and headings of the page itself.
+            if target.is_empty() || target.contains(':') {
+                continue;
+            }
+            assert!(folder.join(target).exists(), "{page} leads to {target}, which is not there");
+            n_links += 1;
+        }
+    }
+    assert!(n_links > 20, "only {n_links} links were found");
+}
+
+#[test]
+fn every_option_that_a_page_names_is_one() {
+    // Of every command, of two commands outside the table, and of other programs.
+    const OTHERS: [&str; 14] = [
+        "help",
+        "json",
+        "config",
+        "set",
+        "version",
+        "release",
+        "workspace",
+        "features",
+        "path",
+        "logdir",
+        "locked",
+        "write",
+        "patience",
+        "workers",
+    ];
+    let mut n_options = 0;
+    for (page, text) in pages() {
+        for (at, _) in text.match_indices("--") {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '|' || c == ':';
+            if text[..at].chars().next_back().is_some_and(is_part) {
+                continue;
+            }
+            let rest = text[at + 2..].chars();
+            let flag: String =
+                rest.take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-').collect();
+            if flag.is_empty()
+                || flag.starts_with('-')
+                || flag.ends_with('-')
+                || OTHERS.contains(&flag.as_str())
+            {
+                continue;
+            }
+            let is_option = forebay::options::OPTIONS.iter().any(|row| row.flag == flag);
+            let is_spelling = ["img-size", "model", "opt", "sched"].contains(&flag.as_str());
+            assert!(is_option || is_spelling, "{page} names --{flag}, which is no option");
+            n_options += 1;
+        }
+    }
+    assert!(n_options > 80, "only {n_options} options were found");
 }

@@ -191,6 +191,13 @@ fn the_demo_runs_the_whole_job_and_says_what_to_do_next() {
     let said = place.run("demo --epochs 1 --json").done();
     let done = said.json();
     assert!(done["accuracy"].as_f64().unwrap() > 0.125, "better than a guess among eight: {done}");
-    assert!(said.stderr.contains("forebay prepare PHOTOS SHARDS"), "{}", said.stderr);
+    // One count everywhere: what is drawn is what is found.
+    assert!(said.stderr.contains("600 images in 8 classes, 4 of them broken"), "{}", said.stderr);
+    assert!(said.stdout.contains("\"found\":600"), "{}", said.stdout);
+    let majority = done["majority_accuracy"].as_f64().unwrap();
+    assert!((0.125..0.3).contains(&majority), "{done}");
+    for line in ["for always answering", "rarest     star", "s: draw ", "forebay prepare PHOTOS SHARDS"] {
+        assert!(said.stderr.contains(line), "{line} is not in {}", said.stderr);
+    }
     place.run("verify forebay-demo/shards").done();
 }

@@ -21,10 +21,15 @@ pub fn open(config: &Config, key: &'static str, what: &str) -> Result<Store, Err
 /// Whether a source is a dataset of shards: its manifest, if it has one of ours.
 ///
 /// # Errors
-/// When the store refuses, or the manifest is damaged or of another version.
+/// When the source is a file, the store refuses, or the manifest is damaged or of another version.
 pub async fn manifest(store: &Store) -> Result<Option<Manifest>, Error> {
-    let Some(json) = store.find(MANIFEST_KEY).await? else { return Ok(None) };
     let location = store.location();
+    if store.local_root().is_some_and(|root| root.is_file()) {
+        return Err(Error::Usage(format!(
+            "cannot read {location}: it is a file, and not a folder of images or shards"
+        )));
+    }
+    let Some(json) = store.find(MANIFEST_KEY).await? else { return Ok(None) };
     match Manifest::parse(&json) {
         Ok(manifest) => Ok(Some(manifest)),
         // Web apps have files of this name, and so may a folder of images.

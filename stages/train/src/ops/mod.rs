@@ -287,6 +287,14 @@ mod tests {
     }
 
     #[test]
+    fn zeros_of_all_threads_are_those_of_one() {
+        for length in [0, 1, 16 * CHUNK, 16 * CHUNK + 1, 40 * CHUNK + 7] {
+            assert!(zeros::<f32>(length) == vec![0.0; length], "{length}");
+            assert!(zeros::<f64>(length) == vec![0.0; length], "{length}");
+        }
+    }
+
+    #[test]
     fn the_gradients_of_a_whole_network_equal_finite_differences() -> Result<()> {
         let shapes: [&[usize]; 9] = [
             &[2, 2, 9, 7],

@@ -92,6 +92,37 @@ mod tests {
         assert_eq!(target, [4.0, 5.0, -1.0, 10.0, 11.0]);
     }
 
+    /// The twin of the product: what it must be, number by number.
+    fn by_loops(
+        (rows, inner, columns): (usize, usize, usize),
+        left: impl Fn(usize, usize) -> f32,
+        right: impl Fn(usize, usize) -> f32,
+    ) -> Vec<f32> {
+        let sum = |row, column| (0..inner).map(|i| left(row, i) * right(i, column)).sum();
+        (0..rows * columns).map(|index| sum(index / columns, index % columns)).collect()
+    }
+
+    #[test]
+    fn a_product_equals_that_of_scalar_loops() {
+        // Whole numbers, so that the order of the sums changes nothing; sizes around the widths of registers.
+        for (rows, inner, columns) in
+            [(1, 1, 1), (3, 17, 5), (8, 8, 8), (16, 33, 31), (65, 7, 129), (1, 64, 9)]
+        {
+            let number = |index: usize| (index * 7 % 13) as f32 - 6.0;
+            let left: Vec<f32> = (0..rows * inner).map(number).collect();
+            let right: Vec<f32> = (0..inner * columns).map(|index| number(index + 3)).collect();
+            let expected = by_loops(
+                (rows, inner, columns),
+                |row, i| left[row * inner + i],
+                |i, column| right[i * columns + column],
+            );
+            let mut target = vec![0.0; rows * columns];
+            let (left, right) = (Matrix::rows(&left, inner), Matrix::rows(&right, columns));
+            product((rows, inner, columns), left, right, &mut target, columns, false);
+            assert_eq!(target, expected, "{rows} x {inner} x {columns}");
+        }
+    }
+
     #[test]
     #[should_panic(expected = "a matrix leaves its slice")]
     fn a_matrix_beyond_its_slice_panics() {
