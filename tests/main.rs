@@ -7,6 +7,8 @@ mod chain;
 mod command_line;
 mod epochs;
 mod fixture;
+mod first_steps;
+mod input_size;
 mod ownership;
 mod plans;
 mod prepare;

@@ -31,7 +31,7 @@ fn weights(place: &Place) -> Vec<u8> {
 }
 
 /// The same tensors without what our own files say about themselves.
-fn of_another_program(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn of_another_program(bytes: &[u8]) -> Vec<u8> {
     let tensors = safetensors::SafeTensors::deserialize(bytes).unwrap();
     safetensors::serialize(tensors.iter(), None).unwrap()
 }
@@ -697,6 +697,34 @@ fn weights_that_do_not_fill_the_network_are_refused_unless_forced() {
             .refused(2, "lacks 1");
         place.run(&format!("{run} --force")).done();
         std::fs::remove_dir_all(place.path("run")).unwrap();
+    }
+}
+
+#[test]
+fn a_pretrained_head_that_is_worse_than_guessing_is_named_before_training() {
+    let place = Place::new();
+    draw(&place);
+    place.run("train in --model small --batch-size 8 --epochs 20 --split none --size 16 --out first").done();
+    let bytes = std::fs::read(place.path("first/model.safetensors")).unwrap();
+    place.write("whole.safetensors", &of_another_program(&bytes));
+    // The two classes in the other order, as another program may have sorted them.
+    let permuted = changed(&bytes, |name, data| {
+        if name.starts_with("fc.") {
+            let half = data.len() / 2;
+            data.rotate_left(half);
+        }
+        true
+    });
+    place.write("permuted.safetensors", &permuted);
+    for (file, is_named) in [("whole.safetensors", false), ("permuted.safetensors", true)] {
+        for doctor in ["quick", "off"] {
+            let run = format!("{TRAIN} --size 16 --doctor {doctor} --overwrite --out run --weights {file}");
+            let said = place.run(&run).done();
+            let line = said.stderr.lines().find(|line| line.contains("worse than guessing"));
+            assert_eq!(line.is_some(), is_named, "{file}: {}", said.stderr);
+            let says = |words: &str| line.is_none_or(|line| line.contains(words));
+            assert!(says("guessing among 2 classes has 0.69") && says("another order"), "{line:?}");
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! The places that a run reads and writes.
 
+use std::io::ErrorKind;
+
+use forebay_datasets::escape::escape_text;
 use forebay_datasets::manifest::{MANIFEST_KEY, Manifest, ManifestError, PLAN_KEY, PlanRecord};
 use forebay_datasets::store::Store;
 use forebay_stages::chain::Chain;
@@ -15,14 +18,86 @@ pub fn open(config: &Config, key: &'static str, what: &str) -> Result<Store, Err
     let location = config
         .text(key)
         .ok_or_else(|| Error::Usage(format!("{what} is missing: name it, or set `{key}` in the run file")))?;
+    if let Some(advice) = unreached(&location, key == "source") {
+        return Err(Error::Usage(format!("{what} {}: {advice}", escape_text(&location))));
+    }
     Store::open(&location, &store_options(config)).map_err(Error::from)
 }
 
-/// Whether a source is a dataset of shards: its manifest, if it has one of ours.
+/// Opens SOURCE. A local one is a folder that can be listed.
+///
+/// # Errors
+/// As [`open`]; [`Error::Usage`] when it is not there, is a file, or may not be read.
+pub fn open_source(config: &Config) -> Result<Store, Error> {
+    let source = open(config, "source", "SOURCE")?;
+    let Some(Err(error)) = source.local_root().map(std::fs::read_dir) else { return Ok(source) };
+    let location = source.location();
+    Err(Error::Usage(match error.kind() {
+        ErrorKind::NotFound => format!("cannot read {location}: there is no such folder"),
+        ErrorKind::NotADirectory => {
+            format!(
+                "{location} is a file: give the folder that holds one folder per class, or a folder of shards"
+            )
+        }
+        ErrorKind::PermissionDenied => format!("cannot list {location}: permission denied"),
+        _ => format!("cannot list {location}: {error}"),
+    }))
+}
+
+/// What to do about a place that is known and not reached from here, by its name; `None` for any other place.
+fn unreached(location: &str, is_read: bool) -> Option<String> {
+    let scheme = match location.split_once("://") {
+        Some((scheme, _)) => scheme.to_ascii_lowercase(),
+        None => location.strip_prefix("hf:").map(|_| "hf".to_string())?,
+    };
+    let (name, download, upload) = match scheme.as_str() {
+        "hf" => (
+            "the Hugging Face hub",
+            "hf download OWNER/NAME --repo-type dataset --local-dir FOLDER",
+            "hf upload OWNER/NAME FOLDER",
+        ),
+        "gs" | "gcs" => {
+            ("Google Cloud Storage", "gcloud storage cp -r gs://BUCKET/PREFIX FOLDER", "gcloud storage cp -r")
+        }
+        "az" | "azure" | "abfs" | "abfss" | "adl" => {
+            ("Azure storage", "azcopy copy URL FOLDER --recursive", "azcopy copy")
+        }
+        "http" | "https" => ("the web", "curl -LO URL, and unpack it", ""),
+        _ => return None,
+    };
+    Some(match (is_read, upload) {
+        (true, _) => format!(
+            "data from {name} is not read yet: download it ({download}), and give the folder that holds one folder of \
+             images per class"
+        ),
+        (false, "") => format!("nothing can be written to {name}: give a folder, or s3://BUCKET/PREFIX"),
+        (false, upload) => format!(
+            "nothing is written to {name} yet: give a folder, or s3://BUCKET/PREFIX, and copy it afterwards ({upload})"
+        ),
+    })
+}
+
+/// The manifest of a source that is a dataset of shards; `None` where it is none.
+///
+/// # Errors
+/// As [`manifest`]; [`Error::Usage`] where `prepare` has begun one and not finished it.
+pub async fn finished(store: &Store) -> Result<Option<Manifest>, Error> {
+    let found = manifest(store).await?;
+    if found.is_none() && has_plan(store).await? {
+        let location = store.location();
+        return Err(Error::Usage(format!(
+            "{location} holds shards that prepare has not finished: run the same forebay prepare SOURCE {location} again, \
+             which goes on where it stopped"
+        )));
+    }
+    Ok(found)
+}
+
+/// Whether a place is a dataset of shards: its manifest, if it has one of ours.
 ///
 /// # Errors
 /// When the store refuses, or the manifest is damaged or of another version.
-pub async fn manifest(store: &Store) -> Result<Option<Manifest>, Error> {
+pub(super) async fn manifest(store: &Store) -> Result<Option<Manifest>, Error> {
     let Some(json) = store.find(MANIFEST_KEY).await? else { return Ok(None) };
     let location = store.location();
     match Manifest::parse(&json) {

@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr, both through the one reporter.
 
 mod bar;
+mod class_table;
 pub mod curves;
 pub mod html;
 pub mod live;
@@ -16,6 +17,7 @@ mod usage;
 use std::time::Duration;
 
 pub use bar::{Bar, Standing, Unit};
+pub use class_table::{SplitCounts, class_table, shifted};
 use curves::{Series, TRAIN, VALIDATION};
 pub use progress::{Live, Phase, Snapshot};
 pub use reporter::{Voice, complain, detail, finish, log, note, say, say_json, speak, tell, warn};

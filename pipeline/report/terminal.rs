@@ -4,15 +4,11 @@ use std::fmt::Write as _;
 
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
-use forebay_stages::balance::BalanceSummary;
-use indicatif::HumanCount;
 
 use super::bar::{Standing, Unit};
 use super::progress::{Phase, Snapshot};
 use super::run::{EpochMetrics, RunFacts, Trained};
-
-/// Width of a bar chart's bars, characters.
-const BAR: usize = 40;
+use crate::plan::shorten;
 
 /// Rows of a list before it is cut short.
 const ROWS_MAX: usize = 40;
@@ -42,34 +38,6 @@ pub fn training(seen: &Snapshot, epochs: u32, steps_per_epoch: u64, starved: f64
     }
 }
 
-/// One bar per row, scaled to the largest value.
-pub fn bars(rows: &[(String, u64)]) -> String {
-    let largest = rows.iter().map(|(_, value)| *value).max().unwrap_or(0).max(1);
-    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(32);
-    let mut text = String::new();
-    for (name, value) in rows.iter().take(ROWS_MAX) {
-        let eighths = (*value as f64 / largest as f64 * BAR as f64 * 8.0).round() as usize;
-        let part = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
-        let bar = format!("{}{part}", "█".repeat(eighths / 8));
-        let name = shorten(name, width);
-        let _ = writeln!(text, "  {name:<width$} {bar:<BAR$} {}", HumanCount(*value));
-    }
-    if rows.len() > ROWS_MAX {
-        let _ = writeln!(text, "  … and {} more", rows.len() - ROWS_MAX);
-    }
-    text
-}
-
-/// A name in at most `width` characters on one line.
-fn shorten(name: &str, width: usize) -> String {
-    let name: String = name.chars().map(|c| if c.is_control() { '·' } else { c }).collect();
-    if name.chars().count() <= width {
-        return name;
-    }
-    let kept: String = name.chars().take(width.saturating_sub(1)).collect();
-    format!("{kept}…")
-}
-
 pub(crate) fn reject_lines(rejects: &[Reject]) -> String {
     let mut text = String::new();
     for Reject { id, stage, reason } in rejects.iter().take(ROWS_MAX) {
@@ -87,21 +55,6 @@ pub fn rejected(rejects: &[Reject], place: &str) -> String {
         [] => String::new(),
         rejects => format!("{} rejected{place}:\n{}", rejects.len(), reject_lines(rejects)),
     }
-}
-
-/// Each class before and after balancing.
-pub fn balance(classes: &[String], summary: &BalanceSummary) -> String {
-    let width = classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(5, 32);
-    let mut text = format!("  {:<width$} {:>9} {:>9}\n", "class", "before", "after");
-    for (name, class) in classes.iter().zip(&summary.classes).take(ROWS_MAX) {
-        let name = shorten(name, width);
-        let capped = match class.wanted {
-            Some(wanted) => format!("  (balance.max_repeats kept it below {wanted})"),
-            None => String::new(),
-        };
-        let _ = writeln!(text, "  {name:<width$} {:>9} {:>9}{capped}", class.before, class.after);
-    }
-    text
 }
 
 /// One line per epoch.
@@ -229,19 +182,4 @@ pub fn summary(facts: &RunFacts, done: &Trained) -> String {
         );
     }
     text + "\n![loss](loss.svg)\n![accuracy](accuracy.svg)\n![learning rate](learning_rate.svg)\n"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bars_scale_to_the_largest_and_names_stay_on_one_line() {
-        let text = bars(&[("cat".into(), 10), ("a\nb".into(), 5), ("none".into(), 0)]);
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3);
-        assert!(lines[0].contains(&"█".repeat(BAR)) && lines[0].ends_with(" 10"));
-        assert!(lines[1].contains("a·b") && lines[1].matches('█').count() == BAR / 2);
-        assert!(!lines[2].contains('█'));
-    }
 }
