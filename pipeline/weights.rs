@@ -24,7 +24,7 @@ use crate::flow::Error;
 use crate::hub::{self, Hub, Reference};
 use crate::options;
 use crate::options::{Background, Config};
-use crate::plan::gather;
+use crate::plan::{Purpose, gather, refuse_unreached};
 
 /// A weights file and what is known about it.
 #[derive(Clone, Debug)]
@@ -52,10 +52,13 @@ pub struct Initial {
 pub fn problems(config: &Config) -> Result<Vec<String>, Error> {
     let mut problems = Vec::new();
     if let Some(name) = config.text("train.weights") {
-        let place = || Store::open(folder_and_file(&name).0, &options::store_options(config));
+        let place = || {
+            refuse_unreached("--weights", &name, Purpose::File)?;
+            Ok(Store::open(folder_and_file(&name).0, &options::store_options(config)).map(drop)?)
+        };
         let found = match Reference::parse(&name) {
             Some(reference) => reference.map(drop),
-            None => place().map(drop).map_err(Error::from),
+            None => place(),
         };
         gather(found, &mut problems)?;
     }

@@ -38,8 +38,14 @@ fn every_command_says_alike_what_is_wrong_with_a_source() {
         ("README.md/deeper", "README.md/deeper is a file"),
         ("empty", "empty"),
         ("notes", "notes"),
-        ("hf:cifar10", "SOURCE hf:cifar10: data from the Hugging Face hub is not read yet: download it"),
-        ("hf://datasets/a/b", "SOURCE hf://datasets/a/b: data from the Hugging Face hub is not read yet"),
+        (
+            "hf:cifar10",
+            "SOURCE hf:cifar10: data from the Hugging Face hub is not read yet: download it (hf download cifar10 --repo",
+        ),
+        (
+            "hf://datasets/a/b",
+            "SOURCE hf://datasets/a/b: data from the Hugging Face hub is not read yet: download it (hf download a/b ",
+        ),
         ("gs://bucket/images", "SOURCE gs://bucket/images: data from Google Cloud Storage is not read yet"),
         ("az://container/images", "SOURCE az://container/images: data from Azure storage is not read yet"),
         ("https://host/a.zip", "SOURCE https://host/a.zip: data from the web is not read yet"),
@@ -66,6 +72,22 @@ fn a_place_that_nothing_can_be_written_to_is_named() {
         .run("train in --out https://host/run")
         .refused(2, "--out RUN https://host/run: nothing can be written");
     place.run("train in --out az://container/run").refused(2, "azcopy copy");
+    place.run("export run --output gs://b/m.onnx").refused(2, "there is no such run folder");
+    place.write("w.safetensors", b"");
+    place
+        .run("export w.safetensors --output gs://b/m.onnx")
+        .refused(2, "nothing is written to Google Cloud Storage");
+}
+
+#[test]
+fn a_weights_file_that_is_elsewhere_is_named_with_how_to_get_it() {
+    let place = Place::new();
+    write(&place, &[("in/a", 4), ("in/b", 4)]);
+    let says = "https://host/resnet18.pth: a file from the web is not read yet: download it (curl -LO https://host/res";
+    let said = place.run("plan train in --weights https://me:secret@host/resnet18.pth?token=secret");
+    let said = said.refused(2, says);
+    assert!(!said.stderr.contains("secret"), "{}", said.stderr);
+    place.run("export https://host/resnet18.pth --output m.onnx").refused(2, says);
 }
 
 #[test]
@@ -129,12 +151,13 @@ fn inspect_shows_each_split_its_classes_and_the_tails_of_the_sizes_in_60_columns
     let said = place.run("inspect in").done();
     assert!(said.stdout.contains("  class      train validation       test\n"), "{}", said.stdout);
     assert!(said.stdout.contains("  bag           60          1         50\n"), "{}", said.stdout);
-    assert!(said.stdout.contains("width    min 8, p5 8, median 8, p95 96, max 100 px"), "{}", said.stdout);
+    assert!(said.stdout.contains("width    min 8, p5 8, median 8, p95 100, max 100 px"), "{}", said.stdout);
     let says = "test holds other shares of the classes than train: bag is 83 % of test, and 50 % of train";
     assert!(said.stderr.contains(says), "{}", said.stderr);
     assert!(said.stdout.lines().skip(1).all(|line| line.chars().count() <= 60), "{}", said.stdout);
     let found = place.run("inspect in --json").done().json();
     assert_eq!(found["classes_by_split"]["test"], serde_json::json!([50, 10]));
+    assert_eq!(found["width"], serde_json::json!({"min": 8, "p5": 8, "median": 8, "p95": 100, "max": 100}));
     assert!(found["warnings"].to_string().contains("other shares"), "{found}");
     place.run("prepare in shards").done();
     let said = place.run("inspect shards").done();

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::flow::{Error, Run};
 use crate::hub::Reference;
 use crate::options::{Config, Invocation, bytes_in_words, store_options};
-use crate::plan::side_of;
+use crate::plan::{Purpose, refuse_unreached, side_of};
 use crate::report::{say, say_json, warn};
 use crate::train::files;
 use crate::weights::{self, Initial};
@@ -115,6 +115,7 @@ async fn weights_of(source: &str, config: &Config) -> Result<String, Error> {
     if Reference::parse(source).is_some() {
         return Ok(source.to_owned());
     }
+    refuse_unreached("SOURCE", source, Purpose::File)?;
     let store = Store::open(source, &store_options(config))?;
     let local = store.local_root();
     if local.is_some_and(std::path::Path::is_file) {

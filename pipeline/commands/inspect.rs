@@ -44,6 +44,10 @@ pub struct Inspected {
     pub formats: BTreeMap<String, u64>,
     /// Counts, sizes and channel sums of the images that decode; they merge with those of other sources.
     pub statistics: Statistics,
+    /// Widths of the images that decode, pixels.
+    pub width: Option<Percentiles>,
+    /// Their heights, pixels.
+    pub height: Option<Percentiles>,
     /// Mean of each channel over all pixels, of values from 0 to 1: what `--mean` takes.
     pub mean: [f64; 3],
     /// Standard deviation of each channel, as `--std` takes it.
@@ -54,6 +58,31 @@ pub struct Inspected {
     pub ignored: BTreeMap<String, u64>,
     /// What a user would want to know before going on.
     pub warnings: Vec<String>,
+}
+
+/// A distribution in five numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Percentiles {
+    /// The least.
+    pub min: u32,
+    /// No more than 5 % are below it.
+    pub p5: u32,
+    /// No more than half are below it.
+    pub median: u32,
+    /// No more than 5 % are above it.
+    pub p95: u32,
+    /// The largest.
+    pub max: u32,
+}
+
+impl Percentiles {
+    /// Those of some values; `None` of none.
+    fn of(mut values: Vec<u32>) -> Option<Percentiles> {
+        values.sort_unstable();
+        let (min, max) = (*values.first()?, *values.last()?);
+        let at = |percent: usize| values[(values.len() - 1) * percent / 100];
+        Some(Percentiles { min, p5: at(5), median: at(50), p95: at(95), max })
+    }
 }
 
 /// What one file turned out to be: format, width, height, and the sums over its pixels.
@@ -112,12 +141,15 @@ pub async fn inspect(
         catalog.rejects().iter().map(|(id, fault)| Reject::new(id, fault)).collect();
     let mut formats = BTreeMap::new();
     let mut statistics = Statistics::default();
+    let (mut widths, mut heights) = (Vec::new(), Vec::new());
     for (sample, entry) in found.iter().zip(catalog.entries()) {
         match &sample.payload {
             Ok((format, width, height, channels)) => {
                 *formats.entry(format.to_string()).or_insert(0) += 1;
                 statistics.add_size(sample.label, *width, *height, entry.bytes());
                 statistics.channels.merge(channels);
+                widths.push(*width);
+                heights.push(*height);
             }
             Err(fault) => rejects.push(Reject::new(&sample.id, fault)),
         }
@@ -130,6 +162,8 @@ pub async fn inspect(
         splits: by_split.iter().map(|(split, counts)| (*split, counts.iter().sum())).collect(),
         classes_by_split,
         formats,
+        width: Percentiles::of(widths),
+        height: Percentiles::of(heights),
         mean: statistics.channels.mean(),
         std: statistics.channels.std(),
         statistics,
@@ -195,12 +229,9 @@ fn inspected(location: &str, found: &Inspected) -> String {
     let _ = writeln!(text, "splits   {}", joined(splits));
     let formats = found.formats.iter().map(|(name, n)| format!("{name} {}", HumanCount(*n))).collect();
     let _ = writeln!(text, "formats  {}", joined(formats));
-    for (name, lengths) in [("width", &found.statistics.width), ("height", &found.statistics.height)] {
-        if let (Some((least, most)), [Some(low), Some(median), Some(high)]) =
-            (lengths.range, [5, 50, 95].map(|percent| lengths.percentile(percent)))
-        {
-            let _ =
-                writeln!(text, "{name:<8} min {least}, p5 {low}, median {median}, p95 {high}, max {most} px");
+    for (name, lengths) in [("width", found.width), ("height", found.height)] {
+        if let Some(Percentiles { min, p5, median, p95, max }) = lengths {
+            let _ = writeln!(text, "{name:<8} min {min}, p5 {p5}, median {median}, p95 {p95}, max {max} px");
         }
     }
     let triple = |values: [f64; 3]| values.map(|value| format!("{value:.3}")).join(",");

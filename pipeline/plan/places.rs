@@ -18,9 +18,7 @@ pub fn open(config: &Config, key: &'static str, what: &str) -> Result<Store, Err
     let location = config
         .text(key)
         .ok_or_else(|| Error::Usage(format!("{what} is missing: name it, or set `{key}` in the run file")))?;
-    if let Some(advice) = unreached(&location, key == "source") {
-        return Err(Error::Usage(format!("{what} {}: {advice}", escape_text(&location))));
-    }
+    refuse_unreached(what, &location, if key == "source" { Purpose::Images } else { Purpose::Output })?;
     Store::open(&location, &store_options(config)).map_err(Error::from)
 }
 
@@ -44,37 +42,73 @@ pub fn open_source(config: &Config) -> Result<Store, Error> {
     }))
 }
 
-/// What to do about a place that is known and not reached from here, by its name; `None` for any other place.
-fn unreached(location: &str, is_read: bool) -> Option<String> {
+/// What is at a place that a command is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Images that it reads.
+    Images,
+    /// One file that it reads.
+    File,
+    /// What it writes.
+    Output,
+}
+
+/// Refuses a place that people know and that is not reached from here, by its name and with what to do; `what` names the
+/// option that gives it.
+///
+/// # Errors
+/// [`Error::Usage`] that says so.
+pub(crate) fn refuse_unreached(what: &str, location: &str, purpose: Purpose) -> Result<(), Error> {
     let scheme = match location.split_once("://") {
         Some((scheme, _)) => scheme.to_ascii_lowercase(),
-        None => location.strip_prefix("hf:").map(|_| "hf".to_string())?,
+        None if location.starts_with("hf:") => "hf".to_string(),
+        None => return Ok(()),
     };
+    let place = without_secrets(location);
     let (name, download, upload) = match scheme.as_str() {
-        "hf" => (
-            "the Hugging Face hub",
-            "hf download OWNER/NAME --repo-type dataset --local-dir FOLDER",
-            "hf upload OWNER/NAME FOLDER",
-        ),
+        "hf" => {
+            let repository = place[3..].trim_start_matches('/').trim_start_matches("datasets/");
+            let download = format!("hf download {repository} --repo-type dataset --local-dir FOLDER");
+            ("the Hugging Face hub", download, "hf upload")
+        }
         "gs" | "gcs" => {
-            ("Google Cloud Storage", "gcloud storage cp -r gs://BUCKET/PREFIX FOLDER", "gcloud storage cp -r")
+            ("Google Cloud Storage", format!("gcloud storage cp -r {place} FOLDER"), "gcloud storage cp")
         }
         "az" | "azure" | "abfs" | "abfss" | "adl" => {
-            ("Azure storage", "azcopy copy URL FOLDER --recursive", "azcopy copy")
+            ("Azure storage", format!("azcopy copy {place} FOLDER --recursive"), "azcopy copy")
         }
-        "http" | "https" => ("the web", "curl -LO URL, and unpack it", ""),
-        _ => return None,
+        "http" | "https" => ("the web", format!("curl -LO {place}"), ""),
+        _ => return Ok(()),
     };
-    Some(match (is_read, upload) {
-        (true, _) => format!(
-            "data from {name} is not read yet: download it ({download}), and give the folder that holds one folder of \
-             images per class"
+    let advice = match (purpose, upload) {
+        (Purpose::Images, _) => format!(
+            "data from {name} is not read yet: download it ({download}), unpack it where it is packed, and give the \
+             folder that holds one folder of images per class"
         ),
-        (false, "") => format!("nothing can be written to {name}: give a folder, or s3://BUCKET/PREFIX"),
-        (false, upload) => format!(
-            "nothing is written to {name} yet: give a folder, or s3://BUCKET/PREFIX, and copy it afterwards ({upload})"
+        (Purpose::File, _) => {
+            format!("a file from {name} is not read yet: download it ({download}), and give the file")
+        }
+        (Purpose::Output, "") => {
+            format!("nothing can be written to {name}: give a local path, or s3://BUCKET/PREFIX")
+        }
+        (Purpose::Output, upload) => format!(
+            "nothing is written to {name} yet: give a local path, or s3://BUCKET/PREFIX, and copy it afterwards ({upload})"
         ),
+    };
+    Err(Error::Usage(format!("{what} {place}: {advice}")))
+}
+
+/// A location as it may be shown: without a user, a password or a query, which may hold a token.
+fn without_secrets(location: &str) -> String {
+    let location = location.split('?').next().unwrap_or_default();
+    escape_text(&match location.split_once("://") {
+        Some((scheme, rest)) => {
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            format!("{scheme}://{}{path}", host.rsplit('@').next().unwrap_or_default())
+        }
+        None => location.to_string(),
     })
+    .into_owned()
 }
 
 /// The manifest of a source that is a dataset of shards; `None` where it is none.
