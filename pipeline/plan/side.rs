@@ -29,6 +29,9 @@ const LOOKED_AT: usize = 64;
 /// Where the header of an image ends, as a rule.
 const HEADER_BYTES: u64 = 64 << 10;
 
+/// The largest file that is read whole for its header.
+const WHOLE_BYTES: u64 = 16 << 20;
+
 /// Images that are looked at together.
 const AT_ONCE: usize = 16;
 
@@ -137,12 +140,13 @@ fn rounded(median: u32, largest: u32) -> u32 {
     nearest.max(STEP_PX).min(largest)
 }
 
-/// The header of an image: a file whose header is long, or stands at its end, is read whole.
+/// The header of an image: a file whose header is long, or stands at its end, is read whole where it is not large.
 async fn header(store: &Store, locator: &Locator) -> Result<Option<Header>, StoreError> {
     if locator.bytes() > HEADER_BYTES {
         let start = locator.read_start(store, HEADER_BYTES).await?;
-        if let Ok(header) = probe(&start) {
-            return Ok(Some(header));
+        let found = probe(&start).ok();
+        if found.is_some() || locator.bytes() > WHOLE_BYTES {
+            return Ok(found);
         }
     }
     Ok(probe(&locator.read(store).await?).ok())
