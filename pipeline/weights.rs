@@ -21,7 +21,7 @@ use serde_json::Value;
 pub use self::provenance::{KEY, Provenance};
 
 use crate::flow::Error;
-use crate::hub::{self, Hub, Reference};
+use crate::hub::{self, Cached, Hub, Reference};
 use crate::options;
 use crate::options::{Background, Config};
 use crate::plan::{Purpose, gather, refuse_unreached};
@@ -193,9 +193,8 @@ async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
     let mut configs = [None, None];
     if hub::WEIGHTS.contains(&file) {
         for (index, beside) in hub::CONFIGS.into_iter().enumerate() {
-            if let Ok(Some(_)) = store.size(beside).await {
-                let bytes = store.get(beside).await?;
-                configs[index] = serde_json::from_slice(&bytes).ok();
+            if let Some(bytes) = store.find(beside).await? {
+                configs[index] = Some(description(&store.name(beside), &bytes)?);
             }
         }
     }
@@ -242,9 +241,12 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
         // A timm repository needs the first only.
         let is_needed = index == 0 || described(name, &configs, config)?.is_none();
         let found = if is_needed { hub.find_beside(reference, &cached.commit, beside).await? } else { None };
-        configs[index] = found
-            .and_then(|found| std::fs::read(found.path).ok())
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if let Some(Cached { path, .. }) = found {
+            let place = path.display().to_string();
+            let bytes =
+                std::fs::read(&path).map_err(|error| Error::failed(format!("read {place}"), error))?;
+            configs[index] = Some(description(&place, &bytes)?);
+        }
     }
     let known = registry::by_id(&reference.repository);
     let mut warnings: Vec<String> = known.and_then(licence_warning).into_iter().collect();
@@ -263,6 +265,16 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
         },
         bytes: bytes.into(),
         warnings,
+    })
+}
+
+/// Reads a description of weights. One that is there and cannot be read is no description that is missing.
+fn description(place: &str, bytes: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        Error::Usage(format!(
+            "{place} is no JSON ({error}): it says how the images of the weights are prepared, so that it is not left \
+             out; get it anew, or move it away"
+        ))
     })
 }
 
