@@ -30,7 +30,7 @@ use forebay_stages::stage::Regroup;
 use forebay_stages::weight::{Scales, Step};
 
 use crate::flow::{Chunk, Error, Flow, Room, Run};
-use crate::plan::{PlannedNode, Rooms};
+use crate::plan::{DecidedBy, PlannedNode, Rooms};
 
 pub use folder::Folder;
 pub use kept::KeptRows;
@@ -73,6 +73,8 @@ pub struct Feed {
     pub resize: Resize,
     /// Width and height of the images of a batch, pixels.
     pub side: u32,
+    /// Who decided it.
+    pub side_by: DecidedBy,
     /// What happens to training images.
     pub augment: Option<Augment>,
     /// Images per batch.
@@ -153,7 +155,22 @@ impl Feed {
         let kept = Arc::default();
         let Composed { chain, resize } = composed;
         let side = chain.side().expect("what a chain is composed with makes squares");
-        Feed { store, source, chain, decode, resize, side, augment, batch_size, seed, rooms, planned, kept }
+        let side_by = DecidedBy::User;
+        Feed {
+            store,
+            source,
+            chain,
+            decode,
+            resize,
+            side,
+            side_by,
+            augment,
+            batch_size,
+            seed,
+            rooms,
+            planned,
+            kept,
+        }
     }
 
     /// Class names; a label is an index into them.

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use forebay_datasets::store::Store;
 use forebay_datasets::words::Words;
 use forebay_stages::chain::{Chain, Described, Wanted};
-use forebay_train::weights::golden::{ChannelStatistics, entropy_complaint, entropy_share};
+use forebay_train::weights::golden::{
+    ChannelStatistics, entropy_complaint, entropy_share, loss_complaint, mean_loss,
+};
 use forebay_train::weights::names;
 use forebay_train::weights::registry::{self, KnownWeights};
 use forebay_train::{FileDescription, Trainer};
@@ -22,7 +24,7 @@ use crate::flow::Error;
 use crate::hub::{self, Cached, Hub, Reference};
 use crate::options;
 use crate::options::{Background, Config};
-use crate::plan::gather;
+use crate::plan::{Purpose, gather, refuse_unreached};
 
 /// A weights file and what is known about it.
 #[derive(Clone, Debug)]
@@ -50,10 +52,13 @@ pub struct Initial {
 pub fn problems(config: &Config) -> Result<Vec<String>, Error> {
     let mut problems = Vec::new();
     if let Some(name) = config.text("train.weights") {
-        let place = || Store::open(folder_and_file(&name).0, &options::store_options(config));
+        let place = || {
+            refuse_unreached("--weights", &name, Purpose::File)?;
+            Ok(Store::open(folder_and_file(&name).0, &options::store_options(config)).map(drop)?)
+        };
         let found = match Reference::parse(&name) {
             Some(reference) => reference.map(drop),
-            None => place().map(drop).map_err(Error::from),
+            None => place(),
         };
         gather(found, &mut problems)?;
     }
@@ -408,10 +413,15 @@ pub fn complaints(
     let normalize = predictor.chain().normalize();
     let statistics =
         normalize.and_then(|normalize| ChannelStatistics::of(&batch.images, batch.side, &normalize));
-    let entropy =
-        if classifies { predictor.predict(batch).ok().and_then(|rows| entropy_share(&rows)) } else { None };
     let input = statistics.and_then(|statistics| statistics.complaint());
-    input.into_iter().chain(entropy.and_then(entropy_complaint)).collect()
+    let logits = if classifies { predictor.predict(batch).ok() } else { None };
+    let of_classifier = logits.and_then(|logits| {
+        let loss = mean_loss(&logits, &batch.labels);
+        // Who is sure of what is wrong has little entropy, and who knows nothing has about the loss of guessing.
+        let worse = loss.and_then(|loss| loss_complaint(loss, logits.first()?.len()));
+        worse.or_else(|| entropy_share(&logits).and_then(entropy_complaint))
+    });
+    input.into_iter().chain(of_classifier).collect()
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ fn what_contradicts_the_shards_is_refused_in_a_line_that_names_both_sides() {
         ("shards --fit squash", "resize.fit: fit squash is wanted by the options"),
         ("shards --filter bicubic", "were prepared with filter bilinear"),
         ("padded --fit crop", "were prepared with fit pad"),
-        ("padded --background black", "decode.background: background [0, 0, 0] is wanted by the options"),
+        ("padded --background black", "decode.background: background black is wanted by the options"),
         ("in --fit shortest", "resize.fit is shortest, and a batch needs squares"),
         ("in --fit pad --crop-pct 0.5 --size 16", "only fit crop cuts a margin off"),
         ("in --size 16 --std 0.001,0.2,0.2", "train.std is [0.001, 0.2, 0.2], and each value must be"),
@@ -133,7 +133,7 @@ fn a_folder_that_timm_cannot_open_does_not_claim_to_be_its_model() {
     images(&place, 24);
     let train = format!("in --size 32 --arch resnet18 {TRAIN}");
     let said = place.run(&format!("plan train {train} --head-width 8 --out wide")).done();
-    assert!(said.stdout.contains("have no resnet18 with this head"), "{}", said.stdout);
+    assert!(said.stdout.contains("have no resnet18 with a hidden layer in its head"), "{}", said.stdout);
     place.run(&format!("train {train} --head-width 8 --out wide")).done();
     let config = json_of(&place, "wide/config.json");
     assert_eq!(config["forebay_opens_in"], json!(["forebay", "onnx"]));

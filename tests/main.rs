@@ -8,6 +8,8 @@ mod command_line;
 mod epochs;
 mod faults;
 mod fixture;
+mod first_steps;
+mod input_size;
 mod ownership;
 mod plans;
 mod prepare;

@@ -551,7 +551,11 @@ fn a_refusal_says_in_what_the_plans_differ() {
         assert_eq!(line.split_once("; choose another DEST").unwrap().0, parts.join("; "), "{arguments}");
     };
     refused("--encode raw", &["encode.format \"png\" -> \"raw\""]);
-    refused("--encode png --size 32", &["chain.resize.0.side 256 -> 32"]);
+    refused("--encode png --size 64", &["resize.size 32 -> 64"]);
+    refused(
+        "--encode png --fit pad --background white",
+        &["decode.background \"drop\" -> \"white\"", "resize.fit \"shortest\" -> \"pad\""],
+    );
     let reseeded = "prepare in out --samples-per-shard 7 --encode png --split-seed 1 --resplit";
     let said = place.run(reseeded).refused(2, "split.seed 0 -> 1; ");
     let rules = "split by --split 0.8,0.1,0.1 --split-seed 0 -> --split 0.8,0.1,0.1 --split-seed 1; ";

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
-use crate::fixture::Place;
+use crate::fixture::{Place, Said};
 
 /// What a server got: the first line of a request and its headers, in lower case.
 #[derive(Clone, Debug)]
@@ -190,6 +190,38 @@ fn an_image_that_is_not_as_long_as_listed_ends_the_run_and_becomes_no_sample() {
     });
     let said = once.place().run("inspect s3://bucket --json").done().json();
     assert_eq!((&said["found"], said["rejects"].as_array().unwrap().len()), (&1.into(), 0), "{said}");
+}
+
+/// A server that says nothing keeps nobody: the first Ctrl-C ends a command that only plans or looks.
+#[test]
+fn the_first_ctrl_c_ends_the_wait_for_a_silent_server_in_every_command() {
+    for command in [
+        "inspect s3://b",
+        "plan prepare s3://b out",
+        "prepare s3://b out",
+        "train s3://b --out run",
+        "bench s3://b",
+        "verify s3://b",
+        "export s3://b/run --output m.onnx",
+    ] {
+        let server = Server::start(|_, _| {
+            loop {
+                std::thread::park();
+            }
+        });
+        let place = server.place();
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let mut child = place.command(&arguments).spawn().unwrap();
+        while server.asked.lock().unwrap().is_empty() {
+            assert!(child.try_wait().unwrap().is_none(), "{command} ended before it asked");
+            std::thread::yield_now();
+        }
+        let id = child.id().to_string();
+        std::process::Command::new("kill").args(["-INT", &id]).status().unwrap();
+        let said = Said::of(child.wait_with_output().unwrap());
+        assert_eq!(said.code, 130, "{command}: {}", said.stderr);
+        assert!(said.stderr.contains("forebay: interrupted by Ctrl-C"), "{command}: {}", said.stderr);
+    }
 }
 
 #[test]

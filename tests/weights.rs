@@ -704,6 +704,34 @@ fn weights_that_do_not_fill_the_network_are_refused_unless_forced() {
 }
 
 #[test]
+fn a_pretrained_head_that_is_worse_than_guessing_is_named_before_training() {
+    let place = Place::new();
+    draw(&place);
+    place.run("train in --model small --batch-size 8 --epochs 20 --split none --size 16 --out first").done();
+    let bytes = std::fs::read(place.path("first/model.safetensors")).unwrap();
+    place.write("whole.safetensors", &of_another_program(&bytes));
+    // The two classes in the other order, as another program may have sorted them.
+    let permuted = changed(&bytes, |name, data| {
+        if name.starts_with("fc.") {
+            let half = data.len() / 2;
+            data.rotate_left(half);
+        }
+        true
+    });
+    place.write("permuted.safetensors", &permuted);
+    for (file, is_named) in [("whole.safetensors", false), ("permuted.safetensors", true)] {
+        for doctor in ["quick", "off"] {
+            let run = format!("{TRAIN} --size 16 --doctor {doctor} --overwrite --out run --weights {file}");
+            let said = place.run(&run).done();
+            let line = said.stderr.lines().find(|line| line.contains("worse than guessing"));
+            assert_eq!(line.is_some(), is_named, "{file}: {}", said.stderr);
+            let says = |words: &str| line.is_none_or(|line| line.contains(words));
+            assert!(says("guessing among 2 classes has 0.69") && says("another order"), "{line:?}");
+        }
+    }
+}
+
+#[test]
 fn weights_that_are_no_numbers_or_whole_ones_are_refused_before_a_run_is_replaced() {
     let place = Place::new();
     draw(&place);

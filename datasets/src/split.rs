@@ -16,6 +16,11 @@ pub struct Shares {
     shares: [f64; 3],
 }
 
+/// Without the digits that adding leaves behind.
+fn rounded(sum: f64) -> f64 {
+    (sum * 1e6).round() / 1e6
+}
+
 impl Shares {
     /// The shares of train, validation and test.
     ///
@@ -28,7 +33,10 @@ impl Shares {
         }
         let sum: f64 = shares.iter().sum();
         if (sum - 1.0).abs() > 1e-6 {
-            return Err(format!("{train},{validation},{test}: the shares add up to {sum} and not to 1"));
+            return Err(format!(
+                "{train},{validation},{test}: the shares add up to {} and not to 1",
+                rounded(sum)
+            ));
         }
         Ok(Shares { shares })
     }

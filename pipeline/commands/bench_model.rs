@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::flow::{Error, Run};
 use crate::options::{BenchFrozen, Config, Invocation, ModelPass, bytes_in_words};
-use crate::plan::Rooms;
+use crate::plan::{Rooms, side_of};
 use crate::report::{Usage, say, say_json};
 
 /// What the bench of a network measured.
@@ -46,7 +46,8 @@ pub fn bench(run: &Run, config: &Config, threads: usize) -> Result<ModelBenched,
     let arch = arch(config)?;
     let mode: ModelPass = config.choice("bench_model.mode");
     let frozen: BenchFrozen = config.choice("bench_model.frozen");
-    let (batch, size) = (integer("bench_model.batch"), integer("bench_model.size"));
+    let batch = integer("bench_model.batch");
+    let size = config.integer("bench_model.size").unwrap_or_else(|| u64::from(side_of(&arch)));
     let options = TrainOptions {
         weight_decay: 1e-4,
         freeze: match frozen {

@@ -11,7 +11,7 @@ use super::{inspect, prepare, train};
 use crate::demo;
 use crate::flow::{Error, Run};
 use crate::options::{Command, Invocation};
-use crate::report::{Trained, say_json, tell};
+use crate::report::{Speed, Trained, say_json, tell};
 use crate::train::files;
 
 /// Side of the images, pixels: with the epochs, what lets two cores end the demo in less than 45 s.
@@ -182,7 +182,11 @@ fn outcome(done: &Trained, stopwatch: &Stopwatch) -> String {
     let found = (rarest.recall * rarest.support as f64).round();
     let laps = stopwatch.laps.iter().map(|(name, seconds)| format!("{name} {seconds:.1} s"));
     // Every epoch has as many images, so that the mean of the rates is the harmonic one.
-    let seconds_per_image: f64 = done.epochs.iter().map(|epoch| 1.0 / epoch.images_per_second).sum();
+    let rates = done.epochs.iter().filter_map(|epoch| match epoch.speed {
+        Speed::Images(per_second) => Some(1.0 / per_second),
+        Speed::CachedFeatures(_) => None,
+    });
+    let (n_rates, seconds_per_image) = rates.fold((0, 0.0), |(n, sum), seconds| (n + 1, sum + seconds));
     let mut text = format!(
         "  accuracy   {:.1} % of {images} {} images; {:.1} % for always answering {class}\n",
         done.accuracy * 100.0,
@@ -198,7 +202,7 @@ fn outcome(done: &Trained, stopwatch: &Stopwatch) -> String {
     text += &format!("  time       {:.0} s: {}\n", stopwatch.seconds(), laps.collect::<Vec<_>>().join(", "));
     text += &format!(
         "  training   {:.0} images/s, {:.0} % of the time waiting for images\n",
-        done.epochs.len() as f64 / seconds_per_image,
+        f64::from(n_rates) / seconds_per_image,
         done.starved * 100.0
     );
     text
@@ -224,7 +228,7 @@ mod tests {
             validation_macro_f1: None,
             epochs_without_improvement: 0,
             seconds: 1.0,
-            images_per_second,
+            speed: Speed::Images(images_per_second),
         }
     }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::flow::{Error, Run};
 use crate::hub::Reference;
 use crate::options::{Config, Invocation, bytes_in_words, store_options};
+use crate::plan::{Purpose, refuse_unreached, side_of};
 use crate::report::{say, say_json, warn};
 use crate::train::files;
 use crate::weights::{self, Initial};
@@ -57,8 +58,13 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         |key: &str, what: &str| config.text(key).ok_or_else(|| Error::Usage(format!("export needs {what}")));
     let source = needed("export.source", "a SOURCE: a run folder, or a weights file")?;
     let output = needed("export.output", "--output FILE")?;
-    let weights = weights_of(&source, config).await?;
-    let (target, file) = super::output(config, &output, std::slice::from_ref(&weights)).await?;
+    let (named, place, settings) = (source.clone(), output.clone(), config.clone());
+    let looking = run.until_stopped(move || async move {
+        let weights = weights_of(&named, &settings).await?;
+        let (target, file) = super::output(&settings, &place, std::slice::from_ref(&weights)).await?;
+        Ok((weights, target, file))
+    });
+    let (weights, target, file) = looking.await?;
     let settings = config.clone();
     let reading = run.until_stopped(move || async move { weights::from(&weights, &settings).await });
     let Initial { name, bytes, wanted, chain, provenance, architecture, mut warnings } = reading.await?;
@@ -71,7 +77,7 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
     weights::refuse_other_network(&name, architecture.as_deref(), &arch, config)?;
     let asked = config.integer("export.size").map(|size| size as u32);
     let chain = chain_at(chain, wanted, asked);
-    let size = asked.or(wanted.and_then(|wanted| wanted.side)).unwrap_or(224);
+    let size = asked.or(wanted.and_then(|wanted| wanted.side)).unwrap_or_else(|| side_of(&arch));
     let classes = own.as_ref().map(|own| own.classes.as_slice());
     let what = Export {
         head: own.as_ref().map_or(Head::linear(1), |own| own.head),
@@ -109,6 +115,7 @@ async fn weights_of(source: &str, config: &Config) -> Result<String, Error> {
     if Reference::parse(source).is_some() {
         return Ok(source.to_owned());
     }
+    refuse_unreached("SOURCE", source, Purpose::File)?;
     let store = Store::open(source, &store_options(config))?;
     let local = store.local_root();
     if local.is_some_and(std::path::Path::is_file) {

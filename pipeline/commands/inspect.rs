@@ -22,7 +22,7 @@ use crate::feed::{read, weighed};
 use crate::flow::{Chunk, Error, Run};
 use crate::options::{self, Config, Invocation, bytes_in_words};
 use crate::plan::{self, Rooms};
-use crate::report::{Bar, Unit, say, say_json, terminal, warn, watched};
+use crate::report::{Bar, SplitCounts, Unit, class_table, say, say_json, shifted, terminal, warn, watched};
 
 /// What was found in an image folder.
 #[derive(Clone, Debug, Serialize)]
@@ -35,12 +35,19 @@ pub struct Inspected {
     pub bytes: u64,
     /// Class names and their samples.
     pub classes: Vec<(String, u64)>,
+    /// Samples of each class, in their order, by the split that the source declares; all under `train` where it declares
+    /// none.
+    pub classes_by_split: BTreeMap<Split, Vec<u64>>,
     /// Samples by the split that the source declares; all of them under `train` where it declares none.
     pub splits: BTreeMap<Split, u64>,
     /// Samples by format.
     pub formats: BTreeMap<String, u64>,
     /// Counts, sizes and channel sums of the images that decode; they merge with those of other sources.
     pub statistics: Statistics,
+    /// Widths of the images that decode, pixels.
+    pub width: Option<Percentiles>,
+    /// Their heights, pixels.
+    pub height: Option<Percentiles>,
     /// Mean of each channel over all pixels, of values from 0 to 1: what `--mean` takes.
     pub mean: [f64; 3],
     /// Standard deviation of each channel, as `--std` takes it.
@@ -51,6 +58,31 @@ pub struct Inspected {
     pub ignored: BTreeMap<String, u64>,
     /// What a user would want to know before going on.
     pub warnings: Vec<String>,
+}
+
+/// A distribution in five numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Percentiles {
+    /// The least.
+    pub min: u32,
+    /// No more than 5 % are below it.
+    pub p5: u32,
+    /// No more than half are below it.
+    pub median: u32,
+    /// No more than 5 % are above it.
+    pub p95: u32,
+    /// The largest.
+    pub max: u32,
+}
+
+impl Percentiles {
+    /// Those of some values; `None` of none.
+    fn of(mut values: Vec<u32>) -> Option<Percentiles> {
+        values.sort_unstable();
+        let (min, max) = (*values.first()?, *values.last()?);
+        let at = |percent: usize| values[(values.len() - 1) * percent / 100];
+        Some(Percentiles { min, p5: at(5), median: at(50), p95: at(95), max })
+    }
 }
 
 /// What one file turned out to be: format, width, height, and the sums over its pixels.
@@ -93,21 +125,31 @@ pub async fn inspect(
     let found: Vec<Sample<FoundImage>> = found.into_iter().flatten().collect();
 
     let mut classes: Vec<(String, u64)> = catalog.classes().iter().map(|name| (name.clone(), 0)).collect();
-    let mut splits = BTreeMap::new();
+    let mut classes_by_split = BTreeMap::new();
     for entry in catalog.entries() {
         classes[entry.label as usize].1 += 1;
-        *splits.entry(entry.split.unwrap_or(Split::Train)).or_insert(0) += 1;
+        let of_split = classes_by_split
+            .entry(entry.split.unwrap_or(Split::Train))
+            .or_insert_with(|| vec![0; catalog.classes().len()]);
+        of_split[entry.label as usize] += 1;
     }
+    let by_split: Vec<SplitCounts> = classes_by_split.clone().into_iter().collect();
+    let mut warnings = catalog.warnings().to_vec();
+    warnings.extend(catalog.mistake().map(String::from));
+    warnings.extend(shifted(catalog.classes(), &by_split));
     let mut rejects: Vec<Reject> =
         catalog.rejects().iter().map(|(id, fault)| Reject::new(id, fault)).collect();
     let mut formats = BTreeMap::new();
     let mut statistics = Statistics::default();
+    let (mut widths, mut heights) = (Vec::new(), Vec::new());
     for (sample, entry) in found.iter().zip(catalog.entries()) {
         match &sample.payload {
             Ok((format, width, height, channels)) => {
                 *formats.entry(format.to_string()).or_insert(0) += 1;
                 statistics.add_size(sample.label, *width, *height, entry.bytes());
                 statistics.channels.merge(channels);
+                widths.push(*width);
+                heights.push(*height);
             }
             Err(fault) => rejects.push(Reject::new(&sample.id, fault)),
         }
@@ -117,14 +159,17 @@ pub async fn inspect(
         bytes: catalog.entries().iter().map(Entry::bytes).sum(),
         layout: catalog.layout().to_string(),
         classes,
-        splits,
+        splits: by_split.iter().map(|(split, counts)| (*split, counts.iter().sum())).collect(),
+        classes_by_split,
         formats,
+        width: Percentiles::of(widths),
+        height: Percentiles::of(heights),
         mean: statistics.channels.mean(),
         std: statistics.channels.std(),
         statistics,
         rejects,
         ignored: catalog.ignored().clone(),
-        warnings: catalog.warnings().to_vec(),
+        warnings,
     })
 }
 
@@ -145,8 +190,9 @@ fn look(decode: &Decode, sample: Sample<Encoded>) -> Sample<FoundImage> {
 /// # Errors
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
-    let store = plan::open(&asked.config, "source", "SOURCE")?;
-    if let Some(manifest) = plan::manifest(&store).await? {
+    let store = plan::open_source(&asked.config)?;
+    let opened = store.clone();
+    if let Some(manifest) = run.until_stopped(move || async move { plan::finished(&opened).await }).await? {
         match asked.json {
             true => say_json(&manifest),
             false => say(&dataset(store.location(), &manifest)),
@@ -175,15 +221,17 @@ fn inspected(location: &str, found: &Inspected) -> String {
     let _ = writeln!(text, "{location}: {}", found.layout);
     let (n, bytes) = (HumanCount(found.found), bytes_in_words(found.bytes));
     let _ = writeln!(text, "{n} samples in {} classes, {bytes}", found.classes.len());
-    text += &terminal::bars(&found.classes);
+    let names: Vec<String> = found.classes.iter().map(|(name, _)| name.clone()).collect();
+    let by_split: Vec<SplitCounts> = found.classes_by_split.clone().into_iter().collect();
+    text += &class_table(&names, &by_split);
     let joined = |pairs: Vec<String>| pairs.join(", ");
     let splits = found.splits.iter().map(|(split, n)| format!("{split} {}", HumanCount(*n))).collect();
     let _ = writeln!(text, "splits   {}", joined(splits));
     let formats = found.formats.iter().map(|(name, n)| format!("{name} {}", HumanCount(*n))).collect();
     let _ = writeln!(text, "formats  {}", joined(formats));
-    for (name, lengths) in [("width", &found.statistics.width), ("height", &found.statistics.height)] {
-        if let (Some((least, most)), Some(median)) = (lengths.range, lengths.median()) {
-            let _ = writeln!(text, "{name:<8} {least} to {most} px, median about {median}");
+    for (name, lengths) in [("width", found.width), ("height", found.height)] {
+        if let Some(Percentiles { min, p5, median, p95, max }) = lengths {
+            let _ = writeln!(text, "{name:<8} min {min}, p5 {p5}, median {median}, p95 {p95}, max {max} px");
         }
     }
     let triple = |values: [f64; 3]| values.map(|value| format!("{value:.3}")).join(",");
@@ -214,8 +262,10 @@ fn dataset(location: &str, manifest: &Manifest) -> String {
         let side = split.side_px.map_or("various sizes".to_string(), |side| format!("{side}x{side} px"));
         let _ =
             writeln!(text, "{} {} rows of {side}, {}", split.split, split.rows, bytes_in_words(split.bytes));
-        let rows: Vec<(String, u64)> = split.classes.iter().map(|c| (c.name.clone(), c.rows)).collect();
-        text += &terminal::bars(&rows);
     }
+    let splits = manifest.splits.iter();
+    let splits: Vec<SplitCounts> =
+        splits.map(|split| (split.split, split.classes.iter().map(|class| class.rows).collect())).collect();
+    text += &class_table(&manifest.classes, &splits);
     text
 }

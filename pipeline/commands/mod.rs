@@ -18,7 +18,7 @@ use forebay_datasets::store::{Store, local_path};
 use crate::flow::{Error, Run};
 use crate::hub::Reference;
 use crate::options::{Command, Config, Invocation, store_options};
-use crate::plan::refuse_file;
+use crate::plan::{Purpose, refuse_file, refuse_unreached};
 use crate::report::{say, say_json};
 use crate::train::files;
 use crate::weights::folder_and_file;
@@ -49,6 +49,7 @@ async fn output(config: &Config, place: &str, inputs: &[String]) -> Result<(Stor
     if is_temporary || Reference::parse(place).is_some() {
         return refuse("is no name for a file");
     }
+    refuse_unreached("--output", place, Purpose::Output)?;
     let options = store_options(config);
     let store = Store::open(folder, &options)?;
     for name in inputs.iter().map(String::as_str).chain(config.file()) {

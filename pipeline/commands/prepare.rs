@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::say_plan;
 use crate::flow::{Error, Run};
 use crate::options::{Invocation, bytes_in_words};
-use crate::plan::{self, Destination, PreparePlan};
+use crate::plan::{self, Destination, PreparePlan, balance_in_words};
 use crate::prepare::{self, Prepared};
 use crate::report::{Bar, Unit, Usage, detail, note, say, say_json, tell, terminal, warn, watched};
 
@@ -35,7 +35,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let balance: Balance = config.choice("balance.mode");
     if balance != Balance::None {
         tell(&format!("balance: {balance}, training split\n"));
-        tell(&terminal::balance(catalog.classes(), &plan.rows.balance));
+        tell(&balance_in_words(catalog.classes(), &plan.rows.balance));
         if plan.augment.is_none() && plan.rows.planned[Split::Train as usize].iter().any(|row| row.copy > 0) {
             note(
                 "without --augment the copies are equal; `forebay train --balance` repeats samples as it reads them and \

@@ -9,6 +9,7 @@ use forebay_train::WeightsReport;
 use super::{find_lr, say_plan};
 use crate::flow::{Error, Run};
 use crate::options::{Command, Invocation};
+use crate::plan::balance_in_words;
 use crate::report::live::{LiveView, Title};
 use crate::report::{
     Bar, EpochMetrics, Live, Trained, Unit, Usage, detail, note, say, say_json, tell, terminal, warn, watched,
@@ -37,7 +38,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
     let folder = RunFolder::open(config)?;
     if let Some(summary) = &plan.balance {
         tell(&format!("balance: {}, training split\n", config.choice::<Balance>("balance.mode")));
-        tell(&terminal::balance(&plan.options.classes, summary));
+        tell(&balance_in_words(&plan.options.classes, summary));
     }
     let done = watch(run, asked, &plan, &folder, Start::of(config)).await;
     let location = folder.location();

@@ -70,12 +70,12 @@ pub async fn verify(run: &Run, rooms: &Rooms, store: &Store, manifest: &Manifest
 /// # Errors
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
-    let store = plan::open(&asked.config, "source", "SOURCE")?;
+    let store = plan::open_source(&asked.config)?;
     let location = store.location();
-    let manifest = plan::manifest(&store).await?.ok_or_else(|| {
-        Error::Usage(format!(
-            "{location} holds no manifest.json of Forebay, so it is no finished dataset of shards"
-        ))
+    let opened = store.clone();
+    let manifest = run.until_stopped(move || async move { plan::finished(&opened).await }).await?;
+    let manifest = manifest.ok_or_else(|| {
+        Error::Usage(format!("{location} is no dataset of shards: it holds no manifest.json of Forebay"))
     })?;
     let verified = verify(run, &Rooms::of(&asked.config), &store, &manifest).await?;
     if asked.json {

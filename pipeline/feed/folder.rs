@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use super::read::read;
 use super::source::{Reading, Source};
 use crate::flow::{Chunk, Error, Flow, Run};
-use crate::plan::{self, PlannedNode, PlannedRow, Rooms, Rows};
+use crate::plan::{self, PlannedNode, PlannedRow, Rooms, Rows, ShorterSides};
 
 /// An image folder, planned as `prepare` would.
 pub struct Folder {
@@ -87,6 +87,10 @@ impl Source for Folder {
 
     fn rejects(&self) -> &[(SampleId, Fault)] {
         self.rows.catalog.rejects()
+    }
+
+    fn shorter_sides(&self) -> BoxFuture<'_, Result<ShorterSides, Error>> {
+        ShorterSides::look(&self.store, self.rows.catalog.entries()).boxed()
     }
 
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>> {

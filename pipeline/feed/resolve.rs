@@ -10,12 +10,13 @@ use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::{Balance, BalanceOptions, BalanceSummary};
 use forebay_stages::chain::{Chain, Composed, Conflict, Contradiction, Property, Wanted};
+use forebay_train::models;
 use toml::Value;
 
 use super::{Feed, Folder, Shards, Source};
 use crate::flow::Error;
 use crate::options::{self, Command, Config, Facts, PreparedRows};
-use crate::plan::{self, Rooms, gather, open};
+use crate::plan::{self, DecidedBy, OF_A_BATCH_PX, Rooms, ShorterSides, gather, open, open_source};
 
 /// What the options say of a feed, whatever the source holds.
 struct Asked {
@@ -62,10 +63,10 @@ pub async fn resolve(
 ) -> Result<(Feed, Option<BalanceSummary>, Vec<String>), Error> {
     let mut problems = config.without_effect(command, &Facts::default());
     let Asked { augment, balance, wanted } = Asked::of(config, &mut problems);
-    let store = gather(open(config, "source", "SOURCE"), &mut problems)?;
+    let store = gather(open_source(config), &mut problems)?;
     let (Some(store), []) = (store, &problems[..]) else { return Err(Error::Plan(problems)) };
     let mut warnings = Vec::new();
-    let (source, prepared): (Arc<dyn Source>, _) = match plan::manifest(&store).await? {
+    let (source, prepared): (Arc<dyn Source>, _) = match plan::finished(&store).await? {
         Some(manifest) => {
             refuse_twice(config, &manifest, &augment, balance.mode)?;
             let prepared = plan::prepared(&store, &manifest)?;
@@ -86,14 +87,26 @@ pub async fn resolve(
             if source.rejects().len() > 1 { ", and others" } else { "" }
         ));
     }
+    let shorter_sides = match prepared.side() {
+        Some(_) => ShorterSides::default(),
+        None => source.shorter_sides().await?,
+    };
+    let (side, side_by) = decide_side(config, command, &prepared, &shorter_sides);
+    let wanted = Wanted { side: Some(side), ..wanted };
     let composed = compose(config, &store, &prepared, &wanted, &mut warnings)?;
-    let side = composed.chain.side().expect("a feed makes squares");
     if let Some(stored) = prepared.side().filter(|stored| *stored < side) {
         warnings.push(format!(
-            "the shards hold images of {stored} pixels, which are enlarged to {side}: prepare them larger, or train \
-             at their size"
+            "the shards hold images of {stored} pixels, which are enlarged to {side} ({side_by}): prepare them larger, or \
+             train at their size"
         ));
     }
+    warnings.extend(shorter_sides.enlarged(side, side_by, |nearest| match side_by {
+        DecidedBy::Weights => format!(
+            "it costs time and may gain accuracy, since the weights were trained so; --size {nearest} --force trains at \
+             about the size of the images"
+        ),
+        _ => format!("it costs time and shows the network nothing more; --size {nearest} is about their size"),
+    }));
     let decode = options::decode(config, composed.chain.background());
     let mut feed = Feed::new(
         store,
@@ -105,6 +118,7 @@ pub async fn resolve(
         Seed(config.whole("seed")),
         Rooms::of(config),
     );
+    feed.side_by = side_by;
     let order = feed.source.manifest().map(|manifest| manifest.row_order);
     if order == Some(RowOrder::Source) && feed.is_mixed_in_windows() {
         warnings.push(
@@ -123,6 +137,28 @@ pub async fn resolve(
     };
     plan::check_memory(&feed.memory())?;
     Ok((feed, summary, warnings))
+}
+
+/// The side of the images of a batch, and who decides it: [`crate::plan`] has the rule. Weights have decided already
+/// what the user did not, among the options.
+fn decide_side(
+    config: &Config,
+    command: Command,
+    prepared: &Chain,
+    images: &ShorterSides,
+) -> (u32, DecidedBy) {
+    if let Some(side) = config.integer("resize.size") {
+        let by = if config.is_given("resize.size") { DecidedBy::User } else { DecidedBy::Weights };
+        return (side as u32, by);
+    }
+    if let Some(side) = prepared.side() {
+        return (side, DecidedBy::Shards);
+    }
+    let network = config.text("train.arch").filter(|_| command == Command::Train);
+    match network.and_then(|name| models::named(&name)?.1.side_px) {
+        Some(side) => (side, DecidedBy::Network),
+        None => images.side(OF_A_BATCH_PX),
+    }
 }
 
 /// The chain of what shards hold and what is wanted of it. Where the two contradict each other, `--force` lets what

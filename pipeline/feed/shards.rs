@@ -9,6 +9,7 @@ use forebay_datasets::order::{EpochRow, RowPlace};
 use forebay_datasets::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
 use forebay_datasets::shard::{self, Index};
 use forebay_datasets::store::Store;
+use forebay_stages::decode::probe;
 use forebay_stages::shuffle::{Shuffle, WindowPart};
 use forebay_stages::stage::Regroup;
 use futures::future::BoxFuture;
@@ -17,7 +18,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use super::kept::KeptRows;
 use super::source::{Fetch, Reading, Source};
 use crate::flow::{Chunk, Error, Flow, Room, Run, in_one_line};
-use crate::plan::{self, PlannedNode, Rooms};
+use crate::plan::{self, PlannedNode, Rooms, ShorterSides};
 
 /// Stored rows of a window that are held while they are mixed. Where groups are larger, rows are read one by one
 /// in their order: these images are large, so that each is a piece that any store reads well.
@@ -28,6 +29,9 @@ const UNPACKED: Room = Room { slots: 1, queue: 2 };
 
 /// Rows that are read at once within a part of a window: a store answers many requests sooner than one by one.
 const ROWS_AT_ONCE: usize = 8;
+
+/// Rows that are looked at to learn how large the images are, where their preparation does not say it.
+const ROWS_LOOKED_AT: usize = 16;
 
 /// A dataset whose shards are known: where every group of rows lies.
 pub struct Shards {
@@ -240,6 +244,23 @@ impl Source for Shards {
     fn rejects(&self) -> &[(SampleId, Fault)] {
         // Those of the images that the shards were made from are in their own list.
         &[]
+    }
+
+    fn shorter_sides(&self) -> BoxFuture<'_, Result<ShorterSides, Error>> {
+        async move {
+            let mut headers = Vec::new();
+            // The rows of a shard are a mixture, as a rule.
+            let per_shard = ROWS_LOOKED_AT.div_ceil(self.indexes.len().max(1));
+            for (record, index) in self.manifest.shards.iter().zip(&self.indexes).take(ROWS_LOOKED_AT) {
+                let rows = index.footer().groups.first().copied().unwrap_or(0).min(per_shard);
+                for row in 0..rows {
+                    let (row, _) = shard::read_row(&self.store, &record.key, index, 0, row).await?;
+                    headers.extend(probe(&row.bytes).ok());
+                }
+            }
+            Ok(ShorterSides::of(headers))
+        }
+        .boxed()
     }
 
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>> {

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 
 use super::kept::KeptRows;
 use crate::flow::{Chunk, Error, Flow, Run};
-use crate::plan::{PlannedNode, Rooms};
+use crate::plan::{PlannedNode, Rooms, ShorterSides};
 
 /// Samples in groups of up to [`ROWS_PER_GROUP`] rows: an image folder, or shards. Both give the same rows for the
 /// same images, and a feed cannot tell them apart.
@@ -29,6 +29,9 @@ pub trait Source: Send + Sync {
 
     /// What of the source can be no sample, and why, sorted by id: it is in no split.
     fn rejects(&self) -> &[(SampleId, Fault)];
+
+    /// The shorter sides of some of its images, by their headers.
+    fn shorter_sides(&self) -> BoxFuture<'_, Result<ShorterSides, Error>>;
 
     /// Starts reading: the rows of each window in their order, in chunks. What cannot be read is a tombstone.
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>>;

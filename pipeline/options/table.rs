@@ -180,10 +180,10 @@ pub const OPTIONS: &[OptionRow] = options![
     "export.source", "", "SOURCE", Kind::Place, "", &[Export], Neither, Absent, applies::always, usual Data, "A run folder, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
     "export.output", "output", "FILE", Kind::Place, "", &[Export], Neither, Absent, applies::always, usual Output, "Where the ONNX file goes: a path, or a URL";
     "export.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Export], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name [default: what the weights say, if this program wrote them]";
-    "export.size", "size", "PIXELS", Kind::Integer(1, 16_384), "", &[Export], Neither, Absent, applies::always, more Images, "Side of the images [default: that of the weights' own, else 224]";
+    "export.size", "size", "PIXELS", Kind::Integer(1, 16_384), "", &[Export], Neither, Absent, applies::always, more Images, "Side of the images [default: that of the weights' own, else that of the network, else 224]";
     "bench_model.mode", "mode", "MODE", Kind::Choice(ModelPass::WORDS), "forward", &[BenchModel], Neither, Absent, applies::always, usual Training, "forward: evaluation; step: forward, backward and update, norms in training form";
     "bench_model.batch", "batch", "N", Kind::Integer(1, 65_536), "8", &[BenchModel], Neither, Absent, applies::always, usual Training, "Images per pass";
-    "bench_model.size", "size", "PIXELS", Kind::Integer(1, 16_384), "224", &[BenchModel], Neither, Absent, applies::always, usual Images, "Side of the images";
+    "bench_model.size", "size", "PIXELS", Kind::Integer(1, 16_384), "", &[BenchModel], Neither, Absent, applies::always, usual Images, "Side of the images [default: that of the network, else 224]";
     "bench_model.frozen", "frozen", "WHAT", Kind::Choice(BenchFrozen::WORDS), "none", &[BenchModel], Neither, Absent, applies::bench_frozen, more Network, "What a step does not train";
     "bench_model.seconds", "seconds", "X", Kind::Number(0.0, 3600.0), "5", &[BenchModel], Neither, Absent, applies::always, more Training, "Measure at least so long, after one pass to warm up";
 
@@ -204,7 +204,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Pixels, Read, applies::always, more Images, "Refuse images wider or higher than this";
     "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Pixels, Read, applies::always, more Images, "Refuse images that take more than this to decode";
 
-    "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, Pixels, Read, applies::always, usual Images, "Side of the images, or original [default: prepare 256; train the shards' square side, else 224]";
+    "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, Pixels, Read, applies::always, usual Images, "Side of the images, or original [default: train takes that of the weights, else that of shards of squares, else that of the network, else of the images: their median shorter side, rounded to a multiple of 32, at most 224; prepare 256, or for smaller images their median so rounded]";
     "resize.fit", "fit", "HOW", Kind::Choice(Fit::WORDS), "", READS, Pixels, Read, applies::resizes, usual Images, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square, in train with bars of the mean's color; squash: aspect ignored [default: prepare shortest; train crop, or what the shards or the weights have]";
     "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], Pixels, Absent, applies::resizes, more Images, "Leave images smaller than the size as they are; --fit crop still cuts what is longer";
     "resize.filter", "filter", "NAME", Kind::Choice(Filter::WORDS), "", READS, Pixels, Read, applies::resizes, more Images, "Interpolation, antialiased as in Pillow [default: bilinear, or what the shards or the weights have]";

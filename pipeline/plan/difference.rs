@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use forebay_datasets::manifest::{PlanRecord, ShardPlan};
 use forebay_datasets::sample::{SampleId, Split};
+use forebay_datasets::words::Words;
 use serde_json::Value;
+
+use crate::options::Background;
 
 /// Names that one line shows; of more it says how many there are.
 const NAMES_MAX: usize = 3;
@@ -50,17 +53,42 @@ fn has_other_versions(standing: &[ShardPlan], plan: &[ShardPlan]) -> bool {
     })
 }
 
-/// Each setting of which the two say something else, by key.
+/// Each setting of which the two say something else, by the key of its option.
 pub(super) fn settings_differ(before: &Value, after: &Value) -> Vec<String> {
-    let (mut from, mut to) = (BTreeMap::new(), BTreeMap::new());
-    leaves("", before, &mut from);
-    leaves("", after, &mut to);
+    let of = |settings: &Value| -> BTreeMap<String, Value> {
+        let mut found = BTreeMap::new();
+        leaves("", settings, &mut found);
+        found.into_iter().filter_map(|(key, value)| option_of(&key, value)).collect()
+    };
+    let (from, to) = (of(before), of(after));
     let keys: std::collections::BTreeSet<&String> = from.keys().chain(to.keys()).collect();
-    let said = |value: Option<&&Value>| value.map_or("not set".to_string(), |value| value.to_string());
+    let said = |value: Option<&Value>| value.map_or("not set".to_string(), |value| value.to_string());
     keys.into_iter()
         .filter(|key| from.get(*key) != to.get(*key))
         .map(|key| format!("{key} {} -> {}", said(from.get(key)), said(to.get(key))))
         .collect()
+}
+
+/// What decided a setting, as its option says it: the chain of a dataset is what the options of images come to. `None`
+/// for what follows from others.
+fn option_of(key: &str, value: &Value) -> Option<(String, Value)> {
+    if let Some(field) = key.strip_prefix("chain.resize.0.") {
+        return match field {
+            "side" => Some(("resize.size".to_string(), value.clone())),
+            "pad_color" => None,
+            field => Some((format!("resize.{field}"), value.clone())),
+        };
+    }
+    match key {
+        "chain.resize" => Some(("resize.size".to_string(), "original".into())),
+        "chain.background" => {
+            let color: Option<[u8; 3]> = serde_json::from_value(value.clone()).ok()?;
+            let background = Background::of_color(color).map(|background| background.name().into());
+            Some(("decode.background".to_string(), background.unwrap_or_else(|| value.clone())))
+        }
+        "chain.jpeg_quality" | "chain.normalize" => None,
+        key => Some((key.to_string(), value.clone())),
+    }
 }
 
 /// The values within a value by their keys: `chain.resize.0.side`. A list of plain values is one value.

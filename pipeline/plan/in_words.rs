@@ -1,7 +1,14 @@
 //! Settings as people read them in a plan.
 
+use std::fmt::Write as _;
+
+use forebay_datasets::escape;
 use forebay_stages::augment::Augment;
+use forebay_stages::balance::BalanceSummary;
 use forebay_train::schedule::Shape;
+
+/// Classes of a table before it is cut short.
+const CLASSES_MAX: usize = 40;
 
 /// `0.7` as `70`, without needless digits.
 fn percent(share: f64) -> String {
@@ -84,6 +91,34 @@ pub fn schedule_in_words(shape: &Shape) -> String {
         Shape::Polynomial { power } => format!("polynomial to 0, power {power}"),
         Shape::Linear => "linear to 0".to_string(),
     }
+}
+
+/// Each class before and after balancing, as lines of a table.
+pub fn balance_in_words(classes: &[String], summary: &BalanceSummary) -> String {
+    let width = classes.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(5, 32);
+    let mut text = format!("  {:<width$} {:>9} {:>9}\n", "class", "before", "after");
+    for (name, class) in classes.iter().zip(&summary.classes).take(CLASSES_MAX) {
+        let name = shorten(name, width);
+        let capped = match class.wanted {
+            Some(wanted) => format!("  (balance.max_repeats kept it below {wanted})"),
+            None => String::new(),
+        };
+        let _ = writeln!(text, "  {name:<width$} {:>9} {:>9}{capped}", class.before, class.after);
+    }
+    if classes.len() > CLASSES_MAX {
+        let _ = writeln!(text, "  … and {} more", classes.len() - CLASSES_MAX);
+    }
+    text
+}
+
+/// A name in at most `width` characters on one line.
+pub(crate) fn shorten(name: &str, width: usize) -> String {
+    let name = escape::printable(name);
+    if name.chars().count() <= width {
+        return name.into_owned();
+    }
+    let kept: String = name.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}…")
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! The places that a run reads and writes.
 
+use std::io::ErrorKind;
+
+use forebay_datasets::escape::escape_text;
 use forebay_datasets::manifest::{MANIFEST_KEY, Manifest, ManifestError, PLAN_KEY, PlanRecord};
 use forebay_datasets::store::Store;
 use forebay_stages::chain::Chain;
@@ -15,21 +18,122 @@ pub fn open(config: &Config, key: &'static str, what: &str) -> Result<Store, Err
     let location = config
         .text(key)
         .ok_or_else(|| Error::Usage(format!("{what} is missing: name it, or set `{key}` in the run file")))?;
+    refuse_unreached(what, &location, if key == "source" { Purpose::Images } else { Purpose::Output })?;
     Store::open(&location, &store_options(config)).map_err(Error::from)
 }
 
-/// Whether a source is a dataset of shards: its manifest, if it has one of ours.
+/// Opens SOURCE. A local one is a folder that can be listed.
 ///
 /// # Errors
-/// When the source is a file, the store refuses, or the manifest is damaged or of another version.
-pub async fn manifest(store: &Store) -> Result<Option<Manifest>, Error> {
-    let location = store.location();
-    if store.local_root().is_some_and(|root| root.is_file()) {
+/// As [`open`]; [`Error::Usage`] when it is not there, is a file, or may not be read.
+pub fn open_source(config: &Config) -> Result<Store, Error> {
+    let source = open(config, "source", "SOURCE")?;
+    let Some(Err(error)) = source.local_root().map(std::fs::read_dir) else { return Ok(source) };
+    let location = source.location();
+    Err(Error::Usage(match error.kind() {
+        ErrorKind::NotFound => format!("cannot read {location}: there is no such folder"),
+        ErrorKind::NotADirectory => {
+            format!(
+                "{location} is a file: give the folder that holds one folder per class, or a folder of shards"
+            )
+        }
+        ErrorKind::PermissionDenied => format!("cannot list {location}: permission denied"),
+        _ => format!("cannot list {location}: {error}"),
+    }))
+}
+
+/// What is at a place that a command is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Images that it reads.
+    Images,
+    /// One file that it reads.
+    File,
+    /// What it writes.
+    Output,
+}
+
+/// Refuses a place that people know and that is not reached from here, by its name and with what to do; `what` names the
+/// option that gives it.
+///
+/// # Errors
+/// [`Error::Usage`] that says so.
+pub(crate) fn refuse_unreached(what: &str, location: &str, purpose: Purpose) -> Result<(), Error> {
+    let scheme = match location.split_once("://") {
+        Some((scheme, _)) => scheme.to_ascii_lowercase(),
+        None if location.starts_with("hf:") => "hf".to_string(),
+        None => return Ok(()),
+    };
+    let place = without_secrets(location);
+    let (name, download, upload) = match scheme.as_str() {
+        "hf" => {
+            let repository = place[3..].trim_start_matches('/').trim_start_matches("datasets/");
+            let download = format!("hf download {repository} --repo-type dataset --local-dir FOLDER");
+            ("the Hugging Face hub", download, "hf upload")
+        }
+        "gs" | "gcs" => {
+            ("Google Cloud Storage", format!("gcloud storage cp -r {place} FOLDER"), "gcloud storage cp")
+        }
+        "az" | "azure" | "abfs" | "abfss" | "adl" => {
+            ("Azure storage", format!("azcopy copy {place} FOLDER --recursive"), "azcopy copy")
+        }
+        "http" | "https" => ("the web", format!("curl -LO {place}"), ""),
+        _ => return Ok(()),
+    };
+    let advice = match (purpose, upload) {
+        (Purpose::Images, _) => format!(
+            "data from {name} is not read yet: download it ({download}), unpack it where it is packed, and give the \
+             folder that holds one folder of images per class"
+        ),
+        (Purpose::File, _) => {
+            format!("a file from {name} is not read yet: download it ({download}), and give the file")
+        }
+        (Purpose::Output, "") => {
+            format!("nothing can be written to {name}: give a local path, or s3://BUCKET/PREFIX")
+        }
+        (Purpose::Output, upload) => format!(
+            "nothing is written to {name} yet: give a local path, or s3://BUCKET/PREFIX, and copy it afterwards ({upload})"
+        ),
+    };
+    Err(Error::Usage(format!("{what} {place}: {advice}")))
+}
+
+/// A location as it may be shown: without a user, a password or a query, which may hold a token.
+fn without_secrets(location: &str) -> String {
+    let location = location.split('?').next().unwrap_or_default();
+    escape_text(&match location.split_once("://") {
+        Some((scheme, rest)) => {
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            format!("{scheme}://{}{path}", host.rsplit('@').next().unwrap_or_default())
+        }
+        None => location.to_string(),
+    })
+    .into_owned()
+}
+
+/// The manifest of a source that is a dataset of shards; `None` where it is none.
+///
+/// # Errors
+/// As [`manifest`]; [`Error::Usage`] where `prepare` has begun one and not finished it.
+pub async fn finished(store: &Store) -> Result<Option<Manifest>, Error> {
+    let found = manifest(store).await?;
+    if found.is_none() && has_plan(store).await? {
+        let location = store.location();
         return Err(Error::Usage(format!(
-            "cannot read {location}: it is a file, and not a folder of images or shards"
+            "{location} holds shards that prepare has not finished: run the same forebay prepare SOURCE {location} again, \
+             which goes on where it stopped"
         )));
     }
+    Ok(found)
+}
+
+/// Whether a place is a dataset of shards: its manifest, if it has one of ours.
+///
+/// # Errors
+/// When the store refuses, or the manifest is damaged or of another version.
+pub(super) async fn manifest(store: &Store) -> Result<Option<Manifest>, Error> {
     let Some(json) = store.find(MANIFEST_KEY).await? else { return Ok(None) };
+    let location = store.location();
     match Manifest::parse(&json) {
         Ok(manifest) => Ok(Some(manifest)),
         // Web apps have files of this name, and so may a folder of images.

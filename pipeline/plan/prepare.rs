@@ -23,10 +23,11 @@ use super::identity::fingerprint;
 use super::memory::{check_memory, sum_of_largest};
 use super::nodes::PlannedNode;
 use super::outputs::refuse_destination;
-use super::places::open;
+use super::places::{finished, open, open_source};
 use super::rooms::Rooms;
 use super::rows::{Rows, rows};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
+use super::side::{DecidedBy, OF_A_SHARD_PX, ShorterSides};
 use crate::flow::Error;
 use crate::options::{
     self, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words, shares,
@@ -45,6 +46,8 @@ pub struct PreparePlan {
     pub chain: Chain,
     /// Image bytes to pixels.
     pub decode: Decode,
+    /// Who decided how large they become; nobody where they keep their size.
+    pub side_by: Option<DecidedBy>,
     /// Pixels to pixels of the wanted size.
     pub resize: Resize,
     /// What happens to training images; `None` leaves them alone.
@@ -85,7 +88,9 @@ impl PreparePlan {
         balance_options(config, &mut problems);
         shares(config, &mut problems);
         let rooms = Rooms::of(config);
-        let (chain, decode) = (prepared(config, &mut problems), options::decode(config, None));
+        // What is wrong with a chain is so at every size.
+        prepared(config, OF_A_SHARD_PX, &mut problems);
+        let decode = options::decode(config, None);
         if decode.limits.memory_bytes_max > rooms.memory_bytes {
             problems.push(format!(
                 "memory: {} is less than decode.max_bytes {}; one image must fit",
@@ -94,9 +99,9 @@ impl PreparePlan {
             ));
         }
         let mut place =
-            |key, what| open(config, key, what).map_err(|error| problems.push(error.to_string())).ok();
-        let (source, dest) = (place("source", "SOURCE"), place("dest", "DEST"));
-        let (Some(source), Some(dest), Some(chain), []) = (source, dest, chain, &problems[..]) else {
+            |found: Result<Store, Error>| found.map_err(|error| problems.push(error.to_string())).ok();
+        let (source, dest) = (place(open_source(config)), place(open(config, "dest", "DEST")));
+        let (Some(source), Some(dest), []) = (source, dest, &problems[..]) else {
             return Err(Error::Plan(problems));
         };
         if source.is_same_place(&dest) {
@@ -107,6 +112,13 @@ impl PreparePlan {
             )));
         }
         refuse_destination(&dest, &source).await?;
+        if finished(&source).await?.is_some() {
+            let source = source.location();
+            return Err(Error::Usage(format!(
+                "SOURCE {source} is shards already: train on them (forebay train {source} --out RUN), or prepare from the \
+                 images that they were made of"
+            )));
+        }
         let catalog = catalog::read(&source, &options::layout(config)).await?;
         let overwrite = config.is_on("overwrite");
         let destination = Destination::read(&dest).await?;
@@ -116,11 +128,22 @@ impl PreparePlan {
             return Err(Error::Plan(problems));
         }
         let resplits = config.is_on("resplit");
-        let rows = rows(config, catalog, destination.assignment().filter(|_| !resplits), true)?;
+        let mut rows = rows(config, catalog, destination.assignment().filter(|_| !resplits), true)?;
         if !resplits {
             same_splits(&dest, &destination, &rows)?;
         }
+        let shorter_sides = ShorterSides::look(&source, rows.catalog.entries()).await?;
 
+        let (side, side_by) = match config.integer("resize.size") {
+            Some(side) => (side as u32, DecidedBy::User),
+            None => shorter_sides.side(OF_A_SHARD_PX),
+        };
+        let chain = prepared(config, side, &mut Vec::new()).expect("its problems were looked for");
+        if chain.steps().iter().any(|step| step.enlarge) {
+            rows.warnings.extend(shorter_sides.enlarged(side, side_by, |nearest| {
+                format!("larger files hold nothing more; give --size {nearest}, or --no-enlarge")
+            }));
+        }
         let encoding = encoding(config);
         let resize = chain.steps().first().map_or(Resize::default(), ResizeStep::resize);
         let decode = Decode { background: chain.background(), ..decode };
@@ -148,6 +171,7 @@ impl PreparePlan {
             source,
             dest,
             rows,
+            side_by: (!chain.steps().is_empty()).then_some(side_by),
             chain,
             decode,
             resize,
@@ -272,13 +296,13 @@ fn encoding(config: &Config) -> Encoding {
     }
 }
 
-/// The chain of a dataset by its options; `None` where it has problems.
-fn prepared(config: &Config, problems: &mut Vec<String>) -> Option<Chain> {
-    let Wanted { side, fit, crop_pct, filter, background, .. } = options::wanted(config);
+/// The chain of a dataset of images of this side by its options; `None` where it has problems.
+fn prepared(config: &Config, side: u32, problems: &mut Vec<String>) -> Option<Chain> {
+    let Wanted { fit, crop_pct, filter, background, .. } = options::wanted(config);
     let is_original = config.get("resize.size").is_some_and(|size| size.as_integer().is_none());
     let fit = fit.unwrap_or(Fit::Shortest);
     let step = ResizeStep {
-        side: side.unwrap_or(256),
+        side,
         fit,
         crop_pct: crop_pct.filter(|_| fit == Fit::Crop).unwrap_or(1.0),
         filter: filter.unwrap_or(Filter::Bilinear),

@@ -65,13 +65,16 @@ impl Rows {
 /// place of.
 ///
 /// # Errors
-/// [`Error::Plan`] for options that cannot be.
+/// [`Error::Plan`] for options that cannot be, [`Error::Usage`] for folders that are hardly the classes.
 pub fn rows(
     config: &Config,
     catalog: Catalog,
     earlier: Option<&Assignment>,
     balance: bool,
 ) -> Result<Rows, Error> {
+    if let Some(mistake) = catalog.mistake() {
+        return Err(Error::Usage(mistake.to_string()));
+    }
     let mut problems = Vec::new();
     let shares = shares(config, &mut problems);
     let mut options = balance_options(config, &mut problems);

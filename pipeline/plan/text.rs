@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use forebay_datasets::sample::Split;
 
+use forebay_stages::resize::Fit;
+
+use super::in_words::balance_in_words;
 use super::nodes::nodes_in_words;
 use super::prepare::PreparePlan;
 use crate::options::bytes_in_words;
@@ -24,6 +27,11 @@ pub fn memory_as_json(parts: &[(&'static str, u64)]) -> serde_json::Value {
     let parts: Vec<_> =
         parts.iter().map(|(name, bytes)| serde_json::json!({"part": name, "bytes": bytes})).collect();
     serde_json::json!({"most_bytes": total, "parts": parts})
+}
+
+/// The lines of a table, as they stand below a line of a plan.
+pub(crate) fn indented(table: &str) -> String {
+    table.lines().map(|line| format!("  {line}\n")).collect()
 }
 
 impl std::fmt::Display for PreparePlan {
@@ -47,6 +55,19 @@ impl std::fmt::Display for PreparePlan {
                 "  {split:<12} {rows} rows in {shards} shards of up to {}",
                 self.samples_per_shard
             );
+        }
+        if let (Some(by), Some(step)) = (self.side_by, self.chain.steps().first()) {
+            let side = step.side;
+            let _ = match step.fit {
+                Fit::Shortest => writeln!(text, "  size         shorter side {side} ({by})"),
+                _ => writeln!(text, "  size         {side} x {side} ({by})"),
+            };
+        }
+        if let Some(mode) =
+            self.settings.get("balance.mode").and_then(|mode| mode.as_str()).filter(|mode| *mode != "none")
+        {
+            let _ = writeln!(text, "  balance      {mode}, training split:");
+            text += &indented(&balance_in_words(catalog.classes(), &self.rows.balance));
         }
         text += &nodes_in_words(self.chunk, &self.nodes());
         let _ = writeln!(text, "  threads      {}", self.rooms.threads);

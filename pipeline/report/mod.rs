@@ -4,6 +4,7 @@
 
 pub(crate) mod axis;
 mod bar;
+mod class_table;
 pub mod curves;
 pub mod html;
 pub mod live;
@@ -18,6 +19,7 @@ mod wait;
 use std::time::Duration;
 
 pub use bar::{Bar, Standing, Unit};
+pub use class_table::{SplitCounts, class_table, shifted};
 use curves::{Plot, Series, TRAIN, VALIDATION};
 pub use progress::{Live, Phase, Snapshot};
 pub use reporter::{

@@ -6,15 +6,11 @@ use std::io::IsTerminal;
 use forebay_datasets::escape;
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
-use forebay_stages::balance::BalanceSummary;
-use indicatif::HumanCount;
 
 use super::bar::{COLUMNS, Standing, Unit, columns};
 use super::progress::{Phase, Snapshot};
 use super::run::{EpochMetrics, RunFacts, Trained};
-
-/// The least and the most width of a bar chart's bars, characters.
-const BAR: std::ops::RangeInclusive<usize> = 8..=40;
+use crate::plan::shorten;
 
 /// The most width of a name in a table, characters; in a narrow terminal it is less, and at least the second.
 const NAME_MAX: usize = 32;
@@ -62,41 +58,6 @@ fn name_width<'a>(names: impl Iterator<Item = &'a str>, others: usize, room: usi
     longest.min(NAME_MAX).min(room.saturating_sub(others).max(NAME_MIN))
 }
 
-/// One bar per row, scaled to the largest value.
-pub fn bars(rows: &[(String, u64)]) -> String {
-    bars_within(rows, room())
-}
-
-fn bars_within(rows: &[(String, u64)], room: usize) -> String {
-    let largest = rows.iter().map(|(_, value)| *value).max().unwrap_or(0).max(1);
-    // Two spaces before, one between each two columns.
-    let others = HumanCount(largest).to_string().len() + 4;
-    let width = name_width(rows.iter().map(|(name, _)| name.as_str()), others + BAR.start(), room);
-    let columns = room.saturating_sub(others + width).clamp(*BAR.start(), *BAR.end());
-    let mut text = String::new();
-    for (name, value) in rows.iter().take(ROWS_MAX) {
-        let eighths = (*value as f64 / largest as f64 * columns as f64 * 8.0).round() as usize;
-        let part = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
-        let bar = format!("{}{part}", "█".repeat(eighths / 8));
-        let name = shorten(name, width);
-        let _ = writeln!(text, "  {name:<width$} {bar:<columns$} {}", HumanCount(*value));
-    }
-    if rows.len() > ROWS_MAX {
-        let _ = writeln!(text, "  … and {} more", rows.len() - ROWS_MAX);
-    }
-    text
-}
-
-/// A name in at most `width` characters on one line.
-pub(super) fn shorten(name: &str, width: usize) -> String {
-    let name = escape::printable(name);
-    if name.chars().count() <= width {
-        return name.into_owned();
-    }
-    let kept: String = name.chars().take(width.saturating_sub(1)).collect();
-    format!("{kept}…")
-}
-
 pub(crate) fn reject_lines(rejects: &[Reject]) -> String {
     let mut text = String::new();
     for Reject { id, stage, reason } in rejects.iter().take(ROWS_MAX) {
@@ -114,29 +75,6 @@ pub fn rejected(rejects: &[Reject], place: &str) -> String {
         [] => String::new(),
         rejects => format!("{} rejected{place}:\n{}", rejects.len(), reject_lines(rejects)),
     }
-}
-
-/// Each class before and after balancing.
-pub fn balance(classes: &[String], summary: &BalanceSummary) -> String {
-    let room = room();
-    let width = name_width(classes.iter().map(String::as_str), 2 + 2 * 10, room).max("class".len());
-    let mut text = format!("  {:<width$} {:>9} {:>9}\n", "class", "before", "after");
-    for (name, class) in classes.iter().zip(&summary.classes).take(ROWS_MAX) {
-        let name = shorten(name, width);
-        let capped = match class.wanted {
-            Some(wanted) => [
-                format!("  (balance.max_repeats kept it below {wanted})"),
-                format!("  (wanted {wanted})"),
-                String::new(),
-            ]
-            .into_iter()
-            .find(|capped| 2 + width + 2 * 10 + capped.len() <= room)
-            .unwrap_or_default(),
-            None => String::new(),
-        };
-        let _ = writeln!(text, "  {name:<width$} {:>9} {:>9}{capped}", class.before, class.after);
-    }
-    text
 }
 
 /// One line per epoch, in a terminal as much of it as has room.
@@ -289,16 +227,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_scale_to_the_largest_and_names_stay_on_one_line() {
-        let text = bars_within(&[("cat".into(), 10), ("a\nb".into(), 5), ("none".into(), 0)], 80);
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3);
-        assert!(lines[0].contains(&"█".repeat(40)) && lines[0].ends_with(" 10"));
-        assert!(lines[1].contains("a\\nb") && lines[1].matches('█').count() == 20);
-        assert!(!lines[2].contains('█'));
-    }
-
-    #[test]
     fn no_table_is_wider_than_its_terminal() {
         let metrics = EpochMetrics {
             epoch: 100,
@@ -314,9 +242,6 @@ mod tests {
             speed: Speed::Images(12_345.0),
         };
         for room in [60, 80, 200] {
-            let text = bars_within(&[("x".repeat(100), 1_234_567), ("y".into(), 3)], room);
-            let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
-            assert!(widest <= room, "{room}: {text}");
             let line = epoch_within(&metrics, 100, room);
             assert!(line.chars().count() <= room && line.contains("100.00 %"), "{room}: {line}");
         }

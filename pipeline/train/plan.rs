@@ -92,6 +92,8 @@ impl TrainPlan {
         let (Some((feed, balance, mut warnings)), []) = (fed, &problems[..]) else {
             return Err(Error::Plan(problems));
         };
+        // Whatever decided it, the run file and the identity of the run have one size.
+        let config = &config.clone().with("resize.size", i64::from(feed.side));
         warnings.extend(initial.iter().flat_map(|initial| initial.warnings.iter().cloned()));
         let place = feed.store.location().to_string();
         let classes = feed.classes().to_vec();
@@ -144,10 +146,8 @@ impl TrainPlan {
         let images = feed.source.images_identity();
         let chain = serde_json::to_value(&feed.chain).expect("a chain is plain data");
         let settings = |what: &[Identity]| config.settings(Command::Train, &facts, what);
-        // The side comes from the shards where no option gives it.
         let identity_of = |mut settings: BTreeMap<String, serde_json::Value>, dataset: &serde_json::Value| {
             settings.insert("dataset".to_string(), dataset.clone());
-            settings.insert("side".to_string(), feed.side.into());
             settings.insert("chain".to_string(), chain.clone());
             // A position in an epoch of the first version, which had no holes, means nothing in this one.
             settings.insert("order".to_string(), 2.into());
@@ -202,6 +202,7 @@ impl TrainPlan {
             "images": images,
             "classes": self.options.classes,
             "side": self.feed.side,
+            "side_by": self.feed.side_by.to_string(),
             "epochs": self.epochs,
             "steps_per_epoch": self.steps_per_epoch,
             "learning_rate": self.options.schedule.peak,

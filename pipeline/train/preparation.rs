@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use forebay_stages::augment::Augment;
 use forebay_stages::chain::Chain;
+use forebay_train::models::Head;
 use serde::{Deserialize, Serialize};
 
 use crate::weights::{self, Provenance};
@@ -38,10 +39,11 @@ impl Preparation {
     }
 
     /// Which programs open the folder, in a line, where timm and transformers do not.
-    pub(super) fn opens_in(&self, model: &str) -> Option<String> {
+    pub(super) fn opens_in(&self, model: &str, head: &Head) -> Option<String> {
+        let head = if head.width.is_some() { " with a hidden layer in its head" } else { "" };
         (!self.opens_in_timm).then(|| {
             format!(
-                "Forebay, and elsewhere through forebay export: timm and transformers have no {model} with this head"
+                "Forebay, and by forebay export in ONNX readers, only: timm and transformers have no {model}{head}"
             )
         })
     }

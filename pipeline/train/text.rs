@@ -4,7 +4,7 @@ use forebay_datasets::sample::Split;
 use forebay_train::schedule::Shape;
 
 use super::plan::TrainPlan;
-use crate::plan::{memory_in_words, nodes_in_words, schedule_in_words};
+use crate::plan::{balance_in_words, indented, memory_in_words, nodes_in_words, schedule_in_words};
 
 impl std::fmt::Display for TrainPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -14,10 +14,16 @@ impl std::fmt::Display for TrainPlan {
         for split in Split::ALL {
             writeln!(f, "  {split:<12} {} images", feed.rows(split))?;
         }
+        writeln!(f, "  size         {side} x {side} ({})", feed.side_by, side = feed.side)?;
         f.write_str(&nodes_in_words(feed.source.chunk(), &feed.nodes()))?;
         let options = &self.options;
+        if let Some(summary) = &self.balance {
+            let mode = self.settings.get("balance.mode").and_then(|mode| mode.as_str()).unwrap_or_default();
+            writeln!(f, "  balance      {mode}, training split:")?;
+            f.write_str(&indented(&balance_in_words(&options.classes, summary)))?;
+        }
         writeln!(f, "  model        {} with {} classes", options.model, options.classes.len())?;
-        if let Some(programs) = self.preparation.opens_in(&options.model) {
+        if let Some(programs) = self.preparation.opens_in(&options.model, &options.head) {
             writeln!(f, "  opens in     {programs}")?;
         }
         writeln!(

@@ -246,7 +246,10 @@ impl Chain {
             ));
         }
         if let Some(color) = self.background {
-            caveats.push(format!("transparent pixels were composited on {color:?}, and others drop alpha"));
+            caveats.push(format!(
+                "transparent pixels were composited on {}, and others drop alpha",
+                color_in_words(color)
+            ));
         }
         for step in self.steps.iter().filter(|step| step.fit == Fit::Pad) {
             caveats.push(
@@ -257,8 +260,9 @@ impl Chain {
             let mean = self.normalize.map_or([0; 3], |normalize| normalize.mean_color());
             if step.pad_color != mean {
                 caveats.push(format!(
-                    "bars were {:?}, and timm's are of the mean's colour {mean:?}",
-                    step.pad_color
+                    "bars were {}, and timm's are of the mean's colour {}",
+                    color_in_words(step.pad_color),
+                    color_in_words(mean)
                 ));
             }
         }
@@ -266,6 +270,15 @@ impl Chain {
             caveats.push("smaller images were not enlarged at first, and others enlarge them".to_string());
         }
         caveats
+    }
+}
+
+/// `white`, `black` or `rgb(124, 116, 104)`.
+fn color_in_words(color: [u8; 3]) -> String {
+    match color {
+        [255, 255, 255] => "white".to_string(),
+        [0, 0, 0] => "black".to_string(),
+        [red, green, blue] => format!("rgb({red}, {green}, {blue})"),
     }
 }
 

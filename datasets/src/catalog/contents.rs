@@ -21,6 +21,9 @@ pub struct SourceContents {
     pub ignored: BTreeMap<String, u64>,
     /// What a user would want to know before going on, one line each.
     pub warnings: Vec<String>,
+    /// Why what was taken for classes hardly is what the user means, and what probably is: whoever goes on from here
+    /// refuses such a source, and whoever only looks at it warns.
+    pub mistake: Option<String>,
     /// The splits that the source itself declares.
     pub declared: BTreeSet<Split>,
 }
@@ -80,6 +83,11 @@ impl Catalog {
     /// What a user would want to know before going on, one line each.
     pub fn warnings(&self) -> &[String] {
         &self.contents.warnings
+    }
+
+    /// Why what was taken for classes hardly is what the user means, and what probably is.
+    pub fn mistake(&self) -> Option<&str> {
+        self.contents.mistake.as_deref()
     }
 
     /// Whether the source cuts itself: it has folders for validation or test.

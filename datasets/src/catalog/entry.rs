@@ -85,6 +85,18 @@ impl Locator {
         }
     }
 
+    /// Reads the first `bytes` of the sample, all of it where it has no more: enough to look at a header.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn read_start(&self, store: &Store, bytes: u64) -> Result<Bytes, StoreError> {
+        let start = match &self.part {
+            Part::Whole(_) => 0,
+            Part::Range(range) => range.start,
+        };
+        store.read(&self.object, Some(start..start + bytes.min(self.bytes()))).await
+    }
+
     /// Reads the sample; of a local root on the calling thread. Bytes that are not as many as were listed are
     /// asked for again, and end the run if they stay so: a changed file never becomes a sample in silence.
     ///

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::listing::{File, Listing};
+use super::one_deeper::mistake;
 use super::{
     Catalog, Entry, Layout, LayoutOptions, Locator, Misfit, Reading, STAGE, SourceContents, split_called,
 };
@@ -29,8 +30,8 @@ impl Layout for FolderPerClass {
         }
     }
 
-    fn read<'a>(&'a self, _: &'a Store, listing: &'a Listing, _: &'a LayoutOptions) -> Reading<'a> {
-        Box::pin(async { catalog(listing) })
+    fn read<'a>(&'a self, store: &'a Store, listing: &'a Listing, _: &'a LayoutOptions) -> Reading<'a> {
+        Box::pin(async { catalog(store.location(), listing) })
     }
 }
 
@@ -39,7 +40,7 @@ fn is_image(file: &File) -> bool {
 }
 
 /// Brings what stands in a source into a catalog, which depends on it only and not on the order it was found in.
-fn catalog(listing: &Listing) -> Result<Catalog, Misfit> {
+fn catalog(location: &str, listing: &Listing) -> Result<Catalog, Misfit> {
     let mut ignored = listing.ignored.clone();
     let (images, others): (Vec<&File>, Vec<&File>) = listing.files.iter().partition(|file| is_image(file));
     for file in &others {
@@ -96,7 +97,12 @@ fn catalog(listing: &Listing) -> Result<Catalog, Misfit> {
     if !lost.is_empty() {
         warnings.push(format!("cannot be read, and may be a folder of images: {}", named(&lost, "")));
     }
+    let mistake = match &stand {
+        ClassFolders::AtTop { .. } => mistake(location, entries.iter().map(|entry| &*entry.id)),
+        ClassFolders::InSplits { .. } => None,
+    };
     let contents = SourceContents {
+        mistake,
         layout: stand.to_string(),
         classes: classes.keys().map(ToString::to_string).collect(),
         entries,
@@ -401,7 +407,7 @@ mod tests {
                 listing.files.extend((0..3).map(|n| file(&format!("{folder}/{n}.jpg"))));
             }
             let splits = |listing: &Listing| -> Option<BTreeMap<SampleId, (Split, String)>> {
-                let catalog = catalog(listing).ok()?;
+                let catalog = catalog("place", listing).ok()?;
                 let rule = SplitRule::of(&catalog, Some(Shares::default()), seed);
                 let splits = Assignment::of(&catalog, rule, None).splits(&catalog);
                 let entries = catalog.entries().iter().zip(splits);

@@ -4,6 +4,7 @@ mod contents;
 mod entry;
 mod folder;
 mod listing;
+mod one_deeper;
 
 use std::future::Future;
 use std::io;

@@ -229,7 +229,7 @@ fn other_fits_filters_and_backgrounds_are_conflicts_that_name_both_sides() {
     let Err(conflict) = shards.then(&wanted) else { panic!("it contradicts") };
     assert_eq!(
         conflict.to_string(),
-        "alpha dropped is wanted, and the images were prepared with background [255, 255, 255]; \
+        "alpha dropped is wanted, and the images were prepared with background white; \
          fit squash is wanted, and the images were prepared with fit pad; \
          filter bicubic is wanted, and the images were prepared with filter bilinear"
     );

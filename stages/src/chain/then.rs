@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Chain, ResizeStep, Wanted};
+use super::{Chain, ResizeStep, Wanted, color_in_words};
 use crate::normalize::Normalize;
 use crate::resize::{Filter, Fit, Resize};
 
@@ -115,7 +115,7 @@ fn nearly(a: f64, b: f64) -> bool {
 
 /// A background in words.
 fn color(background: Option<[u8; 3]>) -> String {
-    background.map_or("alpha dropped".to_string(), |color| format!("background {color:?}"))
+    background.map_or("alpha dropped".to_string(), |color| format!("background {}", color_in_words(color)))
 }
 
 impl Chain {

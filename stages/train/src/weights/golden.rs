@@ -92,6 +92,35 @@ pub fn entropy_complaint(share: f64) -> Option<String> {
     })
 }
 
+/// The mean loss of a pretrained classifier on a batch whose labels are known: the cross-entropy, without smoothing or
+/// weights. `None` without rows, or for one class.
+pub fn mean_loss(logits: &[Vec<f32>], labels: &[u32]) -> Option<f64> {
+    if logits.len() != labels.len() || logits.first()?.len() < 2 {
+        return None;
+    }
+    let loss = |(row, label): (&Vec<f32>, &u32)| {
+        let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let sum: f64 = row.iter().map(|logit| (f64::from(*logit) - largest).exp()).sum();
+        row.get(*label as usize).map(|logit| largest + sum.ln() - f64::from(*logit))
+    };
+    let losses: Option<Vec<f64>> = logits.iter().zip(labels).map(loss).collect();
+    losses.map(|losses| losses.iter().sum::<f64>() / losses.len() as f64)
+}
+
+/// What is wrong with a pretrained classifier of so many classes that has this mean loss, in one sentence; `None` when
+/// it is better than guessing, which costs `ln classes`.
+pub fn loss_complaint(loss: f64, classes: usize) -> Option<String> {
+    let guessing = (classes as f64).ln();
+    let is_better = loss <= guessing;
+    (!is_better).then(|| {
+        format!(
+            "the pretrained classifier is worse than guessing on the first batch: its mean loss is {loss:.2}, and guessing \
+             among {classes} classes has {guessing:.2}. Its classes may be in another order than the folders here, which \
+             are sorted by name, or its images were prepared with another --mean and --std, or of another --size"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +156,20 @@ mod tests {
         assert!(complaint(Normalize { mean: [0.485, 0.456, 0.406], std: [0.229 * 255.0; 3] }).is_some());
         assert!(complaint(Normalize { mean: [0.0; 3], std: [1.0 / 255.0; 3] }).is_some());
         assert!(complaint(Normalize { mean: [124.0, 116.0, 104.0], std: [58.0; 3] }).is_some());
+    }
+
+    #[test]
+    fn a_classifier_of_another_order_is_worse_than_guessing_and_a_blank_one_is_not() {
+        let logits = vec![vec![4.0, 0.0, 0.0], vec![0.0, 4.0, 0.0], vec![0.0, 0.0, 4.0]];
+        let complaint = |labels: [u32; 3]| loss_complaint(mean_loss(&logits, &labels).expect("labels"), 3);
+        assert_eq!(complaint([0, 1, 2]), None);
+        let line = complaint([1, 2, 0]).expect("worse than guessing");
+        assert!(line.contains("mean loss is 4.04, and guessing among 3 classes has 1.10"), "{line}");
+        let blank = mean_loss(&[vec![7.0; 4]], &[2]).expect("a label");
+        assert!((blank - 4f64.ln()).abs() < 1e-9);
+        assert!(loss_complaint(f64::NAN, 3).is_some());
+        assert_eq!(mean_loss(&logits, &[0, 1]), None);
+        assert_eq!(mean_loss(&logits, &[0, 1, 3]), None, "a label outside of the classes");
     }
 
     #[test]
