@@ -7,6 +7,7 @@ mod chain;
 mod command_line;
 mod epochs;
 mod fixture;
+mod hostile;
 mod ownership;
 mod plans;
 mod prepare;

@@ -33,6 +33,23 @@ pub fn escape_text(name: &str) -> Cow<'_, str> {
     escape(OsStr::new(name))
 }
 
+/// What a file or a server says, as a part of a message of one line: ends of lines are spaces, and what does not print
+/// is escaped. A backslash stays one, unlike in [`escape`], since nobody takes the text for a name.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if is_printable(text) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\r' | '\t' => line.push(' '),
+            _ if is_invisible(character) => line.extend(character.escape_default()),
+            _ => line.push(character),
+        }
+    }
+    Cow::Owned(line)
+}
+
 /// Whether the text prints as one line as it is.
 pub fn is_printable(text: &str) -> bool {
     !text.chars().any(is_invisible)
@@ -81,6 +98,12 @@ mod tests {
             assert!(is_printable(expected));
         }
         assert!(!is_printable("a\u{85}"));
+    }
+
+    #[test]
+    fn what_others_say_becomes_one_line_that_moves_no_cursor() {
+        assert_eq!(one_line("a \\ b"), "a \\ b");
+        assert_eq!(one_line("a\n\x1b[2Jb\u{202e}\\"), r"a \u{1b}[2Jb\u{202e}\");
     }
 
     /// What [`escape`] was given.

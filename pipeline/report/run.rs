@@ -1,6 +1,7 @@
 //! A training run as those see it who are told of it: what it is, what its steps and epochs came to, and how it ended.
 
 use forebay_datasets::sample::Split;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::options::Monitor;
@@ -60,6 +61,26 @@ pub struct StepPoint {
     pub learning_rate: f64,
     /// Training images per second.
     pub images_per_second: f64,
+}
+
+/// The values of a file that has a JSON object a line, which is for people: a line that is none, as a process that is
+/// killed leaves it, is passed over.
+fn of_lines<T: DeserializeOwned>(text: &[u8]) -> Vec<T> {
+    text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+impl EpochMetrics {
+    /// Reads `metrics.jsonl`.
+    pub fn of_lines(text: &[u8]) -> Vec<EpochMetrics> {
+        of_lines(text)
+    }
+}
+
+impl StepPoint {
+    /// Reads `steps.jsonl`.
+    pub fn of_lines(text: &[u8]) -> Vec<StepPoint> {
+        of_lines(text)
+    }
 }
 
 impl Monitor {

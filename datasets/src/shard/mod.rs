@@ -4,8 +4,10 @@
 //! class names. What a shard knows beyond its rows stands in its footer under the key `forebay`.
 
 mod index;
+mod pages;
 mod row;
 mod standing;
+mod thrift;
 mod write;
 
 use bytes::Bytes;
@@ -120,6 +122,37 @@ pub struct Footer {
     /// BLAKE3 of the file from its start to the end of the last row group: a resumed run trusts no shard whose
     /// data it has not read again.
     pub data_blake3: String,
+    /// CRC-32C of every row, group by planned group: what is trained on is what was written, wherever a bit flips. None in
+    /// shards from before they were kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub row_crc32c: Vec<RowSums>,
+}
+
+/// The CRC-32C of rows, eight hexadecimal digits each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RowSums(pub Vec<u32>);
+
+impl From<RowSums> for String {
+    fn from(sums: RowSums) -> String {
+        sums.0.iter().map(|sum| format!("{sum:08x}")).collect()
+    }
+}
+
+impl TryFrom<String> for RowSums {
+    type Error = &'static str;
+
+    fn try_from(digits: String) -> Result<RowSums, &'static str> {
+        let sum = |digits: &[u8]| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        let (sums, []) = digits.as_bytes().as_chunks::<8>() else { return Err("not eight digits a row") };
+        sums.iter().map(|digits| sum(digits)).collect::<Option<_>>().map(RowSums).ok_or("no digits")
+    }
+}
+
+/// The CRC-32C of what is trained on of a row.
+fn checksum(bytes: &[u8], id: &str, copy: u32, label: Label) -> u32 {
+    let numbers = [copy.to_le_bytes(), label.to_le_bytes()].concat();
+    [id.as_bytes(), &numbers].into_iter().fold(crc32c::crc32c(bytes), crc32c::crc32c_append)
 }
 
 /// A shard that cannot be written or read.
@@ -128,6 +161,9 @@ pub enum ShardError {
     /// The file is not one of ours, or is damaged.
     #[error("not a shard of Forebay: {0}")]
     Foreign(String),
+    /// A row is not the one that was written.
+    #[error("damaged: {0}")]
+    Damaged(String),
     /// Parquet refused it.
     #[error("cannot read the shard as Parquet")]
     Parquet(#[from] ParquetError),
@@ -216,6 +252,7 @@ mod tests {
             holes: vec![],
             rejects: vec![Reject { id: "x".into(), stage: "decode".into(), reason: "bad".into() }],
             data_blake3: String::new(),
+            row_crc32c: vec![],
         }
     }
 

@@ -28,6 +28,7 @@ use self::s3::{S3, without_user};
 use crate::escape::escape_text;
 
 pub use self::claim::Claim;
+pub use self::listing::{NoListing, Page, PageObject};
 pub use self::local::local_path;
 pub use self::object::{Object, ObjectName, Version};
 pub use self::upload::Upload;

@@ -11,13 +11,13 @@
 mod exif;
 mod jpeg;
 mod netpbm;
-mod panics;
 mod png;
 mod still;
 mod tiff;
 
 use std::fmt;
 
+use forebay_datasets::panics;
 use forebay_datasets::sample::{Encoded, Pixels};
 use image::metadata::Orientation;
 use serde::{Deserialize, Serialize};
@@ -186,7 +186,7 @@ pub struct Header {
 /// # Errors
 /// A [`Fault`] of stage `decode` when the content is no known image or its header is broken.
 pub fn probe(bytes: &[u8]) -> Result<Header, Fault> {
-    panics::guard(|| {
+    guard(|| {
         let format = Format::of(bytes)?;
         let (width, height, orientation, decode_bytes) = match format {
             Format::Jpeg => {
@@ -230,7 +230,7 @@ impl Stage for Decode {
     type Out = Pixels;
 
     fn apply(&self, input: Encoded, _draws: &Draws) -> Result<Pixels, Fault> {
-        panics::guard(|| {
+        guard(|| {
             let bytes = input.bytes.as_ref();
             let format = Format::of(bytes)?;
             match format {
@@ -245,6 +245,11 @@ impl Stage for Decode {
             }
         })
     }
+}
+
+/// Runs a decoder, whose panic is a fault of this image.
+fn guard<T>(decode: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    panics::guard(decode).unwrap_or_else(|message| Err(fault(format_args!("decoder panicked: {message}"))))
 }
 
 /// A fault of this stage.
