@@ -6,9 +6,6 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
-
 /// Counts what each thread allocates at a time.
 struct Counting;
 
@@ -68,11 +65,12 @@ pub(crate) struct Measured<T> {
 }
 
 /// Processor time of this thread.
+#[allow(unsafe_code, reason = "the kernel writes to a place of this function; `getrusage` counts in ticks")]
 fn now() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("the kernel counts");
-    Duration::from_micros(
-        (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as u64,
-    )
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    assert_eq!(result, 0, "the kernel counts");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Calls `work` and measures it.

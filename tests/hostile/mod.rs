@@ -65,7 +65,8 @@ impl Row {
 fn try_reader(reader: &Reader, mutations: usize, watch: &Watch) -> Row {
     // What is made once for all files is not a file's.
     for original in &reader.originals {
-        let _ = measured(|| (reader.read)(original));
+        let read = measured(|| (reader.read)(original)).result;
+        assert_eq!(read, Ok(Ok(())), "{}: what mutations begin with is read", reader.name);
     }
     let mut row = Row::default();
     let mut mutator = Mutator::new(reader.name, &reader.originals, reader.is_text);

@@ -112,7 +112,11 @@ fn with_png_sums(bytes: &[u8]) -> Vec<u8> {
 fn weights_files() -> Vec<Reader> {
     let load = |bytes: &[u8]| -> Result<(), String> {
         let chain = Chain::of_pixels(Normalize::UNIT);
-        Predictor::load("small", &Head::linear(2), bytes, chain).map(drop).map_err(|error| error.to_string())
+        match Predictor::load("small", &Head::linear(2), bytes, chain).map_err(|error| error.to_string()) {
+            // The file is read, and of another network.
+            Err(line) if line.starts_with("the weights lack ") => Ok(()),
+            read => read.map(drop),
+        }
     };
     let describe = |bytes: &[u8]| -> Result<(), String> {
         let described = FileDescription::read(bytes).map_err(|error| error.to_string())?;
@@ -373,7 +377,7 @@ fn runs() -> Vec<Reader> {
         read,
     };
     let run_file = "source = \"images\"\nout = \"run\"\nseed = 3\n\n[resize]\nsize = 64\nfit = \"crop\"\ncrop_pct = 0.9\n\n\
-        [split]\nshares = [0.8, 0.1, 0.1]\n\n[augment]\nhorizontal_flip = { probability = 0.5 }\n\n[train]\narch = \"small\"\n\
+        [split]\nshares = [0.8, 0.1, 0.1]\n\n\n[train]\narch = \"small\"\n\
         epochs = 3\nlr = 0.1\nmean = [0.5, 0.5, 0.5]\nstd = [0.2, 0.2, 0.2]\n";
     let epoch = |epoch: u32| {
         format!(
@@ -438,7 +442,11 @@ fn runs() -> Vec<Reader> {
             "chain of a model",
             vec![originals::text(chain)],
             Box::new(|bytes| {
-                serde_json::from_slice::<Chain>(bytes).map(drop).map_err(|error| error.to_string())
+                let metadata = [("chain".to_string(), String::from_utf8_lossy(bytes).into_owned())].into();
+                let (model, head) = ("small".to_string(), Head::linear(2));
+                let described =
+                    FileDescription { model, classes: vec![], head, step: 0, optimizer: None, metadata };
+                described.chain().map(drop)
             }),
         ),
         beside_weights(timm, usual),

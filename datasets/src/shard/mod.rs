@@ -220,6 +220,7 @@ pub fn is_key(text: &str) -> bool {
 mod tests {
     use arrow_schema::DataType;
     use parquet::basic::Compression;
+    use parquet::schema::types::ColumnPath;
 
     use super::write::{file_name, image_fields};
     use super::*;
@@ -306,6 +307,171 @@ mod tests {
         // No column holds the images of two row groups: together they may be more than the 2 GiB of one column.
         assert_ne!(found[1].bytes.as_ptr_range().end, found[2].bytes.as_ptr());
         assert_eq!(read(&file, 1), [row(9, 1)]);
+    }
+
+    /// The file with another footer of our own in its metadata: lengths stand before texts, and nothing else does.
+    fn with_footer(file: &Bytes, change: impl FnOnce(&mut serde_json::Value)) -> Bytes {
+        let tail = file.len() - TAIL_BYTES as usize;
+        let metadata = u32::from_le_bytes(file[tail..tail + 4].try_into().unwrap()) as usize;
+        let (data, metadata) = (&file[..tail - metadata], &file[tail - metadata..tail]);
+        let json = Index::of_file(file).unwrap().footer().clone();
+        let before = serde_json::to_string(&json).unwrap();
+        let start = metadata.windows(before.len()).position(|text| text == before.as_bytes()).unwrap();
+        let mut value = serde_json::to_value(&json).unwrap();
+        change(&mut value);
+        let after = value.to_string();
+        let varint = |mut n: usize| {
+            let mut bytes = Vec::new();
+            while n >= 0x80 {
+                bytes.push(n as u8 | 0x80);
+                n >>= 7;
+            }
+            [bytes, vec![n as u8]].concat()
+        };
+        let head = &metadata[..start - varint(before.len()).len()];
+        let metadata =
+            [head, &varint(after.len()), after.as_bytes(), &metadata[start + before.len()..]].concat();
+        let length = (metadata.len() as u32).to_le_bytes();
+        Bytes::from([data, &metadata, &length, b"PAR1"].concat())
+    }
+
+    #[test]
+    fn a_footer_that_sums_wrap_or_room_is_made_for_is_refused() {
+        let file = shard(vec![vec![row(0, 5)], vec![row(1, 5), row(2, 5)]]);
+        let set =
+            |key: &'static str, value: serde_json::Value| with_footer(&file, |footer| footer[key] = value);
+        assert!(Index::of_file(&with_footer(&file, |_| {})).is_ok());
+        for (key, value) in [
+            ("groups", serde_json::json!([1_000_000_000_000_000_000u64, 2])),
+            ("groups", serde_json::json!([274_877_906_944u64, 2])),
+            ("groups", serde_json::json!([2, 1])),
+            ("groups", serde_json::json!([1])),
+            ("row_groups", serde_json::json!([u64::MAX, 2])),
+            ("row_groups", serde_json::json!([2, 0])),
+            ("row_groups", serde_json::json!([1, 2])),
+            ("row_crc32c", serde_json::json!(["00000000"])),
+            ("row_crc32c", serde_json::json!(["00000000", "0000000000000000ff"])),
+            ("row_crc32c", serde_json::json!(["00000000", "naïv0000"])),
+            ("holes", serde_json::json!([3, 3])),
+        ] {
+            let said = Index::of_file(&set(key, value.clone())).expect_err("a lie").to_string();
+            assert!(said.starts_with("not a shard of Forebay"), "{key} {value}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_bit_that_flips_in_a_row_is_noticed_by_whoever_reads_it() {
+        let groups = vec![(0..3).map(|i| row(i, 50)).collect::<Vec<_>>()];
+        let file = shard(groups.clone());
+        let before_sums =
+            with_footer(&file, |footer| drop(footer.as_object_mut().unwrap().remove("row_crc32c")));
+        let image = file.windows(50).position(|bytes| bytes == [2; 50]).expect("the last image");
+        let id = file.windows(6).rposition(|bytes| bytes == b"t/0001").expect("an id in its dictionary");
+        assert!(id < Index::of_file(&file).unwrap().group_range(0).end as usize);
+        for (at, flipped) in [(image + 20, 2), (id + 3, 1)] {
+            let flip = |file: &Bytes| {
+                let mut bytes = file.to_vec();
+                bytes[at] ^= 1;
+                Bytes::from(bytes)
+            };
+            let damaged = flip(&file);
+            let index = Index::of_file(&damaged).unwrap();
+            let range = index.group_range(0);
+            let part = damaged.slice(range.start as usize..range.end as usize);
+            let said = index.rows(0, part).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("damaged: row {flipped} of group 0")), "{said}");
+            let store = Store::memory();
+            futures::executor::block_on(async {
+                store.put("x", damaged.clone()).await.unwrap();
+                for place in 0..3 {
+                    let alone = read_row(&store, "x", &index, 0, place).await;
+                    assert_eq!(alone.is_err(), place == flipped, "{place}");
+                }
+            });
+            // A shard from before there were checksums is read as it was.
+            let old = read(&flip(&before_sums), 0);
+            assert!(old != groups[0] && old.len() == 3);
+        }
+        assert_eq!(read(&before_sums, 0), groups[0]);
+    }
+
+    /// A file of one row group whose ids are `ids`, written with these properties, with our footer.
+    fn with_ids(ids: Vec<String>, properties: parquet::file::properties::WriterPropertiesBuilder) -> Bytes {
+        use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray, StructArray};
+        use std::sync::Arc;
+        let n = ids.len();
+        let schema = schema(&classes());
+        let images = BinaryArray::from_iter_values((0..n).map(|_| b"x"));
+        let paths = StringArray::from_iter_values((0..n).map(|_| "x.jpg"));
+        let image = StructArray::new(image_fields(), vec![Arc::new(images), Arc::new(paths)], None);
+        let number = || -> ArrayRef { Arc::new(Int32Array::from(vec![1; n])) };
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(image),
+            Arc::new(Int64Array::from(vec![0; n])),
+            Arc::new(StringArray::from(ids)),
+            number(),
+            number(),
+            number(),
+            number(),
+            number(),
+        ];
+        let batch = arrow_array::RecordBatch::try_new(schema.clone(), columns).unwrap();
+        let properties = ["bytes", "path"].into_iter().fold(properties, |properties, name| {
+            let column = ColumnPath::new(vec!["image".into(), name.into()]);
+            properties
+                .set_column_compression(column.clone(), Compression::UNCOMPRESSED)
+                .set_column_dictionary_enabled(column, false)
+        });
+        let mut writer =
+            parquet::arrow::ArrowWriter::try_new(Vec::new(), schema, Some(properties.build())).unwrap();
+        writer.write(&batch).unwrap();
+        let footer = Footer { groups: vec![n], row_groups: vec![1], ..footer() };
+        let json = serde_json::to_string(&footer).unwrap();
+        writer.append_key_value_metadata(parquet::file::metadata::KeyValue::new(FOOTER_KEY.into(), json));
+        Bytes::from(writer.into_inner().unwrap())
+    }
+
+    #[test]
+    fn a_few_bytes_that_become_a_gigabyte_are_refused_before_they_do() {
+        use parquet::basic::Encoding;
+        use parquet::file::properties::WriterProperties;
+        let properties = || {
+            WriterProperties::builder()
+                .set_compression(Compression::SNAPPY)
+                .set_dictionary_page_size_limit(1 << 30)
+        };
+        let id = ColumnPath::new(vec!["id".to_string()]);
+        let read = |file: &Bytes| {
+            let index = Index::of_file(file).expect("it says nothing wrong of itself");
+            let range = index.group_range(0);
+            let rows = index.rows(0, file.slice(range.start as usize..range.end as usize));
+            let range = index.identity_range(0);
+            let ids = index.identities(0, file.slice(range.start as usize..range.end as usize));
+            assert_eq!(rows.is_ok(), ids.is_ok());
+            rows.map(|rows| rows.len()).map_err(|error| error.to_string())
+        };
+        let ids = |bytes: usize| vec!["i".repeat(bytes); 100];
+        assert_eq!(read(&with_ids(ids(60_000), properties())), Ok(100), "long ids are ids");
+        // A dictionary of one text that every row names, and one text that compresses to nothing.
+        for (file, words) in [
+            (with_ids(ids(7 << 20), properties()), "once it is unpacked"),
+            (
+                with_ids(ids(1 << 20), properties().set_column_dictionary_enabled(id.clone(), false)),
+                "once it is unpacked",
+            ),
+            (
+                with_ids(
+                    ids(1 << 18),
+                    properties()
+                        .set_column_dictionary_enabled(id.clone(), false)
+                        .set_column_encoding(id, Encoding::DELTA_BYTE_ARRAY),
+                ),
+                "in an encoding that no shard has",
+            ),
+        ] {
+            let said = read(&file).expect_err("a bomb");
+            assert!(said.contains("`id`") && said.contains(words), "{said}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod stored;
 
 use std::collections::BTreeMap;
 
+use forebay_datasets::escape::one_line;
 use safetensors::SafeTensors;
 
 pub use self::matching::Strictness;
@@ -57,7 +58,9 @@ impl WeightsFile<'_> {
 /// [`TrainError::Weights`] when the bytes are of a known kind and damaged, [`TrainError::File`] otherwise.
 pub(super) fn read(bytes: &[u8]) -> Result<WeightsFile<'_>, TrainError> {
     if pytorch::is_archive(bytes) || pytorch::is_legacy(bytes) {
-        let (held, found_under) = pytorch::read(bytes).map_err(TrainError::Weights)?;
+        // A pickle's keys stand in what is wrong with it.
+        let damaged = |line: String| TrainError::Weights(one_line(&line).into_owned());
+        let (held, found_under) = pytorch::read(bytes).map_err(damaged)?;
         return Ok(WeightsFile { held, found_under, own: None, passed_over: 0 });
     }
     if let Some(kind) = other_kind(bytes) {
