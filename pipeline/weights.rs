@@ -21,7 +21,7 @@ pub use self::provenance::{KEY, Provenance};
 use crate::flow::Error;
 use crate::hub::{self, Hub, Reference};
 use crate::options;
-use crate::options::{Background, Config};
+use crate::options::{Background, Config, bytes_in_words};
 use crate::plan::gather;
 
 /// A weights file and what is known about it.
@@ -188,7 +188,8 @@ async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
     let mut configs = [None, None];
     if hub::WEIGHTS.contains(&file) {
         for (index, beside) in hub::CONFIGS.into_iter().enumerate() {
-            if let Ok(Some(_)) = store.size(beside).await {
+            if let Ok(Some(bytes)) = store.size(beside).await {
+                refuse_large(name, beside, bytes)?;
                 let bytes = store.get(beside).await?;
                 configs[index] = serde_json::from_slice(&bytes).ok();
             }
@@ -237,6 +238,9 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
         // A timm repository needs the first only.
         let is_needed = index == 0 || described(name, &configs, config)?.is_none();
         let found = if is_needed { hub.find_beside(reference, &cached.commit, beside).await? } else { None };
+        if let Some(found) = &found {
+            refuse_large(name, beside, std::fs::metadata(&found.path).map_or(0, |file| file.len()))?;
+        }
         configs[index] = found
             .and_then(|found| std::fs::read(found.path).ok())
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -259,6 +263,21 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
         bytes: bytes.into(),
         warnings,
     })
+}
+
+/// Bytes of a file that describes a network: one with the names of 22,000 classes has 2 MB.
+const DESCRIPTION_BYTES_MAX: u64 = 16 << 20;
+
+/// Refuses a description that is too long for one, before it is read.
+fn refuse_large(name: &str, beside: &str, bytes: u64) -> Result<(), Error> {
+    match bytes > DESCRIPTION_BYTES_MAX {
+        true => Err(Error::Usage(format!(
+            "{name}: the {beside} beside it has {}, which no description of a network has: take it away, or download it \
+             again",
+            bytes_in_words(bytes)
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// What weights ask of images: what the files beside them say, else what is known of them. What of the files is not

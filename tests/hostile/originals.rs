@@ -54,7 +54,7 @@ pub(super) fn jpegs() -> Vec<Vec<u8>> {
         jpeg(ColorType::Rgb, &rgb, &|encoder| encoder.set_progressive(true)),
         jpeg(ColorType::Rgb, &rgb, &|encoder| encoder.set_restart_interval(2)),
         jpeg(ColorType::Luma, &gray, &|_| {}),
-        jpeg(ColorType::Cmyk, &inks, &|_| {}),
+        jpeg(ColorType::Cmyk, &inks, &|encoder| encoder.set_sampling_factor(SamplingFactor::F_1_1)),
     ];
     files.push(turned(files[0].clone()));
     // Bytes that belong to no segment send a file to the other decoder.
@@ -185,7 +185,6 @@ pub(super) fn shard() -> Bytes {
 /// What `torch.save` writes, in both of its forms.
 pub(super) fn pytorch() -> Vec<Vec<u8>> {
     vec![
-        include_bytes!("../../stages/train/src/weights/testdata/module.pth").to_vec(),
         include_bytes!("../../stages/train/src/weights/testdata/checkpoint.pth").to_vec(),
         include_bytes!("../../stages/train/src/weights/testdata/views.pth").to_vec(),
         include_bytes!("../../stages/train/src/weights/testdata/views-legacy.pth").to_vec(),
@@ -204,20 +203,25 @@ pub(super) fn pickles() -> Vec<Vec<u8>> {
             );
         file[start..=end].to_vec()
     };
-    pytorch()[..3].iter().map(pickle).collect()
+    pytorch()[..2].iter().map(pickle).collect()
 }
 
-/// An archive as `torch.save` lays it out, with this pickle and 1 KiB of values.
+/// Storages of an archive here.
+const N_STORAGES: u8 = 20;
+
+/// An archive as `torch.save` lays it out, with this pickle and 1 KiB of values a storage.
 pub(super) fn archive(pickle: &[u8]) -> Vec<u8> {
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
-    for (name, data) in [("a/data.pkl", pickle), ("a/data/0", &[7; 1024]), ("a/data/1", &[7; 1024])] {
+    let values: Vec<_> = (0..N_STORAGES).map(|key| (format!("a/data/{key}"), &[7; 1024][..])).collect();
+    let files: Vec<_> = [("a/data.pkl".to_string(), pickle)].into_iter().chain(values).collect();
+    for (name, data) in &files {
         let at = bytes.len() as u32;
         let mut shared = [0u8; 26];
         for place in [14, 18] {
             shared[place..place + 4].copy_from_slice(&(data.len() as u32).to_le_bytes());
         }
         shared[22..24].copy_from_slice(&(name.len() as u16).to_le_bytes());
-        for part in [&b"PK\x03\x04"[..], &shared, name.as_bytes(), data] {
+        for part in [&b"PK\x03\x04"[..], &shared, name.as_bytes(), *data] {
             bytes.extend_from_slice(part);
         }
         for part in [&b"PK\x01\x02\0\0"[..], &shared, &[0; 10], &at.to_le_bytes(), name.as_bytes()] {
@@ -226,7 +230,8 @@ pub(super) fn archive(pickle: &[u8]) -> Vec<u8> {
     }
     let (at, length) = (bytes.len() as u32, directory.len() as u32);
     bytes.extend_from_slice(&directory);
-    bytes.extend_from_slice(b"PK\x05\x06\0\0\0\0\x03\0\x03\0");
+    bytes.extend_from_slice(b"PK\x05\x06\0\0\0\0");
+    bytes.extend_from_slice(&[files.len() as u8, 0, files.len() as u8, 0]);
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(&at.to_le_bytes());
     bytes.extend_from_slice(&[0, 0]);
@@ -269,9 +274,9 @@ pub(super) fn safetensors_headers() -> Vec<Vec<u8>> {
         .to_vec()
 }
 
-/// A file with this header and 256 bytes of values.
+/// A file with this header and as many bytes of values as its tensors have.
 pub(super) fn safetensors_file(header: &[u8]) -> Vec<u8> {
-    [&(header.len() as u64).to_le_bytes()[..], header, &[1; 256]].concat()
+    [&(header.len() as u64).to_le_bytes()[..], header, &[1; 64]].concat()
 }
 
 pub(super) fn text(text: &str) -> Vec<u8> {

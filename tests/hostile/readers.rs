@@ -1,10 +1,12 @@
 //! Every reader of bytes that come from others: what it is given, what it may take, and how it is called.
 
 use bytes::Bytes;
+use forebay::flow::in_one_line;
 use forebay::hub::{Hub, Reference};
 use forebay::options::Config;
 use forebay::report::{EpochMetrics, StepPoint, training_curves};
 use forebay::weights;
+use forebay_datasets::escape::is_printable;
 use forebay_datasets::manifest::{Manifest, PlanRecord, Replacement};
 use forebay_datasets::sample::Encoded;
 use forebay_datasets::seed::Seed;
@@ -112,14 +114,22 @@ fn with_png_sums(bytes: &[u8]) -> Vec<u8> {
 fn weights_files() -> Vec<Reader> {
     let load = |bytes: &[u8]| -> Result<(), String> {
         let chain = Chain::of_pixels(Normalize::UNIT);
-        match Predictor::load("small", &Head::linear(2), bytes, chain).map_err(|error| error.to_string()) {
+        match Predictor::load("small", &Head::linear(2), bytes, chain).map_err(|error| in_one_line(&error)) {
             // The file is read, and of another network.
-            Err(line) if line.starts_with("the weights lack ") => Ok(()),
+            Err(line)
+                if line.starts_with("the weights lack ") || line.starts_with("the file is for another") =>
+            {
+                if is_printable(&line) {
+                    Ok(())
+                } else {
+                    Err(line)
+                }
+            }
             read => read.map(drop),
         }
     };
     let describe = |bytes: &[u8]| -> Result<(), String> {
-        let described = FileDescription::read(bytes).map_err(|error| error.to_string())?;
+        let described = FileDescription::read(bytes).map_err(|error| in_one_line(&error))?;
         described.map_or(Ok(()), |described| described.chain().map(drop))
     };
     let limit = "64 MiB beyond the file";
@@ -173,7 +183,7 @@ fn read_shard(file: &Bytes) -> Result<(), String> {
         let rows = index.rows(group, file.slice(range.start as usize..range.end as usize));
         match &rows {
             Ok(rows) => assert_eq!(rows.len(), index.footer().groups[group]),
-            Err(error) => refused(forebay::flow::in_one_line(error)),
+            Err(error) => refused(in_one_line(error)),
         }
         for row in 0..index.footer().groups[group] {
             match block_on(shard::read_row(&store, "data/x", &index, group, row)) {
@@ -378,7 +388,7 @@ fn runs() -> Vec<Reader> {
     };
     let run_file = "source = \"images\"\nout = \"run\"\nseed = 3\n\n[resize]\nsize = 64\nfit = \"crop\"\ncrop_pct = 0.9\n\n\
         [split]\nshares = [0.8, 0.1, 0.1]\n\n\n[train]\narch = \"small\"\n\
-        epochs = 3\nlr = 0.1\nmean = [0.5, 0.5, 0.5]\nstd = [0.2, 0.2, 0.2]\n";
+        epochs = 3\nlearning_rate = 0.1\nmean = [0.5, 0.5, 0.5]\nstd = [0.2, 0.2, 0.2]\n";
     let epoch = |epoch: u32| {
         format!(
             "{{\"epoch\":{epoch},\"steps\":{},\"learning_rate\":0.1,\"train_loss\":1.5,\"train_accuracy\":0.4,\
@@ -394,8 +404,7 @@ fn runs() -> Vec<Reader> {
         "std": [0.229, 0.224, 0.225], "label_names": ["a", "b"], "url": ""}}"#;
     let convnext = r#"{"do_normalize": true, "do_resize": true, "size": {"shortest_edge": 224}, "crop_pct": 0.875,
         "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "resample": 3, "image_processor_type": "X"}"#;
-    let usual = r#"{"do_center_crop": true, "crop_size": {"height": 224, "width": 224}, "size": {"height": 256,
-        "width": 256}, "do_rescale": true, "rescale_factor": 0.00392156862745098, "image_mean": [0.5, 0.5, 0.5],
+    let usual = r#"{"do_center_crop": true, "crop_size": {"height": 224, "width": 224}, "size": {"shortest_edge": 256}, "do_rescale": true, "rescale_factor": 0.00392156862745098, "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.5, 0.5, 0.5], "resample": 2}"#;
     let chain = r#"{"background":[1,2,3],"resize":[{"side":64,"fit":"crop","crop_pct":0.9,"filter":"bicubic",
         "enlarge":true,"pad_color":[0,0,0]}],"jpeg_quality":90,"normalize":{"mean":[0.5,0.5,0.5],"std":[0.2,0.2,0.2]}}"#;

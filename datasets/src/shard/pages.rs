@@ -22,7 +22,7 @@ pub(super) const PLAIN: i64 = 0;
 const OF_DICTIONARY: [i64; 2] = [2, 8];
 
 fn odd(column: &ColumnChunkMetaData, what: &str) -> ShardError {
-    ShardError::Foreign(format!("its column `{}` {what}", column.column_path()))
+    ShardError::Foreign(format!("its column `{}` {what}", column.column_path().string()))
 }
 
 /// Refuses pages that no shard has, or that become more than [`VALUES_BYTES_MAX`]. `part` holds the columns that
