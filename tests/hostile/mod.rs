@@ -33,6 +33,8 @@ const FAULTS_SHOWN: usize = 6;
 struct Row {
     accepted: usize,
     refused: usize,
+    /// Of these, those where a library panicked and the reader made that an error.
+    caught: BTreeMap<String, usize>,
     slowest: Duration,
     peak_bytes: u64,
     /// What a reader should not have done, with the number of files that did it and the first of them.
@@ -51,6 +53,12 @@ impl Row {
         }
         match &result {
             Err(panic) => fault(format!("panics: {panic}")),
+            Ok(Err(line)) if line.contains("panicked: ") => {
+                // By what it says, without the numbers in it.
+                let says = line.split("panicked: ").nth(1).unwrap_or_default();
+                let says = says.replace(|c: char| c.is_ascii_digit(), "#");
+                *self.caught.entry(says).or_default() += 1;
+            }
             Ok(Err(line)) if !is_printable(line) => fault(format!("says what a terminal obeys: {line:?}")),
             _ => {}
         }
@@ -131,17 +139,22 @@ fn no_reader_of_the_bytes_of_others_panics_hangs_commands_a_terminal_or_takes_mo
         joined.into_iter().for_each(|worker| worker.expect("the harness does not panic"));
     });
     let mut table = format!(
-        "{:<26}{:>8}{:>10}{:>9}{:>12}{:>10}  limit\n",
-        "reader", "tried", "accepted", "refused", "slowest ms", "peak MiB"
+        "{:<26}{:>8}{:>10}{:>9}{:>8}{:>12}{:>10}  limit\n",
+        "reader", "tried", "accepted", "refused", "caught", "slowest ms", "peak MiB"
     );
-    let mut faults = String::new();
+    let (mut faults, mut panics) = (String::new(), String::new());
     for (place, (row, limit)) in done.into_inner().expect("no panic here") {
-        let Row { accepted, refused, slowest, peak_bytes, faults: found } = row;
+        let Row { accepted, refused, caught, slowest, peak_bytes, faults: found } = row;
+        for (says, n) in &caught {
+            writeln!(panics, "{}: a library panicked {n} times, and that was an error: {says}", names[place])
+                .expect("a string takes it");
+        }
+        let caught: usize = caught.values().sum();
         let (name, slowest) = (names[place], slowest.as_secs_f64() * 1e3);
         let peak = peak_bytes as f64 / f64::from(1 << 20);
         writeln!(
             table,
-            "{name:<26}{mutations:>8}{accepted:>10}{refused:>9}{slowest:>12.1}{peak:>10.2}  {limit}"
+            "{name:<26}{mutations:>8}{accepted:>10}{refused:>9}{caught:>8}{slowest:>12.1}{peak:>10.2}  {limit}"
         )
         .expect("a string takes it");
         for (what, (n, first)) in found.iter().take(FAULTS_SHOWN) {
@@ -150,6 +163,6 @@ fn no_reader_of_the_bytes_of_others_panics_hangs_commands_a_terminal_or_takes_mo
                 .expect("a string takes it");
         }
     }
-    println!("{table}");
+    println!("{table}\n{panics}");
     assert!(faults.is_empty(), "\n{faults}");
 }

@@ -197,10 +197,10 @@ pub(super) fn pickles() -> Vec<Vec<u8>> {
         let name = file.windows(9).position(|window| window == b"/data.pkl").expect("a pickle") + 9;
         let start = name + file[name..].iter().position(|byte| *byte == 0x80).expect("its protocol");
         let end = start
-            + file[start..].windows(3).position(|three| three == b".PK").map_or_else(
-                || file[start..].iter().rposition(|byte| *byte == b'.').expect("its end"),
-                |end| end,
-            );
+            + file[start..]
+                .windows(3)
+                .position(|three| three == b".PK")
+                .unwrap_or_else(|| file[start..].iter().rposition(|byte| *byte == b'.').expect("its end"));
         file[start..=end].to_vec()
     };
     pytorch()[..2].iter().map(pickle).collect()

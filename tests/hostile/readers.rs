@@ -22,6 +22,9 @@ use futures::executor::block_on;
 
 use super::originals;
 
+/// Reads a file; what is wrong with it, in one line.
+type Read = Box<dyn Fn(&[u8]) -> Result<(), String> + Send>;
+
 /// A reader of one kind of file.
 pub(super) struct Reader {
     pub(super) name: &'static str,
@@ -34,8 +37,8 @@ pub(super) struct Reader {
     pub(super) bytes_max: u64,
     pub(super) bytes_per_byte: u64,
     pub(super) limit: &'static str,
-    /// Reads a file; what is wrong with it, in one line.
-    pub(super) read: Box<dyn Fn(&[u8]) -> Result<(), String> + Send>,
+    /// How it is called.
+    pub(super) read: Read,
 }
 
 const MIB: u64 = 1 << 20;
@@ -133,7 +136,7 @@ fn weights_files() -> Vec<Reader> {
         described.map_or(Ok(()), |described| described.chain().map(drop))
     };
     let limit = "64 MiB beyond the file";
-    let reader = |name, originals, is_text, read: Box<dyn Fn(&[u8]) -> Result<(), String> + Send>| Reader {
+    let reader = |name, originals, is_text, read: Read| Reader {
         name,
         originals,
         is_text,
@@ -236,17 +239,16 @@ fn shards() -> Vec<Reader> {
     let start = metadata_start(&whole);
     let (data, metadata) = (whole.slice(..start), whole.slice(start..whole.len() - 8));
     let json = footer_json(&metadata);
-    let reader =
-        |name, original: &[u8], is_text, read: Box<dyn Fn(&[u8]) -> Result<(), String> + Send>| Reader {
-            name,
-            originals: vec![original.to_vec()],
-            is_text,
-            repair: as_it_is,
-            bytes_max: 64 * MIB,
-            bytes_per_byte: 256,
-            limit: "8 MiB a column, eight columns; 256 bytes a byte of metadata",
-            read,
-        };
+    let reader = |name, original: &[u8], is_text, read: Read| Reader {
+        name,
+        originals: vec![original.to_vec()],
+        is_text,
+        repair: as_it_is,
+        bytes_max: 64 * MIB,
+        bytes_per_byte: 256,
+        limit: "8 MiB a column, eight columns; 256 bytes a byte of metadata",
+        read,
+    };
     let of_metadata = {
         let data = data.clone();
         move |bytes: &[u8]| read_shard(&with_metadata(&data, bytes))
@@ -288,18 +290,17 @@ fn with_checksum(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn datasets() -> Vec<Reader> {
-    let text =
-        |name, original: String, repair, read: Box<dyn Fn(&[u8]) -> Result<(), String> + Send>| Reader {
-            name,
-            originals: vec![original.into_bytes()],
-            is_text: true,
-            repair,
-            bytes_max: MIB,
-            // A number of two bytes is a value of 72.
-            bytes_per_byte: 256,
-            limit: "256 bytes a byte of the file",
-            read,
-        };
+    let text = |name, original: String, repair, read: Read| Reader {
+        name,
+        originals: vec![original.into_bytes()],
+        is_text: true,
+        repair,
+        bytes_max: MIB,
+        // A number of two bytes is a value of 72.
+        bytes_per_byte: 256,
+        limit: "256 bytes a byte of the file",
+        read,
+    };
     let checksum = "x";
     let manifest = serde_json::json!({
         "format": 3, "fingerprint": "abc", "classes": ["cat", "dög \u{1f600}"], "balanced": false, "augmented": true,
@@ -376,7 +377,7 @@ fn datasets() -> Vec<Reader> {
 }
 
 fn runs() -> Vec<Reader> {
-    let text = |name, originals, read: Box<dyn Fn(&[u8]) -> Result<(), String> + Send>| Reader {
+    let text = |name, originals, read: Read| Reader {
         name,
         originals,
         is_text: true,

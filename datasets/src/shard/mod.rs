@@ -391,9 +391,9 @@ mod tests {
         let store = Store::memory();
         futures::executor::block_on(async {
             store.put("x", damaged.clone()).await.unwrap();
-            for place in 0..3 {
+            for (place, row) in groups[0].iter().enumerate() {
                 match read_row(&store, "x", &index, 0, place).await {
-                    Ok((found, _)) => assert_eq!(found.bytes, groups[0][place].bytes),
+                    Ok((found, _)) => assert_eq!(found.bytes, row.bytes),
                     Err(error) => assert_eq!(
                         (place, error.to_string().as_str()),
                         (2, "memory/x: damaged: row 2 of group 0 is not what was written: chat/0002.JPEG")

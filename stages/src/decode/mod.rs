@@ -219,9 +219,14 @@ pub fn probe(bytes: &[u8]) -> Result<Header, Fault> {
     })
 }
 
+/// The bytes of an image with so many a pixel; a header may say what 64 bits do not hold.
+fn image_bytes(width: u32, height: u32, pixel_bytes: u64) -> u64 {
+    (u64::from(width) * u64::from(height)).saturating_mul(pixel_bytes)
+}
+
 /// The bytes of an RGB image.
 fn rgb_bytes(width: u32, height: u32) -> u64 {
-    u64::from(width) * u64::from(height) * 3
+    image_bytes(width, height, 3)
 }
 
 impl Stage for Decode {
@@ -267,7 +272,7 @@ fn swaps_sides(orientation: Orientation) -> bool {
 fn turned_bytes(decode_bytes: u64, width: u32, height: u32, orientation: Orientation) -> u64 {
     match orientation {
         Orientation::NoTransforms => decode_bytes,
-        _ => decode_bytes.max(2 * rgb_bytes(width, height)),
+        _ => decode_bytes.max(rgb_bytes(width, height).saturating_mul(2)),
     }
 }
 

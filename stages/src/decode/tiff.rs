@@ -13,7 +13,7 @@ use tiff::tags::{SampleFormat, Tag};
 use tiff::{ColorType, TiffError};
 
 use super::still::{composite, narrow, quantize};
-use super::{Decode, fault, jpeg, oriented, rgb_bytes, turned_bytes};
+use super::{Decode, fault, image_bytes, jpeg, oriented, rgb_bytes, turned_bytes};
 use crate::stage::Fault;
 
 /// What the first directory says.
@@ -144,9 +144,11 @@ impl TiffHeader {
             height,
             orientation: orientation.unwrap_or(Orientation::NoTransforms),
             alpha: named_alpha.filter(|_| samples > color.samples()),
-            chunk_bytes: u64::from(chunk_width.min(width))
-                * u64::from(chunk_height.min(height))
-                * if is_planar { sample_bytes } else { samples as u64 * sample_bytes },
+            chunk_bytes: image_bytes(
+                chunk_width.min(width),
+                chunk_height.min(height),
+                if is_planar { sample_bytes } else { samples as u64 * sample_bytes },
+            ),
             color,
             samples,
             sample_bits,
@@ -159,17 +161,18 @@ impl TiffHeader {
     /// The bytes of all samples as they are unpacked.
     fn sample_bytes(&self) -> u64 {
         let row_bits = u64::from(self.width) * self.samples as u64 * u64::from(self.sample_bits);
-        row_bits.div_ceil(8) * u64::from(self.height)
+        row_bits.div_ceil(8).saturating_mul(u64::from(self.height))
     }
 
     /// See [`super::Header::decode_bytes`].
     pub(super) fn decode_bytes(&self) -> u64 {
-        let pixels = u64::from(self.width) * u64::from(self.height);
         // Less than 8 bits are spread before they mean anything.
-        let spread = if self.sample_bits < 8 { pixels } else { 0 };
+        let spread = if self.sample_bits < 8 { image_bytes(self.width, self.height, 1) } else { 0 };
         // A strip of JPEG is decoded as a whole, and its coefficients with it.
-        let bytes = self.sample_bytes() + spread + rgb_bytes(self.width, self.height);
-        let bytes = bytes + self.copy_bytes + 4 * self.chunk_bytes;
+        let rgb = rgb_bytes(self.width, self.height);
+        let chunks = self.chunk_bytes.saturating_mul(4);
+        let parts = [self.sample_bytes(), spread, rgb, self.copy_bytes, chunks];
+        let bytes = parts.into_iter().fold(0, u64::saturating_add);
         turned_bytes(bytes, self.width, self.height, self.orientation)
     }
 }
