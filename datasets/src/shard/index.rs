@@ -7,18 +7,17 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch};
 use arrow_schema::Field;
-use bytes::{Buf, Bytes, buf::Reader};
+use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
-use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     ColumnChunkMetaData, FooterTail, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
 };
-use parquet::file::reader::{ChunkReader, Length};
 use thiserror::Error;
 
+use super::part::FilePart;
 use super::write::schema;
 use super::{FOOTER_KEY, Footer, ROWS_PER_GROUP, Row, ShardError, checksum, pages, thrift};
 use crate::escape::{escape_text, one_line};
@@ -410,41 +409,4 @@ fn rows_of(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), ShardError> {
         });
     }
     Ok(())
-}
-
-/// A part of a file, addressed as the file is.
-#[derive(Clone)]
-pub(super) struct FilePart {
-    pub(super) start: u64,
-    pub(super) bytes: Bytes,
-    pub(super) file_bytes: u64,
-}
-
-impl FilePart {
-    /// So many bytes from a place of the file on.
-    pub(super) fn slice(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        let outside = || ParquetError::EOF(format!("bytes {start}+{length} lie outside what was read"));
-        let first = start.checked_sub(self.start).ok_or_else(outside)? as usize;
-        let last = first.checked_add(length).filter(|&last| last <= self.bytes.len()).ok_or_else(outside)?;
-        Ok(self.bytes.slice(first..last))
-    }
-}
-
-impl Length for FilePart {
-    fn len(&self) -> u64 {
-        self.file_bytes
-    }
-}
-
-impl ChunkReader for FilePart {
-    type T = Reader<Bytes>;
-
-    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        let end = self.start + self.bytes.len() as u64;
-        Ok(self.get_bytes(start, end.saturating_sub(start) as usize)?.reader())
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        self.slice(start, length)
-    }
 }

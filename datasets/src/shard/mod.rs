@@ -5,6 +5,7 @@
 
 mod index;
 mod pages;
+mod part;
 mod row;
 mod standing;
 mod thrift;

@@ -9,7 +9,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::ShardError;
-use super::index::FilePart;
+use super::part::FilePart;
 use super::thrift::{PageHeader, PageKind};
 
 /// Bytes of the values of a column beside the images, unpacked. Ids are paths, of which a hundred with every letter
