@@ -11,6 +11,7 @@ mod error;
 mod kill_point;
 mod max_rejects;
 mod meter;
+mod open_files;
 mod rejects;
 mod room;
 mod stop;
@@ -36,6 +37,7 @@ pub use kill_point::kill_point;
 pub use max_rejects::MaxRejects;
 pub use meter::{Meter, NodeReport, bottleneck};
 use meter::{Open, Slot, State, Token, Verb};
+pub use open_files::open_files_max;
 pub use rejects::Rejects;
 pub use room::{Room, peak_bytes, peak_items};
 

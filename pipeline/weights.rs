@@ -19,7 +19,7 @@ use serde_json::Value;
 pub use self::provenance::{KEY, Provenance};
 
 use crate::flow::Error;
-use crate::hub::{self, Hub, Reference};
+use crate::hub::{self, Cached, Hub, Reference};
 use crate::options;
 use crate::options::{Background, Config, bytes_in_words};
 use crate::plan::gather;
@@ -188,10 +188,10 @@ async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
     let mut configs = [None, None];
     if hub::WEIGHTS.contains(&file) {
         for (index, beside) in hub::CONFIGS.into_iter().enumerate() {
-            if let Ok(Some(bytes)) = store.size(beside).await {
-                refuse_large(name, beside, bytes)?;
-                let bytes = store.get(beside).await?;
-                configs[index] = serde_json::from_slice(&bytes).ok();
+            let bytes = store.size(beside).await?;
+            bytes.map_or(Ok(()), |bytes| refuse_large(name, beside, bytes))?;
+            if let Some(bytes) = store.find(beside).await? {
+                configs[index] = Some(description(&store.name(beside), &bytes)?);
             }
         }
     }
@@ -238,12 +238,13 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
         // A timm repository needs the first only.
         let is_needed = index == 0 || described(name, &configs, config)?.is_none();
         let found = if is_needed { hub.find_beside(reference, &cached.commit, beside).await? } else { None };
-        if let Some(found) = &found {
-            refuse_large(name, beside, std::fs::metadata(&found.path).map_or(0, |file| file.len()))?;
+        if let Some(Cached { path, .. }) = found {
+            let place = path.display().to_string();
+            refuse_large(name, beside, std::fs::metadata(&path).map_or(0, |file| file.len()))?;
+            let bytes =
+                std::fs::read(&path).map_err(|error| Error::failed(format!("read {place}"), error))?;
+            configs[index] = Some(description(&place, &bytes)?);
         }
-        configs[index] = found
-            .and_then(|found| std::fs::read(found.path).ok())
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
     }
     let known = registry::by_id(&reference.repository);
     let mut warnings: Vec<String> = known.and_then(licence_warning).into_iter().collect();
@@ -278,6 +279,16 @@ fn refuse_large(name: &str, beside: &str, bytes: u64) -> Result<(), Error> {
         ))),
         false => Ok(()),
     }
+}
+
+/// Reads a description of weights. One that is there and cannot be read is no description that is missing.
+fn description(place: &str, bytes: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        Error::Usage(format!(
+            "{place} is no JSON ({error}): it says how the images of the weights are prepared, so that it is not left \
+             out; get it anew, or move it away"
+        ))
+    })
 }
 
 /// What weights ask of images: what the files beside them say, else what is known of them. What of the files is not

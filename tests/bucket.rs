@@ -14,19 +14,19 @@ use s3s::service::S3ServiceBuilder;
 
 use crate::fixture::{Place, Said, files};
 
-const SECRET: &str = "a-secret-that-is-never-printed";
+pub(crate) const SECRET: &str = "a-secret-that-is-never-printed";
 
 /// A server with one bucket, `bucket`, kept as a folder.
-struct Server {
-    address: SocketAddr,
-    root: PathBuf,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) root: PathBuf,
     _folder: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Server {
     #[allow(clippy::disallowed_methods, reason = "a server of a test is not a node of a dataflow")]
-    fn start() -> Server {
+    pub(crate) fn start() -> Server {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("bucket");
         std::fs::create_dir(&root).unwrap();
@@ -50,7 +50,7 @@ impl Server {
         Server { address, root, _folder: folder, _runtime: runtime }
     }
 
-    fn place(&self, secret: &str) -> Place {
+    pub(crate) fn place(&self, secret: &str) -> Place {
         let mut place = Place::new();
         place.set("AWS_ACCESS_KEY_ID", "key-id");
         place.set("AWS_SECRET_ACCESS_KEY", secret);

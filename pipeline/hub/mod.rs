@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use forebay_datasets::store::endpoint;
 use reqwest::Url;
 
 use crate::flow::Error;
@@ -19,7 +20,7 @@ use crate::flow::Error;
 pub(crate) use files::sha256;
 use files::{is_commit, link, lock_file, write_error, write_whole};
 pub use reference::Reference;
-use server::{Refusal, Server, TRIES};
+use server::{Refusal, Server};
 
 /// The files that hold the weights of a repository, best first.
 pub const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
@@ -112,7 +113,7 @@ impl Hub {
         }
         let mut missing = None;
         for name in names {
-            match self.download(reference, name, TRIES).await {
+            match self.download(reference, name).await {
                 Ok(cached) => return Ok(cached),
                 Err(Refusal::NoFile(error)) => missing = Some(error),
                 Err(refusal) => return Err(refusal.into_error()),
@@ -126,11 +127,11 @@ impl Hub {
         }
     }
 
-    /// A file that a repository may lack, at the commit of another file; `None` where it does, and where it is
-    /// not in the cache and the server cannot be asked.
+    /// A file that a repository may lack, at the commit of another file; `None` where the server says that it does, and
+    /// where `HF_HUB_OFFLINE` forbids to ask.
     ///
     /// # Errors
-    /// As [`Hub::find`], but for a server that cannot be reached.
+    /// As [`Hub::find`].
     pub async fn find_beside(
         &self,
         reference: &Reference,
@@ -145,7 +146,7 @@ impl Hub {
         if self.is_offline || known_missing.exists() {
             return Ok(None);
         }
-        match self.download(&reference, name, 1).await {
+        match self.download(&reference, name).await {
             Ok(cached) => Ok(Some(cached)),
             Err(Refusal::NoFile(_)) => {
                 // As Python does, so that neither asks again. It is a courtesy that a read-only cache may refuse.
@@ -153,7 +154,6 @@ impl Hub {
                 let _ = File::create(known_missing);
                 Ok(None)
             }
-            Err(Refusal::NoAnswer(_)) => Ok(None),
             Err(Refusal::Final(error)) => Err(error),
         }
     }
@@ -176,14 +176,15 @@ impl Hub {
     }
 
     /// Downloads one file into the cache.
-    async fn download(&self, reference: &Reference, name: &str, tries: u32) -> Result<Cached, Refusal> {
+    async fn download(&self, reference: &Reference, name: &str) -> Result<Cached, Refusal> {
         let Reference { repository, revision, .. } = reference;
-        let url = format!("{}/{repository}/resolve/{}/{name}", self.endpoint, revision.replace('/', "%2F"));
-        let url = Url::parse(&url).ok().filter(|url| url.has_host()).ok_or_else(|| {
-            Refusal::Final(Error::Usage(format!("HF_ENDPOINT: {} is not a URL", self.endpoint)))
-        })?;
+        let home = endpoint("HF_ENDPOINT", &self.endpoint, "HF_TOKEN");
+        let home = home.map_err(|line| Refusal::Final(Error::Usage(line)))?;
+        let url = format!("{home}/{repository}/resolve/{}/{name}", revision.replace('/', "%2F"));
+        let url = Url::parse(&url)
+            .map_err(|_| Refusal::Final(Error::Usage(format!("HF_ENDPOINT: {home} is not a URL"))))?;
         let server = Server::new(self.token.as_deref(), &url, reference, name)?;
-        let metadata = server.metadata(&url, tries).await?;
+        let metadata = server.metadata(&url).await?;
         let folder = self.folder(repository);
         let blob = folder.join("blobs").join(&metadata.etag);
         let path = folder.join("snapshots").join(&metadata.commit).join(name);
@@ -199,7 +200,8 @@ impl Hub {
             let locks = self.cache.join(".locks").join(folder.file_name().expect("it has a name"));
             written(&locks, fs::create_dir_all(&locks))?;
             let lock = locks.join(format!("{}.lock", metadata.etag));
-            let _held = lock_file(&lock).await.map_err(|error| Refusal::Final(write_error(&lock, error)))?;
+            let part = Server::part(&blob);
+            let _held = lock_file(&lock, name, &part).await.map_err(Refusal::Final)?;
             // Whoever held it may have brought the file.
             if !blob.is_file() {
                 server.fetch(&url, &metadata, &blob).await?;

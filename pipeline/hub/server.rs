@@ -2,10 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use forebay_datasets::store::{Pace, Patience, TooSlow};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
@@ -13,17 +14,19 @@ use crate::flow::Error;
 use crate::options::bytes_in_words;
 use crate::report::{Bar, Unit, tell};
 
-use super::files::{hexadecimal, is_commit, is_hexadecimal, write_error};
+use super::files::{hexadecimal, is_commit, is_hexadecimal, open_part, write_error};
 use super::reference::Reference;
 
-/// Tries of one request, of which each waits twice as long as the one before; as many as with object stores.
-pub(super) const TRIES: u32 = 5;
+/// How often is asked for what something between us and the hub may have answered.
+const ASKS: u32 = 4;
 
-const FIRST_WAIT: Duration = Duration::from_millis(300);
+/// A connection that gets less than this further is as good as one that brings nothing.
+const ROUND_BYTES_MIN: u64 = 64 << 10;
+
+/// A file that describes weights is not larger.
+const CONFIG_BYTES_MAX: u64 = 16 << 20;
 
 const REDIRECTS_MAX: usize = 10;
-
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the server says of a file before it is downloaded.
 pub(super) struct Metadata {
@@ -36,8 +39,6 @@ pub(super) struct Metadata {
 pub(super) enum Refusal {
     /// The server answered that there is no such file in the repository.
     NoFile(Error),
-    /// The server could not be reached, or went on failing.
-    NoAnswer(Error),
     /// Anything else.
     Final(Error),
 }
@@ -45,7 +46,7 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) fn into_error(self) -> Error {
         match self {
-            Refusal::NoFile(error) | Refusal::NoAnswer(error) | Refusal::Final(error) => error,
+            Refusal::NoFile(error) | Refusal::Final(error) => error,
         }
     }
 }
@@ -58,6 +59,7 @@ pub(super) struct Server<'a> {
     home: Url,
     reference: &'a Reference,
     name: &'a str,
+    patience: Patience,
 }
 
 impl<'a> Server<'a> {
@@ -71,11 +73,12 @@ impl<'a> Server<'a> {
         ONCE.call_once(|| {
             let _ = rustls::crypto::ring::default_provider().install_default();
         });
+        let patience = Patience::usual();
         // Redirects are followed here, because the token must not follow them to another host.
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(TIMEOUT)
-            .read_timeout(TIMEOUT)
+            .connect_timeout(patience.connect)
+            .read_timeout(patience.silence)
             .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Refusal::Final(Error::failed("prepare HTTPS requests", error)))?;
@@ -86,7 +89,7 @@ impl<'a> Server<'a> {
         if let Some(token) = &mut token {
             token.set_sensitive(true);
         }
-        Ok(Server { client, token, home: home.clone(), reference, name })
+        Ok(Server { client, token, home: home.clone(), reference, name, patience })
     }
 
     /// One request and the redirects after it, with what the hub itself said of the file on the way: the answer
@@ -133,43 +136,69 @@ impl<'a> Server<'a> {
         unreachable!("the last hop returns")
     }
 
-    /// The same, tried again when the server fails or does not answer.
+    /// The same, tried again when the server fails or does not answer, and when it may not be the hub that answered.
     async fn ask(
         &self,
         method: Method,
         url: &Url,
         from: u64,
         stop: bool,
-        tries: u32,
     ) -> Result<(Response, HeaderMap), Refusal> {
-        let mut wait = FIRST_WAIT;
-        for attempt in 1.. {
+        let began = Instant::now();
+        for asked in 1.. {
+            let mut wait = self.patience.wait_after(asked);
             let problem = match self.follow(&method, url, from, stop).await {
-                Ok((response, said)) => match response.status() {
-                    status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                        format!("the server says {status}")
+                Ok((response, said)) => {
+                    let status = response.status();
+                    let has_reason = response.headers().contains_key("x-error-code");
+                    let is_busy = status.is_server_error()
+                        || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
+                    let is_odd =
+                        [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND].contains(&status) && !has_reason;
+                    if !(is_busy || is_odd && asked < ASKS) {
+                        return Ok((response, said));
                     }
-                    _ => return Ok((response, said)),
-                },
-                Err(error) => root_cause(&error),
+                    if let Some(seconds) =
+                        text(response.headers(), "retry-after").and_then(|s| s.parse().ok())
+                    {
+                        wait = Duration::from_secs(seconds).clamp(wait, self.patience.total);
+                    }
+                    format!("the server says {status}")
+                }
+                Err(error) => self.root_cause(&error),
             };
-            if attempt >= tries {
-                let Reference { repository, revision, .. } = self.reference;
-                return Err(Refusal::NoAnswer(Error::Store(format!(
-                    "cannot download {} of {repository} at {revision} from {}: {problem}; without the network, \
-                     give the path of a file",
-                    self.name,
-                    without_path(&self.home),
-                ))));
+            if !self.patience.allows(asked, began) {
+                return Err(self.no_answer(&problem));
             }
             tokio::time::sleep(wait).await;
-            wait *= 2;
         }
-        unreachable!("the last try returns")
+        unreachable!("patience has an end")
     }
 
-    pub(super) async fn metadata(&self, url: &Url, tries: u32) -> Result<Metadata, Refusal> {
-        let (response, said) = self.ask(Method::HEAD, url, 0, true, tries).await?;
+    fn no_answer(&self, problem: &str) -> Refusal {
+        let Reference { repository, revision, .. } = self.reference;
+        Refusal::Final(Error::Store(format!(
+            "cannot download {} of {repository} at {revision} from {}: {problem}; without the network, give the path \
+             of a file",
+            self.name,
+            without_path(&self.home),
+        )))
+    }
+
+    /// The innermost cause, which is the one that names the trouble.
+    fn root_cause(&self, error: &reqwest::Error) -> String {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        match error.is_timeout() {
+            true => format!("no answer within {} seconds", self.patience.silence.as_secs()),
+            false => cause.to_string(),
+        }
+    }
+
+    pub(super) async fn metadata(&self, url: &Url) -> Result<Metadata, Refusal> {
+        let (response, said) = self.ask(Method::HEAD, url, 0, true).await?;
         if !response.status().is_success() && !response.status().is_redirection() {
             return Err(self.refusal(&response));
         }
@@ -197,60 +226,89 @@ impl<'a> Server<'a> {
         Ok(Metadata { commit, etag, bytes })
     }
 
+    /// Where a blob lies while it is downloaded.
+    pub(super) fn part(blob: &Path) -> PathBuf {
+        let mut name = blob.file_name().unwrap_or_default().to_os_string();
+        name.push(".incomplete");
+        blob.with_file_name(name)
+    }
+
     /// Downloads a blob beside its place, goes on where an earlier try ended, checks it, and puts it in place.
     pub(super) async fn fetch(&self, url: &Url, metadata: &Metadata, blob: &Path) -> Result<(), Refusal> {
-        let part = blob.with_file_name(format!("{}.incomplete", metadata.etag));
+        let part = Server::part(blob);
         let failed = |error| Refusal::Final(write_error(&part, error));
-        let mut file = File::options()
-            .create(true)
-            .read(true)
-            .write(true)
-            .truncate(false)
-            .open(&part)
-            .map_err(failed)?;
+        let bytes_max = match super::CONFIGS.contains(&self.name) {
+            true => CONFIG_BYTES_MAX,
+            false => u64::MAX,
+        };
+        let too_large = || {
+            Refusal::Final(Error::Usage(format!(
+                "{} of {} is larger than {}: that is no description of weights",
+                self.name,
+                self.reference.repository,
+                bytes_in_words(bytes_max)
+            )))
+        };
+        if metadata.bytes.is_some_and(|bytes| bytes > bytes_max) {
+            return Err(too_large());
+        }
+        let mut file = open_part(&part).map_err(failed)?;
         let mut at = file.seek(io::SeekFrom::End(0)).map_err(failed)?;
         let mut is_resumed = at > 0;
         let size = metadata.bytes.map_or("unknown size".to_string(), bytes_in_words);
         tell(&format!("downloading {} of {} ({size})\n", self.name, self.reference.repository));
         let bar = Bar::begin("download", metadata.bytes.unwrap_or(0), Unit::Bytes);
-        let mut stalls = 0;
+        // A server that answers anew from the start, or cuts each answer, must get further to be asked again.
+        let (mut furthest, mut vain) = (at, 0);
         loop {
             if metadata.bytes.is_some_and(|bytes| at > bytes) {
                 at = 0;
             }
-            let before = at;
-            if metadata.bytes.is_none() || metadata.bytes.is_some_and(|bytes| at < bytes) {
-                let (mut response, _) = self.ask(Method::GET, url, at, false, TRIES).await?;
+            if metadata.bytes.is_none_or(|bytes| at < bytes) {
+                let (mut response, _) = self.ask(Method::GET, url, at, false).await?;
+                let mut ended = Ok(());
                 match response.status() {
                     StatusCode::PARTIAL_CONTENT if goes_on_at(response.headers(), at) => {}
                     StatusCode::OK => at = 0,
-                    StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if at > 0 => {
+                    status @ (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE) if at > 0 => {
                         at = 0;
-                        continue;
+                        ended = Err(format!(
+                            "the server says {status} to going on at {}",
+                            bytes_in_words(furthest)
+                        ));
                     }
                     _ => return Err(self.refusal(&response)),
                 }
                 file.set_len(at).and_then(|()| file.seek(io::SeekFrom::Start(at))).map_err(failed)?;
-                let ended = loop {
+                let mut pace = Pace::new(self.patience);
+                while ended.is_ok() {
                     match response.chunk().await {
                         Ok(Some(chunk)) => {
                             at += chunk.len() as u64;
                             if metadata.bytes.is_some_and(|bytes| at > bytes) {
-                                break Ok(());
+                                break;
+                            }
+                            if at > bytes_max {
+                                return Err(too_large());
                             }
                             file.write_all(&chunk).map_err(failed)?;
                             bar.at(at);
+                            if pace.is_too_slow(chunk.len() as u64) {
+                                ended = Err(TooSlow::from(self.patience).to_string());
+                            }
                         }
-                        Ok(None) => break Ok(()),
-                        Err(error) => break Err(root_cause(&error)),
+                        Ok(None) => break,
+                        Err(error) => ended = Err(self.root_cause(&error)),
                     }
-                };
+                }
                 let is_whole = metadata.bytes.is_none_or(|bytes| at >= bytes);
                 if ended.is_err() || !is_whole {
-                    stalls = if at > before { 0 } else { stalls + 1 };
-                    if stalls >= TRIES {
+                    let is_further = at >= furthest + ROUND_BYTES_MIN;
+                    vain = if is_further { 0 } else { vain + 1 };
+                    furthest = furthest.max(at);
+                    if vain >= self.patience.tries {
                         let why = ended.err().unwrap_or_else(|| "the connection ended early".to_string());
-                        return Err(Refusal::NoAnswer(Error::Store(format!(
+                        return Err(Refusal::Final(Error::Store(format!(
                             "cannot download {} of {}: {why}; run again to go on at {}",
                             self.name,
                             self.reference.repository,
@@ -258,7 +316,7 @@ impl<'a> Server<'a> {
                         ))));
                     }
                     is_resumed = true;
-                    tokio::time::sleep(FIRST_WAIT).await;
+                    tokio::time::sleep(self.patience.wait_after(vain.max(1))).await;
                     continue;
                 }
             }
@@ -270,7 +328,7 @@ impl<'a> Server<'a> {
                     file.set_len(0).map_err(failed)?;
                 }
                 Err(difference) => {
-                    let _ = fs::remove_file(&part);
+                    file.set_len(0).map_err(failed)?;
                     return Err(Refusal::Final(Error::Integrity(format!(
                         "{} of {} is not what {} announced: {difference}; it was thrown away, run again",
                         self.name,
@@ -307,13 +365,14 @@ impl<'a> Server<'a> {
             (401 | 404, "RepoNotFound") | (401, _) => Refusal::Final(Error::Usage(format!(
                 "{home} has no repository {repository}, or it is private: check the name, or {log_in}"
             ))),
+            (403 | 404, "") => Refusal::Final(Error::Store(format!(
+                "cannot download {} of {repository}: the answer {status} has no reason of a hub: check HF_ENDPOINT \
+                 ({home}) and what stands before it",
+                self.name
+            ))),
             (403, _) => {
                 Refusal::Final(Error::Usage(format!("{home} refuses access to {repository}: {log_in}")))
             }
-            (404, _) => Refusal::NoFile(Error::Usage(format!(
-                "{home} has no {} in {repository} at {revision}: check the name",
-                self.name
-            ))),
             _ => Refusal::Final(Error::Store(format!(
                 "cannot download {} of {repository}: {home} says {status}",
                 self.name
@@ -371,19 +430,6 @@ fn text(headers: &HeaderMap, name: &'static str) -> Option<String> {
 /// The address of a server without user, password and path.
 fn without_path(url: &Url) -> String {
     url.origin().ascii_serialization()
-}
-
-/// The innermost cause, which is the one that names the trouble.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    if error.is_timeout() {
-        format!("no answer within {} seconds", TIMEOUT.as_secs())
-    } else {
-        cause.to_string()
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use toml::Value;
 
 use super::choices::Background;
 use super::values::Config;
+use crate::flow::open_files_max;
 
 /// The store options that the run file gives.
 pub fn store_options(config: &Config) -> StoreOptions {
@@ -20,7 +21,14 @@ pub fn store_options(config: &Config) -> StoreOptions {
         region: config.text("store.region"),
         anonymous: config.is_on("store.anonymous"),
         instance_metadata: config.is_on("store.instance_metadata"),
+        requests_max: requests_max(),
     }
+}
+
+/// Requests in flight to one bucket. A run reads one, writes another and may keep its weights in a third, and as many
+/// files again are left to the disk, the pool's threads and what the libraries open.
+fn requests_max() -> usize {
+    (open_files_max() / 4).clamp(2, 256)
 }
 
 /// Which layout a source is read as. No option decides it yet: there is one layout, and it has none of its own.

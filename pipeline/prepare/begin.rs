@@ -9,8 +9,9 @@ use forebay_datasets::manifest::{
 use forebay_datasets::shard;
 use forebay_datasets::store::{Claim, Store};
 
-use crate::flow::{Error, Run, blocking, kill_point};
+use crate::flow::{Error, Run, kill_point};
 use crate::plan::{DestState, Destination, PreparePlan};
+use crate::report::wait_for;
 
 /// A destination that belongs to a plan: nobody with another plan begins while this lives.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub async fn begin(run: &Run, plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
     interrupted(run)?;
     let claim = match dest.claim_alone()? {
         Some(claim) => claim,
-        None => match join(plan).await {
+        None => match join(run, plan).await {
             Ok(begun) => return Ok(begun),
             // Whoever was at work may have ended, or may have been killed halfway, while we waited.
             Err(refused) => dest.claim_alone()?.ok_or(refused)?,
@@ -44,15 +45,15 @@ pub async fn begin(run: &Run, plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
     let state = destination.state(dest, &record, plan.overwrite).await?;
     if claim.is_held() {
         // Nobody is at work, so that what lies there half written was left by a process that was killed.
-        dest.remove_leftovers("", is_ours).await?;
+        dest.delete_leftovers("", is_ours).await?;
     }
     match state {
         DestState::Same { .. } => {
             if destination.has_other_manifest(&record) {
-                delete(dest, MANIFEST_KEY).await?;
+                dest.delete(&[MANIFEST_KEY], is_ours).await?;
             }
             if destination.has_next() {
-                delete(dest, NEXT_PLAN_KEY).await?;
+                dest.delete(&[NEXT_PLAN_KEY], is_ours).await?;
             }
         }
         state if state != plan.dest_state => {
@@ -63,7 +64,7 @@ pub async fn begin(run: &Run, plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
             kill_point("prepare: before the plan");
             let is_first = dest.put_new(PLAN_KEY, Bytes::from(record.to_bytes())).await?;
             if !is_first {
-                return join(plan).await;
+                return join(run, plan).await;
             }
             kill_point("prepare: after the plan");
         }
@@ -78,9 +79,13 @@ pub async fn begin(run: &Run, plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
 }
 
 /// Joins the processes that are at work on the same plan.
-pub(super) async fn join(plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
+pub(super) async fn join(run: &Run, plan: &Arc<PreparePlan>) -> Result<Begun, Error> {
     let dest = plan.dest.clone();
-    let claim = blocking(move || dest.claim_shared()).await?;
+    let alone = async move {
+        let what = format!("another run to have begun in {}", dest.location());
+        wait_for(&what, || 0, || Ok(dest.claim_shared()?)).await
+    };
+    let claim = run.until_stopped(|| alone).await?;
     still_ours(plan).await?;
     Ok(Begun { _claim: claim })
 }
@@ -113,23 +118,21 @@ async fn replace(run: &Run, dest: &Store, replacement: Replacement) -> Result<()
     kill_point("prepare: after the next plan");
     // The last moment at which the old dataset is whole.
     if let Err(interrupt) = interrupted(run) {
-        delete(dest, NEXT_PLAN_KEY).await?;
+        dest.delete(&[NEXT_PLAN_KEY], is_ours).await?;
         return Err(interrupt);
     }
-    delete(dest, MANIFEST_KEY).await?;
+    dest.delete(&[MANIFEST_KEY], is_ours).await?;
     kill_point("prepare: after the old manifest");
-    for key in [CARD_KEY, REJECTS_KEY] {
-        delete(dest, key).await?;
-    }
+    dest.delete(&[CARD_KEY, REJECTS_KEY], is_ours).await?;
     kill_point("prepare: before the plan");
     dest.put(PLAN_KEY, Bytes::from(replacement.plan.to_bytes())).await?;
     kill_point("prepare: after the plan");
     for key in &replacement.delete {
-        delete(dest, key).await?;
+        dest.delete(&[key], is_ours).await?;
         kill_point("prepare: between old shards");
     }
     kill_point("prepare: after the old shards");
-    delete(dest, NEXT_PLAN_KEY).await
+    dest.delete(&[NEXT_PLAN_KEY], is_ours).await.map_err(Error::from)
 }
 
 fn interrupted(run: &Run) -> Result<(), Error> {
@@ -138,11 +141,4 @@ fn interrupted(run: &Run) -> Result<(), Error> {
 
 fn is_ours(key: &str) -> bool {
     [PLAN_KEY, NEXT_PLAN_KEY, MANIFEST_KEY, CARD_KEY, REJECTS_KEY].contains(&key) || shard::is_key(key)
-}
-
-async fn delete(store: &Store, key: &str) -> Result<(), Error> {
-    if store.size(key).await?.is_some() {
-        store.delete(key).await?;
-    }
-    Ok(())
 }

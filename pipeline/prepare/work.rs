@@ -36,7 +36,7 @@ pub struct Worked {
 /// When the range is beyond the shards of the plan.
 pub async fn work(run: &Run, plan: &Arc<PreparePlan>, range: Range<usize>) -> Result<Worked, Error> {
     // Nobody replaces the plan while this worker is at it.
-    let _begun = join(plan).await?;
+    let _begun = join(run, plan).await?;
     let wanted = &plan.shards[range];
     // A file that could not be read then may be readable now.
     let mut shards = finished(run, plan, wanted).await?;

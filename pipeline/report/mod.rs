@@ -12,6 +12,7 @@ mod run;
 pub mod tensorboard;
 pub mod terminal;
 mod usage;
+mod wait;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub use progress::{Live, Phase, Snapshot};
 pub use reporter::{Voice, complain, detail, finish, log, note, say, say_json, speak, tell, warn};
 pub use run::{ClassRow, EpochMetrics, RunFacts, StepPoint, Trained};
 pub use usage::Usage;
+pub use wait::wait_for;
 
 /// Waits for `work` and calls `look` ten times a second meanwhile, and once at the end.
 pub async fn watched<R>(work: impl Future<Output = R>, mut look: impl FnMut()) -> R {

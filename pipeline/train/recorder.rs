@@ -71,7 +71,7 @@ impl Recorder {
         step: u64,
         log_every: u64,
     ) -> Result<(Recorder, Vec<StepPoint>), Error> {
-        let earlier = folder.names().await?.iter().filter(|name| is_event_file(name)).count();
+        let earlier = folder.names().await?.iter().filter(|name| files::is_event_file(name)).count();
         // Names sort by time; the last number keeps two starts within a second apart.
         let events = format!("{}{:010}.forebay.{earlier}", files::EVENTS, wall_seconds() as u64);
         let mut points = Vec::new();
@@ -161,11 +161,6 @@ impl Recorder {
             measured.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect();
         self.folder.append(&self.events, &tensorboard::scalars(wall_seconds(), metrics.steps, &scalars))
     }
-}
-
-/// True for the name of an event file of ours.
-pub(super) fn is_event_file(name: &str) -> bool {
-    name.starts_with(files::EVENTS) && name.contains(".forebay.")
 }
 
 fn line(point: &StepPoint) -> String {

@@ -49,6 +49,11 @@ pub mod files {
         ALL.contains(&name) || name.starts_with(EVENTS)
     }
 
+    /// True for an event file of TensorBoard that Forebay wrote; others write theirs beside it.
+    pub fn is_event_file(name: &str) -> bool {
+        name.starts_with(EVENTS) && name.contains(".forebay.")
+    }
+
     /// Every file that a run writes under a fixed name, the checkpoint first; beside them it writes event files.
     pub const ALL: [&str; 16] = [
         LAST,
@@ -200,9 +205,9 @@ impl RunFolder {
     ///
     /// # Errors
     /// When the folder cannot be listed or a file cannot be removed.
-    pub(super) async fn remove_leftovers(&self) -> Result<(), Error> {
+    pub(super) async fn delete_leftovers(&self) -> Result<(), Error> {
         let is_ours = |name: &str| files::ALL.contains(&name);
-        self.local.remove_leftovers("", is_ours).await.map(drop).map_err(Error::from)
+        self.local.delete_leftovers("", is_ours).await.map(drop).map_err(Error::from)
     }
 
     /// That there is no checkpoint to resume from.
@@ -250,14 +255,15 @@ impl RunFolder {
         Ok(found.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// Deletes a file of the run; one that is not there is no error.
+    /// Deletes files of the run; one that is not there is no error.
     ///
     /// # Errors
     /// When a store fails.
-    pub async fn delete(&self, name: &str) -> Result<(), Error> {
-        self.local.delete(name).await?;
+    pub async fn delete(&self, names: &[&str]) -> Result<(), Error> {
+        let is_ours = |name: &str| files::ALL.contains(&name) || files::is_event_file(name);
+        self.local.delete(names, is_ours).await?;
         match &self.remote {
-            Some(remote) => remote.delete(name).await.map_err(Error::from),
+            Some(remote) => remote.delete(names, is_ours).await.map_err(Error::from),
             None => Ok(()),
         }
     }

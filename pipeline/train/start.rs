@@ -10,7 +10,7 @@ use super::Start;
 use super::error::train_error;
 use super::frozen::Use;
 use super::plan::TrainPlan;
-use super::recorder::{self, Recorder};
+use super::recorder::Recorder;
 use super::run_folder::{RunFolder, files};
 use super::session::{IDENTITY, MICRO_BATCH, Progress, Session, checkpoint};
 use super::stalls::Reactions;
@@ -28,7 +28,7 @@ pub(super) async fn start(
     live: &Live,
     on_weights: &mut (dyn FnMut(&WeightsReport) + Send),
 ) -> Result<(Arc<Mutex<Session>>, Vec<EpochMetrics>), Error> {
-    folder.remove_leftovers().await?;
+    folder.delete_leftovers().await?;
     folder.refuse_start(begin).await?;
     let trainer = run.install(|| Trainer::new(&plan.options));
     let mut trainer = trainer.map_err(|error| train_error("build the network", error))?;
@@ -199,9 +199,6 @@ async fn check_best(plan: &TrainPlan, folder: &RunFolder, progress: Progress) ->
 async fn discard(folder: &RunFolder) -> Result<(), Error> {
     let names = folder.names().await?;
     let of_a_run = files::ALL.into_iter().filter(|file| names.iter().any(|name| name == file));
-    let events = names.iter().map(String::as_str).filter(|name| recorder::is_event_file(name));
-    for name in of_a_run.chain(events) {
-        folder.delete(name).await?;
-    }
-    Ok(())
+    let events = names.iter().map(String::as_str).filter(|name| files::is_event_file(name));
+    folder.delete(&of_a_run.chain(events).collect::<Vec<_>>()).await
 }

@@ -5,10 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::sample::{Label, SampleId, Split};
-use crate::store::{ObjectName, Store, StoreError, Version};
-
-/// How often bytes that are not as many as listed are asked for before the run ends.
-const ASKS: usize = 3;
+use crate::store::{ASKS, ObjectName, Store, StoreError, Version};
 
 /// One sample of a catalog. Its id says what it is, its locator where its bytes are: a sample may be a file, or
 /// a piece of one.
@@ -106,13 +103,7 @@ impl Locator {
                 return Ok(bytes);
             }
             if asked == ASKS {
-                return Err(StoreError::Stop(format!(
-                    "cannot read {}: {} bytes came where {} were listed: it was changed since the run began, or the \
-                     server sends something else; run again",
-                    store.name(&self.object.printable()),
-                    bytes.len(),
-                    self.bytes()
-                )));
+                return Err(store.other_size(&self.object.printable(), bytes.len(), self.bytes()));
             }
         }
     }

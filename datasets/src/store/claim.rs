@@ -8,7 +8,7 @@ use bytes::Bytes;
 use object_store::{PutMode, PutPayload};
 
 use super::local::Local;
-use super::{Root, Store, StoreError};
+use super::{ASKS, Root, Store, StoreError};
 
 /// A claim on a local folder, given back when it is dropped or its process ends, however it ends.
 ///
@@ -50,13 +50,17 @@ impl Store {
         }
     }
 
-    /// Claims the root together with others that share it; waits on the calling thread until nobody has it alone.
+    /// Claims the root together with others that share it; `None` while another has it alone.
     ///
     /// # Errors
     /// When the folder cannot be made or opened.
-    pub fn claim_shared(&self) -> Result<Claim, StoreError> {
-        let Some(folder) = self.claimable()? else { return Ok(Claim { folder: None }) };
-        Ok(Claim { folder: folder.lock_shared().is_ok().then_some(folder) })
+    pub fn claim_shared(&self) -> Result<Option<Claim>, StoreError> {
+        let Some(folder) = self.claimable()? else { return Ok(Some(Claim { folder: None })) };
+        match folder.try_lock_shared() {
+            Ok(()) => Ok(Some(Claim { folder: Some(folder) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(_)) => Ok(Some(Claim { folder: None })),
+        }
     }
 
     fn claimable(&self) -> Result<Option<File>, StoreError> {
@@ -67,38 +71,37 @@ impl Store {
             .map_err(|error| self.explain_io("write", "", &error))
     }
 
-    /// Puts an object where there is none; `false` when there is one, which stays as it is. Where the store cannot do
-    /// this in one step, it is looked for first.
+    /// Puts an object where there is none; `false` when there is another one, which stays as it is, and `true` also when
+    /// the one that is there has the same bytes. Where the store cannot do this in one step, it is looked for first.
     ///
     /// # Errors
     /// As [`Store::put`].
     pub async fn put_new(&self, key: &str, bytes: Bytes) -> Result<bool, StoreError> {
         let name = self.key("write", key)?;
         let store = self.objects("write", key, true)?.ok_or_else(|| self.absent("write", key))?;
-        let payload = PutPayload::from(bytes.clone());
-        match store.put_opts(&name, payload, PutMode::Create.into()).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                Ok(false)
-            }
-            Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
-                if self.size(key).await?.is_some() {
-                    return Ok(false);
+        for asked in 1.. {
+            let payload = PutPayload::from(bytes.clone());
+            let error = match store.put_opts(&name, payload, PutMode::Create.into()).await {
+                Ok(_) => return Ok(true),
+                Err(
+                    object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. },
+                ) => {
+                    if self.size(key).await?.is_some() {
+                        return Ok(false);
+                    }
+                    return self.put(key, bytes).await.map(|()| true);
                 }
-                self.put(key, bytes).await.map(|()| true)
+                Err(error) => error,
+            };
+            // Whether it was written is not known after an answer that was lost, and where it was, it is our own object
+            // that stands in the way of the next try: what is there tells.
+            match self.find(key).await {
+                Ok(Some(found)) => return Ok(found == bytes),
+                Ok(None) if asked < ASKS => {}
+                _ => return Err(self.explain("write", key, &error)),
             }
-            Err(error) => Err(self.explain("write", key, &error)),
         }
-    }
-
-    /// Whether a part of `key` is a symbolic link: what lies behind it is not of this place.
-    pub fn is_through_link(&self, key: &str) -> bool {
-        let Some(root) = self.local_root() else { return false };
-        let mut path = root.to_path_buf();
-        Path::new(key).components().any(|part| {
-            path.push(part);
-            std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.file_type().is_symlink())
-        })
+        unreachable!("the last try returns")
     }
 
     /// Whether both are the same place, however each is spelled: links, `.` and `..` are followed.
@@ -184,7 +187,7 @@ mod tests {
         assert!(open(&place).claim_alone().expect("looks").is_none());
         alone.share().expect("shares");
         assert!(open(&place).claim_alone().expect("looks").is_none());
-        let shared = open(&place).claim_shared().expect("shares");
+        let shared = open(&place).claim_shared().expect("shares").expect("nobody has it alone");
         drop(alone);
         assert!(open(&place).claim_alone().expect("looks").is_none());
         drop(shared);

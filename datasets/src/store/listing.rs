@@ -1,19 +1,8 @@
-//! One page of a bucket's listing, read strictly, and the HTTP client that looks at what a server answers.
+//! One page of a bucket's listing, read strictly.
 //!
 //! `object_store` takes an answer that is no listing for an empty page, and one key that it cannot name ends its
 //! whole listing. Its requests, signatures and retries are kept; the page is read here, as it passes by.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-
-use bytes::{Bytes, BytesMut};
-use futures::TryStreamExt;
-use object_store::ClientOptions;
-use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
-    ReqwestConnector,
-};
 use serde::Deserialize;
 
 use super::object::Version;
@@ -42,7 +31,7 @@ pub struct PageObject {
 /// Why an answer to a listing is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the answer to a listing is none: {0}")]
-pub struct NoListing(String);
+pub struct NoListing(pub(super) String);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -108,7 +97,7 @@ impl Page {
 }
 
 /// The name of the outermost element.
-fn root(mut text: &str) -> Option<&str> {
+pub(super) fn root(mut text: &str) -> Option<&str> {
     text = text.trim_start_matches('\u{feff}');
     loop {
         text = text.trim_start().strip_prefix('<')?;
@@ -122,80 +111,9 @@ fn root(mut text: &str) -> Option<&str> {
     }
 }
 
-/// Connects as `object_store` does, and looks at the answers.
-#[derive(Debug, Default)]
-pub(super) struct Watching {
-    inner: ReqwestConnector,
-}
-
-impl HttpConnector for Watching {
-    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Watched(self.inner.connect(options)?)))
-    }
-}
-
-#[derive(Debug)]
-struct Watched(HttpClient);
-
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
-
-impl HttpService for Watched {
-    fn call<'a, 'b>(&'a self, request: HttpRequest) -> Answer<'b>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        Box::pin(async move {
-            let is_listing = request.method().as_str() == "GET"
-                && request
-                    .uri()
-                    .query()
-                    .is_some_and(|query| query.split('&').any(|part| part == "list-type=2"));
-            let response = self.0.execute(request).await?;
-            match response.status().as_u16() {
-                200 if is_listing => listing(response).await,
-                400 => retryable(response).await,
-                _ => Ok(response),
-            }
-        })
-    }
-}
-
-/// Hands on the page beside an empty listing. An answer that is no listing is like a connection that broke, so
-/// that it is asked for again.
-async fn listing(response: HttpResponse) -> Result<HttpResponse, HttpError> {
-    let (mut parts, body) = response.into_parts();
-    let body = whole(body).await?;
-    let page = Page::parse(&body).map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error))?;
-    parts.extensions.insert(Arc::new(page));
-    Ok(HttpResponse::from_parts(parts, Bytes::from_static(b"<ListBucketResult></ListBucketResult>").into()))
-}
-
-/// S3 says 400 `RequestTimeout` where it did not get the whole request in time: what others say with 408, which
-/// is tried again.
-async fn retryable(response: HttpResponse) -> Result<HttpResponse, HttpError> {
-    let (mut parts, body) = response.into_parts();
-    let body = whole(body).await?;
-    let said = String::from_utf8_lossy(&body);
-    if super::between(&said, "<Code>", "</Code>") == Some("RequestTimeout") {
-        parts.status = reqwest::StatusCode::REQUEST_TIMEOUT;
-    }
-    Ok(HttpResponse::from_parts(parts, body.into()))
-}
-
-async fn whole(body: object_store::client::HttpResponseBody) -> Result<Bytes, HttpError> {
-    let mut whole = BytesMut::new();
-    let mut chunks = body.bytes_stream();
-    while let Some(chunk) = chunks.try_next().await? {
-        whole.extend_from_slice(&chunk);
-    }
-    Ok(whole.freeze())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::executor::block_on;
 
     #[test]
     fn a_page_keeps_every_key_however_odd() {
@@ -227,47 +145,5 @@ mod tests {
         assert!(refused(cut).starts_with("it is damaged"), "{}", refused(cut));
         let lost = "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>";
         assert_eq!(refused(lost), "it breaks off without saying how to go on");
-    }
-
-    /// A server that answers the same to every request.
-    #[derive(Debug)]
-    struct Always(u16, &'static str);
-
-    impl HttpService for Always {
-        fn call<'a, 'b>(&'a self, _: HttpRequest) -> Answer<'b>
-        where
-            'a: 'b,
-            Self: 'b,
-        {
-            let mut response = HttpResponse::new(Bytes::from_static(self.1.as_bytes()).into());
-            *response.status_mut() = reqwest::StatusCode::from_u16(self.0).expect("a status");
-            Box::pin(async move { Ok(response) })
-        }
-    }
-
-    fn ask(server: Always, uri: &str) -> Result<HttpResponse, HttpError> {
-        let mut request = HttpRequest::new(Bytes::new().into());
-        *request.uri_mut() = uri.parse().expect("an address");
-        block_on(Watched(HttpClient::new(server)).call(request))
-    }
-
-    #[test]
-    fn a_listing_answered_with_a_web_page_is_asked_for_again() {
-        let error = ask(Always(200, "<html></html>"), "http://s/b?list-type=2").expect_err("no listing");
-        // The kind that `object_store` retries where a request only reads.
-        assert_eq!(error.kind(), HttpErrorKind::Interrupted);
-        let object = ask(Always(200, "<html></html>"), "http://s/b/list-type=2").expect("an object");
-        assert_eq!(object.status().as_u16(), 200);
-        let list = "<ListBucketResult><Contents><Key>a//b</Key><Size>1</Size></Contents></ListBucketResult>";
-        let page = ask(Always(200, list), "http://s/b?list-type=2&prefix=a").expect("a page");
-        let page = page.extensions().get::<Arc<Page>>().expect("the page beside the answer");
-        assert_eq!(page.objects[0].key, "a//b");
-    }
-
-    #[test]
-    fn a_request_that_timed_out_at_the_server_is_tried_again() {
-        let status = |body| ask(Always(400, body), "http://s/b/x").expect("an answer").status().as_u16();
-        assert_eq!(status("<Error><Code>RequestTimeout</Code></Error>"), 408);
-        assert_eq!(status("<Error><Code>InvalidArgument</Code></Error>"), 400);
     }
 }

@@ -5,12 +5,14 @@ use std::io::{self, Read, Seek};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 
 use super::object::ObjectName;
+use super::patience::Patience;
 use super::{StoreError, one_line};
 
 /// A local folder, which need not exist.
@@ -47,8 +49,14 @@ impl Local {
         }
         let path = self.root.join(name);
         regular(&fs::metadata(&path)?)?;
-        let Some(range) = range else { return fs::read(path).map(Bytes::from) };
-        let mut file = File::open(path)?;
+        let mut file = open(&path)?;
+        let Some(range) = range else {
+            let mut bytes = Vec::new();
+            // What a sparse file says of its size need not fit.
+            bytes.try_reserve_exact(usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX))?;
+            file.read_to_end(&mut bytes)?;
+            return Ok(bytes.into());
+        };
         file.seek(io::SeekFrom::Start(range.start))?;
         let mut bytes = Vec::new();
         file.take(range.end.saturating_sub(range.start)).read_to_end(&mut bytes)?;
@@ -92,6 +100,9 @@ impl Local {
                 StoreError::Stop(line("the file is larger than this process may write"))
             }
             io::ErrorKind::ReadOnlyFilesystem => StoreError::Stop(line("the file system is read-only")),
+            _ if matches!(error.raw_os_error(), Some(23 | 24)) && cfg!(unix) => StoreError::Stop(line(
+                "too many files are open: raise the limit (ulimit -n), or use fewer --threads",
+            )),
             _ => StoreError::Stop(line(&one_line(&error.to_string()))),
         }
     }
@@ -120,6 +131,22 @@ pub fn local_path(text: &str) -> Result<PathBuf, StoreError> {
         StoreError::Correct(format!("{text}: no home folder is known: set HOME, or write a path"))
     })?;
     Ok(home.join(below.trim_start_matches('/')))
+}
+
+/// Opens a file to read it. Where the process or the system has too many files open, others will soon be closed.
+fn open(path: &Path) -> io::Result<File> {
+    // EMFILE and ENFILE, on every unix.
+    let is_crowded = |error: &io::Error| matches!(error.raw_os_error(), Some(23 | 24)) && cfg!(unix);
+    let (patience, began) = (Patience::usual(), Instant::now());
+    for tried in 1.. {
+        match File::open(path) {
+            Err(error) if is_crowded(&error) && patience.allows(tried, began) => {
+                std::thread::sleep(patience.wait_after(tried));
+            }
+            opened => return opened,
+        }
+    }
+    unreachable!("patience has an end")
 }
 
 fn regular(metadata: &Metadata) -> io::Result<()> {

@@ -4,9 +4,12 @@
 //! percent-encoded. The futures here need the caller's tokio runtime for S3 and run anywhere otherwise.
 
 mod claim;
+mod delete;
+mod http;
 mod listing;
 mod local;
 mod object;
+mod patience;
 mod s3;
 mod upload;
 
@@ -31,10 +34,12 @@ pub use self::claim::Claim;
 pub use self::listing::{NoListing, Page, PageObject};
 pub use self::local::local_path;
 pub use self::object::{Object, ObjectName, Version};
+pub use self::patience::{Pace, Patience, TooSlow};
+pub use self::s3::endpoint;
 pub use self::upload::Upload;
 
 /// How a location is opened. The default asks for nothing beyond the `AWS_*` variables.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// Address of an S3-compatible server, with its scheme; a plain `http://` one is allowed as given.
     pub endpoint: Option<String>,
@@ -44,7 +49,25 @@ pub struct StoreOptions {
     pub anonymous: bool,
     /// Asks the metadata service of the machine for credentials when the environment holds none.
     pub instance_metadata: bool,
+    /// The most requests to a bucket that wait for their answer at once: each has a socket of its own.
+    pub requests_max: usize,
 }
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            endpoint: None,
+            region: None,
+            anonymous: false,
+            instance_metadata: false,
+            // Far below the 1024 files that a process usually may open.
+            requests_max: 128,
+        }
+    }
+}
+
+/// How often bytes that are not as many as announced are asked for before the run ends.
+pub(crate) const ASKS: u32 = 3;
 
 /// The root of a dataset, a destination or a run. Cloning is cheap.
 #[derive(Clone)]
@@ -148,10 +171,11 @@ impl Store {
         let name = self.key("read", key)?;
         self.check_regular("read", key)?;
         let Some(store) = self.objects("read", key, false)? else { return Err(self.absent("read", key)) };
-        match &self.root {
-            Root::S3(s3) => s3.read(&name, range, self.line("read", key)).await,
-            _ => get_part(&*store, &name, range).await.map_err(|error| self.explain("read", key, &error)),
-        }
+        let read = match &self.root {
+            Root::S3(s3) => s3.read(&name, range).await,
+            _ => get_part(&*store, &name, range).await,
+        };
+        read.map_err(|error| self.explain("read", key, &error))
     }
 
     /// Even asking for the size of a named pipe would wait: `object_store` opens it for that. And a put takes the place of
@@ -173,16 +197,15 @@ impl Store {
         let name = self.key("read", key)?;
         self.check_regular("read", key)?;
         let Some(store) = self.objects("read", key, false)? else { return Ok(None) };
-        match store.head(&name).await {
-            Ok(found) => Ok(Some(found.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error @ object_store::Error::PermissionDenied { .. }) => {
-                // The answer to HEAD has no body, and only the body says which credential was wrong.
-                let told = store.get_range(&name, 0..1).await.err();
-                Err(self.explain("read", key, told.as_ref().unwrap_or(&error)))
-            }
-            Err(error) => Err(self.explain("read", key, &error)),
-        }
+        let found = match &self.root {
+            Root::S3(s3) => s3.size(&name).await,
+            _ => match store.head(&name).await {
+                Ok(found) => Ok(Some(found.size)),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            },
+        };
+        found.map_err(|error| self.explain("read", key, &error))
     }
 
     /// The whole object at `key`; `None` when there is no such object, also when it goes while it is looked at.
@@ -190,16 +213,27 @@ impl Store {
     /// # Errors
     /// When it is there and cannot be read, or that cannot be told.
     pub async fn find(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        if self.size(key).await?.is_none() {
-            return Ok(None);
+        let mut asked = 0;
+        while let Some(size) = self.size(key).await? {
+            let read = self.get(key).await;
+            asked += 1;
+            match read {
+                Ok(bytes) if bytes.len() as u64 == size => return Ok(Some(bytes)),
+                // It may have been replaced or deleted in between.
+                Ok(_) | Err(StoreError::LeaveOut(_)) if asked < ASKS => {}
+                Ok(bytes) => return Err(self.other_size(key, bytes.len(), size)),
+                Err(error) => return Err(error),
+            }
         }
-        match self.get(key).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) => match self.size(key).await? {
-                None => Ok(None),
-                Some(_) => Err(error),
-            },
-        }
+        Ok(None)
+    }
+
+    /// Bytes that are not as many as were announced.
+    pub(crate) fn other_size(&self, key: &str, came: usize, announced: u64) -> StoreError {
+        StoreError::Stop(self.line("read", key)(&format!(
+            "{came} bytes came where {announced} were listed: it was changed since the run began, or the server sends \
+             something else; run again"
+        )))
     }
 
     /// Puts one whole object, replacing what was there: readers see the old one or the new one, never a part.
@@ -220,19 +254,6 @@ impl Store {
             }
         };
         result.map_err(|error| self.explain("write", key, &error))
-    }
-
-    /// Deletes the object at `key`; one that is not there is no error.
-    ///
-    /// # Errors
-    /// When it is there and stays there.
-    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let name = self.key("delete", key)?;
-        let Some(store) = self.objects("delete", key, false)? else { return Ok(()) };
-        match store.delete(&name).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.explain("delete", key, &error)),
-        }
     }
 
     /// The keys below `prefix` (whole parts of a key: `data` finds `data/x` and not `database/x`; empty for
@@ -285,30 +306,6 @@ impl Store {
         self.local_root().is_some() || s3::is_key(name)
     }
 
-    /// Removes what a killed local [`put`](Store::put) left beside keys that are ours: files called
-    /// `KEY#NUMBER` below `prefix` for which `owned(KEY)` holds. Returns how many. On S3 and in memory there
-    /// are none.
-    ///
-    /// # Errors
-    /// When the folder cannot be listed or a file cannot be removed.
-    pub async fn remove_leftovers(
-        &self,
-        prefix: &str,
-        owned: impl Fn(&str) -> bool,
-    ) -> Result<usize, StoreError> {
-        let Some(root) = self.local_root() else { return Ok(0) };
-        let mut removed = 0;
-        for (key, _) in self.list(prefix).await? {
-            let Some((base, number)) = key.rsplit_once('#') else { continue };
-            if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) || !owned(base) {
-                continue;
-            }
-            std::fs::remove_file(root.join(&key)).map_err(|error| self.explain_io("delete", &key, &error))?;
-            removed += 1;
-        }
-        Ok(removed)
-    }
-
     /// Reads an object by its true name, or a range of its bytes (fewer where it ends before). For a local root
     /// this blocks the calling thread, and names of any kind can be read (`object_store` does not open `a#1`).
     ///
@@ -328,7 +325,7 @@ impl Store {
     }
 
     /// `key` below the root, for messages; line breaks and control characters escaped.
-    pub(crate) fn name(&self, key: &str) -> String {
+    pub fn name(&self, key: &str) -> String {
         let separator = if key.is_empty() { "" } else { "/" };
         let root = self.location.trim_end_matches('/');
         let key = match crate::escape::is_printable(key) {
@@ -485,8 +482,8 @@ mod tests {
                 assert_eq!(store.read(&"ab/c d%20é".into(), None).await.expect("the object"), "x");
                 assert_eq!(store.list("a").await, Ok(vec![("a/b".to_string(), 5)]));
                 assert_eq!(store.list("").await.expect("a listing").len(), 2);
-                store.delete("a/b").await.expect("deletes");
-                store.delete("a/b").await.expect("what is gone is gone");
+                store.delete(&["a/b"], |_| true).await.expect("deletes");
+                store.delete(&["a/b"], |_| true).await.expect("what is gone is gone");
                 let error = store.get("a/b").await.expect_err("deleted");
                 assert!(error.loses_only_this_object(), "{error}");
                 assert!(store.get("a/../b").await.is_err() && store.put("a\nb", "".into()).await.is_err());
@@ -535,7 +532,7 @@ mod tests {
             std::fs::create_dir_all(folder.path().join("data")).expect("a folder");
             std::fs::write(folder.path().join(name), "x").expect("a file");
         }
-        let removed = block_on(store.remove_leftovers("data", |key| key == "data/a.parquet"));
+        let removed = block_on(store.delete_leftovers("data", |key| key == "data/a.parquet"));
         assert_eq!(removed, Ok(2));
         let left: Vec<String> =
             block_on(store.list("")).expect("a listing").into_iter().map(|(key, _)| key).collect();

@@ -11,26 +11,25 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{ClientConfigKey, HttpError, HttpErrorKind};
+use object_store::limit::LimitStore;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path as Key;
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
+use object_store::{
+    BackoffConfig, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload,
+    RetryConfig,
+};
 
-use super::listing::{NoListing, Page, Watching};
+use super::http::{Strange, Watching};
+use super::listing::Page;
 use super::object::{Object, ObjectName};
-use super::{StoreError, StoreOptions, between, cause, get_part, innermost, one_line};
+use super::patience::{Patience, part_bytes};
+use super::{ASKS, StoreError, StoreOptions, between, cause, innermost, one_line};
 use crate::escape::escape_text;
-
-/// An S3 object larger than this is put in parts of this size. A part is one request, and a request that
-/// stalls for a minute is given up, so that a line of 140 KB/s still suffices.
-pub(super) const PART_BYTES: usize = 8 << 20;
 
 /// Parts of one object on their way at once: what `put` holds beyond the object itself is headers only, since
 /// parts share the object's memory.
 const PARTS_IN_FLIGHT: usize = 4;
-
-/// How often an object is asked for where the answer may be that of something in between.
-const ASKS: usize = 3;
 
 /// A prefix of a bucket.
 #[derive(Clone)]
@@ -39,6 +38,10 @@ pub(super) struct S3 {
     pub(super) objects: Arc<dyn ObjectStore>,
     whole: Arc<AmazonS3>,
     bucket: Arc<str>,
+    /// The server, in words.
+    endpoint: Arc<str>,
+    /// Whether nothing but TCP's sums of 16 bits guards what comes.
+    is_plain: bool,
     /// Of the root; empty, or with `/` at its end.
     prefix: Arc<str>,
     /// What no message may contain, whatever a server sends back.
@@ -85,7 +88,7 @@ impl S3 {
         }
         if let Some(address) = &options.endpoint {
             // The variable for S3 alone would otherwise beat the option.
-            let address = endpoint("the endpoint", address).map_err(correct)?;
+            let address = endpoint("the endpoint", address, KEYS).map_err(correct)?;
             builder = builder
                 .with_endpoint(&address)
                 .with_config(AmazonS3ConfigKey::S3Endpoint, &address)
@@ -118,7 +121,13 @@ impl S3 {
         }
 
         install_tls();
-        if address.as_deref().is_some_and(|address| address.to_ascii_lowercase().starts_with("http://")) {
+        let endpoint = match &address {
+            Some(address) => format!("the endpoint ({})", escape_text(&without_user(address))),
+            None => "the endpoint".to_string(),
+        };
+        let is_plain =
+            address.as_deref().is_some_and(|address| address.to_ascii_lowercase().starts_with("http://"));
+        if is_plain {
             builder = builder.with_allow_http(true);
             if unsigned || key_id.is_some() {
                 // Nothing here speaks TLS, so a machine without root certificates will do.
@@ -127,29 +136,45 @@ impl S3 {
             }
         }
         // A large body may take as long as it likes, as long as bytes move.
+        let patience = Patience::usual();
+        let time = |time: Duration| format!("{} ms", time.as_millis());
         builder = builder
             .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), "1 hour")
-            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ReadTimeout), "60 seconds")
-            .with_http_connector(Watching::default())
+            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ReadTimeout), time(patience.silence))
+            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), time(patience.connect))
+            .with_http_connector(Watching::new(patience, unsigned))
             .with_retry(RetryConfig {
-                // Ten tries over half a minute outlast a server's restart without hiding a wrong endpoint.
-                backoff: BackoffConfig { max_backoff: Duration::from_secs(5), ..Default::default() },
-                ..Default::default()
+                backoff: BackoffConfig {
+                    init_backoff: patience.first_wait,
+                    max_backoff: patience.wait_max,
+                    ..Default::default()
+                },
+                max_retries: patience.tries as usize,
+                retry_timeout: patience.total,
             });
         let secrets: Arc<[String]> =
             [key_id, secret, token].into_iter().flatten().filter(|secret| secret.len() >= 4).collect();
         let whole =
             builder.build().map_err(|error| correct(redacted(&one_line(&innermost(&error)), &secrets)))?;
         let whole = Arc::new(whole);
+        let bounded = LimitStore::new(Arc::clone(&whole), options.requests_max.max(1));
         let objects: Arc<dyn ObjectStore> = match prefix.as_ref() {
-            "" => Arc::clone(&whole) as Arc<dyn ObjectStore>,
-            _ => Arc::new(PrefixStore::new(Arc::clone(&whole), prefix.clone())),
+            "" => Arc::new(bounded),
+            _ => Arc::new(PrefixStore::new(bounded, prefix.clone())),
         };
         let prefix = match prefix.as_ref() {
             "" => String::new(),
             prefix => format!("{prefix}/"),
         };
-        let s3 = S3 { objects, whole, bucket: bucket.into(), prefix: prefix.into(), secrets };
+        let s3 = S3 {
+            objects,
+            whole,
+            bucket: bucket.into(),
+            endpoint: endpoint.into(),
+            is_plain,
+            prefix: prefix.into(),
+            secrets,
+        };
         Ok((location.trim_end_matches('/').to_string(), s3))
     }
 
@@ -196,28 +221,59 @@ impl S3 {
         }
     }
 
-    /// An object, or a range of its bytes. An answer 403 or 404 without a code of S3 may be that of something in
-    /// between, and is asked for again.
-    pub(super) async fn read(
-        &self,
-        name: &Key,
-        range: Option<Range<u64>>,
-        line: impl Fn(&str) -> String,
-    ) -> Result<Bytes, StoreError> {
-        let mut asked = 0;
-        loop {
-            asked += 1;
-            match get_part(&*self.objects, name, range.clone()).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) if asked < ASKS && is_refusal(&error) && code(&error.to_string()).is_empty() => {}
-                Err(error) => return Err(self.explain("read", &error, &line)),
+    /// An object, or a range of its bytes. Fewer bytes than announced are asked for again. So is a whole object that came
+    /// without TLS and is not what its entity tag says, which is the MD5 of most objects: bytes that come twice are it.
+    pub(super) async fn read(&self, name: &Key, range: Option<Range<u64>>) -> object_store::Result<Bytes> {
+        let mut before: Option<Bytes> = None;
+        let mut strange = Strange::Damaged;
+        for _ in 0..ASKS {
+            let options = GetOptions { range: range.clone().map(GetRange::Bounded), ..Default::default() };
+            let answer = self.objects.get_opts(name, options).await?;
+            let announced = answer.range.end - answer.range.start;
+            let tag = answer.meta.e_tag.as_deref().map(|tag| tag.trim_matches('"').to_ascii_lowercase());
+            let bytes = match answer.bytes().await {
+                // What lacks bytes at its end is asked for from there, where a true object has none.
+                Err(error) if ["InvalidRange", "InvalidArgument"].contains(&code(&error.to_string())) => {
+                    strange = Strange::Short { announced };
+                    continue;
+                }
+                read => read?,
+            };
+            let is_whole = range.is_none() && self.is_plain;
+            let digest = tag.filter(|tag| is_whole && tag.len() == 32 && !tag.contains('-'));
+            match digest {
+                _ if bytes.len() as u64 != announced => {
+                    strange = Strange::Short { announced };
+                }
+                Some(digest) if digest != hexadecimal_md5(&bytes) && before.as_ref() != Some(&bytes) => {
+                    before = Some(bytes);
+                }
+                _ => return Ok(bytes),
             }
+        }
+        Err(object_store::Error::Generic { store: "S3", source: Box::new(strange) })
+    }
+
+    /// The bytes of an object, or `None` when there is none. The answer to HEAD has no body: what it denies is asked for
+    /// by GET, whose answer says who denies it.
+    pub(super) async fn size(&self, name: &Key) -> object_store::Result<Option<u64>> {
+        let denied = match self.objects.head(name).await {
+            Ok(found) => return Ok(Some(found.size)),
+            Err(error) => error,
+        };
+        match self.objects.get_range(name, 0..1).await {
+            Err(error @ object_store::Error::NotFound { .. }) if code(&error.to_string()) == "NoSuchKey" => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+            // It may be read, and its size not be told; or it came in between.
+            Ok(_) => self.objects.head(name).await.map(|found| Some(found.size)).map_err(|_| denied),
         }
     }
 
     /// Puts one object, a large one in parts.
     pub(super) async fn put(&self, key: &Key, bytes: &Bytes) -> object_store::Result<()> {
-        match bytes.len() > PART_BYTES {
+        match bytes.len() > part_bytes() {
             true => put_parts(&*self.objects, key, bytes).await,
             false => self.objects.put(key, PutPayload::from(bytes.clone())).await.map(drop),
         }
@@ -233,8 +289,11 @@ impl S3 {
         line: &impl Fn(&str) -> String,
     ) -> StoreError {
         let line = |reason: String| redacted(&line(&one_line(&reason)), &self.secrets);
-        if let Some(error) = cause::<NoListing>(error) {
-            return StoreError::Stop(line(format!("{error}: check the endpoint")));
+        if let Some(error) = cause::<Strange>(error) {
+            return StoreError::Stop(line(format!(
+                "{error}: check {} and what stands before it",
+                self.endpoint
+            )));
         }
         if let Some(http) = cause::<HttpError>(error) {
             let what = match http.kind() {
@@ -243,8 +302,9 @@ impl S3 {
                 _ => "the connection broke",
             };
             return StoreError::Stop(line(format!(
-                "{what} ({}): check the endpoint and the network",
-                innermost(http)
+                "{what} ({}): check {} and the network",
+                innermost(http),
+                self.endpoint
             )));
         }
         let text = error.to_string();
@@ -287,7 +347,8 @@ impl S3 {
             ("", _) if is_refusal(error) => {
                 let status = between(&text, "status code: ", ":").unwrap_or("a refusal").trim();
                 StoreError::Stop(line(format!(
-                    "the server answered {status} without a reason of S3: check the endpoint and what stands before it"
+                    "the server answered {status} without a reason of S3: check {} and what stands before it",
+                    self.endpoint
                 )))
             }
             _ if text.contains("without LOCATION") => StoreError::Stop(line(format!(
@@ -306,6 +367,11 @@ impl S3 {
             }
         }
     }
+}
+
+fn hexadecimal_md5(bytes: &[u8]) -> String {
+    use md5::Digest;
+    md5::Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The code that S3 gave with a refusal; empty where there is none.
@@ -334,7 +400,7 @@ fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<
     for (name, key, value) in known {
         let value = match key {
             AmazonS3ConfigKey::Endpoint | AmazonS3ConfigKey::S3Endpoint | AmazonS3ConfigKey::StsEndpoint => {
-                endpoint(&name, &value)?
+                endpoint(&name, &value, KEYS)?
             }
             AmazonS3ConfigKey::AccessKeyId
             | AmazonS3ConfigKey::SecretAccessKey
@@ -366,8 +432,15 @@ fn one_word(name: &str, value: &str) -> Result<String, String> {
     }
 }
 
-/// The address of a server.
-fn endpoint(name: &str, value: &str) -> Result<String, String> {
+/// Where credentials belong.
+const KEYS: &str = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+
+/// The address of a server, as it may be printed and stored. `name` is what it was given as, and `credentials` where a
+/// user name and a password belong instead.
+///
+/// # Errors
+/// One line, without a secret, when it is no `http://` or `https://` URL or holds credentials.
+pub fn endpoint(name: &str, value: &str, credentials: &str) -> Result<String, String> {
     let value = value.trim();
     let shown = escape_text(&without_user(value)).into_owned();
     let url = reqwest::Url::parse(value).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
@@ -378,31 +451,56 @@ fn endpoint(name: &str, value: &str) -> Result<String, String> {
         });
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(format!(
-            "{name} {shown} may hold no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        ));
+        return Err(format!("{name} {shown} may hold no credentials: set {credentials}"));
     }
     Ok(value.trim_end_matches('/').to_string())
 }
 
 async fn put_parts(store: &dyn ObjectStore, key: &Key, bytes: &Bytes) -> object_store::Result<()> {
+    let before = version(store, key).await;
     let mut upload = store.put_multipart(key).await?;
     // Parts are numbered in the order in which their futures are made, so that they may run together.
     let parts: Vec<_> = (0..bytes.len())
-        .step_by(PART_BYTES)
-        .map(|start| bytes.slice(start..bytes.len().min(start + PART_BYTES)))
+        .step_by(part_bytes())
+        .map(|start| bytes.slice(start..bytes.len().min(start + part_bytes())))
         .map(|part| upload.put_part(PutPayload::from(part)))
         .collect();
     let sent = futures::stream::iter(parts).buffer_unordered(PARTS_IN_FLIGHT).try_collect::<Vec<()>>().await;
-    let done = match sent {
-        Ok(_) => upload.complete().await.map(drop),
-        Err(error) => Err(error),
-    };
-    if done.is_err() {
-        // The first error is the one to report; a store that cannot abort either keeps invisible parts.
-        let _ = upload.abort().await;
+    match sent {
+        Ok(_) => complete(store, key, &mut *upload, before, bytes.len() as u64).await,
+        Err(error) => {
+            // The first error is the one to report; a store that cannot abort either keeps invisible parts.
+            let _ = upload.abort().await;
+            Err(error)
+        }
     }
-    done
+}
+
+/// What tells an object from the one that takes its place: its entity tag. `None` where there is none, or where it cannot
+/// be told.
+pub(super) async fn version(store: &dyn ObjectStore, key: &Key) -> Option<String> {
+    store.head(key).await.ok().and_then(|found| found.e_tag)
+}
+
+/// Makes an object of its parts. Where the answer is lost, the next request finds no upload any more: whether the object
+/// has come, and is not the one that was there `before`, tells.
+pub(super) async fn complete(
+    store: &dyn ObjectStore,
+    key: &Key,
+    upload: &mut dyn MultipartUpload,
+    before: Option<String>,
+    bytes: u64,
+) -> object_store::Result<()> {
+    let Err(error) = upload.complete().await else { return Ok(()) };
+    let has_come = store
+        .head(key)
+        .await
+        .is_ok_and(|found| found.size == bytes && found.e_tag.is_some() && found.e_tag != before);
+    if has_come {
+        return Ok(());
+    }
+    let _ = upload.abort().await;
+    Err(error)
 }
 
 /// Both `object_store` and anyone else in the process may build TLS clients: whoever comes first installs the

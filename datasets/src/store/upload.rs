@@ -1,10 +1,13 @@
 //! An object that is put piece by piece, so that it need never lie in memory as a whole.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use object_store::path::Path as Key;
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 
-use super::s3::PART_BYTES;
+use super::patience::part_bytes;
+use super::s3::{complete, version};
 use super::{Store, StoreError};
 
 /// An object on its way. It is there when [`Upload::finish`] has returned, whole, and not before; one that is dropped
@@ -16,7 +19,17 @@ pub struct Upload {
     /// What is not yet sent, in its order.
     pieces: Vec<Bytes>,
     held_bytes: usize,
-    parts: Option<Box<dyn MultipartUpload>>,
+    parts: Option<Parts>,
+}
+
+/// An object that is put in parts.
+struct Parts {
+    upload: Box<dyn MultipartUpload>,
+    objects: Arc<dyn ObjectStore>,
+    /// What was there before.
+    before: Option<String>,
+    /// How many bytes were sent.
+    bytes: u64,
 }
 
 impl Store {
@@ -40,8 +53,8 @@ impl Upload {
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         self.held_bytes += bytes.len();
         self.pieces.push(bytes);
-        while self.held_bytes > PART_BYTES {
-            let part = self.next(PART_BYTES);
+        while self.held_bytes > part_bytes() {
+            let part = self.next(part_bytes());
             self.send(part).await?;
         }
         Ok(())
@@ -58,11 +71,11 @@ impl Upload {
             return self.store.put(&self.key, whole).await;
         }
         self.send(rest).await?;
-        let parts = self.parts.as_mut().expect("a part was sent");
-        if let Err(error) = parts.complete().await {
-            return Err(self.give_up(&error).await);
-        }
-        Ok(())
+        let Some(Parts { mut upload, objects, before, bytes }) = self.parts.take() else {
+            unreachable!("a part was sent")
+        };
+        let done = complete(&*objects, &self.name, &mut *upload, before, bytes).await;
+        done.map_err(|error| self.store.explain("write", &self.key, &error))
     }
 
     /// Takes so many bytes off the front.
@@ -85,11 +98,14 @@ impl Upload {
         if self.parts.is_none() {
             let objects = self.store.objects("write", &self.key, true)?;
             let objects = objects.ok_or_else(|| self.store.absent("write", &self.key))?;
+            let before = version(&*objects, &self.name).await;
             let begun = objects.put_multipart(&self.name).await;
-            self.parts = Some(begun.map_err(|error| self.store.explain("write", &self.key, &error))?);
+            let upload = begun.map_err(|error| self.store.explain("write", &self.key, &error))?;
+            self.parts = Some(Parts { upload, objects, before, bytes: 0 });
         }
         let parts = self.parts.as_mut().expect("it was begun");
-        match parts.put_part(PutPayload::from_iter(part)).await {
+        parts.bytes += part.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        match parts.upload.put_part(PutPayload::from_iter(part)).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.give_up(&error).await),
         }
@@ -98,7 +114,7 @@ impl Upload {
     /// The first error is the one to report; a store that cannot abort either keeps invisible parts.
     async fn give_up(&mut self, error: &object_store::Error) -> StoreError {
         if let Some(mut parts) = self.parts.take() {
-            let _ = parts.abort().await;
+            let _ = parts.upload.abort().await;
         }
         self.store.explain("write", &self.key, error)
     }
@@ -117,7 +133,7 @@ mod tests {
         let local = Store::open(folder.path().to_str().unwrap(), &StoreOptions::default()).unwrap();
         for store in [local, Store::memory()] {
             for sizes in
-                [vec![], vec![5, 0, 7], vec![PART_BYTES], vec![3, 3 * PART_BYTES, 1, PART_BYTES - 4, 9]]
+                [vec![], vec![5, 0, 7], vec![part_bytes()], vec![3, 3 * part_bytes(), 1, part_bytes() - 4, 9]]
             {
                 let mut upload = store.upload("data/x").unwrap();
                 let mut whole = Vec::new();
@@ -125,15 +141,15 @@ mod tests {
                     let piece = vec![index as u8 + 1; *size];
                     whole.extend_from_slice(&piece);
                     block_on(upload.write(piece.into())).unwrap();
-                    assert!(upload.held_bytes <= PART_BYTES);
+                    assert!(upload.held_bytes <= part_bytes());
                 }
                 assert_eq!(block_on(store.size("data/x")).unwrap(), None);
                 block_on(upload.finish()).unwrap();
                 assert!(block_on(store.get("data/x")).unwrap() == whole, "{sizes:?}");
-                block_on(store.delete("data/x")).unwrap();
+                block_on(store.delete(&["data/x"], |_| true)).unwrap();
             }
             let mut upload = store.upload("data/x").unwrap();
-            block_on(upload.write(vec![1; 3 * PART_BYTES].into())).unwrap();
+            block_on(upload.write(vec![1; 3 * part_bytes()].into())).unwrap();
             drop(upload);
             assert_eq!(block_on(store.list("data")).unwrap(), []);
         }

@@ -1,0 +1,366 @@
+//! The HTTP client of buckets: every answer is looked at here, before anyone acts on it.
+//!
+//! Portals, proxies and caches answer in the place of a store. What is not the store's own answer to what was asked is
+//! asked for again, and in the end an error: never an object, never an absence, never an empty listing. Requests,
+//! signatures, and asking again for what S3 calls retryable, stay with `object_store`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+use http_body::{Body, Frame, SizeHint};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
+    HttpService, ReqwestConnector,
+};
+use reqwest::{Method, StatusCode};
+
+use super::between;
+use super::listing::{NoListing, Page, root};
+use super::patience::{Pace, Patience, TooSlow};
+
+/// A refusal, or a page of a listing, is not larger.
+const PAGE_BYTES_MAX: usize = 16 << 20;
+
+/// An answer that is not the store's, or not the one to what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Strange {
+    #[error("{0}")]
+    Listing(#[from] NoListing),
+    #[error("the server answered {0} without a reason of S3")]
+    NoReason(StatusCode),
+    #[error("the server answered with something that is none of S3: it has no ETag")]
+    NoObject,
+    #[error("the server answered with something that is none of S3: it names no upload")]
+    NoUpload,
+    #[error("what comes is not what its entity tag says, and something else each time")]
+    Damaged,
+    #[error("the server announced {announced} bytes and sent fewer")]
+    Short { announced: u64 },
+    #[error("the server sent {sent} where bytes {asked} were asked for")]
+    OtherPart { asked: String, sent: String },
+}
+
+/// Connects as `object_store` does, and looks at the answers.
+#[derive(Debug)]
+pub(super) struct Watching {
+    inner: ReqwestConnector,
+    patience: Patience,
+    /// Requests bear no signature by which those to the store could be told from those for credentials; but then there
+    /// are none of these.
+    is_anonymous: bool,
+}
+
+impl Watching {
+    pub(super) fn new(patience: Patience, is_anonymous: bool) -> Watching {
+        Watching { inner: ReqwestConnector::default(), patience, is_anonymous }
+    }
+}
+
+impl HttpConnector for Watching {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let client = self.inner.connect(options)?;
+        Ok(HttpClient::new(Watched { client, patience: self.patience, is_anonymous: self.is_anonymous }))
+    }
+}
+
+#[derive(Debug)]
+struct Watched {
+    client: HttpClient,
+    patience: Patience,
+    is_anonymous: bool,
+}
+
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
+
+impl HttpService for Watched {
+    fn call<'a, 'b>(&'a self, request: HttpRequest) -> Answer<'b>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async move {
+            if !self.is_anonymous && !request.headers().contains_key("x-amz-content-sha256") {
+                return self.client.execute(request).await;
+            }
+            // As a connection that broke: whoever sent the request knows whether it may be sent again.
+            let strange = |strange| HttpError::new(HttpErrorKind::Interrupted, strange);
+            self.once(request).await?.map_err(strange)
+        })
+    }
+}
+
+impl Watched {
+    /// One request, and whether the answer is the store's.
+    async fn once(&self, request: HttpRequest) -> Result<Result<HttpResponse, Strange>, HttpError> {
+        let reads = request.method() == Method::GET;
+        let query = request.uri().query().unwrap_or_default();
+        let lists = reads && query.split('&').any(|part| part == "list-type=2");
+        let asked = request.headers().get("range").and_then(|range| range.to_str().ok()).map(str::to_string);
+        let is_head = request.method() == Method::HEAD;
+        let puts = request.method() == Method::PUT;
+        let uploads = request.method() == Method::POST && query.starts_with("upload");
+        let begins = query.starts_with("uploads");
+        let response = self.client.execute(request).await?;
+        let status = response.status();
+        match status {
+            StatusCode::OK if lists => self.listing(response).await,
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT if reads || is_head || puts => {
+                Ok(object(&response, asked).map(|()| self.paced(response)))
+            }
+            StatusCode::OK if uploads => self.upload(begins, response).await,
+            StatusCode::BAD_REQUEST => {
+                let (mut response, code) = self.refusal(response).await?;
+                // S3 says so where it did not get the whole request in time: what others say with 408, which is tried again.
+                if code.as_deref() == Some("RequestTimeout") {
+                    *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
+                }
+                Ok(Ok(response))
+            }
+            // The answer to HEAD has no body, so that only asking for the object tells who refused.
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND if !is_head => {
+                let (response, code) = self.refusal(response).await?;
+                Ok(match code {
+                    Some(_) => Ok(response),
+                    None => Err(Strange::NoReason(status)),
+                })
+            }
+            _ => Ok(Ok(self.paced(response))),
+        }
+    }
+
+    /// Hands on the page beside an empty listing.
+    async fn listing(&self, response: HttpResponse) -> Result<Result<HttpResponse, Strange>, HttpError> {
+        let (mut parts, body) = response.into_parts();
+        let body = self.whole(body).await?;
+        let page = match Page::parse(&body) {
+            Ok(page) => page,
+            Err(error) => {
+                let said = String::from_utf8_lossy(&body);
+                let code = between(&said, "<Code>", "</Code>");
+                if code
+                    .is_some_and(|code| ["InternalError", "ServiceUnavailable", "SlowDown"].contains(&code))
+                {
+                    parts.status = StatusCode::SERVICE_UNAVAILABLE;
+                    return Ok(Ok(HttpResponse::from_parts(parts, body.into())));
+                }
+                return Ok(Err(error.into()));
+            }
+        };
+        parts.extensions.insert(Arc::new(page));
+        let empty = Bytes::from_static(b"<ListBucketResult></ListBucketResult>");
+        Ok(Ok(HttpResponse::from_parts(parts, empty.into())))
+    }
+
+    /// The answer to the begin or the end of an object in parts.
+    async fn upload(
+        &self,
+        begins: bool,
+        response: HttpResponse,
+    ) -> Result<Result<HttpResponse, Strange>, HttpError> {
+        let (parts, body) = response.into_parts();
+        let body = self.whole(body).await?;
+        let said = String::from_utf8_lossy(&body);
+        let root = root(&said);
+        // S3 may begin to answer before the end of an upload is known; what to do about an error then, `object_store` knows.
+        let is_late = !begins && root == Some("Error") && between(&said, "<Code>", "</Code>").is_some();
+        let is_ours = is_late || root.is_some_and(|root| root.ends_with("MultipartUploadResult"));
+        Ok(match is_ours {
+            true => Ok(HttpResponse::from_parts(parts, body.into())),
+            false => Err(Strange::NoUpload),
+        })
+    }
+
+    /// A refusal, and the code that S3 gave with it.
+    async fn refusal(&self, response: HttpResponse) -> Result<(HttpResponse, Option<String>), HttpError> {
+        let (parts, body) = response.into_parts();
+        let body = self.whole(body).await?;
+        let code = between(&String::from_utf8_lossy(&body), "<Code>", "</Code>").map(str::to_string);
+        Ok((HttpResponse::from_parts(parts, body.into()), code.filter(|code| !code.is_empty())))
+    }
+
+    fn paced(&self, response: HttpResponse) -> HttpResponse {
+        let (parts, inner) = response.into_parts();
+        let body = Paced { inner, pace: Pace::new(self.patience), patience: self.patience };
+        HttpResponse::from_parts(parts, HttpResponseBody::new(body))
+    }
+
+    async fn whole(&self, body: HttpResponseBody) -> Result<Bytes, HttpError> {
+        let paced = Paced { inner: body, pace: Pace::new(self.patience), patience: self.patience };
+        let mut chunks = HttpResponseBody::new(paced).bytes_stream();
+        let mut whole = BytesMut::new();
+        while let Some(chunk) = chunks.try_next().await? {
+            whole.extend_from_slice(&chunk);
+            if whole.len() > PAGE_BYTES_MAX {
+                let reason = NoListing(format!("it is larger than {} MB", PAGE_BYTES_MAX >> 20));
+                return Err(HttpError::new(HttpErrorKind::Unknown, Strange::from(reason)));
+            }
+        }
+        Ok(whole.freeze())
+    }
+}
+
+/// Whether this is an object, or of one the part that was asked for.
+fn object(response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    if header("etag").is_none_or(str::is_empty) {
+        return Err(Strange::NoObject);
+    }
+    let Some(asked) = asked.as_deref().and_then(|range| range.strip_prefix("bytes=")) else { return Ok(()) };
+    let sent = match response.status() {
+        StatusCode::PARTIAL_CONTENT => header("content-range").unwrap_or("a part that it does not name"),
+        _ => "all bytes",
+    };
+    let begins_alike = asked.split('-').next() == sent.trim_start_matches("bytes").trim().split('-').next();
+    match begins_alike {
+        true => Ok(()),
+        false => Err(Strange::OtherPart { asked: asked.to_string(), sent: sent.chars().take(60).collect() }),
+    }
+}
+
+/// A body that ends with an error when it only drips.
+struct Paced {
+    inner: HttpResponseBody,
+    pace: Pace,
+    patience: Patience,
+}
+
+impl Body for Paced {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let frame = Pin::new(&mut self.inner).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+            if self.pace.is_too_slow(bytes) {
+                let error = HttpError::new(HttpErrorKind::Timeout, TooSlow::from(self.patience));
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+
+    /// An answer: status, headers, body.
+    type Said = (u16, &'static [(&'static str, &'static str)], &'static str);
+
+    /// A server that answers the same to every request.
+    #[derive(Debug)]
+    struct Always(Said);
+
+    impl HttpService for Always {
+        fn call<'a, 'b>(&'a self, _: HttpRequest) -> Answer<'b>
+        where
+            'a: 'b,
+            Self: 'b,
+        {
+            let (status, headers, body) = self.0;
+            let mut response = HttpResponse::new(Bytes::from_static(body.as_bytes()).into());
+            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+            for (name, value) in headers {
+                response.headers_mut().insert(*name, value.parse().expect("a value"));
+            }
+            Box::pin(async move { Ok(response) })
+        }
+    }
+
+    /// Asks a server that answers so; `range` as the header has it.
+    fn ask(answer: Said, method: Method, uri: &str, range: Option<&str>) -> Result<HttpResponse, String> {
+        let mut request = HttpRequest::new(Bytes::new().into());
+        *request.uri_mut() = uri.parse().expect("an address");
+        *request.method_mut() = method;
+        if let Some(range) = range {
+            request.headers_mut().insert("range", range.parse().expect("a range"));
+        }
+        let client = HttpClient::new(Always(answer));
+        let watched = Watched { client, patience: Patience::usual(), is_anonymous: true };
+        block_on(watched.call(request)).map_err(|error| {
+            // The kind that `object_store` sends again where that is harmless.
+            assert_eq!(error.kind(), HttpErrorKind::Interrupted);
+            super::super::cause::<Strange>(&error).expect("a strange answer").to_string()
+        })
+    }
+
+    const PORTAL: Said = (200, &[], "<html>Log in</html>");
+    const OBJECT: Said = (200, &[("etag", "\"t\"")], "bytes");
+    const LIST: Said =
+        (200, &[], "<ListBucketResult><Contents><Key>a//b</Key><Size>1</Size></Contents></ListBucketResult>");
+
+    #[test]
+    fn what_something_else_answers_is_no_object_and_no_absence() {
+        let get = |answer: Said| ask(answer, Method::GET, "http://s/b/x", None);
+        assert_eq!(get(OBJECT).expect("the object").status(), 200);
+        assert!(get(PORTAL).expect_err("no object").contains("no ETag"));
+        for (status, missing) in [
+            (403, (403, &[][..], "<Error><Code>AccessDenied</Code></Error>")),
+            (404, (404, &[][..], "<Error><Code>NoSuchKey</Code></Error>")),
+        ] {
+            let error = get((status, &[], "blocked by a proxy")).expect_err("a refusal");
+            assert!(error.contains("without a reason of S3"), "{error}");
+            assert_eq!(get(missing).expect("the store's answer").status(), status);
+            // The answer to HEAD has no body.
+            let head = ask((status, &[], ""), Method::HEAD, "http://s/b/x", None);
+            assert_eq!(head.expect("an answer").status(), status);
+        }
+        // Requests for credentials bear no signature, and their answers are no objects.
+        let mut request = HttpRequest::new(Bytes::new().into());
+        *request.uri_mut() = "http://169.254.169.254/latest".parse().expect("an address");
+        let client = HttpClient::new(Always(PORTAL));
+        let watched = Watched { client, patience: Patience::usual(), is_anonymous: false };
+        assert_eq!(block_on(watched.call(request)).expect("an answer").status(), 200);
+    }
+
+    #[test]
+    fn a_web_page_is_no_listing() {
+        let list = |answer: Said| ask(answer, Method::GET, "http://s/b?list-type=2&prefix=a", None);
+        let page = list(LIST).expect("a page");
+        let page = page.extensions().get::<Arc<Page>>().expect("the page beside the answer");
+        assert_eq!(page.objects[0].key, "a//b");
+        assert!(list(PORTAL).expect_err("no listing").contains("it is <html>"));
+        // What S3 calls retryable goes on to who retries.
+        let slow: Said = (200, &[], "<Error><Code>SlowDown</Code></Error>");
+        assert_eq!(list(slow).expect("an answer").status(), 503);
+    }
+
+    #[test]
+    fn another_part_than_the_one_asked_for_is_none() {
+        let part = |answer: Said| ask(answer, Method::GET, "http://s/b/x", Some("bytes=5-9"));
+        let right: Said = (206, &[("etag", "t"), ("content-range", "bytes 5-9/20")], "56789");
+        let other: Said = (206, &[("etag", "t"), ("content-range", "bytes 0-4/20")], "01234");
+        assert_eq!(part(right).expect("the part").status(), 206);
+        assert!(part(other).expect_err("another").contains("bytes 0-4/20 where bytes 5-9"));
+        assert!(part(OBJECT).expect_err("the whole").contains("all bytes where bytes 5-9"));
+    }
+
+    #[test]
+    fn a_request_that_timed_out_at_the_server_is_tried_again() {
+        let status = |body| {
+            let answer = ask((400, &[], body), Method::GET, "http://s/b/x", None);
+            answer.expect("an answer").status().as_u16()
+        };
+        assert_eq!(status("<Error><Code>RequestTimeout</Code></Error>"), 408);
+        assert_eq!(status("<Error><Code>InvalidArgument</Code></Error>"), 400);
+    }
+}
