@@ -31,6 +31,7 @@ fn footer() -> Footer {
         row_groups: vec![],
         rejects: vec![],
         data_blake3: String::new(),
+        row_crc32c: vec![],
     }
 }
 

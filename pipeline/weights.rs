@@ -23,7 +23,7 @@ pub use self::provenance::{KEY, Provenance};
 use crate::flow::Error;
 use crate::hub::{self, Cached, Hub, Reference};
 use crate::options;
-use crate::options::{Background, Config};
+use crate::options::{Background, Config, bytes_in_words};
 use crate::plan::{Purpose, gather, refuse_unreached};
 
 /// A weights file and what is known about it.
@@ -193,6 +193,8 @@ async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
     let mut configs = [None, None];
     if hub::WEIGHTS.contains(&file) {
         for (index, beside) in hub::CONFIGS.into_iter().enumerate() {
+            let bytes = store.size(beside).await?;
+            bytes.map_or(Ok(()), |bytes| refuse_large(name, beside, bytes))?;
             if let Some(bytes) = store.find(beside).await? {
                 configs[index] = Some(description(&store.name(beside), &bytes)?);
             }
@@ -243,6 +245,7 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
         let found = if is_needed { hub.find_beside(reference, &cached.commit, beside).await? } else { None };
         if let Some(Cached { path, .. }) = found {
             let place = path.display().to_string();
+            refuse_large(name, beside, std::fs::metadata(&path).map_or(0, |file| file.len()))?;
             let bytes =
                 std::fs::read(&path).map_err(|error| Error::failed(format!("read {place}"), error))?;
             configs[index] = Some(description(&place, &bytes)?);
@@ -266,6 +269,21 @@ async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<
         bytes: bytes.into(),
         warnings,
     })
+}
+
+/// Bytes of a file that describes a network: one with the names of 22,000 classes has 2 MB.
+const DESCRIPTION_BYTES_MAX: u64 = 16 << 20;
+
+/// Refuses a description that is too long for one, before it is read.
+fn refuse_large(name: &str, beside: &str, bytes: u64) -> Result<(), Error> {
+    match bytes > DESCRIPTION_BYTES_MAX {
+        true => Err(Error::Usage(format!(
+            "{name}: the {beside} beside it has {}, which no description of a network has: take it away, or download it \
+             again",
+            bytes_in_words(bytes)
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Reads a description of weights. One that is there and cannot be read is no description that is missing.

@@ -10,6 +10,7 @@ mod faults;
 mod fixture;
 mod first_steps;
 mod input_size;
+mod hostile;
 mod ownership;
 mod plans;
 mod prepare;

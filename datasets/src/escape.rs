@@ -121,6 +121,23 @@ fn replaced(text: &str, mut write: impl FnMut(char, &mut String)) -> String {
     shown
 }
 
+/// What a file or a server says, as a part of a message of one line: ends of lines are spaces, and what does not print
+/// is escaped. A backslash stays one, unlike in [`escape`], since nobody takes the text for a name.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if is_printable(text) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\r' | '\t' => line.push(' '),
+            _ if is_invisible(character) => line.extend(character.escape_default()),
+            _ => line.push(character),
+        }
+    }
+    Cow::Owned(line)
+}
+
 /// Whether the text prints as one line as it is.
 pub fn is_printable(text: &str) -> bool {
     !text.chars().any(is_invisible)
@@ -211,6 +228,12 @@ mod tests {
         assert_eq!(markdown("a|b [x](y) \n"), r"a\|b \[x\]\(y\) \\n");
         assert_eq!(yaml("\u{1f600} \"a\\b\"\n"), "\"\u{1f600} \\\"a\\\\b\\\"\\U0000000a\"");
         assert_eq!(html("a\nb<"), "a\\nb&lt;");
+    }
+
+    #[test]
+    fn what_others_say_becomes_one_line_that_moves_no_cursor() {
+        assert_eq!(one_line("a \\ b"), "a \\ b");
+        assert_eq!(one_line("a\n\x1b[2Jb\u{202e}\\"), r"a \u{1b}[2Jb\u{202e}\");
     }
 
     /// What [`escape`] was given.

@@ -4,6 +4,7 @@ pub mod sample;
 pub mod seed;
 pub mod words;
 pub mod escape;
+pub mod panics;
 pub mod store;
 pub mod catalog;
 pub mod split;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::escape::one_line;
+
 /// The name of a sample in its dataset: the path relative to the source with `/` between its parts, or,
 /// in a layout without paths, its key. Never an absolute path.
 pub type SampleId = Arc<str>;
@@ -58,9 +60,9 @@ impl Fault {
     /// The stage of a fault that is of the store and not of the bytes, such as a missing permission.
     pub const READ: &str = "read";
 
-    /// A fault of `stage`; line breaks in `reason` become spaces, so that it prints as one line.
+    /// A fault of `stage`; `reason` becomes one line that prints, since decoders repeat what they found in a file.
     pub fn new(stage: &str, reason: impl fmt::Display) -> Fault {
-        let reason = reason.to_string().replace(['\n', '\r'], " ");
+        let reason = one_line(&reason.to_string()).into_owned();
         Fault { stage: stage.to_string(), reason }
     }
 }

@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::escape::one_line;
+
 /// The version of everything that is written; it is part of every fingerprint.
 pub const FORMAT: u32 = 3;
 
@@ -89,7 +91,7 @@ pub(crate) fn unseal<T: for<'a> Deserialize<'a>>(
     json: &[u8],
     marks: &[&str],
 ) -> Result<T, ManifestError> {
-    let damaged = |reason: String| ManifestError::Damaged { key, reason };
+    let damaged = |reason: String| ManifestError::Damaged { key, reason: one_line(&reason).into_owned() };
     let mut value: Value = match serde_json::from_slice(json) {
         Ok(value) => value,
         Err(error) => {

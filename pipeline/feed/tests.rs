@@ -48,6 +48,7 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
             holes: vec![],
             rejects: vec![],
             data_blake3: String::new(),
+            row_crc32c: vec![],
         };
         let (file, footer) = shard::encode(&classes, "png", groups, footer).unwrap();
         let key = shard::key(Split::Train, index, starts.len());

@@ -56,7 +56,8 @@ impl Hub {
         Hub::from_variables(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    fn from_variables(variable: &dyn Fn(&str) -> Option<String>) -> Hub {
+    /// The hub as these variables describe it, by the same names.
+    pub fn from_variables(variable: &dyn Fn(&str) -> Option<String>) -> Hub {
         let user = variable("HOME").map(PathBuf::from).or_else(std::env::home_dir).unwrap_or_default();
         let path = |text: String| match text.strip_prefix("~/") {
             Some(rest) => user.join(rest),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use forebay_datasets::escape::one_line;
 use forebay_stages::augment::Augment;
 use toml::{Table, Value};
 
@@ -37,7 +38,7 @@ impl Config {
         if let Some((name, text)) = file {
             match text.parse::<Table>() {
                 Ok(table) => config.merge(&table, "", name, &mut problems),
-                Err(error) => problems.push(format!("{name}: {}", one_line(&error.to_string()))),
+                Err(error) => problems.push(format!("{name}: {}", words(&error.to_string()))),
             }
         }
         // Single settings of the augmentation change a preset, whichever layer named it.
@@ -77,7 +78,9 @@ impl Config {
             let layer = config.given("augment").unwrap_or(Layer::Set).max(Layer::Set);
             config.given.insert("augment", layer);
         }
-        if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+        // They repeat keys and values of a file that may be another's.
+        let lines: Vec<String> = problems.iter().map(|line| one_line(line).into_owned()).collect();
+        if lines.is_empty() { Ok(config) } else { Err(Problems(lines)) }
     }
 
     /// The same with the values of other commands' options back at their defaults: a run file may serve several
@@ -165,7 +168,8 @@ fn unknown(key: &str) -> String {
     }
 }
 
-fn one_line(text: &str) -> String {
+/// A text that its own program lays out on several lines, as words.
+fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use forebay_datasets::escape::escape_text;
+use forebay_datasets::escape::{escape_text, one_line};
 use forebay_datasets::manifest::{MANIFEST_KEY, Manifest, ManifestError, PLAN_KEY, PlanRecord};
 use forebay_datasets::store::Store;
 use forebay_stages::chain::Chain;
@@ -162,5 +162,6 @@ pub(super) async fn has_plan(store: &Store) -> Result<bool, Error> {
 /// [`Error::Integrity`] when its manifest says something that is no chain.
 pub fn prepared(store: &Store, manifest: &Manifest) -> Result<Chain, Error> {
     serde_json::from_value(manifest.chain.clone())
+        .map_err(|error: serde_json::Error| one_line(&error.to_string()).into_owned())
         .map_err(|error| Error::Integrity(format!("{}/{MANIFEST_KEY}: chain: {error}", store.location())))
 }

@@ -131,6 +131,7 @@ impl OpenShard {
             holes: std::mem::take(&mut self.holes),
             rejects: std::mem::take(&mut self.rejects),
             data_blake3: String::new(),
+            row_crc32c: vec![],
         };
         let OpenShard { writer, bytes: before, mut digest, .. } = self;
         let (bytes, footer) =

@@ -1,6 +1,7 @@
 //! A training run as those see it who are told of it: what it is, what its steps and epochs came to, and how it ended.
 
 use forebay_datasets::sample::Split;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::options::Monitor;
@@ -94,6 +95,26 @@ pub struct StepPoint {
     /// How fast these steps went.
     #[serde(flatten)]
     pub speed: Speed,
+}
+
+/// The values of a file that has a JSON object a line, which is for people: a line that is none, as a process that is
+/// killed leaves it, is passed over.
+fn of_lines<T: DeserializeOwned>(text: &[u8]) -> Vec<T> {
+    text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+impl EpochMetrics {
+    /// Reads `metrics.jsonl`.
+    pub fn of_lines(text: &[u8]) -> Vec<EpochMetrics> {
+        of_lines(text)
+    }
+}
+
+impl StepPoint {
+    /// Reads `steps.jsonl`.
+    pub fn of_lines(text: &[u8]) -> Vec<StepPoint> {
+        of_lines(text)
+    }
 }
 
 impl Monitor {

@@ -77,9 +77,8 @@ impl Recorder {
         let mut points = Vec::new();
         if begin == Start::Resume {
             let text = folder.get(files::STEPS).await?.unwrap_or_default();
-            let lines = String::from_utf8_lossy(&text);
-            let read = lines.lines().filter_map(|line| serde_json::from_str::<StepPoint>(line).ok());
-            points.extend(read.filter(|point| point.step <= step));
+            points = StepPoint::of_lines(&text);
+            points.retain(|point| point.step <= step);
         }
         folder.put(files::STEPS, points.iter().map(line).collect::<String>()).await?;
         folder.append(&events, &tensorboard::opening(wall_seconds()))?;

@@ -53,8 +53,7 @@ pub(super) async fn start(
         Use::of(run, plan, &trainer)?;
         // What the epochs came to is for people: where it is lost, the run goes on all the same.
         let metrics = folder.get(files::METRICS).await?.unwrap_or_default();
-        let lines = String::from_utf8_lossy(&metrics);
-        history.extend(lines.lines().filter_map(|line| serde_json::from_str::<EpochMetrics>(line).ok()));
+        history = EpochMetrics::of_lines(&metrics);
         history.retain(|metrics| metrics.epoch <= progress.epoch);
     } else {
         if let Some((name, bytes)) = &plan.weights {

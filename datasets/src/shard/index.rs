@@ -5,18 +5,23 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
-use arrow_array::{ArrayRef, Int32Array, RecordBatch};
-use bytes::{Buf, Bytes, buf::Reader};
+use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch};
+use arrow_schema::Field;
+use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{ColumnChunkMetaData, FooterTail, ParquetMetaData, ParquetMetaDataReader};
-use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, FooterTail, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
 use thiserror::Error;
 
-use super::{FOOTER_KEY, Footer, ROWS_PER_GROUP, Row, ShardError};
+use super::part::FilePart;
+use super::write::schema;
+use super::{FOOTER_KEY, Footer, ROWS_PER_GROUP, Row, ShardError, checksum, pages, thrift};
+use crate::escape::{escape_text, one_line};
+use crate::panics;
 use crate::sample::{Label, SampleId};
 use crate::store::{Store, StoreError};
 
@@ -33,13 +38,13 @@ pub enum ReadError {
 
 impl ReadError {
     pub(super) fn damaged(store: &Store, key: &str, error: &dyn std::error::Error) -> ReadError {
-        let mut line = format!("{}/{key}: {error}", store.location());
+        let mut line = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
             line = format!("{line}: {error}");
             cause = error.source();
         }
-        ReadError::Damaged(line)
+        ReadError::Damaged(format!("{}/{key}: {}", store.location(), one_line(&line)))
     }
 }
 
@@ -96,8 +101,15 @@ pub fn end_bytes(tail: &[u8]) -> Result<u64, ShardError> {
     let foreign = || ShardError::Foreign("it does not end as a Parquet file does".to_string());
     let tail: [u8; 8] = tail.try_into().map_err(|_| foreign())?;
     let footer = FooterTail::try_new(&tail).map_err(|_| foreign())?;
-    Ok(footer.metadata_length() as u64 + TAIL_BYTES)
+    let bytes = footer.metadata_length() as u64;
+    if bytes > METADATA_BYTES_MAX {
+        return Err(ShardError::Foreign(format!("it says {bytes} bytes about itself, which no shard does")));
+    }
+    Ok(bytes + TAIL_BYTES)
 }
+
+/// Bytes of the metadata of a shard. A row takes some 20, a row group 2,000.
+const METADATA_BYTES_MAX: u64 = 256 << 20;
 
 impl Index {
     /// Reads the index from the last [`end_bytes`] bytes of a file of `bytes` bytes.
@@ -105,23 +117,27 @@ impl Index {
     /// # Errors
     /// [`ShardError`] when the file is damaged or was not written by Forebay.
     pub fn parse(end: &Bytes, bytes: u64) -> Result<Index, ShardError> {
-        let metadata_end = end.len().saturating_sub(TAIL_BYTES as usize);
-        let metadata = ParquetMetaDataReader::decode_metadata(&end[..metadata_end])?;
+        guarded(|| Index::parse_unguarded(end, bytes))
+    }
+
+    fn parse_unguarded(end: &Bytes, bytes: u64) -> Result<Index, ShardError> {
+        let metadata = metadata(&end[..end.len().saturating_sub(TAIL_BYTES as usize)])?;
         let key = |name: &str| {
             let pairs = metadata.file_metadata().key_value_metadata()?;
             pairs.iter().find(|pair| pair.key == name)?.value.clone()
         };
         let json = key(FOOTER_KEY)
             .ok_or_else(|| ShardError::Foreign(format!("its footer has no key `{FOOTER_KEY}`")))?;
-        let footer: Footer = serde_json::from_str(&json)
-            .map_err(|error| ShardError::Foreign(format!("the key `{FOOTER_KEY}` of its footer: {error}")))?;
+        let footer: Footer = serde_json::from_str(&json).map_err(|error| {
+            let error = error.to_string();
+            ShardError::Foreign(format!("the key `{FOOTER_KEY}` of its footer: {}", one_line(&error)))
+        })?;
         let huggingface: serde_json::Value =
             key("huggingface").and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
         let names = huggingface["info"]["features"]["label"]["names"].as_array();
         let classes =
             names.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_string())).collect();
-        let row_groups = footer.row_groups.iter().try_fold(0, |sum: usize, n| sum.checked_add(*n));
-        if row_groups != Some(metadata.num_row_groups()) || footer.groups.len() != footer.row_groups.len() {
+        if !agree(&footer, metadata.row_groups()) {
             return Err(ShardError::Foreign("its footer and its row groups disagree".to_string()));
         }
         let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
@@ -129,6 +145,14 @@ impl Index {
             return Err(ShardError::Foreign("its row groups lie outside the file".to_string()));
         }
         let reader = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
+        let ours = schema(&[]);
+        if reader.schema().fields() != ours.fields() {
+            let is_missing =
+                |field: &&Arc<Field>| !reader.schema().fields().iter().any(|found| found == *field);
+            let name =
+                ours.fields().iter().find(is_missing).map_or("of another program", |field| field.name());
+            return Err(odd(name));
+        }
         Ok(Index { reader, footer, classes, bytes })
     }
 
@@ -191,15 +215,20 @@ impl Index {
     /// # Errors
     /// [`ShardError`] when the bytes are damaged.
     pub fn rows(&self, group: usize, bytes: Bytes) -> Result<Vec<Row>, ShardError> {
-        let start = self.group_range(group).start;
+        guarded(|| self.rows_unguarded(group, bytes))
+    }
+
+    fn rows_unguarded(&self, group: usize, bytes: Bytes) -> Result<Vec<Row>, ShardError> {
+        let part = FilePart { start: self.group_range(group).start, bytes, file_bytes: self.bytes };
         let mut rows = Vec::with_capacity(self.footer.groups[group]);
         // One row group at a time: several may hold more than the 2 GiB of images that one column can.
         for row_group in self.row_groups_of(group) {
-            let window = FilePart { start, bytes: bytes.clone(), file_bytes: self.bytes };
-            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.reader.clone())
-                .with_row_groups(vec![row_group])
-                .with_batch_size(ROWS_PER_GROUP)
-                .build()?;
+            pages::check(self.metadata().row_group(row_group), &Arc::new(part.clone()), |_| true)?;
+            let reader =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(part.clone(), self.reader.clone())
+                    .with_row_groups(vec![row_group])
+                    .with_batch_size(ROWS_PER_GROUP)
+                    .build()?;
             for batch in reader {
                 rows_of(&batch?, &mut rows)?;
             }
@@ -209,7 +238,25 @@ impl Index {
                 "a planned group has other rows than the footer says".to_string(),
             ));
         }
+        for (place, row) in rows.iter().enumerate() {
+            self.check_sum(group, place, checksum(&row.bytes, &row.id, row.copy, row.label), &row.id)?;
+        }
         Ok(rows)
+    }
+
+    /// Refuses a row that is not the one that was written. Shards from before there were checksums of rows have none.
+    ///
+    /// # Errors
+    /// [`ShardError::Damaged`] with the id of the row as it is read.
+    pub(super) fn check_sum(&self, group: usize, row: usize, sum: u32, id: &str) -> Result<(), ShardError> {
+        let Some(written) = self.footer.row_crc32c.get(group) else { return Ok(()) };
+        match written.0.get(row) == Some(&sum) {
+            true => Ok(()),
+            false => {
+                let id = escape_text(id);
+                Err(ShardError::Damaged(format!("row {row} of group {group} is not what was written: {id}")))
+            }
+        }
     }
 
     /// Where the columns other than the images lie in row group `row_group`: they follow the images.
@@ -230,10 +277,22 @@ impl Index {
         row_group: usize,
         bytes: Bytes,
     ) -> Result<Vec<(SampleId, u32, Label)>, ShardError> {
+        guarded(|| self.identities_unguarded(row_group, bytes))
+    }
+
+    fn identities_unguarded(
+        &self,
+        row_group: usize,
+        bytes: Bytes,
+    ) -> Result<Vec<(SampleId, u32, Label)>, ShardError> {
         let start = self.identity_range(row_group).start;
-        let window = FilePart { start, bytes, file_bytes: self.bytes };
+        let part = FilePart { start, bytes, file_bytes: self.bytes };
+        let is_read = |column: &ColumnChunkMetaData| {
+            ["id", "copy", "label"].contains(&&*column.column_path().parts()[0])
+        };
+        pages::check(self.metadata().row_group(row_group), &Arc::new(part.clone()), is_read)?;
         let schema = self.reader.parquet_schema();
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.reader.clone())
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(part, self.reader.clone())
             .with_row_groups(vec![row_group])
             .with_projection(ProjectionMask::columns(schema, ["id", "copy", "label"]))
             .build()?;
@@ -245,15 +304,51 @@ impl Index {
             let labels =
                 column(&batch, "label")?.as_primitive_opt::<Int64Type>().ok_or_else(|| odd("label"))?;
             for row in 0..batch.num_rows() {
-                identities.push((
-                    ids.value(row).into(),
-                    copies.value(row) as u32,
-                    labels.value(row) as Label,
-                ));
+                let (copy, label) = (whole("copy", copies.value(row))?, whole("label", labels.value(row))?);
+                identities.push((ids.value(row).into(), copy, label));
             }
         }
         Ok(identities)
     }
+}
+
+/// What [`panics::guard`] makes of a panic of the Parquet crate.
+pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, ShardError>) -> Result<T, ShardError> {
+    panics::guard(read).unwrap_or_else(|message| {
+        Err(ShardError::Foreign(format!("the Parquet reader panicked: {}", one_line(&message))))
+    })
+}
+
+/// The Parquet metadata of a file, from the bytes before its tail.
+///
+/// # Errors
+/// When it is damaged, or makes the Parquet crate panic.
+pub(super) fn metadata(bytes: &[u8]) -> Result<ParquetMetaData, ShardError> {
+    thrift::check(bytes)?;
+    guarded(|| Ok(ParquetMetaDataReader::decode_metadata(bytes)?))
+}
+
+/// Whether a footer tells of these row groups, and of no others: everything that is summed and sliced later on.
+fn agree(footer: &Footer, row_groups: &[RowGroupMetaData]) -> bool {
+    let Footer { groups, row_groups: counts, holes, row_crc32c, .. } = footer;
+    let mut rest = row_groups;
+    let mut has_rows = |(rows, count): (&usize, &usize)| {
+        let Some((these, after)) = rest.split_at_checked(*count) else { return false };
+        rest = after;
+        let sum = these.iter().try_fold(0, |sum: usize, group| {
+            let rows = usize::try_from(group.num_rows()).ok()?;
+            let agrees = group.columns().iter().all(|column| column.num_values() == group.num_rows());
+            (agrees && rows > 0).then(|| sum.checked_add(rows)).flatten()
+        });
+        *rows <= ROWS_PER_GROUP && sum == Some(*rows)
+    };
+    let sums_agree = std::iter::zip(groups, row_crc32c).all(|(rows, sums)| sums.0.len() == *rows);
+    groups.len() == counts.len()
+        && std::iter::zip(groups, counts).all(&mut has_rows)
+        && rest.is_empty()
+        && (row_crc32c.is_empty() || row_crc32c.len() == groups.len())
+        && sums_agree
+        && holes.is_sorted_by(|a, b| a < b)
 }
 
 /// Whether a column lies inside a file of `bytes` bytes; Parquet's own arithmetic panics where it does not.
@@ -275,6 +370,13 @@ fn int32_column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int32Array
     column(batch, name)?.as_primitive_opt::<Int32Type>().ok_or_else(|| odd(name))
 }
 
+/// A number of a column that is none below 0, nor larger than its place.
+fn whole(name: &str, value: impl TryInto<u32>) -> Result<u32, ShardError> {
+    value
+        .try_into()
+        .map_err(|_| ShardError::Foreign(format!("its column `{name}` holds what is out of range")))
+}
+
 fn rows_of(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), ShardError> {
     let image = column(batch, "image")?.as_struct_opt().ok_or_else(|| odd("image"))?;
     let images = image.column_by_name("bytes").and_then(|bytes| bytes.as_binary_opt::<i32>());
@@ -286,46 +388,25 @@ fn rows_of(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), ShardError> {
         ["width", "height", "original_width", "original_height"].map(|name| int32_column(batch, name));
     let (width, height) = (width?, height?);
     let (original_width, original_height) = (original_width?, original_height?);
+    let is_whole = batch.columns().iter().chain(image.columns()).all(|column| column.null_count() == 0);
+    if !is_whole {
+        return Err(ShardError::Foreign("a row lacks a value".to_string()));
+    }
     let values = Bytes::from_owner(images.values().clone());
     for row in 0..batch.num_rows() {
         let range = images.value_offsets()[row] as usize..images.value_offsets()[row + 1] as usize;
+        let number = |name: &str, column: &Int32Array| whole(name, column.value(row));
         rows.push(Row {
             bytes: values.slice(range),
-            label: labels.value(row) as Label,
+            label: whole("label", labels.value(row))?,
             id: ids.value(row).into(),
-            copy: copies.value(row) as u32,
-            size: (width.value(row) as u32, height.value(row) as u32),
-            original_size: (original_width.value(row) as u32, original_height.value(row) as u32),
+            copy: number("copy", copies)?,
+            size: (number("width", width)?, number("height", height)?),
+            original_size: (
+                number("original_width", original_width)?,
+                number("original_height", original_height)?,
+            ),
         });
     }
     Ok(())
-}
-
-/// A part of a file, addressed as the file is.
-pub(super) struct FilePart {
-    pub(super) start: u64,
-    pub(super) bytes: Bytes,
-    pub(super) file_bytes: u64,
-}
-
-impl Length for FilePart {
-    fn len(&self) -> u64 {
-        self.file_bytes
-    }
-}
-
-impl ChunkReader for FilePart {
-    type T = Reader<Bytes>;
-
-    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        let end = self.start + self.bytes.len() as u64;
-        Ok(self.get_bytes(start, end.saturating_sub(start) as usize)?.reader())
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        let outside = || ParquetError::EOF(format!("bytes {start}+{length} lie outside what was read"));
-        let first = start.checked_sub(self.start).ok_or_else(outside)? as usize;
-        let last = first.checked_add(length).filter(|&last| last <= self.bytes.len()).ok_or_else(outside)?;
-        Ok(self.bytes.slice(first..last))
-    }
 }

@@ -4,8 +4,11 @@
 //! class names. What a shard knows beyond its rows stands in its footer under the key `forebay`.
 
 mod index;
+mod pages;
+mod part;
 mod row;
 mod standing;
+mod thrift;
 mod write;
 
 use bytes::Bytes;
@@ -120,6 +123,37 @@ pub struct Footer {
     /// BLAKE3 of the file from its start to the end of the last row group: a resumed run trusts no shard whose
     /// data it has not read again.
     pub data_blake3: String,
+    /// CRC-32C of every row, group by planned group: what is trained on is what was written, wherever a bit flips. None in
+    /// shards from before they were kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub row_crc32c: Vec<RowSums>,
+}
+
+/// The CRC-32C of rows, eight hexadecimal digits each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RowSums(pub Vec<u32>);
+
+impl From<RowSums> for String {
+    fn from(sums: RowSums) -> String {
+        sums.0.iter().map(|sum| format!("{sum:08x}")).collect()
+    }
+}
+
+impl TryFrom<String> for RowSums {
+    type Error = &'static str;
+
+    fn try_from(digits: String) -> Result<RowSums, &'static str> {
+        let sum = |digits: &[u8]| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        let (sums, []) = digits.as_bytes().as_chunks::<8>() else { return Err("not eight digits a row") };
+        sums.iter().map(|digits| sum(digits)).collect::<Option<_>>().map(RowSums).ok_or("no digits")
+    }
+}
+
+/// The CRC-32C of what is trained on of a row.
+fn checksum(bytes: &[u8], id: &str, copy: u32, label: Label) -> u32 {
+    let numbers = [copy.to_le_bytes(), label.to_le_bytes()].concat();
+    [id.as_bytes(), &numbers].into_iter().fold(crc32c::crc32c(bytes), crc32c::crc32c_append)
 }
 
 /// A shard that cannot be written or read.
@@ -128,6 +162,9 @@ pub enum ShardError {
     /// The file is not one of ours, or is damaged.
     #[error("not a shard of Forebay: {0}")]
     Foreign(String),
+    /// A row is not the one that was written.
+    #[error("damaged: {0}")]
+    Damaged(String),
     /// Parquet refused it.
     #[error("cannot read the shard as Parquet")]
     Parquet(#[from] ParquetError),
@@ -184,6 +221,7 @@ pub fn is_key(text: &str) -> bool {
 mod tests {
     use arrow_schema::DataType;
     use parquet::basic::Compression;
+    use parquet::schema::types::ColumnPath;
 
     use super::write::{file_name, image_fields};
     use super::*;
@@ -216,6 +254,7 @@ mod tests {
             holes: vec![],
             rejects: vec![Reject { id: "x".into(), stage: "decode".into(), reason: "bad".into() }],
             data_blake3: String::new(),
+            row_crc32c: vec![],
         }
     }
 
@@ -269,6 +308,183 @@ mod tests {
         // No column holds the images of two row groups: together they may be more than the 2 GiB of one column.
         assert_ne!(found[1].bytes.as_ptr_range().end, found[2].bytes.as_ptr());
         assert_eq!(read(&file, 1), [row(9, 1)]);
+    }
+
+    /// The file with another footer of our own in its metadata: lengths stand before texts, and nothing else does.
+    fn with_footer(file: &Bytes, change: impl FnOnce(&mut serde_json::Value)) -> Bytes {
+        let tail = file.len() - TAIL_BYTES as usize;
+        let metadata = u32::from_le_bytes(file[tail..tail + 4].try_into().unwrap()) as usize;
+        let (data, metadata) = (&file[..tail - metadata], &file[tail - metadata..tail]);
+        let json = Index::of_file(file).unwrap().footer().clone();
+        let before = serde_json::to_string(&json).unwrap();
+        let start = metadata.windows(before.len()).position(|text| text == before.as_bytes()).unwrap();
+        let mut value = serde_json::to_value(&json).unwrap();
+        change(&mut value);
+        let after = value.to_string();
+        let varint = |mut n: usize| {
+            let mut bytes = Vec::new();
+            while n >= 0x80 {
+                bytes.push(n as u8 | 0x80);
+                n >>= 7;
+            }
+            [bytes, vec![n as u8]].concat()
+        };
+        let head = &metadata[..start - varint(before.len()).len()];
+        let metadata =
+            [head, &varint(after.len()), after.as_bytes(), &metadata[start + before.len()..]].concat();
+        let length = (metadata.len() as u32).to_le_bytes();
+        Bytes::from([data, &metadata, &length, b"PAR1"].concat())
+    }
+
+    #[test]
+    fn a_footer_that_sums_wrap_or_room_is_made_for_is_refused() {
+        let file = shard(vec![vec![row(0, 5)], vec![row(1, 5), row(2, 5)]]);
+        let set =
+            |key: &'static str, value: serde_json::Value| with_footer(&file, |footer| footer[key] = value);
+        assert!(Index::of_file(&with_footer(&file, |_| {})).is_ok());
+        for (key, value) in [
+            ("groups", serde_json::json!([1_000_000_000_000_000_000u64, 2])),
+            ("groups", serde_json::json!([274_877_906_944u64, 2])),
+            ("groups", serde_json::json!([2, 1])),
+            ("groups", serde_json::json!([1])),
+            ("row_groups", serde_json::json!([u64::MAX, 2])),
+            ("row_groups", serde_json::json!([2, 0])),
+            ("row_groups", serde_json::json!([1, 2])),
+            ("row_crc32c", serde_json::json!(["00000000"])),
+            ("row_crc32c", serde_json::json!(["00000000", "0000000000000000ff"])),
+            ("row_crc32c", serde_json::json!(["00000000", "naïv0000"])),
+            ("holes", serde_json::json!([3, 3])),
+        ] {
+            let said = Index::of_file(&set(key, value.clone())).expect_err("a lie").to_string();
+            assert!(said.starts_with("not a shard of Forebay"), "{key} {value}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_bit_that_flips_in_a_row_is_noticed_by_whoever_reads_it() {
+        let groups = vec![(0..3).map(|i| row(i, 50)).collect::<Vec<_>>()];
+        let file = shard(groups.clone());
+        let trained = |row: &Row| (row.bytes.clone(), row.label, row.id.clone(), row.copy);
+        let range = Index::of_file(&file).unwrap().group_range(0);
+        let range = range.start as usize..range.end as usize;
+        let flipped = |file: &Bytes, at: usize, bit: u8| {
+            let mut bytes = file.to_vec();
+            bytes[at] ^= 1 << bit;
+            Bytes::from(bytes)
+        };
+        let rows = |file: &Bytes| Index::of_file(file).unwrap().rows(0, file.slice(range.clone()));
+        let mut noticed = 0;
+        for at in range.clone() {
+            for bit in [0, 7] {
+                match rows(&flipped(&file, at, bit)) {
+                    Ok(rows) => {
+                        assert!(rows.iter().map(trained).eq(groups[0].iter().map(trained)), "{at}, {bit}")
+                    }
+                    Err(error) => noticed += usize::from(error.to_string().starts_with("damaged: row ")),
+                }
+            }
+        }
+        assert!(noticed > 300, "{noticed} flips were noticed by a checksum");
+        // Also where the row is read alone, and the others are not.
+        let image = file.windows(50).position(|bytes| bytes == [2; 50]).expect("the last image");
+        let damaged = flipped(&file, image + 20, 4);
+        let index = Index::of_file(&damaged).unwrap();
+        let store = Store::memory();
+        futures::executor::block_on(async {
+            store.put("x", damaged.clone()).await.unwrap();
+            for (place, row) in groups[0].iter().enumerate() {
+                match read_row(&store, "x", &index, 0, place).await {
+                    Ok((found, _)) => assert_eq!(found.bytes, row.bytes),
+                    Err(error) => assert_eq!(
+                        (place, error.to_string().as_str()),
+                        (2, "memory/x: damaged: row 2 of group 0 is not what was written: chat/0002.JPEG")
+                    ),
+                }
+            }
+        });
+        // A shard from before there were checksums is read as it was.
+        let before = with_footer(&file, |footer| drop(footer.as_object_mut().unwrap().remove("row_crc32c")));
+        assert_eq!(rows(&before).unwrap(), groups[0]);
+        assert_ne!(rows(&flipped(&before, image + 20, 4)).unwrap(), groups[0]);
+    }
+
+    /// A file of one row group whose ids are `ids`, written with these properties, with our footer.
+    fn with_ids(ids: Vec<String>, properties: parquet::file::properties::WriterPropertiesBuilder) -> Bytes {
+        use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray, StructArray};
+        use std::sync::Arc;
+        let n = ids.len();
+        let schema = schema(&classes());
+        let images = BinaryArray::from_iter_values((0..n).map(|_| b"x"));
+        let paths = StringArray::from_iter_values((0..n).map(|_| "x.jpg"));
+        let image = StructArray::new(image_fields(), vec![Arc::new(images), Arc::new(paths)], None);
+        let number = || -> ArrayRef { Arc::new(Int32Array::from(vec![1; n])) };
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(image),
+            Arc::new(Int64Array::from(vec![0; n])),
+            Arc::new(StringArray::from(ids)),
+            number(),
+            number(),
+            number(),
+            number(),
+            number(),
+        ];
+        let batch = arrow_array::RecordBatch::try_new(schema.clone(), columns).unwrap();
+        let properties = ["bytes", "path"].into_iter().fold(properties, |properties, name| {
+            let column = ColumnPath::new(vec!["image".into(), name.into()]);
+            properties
+                .set_column_compression(column.clone(), Compression::UNCOMPRESSED)
+                .set_column_dictionary_enabled(column, false)
+        });
+        let mut writer =
+            parquet::arrow::ArrowWriter::try_new(Vec::new(), schema, Some(properties.build())).unwrap();
+        writer.write(&batch).unwrap();
+        let footer = Footer { groups: vec![n], row_groups: vec![1], ..footer() };
+        let json = serde_json::to_string(&footer).unwrap();
+        writer.append_key_value_metadata(parquet::file::metadata::KeyValue::new(FOOTER_KEY.into(), json));
+        Bytes::from(writer.into_inner().unwrap())
+    }
+
+    #[test]
+    fn a_few_bytes_that_become_a_gigabyte_are_refused_before_they_do() {
+        use parquet::basic::Encoding;
+        use parquet::file::properties::WriterProperties;
+        let properties = || {
+            WriterProperties::builder()
+                .set_compression(Compression::SNAPPY)
+                .set_dictionary_page_size_limit(1 << 30)
+        };
+        let id = ColumnPath::new(vec!["id".to_string()]);
+        let read = |file: &Bytes| {
+            let index = Index::of_file(file).expect("it says nothing wrong of itself");
+            let range = index.group_range(0);
+            let rows = index.rows(0, file.slice(range.start as usize..range.end as usize));
+            let range = index.identity_range(0);
+            let ids = index.identities(0, file.slice(range.start as usize..range.end as usize));
+            assert_eq!(rows.is_ok(), ids.is_ok());
+            rows.map(|rows| rows.len()).map_err(|error| error.to_string())
+        };
+        let ids = |bytes: usize| vec!["i".repeat(bytes); 100];
+        assert_eq!(read(&with_ids(ids(60_000), properties())), Ok(100), "long ids are ids");
+        // A dictionary of one text that every row names, and one text that compresses to nothing.
+        for (file, words) in [
+            (with_ids(ids(7 << 20), properties()), "once it is unpacked"),
+            (
+                with_ids(ids(1 << 20), properties().set_column_dictionary_enabled(id.clone(), false)),
+                "once it is unpacked",
+            ),
+            (
+                with_ids(
+                    ids(1 << 18),
+                    properties()
+                        .set_column_dictionary_enabled(id.clone(), false)
+                        .set_column_encoding(id, Encoding::DELTA_BYTE_ARRAY),
+                ),
+                "in an encoding that no shard has",
+            ),
+        ] {
+            let said = read(&file).expect_err("a bomb");
+            assert!(said.contains("`id`") && said.contains(words), "{said}");
+        }
     }
 
     #[test]

@@ -1,17 +1,14 @@
 //! One row of a shard, read alone: the page that its image lies in, and the small columns of its row group.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use parquet::column::page::{Page, PageReader};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::page_index::index_reader::decode_offset_index;
-use parquet::file::page_index::offset_index::PageLocation;
-use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::index::{FilePart, Index, ReadError};
-use super::{ShardError, StoredRow};
+use super::index::{Index, ReadError, guarded};
+use super::thrift::{PageHeader, PageKind};
+use super::{ShardError, StoredRow, checksum, pages, thrift};
 use crate::store::Store;
 
 /// Where a row lies: its row group, and its place in it.
@@ -38,11 +35,10 @@ pub async fn read_row(
     let pages = page_index_range(index, address.row_group).map_err(damaged)?;
     let mut bytes = pages.end - pages.start;
     let pages = store.get_range(key, pages).await?;
-    let (pages, range) = page_of(index, address, &pages).map_err(damaged)?;
-    bytes += range.end - range.start;
-    let page = store.get_range(key, range.clone()).await?;
-    let page = FilePart { start: range.start, bytes: page, file_bytes: index.file_bytes() };
-    let image = image(index, address, pages, page).map_err(damaged)?;
+    let page = page_of(index, address, &pages).map_err(damaged)?;
+    bytes += page.range.end - page.range.start;
+    let stored = store.get_range(key, page.range.clone()).await?;
+    let image = image(&page, &stored).map_err(damaged)?;
     let identities = index.identity_range(address.row_group);
     bytes += identities.end - identities.start;
     let identities = store.get_range(key, identities).await?;
@@ -51,6 +47,7 @@ pub async fn read_row(
         return Err(damaged(foreign("a row group has fewer rows than it says")));
     }
     let (id, copy, label) = identities.swap_remove(address.row);
+    index.check_sum(group, row, checksum(&image, &id, copy, label), &id).map_err(damaged)?;
     Ok((StoredRow { bytes: image, label, id, copy }, bytes))
 }
 
@@ -76,49 +73,58 @@ fn image_column(index: &Index, row_group: usize) -> Result<&ColumnChunkMetaData,
     columns.iter().find(is_image).ok_or_else(|| foreign("its column `image.bytes` is missing"))
 }
 
+/// Bytes of the page index of the images of a row group: some 20 a page, and a page holds a row or more.
+const PAGE_INDEX_BYTES_MAX: u64 = 1 << 20;
+
 fn page_index_range(index: &Index, row_group: usize) -> Result<Range<u64>, ShardError> {
-    let range = image_column(index, row_group)?.offset_index_range();
-    range.ok_or_else(|| foreign("its images have no page index"))
-}
-
-/// The pages of the images of a row group, and where that of the row lies.
-fn page_of(
-    index: &Index,
-    address: RowAddress,
-    pages: &[u8],
-) -> Result<(Vec<PageLocation>, Range<u64>), ShardError> {
-    let pages = decode_offset_index(pages)?.page_locations().clone();
-    let behind = pages.partition_point(|page| page.first_row_index <= address.row as i64);
-    let page = behind.checked_sub(1).map(|at| &pages[at]);
-    let page = page.ok_or_else(|| foreign("its page index does not begin with the first row"))?;
-    let (start, length) = (page.offset as u64, page.compressed_page_size as u64);
-    let (first, all) = image_column(index, address.row_group)?.byte_range();
-    if start < first || start.saturating_add(length) > first + all {
-        return Err(foreign("its page index points outside the images"));
-    }
-    Ok((pages, start..start + length))
-}
-
-/// The bytes of the row's image, out of the page that holds it.
-fn image(
-    index: &Index,
-    address: RowAddress,
-    pages: Vec<PageLocation>,
-    page: FilePart,
-) -> Result<Bytes, ShardError> {
-    let column = image_column(index, address.row_group)?;
-    let rows = index.metadata().row_group(address.row_group).num_rows() as usize;
-    let start = page.start as i64;
-    let before = pages.iter().take_while(|page| page.offset < start).count();
-    let first_row = pages[before].first_row_index as usize;
-    let mut reader = SerializedPageReader::new(Arc::new(page), column, rows, Some(pages))?;
-    for _ in 0..before {
-        reader.skip_next_page()?;
-    }
-    let Some(Page::DataPage { buf, .. }) = reader.get_next_page()? else {
-        return Err(foreign("an image does not lie in a data page"));
+    let column = image_column(index, row_group)?;
+    let (start, length) = (column.offset_index_offset(), column.offset_index_length());
+    let start = start.and_then(|start| u64::try_from(start).ok());
+    let length = length.and_then(|length| u64::try_from(length).ok());
+    let (Some(start), Some(length)) = (start, length) else {
+        return Err(foreign("its images have no page index"));
     };
-    value(&buf, address.row - first_row).ok_or_else(|| foreign("a page of images is cut short"))
+    let end = start.checked_add(length).filter(|end| *end <= index.file_bytes());
+    match end {
+        Some(end) if length <= PAGE_INDEX_BYTES_MAX => Ok(start..end),
+        _ => Err(foreign("its page index lies outside the file")),
+    }
+}
+
+/// The page that a row's image lies in.
+struct ImagePage {
+    range: Range<u64>,
+    /// The place of the row among those of the page.
+    row: usize,
+}
+
+fn page_of(index: &Index, address: RowAddress, pages: &[u8]) -> Result<ImagePage, ShardError> {
+    thrift::check(pages)?;
+    let pages = guarded(|| Ok(decode_offset_index(pages)?))?;
+    let pages = pages.page_locations();
+    let row = address.row as i64;
+    let page = pages.iter().rfind(|page| (0..=row).contains(&page.first_row_index));
+    let page = page.ok_or_else(|| foreign("its page index does not begin with the first row"))?;
+    let (first, all) = image_column(index, address.row_group)?.byte_range();
+    let outside = || foreign("its page index points outside the images");
+    let start = u64::try_from(page.offset).map_err(|_| outside())?;
+    let length = u64::try_from(page.compressed_page_size).map_err(|_| outside())?;
+    let end = start.checked_add(length).filter(|end| start >= first && *end <= first + all);
+    let range = start..end.ok_or_else(outside)?;
+    Ok(ImagePage { range, row: (row - page.first_row_index) as usize })
+}
+
+/// The bytes of the row's image, out of the page that holds it: images are not packed, and have no dictionary.
+fn image(page: &ImagePage, stored: &Bytes) -> Result<Bytes, ShardError> {
+    let header = PageHeader::read(stored).filter(|header| {
+        (header.kind, header.encoding) == (PageKind::Data, pages::PLAIN)
+            && header.bytes == header.unpacked_bytes
+            && header.header_bytes + header.bytes == stored.len()
+            && page.row < header.values
+    });
+    let header = header.ok_or_else(|| foreign("an image does not lie in a page of images"))?;
+    let values = stored.slice(header.header_bytes..);
+    value(&values, page.row).ok_or_else(|| foreign("a page of images is cut short"))
 }
 
 /// Value `index` of a page of byte arrays: definition levels with their length before them, as there are no
@@ -128,10 +134,11 @@ fn value(page: &Bytes, index: usize) -> Option<Bytes> {
         let bytes = page.get(at..at.checked_add(4)?)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?) as usize)
     };
-    let mut at = 4 + length(0)?;
+    let mut at = length(0)?.checked_add(4)?;
     for _ in 0..index {
         at = at.checked_add(4)?.checked_add(length(at)?)?;
     }
-    let (start, end) = (at + 4, (at + 4).checked_add(length(at)?)?);
+    let start = at.checked_add(4)?;
+    let end = start.checked_add(length(at)?)?;
     (end <= page.len()).then(|| page.slice(start..end))
 }

@@ -1,8 +1,6 @@
 //! What a file is that stands where a shard would: ours, damaged, or another program's.
 
-use parquet::file::metadata::ParquetMetaDataReader;
-
-use super::index::{TAIL_BYTES, end_bytes};
+use super::index::{TAIL_BYTES, end_bytes, metadata};
 use super::{FOOTER_KEY, Footer};
 use crate::store::{Store, StoreError};
 
@@ -35,7 +33,7 @@ pub async fn standing(store: &Store, key: &str, bytes: u64) -> Result<StandingSh
         return Ok(StandingShard::Damaged);
     };
     let Some(end) = read(bytes - end..bytes - TAIL_BYTES).await? else { return Ok(StandingShard::Damaged) };
-    let Ok(metadata) = ParquetMetaDataReader::decode_metadata(&end) else {
+    let Ok(metadata) = metadata(&end) else {
         return Ok(StandingShard::Damaged);
     };
     let pairs = metadata.file_metadata().key_value_metadata();
@@ -67,6 +65,7 @@ mod tests {
             holes: vec![],
             rejects: vec![],
             data_blake3: String::new(),
+            row_crc32c: vec![],
         }
     }
 

@@ -13,7 +13,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use super::{FOOTER_KEY, Footer, Row, ShardError, VALUE_COLUMNS};
+use super::{FOOTER_KEY, Footer, Row, RowSums, ShardError, VALUE_COLUMNS, checksum};
 
 /// A page of images is ended when it reaches this, so that larger images are pages of their own and can be read
 /// alone. An entry in the page index and the page's header take about 60 bytes.
@@ -151,6 +151,9 @@ pub struct ShardWriter {
     row_groups: usize,
     /// Of the planned groups before it.
     groups: Vec<(usize, usize)>,
+    /// Of the rows of the open planned group, and of the groups before it.
+    sums: RowSums,
+    row_crc32c: Vec<RowSums>,
     /// Of all that was taken out.
     digest: blake3::Hasher,
 }
@@ -173,6 +176,8 @@ impl ShardWriter {
             rows: 0,
             row_groups: 0,
             groups: Vec::new(),
+            sums: RowSums::default(),
+            row_crc32c: Vec::new(),
             digest: blake3::Hasher::new(),
         })
     }
@@ -188,6 +193,7 @@ impl ShardWriter {
         self.row_group_bytes += row.bytes.len();
         self.held_bytes += row.bytes.len();
         self.rows += 1;
+        self.sums.0.push(checksum(&row.bytes, &row.id, row.copy, row.label));
         self.held.push(row);
         if self.held_bytes >= ROWS_HELD_BYTES { self.hand_on() } else { Ok(()) }
     }
@@ -199,6 +205,7 @@ impl ShardWriter {
     pub fn end_group(&mut self) -> Result<(), ShardError> {
         self.end_row_group()?;
         self.groups.push((std::mem::take(&mut self.rows), std::mem::take(&mut self.row_groups)));
+        self.row_crc32c.push(std::mem::take(&mut self.sums));
         Ok(())
     }
 
@@ -249,6 +256,7 @@ impl ShardWriter {
         }
         let last = self.take()?;
         (footer.groups, footer.row_groups) = self.groups.into_iter().unzip();
+        footer.row_crc32c = self.row_crc32c;
         footer.data_blake3 = self.digest.finalize().to_hex().to_string();
         let json = serde_json::to_string(&footer).expect("a footer is plain data");
         self.writer.append_key_value_metadata(KeyValue::new(FOOTER_KEY.to_string(), json));

@@ -6,28 +6,32 @@
 use serde::Deserialize;
 
 use super::object::Version;
+use crate::escape::one_line;
 
 /// A page as the server wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Page {
-    pub(super) objects: Vec<PageObject>,
+pub struct Page {
+    /// In the order of the server.
+    pub objects: Vec<PageObject>,
     /// What the next page is asked with; `None` on the last one.
-    pub(super) next: Option<String>,
+    pub next: Option<String>,
 }
 
 /// An object of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PageObject {
+pub struct PageObject {
     /// The whole key in its bucket.
-    pub(super) key: String,
-    pub(super) bytes: u64,
-    pub(super) version: Version,
+    pub key: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Which bytes they are.
+    pub version: Version,
 }
 
 /// Why an answer to a listing is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the answer to a listing is none: {0}")]
-pub(super) struct NoListing(pub(super) String);
+pub struct NoListing(pub(super) String);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -50,24 +54,31 @@ struct Contents {
 
 impl Page {
     /// Reads a `ListBucketResult`, and nothing else.
-    pub(super) fn parse(xml: &[u8]) -> Result<Page, NoListing> {
-        let text = std::str::from_utf8(xml).map_err(|_| NoListing("it is not text".to_string()))?;
+    ///
+    /// # Errors
+    /// [`NoListing`], one line of what it is instead.
+    pub fn parse(xml: &[u8]) -> Result<Page, NoListing> {
+        Page::read(xml).map_err(|what| NoListing(one_line(&what).into_owned()))
+    }
+
+    fn read(xml: &[u8]) -> Result<Page, String> {
+        let text = std::str::from_utf8(xml).map_err(|_| "it is not text".to_string())?;
         match root(text) {
             Some("ListBucketResult") => {}
             Some(other) => {
                 let other: String = other.chars().take(40).collect();
                 let code = super::between(text, "<Code>", "</Code>").filter(|_| other == "Error");
                 let code = code.map(|code| format!(" ({})", code.chars().take(40).collect::<String>()));
-                return Err(NoListing(format!("it is <{other}>{}", code.unwrap_or_default())));
+                return Err(format!("it is <{other}>{}", code.unwrap_or_default()));
             }
-            None => return Err(NoListing("it is no XML".to_string())),
+            None => return Err("it is no XML".to_string()),
         }
         let list: ListBucketResult =
-            quick_xml::de::from_str(text).map_err(|error| NoListing(format!("it is damaged: {error}")))?;
+            quick_xml::de::from_str(text).map_err(|error| format!("it is damaged: {error}"))?;
         let next = list.next_continuation_token.filter(|token| !token.is_empty());
         let next = match (list.is_truncated, next) {
             (Some(true), None) => {
-                return Err(NoListing("it breaks off without saying how to go on".to_string()));
+                return Err("it breaks off without saying how to go on".to_string());
             }
             (Some(false), _) => None,
             (_, next) => next,

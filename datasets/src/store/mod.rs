@@ -31,6 +31,7 @@ use self::s3::{S3, without_user};
 use crate::escape::{escape_text, printable};
 
 pub use self::claim::Claim;
+pub use self::listing::{NoListing, Page, PageObject};
 pub use self::local::local_path;
 pub use self::object::{Object, ObjectName, Version};
 pub use self::patience::{Pace, Patience, TooSlow};

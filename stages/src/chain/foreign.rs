@@ -1,6 +1,7 @@
 //! The forms in which other programs keep the preparation of images: timm's `pretrained_cfg`, transformers' image
 //! processors, and the metadata of an ONNX file.
 
+use forebay_datasets::escape::one_line;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -128,6 +129,8 @@ impl Described {
                 self.unknown.extend(problems);
             }
         }
+        // They repeat the words of the file.
+        self.unknown.iter_mut().for_each(|line| *line = one_line(line).into_owned());
         self
     }
 

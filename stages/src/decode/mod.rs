@@ -11,13 +11,13 @@
 mod exif;
 mod jpeg;
 mod netpbm;
-mod panics;
 mod png;
 mod still;
 mod tiff;
 
 use std::fmt;
 
+use forebay_datasets::panics;
 use forebay_datasets::sample::{Encoded, Pixels};
 use image::metadata::Orientation;
 use serde::{Deserialize, Serialize};
@@ -186,7 +186,7 @@ pub struct Header {
 /// # Errors
 /// A [`Fault`] of stage `decode` when the content is no known image or its header is broken.
 pub fn probe(bytes: &[u8]) -> Result<Header, Fault> {
-    panics::guard(|| {
+    guard(|| {
         let format = Format::of(bytes)?;
         let (width, height, orientation, decode_bytes) = match format {
             Format::Jpeg => {
@@ -219,9 +219,14 @@ pub fn probe(bytes: &[u8]) -> Result<Header, Fault> {
     })
 }
 
+/// The bytes of an image with so many a pixel; a header may say what 64 bits do not hold.
+fn image_bytes(width: u32, height: u32, pixel_bytes: u64) -> u64 {
+    (u64::from(width) * u64::from(height)).saturating_mul(pixel_bytes)
+}
+
 /// The bytes of an RGB image.
 fn rgb_bytes(width: u32, height: u32) -> u64 {
-    u64::from(width) * u64::from(height) * 3
+    image_bytes(width, height, 3)
 }
 
 impl Stage for Decode {
@@ -230,7 +235,7 @@ impl Stage for Decode {
     type Out = Pixels;
 
     fn apply(&self, input: Encoded, _draws: &Draws) -> Result<Pixels, Fault> {
-        panics::guard(|| {
+        guard(|| {
             let bytes = input.bytes.as_ref();
             let format = Format::of(bytes)?;
             match format {
@@ -245,6 +250,11 @@ impl Stage for Decode {
             }
         })
     }
+}
+
+/// Runs a decoder, whose panic is a fault of this image.
+fn guard<T>(decode: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    panics::guard(decode).unwrap_or_else(|message| Err(fault(format_args!("decoder panicked: {message}"))))
 }
 
 /// A fault of this stage.
@@ -262,7 +272,7 @@ fn swaps_sides(orientation: Orientation) -> bool {
 fn turned_bytes(decode_bytes: u64, width: u32, height: u32, orientation: Orientation) -> u64 {
     match orientation {
         Orientation::NoTransforms => decode_bytes,
-        _ => decode_bytes.max(2 * rgb_bytes(width, height)),
+        _ => decode_bytes.max(rgb_bytes(width, height).saturating_mul(2)),
     }
 }
 

@@ -7,7 +7,7 @@ use image::ColorType;
 use image::metadata::Orientation;
 use png::{BitDepth, DecodingError, Transformations};
 
-use super::{Decode, exif, fault, oriented, rgb_bytes, still, turned_bytes};
+use super::{Decode, exif, fault, image_bytes, oriented, rgb_bytes, still, turned_bytes};
 use crate::stage::Fault;
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -86,9 +86,10 @@ impl PngHeader {
     pub(super) fn decode_bytes(&self) -> u64 {
         let row = u64::from(self.width) * self.bytes_per_pixel;
         // Passes of an interlaced image are put together before they become RGB.
-        let image = if self.is_interlaced { row * u64::from(self.height) } else { 0 };
+        let image =
+            if self.is_interlaced { image_bytes(self.width, self.height, self.bytes_per_pixel) } else { 0 };
         // The decoder holds the row before, the one that is filtered, the one that is expanded, and reads ahead.
-        let bytes = rgb_bytes(self.width, self.height) + image + 4 * row;
+        let bytes = rgb_bytes(self.width, self.height).saturating_add(image).saturating_add(4 * row);
         turned_bytes(bytes, self.width, self.height, self.orientation)
     }
 }

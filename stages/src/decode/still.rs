@@ -7,7 +7,7 @@ use image::error::{DecodingError, ImageError, LimitErrorKind};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageReader};
 
-use super::{Decode, Format, exif, fault, oriented, rgb_bytes, turned_bytes};
+use super::{Decode, Format, exif, fault, image_bytes, oriented, rgb_bytes, turned_bytes};
 use crate::stage::Fault;
 
 /// What the decoder says before it decodes.
@@ -37,7 +37,6 @@ impl StillHeader {
 
     /// See [`super::Header::decode_bytes`].
     pub(super) fn decode_bytes(&self, bytes: &[u8], format: Format) -> u64 {
-        let pixels = u64::from(self.width) * u64::from(self.height);
         let channels = u64::from(self.color.bytes_per_pixel());
         // What the decoders hold per pixel beside what they were asked for: WebP its planes, the frame, and of an
         // animation the canvas; GIF a frame that is smaller than its screen; PNM all samples before they are copied.
@@ -49,7 +48,8 @@ impl StillHeader {
         };
         let copies = if format == Format::WebP { bytes.len() as u64 } else { 0 };
         let rgb = if self.color == ColorType::Rgb8 { 0 } else { rgb_bytes(self.width, self.height) };
-        let bytes = pixels * (channels + own) + copies + rgb;
+        let decoded = image_bytes(self.width, self.height, channels + own);
+        let bytes = decoded.saturating_add(copies).saturating_add(rgb);
         turned_bytes(bytes, self.width, self.height, self.orientation)
     }
 }

@@ -494,6 +494,15 @@ fn too_large_an_image_is_refused_by_its_header() {
     let checksum = crc32(&bytes[12..29]).to_be_bytes();
     bytes[29..33].copy_from_slice(&checksum);
     assert_eq!(refusal(&bytes), "30000x30000 pixels are more than decode.max_side 16384");
+    // Sides whose product, three bytes a pixel, no 64 bits hold.
+    bytes[16..24].fill(0xff);
+    let checksum = crc32(&bytes[12..29]).to_be_bytes();
+    bytes[29..33].copy_from_slice(&checksum);
+    assert_eq!(refusal(&bytes), "4294967295x4294967295 pixels are more than decode.max_side 16384");
+    assert_eq!(
+        refusal(b"P6\n4294967295 4294967295\n255\n"),
+        "4294967295x4294967295 pixels are more than decode.max_side 16384"
+    );
 
     assert_eq!(refusal(b"P6\n20000 2\n255\n"), "20000x2 pixels are more than decode.max_side 16384");
     let reason = "16000x16000 pixels take 768000000 bytes to decode, more than decode.max_bytes 268435456";

@@ -13,7 +13,7 @@ use tiff::tags::{SampleFormat, Tag};
 use tiff::{ColorType, TiffError};
 
 use super::still::{composite, narrow, quantize};
-use super::{Decode, fault, jpeg, oriented, rgb_bytes, turned_bytes};
+use super::{Decode, fault, image_bytes, jpeg, oriented, rgb_bytes, turned_bytes};
 use crate::stage::Fault;
 
 /// What the first directory says.
@@ -68,6 +68,7 @@ enum Alpha {
 type Samples<'a> = Decoder<Cursor<Cow<'a, [u8]>>>;
 
 fn open(bytes: Cow<'_, [u8]>) -> Result<Samples<'_>, Fault> {
+    Directory::of(&bytes).map_or(Ok(()), |directory| directory.check())?;
     Decoder::new(Cursor::new(bytes)).map_err(|error| refused(&error))
 }
 
@@ -143,9 +144,11 @@ impl TiffHeader {
             height,
             orientation: orientation.unwrap_or(Orientation::NoTransforms),
             alpha: named_alpha.filter(|_| samples > color.samples()),
-            chunk_bytes: u64::from(chunk_width.min(width))
-                * u64::from(chunk_height.min(height))
-                * if is_planar { sample_bytes } else { samples as u64 * sample_bytes },
+            chunk_bytes: image_bytes(
+                chunk_width.min(width),
+                chunk_height.min(height),
+                if is_planar { sample_bytes } else { samples as u64 * sample_bytes },
+            ),
             color,
             samples,
             sample_bits,
@@ -158,17 +161,18 @@ impl TiffHeader {
     /// The bytes of all samples as they are unpacked.
     fn sample_bytes(&self) -> u64 {
         let row_bits = u64::from(self.width) * self.samples as u64 * u64::from(self.sample_bits);
-        row_bits.div_ceil(8) * u64::from(self.height)
+        row_bits.div_ceil(8).saturating_mul(u64::from(self.height))
     }
 
     /// See [`super::Header::decode_bytes`].
     pub(super) fn decode_bytes(&self) -> u64 {
-        let pixels = u64::from(self.width) * u64::from(self.height);
         // Less than 8 bits are spread before they mean anything.
-        let spread = if self.sample_bits < 8 { pixels } else { 0 };
+        let spread = if self.sample_bits < 8 { image_bytes(self.width, self.height, 1) } else { 0 };
         // A strip of JPEG is decoded as a whole, and its coefficients with it.
-        let bytes = self.sample_bytes() + spread + rgb_bytes(self.width, self.height);
-        let bytes = bytes + self.copy_bytes + 4 * self.chunk_bytes;
+        let rgb = rgb_bytes(self.width, self.height);
+        let chunks = self.chunk_bytes.saturating_mul(4);
+        let parts = [self.sample_bytes(), spread, rgb, self.copy_bytes, chunks];
+        let bytes = parts.into_iter().fold(0, u64::saturating_add);
         turned_bytes(bytes, self.width, self.height, self.orientation)
     }
 }
@@ -178,29 +182,86 @@ fn tag(decoder: &mut Samples<'_>, tag: Tag) -> Result<Option<Vec<u64>>, Fault> {
     decoder.find_tag_unsigned_vec(tag).map_err(|error| refused(&error))
 }
 
+/// The first directory of a file: how its tags are found.
+struct Directory<'a> {
+    bytes: &'a [u8],
+    is_big_endian: bool,
+    is_big: bool,
+    /// Where its first entry is.
+    start: usize,
+    entries: usize,
+}
+
+/// Values of a tag that is read: the places of strips or tiles, of which an image within the limits has fewer.
+const VALUES_MAX: usize = 1 << 18;
+
+impl<'a> Directory<'a> {
+    /// `None` where it lies outside the file.
+    fn of(bytes: &'a [u8]) -> Option<Directory<'a>> {
+        let mut directory =
+            Directory { bytes, is_big_endian: bytes.starts_with(b"MM"), is_big: false, start: 0, entries: 0 };
+        // Offsets and counts are of 4 and 2 bytes, in a BigTIFF of 8.
+        directory.is_big = directory.number(2, 2)? == 43;
+        let (at, count_bytes) =
+            if directory.is_big { (directory.number(8, 8)?, 8) } else { (directory.number(4, 4)?, 2) };
+        directory.entries = directory.number(at, count_bytes)?;
+        directory.start = at + count_bytes;
+        Some(directory)
+    }
+
+    fn number(&self, at: usize, length: usize) -> Option<usize> {
+        let digits = self.bytes.get(at..at.checked_add(length)?)?;
+        let add = |sum: u64, digit: &u8| sum << 8 | u64::from(*digit);
+        let number =
+            if self.is_big_endian { digits.iter().fold(0, add) } else { digits.iter().rev().fold(0, add) };
+        usize::try_from(number).ok()
+    }
+
+    /// Tag, kind, number of values, and where they or their place stand; `None` beyond the end of the file.
+    fn entry(&self, index: usize) -> Option<(usize, usize, usize, usize)> {
+        let (bytes, count_bytes) = if self.is_big { (20, 8) } else { (12, 4) };
+        let at = self.start.checked_add(index.checked_mul(bytes)?)?;
+        let count = self.number(at.checked_add(4)?, count_bytes)?;
+        Some((self.number(at, 2)?, self.number(at + 2, 2)?, count, at + 4 + count_bytes))
+    }
+
+    /// The entries that are in the file.
+    fn entries(&self) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+        (0..self.entries.min(65_535)).map_while(|index| self.entry(index))
+    }
+
+    /// Refuses a tag with more values than the file has room for, or than any image needs: the crate makes room for them
+    /// before it looks, and its limits begin after that.
+    fn check(&self) -> Result<(), Fault> {
+        // Those that are read, here or by the crate. Descriptions and the data of other programs may be long.
+        let is_read = |tag: usize| {
+            matches!(tag, 254..=259 | 262 | 266 | 273 | 274 | 277..=279 | 284 | 317 | 320 | 322..=325 | 330)
+                || matches!(tag, 338 | 339 | 347 | 530)
+        };
+        for (tag, kind, count, _) in self.entries().filter(|(tag, ..)| is_read(*tag)) {
+            let value_bytes = match kind {
+                3 | 8 => 2,
+                4 | 9 | 11 | 13 => 4,
+                5 | 10 | 12 | 16..=18 => 8,
+                _ => 1,
+            };
+            if count > (self.bytes.len() / value_bytes).min(VALUES_MAX) {
+                return Err(fault(format_args!("broken TIFF: tag {tag} has {count} values")));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A copy of a file in whose first directory the photometric interpretation is 1, black is zero.
 fn called_gray(bytes: &[u8]) -> Result<Vec<u8>, Fault> {
     let broken = || fault("broken TIFF: its directory lies outside the file");
-    let is_big_endian = bytes.starts_with(b"MM");
-    let number = |at: usize, length: usize| -> Option<usize> {
-        let digits = bytes.get(at..at.checked_add(length)?)?;
-        let add = |sum: u64, digit: &u8| sum << 8 | u64::from(*digit);
-        let number =
-            if is_big_endian { digits.iter().fold(0, add) } else { digits.iter().rev().fold(0, add) };
-        usize::try_from(number).ok()
-    };
-    // Offsets and counts are of 4 and 2 bytes, in a BigTIFF of 8.
-    let is_big = number(2, 2) == Some(43);
-    let (directory, count_bytes, entry_bytes, value_at) =
-        if is_big { (number(8, 8), 8, 20, 12) } else { (number(4, 4), 2, 12, 8) };
-    let directory = directory.ok_or_else(broken)?;
-    let entries = number(directory, count_bytes).ok_or_else(broken)?;
+    let directory = Directory::of(bytes).ok_or_else(broken)?;
     let mut copy = bytes.to_vec();
-    for index in 0..entries.min(65_535) {
-        let entry = directory + count_bytes + index * entry_bytes;
-        if number(entry, 2).ok_or_else(broken)? == usize::from(Tag::PhotometricInterpretation.to_u16()) {
-            let value = copy.get_mut(entry + value_at..entry + value_at + 2).ok_or_else(broken)?;
-            value.copy_from_slice(if is_big_endian { &[0, 1] } else { &[1, 0] });
+    for (tag, _, _, value_at) in directory.entries() {
+        if tag == usize::from(Tag::PhotometricInterpretation.to_u16()) {
+            let value = copy.get_mut(value_at..value_at + 2).ok_or_else(broken)?;
+            value.copy_from_slice(if directory.is_big_endian { &[0, 1] } else { &[1, 0] });
         }
     }
     Ok(copy)
@@ -449,6 +510,22 @@ mod tests {
 
     // What is expected is what Pillow 13.0 makes of the same bytes, but for floats, which it takes as levels, and for
     // gray with associated alpha, which it refuses.
+
+    #[test]
+    fn a_tag_of_more_values_than_the_file_has_room_for_is_refused_before_room_is_made() {
+        let mut bytes = Written { planes: &[&[7]], ..PLAIN }.bytes();
+        let strips =
+            (0..9).map(|index| 10 + 12 * index).find(|at| bytes[*at..*at + 2] == 273u16.to_le_bytes());
+        let strips = strips.expect("the places of strips");
+        for (count, is_fine) in [(1u32, true), (1 << 20, false), (u32::MAX, false)] {
+            bytes[strips + 4..strips + 8].copy_from_slice(&count.to_le_bytes());
+            let found = decoded(&bytes, None).map_err(|fault| fault.reason);
+            match is_fine {
+                true => assert_eq!(found, Ok(vec![7; 3])),
+                false => assert_eq!(found, Err(format!("broken TIFF: tag 273 has {count} values"))),
+            }
+        }
+    }
 
     #[test]
     fn palettes_of_every_depth_are_expanded() {

@@ -1,5 +1,6 @@
 //! Why training cannot start or go on.
 
+use forebay_datasets::escape::{is_printable, one_line};
 use thiserror::Error;
 
 use crate::models;
@@ -76,8 +77,15 @@ pub(crate) fn compute(what: &'static str) -> impl Fn(candle_core::Error) -> Trai
     }
 }
 
+/// What the reader said repeats what stands in the file, and becomes a line that prints.
 pub(crate) fn unreadable(what: &'static str) -> impl Fn(candle_core::Error) -> TrainError {
-    move |source| TrainError::File { what, source: plain(source) }
+    move |source| {
+        let said = plain(source);
+        let line = said.to_string();
+        let source =
+            if is_printable(&line) { said } else { candle_core::Error::Msg(one_line(&line).into_owned()) };
+        TrainError::File { what, source }
+    }
 }
 
 /// An error as it is, without the backtrace that candle wraps around it where `RUST_BACKTRACE` is set.

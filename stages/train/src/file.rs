@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use forebay_datasets::escape::one_line;
 use forebay_stages::chain::Chain;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,7 @@ impl FileDescription {
     /// In a line, when it says what this version does not understand.
     pub fn chain(&self) -> std::result::Result<Option<Chain>, String> {
         let chain = self.metadata.get(CHAIN).map(|json| serde_json::from_str(json));
-        chain.transpose().map_err(|error| error.to_string())
+        chain.transpose().map_err(|error| one_line(&error.to_string()).into_owned())
     }
 }
 

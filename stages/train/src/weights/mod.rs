@@ -11,6 +11,7 @@ mod stored;
 
 use std::collections::BTreeMap;
 
+use forebay_datasets::escape::{is_printable, one_line};
 use safetensors::SafeTensors;
 
 pub use self::matching::Strictness;
@@ -57,7 +58,9 @@ impl WeightsFile<'_> {
 /// [`TrainError::Weights`] when the bytes are of a known kind and damaged, [`TrainError::File`] otherwise.
 pub(super) fn read(bytes: &[u8]) -> Result<WeightsFile<'_>, TrainError> {
     if pytorch::is_archive(bytes) || pytorch::is_legacy(bytes) {
-        let (held, found_under) = pytorch::read(bytes).map_err(TrainError::Weights)?;
+        // A pickle's keys stand in what is wrong with it.
+        let damaged = |line: String| TrainError::Weights(one_line(&line).into_owned());
+        let (held, found_under) = pytorch::read(bytes).map_err(damaged)?;
         return Ok(WeightsFile { held, found_under, own: None, passed_over: 0 });
     }
     if let Some(kind) = other_kind(bytes) {
@@ -100,10 +103,14 @@ fn eval_weights(mut file: WeightsFile<'_>) -> WeightsFile<'_> {
     file
 }
 
-/// Refuses names that are too long, or one more tensor than a file may have.
+/// Refuses names that are too long or do not print, and one more tensor than a file may have: names stand in reports and
+/// errors, and a network's are of letters and digits.
 fn check_name(name: &str, tensors: usize) -> Result<(), String> {
     if name.len() > NAME_BYTES_MAX {
         return Err(format!("the name of a tensor has {} bytes, which is no name", name.len()));
+    }
+    if !is_printable(name) {
+        return Err(format!("the name of a tensor does not print: `{}`", one_line(name)));
     }
     if tensors >= TENSORS_MAX {
         return Err(format!("it holds more than {TENSORS_MAX} tensors, which no network here has"));
@@ -190,6 +197,15 @@ mod tests {
         }
         assert!(matches!(read(b"nothing"), Err(TrainError::File { .. })));
         assert!(matches!(read(b""), Err(TrainError::File { .. })));
+    }
+
+    #[test]
+    fn a_tensor_whose_name_commands_a_terminal_is_refused() {
+        let view =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).expect("it fits");
+        let file = safetensors::serialize([("fc.\u{1b}[2Jbias", view)], None).expect("room");
+        let line = read(&file).expect_err("no name").to_string();
+        assert_eq!(line, r"the name of a tensor does not print: `fc.\u{1b}[2Jbias`");
     }
 
     #[test]
