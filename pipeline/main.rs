@@ -14,7 +14,9 @@ fn main() -> ExitCode {
     ignore_file_size_signal();
     report::tell_of_panics();
     before_exit(report::leave_terminal);
-    let matches = match commands::manual::whole_command_line().try_get_matches() {
+    let matches = match commands::manual::whole_command_line()
+        .try_get_matches_from(options::switches_last(std::env::args_os()))
+    {
         Ok(matches) => matches,
         Err(error) => return answer(&error),
     };

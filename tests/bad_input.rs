@@ -24,7 +24,7 @@ fn sources_that_hold_nothing() {
     place.run("train empty --out run").refused(2, "empty");
     place.run("inspect missing").refused(2, "there is no such folder");
     for command in ["inspect", "plan train", "train --out run", "bench", "verify"] {
-        place.run(&format!("{command} file.jpg")).refused(2, "cannot read file.jpg: it is a file");
+        place.run(&format!("{command} file.jpg")).refused(2, "file.jpg is a file: give the folder");
     }
     place.run("verify empty").refused(2, "no manifest.json");
     place.run("prepare in").refused(2, "DEST is missing");

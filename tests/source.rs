@@ -221,6 +221,7 @@ fn the_first_ctrl_c_ends_the_wait_for_a_silent_server_in_every_command() {
         let said = Said::of(child.wait_with_output().unwrap());
         assert_eq!(said.code, 130, "{command}: {}", said.stderr);
         assert!(said.stderr.contains("forebay: interrupted by Ctrl-C"), "{command}: {}", said.stderr);
+        assert!(!said.stderr.contains("panicked"), "{command}: {}", said.stderr);
     }
 }
 

@@ -450,7 +450,7 @@ fn every_link_of_a_page_leads_to_a_file() {
 #[test]
 fn every_option_that_a_page_names_is_one() {
     // Of every command, of two commands outside the table, and of other programs.
-    const OTHERS: [&str; 14] = [
+    const OTHERS: [&str; 16] = [
         "help",
         "json",
         "config",
@@ -458,6 +458,8 @@ fn every_option_that_a_page_names_is_one() {
         "version",
         "release",
         "workspace",
+        "test",
+        "dir",
         "features",
         "path",
         "logdir",

@@ -120,7 +120,10 @@ fn prepared(location: &str, done: &Prepared, seconds: f64) -> String {
         let _ =
             writeln!(text, "  {:<12} {:>9} rows  {}", split.split, split.rows, bytes_in_words(split.bytes));
     }
-    text += &terminal::rejected(&done.rejects, &format!(", all of them in {location}/rejects.jsonl"));
+    text += &terminal::rejected(
+        &done.rejects,
+        &format!(", all of them in {}/rejects.jsonl", location.trim_end_matches('/')),
+    );
     let _ = writeln!(text, "written to {location}");
     text
 }

@@ -73,7 +73,19 @@ impl Run {
         let tasks = self.shared.tasks.clone();
         let mut halt = self.shared.halt.subscribe();
         // A walk through a folder waits for the disk without giving way to anyone: it needs a thread of its own.
-        let working = self.shared.tasks.spawn_blocking(move || tasks.block_on(work()));
+        let mut stopped = self.shared.halt.subscribe();
+        let working = self.shared.tasks.spawn_blocking(move || {
+            tasks.block_on(async move {
+                // Left to itself it would wait on a runtime that shuts down, which panics.
+                tokio::select! {
+                    biased;
+                    Ok(halt) = stopped.wait_for(|halt| halt.interrupt.is_some()) => {
+                        Err(Error::Interrupted(halt.interrupt.expect("it was waited for")))
+                    }
+                    done = work() => done,
+                }
+            })
+        });
         let interrupted = async {
             match halt.wait_for(|halt| halt.interrupt.is_some()).await {
                 Ok(halt) => halt.interrupt,

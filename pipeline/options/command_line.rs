@@ -1,6 +1,8 @@
 //! The command line, made from the table of options: what is written there is a flag here and a key in the run
 //! file.
 
+use std::ffi::OsString;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
 use forebay_datasets::words::Words;
@@ -222,6 +224,21 @@ pub fn explain(error: &clap::Error, arguments: &[String]) -> String {
 /// Resolves the arguments; `read` reads the run file.
 ///
 /// # Errors
+/// The arguments with the switches that every command has behind the command, where they were given before it.
+pub fn switches_last(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let is_switch = |argument: &&OsString| {
+        ["-q", "--quiet", "-v", "--verbose", "--json"].iter().any(|switch| *argument == switch)
+    };
+    let n = arguments.iter().skip(1).take_while(is_switch).count();
+    if arguments.len() > n + 1 {
+        let switches: Vec<OsString> = arguments.drain(1..=n).collect();
+        let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+        arguments.splice(end..end, switches);
+    }
+    arguments
+}
+
 /// Every problem, one a line.
 pub fn resolve(
     matches: &ArgMatches,
@@ -278,6 +295,18 @@ mod tests {
     fn run(arguments: &[&str]) -> Result<Invocation, Problems> {
         let matches = command_line().try_get_matches_from(arguments).unwrap();
         resolve(&matches, |_| Ok("train.epochs = 4\nencode.quality = 50\n".to_string()))
+    }
+
+    #[test]
+    fn switches_may_stand_before_the_command() {
+        let ordered = |text: &str| {
+            let arguments = text.split(' ').map(OsString::from);
+            switches_last(arguments).join(std::ffi::OsStr::new(" ")).into_string().unwrap()
+        };
+        assert_eq!(ordered("forebay -q --json plan train x"), "forebay plan train x -q --json");
+        assert_eq!(ordered("forebay -v inspect -- -q"), "forebay inspect -v -- -q");
+        assert_eq!(ordered("forebay --version"), "forebay --version");
+        assert_eq!(ordered("forebay -q"), "forebay -q");
     }
 
     #[test]

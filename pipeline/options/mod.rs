@@ -21,7 +21,7 @@ pub use choices::{
     Recipe, ScheduleKind, ShardOrder,
 };
 pub use command::{COMMANDS, Command, CommandRow};
-pub use command_line::{Invocation, command_line, explain, resolve};
+pub use command_line::{Invocation, command_line, explain, resolve, switches_last};
 pub use freezing::{FreezePlan, Thaw};
 pub use layers::Problems;
 pub(crate) use sections::{augment, balance_options, shares};

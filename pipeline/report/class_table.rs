@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use forebay_datasets::escape;
 use forebay_datasets::sample::Split;
 use indicatif::HumanCount;
 
@@ -41,7 +42,8 @@ pub fn class_table(classes: &[String], splits: &[SplitCounts]) -> String {
         shown.sort_by_key(|class| std::cmp::Reverse(total(*class)));
         shown.drain(LARGEST..classes.len() - SMALLEST);
     }
-    let width = shown.iter().map(|class| classes[*class].chars().count()).max().unwrap_or(0).clamp(5, NAME);
+    let length = |class: &usize| escape::printable(&classes[*class]).chars().count();
+    let width = shown.iter().map(length).max().unwrap_or(0).clamp(5, NAME);
     let largest = (0..classes.len()).map(total).max().unwrap_or(0).max(1);
     let mut text = String::new();
     if splits.len() > 1 {
@@ -133,7 +135,7 @@ mod tests {
         let lines: Vec<&str> = one.lines().collect();
         assert_eq!(lines.len(), 3);
         assert!(lines[0].contains(&"█".repeat(BAR)) && lines[0].ends_with(" 10"));
-        assert!(lines[1].contains("a·b") && lines[1].matches('█').count() == BAR / 2);
+        assert!(lines[1].contains("a\\nb") && lines[1].matches('█').count() == BAR / 2);
         assert!(!lines[2].contains('█'));
         let all = Split::ALL.map(|split| (split, vec![1_234_567, 5, 0]));
         let three = class_table(&classes, &all);

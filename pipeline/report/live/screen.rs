@@ -8,6 +8,7 @@
 use std::io::{Stderr, Write};
 use std::sync::Mutex;
 
+use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::{cursor, execute, terminal};
@@ -62,44 +63,24 @@ pub(in crate::report) fn give_back() {
 }
 
 /// The modes of the terminal as they were.
-struct Modes(libc::termios);
+struct Modes(Termios);
 
 impl Modes {
     /// From now on nothing typed is echoed, and no key but Ctrl-C sends a signal: Ctrl-Z and Ctrl-\ would leave the picture
     /// on the screen of the shell.
     fn quiet() -> std::io::Result<Modes> {
-        let before = get()?;
-        let mut quiet = before;
-        quiet.c_lflag &= !libc::ECHO;
-        quiet.c_cc[libc::VSUSP] = libc::_POSIX_VDISABLE;
-        quiet.c_cc[libc::VQUIT] = libc::_POSIX_VDISABLE;
-        set(&quiet)?;
+        let before = tcgetattr(std::io::stderr())?;
+        let mut quiet = before.clone();
+        quiet.local_flags.remove(LocalFlags::ECHO);
+        for key in [SpecialCharacterIndices::VSUSP, SpecialCharacterIndices::VQUIT] {
+            quiet.control_chars[key as usize] = libc::_POSIX_VDISABLE;
+        }
+        tcsetattr(std::io::stderr(), SetArg::TCSANOW, &quiet)?;
         Ok(Modes(before))
     }
 
-    /// What was typed and not read stays to be read.
+    /// What was typed and not read stays to be read: `TCSANOW` discards none of it.
     fn set_back(&self) {
-        let _ = set(&self.0);
-    }
-}
-
-#[allow(unsafe_code)]
-fn get() -> std::io::Result<libc::termios> {
-    // SAFETY: zeros are a valid `termios`, which the call fills in.
-    unsafe {
-        let mut modes: libc::termios = std::mem::zeroed();
-        match libc::tcgetattr(libc::STDERR_FILENO, &mut modes) {
-            0 => Ok(modes),
-            _ => Err(std::io::Error::last_os_error()),
-        }
-    }
-}
-
-#[allow(unsafe_code)]
-fn set(modes: &libc::termios) -> std::io::Result<()> {
-    // SAFETY: the call reads a `termios` that lives longer than it. `TCSANOW` discards no input.
-    match unsafe { libc::tcsetattr(libc::STDERR_FILENO, libc::TCSANOW, modes) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
+        let _ = tcsetattr(std::io::stderr(), SetArg::TCSANOW, &self.0);
     }
 }
