@@ -80,7 +80,8 @@ pub(super) fn link(blob: &Path, path: &Path, name: &str) -> io::Result<()> {
         }
     }
     let _ = name;
-    fs::copy(blob, path).map(drop)
+    let temporary = beside(path);
+    fs::copy(blob, &temporary).and_then(|_| fs::rename(temporary, path))
 }
 
 /// Waits for the lock while `part` grows; it is given back when the file is closed, by a process that dies too.

@@ -3,10 +3,9 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::time::{Duration, Instant};
 
-use forebay_datasets::store::{Pace, Patience, TooSlow};
+use forebay_datasets::store::{ASKS, Pace, Patience, TooSlow, install_tls};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
@@ -16,9 +15,6 @@ use crate::report::{Bar, Unit, tell};
 
 use super::files::{hexadecimal, is_commit, is_hexadecimal, open_part, write_error};
 use super::reference::Reference;
-
-/// How often is asked for what something between us and the hub may have answered.
-const ASKS: u32 = 4;
 
 /// A connection that gets less than this further is as good as one that brings nothing.
 const ROUND_BYTES_MIN: u64 = 64 << 10;
@@ -69,10 +65,7 @@ impl<'a> Server<'a> {
         reference: &'a Reference,
         name: &'a str,
     ) -> Result<Server<'a>, Refusal> {
-        static ONCE: Once = Once::new();
-        ONCE.call_once(|| {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
+        install_tls();
         let patience = Patience::usual();
         // Redirects are followed here, because the token must not follow them to another host.
         let client = Client::builder()
@@ -211,9 +204,8 @@ impl<'a> Server<'a> {
                 && !etag.starts_with('.')
                 && etag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         };
-        let commit = text(&said, "x-repo-commit")
-            .or_else(|| is_commit(&self.reference.revision).then(|| self.reference.revision.clone()))
-            .filter(|commit| is_commit(commit));
+        // The hub itself names the commit: what a portal answers, also after a redirect, lacks it.
+        let commit = text(&said, "x-repo-commit").filter(|commit| is_commit(commit));
         let (Some(etag), Some(commit)) = (etag.filter(is_name), commit) else {
             return Err(Refusal::Final(Error::Store(format!(
                 "{} does not answer as a Hugging Face hub: it names no commit or no tag of {}; check HF_ENDPOINT",
@@ -249,6 +241,14 @@ impl<'a> Server<'a> {
                 bytes_in_words(bytes_max)
             )))
         };
+        if metadata.bytes.is_none() && bytes_max == u64::MAX {
+            return Err(Refusal::Final(Error::Store(format!(
+                "cannot download {} of {}: {} does not say how many bytes it has",
+                self.name,
+                self.reference.repository,
+                without_path(&self.home)
+            ))));
+        }
         if metadata.bytes.is_some_and(|bytes| bytes > bytes_max) {
             return Err(too_large());
         }
@@ -257,9 +257,9 @@ impl<'a> Server<'a> {
         let mut is_resumed = at > 0;
         let size = metadata.bytes.map_or("unknown size".to_string(), bytes_in_words);
         tell(&format!("downloading {} of {} ({size})\n", self.name, self.reference.repository));
-        let bar = Bar::begin("download", metadata.bytes.unwrap_or(0), Unit::Bytes);
+        let bar = Bar::begin("download", metadata.bytes.unwrap_or(0), Unit::Bytes).from(at);
         // A server that answers anew from the start, or cuts each answer, must get further to be asked again.
-        let (mut furthest, mut vain) = (at, 0);
+        let (mut furthest, mut vain, mut damaged) = (at, 0, 0);
         loop {
             if metadata.bytes.is_some_and(|bytes| at > bytes) {
                 at = 0;
@@ -322,8 +322,9 @@ impl<'a> Server<'a> {
             }
             match check(&mut file, metadata).map_err(failed)? {
                 Ok(()) => break,
-                // What an earlier run left may be of a connection that delivered rubbish.
-                Err(_) if is_resumed => {
+                // What came, or what an earlier run left, may be of a connection that delivered rubbish.
+                Err(_) if is_resumed || damaged + 1 < ASKS => {
+                    damaged += u32::from(!is_resumed);
                     (at, is_resumed) = (0, false);
                     file.set_len(0).map_err(failed)?;
                 }
@@ -419,7 +420,7 @@ pub(super) fn check(file: &mut File, metadata: &Metadata) -> io::Result<Result<(
 /// True when a partial answer begins where the file ends.
 fn goes_on_at(headers: &HeaderMap, at: u64) -> bool {
     let range = text(headers, "content-range");
-    range.is_none_or(|range| range.starts_with(&format!("bytes {at}-")))
+    range.is_some_and(|range| range.starts_with(&format!("bytes {at}-")))
 }
 
 fn text(headers: &HeaderMap, name: &'static str) -> Option<String> {

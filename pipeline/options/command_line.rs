@@ -221,9 +221,6 @@ pub fn explain(error: &clap::Error, arguments: &[String]) -> String {
     }
 }
 
-/// Resolves the arguments; `read` reads the run file.
-///
-/// # Errors
 /// The arguments with the switches that every command has behind the command, where they were given before it.
 pub fn switches_last(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
@@ -239,6 +236,9 @@ pub fn switches_last(arguments: impl Iterator<Item = OsString>) -> Vec<OsString>
     arguments
 }
 
+/// Resolves the arguments; `read` reads the run file.
+///
+/// # Errors
 /// Every problem, one a line.
 pub fn resolve(
     matches: &ArgMatches,

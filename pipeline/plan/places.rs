@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use forebay_datasets::escape::{escape_text, one_line};
 use forebay_datasets::manifest::{MANIFEST_KEY, Manifest, ManifestError, PLAN_KEY, PlanRecord};
-use forebay_datasets::store::Store;
+use forebay_datasets::store::{Store, without_credentials};
 use forebay_stages::chain::Chain;
 
 use crate::flow::Error;
@@ -101,12 +101,10 @@ pub(crate) fn refuse_unreached(what: &str, location: &str, purpose: Purpose) -> 
 /// A location as it may be shown: without a user, a password or a query, which may hold a token.
 fn without_secrets(location: &str) -> String {
     let location = location.split('?').next().unwrap_or_default();
-    escape_text(&match location.split_once("://") {
-        Some((scheme, rest)) => {
-            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            format!("{scheme}://{}{path}", host.rsplit('@').next().unwrap_or_default())
-        }
-        None => location.to_string(),
+    escape_text(&match location.starts_with("hf:") {
+        // What stands behind `@` is a revision.
+        true => location.to_string(),
+        false => without_credentials(location),
     })
     .into_owned()
 }

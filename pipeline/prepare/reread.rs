@@ -1,6 +1,7 @@
 //! Shards read again, whole and in order, of which a piece is held at a time: a shard may be larger than the memory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use forebay_datasets::store::Store;
 
 use crate::flow::{Error, Run};
 use crate::plan::Rooms;
+use crate::report::{Bar, Unit};
 
 /// What is read at once; as many are in flight as [`Rooms::piece`] says.
 const PIECE_BYTES: u64 = 4 * 1024 * 1024;
@@ -48,6 +50,8 @@ pub(crate) async fn checksums(
     if files.is_empty() {
         return Ok(BTreeMap::new());
     }
+    let bar = Bar::begin("check", files.iter().map(|file| file.bytes).sum(), Unit::Bytes);
+    let read = AtomicU64::new(0);
     let files = Arc::new(files);
     let (reader, known) = (store.clone(), files.clone());
     let summing = Mutex::new(Summing::default());
@@ -71,6 +75,8 @@ pub(crate) async fn checksums(
             move |(piece, bytes)| {
                 let mut summing = summing.lock().expect("no panic under the lock");
                 let file = &files[piece.file];
+                let bytes_read = piece.to - piece.from;
+                bar.at(read.fetch_add(bytes_read, Ordering::Relaxed) + bytes_read);
                 Ok(summing.push(file, &piece, bytes).map(|checksums| (file.key.clone(), checksums)))
             }
         })

@@ -139,6 +139,8 @@ impl Standing {
 /// Says where a job stands until it is dropped.
 #[derive(Debug)]
 pub struct Bar {
+    /// What was done before it began.
+    from: u64,
     screen: Option<OnScreen>,
     job: Standing,
     began: Instant,
@@ -153,12 +155,17 @@ impl Bar {
         let screen = is_drawn.then(OnScreen::show);
         let job =
             Standing { what: what.to_string(), done: 0, total, unit, per_second: 0.0, fields: Vec::new() };
-        Bar { screen, job, began: Instant::now(), pace: Mutex::new(Instant::now()) }
+        Bar { screen, job, from: 0, began: Instant::now(), pace: Mutex::new(Instant::now()) }
+    }
+
+    /// So much was done before it began, and says nothing of how fast it goes.
+    pub fn from(self, done: u64) -> Bar {
+        Bar { from: done, ..self }
     }
 
     /// So much of the job is done.
     pub fn at(&self, done: u64) {
-        let per_second = done as f64 / self.began.elapsed().as_secs_f64().max(1e-3);
+        let per_second = done.saturating_sub(self.from) as f64 / self.began.elapsed().as_secs_f64().max(1e-3);
         let fields = vec![self.job.unit.rate(per_second)];
         self.show(&Standing { done, per_second, fields, ..self.job.clone() });
     }

@@ -1,8 +1,9 @@
 //! Waiting for somebody else: the one place that does it, with an end and a name.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use forebay_datasets::store::Patience;
+use tokio::time::Instant;
 
 use super::tell;
 use crate::flow::Error;
@@ -21,10 +22,19 @@ const UNTOLD: f64 = 0.02;
 /// Those of `look`; [`Error::Failed`] with `what` when nothing moved for as long as a server is waited for.
 pub async fn wait_for<R>(
     what: &str,
+    moved: impl FnMut() -> u64,
+    look: impl FnMut() -> Result<Option<R>, Error>,
+) -> Result<R, Error> {
+    wait(Patience::usual(), what, moved, look).await
+}
+
+async fn wait<R>(
+    patience: Patience,
+    what: &str,
     mut moved: impl FnMut() -> u64,
     mut look: impl FnMut() -> Result<Option<R>, Error>,
 ) -> Result<R, Error> {
-    let patience = Patience::usual().total;
+    let patience = patience.total;
     let (mut since, mut last, mut told) = (Instant::now(), moved(), false);
     loop {
         if let Some(found) = look()? {
@@ -50,21 +60,34 @@ pub async fn wait_for<R>(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
-    #[tokio::test]
-    async fn a_wait_ends_when_it_is_over_and_not_before() {
-        let mut looks = 0;
-        let found = wait_for(
-            "a test",
-            || 0,
-            || {
-                looks += 1;
-                Ok((looks == 3).then_some("it"))
-            },
-        );
-        assert_eq!(found.await.expect("it comes"), "it");
-        let failed = wait_for("a test", || 0, || Err::<Option<()>, _>(Error::Usage("no".to_string())));
-        assert!(matches!(failed.await, Err(Error::Usage(_))));
+    fn patient(seconds: f64) -> Patience {
+        Patience { total: Duration::from_secs_f64(seconds), ..Patience::usual() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_when_what_it_waits_for_comes() {
+        let looks = Cell::new(0);
+        let look = || {
+            looks.set(looks.get() + 1);
+            Ok((looks.get() == 3).then_some("it"))
+        };
+        assert_eq!(wait(patient(60.0), "a test", || 0, look).await.expect("it comes"), "it");
+        let look = || Err::<Option<()>, _>(Error::Usage("no".to_string()));
+        assert!(matches!(wait(patient(60.0), "a test", || 0, look).await, Err(Error::Usage(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_has_an_end_and_says_what_for_it_was() {
+        let error = wait(patient(60.0), "a test", || 0, || Ok(None::<()>)).await.expect_err("nothing comes");
+        assert!(error.to_string().contains("wait for a test: nothing moved for 60 s"), "{error}");
+        // As long as something moves, it goes on, here for ten times as long.
+        let began = Instant::now();
+        let moved = || began.elapsed().as_secs();
+        let look = || Ok((began.elapsed() >= Duration::from_secs(600)).then_some(()));
+        wait(patient(60.0), "a test", moved, look).await.expect("it comes");
     }
 }

@@ -10,7 +10,7 @@ use crate::fixture::Place;
 use crate::weights::{Hub, draw, hexadecimal, of_another_program, timm_config, weights};
 
 /// What hubs and everything before them do.
-const KINDS: [Kind; 23] = [
+const KINDS: [Kind; 25] = [
     kind("500", Fault::Page(500), Passes, Stops),
     kind("502 of a proxy", Fault::Page(502), Passes, Stops),
     kind("503", Fault::Page(503), Passes, Stops),
@@ -22,6 +22,8 @@ const KINDS: [Kind; 23] = [
     kind("404 of a proxy", Fault::Page(404), Passes, Stops),
     kind("307 to nobody", Fault::Redirect(307, true), Ends, Stops),
     kind("200 with a web page", Fault::Page(200), Ends, Stops),
+    kind("200 with a tagged web page", Fault::TaggedPage, Ends, Stops),
+    kind("answer lost", Fault::Lost, Passes, Stops),
     kind("refused", Fault::Refused, Passes, Stops),
     kind("reset in the body", Fault::Reset, Passes, Stops),
     kind("truncated body", Fault::Truncated, Passes, Stops),

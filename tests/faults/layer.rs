@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     Refusal(u16, &'static str),
     /// An answer of something in between: a status and a web page.
     Page(u16),
+    /// A web page that a cache gives an entity tag.
+    TaggedPage,
     /// A redirect to where nobody is, or to nowhere.
     Redirect(u16, bool),
     /// The connection is closed before the request is read.
@@ -275,6 +277,11 @@ fn serve(
             let body = b"<html><body>Log in to use this network</body></html>";
             let head = format!("HTTP/1.1 {status} Odd\r\nContent-Type: text/html");
             return answer(&mut client, is_head, &head, body, body.len());
+        }
+        Fault::TaggedPage => {
+            let body = b"<html><body>Log in to use this network</body></html>";
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nETag: \"ce013625030ba8dba906f756967f9e9ca394464a\"";
+            return answer(&mut client, is_head, head, body, body.len());
         }
         Fault::Redirect(status, has_place) => {
             let place = if has_place { "\r\nLocation: http://127.0.0.1:9/elsewhere" } else { "" };

@@ -1,8 +1,8 @@
 //! What networks, proxies, busy servers and hostile ones do, against every operation on a bucket: the outcome is the one
 //! of an undisturbed run, or one line that says what is wrong, and then a run again ends as the undisturbed one.
 //!
-//! `FOREBAY_FAULT_SEEDS=20` runs the long form. The table is in `faults.txt` in the folder for temporary files of cargo,
-//! which is `target/tmp`.
+//! `FOREBAY_FAULT_SEEDS=20` runs the long form. The tables are in `faults-bucket.txt` and `faults-hub.txt` in the folder for
+//! temporary files of cargo, which is `target/tmp`.
 
 mod hub;
 mod layer;
@@ -101,6 +101,8 @@ enum Command {
     Prepare,
     /// With a shard that is put in parts.
     PrepareLarge,
+    /// Over another dataset, which goes.
+    Overwrite,
     /// After a run that was killed.
     Resume,
     Verify,
@@ -110,7 +112,7 @@ fn writes(request: &Request) -> bool {
     ["PUT", "POST", "DELETE"].contains(&request.method.as_str())
 }
 
-const OPERATIONS: [Operation; 7] = [
+const OPERATIONS: [Operation; 8] = [
     Operation { name: "list", may_hit: Request::is_listing, command: Command::Prepare },
     Operation {
         name: "get",
@@ -128,6 +130,11 @@ const OPERATIONS: [Operation; 7] = [
         may_hit: |request| request.method == "POST" && request.target.contains("upload"),
         command: Command::PrepareLarge,
     },
+    Operation {
+        name: "delete",
+        may_hit: |request| request.method == "DELETE" && !request.target.contains("uploadId="),
+        command: Command::Overwrite,
+    },
     Operation { name: "resume", may_hit: |_| true, command: Command::Resume },
     Operation { name: "verify", may_hit: |_| true, command: Command::Verify },
 ];
@@ -143,7 +150,7 @@ fn applies(fault: Fault, operation: &Operation) -> bool {
         | Fault::Stall
         | Fault::Drip
         | Fault::Flipped
-        | Fault::Packed => !["put", "part", "complete"].contains(&operation.name),
+        | Fault::Packed => !["put", "part", "complete", "delete"].contains(&operation.name),
         _ => true,
     }
 }
@@ -199,6 +206,7 @@ fn check_words(said: &Said) -> Result<(), String> {
 fn prepare(command: Command, out: &str, address: &str) -> String {
     let (source, how) = match command {
         Command::PrepareLarge => ("large", "--size original --encode raw"),
+        Command::Overwrite => ("in", "--size 16 --encode png --samples-per-shard 4 --overwrite"),
         _ => ("in", "--size 16 --encode png --samples-per-shard 4"),
     };
     format!(
@@ -262,6 +270,12 @@ impl Bucket {
             Command::Verify => format!("verify s3://bucket/ref --json --endpoint http://{address}"),
             command => prepare(command, &out, &address),
         };
+        if operation.command == Command::Overwrite {
+            // Three shards give way to three of other names.
+            let other =
+                command.replace(" --overwrite", "").replace("--samples-per-shard 4", "--samples-per-shard 5");
+            run_undisturbed(&self.place, &other)?.done();
+        }
         if operation.command == Command::Resume {
             let has_shard = || files(&root).keys().any(|name| name.ends_with(".parquet"));
             self.place.run_and_kill(&command, has_shard);

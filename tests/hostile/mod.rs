@@ -51,6 +51,11 @@ impl Row {
         if peak_bytes > reader.bytes_max + reader.bytes_per_byte * bytes.len() as u64 {
             fault(format!("takes more than {} allows", reader.limit));
         }
+        if let Ok(Err(line)) = &result
+            && !is_printable(line)
+        {
+            fault(format!("says what a terminal obeys: {line:?}"));
+        }
         match &result {
             Err(panic) => fault(format!("panics: {panic}")),
             Ok(Err(line)) if line.contains("panicked: ") => {
@@ -59,7 +64,6 @@ impl Row {
                 let says = says.replace(|c: char| c.is_ascii_digit(), "#");
                 *self.caught.entry(says).or_default() += 1;
             }
-            Ok(Err(line)) if !is_printable(line) => fault(format!("says what a terminal obeys: {line:?}")),
             _ => {}
         }
         match result {
@@ -164,5 +168,8 @@ fn no_reader_of_the_bytes_of_others_panics_hangs_commands_a_terminal_or_takes_mo
         }
     }
     println!("{table}\n{panics}");
+    let place = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::create_dir_all(place).expect("cargo's own folder");
+    std::fs::write(place.join("hostile.txt"), &table).expect("cargo's own folder");
     assert!(faults.is_empty(), "\n{faults}");
 }

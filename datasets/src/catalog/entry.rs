@@ -94,7 +94,7 @@ impl Locator {
             Part::Whole(_) => 0,
             Part::Range(range) => range.start,
         };
-        store.read(&self.object, Some(start..start + bytes.min(self.bytes()))).await
+        store.read(&self.object, Some(start..start + bytes.min(self.bytes())), bytes).await
     }
 
     /// Reads the sample; of a local root on the calling thread. Bytes that are not as many as were listed are
@@ -107,8 +107,8 @@ impl Locator {
         let mut asked = 0;
         loop {
             let bytes = match &self.part {
-                Part::Whole(_) => store.read(&self.object, None).await?,
-                Part::Range(range) => store.read(&self.object, Some(range.clone())).await?,
+                Part::Whole(_) => store.read(&self.object, None, self.bytes()).await?,
+                Part::Range(range) => store.read(&self.object, Some(range.clone()), self.bytes()).await?,
             };
             asked += 1;
             if bytes.len() as u64 == self.bytes() {

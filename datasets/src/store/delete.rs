@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Store, StoreError};
+use super::{ASKS, Store, StoreError};
 
 impl Store {
     /// Deletes the objects of these keys; one that is not there is no error. Each is looked at before the first one goes:
@@ -26,9 +26,16 @@ impl Store {
         for key in keys.iter().map(AsRef::as_ref) {
             let name = self.key("delete", key)?;
             let Some(store) = self.objects("delete", key, false)? else { return Ok(()) };
-            match object_store::ObjectStoreExt::delete(&*store, &name).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(self.explain("delete", key, &error)),
+            for asked in 1.. {
+                match object_store::ObjectStoreExt::delete(&*store, &name).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => break,
+                    // It is not sent again by itself, since it might hit what came in between; but this is our own place.
+                    Err(error) => match self.size(key).await {
+                        Ok(None) => break,
+                        Ok(Some(_)) if asked < ASKS => {}
+                        _ => return Err(self.explain("delete", key, &error)),
+                    },
+                }
             }
         }
         Ok(())

@@ -14,8 +14,8 @@ use futures::TryStreamExt;
 use http_body::{Body, Frame, SizeHint};
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
-    HttpService, ReqwestConnector,
+    ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService, ReqwestConnector,
 };
 use reqwest::{Method, StatusCode};
 
@@ -37,10 +37,14 @@ pub(super) enum Strange {
     NoObject,
     #[error("the server answered with something that is none of S3: it names no upload")]
     NoUpload,
+    #[error("the server answered with something that is none of S3: it has something to say to a delete")]
+    NoDelete,
     #[error("what comes is not what its entity tag says, and something else each time")]
     Damaged,
     #[error("the server announced {announced} bytes and sent fewer")]
     Short { announced: u64 },
+    #[error("the server announces {announced} bytes where {listed} were listed")]
+    Longer { announced: u64, listed: u64 },
     #[error("the server sent {sent} where bytes {asked} were asked for")]
     OtherPart { asked: String, sent: String },
 }
@@ -61,16 +65,45 @@ impl Watching {
     }
 }
 
+impl Watching {
+    /// What speaks to the store, and to nobody to whom an answer sends it: a session token would go along, and what came
+    /// from there would be no answer of the store.
+    fn client(&self, options: &ClientOptions) -> object_store::Result<reqwest::Client> {
+        let is_on = |key| options.get_config_value(&key).is_some_and(|value| value == "true");
+        let failed =
+            |error: reqwest::Error| object_store::Error::Generic { store: "S3", source: error.into() };
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(self.patience.connect)
+            .read_timeout(self.patience.silence)
+            .https_only(!is_on(ClientConfigKey::AllowHttp))
+            .tls_danger_accept_invalid_certs(is_on(ClientConfigKey::AllowInvalidCertificates));
+        if let Some(proxy) = options.get_config_value(&ClientConfigKey::ProxyUrl) {
+            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(failed)?);
+        }
+        if is_on(ClientConfigKey::NoSystemCertificates) {
+            builder = builder.tls_certs_only([]);
+        }
+        builder.build().map_err(failed)
+    }
+}
+
 impl HttpConnector for Watching {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = self.inner.connect(options)?;
-        Ok(HttpClient::new(Watched { client, patience: self.patience, is_anonymous: self.is_anonymous }))
+        let credentials = self.inner.connect(options)?;
+        let client = HttpClient::new(self.client(options)?);
+        let Watching { patience, is_anonymous, .. } = *self;
+        Ok(HttpClient::new(Watched { client, credentials, patience, is_anonymous }))
     }
 }
 
 #[derive(Debug)]
 struct Watched {
+    /// For requests to the store.
     client: HttpClient,
+    /// For those to services that give credentials.
+    credentials: HttpClient,
     patience: Patience,
     is_anonymous: bool,
 }
@@ -85,7 +118,7 @@ impl HttpService for Watched {
     {
         Box::pin(async move {
             if !self.is_anonymous && !request.headers().contains_key("x-amz-content-sha256") {
-                return self.client.execute(request).await;
+                return self.credentials.execute(request).await;
             }
             // As a connection that broke: whoever sent the request knows whether it may be sent again.
             let strange = |strange| HttpError::new(HttpErrorKind::Interrupted, strange);
@@ -105,6 +138,7 @@ impl Watched {
         let puts = request.method() == Method::PUT;
         let uploads = request.method() == Method::POST && query.starts_with("upload");
         let begins = query.starts_with("uploads");
+        let deletes = request.method() == Method::DELETE;
         let response = self.client.execute(request).await?;
         let status = response.status();
         match status {
@@ -113,6 +147,7 @@ impl Watched {
                 Ok(object(&response, asked).map(|()| self.paced(response)))
             }
             StatusCode::OK if uploads => self.upload(begins, response).await,
+            StatusCode::OK if deletes => self.nothing(response).await,
             StatusCode::BAD_REQUEST => {
                 let (mut response, code) = self.refusal(response).await?;
                 // S3 says so where it did not get the whole request in time: what others say with 408, which is tried again.
@@ -129,6 +164,7 @@ impl Watched {
                     None => Err(Strange::NoReason(status)),
                 })
             }
+            _ if !status.is_success() => Ok(Ok(self.refusal(response).await?.0)),
             _ => Ok(Ok(self.paced(response))),
         }
     }
@@ -172,6 +208,16 @@ impl Watched {
         Ok(match is_ours {
             true => Ok(HttpResponse::from_parts(parts, body.into())),
             false => Err(Strange::NoUpload),
+        })
+    }
+
+    /// The answer to a delete, to which S3 has nothing to say.
+    async fn nothing(&self, response: HttpResponse) -> Result<Result<HttpResponse, Strange>, HttpError> {
+        let (parts, body) = response.into_parts();
+        let body = self.whole(body).await?;
+        Ok(match body.is_empty() {
+            true => Ok(HttpResponse::from_parts(parts, body.into())),
+            false => Err(Strange::NoDelete),
         })
     }
 
@@ -295,7 +341,8 @@ mod tests {
             request.headers_mut().insert("range", range.parse().expect("a range"));
         }
         let client = HttpClient::new(Always(answer));
-        let watched = Watched { client, patience: Patience::usual(), is_anonymous: true };
+        let watched =
+            Watched { credentials: client.clone(), client, patience: Patience::usual(), is_anonymous: true };
         block_on(watched.call(request)).map_err(|error| {
             // The kind that `object_store` sends again where that is harmless.
             assert_eq!(error.kind(), HttpErrorKind::Interrupted);
@@ -328,7 +375,8 @@ mod tests {
         let mut request = HttpRequest::new(Bytes::new().into());
         *request.uri_mut() = "http://169.254.169.254/latest".parse().expect("an address");
         let client = HttpClient::new(Always(PORTAL));
-        let watched = Watched { client, patience: Patience::usual(), is_anonymous: false };
+        let watched =
+            Watched { credentials: client.clone(), client, patience: Patience::usual(), is_anonymous: false };
         assert_eq!(block_on(watched.call(request)).expect("an answer").status(), 200);
     }
 

@@ -27,15 +27,15 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use self::local::Local;
-use self::s3::{S3, without_user};
-use crate::escape::{escape_text, printable};
+use self::s3::S3;
+use crate::escape::{escape_text, one_line as in_one_line, printable};
 
 pub use self::claim::Claim;
 pub use self::listing::{NoListing, Page, PageObject};
 pub use self::local::local_path;
 pub use self::object::{Object, ObjectName, Version};
-pub use self::patience::{Pace, Patience, TooSlow};
-pub use self::s3::endpoint;
+pub use self::patience::{ASKS, Pace, Patience, TooSlow};
+pub use self::s3::{endpoint, install_tls, without_credentials};
 pub use self::upload::Upload;
 
 /// How a location is opened. The default asks for nothing beyond the `AWS_*` variables.
@@ -65,9 +65,6 @@ impl Default for StoreOptions {
         }
     }
 }
-
-/// How often bytes that are not as many as announced are asked for before the run ends.
-pub(crate) const ASKS: u32 = 3;
 
 /// The root of a dataset, a destination or a run. Cloning is cheap.
 #[derive(Clone)]
@@ -124,7 +121,7 @@ impl Store {
             }
             _ => Err(StoreError::Correct(format!(
                 "{}: unknown scheme {scheme}://: give a local path, file:// or s3://bucket/prefix",
-                escape_text(&without_user(location))
+                escape_text(&without_credentials(location))
             ))),
         }
     }
@@ -156,7 +153,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::LeaveOut`] when it does not exist or may not be read.
     pub async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
-        self.part(key, None).await
+        self.part(key, None, None).await
     }
 
     /// The bytes `range` of the object at `key`; fewer when it ends before.
@@ -164,15 +161,21 @@ impl Store {
     /// # Errors
     /// [`StoreError::LeaveOut`] when it does not exist or may not be read.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.part(key, Some(range)).await
+        self.part(key, Some(range), None).await
     }
 
-    async fn part(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+    /// `listed` is how many bytes are expected, where that is known.
+    async fn part(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        listed: Option<u64>,
+    ) -> Result<Bytes, StoreError> {
         let name = self.key("read", key)?;
         self.check_regular("read", key)?;
         let Some(store) = self.objects("read", key, false)? else { return Err(self.absent("read", key)) };
         let read = match &self.root {
-            Root::S3(s3) => s3.read(&name, range).await,
+            Root::S3(s3) => s3.read(&name, range, listed).await,
             _ => get_part(&*store, &name, range).await,
         };
         read.map_err(|error| self.explain("read", key, &error))
@@ -215,7 +218,7 @@ impl Store {
     pub async fn find(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         let mut asked = 0;
         while let Some(size) = self.size(key).await? {
-            let read = self.get(key).await;
+            let read = self.part(key, None, Some(size)).await;
             asked += 1;
             match read {
                 Ok(bytes) if bytes.len() as u64 == size => return Ok(Some(bytes)),
@@ -307,21 +310,24 @@ impl Store {
     }
 
     /// Reads an object by its true name, or a range of its bytes (fewer where it ends before). For a local root
-    /// this blocks the calling thread, and names of any kind can be read (`object_store` does not open `a#1`).
+    /// this blocks the calling thread, and names of any kind can be read (`object_store` does not open `a#1`). It is
+    /// `listed` to have so many bytes: a server that announces more is not listened to.
     ///
     /// # Errors
     /// [`StoreError::LeaveOut`] when only this object is lost: it is gone, may not be read, is no regular file,
     /// or its name is none. Anything else ends the run.
-    pub async fn read(&self, name: &ObjectName, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+    pub async fn read(
+        &self,
+        name: &ObjectName,
+        range: Option<Range<u64>>,
+        listed: u64,
+    ) -> Result<Bytes, StoreError> {
         if let Root::Local(local) = &self.root {
             let read = local.read(name, range.as_ref());
             return read.map_err(|error| self.explain_io("read", &name.printable(), &error));
         }
         let Some(key) = name.text() else { return Err(self.no_key("read", &name.printable())) };
-        match range {
-            Some(range) => self.get_range(key, range).await,
-            None => self.get(key).await,
-        }
+        self.part(key, range, Some(listed)).await
     }
 
     /// `key` below the root, for messages; line breaks and control characters escaped.
@@ -439,11 +445,10 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
     Some(&text[..text.find(end)?])
 }
 
-/// The first 300 characters without line breaks or other characters that do not print.
+/// The first 300 characters in one line that prints.
 fn one_line(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line: String = line.chars().take(300).collect();
-    printable(&line).into_owned()
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    in_one_line(&words).chars().take(300).collect()
 }
 
 #[cfg(test)]
@@ -471,7 +476,7 @@ mod tests {
                 assert_eq!(store.size("a/b").await, Ok(Some(5)));
                 assert_eq!(store.get("a/b").await.expect("the object"), "other");
                 assert_eq!(store.get_range("a/b", 1..3).await.expect("a part"), "th");
-                assert_eq!(store.read(&"ab/c d%20é".into(), None).await.expect("the object"), "x");
+                assert_eq!(store.read(&"ab/c d%20é".into(), None, 1).await.expect("the object"), "x");
                 assert_eq!(store.list("a").await, Ok(vec![("a/b".to_string(), 5)]));
                 assert_eq!(store.list("").await.expect("a listing").len(), 2);
                 store.delete(&["a/b"], |_| true).await.expect("deletes");

@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+/// How often is asked for what came and cannot be right: fewer bytes than announced, bytes of another sum, a refusal that
+/// something in between may have written.
+pub const ASKS: u32 = 3;
+
 /// How long a server is waited for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Patience {

@@ -62,9 +62,14 @@ impl S3 {
         options: &StoreOptions,
         variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<(String, S3), StoreError> {
-        let location = escape_text(&without_user(&format!("s3://{rest}"))).into_owned();
-        let correct = |what: String| StoreError::Correct(format!("{location}: {what}"));
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let location = match bucket.contains([':', '@']) {
+            // Where it ends, a password may say.
+            true => without_credentials(&format!("s3://{rest}")),
+            false => format!("s3://{rest}"),
+        };
+        let location = escape_text(&location).into_owned();
+        let correct = |what: String| StoreError::Correct(format!("{location}: {what}"));
         if bucket.contains('@') {
             return Err(correct(
                 "a URL may hold no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_string(),
@@ -74,9 +79,12 @@ impl S3 {
             return Err(correct("the bucket is missing: write s3://bucket/prefix".to_string()));
         }
         if !bucket.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
+            let shown = match bucket.contains([':', '@']) {
+                true => "what stands before the first /".into(),
+                false => escape_text(bucket),
+            };
             return Err(correct(format!(
-                "{} is no name of a bucket: it has letters, digits, dots and hyphens only",
-                escape_text(bucket)
+                "{shown} is no name of a bucket: it has letters, digits, dots and hyphens only"
             )));
         }
         let prefix = Key::parse(prefix)
@@ -122,7 +130,7 @@ impl S3 {
 
         install_tls();
         let endpoint = match &address {
-            Some(address) => format!("the endpoint ({})", escape_text(&without_user(address))),
+            Some(address) => format!("the endpoint ({})", escape_text(&without_credentials(address))),
             None => "the endpoint".to_string(),
         };
         let is_plain =
@@ -142,6 +150,8 @@ impl S3 {
             .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), "1 hour")
             .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ReadTimeout), time(patience.silence))
             .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), time(patience.connect))
+            // One request an object: the request for many has an answer of its own for each, and some servers lack it.
+            .with_disable_bulk_delete(true)
             .with_http_connector(Watching::new(patience, unsigned))
             .with_retry(RetryConfig {
                 backoff: BackoffConfig {
@@ -149,7 +159,7 @@ impl S3 {
                     max_backoff: patience.wait_max,
                     ..Default::default()
                 },
-                max_retries: patience.tries as usize,
+                max_retries: patience.tries as usize - 1,
                 retry_timeout: patience.total,
             });
         let secrets: Arc<[String]> =
@@ -223,13 +233,24 @@ impl S3 {
 
     /// An object, or a range of its bytes. Fewer bytes than announced are asked for again. So is a whole object that came
     /// without TLS and is not what its entity tag says, which is the MD5 of most objects: bytes that come twice are it.
-    pub(super) async fn read(&self, name: &Key, range: Option<Range<u64>>) -> object_store::Result<Bytes> {
+    ///
+    /// `listed` is how many bytes are expected, where that is known: nobody makes room for more.
+    pub(super) async fn read(
+        &self,
+        name: &Key,
+        range: Option<Range<u64>>,
+        listed: Option<u64>,
+    ) -> object_store::Result<Bytes> {
         let mut before: Option<Bytes> = None;
         let mut strange = Strange::Damaged;
         for _ in 0..ASKS {
             let options = GetOptions { range: range.clone().map(GetRange::Bounded), ..Default::default() };
             let answer = self.objects.get_opts(name, options).await?;
             let announced = answer.range.end - answer.range.start;
+            if let Some(listed) = listed.filter(|listed| *listed < announced) {
+                strange = Strange::Longer { announced, listed };
+                continue;
+            }
             let tag = answer.meta.e_tag.as_deref().map(|tag| tag.trim_matches('"').to_ascii_lowercase());
             let bytes = match answer.bytes().await {
                 // What lacks bytes at its end is asked for from there, where a true object has none.
@@ -457,7 +478,7 @@ pub fn endpoint(name: &str, value: &str, credentials: &str) -> Result<String, St
 }
 
 async fn put_parts(store: &dyn ObjectStore, key: &Key, bytes: &Bytes) -> object_store::Result<()> {
-    let before = version(store, key).await;
+    let before = look_before(store, key).await;
     let mut upload = store.put_multipart(key).await?;
     // Parts are numbered in the order in which their futures are made, so that they may run together.
     let parts: Vec<_> = (0..bytes.len())
@@ -476,10 +497,21 @@ async fn put_parts(store: &dyn ObjectStore, key: &Key, bytes: &Bytes) -> object_
     }
 }
 
-/// What tells an object from the one that takes its place: its entity tag. `None` where there is none, or where it cannot
-/// be told.
-pub(super) async fn version(store: &dyn ObjectStore, key: &Key) -> Option<String> {
-    store.head(key).await.ok().and_then(|found| found.e_tag)
+/// What was at a key before an object was put there.
+pub(super) enum Before {
+    Absent,
+    /// An object with this entity tag.
+    Tag(String),
+    /// It could not be told.
+    Unknown,
+}
+
+pub(super) async fn look_before(store: &dyn ObjectStore, key: &Key) -> Before {
+    match store.head(key).await {
+        Ok(found) => found.e_tag.map_or(Before::Unknown, Before::Tag),
+        Err(object_store::Error::NotFound { .. }) => Before::Absent,
+        Err(_) => Before::Unknown,
+    }
 }
 
 /// Makes an object of its parts. Where the answer is lost, the next request finds no upload any more: whether the object
@@ -488,14 +520,16 @@ pub(super) async fn complete(
     store: &dyn ObjectStore,
     key: &Key,
     upload: &mut dyn MultipartUpload,
-    before: Option<String>,
+    before: Before,
     bytes: u64,
 ) -> object_store::Result<()> {
     let Err(error) = upload.complete().await else { return Ok(()) };
-    let has_come = store
-        .head(key)
-        .await
-        .is_ok_and(|found| found.size == bytes && found.e_tag.is_some() && found.e_tag != before);
+    let now = store.head(key).await.ok().filter(|found| found.size == bytes);
+    let has_come = match (now.and_then(|found| found.e_tag), before) {
+        (Some(_), Before::Absent) => true,
+        (Some(now), Before::Tag(before)) => now != before,
+        _ => false,
+    };
     if has_come {
         return Ok(());
     }
@@ -505,7 +539,7 @@ pub(super) async fn complete(
 
 /// Both `object_store` and anyone else in the process may build TLS clients: whoever comes first installs the
 /// provider, and ring is the one this program is built with.
-fn install_tls() {
+pub fn install_tls() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -514,17 +548,9 @@ fn install_tls() {
 
 /// The address of a server, to be shown: nothing that may be a user or a password is in it, also where the address is
 /// malformed, so that nobody can tell where its host begins.
-fn without_credentials(address: &str) -> String {
+pub fn without_credentials(address: &str) -> String {
     let (scheme, rest) = address.split_at(address.find("://").map_or(0, |at| at + 3));
     format!("{scheme}{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
-}
-
-/// A URL without `user:password@`.
-pub(super) fn without_user(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_string() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}{path}")
 }
 
 fn redacted(text: &str, secrets: &[String]) -> String {

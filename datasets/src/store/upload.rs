@@ -7,7 +7,7 @@ use object_store::path::Path as Key;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 
 use super::patience::part_bytes;
-use super::s3::{complete, version};
+use super::s3::{Before, complete, look_before};
 use super::{Store, StoreError};
 
 /// An object on its way. It is there when [`Upload::finish`] has returned, whole, and not before; one that is dropped
@@ -27,7 +27,7 @@ struct Parts {
     upload: Box<dyn MultipartUpload>,
     objects: Arc<dyn ObjectStore>,
     /// What was there before.
-    before: Option<String>,
+    before: Before,
     /// How many bytes were sent.
     bytes: u64,
 }
@@ -98,7 +98,7 @@ impl Upload {
         if self.parts.is_none() {
             let objects = self.store.objects("write", &self.key, true)?;
             let objects = objects.ok_or_else(|| self.store.absent("write", &self.key))?;
-            let before = version(&*objects, &self.name).await;
+            let before = look_before(&*objects, &self.name).await;
             let begun = objects.put_multipart(&self.name).await;
             let upload = begun.map_err(|error| self.store.explain("write", &self.key, &error))?;
             self.parts = Some(Parts { upload, objects, before, bytes: 0 });
