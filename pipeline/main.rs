@@ -1,5 +1,8 @@
 //! `forebay`: the command line, the process, and the way to the commands.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -26,7 +29,7 @@ fn main() -> ExitCode {
             Err(error) => fail(&error),
         };
     }
-    let read = |path: &str| std::fs::read_to_string(local_path(path).map_err(std::io::Error::other)?);
+    let read = |path: &str| read_run_file(&local_path(path).map_err(std::io::Error::other)?);
     let asked = match options::resolve(&matches, read) {
         Ok(asked) => asked,
         Err(problems) => {
@@ -40,6 +43,17 @@ fn main() -> ExitCode {
     match run(&asked).and_then(|()| report::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
+    }
+}
+
+/// A run file, which may be a pipe of the shell, and is never as large as a device that does not end.
+fn read_run_file(path: &Path) -> std::io::Result<String> {
+    const BYTES_MAX: u64 = 4 << 20;
+    let mut text = String::new();
+    let n = File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    match n as u64 > BYTES_MAX {
+        true => Err(std::io::Error::other("it is larger than 4 MiB, which no run file is")),
+        false => Ok(text),
     }
 }
 

@@ -178,7 +178,7 @@ pub async fn train(
             let thaws = reactions.observe(&plan, &metrics).then(|| reactions.stalls().len() - 1);
             if let Some(part) = thaws.and_then(|index| plan.options.unfreeze_on_stall.get(index)) {
                 note(&format!(
-                    "epoch {} got no better: from now on {part} and what follows it are trained",
+                    "epoch {} did not improve: from now on {part} and what follows it are trained",
                     metrics.epoch
                 ));
                 // What thaws gets the whole patience of --early-stop.

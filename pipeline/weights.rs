@@ -178,6 +178,13 @@ fn licence_warning(known: &KnownWeights) -> Option<String> {
 async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
     let (folder, file) = folder_and_file(name);
     let store = Store::open(folder, &options::store_options(config))?;
+    if store.local_root().is_some_and(|root| root.join(file).is_dir()) {
+        return Err(Error::Usage(format!(
+            "{name} is a folder: give the file of its weights, such as {}/{}",
+            name.trim_end_matches('/'),
+            hub::WEIGHTS[0]
+        )));
+    }
     let bytes = store.get(file).await.map_err(|error| Error::Usage(error.to_string()))?;
     let known = registry::by_file(file);
     let digest = hub::sha256(&bytes);

@@ -386,3 +386,24 @@ fn a_leading_tilde_is_the_home_folder() {
     place.run("prepare in --set dest=~nobody/x").refused(2, "home folder of another user");
     assert!(!place.path("~").exists() && !place.path("~nobody").exists());
 }
+
+#[test]
+fn what_has_no_end_or_no_room_and_what_is_no_file_get_one_line() {
+    let place = Place::new();
+    for index in 0..8u64 {
+        place.write_png(&format!("in/{}/{index}.png", ["a", "b"][index as usize % 2]), 16, 16, index);
+    }
+    place.run("prepare in shards --encode png").done();
+    for command in ["inspect in", "prepare in out", "train in --out run"] {
+        place.run(&format!("{command} --config /dev/zero")).refused(2, "larger than 4 MiB");
+    }
+    for command in
+        ["prepare in out", "plan train in", "plan train shards", "train in --out run", "bench shards"]
+    {
+        place.run(&format!("{command} --memory 1")).refused(2, "one image must fit");
+    }
+    place.run("plan train in --weights in").refused(2, "in is a folder: give the file of its weights");
+    let said =
+        place.run_with(&["inspect", "no\nforebay: all is well"]).refused(2, "no\\nforebay: all is well");
+    assert_eq!(said.stderr.trim().lines().count(), 1, "{}", said.stderr);
+}

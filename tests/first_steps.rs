@@ -152,13 +152,13 @@ fn inspect_shows_each_split_its_classes_and_the_tails_of_the_sizes_in_60_columns
     assert!(said.stdout.contains("  class      train validation       test\n"), "{}", said.stdout);
     assert!(said.stdout.contains("  bag           60          1         50\n"), "{}", said.stdout);
     assert!(said.stdout.contains("width    min 8, p5 8, median 8, p95 100, max 100 px"), "{}", said.stdout);
-    let says = "test holds other shares of the classes than train: bag is 83 % of test, and 50 % of train";
+    let says = "class proportions differ between test and train: bag is 83 % of test and 50 % of train";
     assert!(said.stderr.contains(says), "{}", said.stderr);
     assert!(said.stdout.lines().skip(1).all(|line| line.chars().count() <= 60), "{}", said.stdout);
     let found = place.run("inspect in --json").done().json();
     assert_eq!(found["classes_by_split"]["test"], serde_json::json!([50, 10]));
     assert_eq!(found["width"], serde_json::json!({"min": 8, "p5": 8, "median": 8, "p95": 100, "max": 100}));
-    assert!(found["warnings"].to_string().contains("other shares"), "{found}");
+    assert!(found["warnings"].to_string().contains("class proportions"), "{found}");
     place.run("prepare in shards").done();
     let said = place.run("inspect shards").done();
     assert!(said.stdout.contains("  shoes         60          0         10\n"), "{}", said.stdout);

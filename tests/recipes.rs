@@ -323,8 +323,8 @@ fn a_stall_thaws_the_next_part_and_resumes() {
     let train = format!("{} {options} --feature-cache cache", TRAIN.replace("--epochs 2 --out", ""));
     // Nothing ever gets better at a learning rate of 0: a part thaws after epochs 2 and 3, and the run ends at 5.
     let said = place.run(&format!("{train} --epochs 9 --out whole")).done();
-    assert!(said.stderr.contains("epoch 2 got no better: from now on layer3"), "{}", said.stderr);
-    assert!(said.stderr.contains("epoch 3 got no better: from now on layer2"), "{}", said.stderr);
+    assert!(said.stderr.contains("epoch 2 did not improve: from now on layer3"), "{}", said.stderr);
+    assert!(said.stderr.contains("epoch 3 did not improve: from now on layer2"), "{}", said.stderr);
     let (_, epochs) = kept(&place, "whole");
     assert_eq!(epochs.len(), 5, "{}", said.stderr);
     place.run(&format!("{train} --epochs 3 --out part")).done();

@@ -113,7 +113,7 @@ fn a_run_that_gets_no_better_is_stopped_and_one_that_was_killed_counts_on() {
     // No accuracy is better by more than 1: the first epoch is the last improvement.
     let stop = "--early-stop 3 --min-delta 1";
     let said = place.run(&train("whole", stop)).done();
-    let line = "stopped early after epoch 4: validation accuracy got no better for 3 epochs";
+    let line = "stopped early after epoch 4: validation accuracy did not improve for 3 epochs";
     assert!(said.stdout.lines().any(|said| said == line), "{}", said.stdout);
     assert_eq!(lines(&place, "whole/metrics.jsonl"), 4);
     let summary: serde_json::Value = serde_json::from_slice(&bytes(&place, "whole/summary.json")).unwrap();

@@ -18,7 +18,7 @@ use crate::train::files;
 const SIZE: i64 = 32;
 
 /// Passes over the training split, unless others are asked for.
-const EPOCHS: u64 = 14;
+const EPOCHS: u64 = 12;
 
 /// Gives the rare class images in every split.
 const SPLIT_SEED: i64 = 9;

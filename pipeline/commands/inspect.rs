@@ -235,7 +235,7 @@ fn inspected(location: &str, found: &Inspected) -> String {
         }
     }
     let triple = |values: [f64; 3]| values.map(|value| format!("{value:.3}")).join(",");
-    let _ = writeln!(text, "colour   --mean {} --std {}", triple(found.mean), triple(found.std));
+    let _ = writeln!(text, "color    --mean {} --std {}", triple(found.mean), triple(found.std));
     if !found.ignored.is_empty() {
         let ignored = found.ignored.iter().map(|(name, n)| format!("{name} {}", HumanCount(*n))).collect();
         let _ = writeln!(text, "ignored  {}", joined(ignored));

@@ -51,10 +51,10 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     if matches!(done, Err(Error::Interrupted(_))) {
         let destination = Destination::read(&plan.dest).await?;
         match destination.is_of(&plan.record()) {
-            true => tell(&format!(
-                "the finished shards stay in {location}; run the same command again to go on\n"
-            )),
-            false => tell(&format!("nothing was changed in {location}\n")),
+            true => {
+                note(&format!("what is finished stays in {location}; the same command goes on from there"))
+            }
+            false => note(&format!("nothing was changed in {location}")),
         }
     }
     let done = done?;

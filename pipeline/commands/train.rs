@@ -44,7 +44,9 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
     let location = folder.location();
     let done = done.inspect_err(|error| {
         if matches!(error, Error::Interrupted(_)) {
-            tell(&format!("a checkpoint is in {location}; the same command with --resume goes on\n"));
+            note(&format!(
+                "a checkpoint is in {location}; the same command goes on with --resume, and without --overwrite"
+            ));
         }
     })?;
     if asked.json && asked.command == Command::Train {

@@ -127,7 +127,8 @@ pub async fn resolve(
                 .to_string(),
         );
     }
-    let problems = config.without_effect(command, &facts(&feed));
+    let mut problems = config.without_effect(command, &facts(&feed));
+    problems.extend(feed.rooms.too_small_for(&options::decode(config, None)));
     if !problems.is_empty() {
         return Err(Error::Plan(problems));
     }

@@ -54,7 +54,7 @@ pub fn augment_in_words(augment: Option<&Augment>) -> String {
         }),
         color_jitter.as_ref().map(|jitter| {
             format!(
-                "colour jitter (brightness {} %, contrast {} %, saturation {} %, hue {} turns)",
+                "color jitter (brightness {} %, contrast {} %, saturation {} %, hue {} turns)",
                 percent(jitter.brightness),
                 percent(jitter.contrast),
                 percent(jitter.saturation),

@@ -91,13 +91,7 @@ impl PreparePlan {
         // What is wrong with a chain is so at every size.
         prepared(config, OF_A_SHARD_PX, &mut problems);
         let decode = options::decode(config, None);
-        if decode.limits.memory_bytes_max > rooms.memory_bytes {
-            problems.push(format!(
-                "memory: {} is less than decode.max_bytes {}; one image must fit",
-                bytes_in_words(rooms.memory_bytes),
-                bytes_in_words(decode.limits.memory_bytes_max)
-            ));
-        }
+        problems.extend(rooms.too_small_for(&decode));
         let mut place =
             |found: Result<Store, Error>| found.map_err(|error| problems.push(error.to_string())).ok();
         let (source, dest) = (place(open_source(config)), place(open(config, "dest", "DEST")));

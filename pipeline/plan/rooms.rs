@@ -1,9 +1,10 @@
 //! What a run may use, and how many items each node of it may hold.
 
+use forebay_stages::decode::Decode;
 use toml::Value;
 
 use crate::flow::{MaxRejects, Room, RunOptions};
-use crate::options::Config;
+use crate::options::{Config, bytes_in_words};
 
 /// What the run may use, and how many items each node of it may hold.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,18 @@ impl Rooms {
                 other => MaxRejects::Share(other.and_then(Value::as_float).expect("a share or a count")),
             },
         }
+    }
+
+    /// What is wrong where not even one image fits.
+    pub fn too_small_for(&self, decode: &Decode) -> Option<String> {
+        let most = decode.limits.memory_bytes_max;
+        (most > self.memory_bytes).then(|| {
+            format!(
+                "memory: {} is less than decode.max_bytes {}; one image must fit",
+                bytes_in_words(self.memory_bytes),
+                bytes_in_words(most)
+            )
+        })
     }
 
     /// What a [`crate::flow::Run`] is started with.

@@ -110,7 +110,7 @@ pub fn shifted(classes: &[String], splits: &[SplitCounts]) -> Vec<String> {
             let chance = 3.0 * (both * (1.0 - both) * (1.0 / n_train + 1.0 / n)).sqrt();
             (difference(most) > SHARE_DIFFERENCE.max(chance)).then(|| {
                 format!(
-                    "{split} holds other shares of the classes than train: {} is {:.0} % of {split}, and {:.0} % of train",
+                    "class proportions differ between {split} and train: {} is {:.0} % of {split} and {:.0} % of train",
                     classes[most],
                     100.0 * here,
                     100.0 * in_train
@@ -165,7 +165,7 @@ mod tests {
         };
         assert_eq!(
             of([200, 100, 300], [40, 73, 52]),
-            ["test holds other shares of the classes than train: shoes is 44 % of test, and 17 % of train"]
+            ["class proportions differ between test and train: shoes is 44 % of test and 17 % of train"]
         );
         assert_eq!(of([200, 100, 300], [20, 11, 29]), [""; 0]);
         // Six images say nothing.

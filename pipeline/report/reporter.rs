@@ -214,11 +214,16 @@ impl ReporterState {
                 let written = self.results.write_all(text.as_bytes()).and_then(|()| self.results.flush());
                 if let Err(error) = written {
                     self.is_read = false;
-                    self.failure = Some(error).filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
+                    self.failure = Some(error).filter(|error| !is_gone(error));
                 }
             }
         }
     }
+}
+
+/// Whether whoever read has gone: a pipe without a reader, or a terminal that was closed.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe || error.raw_os_error() == Some(libc::EIO)
 }
 
 /// From now on the process speaks so.

@@ -171,7 +171,7 @@ pub fn trained(done: &Trained) -> String {
 fn stopped_early(done: &Trained) -> String {
     let stale = done.epochs.last().map_or(0, |metrics| metrics.epochs_without_improvement);
     let (epochs, monitor) = (done.epochs.last().map_or(0, |metrics| metrics.epoch), done.monitor);
-    format!("stopped early after epoch {epochs}: validation {monitor} got no better for {stale} epochs")
+    format!("stopped early after epoch {epochs}: validation {monitor} did not improve for {stale} epochs")
 }
 
 /// What a run came to, as a page of Markdown.

@@ -83,7 +83,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wait_has_an_end_and_says_what_for_it_was() {
         let error = wait(patient(60.0), "a test", || 0, || Ok(None::<()>)).await.expect_err("nothing comes");
-        assert!(error.to_string().contains("wait for a test: nothing moved for 60 s"), "{error}");
+        let line = crate::flow::in_one_line(&error);
+        assert!(line.contains("wait for a test: nothing moved for 60 s"), "{line}");
         // As long as something moves, it goes on, here for ten times as long.
         let began = Instant::now();
         let moved = || began.elapsed().as_secs();

@@ -32,7 +32,7 @@ impl Preparation {
     pub(super) fn warning(&self) -> Option<String> {
         (!self.caveats.is_empty()).then(|| {
             format!(
-                "timm, transformers and ONNX readers cannot prepare images quite so: {}",
+                "timm, transformers and ONNX readers cannot reproduce this preparation of images: {}",
                 self.caveats.join("; ")
             )
         })

@@ -100,8 +100,7 @@ impl RunFolder {
             return Ok(RunFolder { local: out, remote: None });
         }
         // The same bucket of another server is another place.
-        let endpoint = config.text("store.endpoint").or_else(|| std::env::var("AWS_ENDPOINT_URL").ok());
-        let place = format!("{} {}", endpoint.unwrap_or_default().trim(), out.location());
+        let place = format!("{} {}", out.server().unwrap_or_default(), out.location());
         let name = blake3::hash(place.as_bytes()).to_hex();
         // Files that a run adds to need a local folder, in which nothing is that RUN has not.
         let kept = cache_home().unwrap_or_else(|| std::env::temp_dir().join("forebay"));

@@ -260,7 +260,7 @@ impl Chain {
             let mean = self.normalize.map_or([0; 3], |normalize| normalize.mean_color());
             if step.pad_color != mean {
                 caveats.push(format!(
-                    "bars were {}, and timm's are of the mean's colour {}",
+                    "bars were {}, and timm's are of the mean's color {}",
                     color_in_words(step.pad_color),
                     color_in_words(mean)
                 ));

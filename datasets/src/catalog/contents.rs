@@ -96,6 +96,9 @@ impl Catalog {
     }
 }
 
+/// An exbibyte.
+const BYTES_MAX: u64 = 1 << 60;
+
 /// What is wrong with sorted contents, in one line.
 fn problem(contents: &SourceContents) -> Option<String> {
     let SourceContents { classes, entries, rejects, declared, .. } = contents;
@@ -114,6 +117,16 @@ fn problem(contents: &SourceContents) -> Option<String> {
     ids.sort();
     if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
         return Some(format!("two samples are called {}", pair[0]));
+    }
+    // Plans add sizes up, some of them several times over.
+    let total = entries.iter().fold(0, |sum: u64, entry| sum.saturating_add(entry.bytes()));
+    if total > BYTES_MAX
+        && let Some(Entry { id, locator, .. }) = entries.iter().max_by_key(|entry| entry.bytes())
+    {
+        return Some(format!(
+            "more bytes are listed than any store holds, {} of {id} among them",
+            locator.bytes()
+        ));
     }
     let wrong = entries.iter().find_map(|Entry { id, label, split, .. }| match split {
         _ if *label as usize >= classes.len() => {
@@ -202,5 +215,8 @@ mod tests {
         assert_eq!(named(["b", "a"]), "class b stands before a: classes are sorted by bytes");
         let declared = Entry { split: Some(Split::Test), ..entry("x", 0) };
         assert_eq!(samples(vec![declared]), "x is in test, which is not declared");
+        let large = |id: &str, bytes| Entry { locator: Locator::whole(id.into(), bytes), ..entry(id, 0) };
+        let line = samples(vec![large("x", 1 << 62), large("y", u64::MAX)]);
+        assert_eq!(line, format!("more bytes are listed than any store holds, {} of y among them", u64::MAX));
     }
 }

@@ -33,11 +33,11 @@ pub(super) enum Strange {
     Listing(#[from] NoListing),
     #[error("the server answered {0} without a reason of S3")]
     NoReason(StatusCode),
-    #[error("the server answered with something that is none of S3: it has no ETag")]
+    #[error("the server answered with something else than S3 does: it has no ETag")]
     NoObject,
-    #[error("the server answered with something that is none of S3: it names no upload")]
+    #[error("the server answered with something else than S3 does: it names no upload")]
     NoUpload,
-    #[error("the server answered with something that is none of S3: it has something to say to a delete")]
+    #[error("the server answered with something else than S3 does: a delete has no body")]
     NoDelete,
     #[error("what comes is not what its entity tag says, and something else each time")]
     Damaged,

@@ -30,7 +30,7 @@ pub struct PageObject {
 
 /// Why an answer to a listing is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the answer to a listing is none: {0}")]
+#[error("the answer is not a listing: {0}")]
 pub struct NoListing(pub(super) String);
 
 #[derive(Deserialize)]

@@ -132,12 +132,22 @@ impl Store {
     }
 
     fn local(path: PathBuf, location: String) -> Store {
+        // It goes into messages, each of which is one line.
+        let location = printable(&location).into_owned();
         Store { location, root: Root::Local(Local { root: path.into() }) }
     }
 
     /// Where this is, for messages: as it was given, without anything secret.
     pub fn location(&self) -> &str {
         &self.location
+    }
+
+    /// The server of a bucket, in words that differ where servers do.
+    pub fn server(&self) -> Option<&str> {
+        match &self.root {
+            Root::S3(s3) => Some(s3.server()),
+            _ => None,
+        }
     }
 
     /// The folder, when this is a local one.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(super) struct S3 {
     bucket: Arc<str>,
     /// The server, in words.
     endpoint: Arc<str>,
+    /// Whether an entity tag of this store was seen to be the MD5 of its object. Tags of encrypted objects are none.
+    tags_are_md5: Arc<AtomicBool>,
     /// Whether nothing but TCP's sums of 16 bits guards what comes.
     is_plain: bool,
     /// Of the root; empty, or with `/` at its end.
@@ -179,6 +182,7 @@ impl S3 {
         let s3 = S3 {
             objects,
             whole,
+            tags_are_md5: Arc::default(),
             bucket: bucket.into(),
             endpoint: endpoint.into(),
             is_plain,
@@ -186,6 +190,10 @@ impl S3 {
             secrets,
         };
         Ok((location.trim_end_matches('/').to_string(), s3))
+    }
+
+    pub(super) fn server(&self) -> &str {
+        &self.endpoint
     }
 
     /// Every object below `prefix`, by its name relative to the root, as the bucket has it.
@@ -232,7 +240,8 @@ impl S3 {
     }
 
     /// An object, or a range of its bytes. Fewer bytes than announced are asked for again. So is a whole object that came
-    /// without TLS and is not what its entity tag says, which is the MD5 of most objects: bytes that come twice are it.
+    /// without TLS and is not what its entity tag says, which is the MD5 of most objects: bytes that come twice are it only
+    /// where no tag of this store was an MD5 so far.
     ///
     /// `listed` is how many bytes are expected, where that is known: nobody makes room for more.
     pub(super) async fn read(
@@ -266,7 +275,11 @@ impl S3 {
                 _ if bytes.len() as u64 != announced => {
                     strange = Strange::Short { announced };
                 }
-                Some(digest) if digest != hexadecimal_md5(&bytes) && before.as_ref() != Some(&bytes) => {
+                Some(digest) if digest == hexadecimal_md5(&bytes) => {
+                    self.tags_are_md5.store(true, Ordering::Relaxed);
+                    return Ok(bytes);
+                }
+                Some(_) if self.tags_are_md5.load(Ordering::Relaxed) || before.as_ref() != Some(&bytes) => {
                     before = Some(bytes);
                 }
                 _ => return Ok(bytes),
@@ -363,7 +376,8 @@ impl S3 {
                 _,
                 object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. },
             ) if verb != "read" => {
-                StoreError::Stop(line("access denied: the credentials may not do this here".to_string()))
+                let said = if code.is_empty() { String::new() } else { format!(" ({code})") };
+                StoreError::Stop(line(format!("access denied{said}: the credentials may not do this here")))
             }
             ("", _) if is_refusal(error) => {
                 let status = between(&text, "status code: ", ":").unwrap_or("a refusal").trim();

@@ -6,6 +6,7 @@
 //! would stand in the picture.
 
 use std::io::{Stderr, Write};
+use std::mem::ManuallyDrop;
 use std::sync::Mutex;
 
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
@@ -21,7 +22,8 @@ static BEFORE: Mutex<Option<Modes>> = Mutex::new(None);
 
 /// The terminal while a view has it; what is said meanwhile is held until it is given back.
 pub(super) struct TakenScreen {
-    pub(super) terminal: Terminal<CrosstermBackend<Stderr>>,
+    /// Never dropped: it would show the cursor once more, and panic where the terminal has gone.
+    pub(super) terminal: ManuallyDrop<Terminal<CrosstermBackend<Stderr>>>,
     /// Ends after the terminal is given back.
     pub(super) held: HeldScreen,
 }
@@ -39,7 +41,7 @@ impl TakenScreen {
         *lock() = Some(Modes::quiet().map_err(failed)?);
         execute!(std::io::stderr(), terminal::EnterAlternateScreen, cursor::Hide).map_err(failed)?;
         let terminal = Terminal::new(CrosstermBackend::new(std::io::stderr())).map_err(failed)?;
-        Ok(TakenScreen { terminal, held: HeldScreen::begin() })
+        Ok(TakenScreen { terminal: ManuallyDrop::new(terminal), held: HeldScreen::begin() })
     }
 }
 
