@@ -273,7 +273,7 @@ fn an_interrupted_run_keeps_whole_shards_and_says_how_to_go_on() {
         }
         std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         let said = crate::fixture::Said::of(child.wait_with_output().unwrap());
-        said.refused(code, "run the same command again");
+        said.refused(code, "the same command goes on from there");
         assert!(!place.path("out/manifest.json").exists());
     }
     place.run_with(&arguments).done();

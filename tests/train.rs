@@ -117,7 +117,7 @@ fn a_resumed_run_has_the_weights_of_an_uninterrupted_one() {
     std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let said = crate::fixture::Said::of(child.wait_with_output().unwrap());
     if said.code != 0 {
-        said.refused(130, "--resume goes on");
+        said.refused(130, "the same command goes on with --resume");
         place.run(&train("stopped", "--resume")).done();
     }
     let (stopped, whole) =

@@ -127,8 +127,7 @@ pub async fn resolve(
                 .to_string(),
         );
     }
-    let mut problems = config.without_effect(command, &facts(&feed));
-    problems.extend(feed.rooms.too_small_for(&options::decode(config, None)));
+    let problems = config.without_effect(command, &facts(&feed));
     if !problems.is_empty() {
         return Err(Error::Plan(problems));
     }
@@ -136,6 +135,12 @@ pub async fn resolve(
         Balance::None => None,
         _ => Some(feed.balance(&balance, feed.seed).await?),
     };
+    // Features that do not fit are kept elsewhere, so that little memory may be meant.
+    warnings.extend(
+        feed.rooms
+            .too_small_for(&options::decode(config, None))
+            .map(|line| format!("{line}, and one that takes more passes alone")),
+    );
     plan::check_memory(&feed.memory())?;
     Ok((feed, summary, warnings))
 }
