@@ -720,7 +720,7 @@ mod tests {
         assert!(!said("read", "RequestExpired", denied).loses_only_this_object());
         assert_eq!(
             said("write", "AccessDenied", denied),
-            stop("cannot write x: access denied: the credentials may not do this here")
+            stop("cannot write x: access denied (AccessDenied): the credentials may not do this here")
         );
         assert_eq!(
             said("write", "Odd", other),
