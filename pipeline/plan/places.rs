@@ -112,7 +112,8 @@ fn without_secrets(location: &str) -> String {
 /// The manifest of a source that is a dataset of shards; `None` where it is none.
 ///
 /// # Errors
-/// As [`manifest`]; [`Error::Usage`] where `prepare` has begun one and not finished it.
+/// When the store refuses, or the manifest is damaged or of another version; [`Error::Usage`] where `prepare` has begun one
+/// and not finished it.
 pub async fn finished(store: &Store) -> Result<Option<Manifest>, Error> {
     let found = manifest(store).await?;
     if found.is_none() && has_plan(store).await? {
