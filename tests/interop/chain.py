@@ -128,7 +128,7 @@ def check(forebay, root, name, prepare, train, is_said):
         properties = session.get_modelmeta().custom_metadata_map
         assert json.loads(properties["chain"]) == told["chain"], properties["chain"]
         assert ("caveats" in properties) == bool(config.get("forebay_caveats")) == (not is_said), (properties, config)
-        assert ("cannot prepare images quite so" in said.stderr) == (not is_said), said.stderr
+        assert ("cannot reproduce this preparation of images" in said.stderr) == (not is_said), said.stderr
 
         model = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
         transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
