@@ -41,13 +41,7 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or opened.
     pub fn claim_alone(&self) -> Result<Option<Claim>, StoreError> {
-        let Some(folder) = self.claimable()? else { return Ok(Some(Claim { folder: None })) };
-        match folder.try_lock() {
-            Ok(()) => Ok(Some(Claim { folder: Some(folder) })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            // A network file system may know no locks.
-            Err(TryLockError::Error(_)) => Ok(Some(Claim { folder: None })),
-        }
+        self.claim(File::try_lock)
     }
 
     /// Claims the root together with others that share it; `None` while another has it alone.
@@ -55,10 +49,15 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or opened.
     pub fn claim_shared(&self) -> Result<Option<Claim>, StoreError> {
+        self.claim(File::try_lock_shared)
+    }
+
+    fn claim(&self, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Option<Claim>, StoreError> {
         let Some(folder) = self.claimable()? else { return Ok(Some(Claim { folder: None })) };
-        match folder.try_lock_shared() {
+        match lock(&folder) {
             Ok(()) => Ok(Some(Claim { folder: Some(folder) })),
             Err(TryLockError::WouldBlock) => Ok(None),
+            // A network file system may know no locks.
             Err(TryLockError::Error(_)) => Ok(Some(Claim { folder: None })),
         }
     }

@@ -63,9 +63,7 @@ impl Watching {
     pub(super) fn new(patience: Patience, is_anonymous: bool) -> Watching {
         Watching { inner: ReqwestConnector::default(), patience, is_anonymous }
     }
-}
 
-impl Watching {
     /// What speaks to the store, and to nobody to whom an answer sends it: a session token would go along, and what came
     /// from there would be no answer of the store.
     fn client(&self, options: &ClientOptions) -> object_store::Result<reqwest::Client> {
