@@ -1,4 +1,4 @@
-//! What a classifier got right: the confusion matrix, and what follows from it.
+//! The confusion matrix: counts of (truth, prediction), and what follows from them.
 
 use serde::Serialize;
 
@@ -22,20 +22,6 @@ pub struct ClassScores {
     pub f1: f64,
     /// How many there are.
     pub support: u64,
-}
-
-/// The mean cross-entropy of logits, a row of `classes` numbers per image, without label smoothing: what validation
-/// reports. 0 without images.
-///
-/// # Panics
-/// When a label has no logit.
-pub fn cross_entropy(logits: &[Vec<f32>], labels: &[u32]) -> f64 {
-    let loss = |(row, label): (&Vec<f32>, &u32)| {
-        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = row.iter().map(|logit| f64::from(logit - largest).exp()).sum();
-        sum.ln() - f64::from(row[*label as usize] - largest)
-    };
-    logits.iter().zip(labels).map(loss).sum::<f64>() / logits.len().max(1) as f64
 }
 
 impl Confusion {
@@ -125,16 +111,6 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// The index of the largest of `logits`, the first of equal ones; `None` where one of them is not a number, or there is
-/// none.
-pub fn prediction(logits: &[f32]) -> Option<usize> {
-    if logits.iter().any(|logit| logit.is_nan()) {
-        return None;
-    }
-    let largest = logits.iter().copied().reduce(f32::max)?;
-    logits.iter().position(|logit| *logit == largest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,19 +140,6 @@ mod tests {
         let mut whole = confusion();
         whole.merge(&confusion());
         assert_eq!((whole.total(), whole.count(0, 1), whole.accuracy()), (10, 2, 0.6));
-    }
-
-    #[test]
-    fn the_first_of_the_largest_is_predicted() {
-        assert_eq!(prediction(&[-1.0, 3.0, 3.0, 2.0]), Some(1));
-        assert_eq!(prediction(&[f32::NEG_INFINITY; 2]), Some(0));
-    }
-
-    #[test]
-    fn logits_that_are_no_numbers_predict_no_class() {
-        for logits in [&[f32::NAN, 1.0][..], &[1.0, f32::NAN], &[f32::NAN; 3], &[]] {
-            assert_eq!(prediction(logits), None, "{logits:?}");
-        }
     }
 
     #[test]
