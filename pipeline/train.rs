@@ -24,6 +24,7 @@ mod session;
 mod stalls;
 mod start;
 mod text;
+mod trial;
 pub mod timm;
 
 use std::ops::ControlFlow;
@@ -33,13 +34,14 @@ use std::time::Instant;
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
 use forebay_train::WeightsReport;
+use forebay_train::metrics::Scored;
 
 use crate::feed::Pass;
 use crate::flow::{Error, Run, kill_point};
 use crate::options::Config;
 use crate::report::{EpochMetrics, Live, Phase, Speed, Trained, note};
 pub(crate) use error::train_error;
-use evaluate::{Scores, evaluate, test};
+use evaluate::{Scores, evaluate, score, test};
 pub use feature_cache::FeatureCache;
 use frozen::Features;
 pub use keeping::{CheckpointEvery, Keeping};
@@ -48,6 +50,7 @@ pub use plan::{TrainPlan, TrainSources};
 pub use run_folder::{RunFolder, files};
 use session::{Progress, Session, keep, keep_model, lock};
 use start::start;
+pub use trial::{KeptFeatures, Trial, trial};
 
 /// Who is told while a run goes on.
 pub struct Watch<'a> {
@@ -119,18 +122,27 @@ pub async fn train(
         on_epoch(metrics);
         ControlFlow::Continue(())
     };
-    let history = epochs(run, &plan, Some(folder), &session, features.as_ref(), history, &live, &mut told).await?;
+    let history =
+        epochs(run, &plan, &mut Keep::Folder(folder), &session, features.as_ref(), history, &live, &mut told)
+            .await?;
     live.turn_to(Phase::Testing);
     test(run, &plan, folder, session, features.as_ref(), history, &live).await
 }
 
-/// Trains the epochs that are left, and adds them to the history. `on_epoch` may end it after any of them. Without a folder
-/// nothing is kept.
+/// What is kept of a training while it goes on.
+enum Keep<'a> {
+    /// All that a run folder has.
+    Folder(&'a RunFolder),
+    /// What the best epoch said of the validation images.
+    Scores(&'a mut Option<Scored>),
+}
+
+/// Trains the epochs that are left, and adds them to the history. `on_epoch` may end it after any of them.
 #[allow(clippy::too_many_arguments, reason = "what a run is, where it stands and who is told")]
 async fn epochs(
     run: &Run,
     plan: &Arc<TrainPlan>,
-    folder: Option<&RunFolder>,
+    keep_in: &mut Keep<'_>,
     session: &Arc<Mutex<Session>>,
     features: Option<&Arc<Features>>,
     mut history: Vec<EpochMetrics>,
@@ -138,6 +150,10 @@ async fn epochs(
     on_epoch: &mut (dyn FnMut(&EpochMetrics) -> ControlFlow<()> + Send),
 ) -> Result<Vec<EpochMetrics>, Error> {
     let validates = plan.feed.rows(Split::Validation) > 0;
+    let folder = match keep_in {
+        Keep::Folder(folder) => Some(*folder),
+        Keep::Scores(_) => None,
+    };
     loop {
         let Progress { epoch, best, .. } = lock(&session).progress;
         if epoch >= plan.epochs || best.is_enough(&plan.keeping) {
@@ -212,6 +228,12 @@ async fn epochs(
             }
         }
         live.seen().epochs.push(metrics.clone());
+        if let Keep::Scores(best) = keep_in
+            && validates
+            && lock(session).progress.best.epoch == epoch + 1
+        {
+            **best = Some(score(run, plan, session, features, Pass::validation()).await?);
+        }
         if let Some(folder) = folder {
             if lock(&session).progress.best.epoch == epoch + 1 {
                 keep_model(plan, folder, &session).await?;

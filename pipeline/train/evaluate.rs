@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
-use forebay_train::metrics::{Confusion, cross_entropy, prediction};
+use forebay_train::metrics::{Confusion, ScoreError, Scored, cross_entropy, prediction};
 use forebay_train::{Predictor, Strictness};
 
 use super::error::train_error;
@@ -33,7 +33,7 @@ struct Counts {
     without: u64,
 }
 
-impl Tally for Counts {
+impl LogitSink for Counts {
     fn take(&mut self, batch: &impl TrainInput, logits: &[Vec<f32>]) {
         self.loss += cross_entropy(logits, batch.labels()) * batch.labels().len() as f64;
         for (row, label) in logits.iter().zip(batch.labels()) {
@@ -65,9 +65,53 @@ pub(super) async fn evaluate(
         return Err(not_finite(split, without, total + without));
     }
     if total == 0 {
-        return Err(Error::NothingLeft(format!("no {split} image could be read: there is nothing to score")));
+        return Err(nothing_to_score(split));
     }
     Ok(Scores { loss: loss / total as f64, confusion })
+}
+
+/// Keeps the logits of every image.
+struct Kept {
+    scored: Scored,
+    without: u64,
+}
+
+impl LogitSink for Kept {
+    fn take(&mut self, batch: &impl TrainInput, logits: &[Vec<f32>]) {
+        for ((id, label), row) in batch.ids().iter().zip(batch.labels()).zip(logits) {
+            match self.scored.push(id.clone(), *label, row) {
+                // Copies of an image, which balanced shards hold, say what it says.
+                Ok(()) | Err(ScoreError::Twice { .. }) => {}
+                Err(_) => self.without += 1,
+            }
+        }
+    }
+}
+
+/// The logits of every image of a split.
+///
+/// # Errors
+/// As [`evaluate`].
+pub(super) async fn score(
+    run: &Run,
+    plan: &TrainPlan,
+    session: &Mutex<Session>,
+    features: Option<&Arc<Features>>,
+    pass: Pass,
+) -> Result<Scored, Error> {
+    let begin = || Kept { scored: Scored::new(plan.options.classes.clone()), without: 0 };
+    let Kept { scored, without } = tally(run, plan, session, features, pass, begin).await?;
+    let (total, split) = (scored.len() as u64, pass.split());
+    match (without, total) {
+        (0, 0) => Err(nothing_to_score(split)),
+        (0, _) => Ok(scored),
+        _ => Err(not_finite(split, without, total + without)),
+    }
+}
+
+/// That no image of a split could be read.
+fn nothing_to_score(split: Split) -> Error {
+    Error::NothingLeft(format!("no {split} image could be read: there is nothing to score"))
 }
 
 /// That a network gives no numbers for some images.
@@ -82,7 +126,7 @@ fn not_finite(split: Split, without: u64, images: u64) -> Error {
 }
 
 /// Gives the logits of every image of a split that can be read to a tally, in order.
-async fn tally<S: Tally>(
+async fn tally<S: LogitSink>(
     run: &Run,
     plan: &TrainPlan,
     session: &Mutex<Session>,
@@ -106,13 +150,13 @@ async fn tally<S: Tally>(
 }
 
 /// What is made of the logits of images.
-trait Tally: Send + 'static {
+trait LogitSink: Send + 'static {
     /// Takes in the logits of a batch, a row for each image.
     fn take(&mut self, batch: &impl TrainInput, logits: &[Vec<f32>]);
 }
 
 /// The consumer of an evaluation; `None` when a batch was lost.
-fn consume<T: TrainInput, S: Tally>(
+fn consume<T: TrainInput, S: LogitSink>(
     run: &Run,
     predictor: Predictor,
     mut tally: S,

@@ -133,6 +133,55 @@ impl Use {
     }
 }
 
+/// The name of the folder of features: a hash of all that those of an image are a function of.
+fn images_name(plan: &TrainPlan, session: &Mutex<Session>, first: usize) -> Result<String, Error> {
+    let prefix = lock(session).trainer.prefix_bytes(first);
+    let prefix = prefix.map_err(|error| train_error("read the weights", error))?;
+    // Devices and precisions round differently.
+    let device = match plan.options.device {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Cuda(_) => "cuda",
+    };
+    let how = format!("features {} {device} {:?} ", cache::FORMAT, plan.options.precision);
+    let mut name = Digest::default();
+    for field in [how.as_bytes(), plan.images_identity.as_bytes(), plan.options.model.as_bytes(), &prefix] {
+        name.field_of(field);
+    }
+    Ok(name.hex()[..32].to_string())
+}
+
+/// What the features of a run are, so that another one can take them as they are in memory.
+#[derive(PartialEq)]
+struct FeaturesIdentity {
+    images: String,
+    /// Of each split that is there.
+    rows: Vec<(Split, String)>,
+    views: u32,
+    shares_rows: bool,
+}
+
+impl FeaturesIdentity {
+    fn of(
+        plan: &TrainPlan,
+        session: &Mutex<Session>,
+        (first, views): (usize, u32),
+        splits: &[Split],
+    ) -> Result<FeaturesIdentity, Error> {
+        let there = splits.iter().filter(|split| plan.feed.rows(**split) > 0);
+        Ok(FeaturesIdentity {
+            images: images_name(plan, session, first)?,
+            rows: there.map(|split| (*split, rows_identity(plan, *split))).collect(),
+            views,
+            shares_rows: shares_rows(plan),
+        })
+    }
+}
+
+/// Whether validation images are rows of the training split as it is: those that a fold holds out.
+fn shares_rows(plan: &TrainPlan) -> bool {
+    plan.feed.fold().is_some() && plan.feed.augment.is_none()
+}
+
 /// Which rows a split has, in their order: what its features are of, whatever a run makes of them afterwards.
 fn rows_identity(plan: &TrainPlan, split: Split) -> String {
     let (mut rows, split) = (Digest::default(), plan.feed.split_of_source(split));
@@ -159,8 +208,7 @@ pub(super) struct Features {
     held: bool,
     /// Whether a run that loses them cannot go on with images: these have no views.
     needed: bool,
-    /// Whether validation images are rows of the training split as it is: those that a fold holds out.
-    shares_rows: bool,
+    identity: FeaturesIdentity,
     /// Why the cache gave back no more what was opened.
     lost: OnceLock<String>,
     /// How long the frozen part took over the training images; `None` when an earlier run had done it.
@@ -168,6 +216,28 @@ pub(super) struct Features {
 }
 
 impl Features {
+    /// [`Features::of`], or those that an earlier training had, where they are the same.
+    ///
+    /// # Errors
+    /// As [`Features::of`].
+    pub(super) async fn with(
+        run: &Run,
+        plan: &Arc<TrainPlan>,
+        session: &Arc<Mutex<Session>>,
+        splits: &[Split],
+        before: Option<Arc<Features>>,
+    ) -> Result<Option<Arc<Features>>, Error> {
+        if let Some(before) = before.filter(|before| before.lost.get().is_none()) {
+            let what = Use::of(run, plan, &lock(session).trainer)?;
+            if let Use::Features { first, views, .. } = what
+                && before.identity == FeaturesIdentity::of(plan, session, (first, views), splits)?
+            {
+                return Ok(Some(before));
+            }
+        }
+        Features::of(run, plan, session, splits).await
+    }
+
     /// Reads the features of these splits from the cache, after what is missing there was computed. `None` where the run trains on images.
     ///
     /// # Errors
@@ -207,7 +277,7 @@ impl Features {
                     store,
                     held: fits,
                     needed: cache.views.is_some(),
-                    shares_rows: plan.feed.fold().is_some() && plan.feed.augment.is_none(),
+                    identity: FeaturesIdentity::of(plan, session, (first, views), splits)?,
                     lost: OnceLock::new(),
                     seconds: None,
                 };
@@ -235,24 +305,7 @@ impl Features {
         session: &Arc<Mutex<Session>>,
         splits: &[Split],
     ) -> Result<Features, Failure> {
-        let name = {
-            let session = lock(session);
-            let prefix = session.trainer.prefix_bytes(self.first);
-            let prefix = prefix.map_err(|error| train_error("read the weights", error))?;
-            // Devices and precisions round differently.
-            let device = match plan.options.device {
-                DeviceKind::Cpu => "cpu",
-                DeviceKind::Cuda(_) => "cuda",
-            };
-            let how = format!("features {} {device} {:?} ", cache::FORMAT, plan.options.precision);
-            let mut name = Digest::default();
-            for field in
-                [how.as_bytes(), plan.images_identity.as_bytes(), plan.options.model.as_bytes(), &prefix]
-            {
-                name.field_of(field);
-            }
-            name.hex()[..32].to_string()
-        };
+        let name = self.identity.images.clone();
         let row_bytes = 4 * self.shape.iter().product::<usize>() as u64;
         let views = self.views;
         let splits = splits.iter().copied().filter(|split| plan.feed.rows(*split) > 0);
@@ -305,7 +358,7 @@ impl Features {
     /// The split and view under which the features of a split and a view are.
     fn key(&self, (split, view): (Split, u32)) -> (Split, u32) {
         match split {
-            Split::Validation if self.shares_rows => (Split::Train, 0),
+            Split::Validation if self.identity.shares_rows => (Split::Train, 0),
             split => (split, view),
         }
     }
@@ -448,7 +501,11 @@ impl Features {
                 let shape = [&[labels.len()], &*shape].concat();
                 let features = Tensor::from_vec(numbers, shape, &Device::Cpu);
                 let features = features.map_err(|error| Error::failed("collate features", error))?;
-                Ok(PassBatch { index, planned, batch: FeatureBatch { features, labels, ids, first, is_lost } })
+                Ok(PassBatch {
+                    index,
+                    planned,
+                    batch: FeatureBatch { features, labels, ids, first, is_lost },
+                })
             })
     }
 

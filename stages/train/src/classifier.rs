@@ -116,7 +116,10 @@ impl Classifier {
         let classes = self.classes.len();
         for (what, shares) in [("was trained on", before), ("is adjusted to", after)] {
             if shares.len() != classes {
-                return Err(format!("{} shares of the {classes} classes that the model {what}", shares.len()));
+                return Err(format!(
+                    "{} shares of the {classes} classes that the model {what}",
+                    shares.len()
+                ));
             }
             if let Some(class) = shares.iter().position(|share| !(share.is_finite() && *share > 0.0)) {
                 return Err(format!(
@@ -302,7 +305,8 @@ mod tests {
     fn members_that_prepare_images_differently_are_refused() {
         let mut other = member(2, 1.0);
         other.predictor.chain = Chain::of_pixels(Normalize { mean: [0.5; 3], std: [0.5; 3] });
-        let refused = Classifier::new(vec![member(1, 1.0), other], Vote::Soft, classes()).expect_err("two chains");
+        let refused =
+            Classifier::new(vec![member(1, 1.0), other], Vote::Soft, classes()).expect_err("two chains");
         assert!(refused.contains("members 1 and 2"), "{refused}");
         assert!(Classifier::new(vec![], Vote::Soft, classes()).is_err());
         assert!(Classifier::new(vec![member(1, 0.0)], Vote::Soft, classes()).is_err());

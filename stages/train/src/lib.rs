@@ -10,6 +10,7 @@ mod checkpoint;
 mod file;
 mod features;
 mod predictor;
+mod classifier;
 pub mod metrics;
 mod rehearsal;
 mod forward;
@@ -24,6 +25,7 @@ mod export;
 pub mod onnx;
 pub mod protobuf;
 
+pub use classifier::{Classifier, Member, Vote};
 pub use error::TrainError;
 pub use export::{Export, OnnxFile, export};
 pub use features::features_file;
