@@ -29,7 +29,7 @@ pub use classifier::{Classifier, Member, Vote};
 pub use error::TrainError;
 pub use export::{Export, OnnxFile, export};
 pub use features::features_file;
-pub use file::FileDescription;
+pub use file::{CLASS_COUNTS, FileDescription, TEMPERATURE};
 pub use forward::{Forward, forward};
 pub use mixing::Mixing;
 pub use optim::OptimizerKind;
