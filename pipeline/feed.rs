@@ -5,7 +5,9 @@
 //! read leaves a hole in its batch, and moves no other image.
 
 mod folder;
+mod folds;
 mod kept;
+mod pass;
 mod read;
 mod resolve;
 mod shards;
@@ -33,9 +35,11 @@ use crate::flow::{Chunk, Error, Flow, Room, Run};
 use crate::plan::{DecidedBy, PlannedNode, Rooms};
 
 pub use folder::Folder;
+use folds::HeldOut;
 pub use kept::KeptRows;
+pub use pass::{Pass, PassBatch, TestAccess};
 pub(crate) use read::{changed, read, weighed};
-pub use resolve::{facts, problems, resolve};
+pub use resolve::{Opened, facts, on, problems, resolve};
 pub use shards::Shards;
 pub(crate) use source::Fetch;
 pub use source::{Reading, Source};
@@ -85,54 +89,10 @@ pub struct Feed {
     pub rooms: Rooms,
     /// The rows of each split, in the order of [`Split::ALL`]; those of training with their copies.
     planned: [PlannedRows; 3],
+    /// What a cross-validation holds out, where this is one of its folds.
+    held_out: Option<HeldOut>,
     /// The rows that a balance repeats, over all epochs.
     kept: Arc<KeptRows>,
-}
-
-/// One pass over a split.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
-    /// The training split in the order of this epoch, augmented.
-    Train(u32),
-    /// A split in its own order, as it is.
-    Evaluate(Split),
-}
-
-impl Pass {
-    fn split(self) -> Split {
-        match self {
-            Pass::Train(_) => Split::Train,
-            Pass::Evaluate(split) => split,
-        }
-    }
-
-    /// The epoch whose augmentation images get; none where they are as they are.
-    fn epoch(self) -> Option<u32> {
-        match self {
-            Pass::Train(epoch) => Some(epoch),
-            Pass::Evaluate(_) => None,
-        }
-    }
-}
-
-/// A global batch of an epoch, or the part of one that this process takes, as far as it could be read.
-#[derive(Clone, Debug)]
-pub struct PassBatch<B> {
-    /// Its number in the pass, counted from 0: the pass goes on with the next one.
-    pub index: u64,
-    /// Its planned rows; those that could not be read are missing in `batch`.
-    pub planned: usize,
-    /// The others.
-    pub batch: B,
-}
-
-impl<B> PassBatch<B> {
-    /// Whether a step can be done on the `images` that could be read. A batch of holes has no gradient, and one
-    /// that rejects leave with a single image could not be normalised; each counts as a step of the schedule that
-    /// changes no weight.
-    pub fn has_a_step(&self, images: usize) -> bool {
-        images >= self.planned.clamp(1, 2)
-    }
 }
 
 impl Feed {
@@ -169,6 +129,7 @@ impl Feed {
             seed,
             rooms,
             planned,
+            held_out: None,
             kept,
         }
     }
@@ -214,7 +175,7 @@ impl Feed {
 
     /// Batches of an epoch of training, and so its steps: a function of the plan, whatever can be read.
     pub fn batches_per_epoch(&self) -> u64 {
-        self.epoch(Pass::Train(0)).batches()
+        self.epoch(Pass::train(0)).batches()
     }
 
     /// Gives each training sample the copies that `options` ask for.
@@ -223,11 +184,17 @@ impl Feed {
     /// When the labels of the shards cannot be read.
     pub async fn balance(&mut self, options: &BalanceOptions, seed: Seed) -> Result<BalanceSummary, Error> {
         let labels = self.source.labels(Split::Train).await?;
-        let samples = labels.iter().map(|(id, label)| (id, *label, Split::Train));
+        let samples = (0..).zip(&labels).filter(|(row, _)| self.trains_on(*row));
+        let samples = samples.map(|(_, (id, label))| (id, *label, Split::Train));
         let train = TrainSamples::among(samples, self.classes().len());
         let copies = balance::copies(&train, options, seed);
         let summary = BalanceSummary::of(&train, &copies, options);
-        let planned = PlannedRows::new(self.source.groups(Split::Train)).with_copies(copies);
+        let mut of_trained = copies.into_iter();
+        let copies = (0..labels.len()).map(|row| match self.trains_on(row) {
+            true => of_trained.next().expect("one for each"),
+            false => 0,
+        });
+        let planned = PlannedRows::new(self.source.groups(Split::Train)).with_copies(copies.collect());
         self.kept =
             Arc::new(KeptRows::of(&planned, self.source.mean_bytes(), self.rooms.memory_bytes / KEPT_SHARE));
         self.planned[Split::Train as usize] = planned;
@@ -240,8 +207,8 @@ impl Feed {
     /// When a shard cannot be read, or a label is no class.
     pub async fn class_counts(&self) -> Result<Vec<u64>, Error> {
         let mut counts = vec![0; self.classes().len()];
-        for (_, label) in self.source.labels(Split::Train).await? {
-            counts[label as usize] += 1;
+        for (row, (_, label)) in self.source.labels(Split::Train).await?.into_iter().enumerate() {
+            counts[label as usize] += u64::from(self.trains_on(row));
         }
         Ok(counts)
     }
@@ -282,12 +249,12 @@ impl Feed {
 
     /// The order of a pass.
     pub(crate) fn epoch(&self, pass: Pass) -> Epoch {
-        let planned = self.planned(pass.split());
-        match pass {
-            Pass::Train(epoch) => {
+        match pass.epoch() {
+            Some(epoch) => {
+                let planned = self.planned(Split::Train);
                 Epoch::mixed(planned, self.window_groups(), self.batch_size, self.seed, epoch)
             }
-            Pass::Evaluate(_) => Epoch::in_order(planned, self.batch_size),
+            None => Epoch::in_order(&self.evaluated(pass.split()), self.batch_size),
         }
     }
 
@@ -300,10 +267,7 @@ impl Feed {
     /// the batches follow, bit for bit, and the parts of all ranks make up each of them.
     pub fn batches_from(&self, run: &Run, pass: Pass, done: u64, rank: Rank) -> Flow<PassBatch<Batch>> {
         let epoch = Arc::new(self.epoch(pass));
-        let window_groups = match pass {
-            Pass::Train(_) => self.window_groups(),
-            Pass::Evaluate(_) => 1,
-        };
+        let window_groups = if pass.epoch().is_some() { self.window_groups() } else { 1 };
         let sizes = epoch.sizes(done, rank).map(|(index, rows)| ((index, rows), rows));
         let images = self.images(run, pass.split(), epoch.clone().windows(done, rank), window_groups);
         let side = self.side;
@@ -376,7 +340,8 @@ impl Feed {
             _ => Arc::default(),
         };
         let windows = Box::new(windows);
-        self.source.clone().images(run, Reading { split, windows, window_groups, rooms: self.rooms, kept })
+        let splits = vec![self.split_of_source(split)];
+        self.source.clone().images(run, Reading { splits, windows, window_groups, rooms: self.rooms, kept })
     }
 
     /// What makes a square of the batch's size of a file, augmented or not.

@@ -24,28 +24,33 @@ mod session;
 mod stalls;
 mod start;
 mod text;
+mod trial;
 pub mod timm;
 
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
 use forebay_train::WeightsReport;
+use forebay_train::metrics::Scored;
 
+use crate::feed::Pass;
 use crate::flow::{Error, Run, kill_point};
 use crate::options::Config;
 use crate::report::{EpochMetrics, Live, Phase, Speed, Trained, note};
 pub(crate) use error::train_error;
-use evaluate::{Scores, evaluate, test};
+use evaluate::{Scores, evaluate, score, test};
 pub use feature_cache::FeatureCache;
 use frozen::Features;
 pub use keeping::{CheckpointEvery, Keeping};
 use learn::pass;
-pub use plan::TrainPlan;
+pub use plan::{TrainPlan, TrainSources};
 pub use run_folder::{RunFolder, files};
 use session::{Progress, Session, keep, keep_model, lock};
 use start::start;
+pub use trial::{KeptFeatures, Trial, trial};
 
 /// Who is told while a run goes on.
 pub struct Watch<'a> {
@@ -95,16 +100,15 @@ pub async fn train(
     let _owned = folder.own(begin)?;
     // What is too much from the start leaves the folder as it is.
     plan.feed.begin(run, &Split::ALL)?;
-    let (session, mut history) = start(run, &plan, folder, begin, &live, on_weights).await?;
+    let (session, history) = start(run, &plan, folder, begin, &live, on_weights).await?;
     if begin == Start::Resume {
         let refused = folder.get(files::REJECTS).await?.unwrap_or_default();
         let refused = Reject::of_lines(&String::from_utf8_lossy(&refused));
         let refused: Vec<_> = refused.into_iter().map(Reject::into_fault).collect();
         run.rejects().record(refused.iter().map(|(id, fault)| (id, fault)))?;
     }
-    let validates = plan.feed.rows(Split::Validation) > 0;
     let features = match history.len() < plan.epochs as usize {
-        true => match Features::of(run, &plan, &session).await {
+        true => match Features::of(run, &plan, &session, &Split::ALL).await {
             Err(Error::Interrupted(interrupt)) => {
                 // What is computed stays in the cache, and a resumed run goes on there.
                 keep(run, &plan, folder, &session).await?;
@@ -113,6 +117,42 @@ pub async fn train(
             features => features?,
         },
         false => None,
+    };
+    let mut told = |metrics: &EpochMetrics| {
+        on_epoch(metrics);
+        ControlFlow::Continue(())
+    };
+    let history =
+        epochs(run, &plan, &mut Keep::Folder(folder), &session, features.as_ref(), history, &live, &mut told)
+            .await?;
+    live.turn_to(Phase::Testing);
+    test(run, &plan, folder, session, features.as_ref(), history, &live).await
+}
+
+/// What is kept of a training while it goes on.
+enum Keep<'a> {
+    /// All that a run folder has.
+    Folder(&'a RunFolder),
+    /// What the best epoch said of the validation images.
+    Scores(&'a mut Option<Scored>),
+}
+
+/// Trains the epochs that are left, and adds them to the history. `on_epoch` may end it after any of them.
+#[allow(clippy::too_many_arguments, reason = "what a run is, where it stands and who is told")]
+async fn epochs(
+    run: &Run,
+    plan: &Arc<TrainPlan>,
+    keep_in: &mut Keep<'_>,
+    session: &Arc<Mutex<Session>>,
+    features: Option<&Arc<Features>>,
+    mut history: Vec<EpochMetrics>,
+    live: &Arc<Live>,
+    on_epoch: &mut (dyn FnMut(&EpochMetrics) -> ControlFlow<()> + Send),
+) -> Result<Vec<EpochMetrics>, Error> {
+    let validates = plan.feed.rows(Split::Validation) > 0;
+    let folder = match keep_in {
+        Keep::Folder(folder) => Some(*folder),
+        Keep::Scores(_) => None,
     };
     loop {
         let Progress { epoch, best, .. } = lock(&session).progress;
@@ -127,12 +167,12 @@ pub async fn train(
             trainer.set_stalls(reactions.stalls().to_vec());
             session.progress.seen
         };
-        let passed = pass(run, &plan, folder, session.clone(), features.as_ref(), epoch, live.clone()).await;
+        let passed = pass(run, plan, folder, session.clone(), features, epoch, live.clone()).await;
         let (trained, is_trained) = (start.elapsed(), passed.is_ok());
         let validation = match passed {
             Ok(()) if validates => {
                 live.turn_to(Phase::Validating);
-                let scores = evaluate(run, &plan, &session, features.as_ref(), Split::Validation);
+                let scores = evaluate(run, plan, &session, features, Pass::validation());
                 scores.await.map(Some)
             }
             passed => passed.map(|()| None),
@@ -140,7 +180,9 @@ pub async fn train(
         let validation = match validation {
             // Also what cannot be validated was trained, and a resumed run need not train it again.
             Err(error) if is_trained || matches!(error, Error::Interrupted(_)) => {
-                keep(run, &plan, folder, &session).await?;
+                if let Some(folder) = folder {
+                    keep(run, plan, folder, &session).await?;
+                }
                 return Err(error);
             }
             validation => validation?,
@@ -148,12 +190,12 @@ pub async fn train(
         let metrics = {
             let session = &mut lock(&session);
             let images = session.progress.seen - seen_before;
-            let is_cached = features.as_ref().is_some_and(|features| features.has(Split::Train));
+            let is_cached = features.is_some_and(|features| features.has(Split::Train));
             let speed = Speed::of(images, trained.as_secs_f64(), is_cached);
             let seconds = start.elapsed().as_secs_f64();
-            finish_epoch(&plan, session, seconds, speed, validation.as_ref())?
+            finish_epoch(plan, session, seconds, speed, validation.as_ref())?
         };
-        if let Some(features) = features.as_deref().filter(|_| history.is_empty()) {
+        if let Some(features) = features.filter(|_| history.is_empty() && folder.is_some()) {
             let rows = plan.feed.rows(Split::Train);
             let took = trained.as_secs_f64();
             match features.seconds {
@@ -175,7 +217,7 @@ pub async fn train(
         history.push(metrics.clone());
         {
             let Session { reactions, progress, .. } = &mut *lock(&session);
-            let thaws = reactions.observe(&plan, &metrics).then(|| reactions.stalls().len() - 1);
+            let thaws = reactions.observe(plan, &metrics).then(|| reactions.stalls().len() - 1);
             if let Some(part) = thaws.and_then(|index| plan.options.unfreeze_on_stall.get(index)) {
                 note(&format!(
                     "epoch {} did not improve: from now on {part} and what follows it are trained",
@@ -186,22 +228,32 @@ pub async fn train(
             }
         }
         live.seen().epochs.push(metrics.clone());
-        if lock(&session).progress.best.epoch == epoch + 1 {
-            keep_model(&plan, folder, &session).await?;
+        if let Keep::Scores(best) = keep_in
+            && validates
+            && lock(session).progress.best.epoch == epoch + 1
+        {
+            **best = Some(score(run, plan, session, features, Pass::validation()).await?);
         }
-        kill_point(&format!("train: before the metrics, epoch {}", metrics.epoch));
-        put_metrics(folder, &history).await?;
-        kill_point(&format!("train: after the metrics, epoch {}", metrics.epoch));
-        // Last of all: a checkpoint says that everything before it is in place.
-        keep(run, &plan, folder, &session).await?;
-        tracing::debug!(epoch = metrics.epoch, steps = metrics.steps, "epoch kept");
-        on_epoch(&metrics);
+        if let Some(folder) = folder {
+            if lock(&session).progress.best.epoch == epoch + 1 {
+                keep_model(plan, folder, &session).await?;
+            }
+            kill_point(&format!("train: before the metrics, epoch {}", metrics.epoch));
+            put_metrics(folder, &history).await?;
+            kill_point(&format!("train: after the metrics, epoch {}", metrics.epoch));
+            // Last of all: a checkpoint says that everything before it is in place.
+            keep(run, plan, folder, &session).await?;
+            tracing::debug!(epoch = metrics.epoch, steps = metrics.steps, "epoch kept");
+        }
+        let goes_on = on_epoch(&metrics);
         if let Some(interrupt) = run.interrupted() {
             return Err(Error::Interrupted(interrupt));
         }
+        if goes_on.is_break() {
+            break;
+        }
     }
-    live.turn_to(Phase::Testing);
-    test(run, &plan, folder, session, features.as_ref(), history, &live).await
+    Ok(history)
 }
 
 /// Writes the finished epochs, one a line.

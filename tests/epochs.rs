@@ -37,7 +37,7 @@ fn batches_of(
     let run = Run::new(options).unwrap();
     run.block_on(async {
         let (feed, ..) = feed::resolve(&config, forebay::options::Command::Train).await.unwrap();
-        let found = feed.batches_from(&run, Pass::Train(1), 0, rank).collect().await.unwrap();
+        let found = feed.batches_from(&run, Pass::train(1), 0, rank).collect().await.unwrap();
         let ids =
             |batch: &forebay_stages::collate::Batch| batch.ids.iter().map(|id| id.to_string()).collect();
         let found = found.iter().map(|fed| (fed.index, fed.planned, ids(&fed.batch)));

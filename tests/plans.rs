@@ -136,7 +136,7 @@ fn the_nodes_of_a_plan_are_those_that_run() {
             config(&[("source", path(source)), ("augment", augment.into()), ("resize.fit", "crop".into())]);
         let run = run();
         let (feed, ..) = run.block_on(feed::resolve(&config, Command::Bench)).unwrap();
-        run.block_on(feed.batches(&run, Pass::Train(0)).collect()).unwrap();
+        run.block_on(feed.batches(&run, Pass::train(0)).collect()).unwrap();
         assert_eq!(ran(&run), names(&feed.nodes()), "{source} {augment}");
     }
 }

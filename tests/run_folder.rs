@@ -252,7 +252,7 @@ fn batches(
     let found = run.block_on(async {
         let (feed, ..) = forebay::feed::resolve(&config, forebay::options::Command::Train).await.unwrap();
         let rank = forebay_datasets::order::Rank::ALONE;
-        let flow = feed.batches_from(&run, forebay::feed::Pass::Train(1), done, rank);
+        let flow = feed.batches_from(&run, forebay::feed::Pass::train(1), done, rank);
         flow.collect().await.unwrap()
     });
     let digest = |batch: &forebay_stages::collate::Batch| {

@@ -7,9 +7,11 @@ use std::path::Path;
 const CRATES: [&str; 4] = ["datasets/src", "stages/src", "stages/train/src", "pipeline"];
 
 /// The floors of the program, from the top: a file may name rooms of the floors below its own, and of its own.
-const FLOORS: [&[&str]; 8] = [
+const FLOORS: [&[&str]; 10] = [
     &["main", "commands"],
-    &["demo", "train"],
+    &["trials"],
+    &["demo", "model"],
+    &["train"],
     &["prepare", "weights"],
     &["feed", "hub"],
     &["report"],

@@ -8,6 +8,7 @@ pub mod panics;
 pub mod store;
 pub mod catalog;
 pub mod split;
+pub mod folds;
 pub mod statistics;
 pub mod order;
 pub mod shard;

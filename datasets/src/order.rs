@@ -57,6 +57,11 @@ impl PlannedRows {
         PlannedRows { copies: Some(copies.into()), ..self }
     }
 
+    /// The same rows, each once: how they are evaluated, whatever training makes of them.
+    pub fn once(&self) -> PlannedRows {
+        PlannedRows { copies: None, ..self.clone() }
+    }
+
     /// Rows of each group.
     pub fn groups(&self) -> &[usize] {
         &self.groups
@@ -179,14 +184,14 @@ impl Epoch {
         Epoch::of(planned.clone(), windows, further, Some((seed, epoch)), batch_size)
     }
 
-    /// The rows in their own order, each once: how a split is evaluated.
+    /// The rows in their own order, each that has a copy once: how a split is evaluated.
     ///
     /// # Panics
     /// When `batch_size` is 0.
     pub fn in_order(planned: &PlannedRows, batch_size: usize) -> Epoch {
         // Nothing is mixed, so nothing needs to be held.
         let windows = (0..planned.groups().len() as u32).map(|group| vec![group]).collect();
-        Epoch::of(PlannedRows { copies: None, ..planned.clone() }, windows, Vec::new(), None, batch_size)
+        Epoch::of(planned.clone(), windows, Vec::new(), None, batch_size)
     }
 
     fn of(
@@ -346,14 +351,17 @@ mod tests {
     #[test]
     fn in_order_each_row_comes_once_where_it_is() {
         let planned = planned(5, 6);
-        let found = flat(Epoch::in_order(&planned, 4), 0, Rank::ALONE);
+        let found = flat(Epoch::in_order(&planned.once(), 4), 0, Rank::ALONE);
         assert!(found.is_sorted() && found.len() == planned.found(), "{found:?}");
+        let half = planned.once().with_copies((0..planned.found() as u32).map(|row| row % 2).collect());
+        let found = flat(Epoch::in_order(&half, 4), 0, Rank::ALONE);
+        assert!(found.is_sorted() && found.len() == planned.found() / 2, "{found:?}");
     }
 
     #[test]
     fn an_epoch_cut_after_any_batch_goes_on_as_the_whole_and_reads_no_group_that_is_done() {
         let planned = planned(23, 6);
-        for epoch in [Epoch::mixed(&planned, 4, 16, Seed(3), 2), Epoch::in_order(&planned, 16)] {
+        for epoch in [Epoch::mixed(&planned, 4, 16, Seed(3), 2), Epoch::in_order(&planned.once(), 16)] {
             let whole = flat(epoch.clone(), 0, Rank::ALONE);
             for done in 0..=epoch.batches() {
                 let start = epoch.batch(done).start as usize;

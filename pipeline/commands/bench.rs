@@ -66,7 +66,7 @@ pub async fn bench(run: &Run, feed: &Feed, epochs: u32, seen: Arc<AtomicU64>) ->
             }
             Ok((images, batches, first))
         };
-        let pass = feed.batches(run, Pass::Train(epoch)).drain("count", count).await?;
+        let pass = feed.batches(run, Pass::train(epoch)).drain("count", count).await?;
         images += pass.0;
         batches += pass.1;
         first = first.or(pass.2);

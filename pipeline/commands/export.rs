@@ -1,19 +1,17 @@
 //! A trained network as an ONNX file, which other programs run without this one.
 
-use forebay_datasets::store::Store;
-use forebay_stages::chain::{Chain, Wanted};
-use forebay_train::models::{Head, NAMES};
+use forebay_stages::chain::Chain;
+use forebay_train::models::Head;
 use forebay_train::onnx::Description;
 use forebay_train::{Export, FileDescription, TrainError, WeightsReport, export as write};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::flow::{Error, Run};
-use crate::hub::Reference;
-use crate::options::{Config, Invocation, bytes_in_words, store_options};
-use crate::plan::{Purpose, refuse_unreached, side_of};
+use crate::model::{architecture_of, chain_at, weights_of};
+use crate::options::{Config, Invocation, bytes_in_words};
+use crate::plan::side_of;
 use crate::report::{say, say_json, warn};
-use crate::train::files;
 use crate::weights::{self, Initial};
 
 /// What was exported.
@@ -73,10 +71,10 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         return Err(Error::Integrity(format!("{name} is damaged: its header cannot be read")));
     }
     let own = own.ok().flatten();
-    let arch = arch(config, &name, own.as_ref())?;
+    let arch = architecture_of(config.text("export.arch"), &name, own.as_ref())?;
     weights::refuse_other_network(&name, architecture.as_deref(), &arch, config)?;
     let asked = config.integer("export.size").map(|size| size as u32);
-    let chain = chain_at(chain, wanted, asked);
+    let chain = chain_at(chain, wanted, asked, &arch);
     let size = asked.or(wanted.and_then(|wanted| wanted.side)).unwrap_or_else(|| side_of(&arch));
     let classes = own.as_ref().map(|own| own.classes.as_slice());
     let what = Export {
@@ -108,56 +106,6 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         ));
     }
     Ok(Exported { output, arch: what.arch, classes: written.classes, size: what.side, bytes, warnings })
-}
-
-/// The name of the weights file: the model of the run where `source` is a folder.
-async fn weights_of(source: &str, config: &Config) -> Result<String, Error> {
-    if Reference::parse(source).is_some() {
-        return Ok(source.to_owned());
-    }
-    refuse_unreached("SOURCE", source, Purpose::File)?;
-    let store = Store::open(source, &store_options(config))?;
-    let local = store.local_root();
-    if local.is_some_and(std::path::Path::is_file) {
-        return Ok(source.to_owned());
-    }
-    let holds_model = store.size(files::MODEL).await?.is_some();
-    match local {
-        _ if holds_model => Ok(format!("{}/{}", source.trim_end_matches('/'), files::MODEL)),
-        // What else may be a file there is told when it is read.
-        None => Ok(source.to_owned()),
-        Some(path) if path.is_dir() => Err(Error::Usage(format!(
-            "{source} holds no {}, so it is no run folder: name one, or a weights file",
-            files::MODEL
-        ))),
-        Some(_) => Err(Error::Usage(format!("{source}: there is no such run folder or weights file"))),
-    }
-}
-
-/// The network that the user names, or else the weights.
-fn arch(config: &Config, name: &str, own: Option<&FileDescription>) -> Result<String, Error> {
-    match (config.text("export.arch"), own) {
-        (Some(arch), Some(own)) if arch != own.model => {
-            Err(Error::Usage(format!("{name} is of {}, not of {arch}; leave out --arch", own.model)))
-        }
-        (Some(arch), _) => Ok(arch),
-        (None, Some(own)) => Ok(own.model.clone()),
-        (None, None) => Err(Error::Usage(format!(
-            "{name} does not say which network it is of: give --arch, one of {}",
-            NAMES.join(", ")
-        ))),
-    }
-}
-
-/// The chain that the file describes: that of the run, or what is known of the weights, at the size that is asked for.
-/// `None` where it is not known how images are normalised.
-fn chain_at(chain: Option<Chain>, wanted: Option<Wanted>, side: Option<u32>) -> Option<Chain> {
-    let chain = chain.filter(|chain| side.is_none() || side == chain.side());
-    chain.or_else(|| {
-        let wanted = wanted.filter(|wanted| wanted.normalize.is_some())?;
-        let wanted = Wanted { side: side.or(wanted.side), ..wanted };
-        Some(Chain::of_files().then(&wanted).expect("files become anything").chain)
-    })
 }
 
 /// What the file says for people and, key by key, for programs. A list is JSON.

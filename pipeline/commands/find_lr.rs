@@ -136,7 +136,7 @@ pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<RangeTest, Error> 
             Ok((curve, false))
         };
         let ended;
-        (curve, ended) = plan.feed.batches(run, Pass::Train(epoch)).drain("find-lr", consume).await?;
+        (curve, ended) = plan.feed.batches(run, Pass::train(epoch)).drain("find-lr", consume).await?;
         if ended {
             break;
         }

@@ -32,17 +32,24 @@ impl Folder {
         Folder { store, rows, chunk, bytes_read: AtomicU64::new(0) }
     }
 
-    /// The row of an epoch, not yet read.
-    fn row(&self, split: Split, row: EpochRow) -> Sample<Locator> {
-        // All groups but the last are full.
-        let number = row.place.group as usize * ROWS_PER_GROUP + row.place.row as usize;
-        let sample = self.rows.sample(&self.rows.of(split)[number]);
-        Sample { copy: sample.copy + row.copy, ..sample }
+    /// The row of an epoch over these splits, not yet read.
+    fn row(&self, splits: &[Split], row: EpochRow) -> Sample<Locator> {
+        let mut group = row.place.group as usize;
+        for rows in splits.iter().map(|split| self.rows.of(*split)) {
+            let groups = rows.len().div_ceil(ROWS_PER_GROUP);
+            if group < groups {
+                // All groups of a split but the last are full.
+                let sample = self.rows.sample(&rows[group * ROWS_PER_GROUP + row.place.row as usize]);
+                return Sample { copy: sample.copy + row.copy, ..sample };
+            }
+            group -= groups;
+        }
+        panic!("{row:?} is no row of {splits:?}");
     }
 
     async fn read(&self, reading: &FolderPass, rows: Vec<EpochRow>) -> Result<Chunk<Encoded>, Error> {
         let kept = &reading.kept;
-        let planned = |row: &EpochRow| self.row(reading.split, *row);
+        let planned = |row: &EpochRow| self.row(&reading.splits, *row);
         let held = |row: &EpochRow| Some(Sample { copy: planned(row).copy, ..kept.get(row.place)? });
         let mut samples: Vec<Option<Sample<Encoded>>> = rows.iter().map(held).collect();
         let missing: Vec<usize> = (0..rows.len()).filter(|&at| samples[at].is_none()).collect();
@@ -59,7 +66,7 @@ impl Folder {
 
 /// What a pass over a folder reads.
 struct FolderPass {
-    split: Split,
+    splits: Vec<Split>,
     kept: Arc<super::kept::KeptRows>,
 }
 
@@ -94,12 +101,12 @@ impl Source for Folder {
     }
 
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>> {
-        let Reading { split, windows, rooms, kept, .. } = reading;
+        let Reading { splits, windows, rooms, kept, .. } = reading;
         let chunk = self.chunk;
         // A file is read when its turn comes: a window of files need not be held.
         let chunks =
             windows.flat_map(move |window| window.rows.chunks(chunk).map(<[_]>::to_vec).collect::<Vec<_>>());
-        let wanted = Arc::new(FolderPass { split, kept });
+        let wanted = Arc::new(FolderPass { splits, kept });
         run.source("samples", chunks).io("read", rooms.read(), move |rows| {
             let (folder, wanted) = (self.clone(), wanted.clone());
             async move { folder.read(&wanted, rows).await }

@@ -30,6 +30,7 @@ impl Asked {
         let augment = options::augment(config, problems);
         let balance = options::balance_options(config, problems);
         options::shares(config, problems);
+        problems.extend(options::fold_problem(config));
         if config.get("resize.size").and_then(Value::as_str) == Some("original") {
             problems.push("resize.size: a batch needs one size; give a number of pixels".to_string());
         }
@@ -53,7 +54,59 @@ pub fn problems(config: &Config, command: Command) -> Result<Vec<String>, Error>
     Ok(problems)
 }
 
-/// The source of a feed and what it holds, before a trainer is thought of: what `train` and `bench` share.
+/// A source that was opened once: any number of feeds are made of it.
+#[derive(Clone)]
+pub struct Opened {
+    store: Store,
+    source: Arc<dyn Source>,
+    /// What of the preparation of its images is done.
+    prepared: Chain,
+    shorter_sides: ShorterSides,
+    warnings: Vec<String>,
+}
+
+impl Opened {
+    /// Opens the source that the options name, split as they say.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] or [`Error::Usage`] for a source that cannot be used, others when a store fails.
+    pub async fn open(config: &Config) -> Result<Opened, Error> {
+        let store = open_source(config)?;
+        let mut warnings = Vec::new();
+        let (source, prepared): (Arc<dyn Source>, _) = match plan::finished(&store).await? {
+            Some(manifest) => {
+                let prepared = plan::prepared(&store, &manifest)?;
+                (Arc::new(Shards::open(&store, manifest).await?), prepared)
+            }
+            None => {
+                let catalog = catalog::read(&store, &options::layout(config)).await?;
+                // Copies are made by the feed, as for shards, so that both give the same batches.
+                let rows = plan::rows(config, catalog, None, false)?;
+                warnings.extend(rows.warnings.iter().cloned());
+                (Arc::new(Folder::new(store.clone(), rows)), Chain::of_files())
+            }
+        };
+        if let [(id, fault), ..] = source.rejects() {
+            warnings.push(format!(
+                "{} of the files can be no samples, and count as rejects: {id}: {fault}{}",
+                source.rejects().len(),
+                if source.rejects().len() > 1 { ", and others" } else { "" }
+            ));
+        }
+        let shorter_sides = match prepared.side() {
+            Some(_) => ShorterSides::default(),
+            None => source.shorter_sides().await?,
+        };
+        Ok(Opened { store, source, prepared, shorter_sides, warnings })
+    }
+
+    /// The folder of images that is read; `None` where shards are.
+    pub fn image_folder(&self) -> Option<&Store> {
+        self.source.manifest().is_none().then_some(&self.store)
+    }
+}
+
+/// What is made of the source of a feed, before a trainer is thought of: what `train` and `bench` share.
 ///
 /// # Errors
 /// [`Error::Plan`] or [`Error::Usage`] for options or a source that cannot be used, others when a store fails.
@@ -61,36 +114,31 @@ pub async fn resolve(
     config: &Config,
     command: Command,
 ) -> Result<(Feed, Option<BalanceSummary>, Vec<String>), Error> {
+    let problems = problems(config, command)?;
+    if !problems.is_empty() {
+        return Err(Error::Plan(problems));
+    }
+    on(config, command, &Opened::open(config).await?).await
+}
+
+/// [`resolve`], with a source that is open.
+///
+/// # Errors
+/// As [`resolve`].
+pub async fn on(
+    config: &Config,
+    command: Command,
+    opened: &Opened,
+) -> Result<(Feed, Option<BalanceSummary>, Vec<String>), Error> {
     let mut problems = config.without_effect(command, &Facts::default());
     let Asked { augment, balance, wanted } = Asked::of(config, &mut problems);
-    let store = gather(open_source(config), &mut problems)?;
-    let (Some(store), []) = (store, &problems[..]) else { return Err(Error::Plan(problems)) };
-    let mut warnings = Vec::new();
-    let (source, prepared): (Arc<dyn Source>, _) = match plan::finished(&store).await? {
-        Some(manifest) => {
-            refuse_twice(config, &manifest, &augment, balance.mode)?;
-            let prepared = plan::prepared(&store, &manifest)?;
-            (Arc::new(Shards::open(&store, manifest).await?), prepared)
-        }
-        None => {
-            let catalog = catalog::read(&store, &options::layout(config)).await?;
-            // Copies are made by the feed, as for shards, so that both give the same batches.
-            let rows = plan::rows(config, catalog, None, false)?;
-            warnings.extend(rows.warnings.iter().cloned());
-            (Arc::new(Folder::new(store.clone(), rows)), Chain::of_files())
-        }
-    };
-    if let [(id, fault), ..] = source.rejects() {
-        warnings.push(format!(
-            "{} of the files can be no samples, and count as rejects: {id}: {fault}{}",
-            source.rejects().len(),
-            if source.rejects().len() > 1 { ", and others" } else { "" }
-        ));
+    if !problems.is_empty() {
+        return Err(Error::Plan(problems));
     }
-    let shorter_sides = match prepared.side() {
-        Some(_) => ShorterSides::default(),
-        None => source.shorter_sides().await?,
-    };
+    let Opened { store, source, prepared, shorter_sides, mut warnings } = opened.clone();
+    if let Some(manifest) = source.manifest() {
+        refuse_twice(config, manifest, &augment, balance.mode)?;
+    }
     let (side, side_by) = decide_side(config, command, &prepared, &shorter_sides);
     let wanted = Wanted { side: Some(side), ..wanted };
     let composed = compose(config, &store, &prepared, &wanted, &mut warnings)?;
@@ -119,6 +167,9 @@ pub async fn resolve(
         Rooms::of(config),
     );
     feed.side_by = side_by;
+    if let Some(fold) = options::fold(config) {
+        feed = feed.of_fold(fold, Seed(config.whole("split.seed"))).await?;
+    }
     let order = feed.source.manifest().map(|manifest| manifest.row_order);
     if order == Some(RowOrder::Source) && feed.is_mixed_in_windows() {
         warnings.push(

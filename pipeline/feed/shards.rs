@@ -264,8 +264,9 @@ impl Source for Shards {
     }
 
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>> {
-        let Reading { split, windows, window_groups, rooms, kept } = reading;
-        let wanted = ShardsPass { groups: self.groups_of(split).into(), kept };
+        let Reading { splits, windows, window_groups, rooms, kept } = reading;
+        let groups: Vec<_> = splits.iter().flat_map(|split| self.groups_of(*split)).collect();
+        let wanted = ShardsPass { groups: groups.into(), kept };
         let chunk = self.chunk();
         if self.reads_rows(&wanted.groups, window_groups) {
             let chunks = windows

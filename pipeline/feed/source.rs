@@ -73,8 +73,8 @@ pub trait Source: Send + Sync {
 
 /// What of a source is to be read, in which order.
 pub struct Reading {
-    /// The split whose rows these are.
-    pub split: Split,
+    /// The splits whose rows these are, one after the other.
+    pub splits: Vec<Split>,
     /// The rows, window by window.
     pub windows: Box<dyn Iterator<Item = Window> + Send>,
     /// How many groups are in a window at most.

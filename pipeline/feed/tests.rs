@@ -92,7 +92,7 @@ fn feed(run: &Run, store: &Store, manifest: Manifest, window_bytes_max: u64) -> 
 
 /// Ids and copies of an epoch as they come from the source, after the first batches.
 fn rows(run: &Run, feed: &Feed, epoch: u32, done: u64) -> Vec<(SampleId, u32)> {
-    let windows = Arc::new(feed.epoch(Pass::Train(epoch))).windows(done, Rank::ALONE);
+    let windows = Arc::new(feed.epoch(Pass::train(epoch))).windows(done, Rank::ALONE);
     let images = feed.images(run, Split::Train, windows, feed.window_groups());
     let chunks = run.block_on(images.collect()).unwrap();
     chunks.into_iter().flatten().map(|sample| (sample.id, sample.copy)).collect()
@@ -152,7 +152,7 @@ fn a_label_that_is_no_class_is_damage_that_is_named() {
     let manifest = Manifest { classes: vec!["common".to_string()], ..manifest };
     for window_bytes_max in [WINDOW_BYTES_MAX, 0] {
         let feed = feed(&run, &store, manifest.clone(), window_bytes_max);
-        let windows = Arc::new(feed.epoch(Pass::Train(0))).windows(0, Rank::ALONE);
+        let windows = Arc::new(feed.epoch(Pass::train(0))).windows(0, Rank::ALONE);
         let images = feed.images(&self::run(), Split::Train, windows, 1);
         let labels = run.block_on(feed.class_counts()).unwrap_err();
         for error in [run.block_on(images.collect()).unwrap_err(), labels] {

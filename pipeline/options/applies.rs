@@ -259,6 +259,10 @@ pub(super) fn shares(run: &Situation<'_>) -> Effect {
     }
 }
 
+pub(super) fn fold(run: &Situation<'_>) -> Effect {
+    only(run.has("split.folds"), "it is one of --folds, which is not given; leave it out, or give --folds")
+}
+
 pub(super) fn split_seed(run: &Situation<'_>) -> Effect {
     let cuts = run.config.numbers("split.shares").is_some() && !run.facts.declares_splits;
     let shuffles = run.command != Command::Prepare

@@ -1,6 +1,7 @@
 //! Sections of the run file as the types that they stand for.
 
 use forebay_datasets::catalog::LayoutOptions;
+use forebay_datasets::folds::Fold;
 use forebay_datasets::split::Shares;
 use forebay_datasets::store::StoreOptions;
 use forebay_stages::augment::Augment;
@@ -91,6 +92,18 @@ pub(crate) fn shares(config: &Config, problems: &mut Vec<String>) -> Option<Shar
     Shares::new(shares[0], shares[1], shares[2])
         .map_err(|problem| problems.push(format!("split.shares: {problem}")))
         .ok()
+}
+
+/// The fold of a cross-validation that a run is; the first where none is named. `None` where nothing is folded.
+pub fn fold(config: &Config) -> Option<Fold> {
+    let folds = config.integer("split.folds")? as u32;
+    Fold::new(config.integer("split.fold").map_or(0, |number| number as u32 - 1), folds)
+}
+
+/// What is wrong with the fold of a run.
+pub(crate) fn fold_problem(config: &Config) -> Option<String> {
+    let (folds, number) = (config.integer("split.folds")?, config.integer("split.fold")?);
+    (number > folds).then(|| format!("split.fold: {number} of {folds} folds; give 1 to {folds}"))
 }
 
 /// The normalisation that the run file gives.

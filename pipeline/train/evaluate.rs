@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
-use forebay_train::metrics::{Confusion, cross_entropy, prediction};
+use forebay_train::metrics::{Confusion, ScoreError, Scored, cross_entropy, prediction};
 use forebay_train::{Predictor, Strictness};
 
 use super::error::train_error;
@@ -13,7 +13,7 @@ use super::input::TrainInput;
 use super::plan::TrainPlan;
 use super::run_folder::{RunFolder, files};
 use super::session::{Progress, Session, lock};
-use crate::feed::{Pass, PassBatch};
+use crate::feed::{Pass, PassBatch, TestAccess};
 use crate::flow::{Error, Items, Run};
 use crate::report::{ClassRow, EpochMetrics, Live, Trained};
 use crate::weights::seal;
@@ -23,6 +23,26 @@ pub(super) struct Scores {
     /// The mean cross-entropy.
     pub(super) loss: f64,
     pub(super) confusion: Confusion,
+}
+
+/// Counts what a network got right, and keeps no image's logits.
+struct Counts {
+    loss: f64,
+    confusion: Confusion,
+    /// Images of whose logits none is the largest.
+    without: u64,
+}
+
+impl LogitSink for Counts {
+    fn take(&mut self, batch: &impl TrainInput, logits: &[Vec<f32>]) {
+        self.loss += cross_entropy(logits, batch.labels()) * batch.labels().len() as f64;
+        for (row, label) in logits.iter().zip(batch.labels()) {
+            match prediction(row) {
+                Some(class) => self.confusion.add(*label as usize, class),
+                None => self.without += 1,
+            }
+        }
+    }
 }
 
 /// Evaluates the network on one split.
@@ -35,34 +55,114 @@ pub(super) async fn evaluate(
     plan: &TrainPlan,
     session: &Mutex<Session>,
     features: Option<&Arc<Features>>,
-    split: Split,
+    pass: Pass,
 ) -> Result<Scores, Error> {
-    // Where training images come in views, their accuracy is that of the images as they are.
-    let (predictor, classes) = (lock(session).trainer.predictor(), plan.options.classes.len());
-    let as_they_are = split != Split::Train || plan.feed.augment.is_none();
-    if let Some(features) = features.filter(|features| features.has(split) && as_they_are) {
-        let batches = features.batches(run, plan, Pass::Evaluate(split), 0);
-        let scores = batches.drain("evaluate", measure(run, predictor.clone(), classes, split)).await?;
-        if let Some(scores) = scores {
-            return Ok(scores);
+    let classes = plan.options.classes.len();
+    let counts = || Counts { loss: 0.0, confusion: Confusion::new(classes), without: 0 };
+    let Counts { loss, confusion, without } = tally(run, plan, session, features, pass, counts).await?;
+    let (total, split) = (confusion.total(), pass.split());
+    if without > 0 {
+        return Err(not_finite(split, without, total + without));
+    }
+    if total == 0 {
+        return Err(nothing_to_score(split));
+    }
+    Ok(Scores { loss: loss / total as f64, confusion })
+}
+
+/// Keeps the logits of every image.
+struct Kept {
+    scored: Scored,
+    without: u64,
+}
+
+impl LogitSink for Kept {
+    fn take(&mut self, batch: &impl TrainInput, logits: &[Vec<f32>]) {
+        for ((id, label), row) in batch.ids().iter().zip(batch.labels()).zip(logits) {
+            match self.scored.push(id.clone(), *label, row) {
+                // Copies of an image, which balanced shards hold, say what it says.
+                Ok(()) | Err(ScoreError::Twice { .. }) => {}
+                Err(_) => self.without += 1,
+            }
         }
     }
-    let batches = plan.feed.batches(run, Pass::Evaluate(split));
-    let scores = batches.drain("evaluate", measure(run, predictor, classes, split)).await?;
-    Ok(scores.expect("an image is never lost"))
+}
+
+/// The logits of every image of a split.
+///
+/// # Errors
+/// As [`evaluate`].
+pub(super) async fn score(
+    run: &Run,
+    plan: &TrainPlan,
+    session: &Mutex<Session>,
+    features: Option<&Arc<Features>>,
+    pass: Pass,
+) -> Result<Scored, Error> {
+    let begin = || Kept { scored: Scored::new(plan.options.classes.clone()), without: 0 };
+    let Kept { scored, without } = tally(run, plan, session, features, pass, begin).await?;
+    let (total, split) = (scored.len() as u64, pass.split());
+    match (without, total) {
+        (0, 0) => Err(nothing_to_score(split)),
+        (0, _) => Ok(scored),
+        _ => Err(not_finite(split, without, total + without)),
+    }
+}
+
+/// That no image of a split could be read.
+fn nothing_to_score(split: Split) -> Error {
+    Error::NothingLeft(format!("no {split} image could be read: there is nothing to score"))
+}
+
+/// That a network gives no numbers for some images.
+fn not_finite(split: Split, without: u64, images: u64) -> Error {
+    Error::failed(
+        format!("score the {split} images"),
+        format!(
+            "the network gives no numbers for {without} of {images}: its weights or running statistics are not finite; look \
+             at --weights, or give a lower learning rate"
+        ),
+    )
+}
+
+/// Gives the logits of every image of a split that can be read to a tally, in order.
+async fn tally<S: LogitSink>(
+    run: &Run,
+    plan: &TrainPlan,
+    session: &Mutex<Session>,
+    features: Option<&Arc<Features>>,
+    pass: Pass,
+    begin: impl Fn() -> S,
+) -> Result<S, Error> {
+    let predictor = lock(session).trainer.predictor();
+    // Where training images come in views, their accuracy is that of the images as they are.
+    let as_they_are = pass.split() != Split::Train || plan.feed.augment.is_none();
+    if let Some(features) = features.filter(|features| features.has(pass.split()) && as_they_are) {
+        let batches = features.batches(run, plan, pass, 0);
+        let found = batches.drain("evaluate", consume(run, predictor.clone(), begin())).await?;
+        if let Some(found) = found {
+            return Ok(found);
+        }
+    }
+    let batches = plan.feed.batches(run, pass);
+    let found = batches.drain("evaluate", consume(run, predictor, begin())).await?;
+    Ok(found.expect("an image is never lost"))
+}
+
+/// What is made of the logits of images.
+trait LogitSink: Send + 'static {
+    /// Takes in the logits of a batch, a row for each image.
+    fn take(&mut self, batch: &impl TrainInput, logits: &[Vec<f32>]);
 }
 
 /// The consumer of an evaluation; `None` when a batch was lost.
-fn measure<T: TrainInput>(
+fn consume<T: TrainInput, S: LogitSink>(
     run: &Run,
     predictor: Predictor,
-    classes: usize,
-    split: Split,
-) -> impl FnOnce(Items<PassBatch<T>>) -> Result<Option<Scores>, Error> + Send + 'static {
+    mut tally: S,
+) -> impl FnOnce(Items<PassBatch<T>>) -> Result<Option<S>, Error> + Send + 'static {
     let pool = run.clone();
     move |batches: Items<PassBatch<T>>| {
-        let mut confusion = Confusion::new(classes);
-        let (mut loss, mut without) = (0.0, 0);
         for PassBatch { batch, .. } in batches {
             if batch.is_lost() {
                 return Ok(None);
@@ -71,32 +171,9 @@ fn measure<T: TrainInput>(
                 continue;
             }
             let logits = pool.install(|| batch.logits(&predictor));
-            let logits = logits.map_err(|error| train_error("evaluate", error))?;
-            loss += cross_entropy(&logits, batch.labels()) * batch.labels().len() as f64;
-            for (row, label) in logits.iter().zip(batch.labels()) {
-                match prediction(row) {
-                    Some(class) => confusion.add(*label as usize, class),
-                    None => without += 1,
-                }
-            }
+            tally.take(&batch, &logits.map_err(|error| train_error("evaluate", error))?);
         }
-        let total = confusion.total();
-        if without > 0 {
-            let images = total + without;
-            return Err(Error::failed(
-                format!("score the {split} images"),
-                format!(
-                    "the network gives no numbers for {without} of {images}: its weights or running statistics are not \
-                     finite; look at --weights, or give a lower learning rate"
-                ),
-            ));
-        }
-        if total == 0 {
-            return Err(Error::NothingLeft(format!(
-                "no {split} image could be read: there is nothing to score"
-            )));
-        }
-        Ok(Some(Scores { loss: loss / total as f64, confusion }))
+        Ok(Some(tally))
     }
 }
 
@@ -129,7 +206,12 @@ pub(super) async fn test(
     load_best(run, folder, &session).await?;
     let held = [Split::Test, Split::Validation, Split::Train];
     let split = held.into_iter().find(|split| plan.feed.rows(*split) > 0).expect("there are training rows");
-    let Scores { confusion, .. } = evaluate(run, plan, &session, features, split).await?;
+    let pass = match split {
+        Split::Test => Pass::evaluate(split, TestAccess { openings: 1 }),
+        Split::Validation => Pass::validation(),
+        Split::Train => Pass::training_images(),
+    };
+    let Scores { confusion, .. } = evaluate(run, plan, &session, features, pass).await?;
     let names = plan.options.classes.iter().enumerate();
     let classes = names
         .map(|(class, name)| {

@@ -27,7 +27,7 @@ pub(super) async fn look_ahead(
         }
         Ok(())
     };
-    plan.feed.batches(run, Pass::Train(0)).drain("look at the first batch", look).await
+    plan.feed.batches(run, Pass::train(0)).drain("look at the first batch", look).await
 }
 
 /// What looks wrong about the first batch of a run.

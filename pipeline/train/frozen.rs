@@ -133,9 +133,58 @@ impl Use {
     }
 }
 
+/// The name of the folder of features: a hash of all that those of an image are a function of.
+fn images_name(plan: &TrainPlan, session: &Mutex<Session>, first: usize) -> Result<String, Error> {
+    let prefix = lock(session).trainer.prefix_bytes(first);
+    let prefix = prefix.map_err(|error| train_error("read the weights", error))?;
+    // Devices and precisions round differently.
+    let device = match plan.options.device {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Cuda(_) => "cuda",
+    };
+    let how = format!("features {} {device} {:?} ", cache::FORMAT, plan.options.precision);
+    let mut name = Digest::default();
+    for field in [how.as_bytes(), plan.images_identity.as_bytes(), plan.options.model.as_bytes(), &prefix] {
+        name.field_of(field);
+    }
+    Ok(name.hex()[..32].to_string())
+}
+
+/// What the features of a run are, so that another one can take them as they are in memory.
+#[derive(PartialEq)]
+struct FeaturesIdentity {
+    images: String,
+    /// Of each split that is there.
+    rows: Vec<(Split, String)>,
+    views: u32,
+    shares_rows: bool,
+}
+
+impl FeaturesIdentity {
+    fn of(
+        plan: &TrainPlan,
+        session: &Mutex<Session>,
+        (first, views): (usize, u32),
+        splits: &[Split],
+    ) -> Result<FeaturesIdentity, Error> {
+        let there = splits.iter().filter(|split| plan.feed.rows(**split) > 0);
+        Ok(FeaturesIdentity {
+            images: images_name(plan, session, first)?,
+            rows: there.map(|split| (*split, rows_identity(plan, *split))).collect(),
+            views,
+            shares_rows: shares_rows(plan),
+        })
+    }
+}
+
+/// Whether validation images are rows of the training split as it is: those that a fold holds out.
+fn shares_rows(plan: &TrainPlan) -> bool {
+    plan.feed.fold().is_some() && plan.feed.augment.is_none()
+}
+
 /// Which rows a split has, in their order: what its features are of, whatever a run makes of them afterwards.
 fn rows_identity(plan: &TrainPlan, split: Split) -> String {
-    let mut rows = Digest::default();
+    let (mut rows, split) = (Digest::default(), plan.feed.split_of_source(split));
     match plan.feed.source.known_rows(split) {
         Some(known) => known.iter().for_each(|row| {
             rows.field(&row.id);
@@ -159,6 +208,7 @@ pub(super) struct Features {
     held: bool,
     /// Whether a run that loses them cannot go on with images: these have no views.
     needed: bool,
+    identity: FeaturesIdentity,
     /// Why the cache gave back no more what was opened.
     lost: OnceLock<String>,
     /// How long the frozen part took over the training images; `None` when an earlier run had done it.
@@ -166,7 +216,29 @@ pub(super) struct Features {
 }
 
 impl Features {
-    /// Reads the features from the cache, after what is missing there was computed. `None` where the run trains on images.
+    /// [`Features::of`], or those that an earlier training had, where they are the same.
+    ///
+    /// # Errors
+    /// As [`Features::of`].
+    pub(super) async fn with(
+        run: &Run,
+        plan: &Arc<TrainPlan>,
+        session: &Arc<Mutex<Session>>,
+        splits: &[Split],
+        before: Option<Arc<Features>>,
+    ) -> Result<Option<Arc<Features>>, Error> {
+        if let Some(before) = before.filter(|before| before.lost.get().is_none()) {
+            let what = Use::of(run, plan, &lock(session).trainer)?;
+            if let Use::Features { first, views, .. } = what
+                && before.identity == FeaturesIdentity::of(plan, session, (first, views), splits)?
+            {
+                return Ok(Some(before));
+            }
+        }
+        Features::of(run, plan, session, splits).await
+    }
+
+    /// Reads the features of these splits from the cache, after what is missing there was computed. `None` where the run trains on images.
     ///
     /// # Errors
     /// As [`Use::of`]; the first error of the run. A failing cache is one only where `--feature-views` needs it.
@@ -174,6 +246,7 @@ impl Features {
         run: &Run,
         plan: &Arc<TrainPlan>,
         session: &Arc<Mutex<Session>>,
+        splits: &[Split],
     ) -> Result<Option<Arc<Features>>, Error> {
         let (what, is_new) = {
             let session = lock(session);
@@ -204,10 +277,11 @@ impl Features {
                     store,
                     held: fits,
                     needed: cache.views.is_some(),
+                    identity: FeaturesIdentity::of(plan, session, (first, views), splits)?,
                     lost: OnceLock::new(),
                     seconds: None,
                 };
-                features.fill(run, plan, session).await
+                features.fill(run, plan, session, splits).await
             }
         };
         match filled {
@@ -229,31 +303,18 @@ impl Features {
         run: &Run,
         plan: &Arc<TrainPlan>,
         session: &Arc<Mutex<Session>>,
+        splits: &[Split],
     ) -> Result<Features, Failure> {
-        let name = {
-            let session = lock(session);
-            let prefix = session.trainer.prefix_bytes(self.first);
-            let prefix = prefix.map_err(|error| train_error("read the weights", error))?;
-            // Devices and precisions round differently.
-            let device = match plan.options.device {
-                DeviceKind::Cpu => "cpu",
-                DeviceKind::Cuda(_) => "cuda",
-            };
-            let how = format!("features {} {device} {:?} ", cache::FORMAT, plan.options.precision);
-            let mut name = Digest::default();
-            for field in
-                [how.as_bytes(), plan.images_identity.as_bytes(), plan.options.model.as_bytes(), &prefix]
-            {
-                name.field_of(field);
-            }
-            name.hex()[..32].to_string()
-        };
+        let name = self.identity.images.clone();
         let row_bytes = 4 * self.shape.iter().product::<usize>() as u64;
         let views = self.views;
-        let splits = Split::ALL.into_iter().filter(|split| plan.feed.rows(*split) > 0);
-        let passes = splits.flat_map(|split| {
-            (0..if split == Split::Train { views } else { 1 }).map(move |view| (split, view))
-        });
+        let splits = splits.iter().copied().filter(|split| plan.feed.rows(*split) > 0);
+        let passes: Vec<(Split, u32)> = splits
+            .flat_map(|split| {
+                (0..if split == Split::Train { views } else { 1 }).map(move |view| (split, view))
+            })
+            .filter(|pass| self.key(*pass) == *pass)
+            .collect();
         for (split, view) in passes {
             let shards = FeatureShards {
                 images: format!("{name}/"),
@@ -291,7 +352,15 @@ impl Features {
 
     /// True when the features of a split are there.
     pub(super) fn has(&self, split: Split) -> bool {
-        self.lost.get().is_none() && self.groups.contains_key(&(split, 0))
+        self.lost.get().is_none() && self.groups.contains_key(&self.key((split, 0)))
+    }
+
+    /// The split and view under which the features of a split and a view are.
+    fn key(&self, (split, view): (Split, u32)) -> (Split, u32) {
+        match split {
+            Split::Validation if self.identity.shares_rows => (Split::Train, 0),
+            split => (split, view),
+        }
     }
 
     /// What becomes of an image whose features cannot be read after all.
@@ -416,12 +485,14 @@ impl Features {
             .compute("collate", Room { slots: 2, queue: 2 }, move |((index, planned), samples)| {
                 let mut numbers = Vec::with_capacity(samples.len() * width);
                 let mut labels = Vec::with_capacity(samples.len());
+                let mut ids = Vec::with_capacity(samples.len());
                 let mut is_lost = false;
                 for sample in samples {
                     match sample.payload {
                         Ok(Feature::Read { values, row }) => {
                             numbers.extend_from_slice(&values[row * width..(row + 1) * width]);
                             labels.push(sample.label);
+                            ids.push(sample.id);
                         }
                         Ok(Feature::Lost) => is_lost = true,
                         Err(_) => {}
@@ -430,22 +501,27 @@ impl Features {
                 let shape = [&[labels.len()], &*shape].concat();
                 let features = Tensor::from_vec(numbers, shape, &Device::Cpu);
                 let features = features.map_err(|error| Error::failed("collate features", error))?;
-                Ok(PassBatch { index, planned, batch: FeatureBatch { features, labels, first, is_lost } })
+                Ok(PassBatch {
+                    index,
+                    planned,
+                    batch: FeatureBatch { features, labels, ids, first, is_lost },
+                })
             })
     }
 
     /// The features of the rows of a part of a window.
     async fn read(&self, pass: Pass, fetch: Fetch) -> Result<WindowPart<Feature>, Error> {
-        let (split, epoch, views) = match pass {
-            Pass::Train(epoch) => (Split::Train, epoch, self.views),
-            Pass::Evaluate(split) => (split, 0, 1),
+        let (split, views) = match pass.epoch() {
+            Some(_) => (Split::Train, self.views),
+            None => (pass.split(), 1),
         };
+        let epoch = pass.epoch().unwrap_or(0);
         // A group is read once for each view of it.
         let mut whole: BTreeMap<u32, Feature> = BTreeMap::new();
         let mut samples = Vec::with_capacity(fetch.rows.len());
         for (at, row) in fetch.rows {
             let view = (epoch + row.copy) % views;
-            let group = &self.groups[&(split, view)][row.place.group as usize];
+            let group = &self.groups[&self.key((split, view))][row.place.group as usize];
             let sample = group.rows[row.place.row as usize].clone();
             let payload = match sample.payload {
                 Err(fault) => Err(fault),

@@ -1,12 +1,14 @@
 //! What a trainer learns from and is measured on.
 
 use candle_core::Tensor;
+use forebay_datasets::sample::SampleId;
 use forebay_stages::collate::Batch;
 use forebay_train::{Predictor, StepReport, TrainError, Trainer};
 
 /// What a trainer learns from and is measured on: a batch of images, or of their features.
 pub(super) trait TrainInput: Send + Sync + 'static {
     fn labels(&self) -> &[u32];
+    fn ids(&self) -> &[SampleId];
     fn step(&self, trainer: &mut Trainer) -> Result<StepReport, TrainError>;
     fn logits(&self, predictor: &Predictor) -> Result<Vec<Vec<f32>>, TrainError>;
     /// The images, where they are there to be looked at.
@@ -18,6 +20,10 @@ pub(super) trait TrainInput: Send + Sync + 'static {
 impl TrainInput for Batch {
     fn labels(&self) -> &[u32] {
         &self.labels
+    }
+
+    fn ids(&self) -> &[SampleId] {
+        &self.ids
     }
 
     fn step(&self, trainer: &mut Trainer) -> Result<StepReport, TrainError> {
@@ -42,6 +48,7 @@ pub(super) struct FeatureBatch {
     /// `[batch, ..shape]`.
     pub(super) features: Tensor,
     pub(super) labels: Vec<u32>,
+    pub(super) ids: Vec<SampleId>,
     pub(super) first: usize,
     pub(super) is_lost: bool,
 }
@@ -49,6 +56,10 @@ pub(super) struct FeatureBatch {
 impl TrainInput for FeatureBatch {
     fn labels(&self) -> &[u32] {
         &self.labels
+    }
+
+    fn ids(&self) -> &[SampleId] {
+        &self.ids
     }
 
     fn step(&self, trainer: &mut Trainer) -> Result<StepReport, TrainError> {

@@ -21,7 +21,7 @@ use crate::report::{Live, warn};
 pub(super) async fn pass(
     run: &Run,
     plan: &Arc<TrainPlan>,
-    folder: &RunFolder,
+    folder: Option<&RunFolder>,
     session: Arc<Mutex<Session>>,
     features: Option<&Arc<Features>>,
     epoch: u32,
@@ -30,7 +30,7 @@ pub(super) async fn pass(
     let position = || lock(&session).progress.batch;
     if let Some(features) = features.filter(|features| features.has(Split::Train)) {
         live.begin(epoch + 1, position(), true);
-        let batches = features.batches(run, plan, Pass::Train(epoch), position());
+        let batches = features.batches(run, plan, Pass::train(epoch), position());
         batches.drain("train", learn(run, plan, folder, session.clone(), epoch, live.clone())).await?;
         if features.has(Split::Train) {
             return Ok(());
@@ -38,7 +38,7 @@ pub(super) async fn pass(
     }
     // From the start, or from where the features were lost: images give the same batches.
     live.begin(epoch + 1, position(), false);
-    let batches = plan.feed.batches_from(run, Pass::Train(epoch), position(), Rank::ALONE);
+    let batches = plan.feed.batches_from(run, Pass::train(epoch), position(), Rank::ALONE);
     batches.drain("train", learn(run, plan, folder, session.clone(), epoch, live.clone())).await
 }
 
@@ -46,12 +46,12 @@ pub(super) async fn pass(
 fn learn<T: TrainInput>(
     run: &Run,
     plan: &Arc<TrainPlan>,
-    folder: &RunFolder,
+    folder: Option<&RunFolder>,
     session: Arc<Mutex<Session>>,
     epoch: u32,
     live: Arc<Live>,
 ) -> impl FnOnce(Items<PassBatch<T>>) -> Result<(), Error> + Send + 'static {
-    let (run_here, plan_here, folder) = (run.clone(), plan.clone(), folder.clone());
+    let (run_here, plan_here, folder) = (run.clone(), plan.clone(), folder.cloned());
     move |batches: Items<PassBatch<T>>| {
         let (run, plan) = (run_here, plan_here);
         let mut session = session.lock().expect("one pass at a time");
@@ -84,9 +84,9 @@ fn learn<T: TrainInput>(
             live.step(count, loss, accuracy, report.learning_rate);
             let point = session.recorder.step(&report, (count, is_cached), f64::from(epoch) + part)?;
             live.seen().points.extend(point);
-            if session.is_due(&plan.keeping) {
+            if let Some(folder) = folder.as_ref().filter(|_| session.is_due(&plan.keeping)) {
                 let (bytes, moment) = (session.checkpoint(&plan)?, session.moment());
-                run.block_on(put_checkpoint(&run, &folder, &session.recorder.events, bytes, &moment))?;
+                run.block_on(put_checkpoint(&run, folder, &session.recorder.events, bytes, &moment))?;
                 session.kept = Instant::now();
             }
         }

@@ -19,7 +19,7 @@ use crate::flow::Error;
 use crate::options::{Command, Config, Doctor, FreezePlan, Identity};
 use crate::plan::{self, gather, refuse};
 use crate::report::RunFacts;
-use crate::weights;
+use crate::weights::{self, Initial};
 
 /// `forebay train`, checked.
 #[derive(Clone)]
@@ -68,6 +68,30 @@ pub struct TrainPlan {
     pub warnings: Vec<String>,
 }
 
+/// What trainings read, opened once for any number of them: the source and the initial weights.
+#[derive(Clone)]
+pub struct TrainSources {
+    source: feed::Opened,
+    initial: Option<Initial>,
+}
+
+impl TrainSources {
+    /// Opens what the options name.
+    ///
+    /// # Errors
+    /// As [`TrainPlan::resolve`].
+    pub async fn open(config: &Config) -> Result<TrainSources, Error> {
+        refuse(check::options(config, &FreezePlan::of(config), false)?)?;
+        let mut problems = Vec::new();
+        let initial = gather(check::initial(config).await, &mut problems)?.flatten();
+        let source = gather(feed::Opened::open(config).await, &mut problems)?;
+        match (source, &problems[..]) {
+            (Some(source), []) => Ok(TrainSources { source, initial }),
+            _ => Err(Error::Plan(problems)),
+        }
+    }
+}
+
 impl TrainPlan {
     /// Checks a training run: first its options, then the source, the initial weights and, where one is named, the run folder,
     /// each for all that is wrong with it. One that `begins` needs a run folder.
@@ -77,18 +101,50 @@ impl TrainPlan {
     pub async fn resolve(config: &Config, begins: bool) -> Result<TrainPlan, Error> {
         let freezing = FreezePlan::of(config);
         refuse(check::options(config, &freezing, begins)?)?;
-        let device = check::device(config)?;
-        let keeping = Keeping::resolve(config).map_err(Error::Plan)?;
         let mut problems = Vec::new();
         let folder = gather(check::run_folder(config).await, &mut problems)?.flatten();
         let initial = gather(check::initial(config).await, &mut problems)?.flatten();
+        let source = gather(feed::Opened::open(config).await, &mut problems)?;
+        let Some(source) = source else {
+            // What the options say of the weights is wrong too, whatever the source holds.
+            let applied = initial.as_ref().map(|initial| weights::apply(config, initial)).transpose();
+            gather(applied, &mut problems)?;
+            return Err(Error::Plan(problems));
+        };
+        let made = gather(TrainPlan::made(config, freezing, &source, initial).await, &mut problems)?;
+        if let Some(folder) = &folder {
+            gather(folder.refuse_place(source.image_folder()).await, &mut problems)?;
+        }
+        match (made, &problems[..]) {
+            (Some(plan), []) => Ok(plan),
+            _ => Err(Error::Plan(problems)),
+        }
+    }
+
+    /// One of many trainings on sources that are open, which keeps no run folder.
+    ///
+    /// # Errors
+    /// As [`TrainPlan::resolve`].
+    pub async fn on(config: &Config, sources: &TrainSources) -> Result<TrainPlan, Error> {
+        let freezing = FreezePlan::of(config);
+        refuse(check::options(config, &freezing, false)?)?;
+        TrainPlan::made(config, freezing, &sources.source, sources.initial.clone()).await
+    }
+
+    /// The plan of options that were checked alone.
+    async fn made(
+        config: &Config,
+        freezing: FreezePlan,
+        source: &feed::Opened,
+        initial: Option<Initial>,
+    ) -> Result<TrainPlan, Error> {
+        let device = check::device(config)?;
+        let keeping = Keeping::resolve(config).map_err(Error::Plan)?;
+        let mut problems = Vec::new();
         let applied = initial.as_ref().map(|initial| weights::apply(config, initial)).transpose();
         let applied = gather(applied, &mut problems)?.flatten();
         let config = applied.as_ref().unwrap_or(config);
-        let fed = gather(feed::resolve(config, Command::Train).await, &mut problems)?;
-        if let (Some(folder), Some((feed, ..))) = (&folder, &fed) {
-            gather(folder.refuse_place(feed.image_folder()).await, &mut problems)?;
-        }
+        let fed = gather(feed::on(config, Command::Train, source).await, &mut problems)?;
         let (Some((feed, balance, mut warnings)), []) = (fed, &problems[..]) else {
             return Err(Error::Plan(problems));
         };

@@ -49,7 +49,8 @@ impl Window {
 
 /// Writes the curves of one start of a run.
 pub(super) struct Recorder {
-    folder: RunFolder,
+    /// Where they go; a training whose weights are not kept leaves no curves either.
+    folder: Option<RunFolder>,
     /// The event file of this start.
     pub(super) events: String,
     log_every: u64,
@@ -86,10 +87,23 @@ impl Recorder {
             // TensorBoard then drops what earlier files say of this step and later ones.
             folder.append(&events, &tensorboard::resumed(wall_seconds(), step + 1))?;
         }
-        let folder = folder.clone();
-        let recorder =
-            Recorder { folder, events, log_every, window: Window::default(), began: Instant::now() };
-        Ok((recorder, points))
+        let folder = Some(folder.clone());
+        Ok((Recorder { folder, events, log_every, ..Recorder::nowhere() }, points))
+    }
+
+    /// One that writes nothing.
+    pub(super) fn nowhere() -> Recorder {
+        Recorder {
+            folder: None,
+            events: String::new(),
+            log_every: u64::MAX,
+            window: Window::default(),
+            began: Instant::now(),
+        }
+    }
+
+    fn append(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.folder.as_ref().map_or(Ok(()), |folder| folder.append(name, bytes))
     }
 
     /// The time until now was not spent on steps.
@@ -136,7 +150,7 @@ impl Recorder {
             learning_rate: report.learning_rate,
             speed: Speed::of(window.timed as u64, window.seconds, is_cached),
         };
-        self.folder.append(files::STEPS, line(&point).as_bytes())?;
+        self.append(files::STEPS, line(&point).as_bytes())?;
         let (speed, per_second) = tag(point.speed, true);
         let scalars: [Scalar; 4] = [
             ("step/loss", point.loss),
@@ -144,7 +158,7 @@ impl Recorder {
             ("step/learning_rate", point.learning_rate),
             (speed, per_second),
         ];
-        self.folder.append(&self.events, &tensorboard::scalars(wall_seconds(), step, &scalars))?;
+        self.append(&self.events, &tensorboard::scalars(wall_seconds(), step, &scalars))?;
         Ok(Some(point))
     }
 
@@ -162,7 +176,7 @@ impl Recorder {
         ];
         let scalars: Vec<Scalar> =
             measured.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect();
-        self.folder.append(&self.events, &tensorboard::scalars(wall_seconds(), metrics.steps, &scalars))
+        self.append(&self.events, &tensorboard::scalars(wall_seconds(), metrics.steps, &scalars))
     }
 }
 

@@ -30,7 +30,9 @@ pub(super) async fn gather(
     missing: Vec<usize>,
 ) -> Result<Vec<usize>, Failure> {
     let (split, view) = shards.pass;
-    let Some(rows) = plan.feed.source.known_rows(split) else { return Ok(missing) };
+    let Some(rows) = plan.feed.source.known_rows(plan.feed.split_of_source(split)) else {
+        return Ok(missing);
+    };
     let is_augmented = |split: Split| split == Split::Train && plan.feed.augment.is_some();
     // An augmented image is a function of its copy and view; one as it is, of neither.
     let copy_of = |copy: u32| if is_augmented(split) { copy } else { 0 };

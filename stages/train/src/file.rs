@@ -16,6 +16,12 @@ use crate::optim::OptimizerKind;
 /// unequal files.
 const KEY: &str = "forebay";
 
+/// The key of [`FileDescription::metadata`] that holds the temperature of the logits.
+pub const TEMPERATURE: &str = "temperature";
+
+/// The key of [`FileDescription::metadata`] that holds the training images of each class, as a JSON list.
+pub const CLASS_COUNTS: &str = "class_counts";
+
 /// The prefix of optimiser state among the tensors.
 pub(super) const OPTIMIZER: &str = "optimizer.";
 
@@ -53,6 +59,48 @@ impl FileDescription {
     /// When the bytes are no safetensors file.
     pub fn read(bytes: &[u8]) -> std::result::Result<Option<FileDescription>, TrainError> {
         header(bytes).map_err(unreadable("weights"))
+    }
+
+    /// What the logits are divided by so that probabilities are calibrated, above 0; `None` in a file of which it was not
+    /// found out.
+    pub fn temperature(&self) -> Option<f64> {
+        let temperature = self.metadata.get(TEMPERATURE)?.parse().ok();
+        temperature.filter(|temperature: &f64| temperature.is_finite() && *temperature > 0.0)
+    }
+
+    /// How many training images of each class the network learned from, copies counted, in the order of `classes`; `None`
+    /// in a file that does not say.
+    pub fn class_counts(&self) -> Option<Vec<f64>> {
+        let counts: Vec<f64> = serde_json::from_str(self.metadata.get(CLASS_COUNTS)?).ok()?;
+        (counts.len() == self.classes.len()).then_some(counts)
+    }
+
+    /// A file of weights that says this of itself instead of what it said: its tensors stay as they are.
+    ///
+    /// # Errors
+    /// When the bytes are no safetensors file.
+    pub fn describe(&self, file: &[u8]) -> std::result::Result<Vec<u8>, TrainError> {
+        let unreadable = unreadable("weights");
+        let (length, _) = match SafeTensors::read_metadata(file) {
+            Ok(found) => found,
+            Err(error) => return Err(unreadable(candle_core::Error::wrap(error))),
+        };
+        let json = |error: serde_json::Error| candle_core::Error::wrap(error);
+        let edited = || -> Result<Vec<u8>> {
+            let mut header: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_slice(&file[8..8 + length]).map_err(json)?;
+            let own = serde_json::to_string(self).map_err(json)?;
+            let metadata = header.entry("__metadata__").or_insert_with(|| serde_json::json!({}));
+            metadata[KEY] = own.into();
+            let mut header = serde_json::to_vec(&header).map_err(json)?;
+            // The data stays aligned.
+            header.resize(header.len().next_multiple_of(8), b' ');
+            let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+            bytes.extend(header);
+            bytes.extend(&file[8 + length..]);
+            Ok(bytes)
+        };
+        edited().map_err(unreadable)
     }
 
     /// From the original file of an image to the tensor, as the network was trained; `None` in a file that does not say.

@@ -66,6 +66,8 @@ pub struct Predictor {
     pub(crate) network: Arc<Network>,
     pub(crate) store: ParamStore,
     pub(crate) chain: Chain,
+    /// Logits of an image.
+    pub(crate) classes: usize,
     /// Of the activations.
     pub(crate) precision: DType,
     pub(crate) micro_batch: Option<usize>,
@@ -134,13 +136,20 @@ impl Predictor {
         }
         matched.set(&store)?;
         let network = Arc::new(network);
-        let predictor = Predictor { network, store, chain, precision: DType::F32, micro_batch: None };
+        let classes = classes.unwrap_or(1);
+        let predictor =
+            Predictor { network, store, chain, classes, precision: DType::F32, micro_batch: None };
         Ok((predictor, matched.report))
     }
 
     /// From the original file of an image to the tensor that the network takes.
     pub fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// How many logits an image has.
+    pub fn classes(&self) -> usize {
+        self.classes
     }
 
     /// What the end of the chain makes of grey levels.

@@ -178,6 +178,7 @@ impl Trainer {
             network: self.network.clone(),
             store: self.eval_weights().clone(),
             chain: self.options.chain.clone(),
+            classes: self.options.classes.len(),
             precision: self.options.precision.dtype(),
             micro_batch: self.micro_batch,
         }

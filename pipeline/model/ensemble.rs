@@ -1,0 +1,124 @@
+//! The folder of an ensemble: what its members are, how they vote, and their weights beside it.
+
+use forebay_datasets::store::Store;
+use forebay_datasets::words::Words;
+use forebay_train::{Classifier, Member, Vote};
+use serde::{Deserialize, Serialize};
+
+use super::{Model, ModelKind, Opened};
+use crate::flow::{Error, Run};
+use crate::options::Config;
+
+/// The format of [`EnsembleFile::NAME`].
+const FORMAT: u32 = 1;
+
+/// `ensemble.json`, which makes a folder an ensemble.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnsembleFile {
+    /// The version of this file.
+    pub format: u32,
+    /// How the members decide together: `soft` or `hard`.
+    pub vote: String,
+    /// The class of each probability.
+    pub classes: Vec<String>,
+    /// What the logarithms of their joint probabilities are divided by, fitted on validation images.
+    pub temperature: f64,
+    /// How many training images of each class the members learned from, where all of them learned from the same.
+    pub class_counts: Option<Vec<f64>>,
+    /// The members, in the order in which they were named.
+    pub members: Vec<EnsembleMember>,
+}
+
+/// A member of an ensemble.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnsembleMember {
+    /// The file of its weights, in the folder of the ensemble.
+    pub file: String,
+    /// Where it came from, as it was named.
+    pub from: String,
+    /// How much it counts.
+    pub weight: f64,
+    /// What its logits are divided by.
+    pub temperature: f64,
+}
+
+impl EnsembleFile {
+    /// What the file is called.
+    pub const NAME: &str = "ensemble.json";
+
+    /// Reads the file of a folder; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Integrity`] when it cannot be understood; others when the store fails.
+    pub async fn read(folder: &Store) -> Result<Option<EnsembleFile>, Error> {
+        if folder.local_root().is_some_and(|root| !root.is_dir()) {
+            return Ok(None);
+        }
+        let Some(bytes) = folder.find(EnsembleFile::NAME).await? else { return Ok(None) };
+        let place = folder.name(EnsembleFile::NAME);
+        let file: EnsembleFile = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Integrity(format!("{place} cannot be understood: {error}")))?;
+        match file.format {
+            FORMAT => Ok(Some(file)),
+            format => Err(Error::Usage(format!(
+                "{place} is of format {format}, and this version reads {FORMAT}: make the ensemble anew"
+            ))),
+        }
+    }
+
+    /// Opens the networks of the folder.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub(super) async fn open(
+        self,
+        run: &Run,
+        place: &str,
+        folder: &Store,
+        config: &Config,
+    ) -> Result<Model, Error> {
+        let vote = Vote::WORDS.iter().position(|word| *word == self.vote);
+        let vote = vote.map(|index| [Vote::Soft, Vote::Hard][index]).ok_or_else(|| {
+            Error::Integrity(format!("{}: \"{}\" is no vote", folder.name(EnsembleFile::NAME), self.vote))
+        })?;
+        let (mut members, mut architectures, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+        for member in &self.members {
+            let name = format!("{}/{}", place.trim_end_matches('/'), member.file);
+            let opened = Opened::of(run, &name, None, config).await?;
+            if opened.classes != self.classes {
+                return Err(Error::Integrity(format!("{name} is of other classes than the ensemble")));
+            }
+            architectures.push(opened.architecture);
+            warnings.extend(opened.warnings);
+            members.push(Member {
+                predictor: opened.predictor,
+                weight: member.weight,
+                temperature: member.temperature,
+            });
+        }
+        let classifier = Classifier::new(members, vote, self.classes);
+        let classifier = classifier.map_err(|line| Error::Integrity(format!("{place}: {line}")))?;
+        Ok(Model {
+            classifier: classifier.with_temperature(self.temperature),
+            place: place.to_string(),
+            kind: ModelKind::Ensemble,
+            architectures,
+            names_classes: true,
+            class_counts: self.class_counts,
+            warnings,
+        })
+    }
+
+    /// The bytes of the file.
+    pub fn to_json(&self) -> Vec<u8> {
+        forebay_datasets::manifest::to_json(self)
+    }
+
+    /// One of this version.
+    pub fn new(vote: Vote, classes: Vec<String>, members: Vec<EnsembleMember>) -> EnsembleFile {
+        let vote = vote.name().to_string();
+        EnsembleFile { format: FORMAT, vote, classes, temperature: 1.0, class_counts: None, members }
+    }
+}
