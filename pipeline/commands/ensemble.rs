@@ -18,7 +18,8 @@ fn percent(figure: Option<Figure>) -> String {
 
 fn text(done: &Ensembled) -> String {
     let mut text = format!("{:>6}  {:<26} {:>8}  member\n", "weight", "validation accuracy", "log loss");
-    let loss = |figure: Option<Figure>| figure.map_or("-".to_string(), |figure| format!("{:.4}", figure.value));
+    let loss =
+        |figure: Option<Figure>| figure.map_or("-".to_string(), |figure| format!("{:.4}", figure.value));
     for member in &done.members {
         let weight = member.weight.map_or("out".to_string(), |weight| format!("{weight:.3}"));
         let _ = writeln!(

@@ -72,7 +72,8 @@ async fn choose(
         EvalSplit::All => Split::ALL.into_iter().filter(|split| is_there(*split)).collect(),
     };
     if let Some(empty) = splits.iter().find(|split| !is_there(**split)) {
-        let there: Vec<&str> = Split::ALL.iter().filter(|split| is_there(**split)).map(|split| split.name()).collect();
+        let there: Vec<&str> =
+            Split::ALL.iter().filter(|split| is_there(**split)).map(|split| split.name()).collect();
         return Err(Error::Usage(format!(
             "eval.split: {} has no {empty} images; it has {}",
             feed.store.location(),
@@ -104,7 +105,8 @@ async fn choose(
 /// [`Error::Usage`] when model and source do not belong together; the first error of the run.
 pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     let place = config.text("model");
-    let place = place.ok_or_else(|| Error::Usage("eval needs a MODEL: a run folder, or a weights file".to_string()))?;
+    let place = place
+        .ok_or_else(|| Error::Usage("eval needs a MODEL: a run folder, or a weights file".to_string()))?;
     let (settings, pool) = (config.clone(), run.clone());
     let opening = run.until_stopped(move || async move {
         let model = Model::open(&pool, &place, settings.text("model.arch"), &settings).await?;
@@ -119,11 +121,13 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         let of_run = of_run.filter(|of_run| of_run.is_of(&source, &settings));
         let chain = model.classifier.chain();
         let (feed, warnings) = feed_for(&settings, (&source, &place), chain, of_run.as_ref()).await?;
-        let out = settings.text("eval.out").map(|out| Store::open(&out, &store_options(&settings))).transpose()?;
+        let out =
+            settings.text("eval.out").map(|out| Store::open(&out, &store_options(&settings))).transpose()?;
         if let Some(out) = &out {
             refuse_folder("--out", out, feed.image_folder()).await?;
         }
-        let has_splits = of_run.is_some() || feed.source.declares_splits() || feed.source.manifest().is_some();
+        let has_splits =
+            of_run.is_some() || feed.source.declares_splits() || feed.source.manifest().is_some();
         let chosen = choose(&feed, &settings, has_splits, of_run.as_ref()).await?;
         Ok((model, feed, warnings, chosen))
     });

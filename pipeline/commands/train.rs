@@ -28,7 +28,9 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
     let is_folded = config.integer("split.folds").is_some() && config.integer("split.fold").is_none();
     if is_folded && !asked.plan_only {
         if config.is_on("train.find_lr") {
-            return Err(Error::Usage("--find-lr looks at one training: give --fold 1 of the folds".to_string()));
+            return Err(Error::Usage(
+                "--find-lr looks at one training: give --fold 1 of the folds".to_string(),
+            ));
         }
         return folds(run, asked).await.map(|()| None);
     }
@@ -116,7 +118,8 @@ async fn folds(run: &Run, asked: &Invocation) -> Result<(), Error> {
 }
 
 fn folds_in_words(done: &CrossValidated) -> String {
-    let mut text = format!("\n{:>4} {:>7} {:>9} {:>9} {:>6}  run\n", "fold", "images", "accuracy", "macro F1", "epoch");
+    let mut text =
+        format!("\n{:>4} {:>7} {:>9} {:>9} {:>6}  run\n", "fold", "images", "accuracy", "macro F1", "epoch");
     for fold in &done.scores {
         let FoldScores { fold, run, images, accuracy, macro_f1, best_epoch } = fold;
         let accuracy = accuracy * 100.0;

@@ -150,10 +150,13 @@ mod tests {
 
     #[test]
     fn classes_are_found_by_name_and_what_one_side_lacks_is_named() {
-        let found = Alignment::of(&names(&["owl", "cat", "fox"]), &names(&["cat", "dog", "owl"]), true).unwrap();
+        let found =
+            Alignment::of(&names(&["owl", "cat", "fox"]), &names(&["cat", "dog", "owl"]), true).unwrap();
         assert_eq!((found.class(0), found.class(1), found.class(2)), (Some(2), Some(0), None));
         assert_eq!((&*found.unknown, &*found.absent), (&names(&["fox"])[..], &names(&["dog"])[..]));
-        assert!(Alignment::of(&names(&["x"]), &names(&["cat"]), true).unwrap_err().contains("no class in common"));
+        assert!(
+            Alignment::of(&names(&["x"]), &names(&["cat"]), true).unwrap_err().contains("no class in common")
+        );
         assert!(Alignment::of(&names(&["b", "a"]), &names(&["0", "1"]), false).unwrap().by_order);
         assert!(Alignment::of(&names(&["b"]), &names(&["0", "1"]), false).is_err());
     }

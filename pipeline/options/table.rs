@@ -13,13 +13,15 @@ use toml::Value;
 use super::applies::{self, Effect, Situation};
 use super::bytes::parse_bytes;
 use super::choices::{
-    Background, BenchFrozen, ClassWeights, Doctor, EvalSplit, HeadActivation, ModelPass, Monitor, NormMode, Recipe,
-    ScheduleKind, ShardOrder, VoteWeights,
+    Background, BenchFrozen, ClassWeights, Doctor, EvalSplit, HeadActivation, ModelPass, Monitor, NormMode,
+    Recipe, ScheduleKind, ShardOrder, VoteWeights,
 };
 use super::command::Command;
 use super::nearest::nearest;
 
-use Command::{Bench, BenchModel, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Prepare, Train, Verify};
+use Command::{
+    Bench, BenchModel, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Prepare, Train, Verify,
+};
 use Identity::{Neither, Once, Pixels, Rows, Run, Views};
 use InRangeTest::{Absent, Ignored, Read};
 
@@ -148,7 +150,8 @@ words!(Heading {
     Buckets => "Buckets",
 });
 
-const EVERY: &[Command] = &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Ensemble];
+const EVERY: &[Command] =
+    &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Ensemble];
 const SOURCES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Eval];
 const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export, Eval, Ensemble];
 /// What turns images into batches as its own options say.

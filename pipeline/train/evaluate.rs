@@ -7,8 +7,8 @@ use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
 use forebay_train::metrics::{
-    Confusion, Evaluation, EvaluationOptions, ScoreError, Scored, TemperatureFit, cross_entropy, fit_temperature,
-    prediction,
+    Confusion, Evaluation, EvaluationOptions, ScoreError, Scored, TemperatureFit, cross_entropy,
+    fit_temperature, prediction,
 };
 use forebay_train::{Predictor, Strictness, TEMPERATURE};
 

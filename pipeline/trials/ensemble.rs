@@ -3,13 +3,17 @@
 use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
-use forebay_train::metrics::{Confusion, Figure, Evaluation, EvaluationOptions, Scored, fit_temperature};
-use forebay_train::{CLASS_COUNTS, Classifier, Member, Predictor, TEMPERATURE, Vote, fit_vote, mean_of_files};
+use forebay_train::metrics::{Evaluation, EvaluationOptions, Figure, Scored, fit_temperature};
+use forebay_train::{
+    CLASS_COUNTS, Classifier, Member, Predictor, TEMPERATURE, Vote, fit_vote, mean_of_files,
+};
 use serde::Serialize;
 
 use crate::feed::{Feed, Pass};
 use crate::flow::{Error, Run};
-use crate::model::{Alignment, EnsembleFile, EnsembleMember, NetworkFile, OfRun, feed_for, score, weights_of};
+use crate::model::{
+    Alignment, EnsembleFile, EnsembleMember, NetworkFile, OfRun, feed_for, score, weights_of,
+};
 use crate::options::{Config, VoteWeights, store_options};
 use crate::plan::refuse_folder;
 use crate::report::note;
@@ -88,7 +92,9 @@ pub async fn ensemble(run: &Run, config: &Config) -> Result<Ensembled, Error> {
     }
     let temperatures: Vec<f64> = match scored.is_empty() {
         true => opened.networks.iter().map(|network| network.temperature.unwrap_or(1.0)).collect(),
-        false => scored.iter().map(|scored| fit_temperature(scored).map_or(1.0, |fit| fit.usable())).collect(),
+        false => {
+            scored.iter().map(|scored| fit_temperature(scored).map_or(1.0, |fit| fit.usable())).collect()
+        }
     };
     match is_soup {
         true => soup(run, config, opened, &scored, &temperatures).await,
@@ -118,7 +124,8 @@ async fn open(run: &Run, names: Vec<String>, out: &str, config: &Config) -> Resu
         let chain = networks[0].predictor.chain();
         let (feed, _) = feed_for(config, (&source, &names[0]), chain, Some(of_run)).await?;
         if feed.rows(Split::Validation) > 0 {
-            let alignment = Alignment::of(feed.classes(), &networks[0].classes, true).map_err(Error::Usage)?;
+            let alignment =
+                Alignment::of(feed.classes(), &networks[0].classes, true).map_err(Error::Usage)?;
             validation = Some((feed, alignment));
         }
     }
@@ -178,11 +185,14 @@ fn refuse_different(names: &[String], networks: &[NetworkFile]) -> Result<(), Er
             let lacks = |these: &[String], others: &[String]| {
                 these.iter().find(|class| !others.contains(class)).cloned()
             };
-            let (here, there) = (lacks(&other.classes, &first.classes), lacks(&first.classes, &other.classes));
+            let (here, there) =
+                (lacks(&other.classes, &first.classes), lacks(&first.classes, &other.classes));
             let what = match (here, there) {
                 (Some(class), _) => format!("{name} has the class {class}, and {} has not", names[0]),
                 (None, Some(class)) => format!("{} has the class {class}, and {name} has not", names[0]),
-                (None, None) => format!("the classes of {name} are in another order than those of {}", names[0]),
+                (None, None) => {
+                    format!("the classes of {name} are in another order than those of {}", names[0])
+                }
             };
             return Err(Error::Usage(format!("{what}: members of an ensemble have the same classes")));
         }
@@ -212,11 +222,7 @@ async fn score_one(run: &Run, opened: &Opened, predictor: Predictor) -> Result<S
 }
 
 fn accuracy(scored: &Scored) -> f64 {
-    let mut confusion = Confusion::new(scored.classes().len());
-    for (index, label) in scored.labels().iter().enumerate() {
-        confusion.add(*label as usize, scored.prediction(index) as usize);
-    }
-    confusion.accuracy()
+    scored.confusion().accuracy()
 }
 
 fn evaluation(run: &Run, scored: &Scored, temperature: f64, config: &Config) -> Result<Evaluation, Error> {
@@ -290,9 +296,8 @@ async fn vote(
     let classes = opened.networks[0].classes.clone();
     let mut file = EnsembleFile::new(vote, classes.clone(), files_of);
     let counts = opened.networks[0].class_counts.clone();
-    file.class_counts = counts.filter(|counts| {
-        opened.networks.iter().all(|network| network.class_counts.as_ref() == Some(counts))
-    });
+    file.class_counts = counts
+        .filter(|counts| opened.networks.iter().all(|network| network.class_counts.as_ref() == Some(counts)));
     let mut validation = None;
     if !scored.is_empty() {
         let of_kept: Vec<usize> = kept.iter().map(|(index, _)| *index).collect();
@@ -302,7 +307,9 @@ async fn vote(
         file.temperature = fit_temperature(&whole).map_or(1.0, |fit| fit.usable());
         validation = Some(evaluation(run, &whole, file.temperature, config)?);
     }
-    for (member, index) in file.members.iter().zip(listed.iter().enumerate().filter(|(_, m)| m.weight.is_some())) {
+    for (member, index) in
+        file.members.iter().zip(listed.iter().enumerate().filter(|(_, m)| m.weight.is_some()))
+    {
         opened.target.put(&member.file, opened.networks[index.0].bytes.clone()).await?;
     }
     for (name, bytes) in &opened.described {
@@ -328,9 +335,12 @@ fn together(classifier: &Classifier, members: &[&Scored]) -> Result<Scored, Erro
             Some(vec![scored.logits(place).to_vec()])
         });
         let rows: Option<Vec<_>> = rows.collect();
-        let rows = rows.ok_or_else(|| Error::failed("join the members' scores", format!("{id} is missing in one")))?;
+        let rows =
+            rows.ok_or_else(|| Error::failed("join the members' scores", format!("{id} is missing in one")))?;
         let decided = classifier.decide(&rows);
-        whole.push(id.clone(), *label, &decided[0]).map_err(|error| Error::failed("score the images", error))?;
+        whole
+            .push(id.clone(), *label, &decided[0])
+            .map_err(|error| Error::failed("score the images", error))?;
     }
     Ok(whole)
 }
@@ -371,9 +381,9 @@ async fn soup(
         listed[*index].weight = Some(1.0 / taken.len() as f64);
     }
     let temperature = fit_temperature(&best).map_or(1.0, |fit| fit.usable());
-    let same_counts = taken.iter().all(|index| {
-        opened.networks[*index].class_counts == opened.networks[taken[0]].class_counts
-    });
+    let same_counts = taken
+        .iter()
+        .all(|index| opened.networks[*index].class_counts == opened.networks[taken[0]].class_counts);
     let described = seal::describe(&bytes, |file| {
         file.metadata.insert(TEMPERATURE.to_string(), temperature.to_string());
         if !same_counts {

@@ -94,7 +94,8 @@ pub async fn cross_validate(
             .with("train.seal_test", true);
         let trained = one(&of_fold, fold, folds).await?;
         let held_out = trained.validation.as_ref();
-        let held_out = held_out.ok_or_else(|| Error::NothingLeft(format!("fold {fold} holds out no image")))?;
+        let held_out =
+            held_out.ok_or_else(|| Error::NothingLeft(format!("fold {fold} holds out no image")))?;
         scores.push(FoldScores {
             fold,
             run: place,
@@ -143,7 +144,9 @@ mod tests {
     #[test]
     fn the_spread_of_numbers_is_their_standard_deviation() {
         let spread = Spread::of(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
-        assert!((spread.mean - 5.0).abs() < 1e-12 && (spread.deviation - (32.0f64 / 7.0).sqrt()).abs() < 1e-12);
+        assert!(
+            (spread.mean - 5.0).abs() < 1e-12 && (spread.deviation - (32.0f64 / 7.0).sqrt()).abs() < 1e-12
+        );
         assert_eq!(Spread::of(&[3.0]), Spread { mean: 3.0, deviation: 0.0 });
     }
 }

@@ -40,10 +40,7 @@ pub(crate) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
 ///
 /// # Errors
 /// When the bytes are no file of ours.
-pub(crate) fn describe(
-    bytes: &[u8],
-    edit: impl FnOnce(&mut FileDescription),
-) -> Result<Vec<u8>, TrainError> {
+pub(crate) fn describe(bytes: &[u8], edit: impl FnOnce(&mut FileDescription)) -> Result<Vec<u8>, TrainError> {
     let none = || TrainError::Weights("the file does not say which network it is of".to_string());
     let mut description = FileDescription::read(bytes)?.ok_or_else(none)?;
     edit(&mut description);

@@ -30,7 +30,9 @@ pub fn fit_vote(members: &[&Scored], temperatures: &[f64]) -> Result<Vec<f64>, S
     // `[samples][members]`: the probability of the true class.
     let of_truth: Vec<Vec<f64>> = rows
         .iter()
-        .map(|(label, rows)| (0..members.len()).map(|member| probability(member, rows[member], *label)).collect())
+        .map(|(label, rows)| {
+            (0..members.len()).map(|member| probability(member, rows[member], *label)).collect()
+        })
         .collect();
     let mut weights = vec![1.0 / members.len() as f64; members.len()];
     let mut before = f64::NEG_INFINITY;
@@ -61,7 +63,9 @@ fn joined(members: &[&Scored]) -> Result<Vec<(u32, Vec<usize>)>, String> {
     let row = |index: usize| {
         let (id, label) = (&first.ids()[index], first.labels()[index]);
         let places = members.iter().enumerate().map(|(member, scored)| match scored.position(id) {
-            Some(place) if scored.labels()[place] == label && scored.classes() == first.classes() => Ok(place),
+            Some(place) if scored.labels()[place] == label && scored.classes() == first.classes() => {
+                Ok(place)
+            }
             _ => Err(format!("member {} was not scored on {id} of the same class", member + 1)),
         });
         Ok((label, places.collect::<Result<Vec<_>, String>>()?))
@@ -138,11 +142,8 @@ fn tensors(file: &[u8]) -> Result<Tensors, TrainError> {
     let start = 8 + length;
     let place = |(name, tensor): (String, &TensorInfo)| {
         let (from, to) = tensor.data_offsets;
-        let place = TensorPlace {
-            dtype: tensor.dtype,
-            shape: tensor.shape.clone(),
-            bytes: start + from..start + to,
-        };
+        let place =
+            TensorPlace { dtype: tensor.dtype, shape: tensor.shape.clone(), bytes: start + from..start + to };
         (name, place)
     };
     Ok(header.tensors().into_iter().map(place).collect())
@@ -178,8 +179,10 @@ mod tests {
 
     #[test]
     fn the_fit_is_the_maximum_of_the_likelihood() {
-        let one = scored(&[("x", 0, [1.0, 0.0]), ("y", 1, [0.5, 0.0]), ("z", 0, [2.0, 0.0]), ("w", 1, [0.0, 0.2])]);
-        let two = scored(&[("x", 0, [0.0, 0.3]), ("y", 1, [0.0, 2.0]), ("z", 0, [0.1, 0.0]), ("w", 1, [0.0, 1.0])]);
+        let one =
+            scored(&[("x", 0, [1.0, 0.0]), ("y", 1, [0.5, 0.0]), ("z", 0, [2.0, 0.0]), ("w", 1, [0.0, 0.2])]);
+        let two =
+            scored(&[("x", 0, [0.0, 0.3]), ("y", 1, [0.0, 2.0]), ("z", 0, [0.1, 0.0]), ("w", 1, [0.0, 1.0])]);
         let weights = fit_vote(&[&one, &two], &[1.0, 1.5]).expect("the same samples");
         let likelihood = |share: f64| -> f64 {
             (0..4)
