@@ -20,10 +20,9 @@ use forebay_datasets::store::{Store, local_path};
 use crate::flow::{Error, Run};
 use crate::hub::Reference;
 use crate::options::{Command, Config, Invocation, store_options};
-use crate::plan::{Purpose, refuse_file, refuse_unreached};
+use crate::plan::{Purpose, folder_and_file, refuse_file, refuse_unreached};
 use crate::report::{say, say_json};
 use crate::train::files;
-use crate::weights::folder_and_file;
 
 /// Prints a plan that is only to be looked at: for people, or with `--json` as one object on one line.
 fn say_plan(asked: &Invocation, plan: &impl std::fmt::Display, json: impl FnOnce() -> serde_json::Value) {

@@ -17,6 +17,7 @@ use super::frozen::Features;
 use super::input::TrainInput;
 use super::plan::TrainPlan;
 use super::run_folder::{RunFolder, files};
+use super::run_page::{self, HeldOutAnswers};
 use super::run_tests::RunTests;
 use super::session::{Progress, Session, lock};
 use crate::feed::{Pass, PassBatch};
@@ -321,7 +322,12 @@ pub(super) async fn test(
         folder.put(files::EVALUATION, forebay_datasets::manifest::to_json(&verdict.evaluations)).await?;
     }
     folder.put(files::SUMMARY_TEXT, crate::report::terminal::summary(&plan.facts(), &trained)).await?;
-    folder.put(files::REPORT, crate::report::html::train(&plan.facts(), &trained, &curves)).await?;
+    let judged = split.map(|split| HeldOutAnswers {
+        split,
+        scored: &verdict.scored[&split],
+        evaluation: &verdict.evaluations[&split],
+    });
+    run_page::write(run, plan, folder, &trained, &curves, judged).await?;
     folder.put(files::SUMMARY, forebay_datasets::manifest::to_json(&trained)).await?;
     Ok(trained)
 }

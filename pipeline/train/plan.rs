@@ -62,6 +62,10 @@ pub struct TrainPlan {
     pub fits_micro_batch: bool,
     /// Whether the test images are kept for one look at the end, which is not the end of this training.
     pub seals_test: bool,
+    /// Training images of each class, with the copies of the balance.
+    pub class_counts: Vec<u64>,
+    /// The most that the report may take, bytes.
+    pub report_bytes: u64,
     /// How closely the first batch is looked at before training.
     pub doctor: Doctor,
     /// What the options come to.
@@ -238,6 +242,8 @@ impl TrainPlan {
             unfreeze_patience: config.whole("train.unfreeze_patience") as u32,
             fits_micro_batch: config.get("train.micro_batch").and_then(Value::as_str) == Some("auto"),
             seals_test: config.is_on("train.seal_test"),
+            class_counts: counts,
+            report_bytes: config.whole("report.bytes"),
             doctor: config.choice("train.doctor"),
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),
