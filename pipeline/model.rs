@@ -48,6 +48,8 @@ pub struct Model {
     pub names_classes: bool,
     /// How many training images of each class it learned from, as often as they came in an epoch; `None` where nobody knows.
     pub class_counts: Option<Vec<f64>>,
+    /// Whether its run's validation images are images that it never saw: not so where folds vote together.
+    pub is_validated: bool,
     /// What a user would want to know before going on.
     pub warnings: Vec<String>,
 }
@@ -82,6 +84,7 @@ impl Model {
             architectures: vec![one.architecture],
             names_classes: one.names_classes,
             class_counts: one.class_counts,
+            is_validated: true,
             warnings: one.warnings,
         })
     }

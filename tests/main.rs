@@ -6,6 +6,7 @@ mod bucket;
 mod chain;
 mod command_line;
 mod epochs;
+mod evaluation;
 mod faults;
 mod fixture;
 mod first_steps;

@@ -48,7 +48,7 @@ async fn choose(
     feed: &Feed,
     config: &Config,
     has_splits: bool,
-    of_run: Option<&OfRun>,
+    (model, of_run): (&Model, Option<&OfRun>),
 ) -> Result<Chosen, Error> {
     let is_there = |split: Split| feed.rows(split) > 0;
     let is_sealed = of_run.is_some_and(|of_run| of_run.tests.sealed);
@@ -62,7 +62,10 @@ async fn choose(
         (None, true) => EvalSplit::Test,
         (None, false) if !has_splits => EvalSplit::All,
         (None, false) if is_there(Split::Test) && !is_sealed => EvalSplit::Test,
-        (None, false) if is_there(Split::Validation) => EvalSplit::Validation,
+        (None, false) if is_there(Split::Validation) && (model.is_validated || of_run.is_none()) => {
+            EvalSplit::Validation
+        }
+        (None, false) if is_sealed && is_there(Split::Test) => EvalSplit::Test,
         (None, false) => EvalSplit::All,
     };
     let splits: Vec<Split> = match split {
@@ -128,7 +131,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         }
         let has_splits =
             of_run.is_some() || feed.source.declares_splits() || feed.source.manifest().is_some();
-        let chosen = choose(&feed, &settings, has_splits, of_run.as_ref()).await?;
+        let chosen = choose(&feed, &settings, has_splits, (&model, of_run.as_ref())).await?;
         Ok((model, feed, warnings, chosen))
     });
     let (model, feed, warnings, chosen) = opening.await?;
