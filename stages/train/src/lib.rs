@@ -11,6 +11,7 @@ mod file;
 mod features;
 mod predictor;
 mod classifier;
+mod ensemble;
 pub mod metrics;
 mod rehearsal;
 mod forward;
@@ -26,6 +27,7 @@ pub mod onnx;
 pub mod protobuf;
 
 pub use classifier::{Classifier, Member, Vote};
+pub use ensemble::{fit_vote, mean_of_files};
 pub use error::TrainError;
 pub use export::{Export, OnnxFile, export};
 pub use features::features_file;

@@ -6,7 +6,7 @@ use forebay_datasets::escape::printable;
 use forebay_datasets::sample::{Label, SampleId};
 use thiserror::Error;
 
-use super::prediction;
+use super::{Confusion, prediction};
 
 /// Logits of samples of known class, in the order in which they were pushed.
 ///
@@ -134,6 +134,15 @@ impl Scored {
     /// The position of the sample with this id.
     pub fn position(&self, id: &str) -> Option<usize> {
         self.positions.get(id).copied()
+    }
+
+    /// How often each class was taken for each.
+    pub fn confusion(&self) -> Confusion {
+        let mut confusion = Confusion::new(self.classes.len());
+        for (index, label) in self.labels.iter().enumerate() {
+            confusion.add(*label as usize, self.prediction(index) as usize);
+        }
+        confusion
     }
 
     /// The probabilities of a sample, one per class: softmax of logits / `temperature`.
