@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::flow::{Error, Run};
 use crate::hub::Reference;
-use crate::options::{Config, store_options};
+use crate::options::{self, Config, store_options};
 use crate::plan::{Purpose, refuse_unreached, side_of};
 use crate::train::{files, train_error};
 use crate::weights::{self, Initial};
@@ -119,12 +119,11 @@ impl NetworkFile {
         let own = own.ok().flatten();
         let arch = architecture_of(arch, name, own.as_ref())?;
         weights::refuse_other_network(name, architecture.as_deref(), &arch, config)?;
-        let chain = chain_at(chain, wanted, None, &arch).ok_or_else(|| {
-            Error::Usage(format!(
-                "{name} does not say how its images are prepared (size, mean and std), so what it says of a picture would be \
-                 a guess: take a run folder, or weights with their config.json beside them"
-            ))
-        })?;
+        if wanted.is_none_or(|wanted| wanted.normalize.is_none()) {
+            warnings.push(weights::unprepared(name, config));
+        }
+        let wanted = wanted.filter(|wanted| wanted.normalize.is_some()).unwrap_or_else(|| options::wanted(config));
+        let chain = chain_at(chain, Some(wanted), None, &arch).expect("it normalises");
         let head = own.as_ref().map_or(Head::linear(1), |own| own.head);
         let loaded = run.install(|| Predictor::load(&arch, &head, &bytes, chain));
         let (predictor, _) = loaded.map_err(|error| train_error(name, error))?;
