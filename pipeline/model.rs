@@ -122,7 +122,8 @@ impl NetworkFile {
         if wanted.is_none_or(|wanted| wanted.normalize.is_none()) {
             warnings.push(weights::unprepared(name, config));
         }
-        let wanted = wanted.filter(|wanted| wanted.normalize.is_some()).unwrap_or_else(|| options::wanted(config));
+        let wanted =
+            wanted.filter(|wanted| wanted.normalize.is_some()).unwrap_or_else(|| options::wanted(config));
         let chain = chain_at(chain, Some(wanted), None, &arch).expect("it normalises");
         let head = own.as_ref().map_or(Head::linear(1), |own| own.head);
         let loaded = run.install(|| Predictor::load(&arch, &head, &bytes, chain));

@@ -180,7 +180,8 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         Some(temperature) => model.classifier.clone().with_temperature(temperature),
         None => model.classifier.clone(),
     };
-    let classifier = if alignment.by_order { classifier.with_classes(feed.classes().to_vec()) } else { classifier };
+    let classifier =
+        if alignment.by_order { classifier.with_classes(feed.classes().to_vec()) } else { classifier };
     let mut scored = Scored::new(classifier.classes().to_vec());
     let (mut predictions, mut unknown) = (Predictions::new(classifier.classes().to_vec()), 0);
     for pass in chosen.passes {
