@@ -7,6 +7,7 @@ mod chain;
 mod command_line;
 mod compare;
 mod epochs;
+mod evaluation;
 mod faults;
 mod fixture;
 mod first_steps;

@@ -112,7 +112,7 @@ pub const COMMANDS: &[CommandRow] = &[
         about: "Say how good a model is on images of known class, and how sure that is",
         example: "forebay eval runs/first\n  forebay eval runs/first new-photos/ --out eval",
         shows_plan: false,
-        checks_options: true,
+        checks_options: false,
         runs_networks: true,
     },
     CommandRow {
@@ -132,7 +132,7 @@ pub const COMMANDS: &[CommandRow] = &[
         about: "Make one model of several runs: a vote, or the mean of their weights",
         example: "forebay ensemble runs/a runs/b runs/c --out runs/abc\n  forebay ensemble runs/a runs/b --soup --out runs/soup",
         shows_plan: false,
-        checks_options: true,
+        checks_options: false,
         runs_networks: true,
     },
     CommandRow {

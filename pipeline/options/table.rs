@@ -156,7 +156,7 @@ const EVERY: &[Command] =
 const SOURCES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Eval];
 const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export, Eval, Compare, Ensemble];
 /// What turns images into batches as its own options say.
-const PREPARES: &[Command] = &[Prepare, Train, Bench];
+const PREPARES: &[Command] = &[Prepare, Train, Bench, Eval];
 /// What decodes images.
 const READS: &[Command] = &[Prepare, Train, Bench, Eval, Ensemble];
 
@@ -301,8 +301,8 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], Once, Ignored, applies::always, usual Training, "Go on from the last checkpoint in RUN";
     "train.precision", "precision", "NAME", Kind::Choice(Precision::WORDS), "f32", &[Train], Run, Read, applies::always, more Machine, "Precision of the activations on a GPU; weights, moments and the loss stay in single precision, and with f16 the loss is scaled";
     "train.device", "device", "DEVICE", Kind::Text, "cpu", &[Train], Neither, Read, applies::always, usual Machine, "cpu, or cuda:0 in a build with --features cuda";
-    "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], Pixels, Read, applies::always, more Images, "Mean of the normalisation, of values from 0 to 1";
-    "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], Pixels, Read, applies::always, more Images, "Standard deviation of the normalisation";
+    "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train, Eval], Pixels, Read, applies::always, more Images, "Mean of the normalisation, of values from 0 to 1";
+    "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train, Eval], Pixels, Read, applies::always, more Images, "Standard deviation of the normalisation";
 ];
 
 /// The row of a key.

@@ -98,6 +98,15 @@ impl Classifier {
         Classifier { temperature, ..self }
     }
 
+    /// The same with other names of its classes, as many as before.
+    ///
+    /// # Panics
+    /// When there are more or fewer.
+    pub fn with_classes(self, classes: Vec<String>) -> Classifier {
+        assert_eq!(classes.len(), self.classes.len(), "a name for each class");
+        Classifier { classes, ..self }
+    }
+
     /// The same with at most so many images in a network at a time.
     pub fn with_micro_batch(mut self, micro_batch: Option<usize>) -> Classifier {
         for member in &mut self.members {
