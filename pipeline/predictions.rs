@@ -110,16 +110,15 @@ impl Predictions {
         Split::ALL.into_iter().filter(has).collect()
     }
 
-    /// The labelled samples of a split, their logits the logarithms of the probabilities; `place` is where they were read.
+    /// The labelled samples of a split, or all of them, their logits the logarithms of the probabilities; `place` is where they were read.
     ///
     /// # Errors
     /// [`Error::Integrity`] when a sample comes twice.
-    pub fn scored(&self, split: Split, place: &str) -> Result<Scored, Error> {
+    pub fn scored(&self, split: Option<Split>, place: &str) -> Result<Scored, Error> {
         let mut scored = Scored::new(self.classes.clone());
         for (index, probabilities) in self.rows() {
-            let Some(label) = self.labels[index].filter(|_| self.splits[index] == Some(split)) else {
-                continue;
-            };
+            let is_chosen = split.is_none() || self.splits[index] == split;
+            let Some(label) = self.labels[index].filter(|_| is_chosen) else { continue };
             let logits: Vec<f32> = probabilities.iter().map(|p| f64::from(*p).ln() as f32).collect();
             let pushed = scored.push(self.ids[index].clone(), label, &logits);
             pushed.map_err(|error| Error::Integrity(format!("{place}: {error}")))?;
@@ -331,14 +330,14 @@ mod tests {
         assert_eq!(file, predictions.to_parquet());
         let back = Predictions::from_parquet("p.parquet", file).unwrap();
         assert_eq!((&back, back.splits()), (&predictions, vec![Split::Train, Split::Test]));
-        let scored = back.scored(Split::Test, "p.parquet").unwrap();
+        let scored = back.scored(Some(Split::Test), "p.parquet").unwrap();
         let ids: Vec<&str> = scored.ids().iter().map(AsRef::as_ref).collect();
         assert_eq!((ids, scored.labels()), (vec!["b.png", "a.png"], &[2, 1][..]));
         let p = scored.probabilities(1, 1.0);
         let expected = 0.5f64.exp() / (2.0 + 0.5f64.exp());
         assert!((p[1] - expected).abs() < 1e-6 && p.iter().sum::<f64>() - 1.0 < 1e-12);
         assert_eq!(
-            (scored.probabilities(0, 1.0)[1], back.scored(Split::Validation, "").unwrap().len()),
+            (scored.probabilities(0, 1.0)[1], back.scored(Some(Split::Validation), "").unwrap().len()),
             (0.0, 0)
         );
         let none = Predictions::new(vec!["a".into()]);
@@ -360,7 +359,7 @@ mod tests {
     fn a_sample_that_comes_twice_is_named() {
         let mut predictions = predictions();
         predictions.push("a.png".into(), Some(Split::Test), Some(0), &[1.0, 0.0, 0.0]);
-        let error = predictions.scored(Split::Test, "p.parquet").unwrap_err();
+        let error = predictions.scored(None, "p.parquet").unwrap_err();
         assert_eq!((error.exit_code(), error.to_string().as_str()), (4, "p.parquet: a.png is scored twice"));
     }
 

@@ -5,6 +5,7 @@ mod bounds;
 mod bucket;
 mod chain;
 mod command_line;
+mod compare;
 mod epochs;
 mod evaluation;
 mod faults;

@@ -25,6 +25,8 @@ pub enum Command {
     Export,
     /// `forebay eval`
     Eval,
+    /// `forebay compare`
+    Compare,
     /// `forebay ensemble`
     Ensemble,
 }
@@ -112,6 +114,16 @@ pub const COMMANDS: &[CommandRow] = &[
         shows_plan: false,
         checks_options: false,
         runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Compare,
+        name: "compare",
+        below: None,
+        about: "Put runs side by side on the same samples, and say which difference could be chance",
+        example: "forebay compare runs/a runs/b\n  forebay compare runs/a runs/b runs/c --split validation",
+        shows_plan: false,
+        checks_options: false,
+        runs_networks: false,
     },
     CommandRow {
         command: Command::Ensemble,
