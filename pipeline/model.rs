@@ -55,21 +55,31 @@ pub struct Model {
 }
 
 impl Model {
+    /// Opens MODEL where it is an ensemble; `None` where it is something else.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub async fn open_ensemble(run: &Run, place: &str, config: &Config) -> Result<Option<Model>, Error> {
+        let Some(folder) = folder(place, config)? else { return Ok(None) };
+        match EnsembleFile::read(&folder).await? {
+            Some(file) => file.open(run, place, &folder, config).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Opens MODEL; `arch` names the network of a weights file that does not say it.
     ///
     /// # Errors
     /// [`Error::Usage`] when it is none of the three or does not say how its images are prepared; [`Error::Integrity`] when
     /// its bytes are damaged; others when a store fails.
     pub async fn open(run: &Run, place: &str, arch: Option<String>, config: &Config) -> Result<Model, Error> {
-        if let Some(folder) = folder(place, config)?
-            && let Some(file) = EnsembleFile::read(&folder).await?
-        {
-            if arch.is_some() {
-                return Err(Error::Usage(format!(
+        if let Some(model) = Model::open_ensemble(run, place, config).await? {
+            return match arch {
+                Some(_) => Err(Error::Usage(format!(
                     "{place} is an ensemble, whose networks are known: leave out --arch"
-                )));
-            }
-            return file.open(run, place, &folder, config).await;
+                ))),
+                None => Ok(model),
+            };
         }
         let name = weights_of(place, config).await?;
         let kind = if name == place { ModelKind::Weights } else { ModelKind::Run };

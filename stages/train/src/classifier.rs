@@ -45,7 +45,7 @@ pub struct Classifier {
 }
 
 /// The least share of a class that no member votes for: its logarithm stays a number.
-const NO_VOTE: f64 = 1e-6;
+pub(crate) const NO_VOTE: f64 = 1e-6;
 
 impl Classifier {
     /// A classifier of these members, of which each gives a logit for each of `classes` and takes images of one chain.
