@@ -1,5 +1,8 @@
 //! `forebay eval`: how good a model is on images of known class, and how sure that is.
 
+use std::collections::BTreeMap;
+
+use forebay_datasets::manifest::to_json;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
 use forebay_datasets::words::Words;
@@ -8,11 +11,12 @@ use serde::Serialize;
 
 use crate::feed::{Feed, Pass, TestAccess};
 use crate::flow::{Error, Run};
-use crate::model::{Alignment, Model, ModelKind, OfRun, SplitScores, feed_for, score};
+use crate::model::{Alignment, Model, ModelKind, OfRun, feed_for, score};
 use crate::options::{Config, EvalSplit, Invocation, store_options};
 use crate::plan::refuse_folder;
+use crate::predictions::Predictions;
 use crate::report::{note, say, say_json, warn};
-use crate::train::RunTests;
+use crate::train::{RunTests, files};
 
 /// What an evaluation came to.
 #[derive(Clone, Debug, Serialize)]
@@ -31,9 +35,9 @@ pub struct Evaluated {
     pub test_openings: Option<u64>,
     /// Every figure.
     pub evaluation: Evaluation,
-    /// What was said of each image.
+    /// What was said of each image, split by split.
     #[serde(skip)]
-    pub scored: Scored,
+    pub predictions: Predictions,
 }
 
 /// Which images are scored, and by what right.
@@ -48,7 +52,7 @@ async fn choose(
     feed: &Feed,
     config: &Config,
     has_splits: bool,
-    of_run: Option<&OfRun>,
+    (model, of_run): (&Model, Option<&OfRun>),
 ) -> Result<Chosen, Error> {
     let is_there = |split: Split| feed.rows(split) > 0;
     let is_sealed = of_run.is_some_and(|of_run| of_run.tests.sealed);
@@ -62,7 +66,10 @@ async fn choose(
         (None, true) => EvalSplit::Test,
         (None, false) if !has_splits => EvalSplit::All,
         (None, false) if is_there(Split::Test) && !is_sealed => EvalSplit::Test,
-        (None, false) if is_there(Split::Validation) => EvalSplit::Validation,
+        (None, false) if is_there(Split::Validation) && (model.is_validated || of_run.is_none()) => {
+            EvalSplit::Validation
+        }
+        (None, false) if is_sealed && is_there(Split::Test) => EvalSplit::Test,
         (None, false) => EvalSplit::All,
     };
     let splits: Vec<Split> = match split {
@@ -99,6 +106,26 @@ async fn choose(
     })
 }
 
+/// Refuses a folder that holds a run, or results that would be lost.
+async fn refuse_results(out: &Store, config: &Config) -> Result<(), Error> {
+    let is_there = async |name: &str| -> Result<bool, Error> {
+        let is_folder = out.local_root().is_none_or(|root| root.is_dir());
+        Ok(is_folder && out.size(name).await?.is_some())
+    };
+    let place = out.location();
+    if is_there(files::MODEL).await? || is_there(files::LAST).await? {
+        return Err(Error::Usage(format!("--out {place} is a run folder: give a place of its own")));
+    }
+    for name in [files::EVALUATION, files::PREDICTIONS] {
+        if !config.is_on("overwrite") && is_there(name).await? {
+            return Err(Error::Usage(format!(
+                "{place} holds {name} already: give another --out, or --overwrite to replace it"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Scores a model on the images of a source.
 ///
 /// # Errors
@@ -125,13 +152,14 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
             settings.text("eval.out").map(|out| Store::open(&out, &store_options(&settings))).transpose()?;
         if let Some(out) = &out {
             refuse_folder("--out", out, feed.image_folder()).await?;
+            refuse_results(out, &settings).await?;
         }
         let has_splits =
             of_run.is_some() || feed.source.declares_splits() || feed.source.manifest().is_some();
-        let chosen = choose(&feed, &settings, has_splits, of_run.as_ref()).await?;
-        Ok((model, feed, warnings, chosen))
+        let chosen = choose(&feed, &settings, has_splits, (&model, of_run.as_ref())).await?;
+        Ok((model, feed, warnings, chosen, out))
     });
-    let (model, feed, warnings, chosen) = opening.await?;
+    let (model, feed, warnings, chosen, out) = opening.await?;
     warn(&model.warnings);
     warn(&warnings);
     let alignment = Alignment::of(feed.classes(), model.classifier.classes(), model.names_classes);
@@ -152,7 +180,16 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         Some(temperature) => model.classifier.clone().with_temperature(temperature),
         None => model.classifier.clone(),
     };
-    let SplitScores { scored, unknown } = score(run, &feed, &classifier, &alignment, &chosen.passes).await?;
+    let classifier =
+        if alignment.by_order { classifier.with_classes(feed.classes().to_vec()) } else { classifier };
+    let mut scored = Scored::new(classifier.classes().to_vec());
+    let (mut predictions, mut unknown) = (Predictions::new(classifier.classes().to_vec()), 0);
+    for pass in chosen.passes {
+        let of_split = score(run, &feed, &classifier, &alignment, pass).await?;
+        unknown += of_split.unknown;
+        predictions.push_scored(&of_split.scored, pass.split(), classifier.temperature());
+        scored.append(&of_split.scored).map_err(|error| Error::failed("score the images", error))?;
+    }
     if unknown > 0 {
         warn(&[format!(
             "{unknown} images are of classes that the model does not know, and are not scored: {}",
@@ -167,7 +204,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     };
     let evaluation = run.install(|| Evaluation::of(&scored, &options));
     let evaluation = evaluation.map_err(|error| Error::failed("evaluate", error))?;
-    Ok(Evaluated {
+    let done = Evaluated {
         model: model.place,
         source: feed.store.location().to_string(),
         split: chosen.split.name(),
@@ -175,8 +212,13 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         unknown,
         test_openings: chosen.openings,
         evaluation,
-        scored,
-    })
+        predictions,
+    };
+    if let Some(out) = &out {
+        out.put(files::PREDICTIONS, done.predictions.to_parquet()).await?;
+        out.put(files::EVALUATION, to_json(&BTreeMap::from([(done.split, &done.evaluation)])).into()).await?;
+    }
+    Ok(done)
 }
 
 /// Runs the command.

@@ -25,6 +25,8 @@ pub enum Command {
     Export,
     /// `forebay eval`
     Eval,
+    /// `forebay compare`
+    Compare,
     /// `forebay ensemble`
     Ensemble,
 }
@@ -110,8 +112,18 @@ pub const COMMANDS: &[CommandRow] = &[
         about: "Say how good a model is on images of known class, and how sure that is",
         example: "forebay eval runs/first\n  forebay eval runs/first new-photos/ --out eval",
         shows_plan: false,
-        checks_options: true,
+        checks_options: false,
         runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Compare,
+        name: "compare",
+        below: None,
+        about: "Put runs side by side on the same samples, and say which difference could be chance",
+        example: "forebay compare runs/a runs/b\n  forebay compare runs/a runs/b runs/c --split validation",
+        shows_plan: false,
+        checks_options: false,
+        runs_networks: false,
     },
     CommandRow {
         command: Command::Ensemble,
@@ -120,7 +132,7 @@ pub const COMMANDS: &[CommandRow] = &[
         about: "Make one model of several runs: a vote, or the mean of their weights",
         example: "forebay ensemble runs/a runs/b runs/c --out runs/abc\n  forebay ensemble runs/a runs/b --soup --out runs/soup",
         shows_plan: false,
-        checks_options: true,
+        checks_options: false,
         runs_networks: true,
     },
     CommandRow {

@@ -20,7 +20,8 @@ use super::command::Command;
 use super::nearest::nearest;
 
 use Command::{
-    Bench, BenchModel, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Prepare, Train, Verify,
+    Bench, BenchModel, Compare, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Prepare, Train,
+    Verify,
 };
 use Identity::{Neither, Once, Pixels, Rows, Run, Views};
 use InRangeTest::{Absent, Ignored, Read};
@@ -151,11 +152,11 @@ words!(Heading {
 });
 
 const EVERY: &[Command] =
-    &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Ensemble];
+    &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Compare, Ensemble];
 const SOURCES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Eval];
-const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export, Eval, Ensemble];
+const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export, Eval, Compare, Ensemble];
 /// What turns images into batches as its own options say.
-const PREPARES: &[Command] = &[Prepare, Train, Bench];
+const PREPARES: &[Command] = &[Prepare, Train, Bench, Eval];
 /// What decodes images.
 const READS: &[Command] = &[Prepare, Train, Bench, Eval, Ensemble];
 
@@ -196,6 +197,8 @@ pub const OPTIONS: &[OptionRow] = options![
     "bench_model.frozen", "frozen", "WHAT", Kind::Choice(BenchFrozen::WORDS), "none", &[BenchModel], Neither, Absent, applies::bench_frozen, more Network, "What a step does not train";
     "bench_model.seconds", "seconds", "X", Kind::Number(0.0, 3600.0), "5", &[BenchModel], Neither, Absent, applies::always, more Training, "Measure at least so long, after one pass to warm up";
 
+    "compare.runs", "", "RUN", Kind::Places, "", &[Compare], Neither, Absent, applies::always, usual Data, "Run folders, folders of eval --out, or files of predictions: two or more, each a path or a URL";
+    "compare.split", "split", "WHICH", Kind::Choice(EvalSplit::WORDS), "test", &[Compare], Neither, Absent, applies::always, usual Data, "Which samples are compared";
     "ensemble.runs", "", "RUN", Kind::Places, "", &[Ensemble], Neither, Absent, applies::always, usual Data, "Run folders, or weights files of runs: two or more";
     "ensemble.out", "out", "DIR", Kind::Place, "", &[Ensemble], Neither, Absent, applies::always, usual Output, "Where the ensemble goes: a path, or a URL";
     "ensemble.vote", "vote", "HOW", Kind::Choice(Vote::WORDS), "soft", &[Ensemble], Neither, Absent, applies::vote, usual Network, "soft: the weighted mean of the members' probabilities; hard: the weighted share of the members that predict a class";
@@ -206,13 +209,13 @@ pub const OPTIONS: &[OptionRow] = options![
     "eval.split", "split", "WHICH", Kind::Choice(EvalSplit::WORDS), "", &[Eval], Neither, Absent, applies::always, usual Data, "Which images are scored [default: test, else validation, where the source has such; of a sealed run validation; all of an image folder that has no splits of its own]";
     "eval.final", "final", "", Kind::Switch(true), "false", &[Eval], Neither, Absent, applies::always, usual Data, "Open the sealed test images of a run, once the choice among runs is made; it is counted how often";
     "eval.out", "out", "DIR", Kind::Place, "", &[Eval], Neither, Absent, applies::always, usual Output, "Where predictions.parquet, evaluation.json and the report go: a path, or a URL [default: nothing is kept]";
-    "eval.draws", "draws", "N", Kind::Integer(0, 1_000_000), "1000", &[Eval], Neither, Absent, applies::always, more Training, "How often the samples are drawn anew for the intervals that have no formula";
-    "eval.level", "level", "SHARE", Kind::Number(0.5, 0.9999), "0.95", &[Eval], Neither, Absent, applies::always, more Training, "Confidence level of the intervals";
+    "eval.draws", "draws", "N", Kind::Integer(0, 1_000_000), "1000", &[Eval, Compare], Neither, Absent, applies::always, more Training, "How often the samples are drawn anew for the intervals that have no formula";
+    "eval.level", "level", "SHARE", Kind::Number(0.5, 0.9999), "0.95", &[Eval, Compare], Neither, Absent, applies::always, more Training, "Confidence level of the intervals";
     "report.bytes", "report-bytes", "BYTES", Kind::Bytes, "8 MiB", &[Train, Demo, Eval, Ensemble], Neither, Ignored, applies::always, more Output, "The most that report.html may take: what is left by its text holds thumbnails of images";
     "out", "out", "RUN", Kind::Place, "", &[Train, Demo], Neither, Read, applies::always, usual Output, "Where checkpoints, metrics and the report go: a path, or a URL";
     "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, Neither, Read, applies::always, usual Machine, "Threads of the one pool that does all CPU work [default: one per core]";
     "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, Read, applies::always, usual Machine, "The most memory that images on their way may take, decoding and storing included";
-    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Ensemble], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
+    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Compare, Ensemble], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
     "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, Neither, Read, applies::always, more Data, "How many samples may be refused before the run fails";
     "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward, Eval, Ensemble], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
     "force", "force", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, more Training, "Continue where shards, weights and options contradict each other: the shards win, then the options; also balance or augment again shards that are balanced or augmented already";
@@ -300,8 +303,8 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], Once, Ignored, applies::always, usual Training, "Go on from the last checkpoint in RUN";
     "train.precision", "precision", "NAME", Kind::Choice(Precision::WORDS), "f32", &[Train], Run, Read, applies::always, more Machine, "Precision of the activations on a GPU; weights, moments and the loss stay in single precision, and with f16 the loss is scaled";
     "train.device", "device", "DEVICE", Kind::Text, "cpu", &[Train], Neither, Read, applies::always, usual Machine, "cpu, or cuda:0 in a build with --features cuda";
-    "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], Pixels, Read, applies::always, more Images, "Mean of the normalisation, of values from 0 to 1";
-    "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], Pixels, Read, applies::always, more Images, "Standard deviation of the normalisation";
+    "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train, Eval], Pixels, Read, applies::always, more Images, "Mean of the normalisation, of values from 0 to 1";
+    "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train, Eval], Pixels, Read, applies::always, more Images, "Standard deviation of the normalisation";
 ];
 
 /// The row of a key.

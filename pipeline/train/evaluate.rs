@@ -22,6 +22,7 @@ use super::run_tests::RunTests;
 use super::session::{Progress, Session, lock};
 use crate::feed::{Pass, PassBatch};
 use crate::flow::{Error, Items, Run, kill_point};
+use crate::predictions::Predictions;
 use crate::report::{ClassRow, EpochMetrics, Live, Trained};
 use crate::weights::seal;
 
@@ -319,6 +320,12 @@ pub(super) async fn test(
         folder.put(name, curve.clone()).await?;
     }
     if !verdict.scored.is_empty() {
+        let temperature = trained.temperature.unwrap_or(1.0);
+        let mut predictions = Predictions::new(plan.options.classes.clone());
+        for (split, scored) in &verdict.scored {
+            predictions.push_scored(scored, *split, temperature);
+        }
+        folder.put(files::PREDICTIONS, predictions.to_parquet()).await?;
         folder.put(files::EVALUATION, forebay_datasets::manifest::to_json(&verdict.evaluations)).await?;
     }
     folder.put(files::SUMMARY_TEXT, crate::report::terminal::summary(&plan.facts(), &trained)).await?;

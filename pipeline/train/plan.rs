@@ -77,7 +77,7 @@ pub struct TrainPlan {
 /// What trainings read, opened once for any number of them: the source and the initial weights.
 #[derive(Clone)]
 pub struct TrainSources {
-    source: feed::Opened,
+    source: feed::OpenedSource,
     initial: Option<Initial>,
 }
 
@@ -90,7 +90,7 @@ impl TrainSources {
         refuse(check::options(config, &FreezePlan::of(config), false)?)?;
         let mut problems = Vec::new();
         let initial = gather(check::initial(config).await, &mut problems)?.flatten();
-        let source = gather(feed::Opened::open(config).await, &mut problems)?;
+        let source = gather(feed::OpenedSource::open(config).await, &mut problems)?;
         match (source, &problems[..]) {
             (Some(source), []) => Ok(TrainSources { source, initial }),
             _ => Err(Error::Plan(problems)),
@@ -110,7 +110,7 @@ impl TrainPlan {
         let mut problems = Vec::new();
         let folder = gather(check::run_folder(config).await, &mut problems)?.flatten();
         let initial = gather(check::initial(config).await, &mut problems)?.flatten();
-        let source = gather(feed::Opened::open(config).await, &mut problems)?;
+        let source = gather(feed::OpenedSource::open(config).await, &mut problems)?;
         let Some(source) = source else {
             // What the options say of the weights is wrong too, whatever the source holds.
             let applied = initial.as_ref().map(|initial| weights::apply(config, initial)).transpose();
@@ -141,7 +141,7 @@ impl TrainPlan {
     async fn made(
         config: &Config,
         freezing: FreezePlan,
-        source: &feed::Opened,
+        source: &feed::OpenedSource,
         initial: Option<Initial>,
     ) -> Result<TrainPlan, Error> {
         let device = check::device(config)?;

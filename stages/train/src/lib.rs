@@ -29,7 +29,7 @@ pub mod protobuf;
 pub use classifier::{Classifier, Member, Vote};
 pub use ensemble::{fit_vote, mean_of_files};
 pub use error::TrainError;
-pub use export::{Export, OnnxFile, export};
+pub use export::{Export, OnnxFile, export, export_ensemble};
 pub use features::features_file;
 pub use file::{CLASS_COUNTS, FileDescription, TEMPERATURE};
 pub use forward::{Forward, forward};
