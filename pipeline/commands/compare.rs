@@ -19,7 +19,7 @@ use crate::plan::{Purpose, refuse_unreached};
 use crate::predictions::Predictions;
 use crate::report::{say, say_json};
 use crate::train::files;
-use crate::weights::folder_and_file;
+use crate::plan::folder_and_file;
 
 /// What a comparison came to.
 #[derive(Clone, Debug, Serialize)]
