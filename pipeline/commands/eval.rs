@@ -6,17 +6,18 @@ use forebay_datasets::manifest::to_json;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
 use forebay_datasets::words::Words;
-use forebay_train::metrics::{Evaluation, EvaluationOptions, Scored};
+use forebay_train::metrics::{Evaluation, EvaluationOptions, LabelErrors, Scored};
 use serde::Serialize;
 
 use crate::feed::{Feed, Pass, TestAccess};
 use crate::flow::{Error, Run};
 use crate::model::{Alignment, Model, ModelKind, OfRun, feed_for, score};
 use crate::options::{Config, EvalSplit, Invocation, store_options};
-use crate::plan::refuse_folder;
+use crate::plan::{fixes, refuse_folder};
 use crate::predictions::Predictions;
-use crate::report::{note, say, say_json, warn};
-use crate::train::{RunTests, files};
+use crate::report::html::{self, Answers, EvaluationPage, Gallery, Judged};
+use crate::report::{note, say, say_json, terminal, warn};
+use crate::train::{RunTests, files, fill};
 
 /// What an evaluation came to.
 #[derive(Clone, Debug, Serialize)]
@@ -35,9 +36,9 @@ pub struct Evaluated {
     pub test_openings: Option<u64>,
     /// Every figure.
     pub evaluation: Evaluation,
-    /// What was said of each image, split by split.
+    /// What a user would want to know of the page, in a line.
     #[serde(skip)]
-    pub predictions: Predictions,
+    pub page_note: Option<String>,
 }
 
 /// Which images are scored, and by what right.
@@ -184,7 +185,8 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         if alignment.by_order { classifier.with_classes(feed.classes().to_vec()) } else { classifier };
     let mut scored = Scored::new(classifier.classes().to_vec());
     let (mut predictions, mut unknown) = (Predictions::new(classifier.classes().to_vec()), 0);
-    for pass in chosen.passes {
+    let passes = chosen.passes;
+    for pass in passes.iter().copied() {
         let of_split = score(run, &feed, &classifier, &alignment, pass).await?;
         unknown += of_split.unknown;
         predictions.push_scored(&of_split.scored, pass.split(), classifier.temperature());
@@ -204,7 +206,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     };
     let evaluation = run.install(|| Evaluation::of(&scored, &options));
     let evaluation = evaluation.map_err(|error| Error::failed("evaluate", error))?;
-    let done = Evaluated {
+    let mut done = Evaluated {
         model: model.place,
         source: feed.store.location().to_string(),
         split: chosen.split.name(),
@@ -212,13 +214,57 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         unknown,
         test_openings: chosen.openings,
         evaluation,
-        predictions,
+        page_note: None,
     };
     if let Some(out) = &out {
-        out.put(files::PREDICTIONS, done.predictions.to_parquet()).await?;
+        out.put(files::PREDICTIONS, predictions.to_parquet()).await?;
         out.put(files::EVALUATION, to_json(&BTreeMap::from([(done.split, &done.evaluation)])).into()).await?;
+        done.page_note = put_page(run, config, out, (&done, &scored), (&feed, &passes)).await?;
     }
     Ok(done)
+}
+
+/// Writes the report of an evaluation with its plots, and the suspected labels; returns what the page lacks.
+async fn put_page(
+    run: &Run,
+    config: &Config,
+    out: &Store,
+    (done, scored): (&Evaluated, &Scored),
+    (feed, passes): (&Feed, &[Pass]),
+) -> Result<Option<String>, Error> {
+    let evaluation = &done.evaluation;
+    let errors = run.install(|| LabelErrors::of(scored, evaluation.temperature));
+    let errors = errors.map_err(|error| Error::failed("look for wrong labels", error))?;
+    out.put(files::FIXES, fixes::to_csv(&errors).into()).await?;
+    for (name, svg) in html::evaluation_plots(evaluation) {
+        out.put(name, svg.into()).await?;
+    }
+    let budget = config.whole("report.bytes");
+    let answers = Answers::of(scored, &errors.suspects, evaluation.temperature);
+    let gallery = fill(run, feed, passes, Gallery::wanted(&answers, budget)).await?;
+    let images = format!("{} images", done.split);
+    let mut remarks = Vec::new();
+    if done.unknown > 0 {
+        remarks.push(format!("{} images are of classes that the model does not know, and are not scored", done.unknown));
+    }
+    if done.rejected > 0 {
+        remarks.push(format!("{} images could not be read", done.rejected));
+    }
+    if let Some(openings) = done.test_openings {
+        remarks.push(format!("the test images of this run were scored for the {} time", terminal::ordinal(openings)));
+    }
+    let page = html::evaluation(
+        &EvaluationPage {
+            model: &done.model,
+            source: &done.source,
+            judged: Judged { evaluation, answers: &answers, gallery: &gallery, images: &images },
+            remarks: &remarks,
+            command: &format!("forebay eval {} {} --split {}", done.model, done.source, done.split),
+        },
+        budget,
+    );
+    out.put(files::REPORT, page.html.into()).await?;
+    Ok(page.note)
 }
 
 /// Runs the command.
@@ -227,6 +273,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let done = evaluate(run, &asked.config).await?;
+    warn(&Vec::from_iter(done.page_note.clone()));
     match asked.json {
         true => say_json(&done),
         false => say(&format!("{:#?}\n", done.evaluation.accuracy)),
