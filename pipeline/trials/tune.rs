@@ -112,6 +112,7 @@ pub async fn tune(
     };
     let done: Vec<TrialResult> = tuning.journal.trials().iter().filter_map(TrialResult::of).collect();
     tuning.spent = done.iter().map(|done| done.ended.seconds).sum();
+    warn(&base_plan.warnings);
     told(Told::Begin { space: &tuning.space, done: &done, monitor: tuning.monitor, trials });
     let ended_by = tuning.run(run, trials, told).await;
     let (ended_by, interrupt) = match ended_by {
