@@ -58,7 +58,8 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
     let source = needed("export.source", "a SOURCE: a run folder, or a weights file")?;
     let output = needed("export.output", "--output FILE")?;
     let (named, settings, pool) = (source.clone(), config.clone(), run.clone());
-    let opening = run.until_stopped(move || async move { Model::open_ensemble(&pool, &named, &settings).await });
+    let opening =
+        run.until_stopped(move || async move { Model::open_ensemble(&pool, &named, &settings).await });
     if let Some(model) = opening.await? {
         return ensemble(run, config, model, output).await;
     }
@@ -118,13 +119,15 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
 async fn ensemble(run: &Run, config: &Config, model: Model, output: String) -> Result<Exported, Error> {
     for (key, flag) in [("export.arch", "--arch"), ("export.size", "--size")] {
         if config.is_given(key) {
-            return Err(Error::Usage(format!("{} is an ensemble, which decides it: leave out {flag}", model.place)));
+            return Err(Error::Usage(format!(
+                "{} is an ensemble, which decides it: leave out {flag}",
+                model.place
+            )));
         }
     }
     let (settings, place) = (config.clone(), output.clone());
     let inputs = vec![format!("{}/{}", model.place.trim_end_matches('/'), EnsembleFile::NAME)];
-    let looking =
-        run.until_stopped(move || async move { super::output(&settings, &place, &inputs).await });
+    let looking = run.until_stopped(move || async move { super::output(&settings, &place, &inputs).await });
     let (target, file) = looking.await?;
     let Model { classifier, architectures, warnings, .. } = model;
     let size = classifier.chain().side().expect("a model takes squares");

@@ -275,7 +275,10 @@ impl Graph {
 
     /// The output of the last node: the logits of the network that was added last.
     pub(crate) fn last(&self) -> Result<Value> {
-        self.nodes.last().map(|node| node.output.clone()).ok_or_else(|| candle_core::Error::msg("an empty graph"))
+        self.nodes
+            .last()
+            .map(|node| node.output.clone())
+            .ok_or_else(|| candle_core::Error::msg("an empty graph"))
     }
 
     /// Adds the joint logits of members, each with its temperature and its share of the vote: the logarithms of the mean of
