@@ -173,10 +173,11 @@ pub const OPTIONS: &[OptionRow] = options![
     "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name";
     "models.arch", "", "NETWORK", Kind::Choice(NAMES), "", &[Models], Neither, Absent, applies::always, usual Network, "The network that is described [default: all are listed]";
     "forward.weights", "weights", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Network, "Weights of the network: a safetensors file";
-    "forward.input", "input", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Data, "A safetensors file with input [batch, 3, height, width], normalised, and for gradients label [batch]";
+    "forward.input", "input", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Data, "A safetensors file with input [batch, 3, height, width], normalised, and for gradients or heatmaps label [batch]";
     "forward.output", "output", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Output, "Where logits, loss and grad.NAME go, as a safetensors file";
     "forward.mode", "mode", "MODE", Kind::Choice(NormMode::WORDS), "eval", &[Forward], Neither, Absent, applies::always, more Network, "eval: norms by their running statistics; train: by those of the batch. No dropout in either";
     "forward.gradients", "gradients", "", Kind::Switch(true), "false", &[Forward], Neither, Absent, applies::always, usual Training, "Also the mean cross-entropy and the gradient of every parameter";
+    "forward.grad_cam", "grad-cam", "", Kind::Switch(true), "false", &[Forward], Neither, Absent, applies::always, more Training, "Also a heatmap of each image for its label (Grad-CAM), as grad_cam [batch, rows, columns]";
     "export.source", "", "SOURCE", Kind::Place, "", &[Export], Neither, Absent, applies::always, usual Data, "A run folder, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
     "export.output", "output", "FILE", Kind::Place, "", &[Export], Neither, Absent, applies::always, usual Output, "Where the ONNX file goes: a path, or a URL";
     "export.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Export], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name [default: what the weights say, if this program wrote them]";

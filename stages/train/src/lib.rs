@@ -11,6 +11,7 @@ mod file;
 mod features;
 mod predictor;
 mod classifier;
+mod explain;
 pub mod metrics;
 mod rehearsal;
 mod forward;
@@ -27,6 +28,7 @@ pub mod protobuf;
 
 pub use classifier::{Classifier, Member, Vote};
 pub use error::TrainError;
+pub use explain::Heatmap;
 pub use export::{Export, OnnxFile, export};
 pub use features::features_file;
 pub use file::{CLASS_COUNTS, FileDescription, TEMPERATURE};
