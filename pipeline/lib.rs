@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 pub mod commands;
+pub mod trials;
 pub mod model;
 pub mod train;
 pub mod prepare;

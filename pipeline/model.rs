@@ -1,6 +1,8 @@
 //! MODEL as a command takes it: a run folder, an ensemble, or a weights file, opened as one classifier.
 
 mod ensemble;
+mod of_run;
+mod scoring;
 
 use forebay_datasets::store::Store;
 use forebay_stages::chain::{Chain, Wanted};
@@ -16,6 +18,8 @@ use crate::train::{files, train_error};
 use crate::weights::{self, Initial};
 
 pub use ensemble::{EnsembleFile, EnsembleMember};
+pub use of_run::{OfRun, feed_for};
+pub use scoring::{Alignment, SplitScores, score};
 
 /// What a model was opened from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -67,7 +71,7 @@ impl Model {
         }
         let name = weights_of(place, config).await?;
         let kind = if name == place { ModelKind::Weights } else { ModelKind::Run };
-        let one = Opened::of(run, &name, arch, config).await?;
+        let one = NetworkFile::open(run, &name, arch, config).await?;
         let temperature = one.temperature.unwrap_or(1.0);
         let member = Member { predictor: one.predictor, weight: 1.0, temperature: 1.0 };
         let classifier = Classifier::new(vec![member], Vote::Soft, one.classes).expect("one sound member");
@@ -84,7 +88,7 @@ impl Model {
 }
 
 /// One network of a model, and what its file says.
-pub(crate) struct Opened {
+pub(crate) struct NetworkFile {
     pub(crate) predictor: Predictor,
     pub(crate) architecture: String,
     pub(crate) classes: Vec<String>,
@@ -96,14 +100,14 @@ pub(crate) struct Opened {
     pub(crate) warnings: Vec<String>,
 }
 
-impl Opened {
+impl NetworkFile {
     /// Reads and builds the network of a file.
-    pub(crate) async fn of(
+    pub(crate) async fn open(
         run: &Run,
         name: &str,
         arch: Option<String>,
         config: &Config,
-    ) -> Result<Opened, Error> {
+    ) -> Result<NetworkFile, Error> {
         let Initial { bytes, wanted, chain, architecture, mut warnings, .. } =
             weights::from(name, config).await?;
         let own = FileDescription::read(&bytes);
@@ -138,7 +142,7 @@ impl Opened {
                 outputs - 1
             ));
         }
-        Ok(Opened {
+        Ok(NetworkFile {
             predictor,
             architecture: arch,
             classes,

@@ -368,7 +368,17 @@ fn described(
 /// # Errors
 /// [`Error::Plan`] with one line per option that contradicts the weights.
 pub fn apply(config: &Config, initial: &Initial) -> Result<Config, Error> {
-    let Some(wanted) = initial.wanted else { return Ok(config.clone()) };
+    match initial.wanted {
+        Some(wanted) => apply_wanted(config, &initial.name, wanted),
+        None => Ok(config.clone()),
+    }
+}
+
+/// [`apply`], of what is wanted of images by what is called `name`.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_wanted(config: &Config, name: &str, wanted: Wanted) -> Result<Config, Error> {
     let given = options::wanted(config);
     let equal = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
     let triple = |values: [f32; 3]| {
@@ -418,8 +428,7 @@ pub fn apply(config: &Config, initial: &Initial) -> Result<Config, Error> {
             true => {
                 let given = config.get(key).expect("it is given");
                 problems.push(format!(
-                    "{key}: {given} contradicts {}, which was trained with {value}; leave it out, or --force",
-                    initial.name
+                    "{key}: {given} contradicts {name}, which was trained with {value}; leave it out, or --force"
                 ));
             }
         }

@@ -254,6 +254,11 @@ mod tests {
             found: 16,
             rejected: 0,
             starved: 0.25,
+            accuracy_interval: None,
+            majority: None,
+            test_openings: None,
+            temperature: None,
+            validation: None,
         };
         let stopwatch = Stopwatch { start: Instant::now(), laps: vec![("draw", 1.0), ("train", 2.0)] };
         let expected = "  accuracy   75.0 % of 16 test images; 75.0 % for always answering b\n  \

@@ -3,6 +3,8 @@
 pub mod bench;
 pub mod bench_model;
 pub mod demo;
+pub mod ensemble;
+pub mod eval;
 pub mod export;
 pub mod find_lr;
 pub mod forward;
@@ -102,5 +104,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         Command::BenchModel => bench_model::run(run, asked),
         Command::Forward => forward::run(run, asked).await,
         Command::Export => export::run(run, asked).await,
+        Command::Eval => eval::run(run, asked).await,
+        Command::Ensemble => ensemble::run(run, asked).await,
     }
 }

@@ -3,18 +3,21 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use forebay_datasets::escape::printable;
 use forebay_stages::balance::Balance;
 use forebay_train::WeightsReport;
+use forebay_train::metrics::Evaluation;
 
 use super::{find_lr, say_plan};
 use crate::flow::{Error, Run};
-use crate::options::{Command, Invocation};
+use crate::options::{Command, Config, Invocation};
 use crate::plan::balance_in_words;
 use crate::report::live::{LiveView, Title};
 use crate::report::{
     Bar, EpochMetrics, Live, Trained, Unit, Usage, detail, note, say, say_json, tell, terminal, warn, watched,
 };
 use crate::train::{self, RunFolder, Start, TrainPlan, Watch, files};
+use crate::trials::folds::{CrossValidated, FoldScores, cross_validate};
 
 /// Runs the command.
 ///
@@ -22,33 +25,27 @@ use crate::train::{self, RunFolder, Start, TrainPlan, Watch, files};
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error> {
     let config = &asked.config;
-    let (planned, begins) = (config.clone(), !asked.plan_only && !config.is_on("train.find_lr"));
-    let plan = run.until_stopped(move || async move { TrainPlan::resolve(&planned, begins).await });
-    let plan = Arc::new(plan.await?);
-    warn(&plan.warnings);
+    let is_folded = config.integer("split.folds").is_some() && config.integer("split.fold").is_none();
+    if is_folded && !asked.plan_only {
+        if config.is_on("train.find_lr") {
+            return Err(Error::Usage(
+                "--find-lr looks at one training: give --fold 1 of the folds".to_string(),
+            ));
+        }
+        return folds(run, asked).await.map(|()| None);
+    }
+    let begins = !asked.plan_only && !config.is_on("train.find_lr");
+    let plan = resolve(run, config, begins).await?;
     if asked.plan_only {
         say_plan(asked, &*plan, || plan.to_json());
         return Ok(None);
     }
-    detail(&plan.to_string());
-    plan.notes.iter().for_each(|line| note(line));
     if config.is_on("train.find_lr") {
+        say_before(&plan);
         return find_lr::run(run, asked, &plan).await.map(|()| None);
     }
-    let folder = RunFolder::open(config)?;
-    if let Some(summary) = &plan.balance {
-        tell(&format!("balance: {}, training split\n", config.choice::<Balance>("balance.mode")));
-        tell(&balance_in_words(&plan.options.classes, summary));
-    }
-    let done = watch(run, asked, &plan, &folder, Start::of(config)).await;
+    let (done, folder) = one(run, asked, config, plan).await?;
     let location = folder.location();
-    let done = done.inspect_err(|error| {
-        if matches!(error, Error::Interrupted(_)) {
-            note(&format!(
-                "a checkpoint is in {location}; the same command goes on with --resume, and without --overwrite"
-            ));
-        }
-    })?;
     if asked.json && asked.command == Command::Train {
         let usage = Usage::now();
         let mut value = serde_json::to_value(&done).expect("results are plain data");
@@ -64,6 +61,87 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
         say(&format!("\nwritten to {location}: {}, {}, {}\n", files::MODEL, files::METRICS, files::REPORT));
     }
     Ok(Some(done))
+}
+
+async fn resolve(run: &Run, config: &Config, begins: bool) -> Result<Arc<TrainPlan>, Error> {
+    let planned = config.clone();
+    let plan = run.until_stopped(move || async move { TrainPlan::resolve(&planned, begins).await });
+    Ok(Arc::new(plan.await?))
+}
+
+/// What is known of a training before it begins.
+fn say_before(plan: &TrainPlan) {
+    warn(&plan.warnings);
+    detail(&plan.to_string());
+    plan.notes.iter().for_each(|line| note(line));
+}
+
+/// One training, in its run folder.
+async fn one(
+    run: &Run,
+    asked: &Invocation,
+    config: &Config,
+    plan: Arc<TrainPlan>,
+) -> Result<(Trained, RunFolder), Error> {
+    say_before(&plan);
+    let folder = RunFolder::open(config)?;
+    if let Some(summary) = &plan.balance {
+        tell(&format!("balance: {}, training split\n", config.choice::<Balance>("balance.mode")));
+        tell(&balance_in_words(&plan.options.classes, summary));
+    }
+    let done = watch(run, asked, &plan, &folder, Start::of(config)).await;
+    let done = done.inspect_err(|error| {
+        if matches!(error, Error::Interrupted(_)) {
+            note(&format!(
+                "a checkpoint is in {}; the same command goes on with --resume, and without --overwrite",
+                folder.location()
+            ));
+        }
+    })?;
+    Ok((done, folder))
+}
+
+/// A training for each fold.
+async fn folds(run: &Run, asked: &Invocation) -> Result<(), Error> {
+    let each = async |config: &Config, fold: u32, folds: u32| {
+        note(&format!("fold {fold} of {folds}"));
+        let plan = resolve(run, config, true).await?;
+        let (done, _) = one(run, asked, config, plan).await?;
+        Ok(done)
+    };
+    let done = cross_validate(run, &asked.config, each).await?;
+    match asked.json {
+        true => say_json(&done),
+        false => say(&folds_in_words(&done)),
+    }
+    Ok(())
+}
+
+fn folds_in_words(done: &CrossValidated) -> String {
+    let mut text =
+        format!("\n{:>4} {:>7} {:>9} {:>9} {:>6}  run\n", "fold", "images", "accuracy", "macro F1", "epoch");
+    for fold in &done.scores {
+        let FoldScores { fold, run, images, accuracy, macro_f1, best_epoch } = fold;
+        let accuracy = accuracy * 100.0;
+        text += &format!("{fold:>4} {images:>7} {accuracy:>7.2} % {macro_f1:>9.4} {best_epoch:>6}  {run}\n");
+    }
+    let Evaluation { accuracy, majority, samples, .. } = &done.evaluation;
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
+    text + &format!(
+        "\naccuracy {} ± {} over folds (standard deviation), macro F1 {:.4} ± {:.4}; of all {samples} images {} ({} to {}), \
+         where always {} gets {}\n\
+         the epoch of each fold was chosen by the images that score it, which flatters it a little; test images were not looked \
+         at\n",
+        percent(done.accuracy.mean),
+        percent(done.accuracy.deviation),
+        done.macro_f1.mean,
+        done.macro_f1.deviation,
+        percent(accuracy.value),
+        percent(accuracy.low),
+        percent(accuracy.high),
+        printable(&majority.class),
+        percent(majority.accuracy),
+    )
 }
 
 /// Trains, and shows how it goes: in the live view, as a progress bar, or line by line without a terminal.

@@ -5,7 +5,7 @@ use forebay_datasets::words::Words;
 use forebay_train::{Classifier, Member, Vote};
 use serde::{Deserialize, Serialize};
 
-use super::{Model, ModelKind, Opened};
+use super::{Model, ModelKind, NetworkFile};
 use crate::flow::{Error, Run};
 use crate::options::Config;
 
@@ -86,7 +86,7 @@ impl EnsembleFile {
         let (mut members, mut architectures, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
         for member in &self.members {
             let name = format!("{}/{}", place.trim_end_matches('/'), member.file);
-            let opened = Opened::of(run, &name, None, config).await?;
+            let opened = NetworkFile::open(run, &name, None, config).await?;
             if opened.classes != self.classes {
                 return Err(Error::Integrity(format!("{name} is of other classes than the ensemble")));
             }

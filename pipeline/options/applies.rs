@@ -259,6 +259,10 @@ pub(super) fn shares(run: &Situation<'_>) -> Effect {
     }
 }
 
+pub(super) fn vote(run: &Situation<'_>) -> Effect {
+    only(!run.config.is_on("ensemble.soup"), "--soup makes one network, which needs no vote; leave one out")
+}
+
 pub(super) fn fold(run: &Situation<'_>) -> Effect {
     only(run.has("split.folds"), "it is one of --folds, which is not given; leave it out, or give --folds")
 }

@@ -54,6 +54,30 @@ pub enum ShardOrder {
 }
 words!(ShardOrder { Shuffled => "shuffled", Source => "source" });
 
+/// Which images `eval` scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvalSplit {
+    /// The training images.
+    Train,
+    /// The validation images.
+    Validation,
+    /// The test images.
+    Test,
+    /// All of them.
+    All,
+}
+words!(EvalSplit { Train => "train", Validation => "validation", Test => "test", All => "all" });
+
+/// How the members of an ensemble weigh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoteWeights {
+    /// All the same.
+    Equal,
+    /// So that the validation images have the largest likelihood.
+    Fitted,
+}
+words!(VoteWeights { Equal => "equal", Fitted => "fitted" });
+
 /// Which statistics norms use in `forward`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormMode {

@@ -23,6 +23,10 @@ pub enum Command {
     Forward,
     /// `forebay export`
     Export,
+    /// `forebay eval`
+    Eval,
+    /// `forebay ensemble`
+    Ensemble,
 }
 
 /// What is known of a command.
@@ -96,6 +100,26 @@ pub const COMMANDS: &[CommandRow] = &[
         about: "Fine-tune a model on shards or on an image folder",
         example: "forebay train shards/ --out runs/first\n  forebay train photos/ --out runs/r18 --size 224 --arch resnet18 --weights resnet18.safetensors --freeze backbone",
         shows_plan: true,
+        checks_options: true,
+        runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Eval,
+        name: "eval",
+        below: None,
+        about: "Say how good a model is on images of known class, and how sure that is",
+        example: "forebay eval runs/first\n  forebay eval runs/first new-photos/ --out eval",
+        shows_plan: false,
+        checks_options: true,
+        runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Ensemble,
+        name: "ensemble",
+        below: None,
+        about: "Make one model of several runs: a vote, or the mean of their weights",
+        example: "forebay ensemble runs/a runs/b runs/c --out runs/abc\n  forebay ensemble runs/a runs/b --soup --out runs/soup",
+        shows_plan: false,
         checks_options: true,
         runs_networks: true,
     },

@@ -151,6 +151,9 @@ fn argument(row: &'static OptionRow) -> Arg {
         .long_help(format!("{}{default}{key}", row.help))
         .hide_short_help(!row.is_usual);
     let argument = match (row.flag, row.kind) {
+        ("", Kind::Places) => {
+            return argument.value_name(row.value).allow_hyphen_values(false).num_args(1..);
+        }
         ("", _) => return argument.value_name(row.value).allow_hyphen_values(false),
         (flag, Kind::Switch(_)) => argument.long(flag).action(ArgAction::SetTrue),
         (flag, Kind::Choice(words) | Kind::Preset(words)) => {
@@ -268,6 +271,11 @@ pub fn resolve(
         match row.kind {
             Kind::Switch(_) if matches.get_flag(row.key) => flags.push((row.key, String::new())),
             Kind::Switch(_) => {}
+            Kind::Places => {
+                let places: Vec<&str> =
+                    matches.get_many::<String>(row.key).unwrap_or_default().map(String::as_str).collect();
+                flags.extend((!places.is_empty()).then(|| (row.key, places.join("\0"))));
+            }
             _ => flags.extend(matches.get_one::<String>(row.key).map(|text| (row.key, text.clone()))),
         }
     }

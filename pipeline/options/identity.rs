@@ -164,7 +164,7 @@ mod tests {
             (Kind::ChoiceOrShares(..), _) => "0.25,0.5,0.25",
             (Kind::Integer(..) | Kind::ChoiceOrInteger(..), _) => "6",
             (Kind::Number(..) | Kind::ShareOrCount, _) => "0.25",
-            (Kind::Text | Kind::Place, _) => "elsewhere",
+            (Kind::Text | Kind::Place | Kind::Places, _) => "elsewhere",
         }
     }
 

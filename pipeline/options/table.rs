@@ -7,19 +7,21 @@ use forebay_stages::balance::Balance;
 use forebay_stages::encode::Encoding;
 use forebay_stages::resize::{Filter, Fit};
 use forebay_train::models::NAMES;
-use forebay_train::{Loss, OptimizerKind, Precision};
+use forebay_train::{Loss, OptimizerKind, Precision, Vote};
 use toml::Value;
 
 use super::applies::{self, Effect, Situation};
 use super::bytes::parse_bytes;
 use super::choices::{
-    Background, BenchFrozen, ClassWeights, Doctor, HeadActivation, ModelPass, Monitor, NormMode, Recipe,
-    ScheduleKind, ShardOrder,
+    Background, BenchFrozen, ClassWeights, Doctor, EvalSplit, HeadActivation, ModelPass, Monitor, NormMode,
+    Recipe, ScheduleKind, ShardOrder, VoteWeights,
 };
 use super::command::Command;
 use super::nearest::nearest;
 
-use Command::{Bench, BenchModel, Demo, Export, Forward, Inspect, Models, Prepare, Train, Verify};
+use Command::{
+    Bench, BenchModel, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Prepare, Train, Verify,
+};
 use Identity::{Neither, Once, Pixels, Rows, Run, Views};
 use InRangeTest::{Absent, Ignored, Read};
 
@@ -32,6 +34,8 @@ pub enum Kind {
     Text,
     /// A path or a URL; a leading `~/` is the home folder.
     Place,
+    /// Paths or URLs, one or more.
+    Places,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A whole number from the first to the second.
@@ -146,10 +150,14 @@ words!(Heading {
     Buckets => "Buckets",
 });
 
-const EVERY: &[Command] = &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export];
-const SOURCES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench];
-const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export];
-const READS: &[Command] = &[Prepare, Train, Bench];
+const EVERY: &[Command] =
+    &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Ensemble];
+const SOURCES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Eval];
+const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export, Eval, Ensemble];
+/// What turns images into batches as its own options say.
+const PREPARES: &[Command] = &[Prepare, Train, Bench];
+/// What decodes images.
+const READS: &[Command] = &[Prepare, Train, Bench, Eval, Ensemble];
 
 macro_rules! options {
     ($($key:literal, $flag:literal, $value:literal, $kind:expr, $default:literal, $commands:expr, $identity:expr, $range_test:expr, $applies:expr, $often:ident $heading:ident, $help:literal;)*) => {
@@ -167,6 +175,7 @@ macro_rules! options {
 /// whether `-h` shows it and under which heading, help.
 #[rustfmt::skip]
 pub const OPTIONS: &[OptionRow] = options![
+    "model", "", "MODEL", Kind::Place, "", &[Eval], Neither, Absent, applies::always, usual Data, "A run folder, an ensemble, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
     "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, Read, applies::always, usual Data, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
     "dest", "", "DEST", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, usual Data, "Where the shards go: a path, or a URL such as s3://bucket/prefix";
 
@@ -188,12 +197,24 @@ pub const OPTIONS: &[OptionRow] = options![
     "bench_model.frozen", "frozen", "WHAT", Kind::Choice(BenchFrozen::WORDS), "none", &[BenchModel], Neither, Absent, applies::bench_frozen, more Network, "What a step does not train";
     "bench_model.seconds", "seconds", "X", Kind::Number(0.0, 3600.0), "5", &[BenchModel], Neither, Absent, applies::always, more Training, "Measure at least so long, after one pass to warm up";
 
+    "ensemble.runs", "", "RUN", Kind::Places, "", &[Ensemble], Neither, Absent, applies::always, usual Data, "Run folders, or weights files of runs: two or more";
+    "ensemble.out", "out", "DIR", Kind::Place, "", &[Ensemble], Neither, Absent, applies::always, usual Output, "Where the ensemble goes: a path, or a URL";
+    "ensemble.vote", "vote", "HOW", Kind::Choice(Vote::WORDS), "soft", &[Ensemble], Neither, Absent, applies::vote, usual Network, "soft: the weighted mean of the members' probabilities; hard: the weighted share of the members that predict a class";
+    "ensemble.weights", "weights", "HOW", Kind::Choice(VoteWeights::WORDS), "equal", &[Ensemble], Neither, Absent, applies::vote, usual Network, "How members weigh: all the same, or fitted on the validation images, which may overfit few images";
+    "ensemble.soup", "soup", "", Kind::Switch(true), "false", &[Ensemble], Neither, Absent, applies::always, usual Network, "One network with the mean of the weights of those runs that make it better on the validation images (greedy soup): for runs of one network that began at the same weights";
+    "model.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Eval], Neither, Absent, applies::always, usual Network, "The network of a weights file, by torchvision's name [default: what the file says, if this program wrote it]";
+    "model.temperature", "temperature", "X", Kind::Number(0.01, 100.0), "", &[Eval], Neither, Absent, applies::always, more Network, "What logits are divided by before they become probabilities [default: what training fitted on its validation images, else 1]";
+    "eval.split", "split", "WHICH", Kind::Choice(EvalSplit::WORDS), "", &[Eval], Neither, Absent, applies::always, usual Data, "Which images are scored [default: test, else validation, where the source has such; of a sealed run validation; all of an image folder that has no splits of its own]";
+    "eval.final", "final", "", Kind::Switch(true), "false", &[Eval], Neither, Absent, applies::always, usual Data, "Open the sealed test images of a run, once the choice among runs is made; it is counted how often";
+    "eval.out", "out", "DIR", Kind::Place, "", &[Eval], Neither, Absent, applies::always, usual Output, "Where predictions.parquet, evaluation.json and the report go: a path, or a URL [default: nothing is kept]";
+    "eval.draws", "draws", "N", Kind::Integer(0, 1_000_000), "1000", &[Eval], Neither, Absent, applies::always, more Training, "How often the samples are drawn anew for the intervals that have no formula";
+    "eval.level", "level", "SHARE", Kind::Number(0.5, 0.9999), "0.95", &[Eval], Neither, Absent, applies::always, more Training, "Confidence level of the intervals";
     "out", "out", "RUN", Kind::Place, "", &[Train, Demo], Neither, Read, applies::always, usual Output, "Where checkpoints, metrics and the report go: a path, or a URL";
     "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, Neither, Read, applies::always, usual Machine, "Threads of the one pool that does all CPU work [default: one per core]";
     "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, Read, applies::always, usual Machine, "The most memory that images on their way may take, decoding and storing included";
-    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
+    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Ensemble], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
     "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, Neither, Read, applies::always, more Data, "How many samples may be refused before the run fails";
-    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
+    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward, Eval, Ensemble], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
     "force", "force", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, more Training, "Continue where shards, weights and options contradict each other: the shards win, then the options; also balance or augment again shards that are balanced or augmented already";
 
     "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Address of an S3-compatible server; a plain http:// one is allowed";
@@ -201,15 +222,15 @@ pub const OPTIONS: &[OptionRow] = options![
     "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Read a public bucket without credentials";
     "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Ask the cloud's metadata service for credentials";
 
-    "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", READS, Pixels, Read, applies::always, more Images, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
+    "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", PREPARES, Pixels, Read, applies::always, more Images, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
     "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Pixels, Read, applies::always, more Images, "Refuse images wider or higher than this";
     "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Pixels, Read, applies::always, more Images, "Refuse images that take more than this to decode";
 
-    "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", READS, Pixels, Read, applies::always, usual Images, "Side of the images, or original [default: train takes that of the weights, else that of shards of squares, else that of the network, else of the images: their median shorter side, rounded to a multiple of 32, at most 224; prepare 256, or for smaller images their median so rounded]";
-    "resize.fit", "fit", "HOW", Kind::Choice(Fit::WORDS), "", READS, Pixels, Read, applies::resizes, usual Images, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square, in train with bars of the mean's color; squash: aspect ignored [default: prepare shortest; train crop, or what the shards or the weights have]";
+    "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", PREPARES, Pixels, Read, applies::always, usual Images, "Side of the images, or original [default: train takes that of the weights, else that of shards of squares, else that of the network, else of the images: their median shorter side, rounded to a multiple of 32, at most 224; prepare 256, or for smaller images their median so rounded]";
+    "resize.fit", "fit", "HOW", Kind::Choice(Fit::WORDS), "", PREPARES, Pixels, Read, applies::resizes, usual Images, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square, in train with bars of the mean's color; squash: aspect ignored [default: prepare shortest; train crop, or what the shards or the weights have]";
     "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], Pixels, Absent, applies::resizes, more Images, "Leave images smaller than the size as they are; --fit crop still cuts what is longer";
-    "resize.filter", "filter", "NAME", Kind::Choice(Filter::WORDS), "", READS, Pixels, Read, applies::resizes, more Images, "Interpolation, antialiased as in Pillow [default: bilinear, or what the shards or the weights have]";
-    "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", READS, Pixels, Read, applies::crop_pct, more Images, "Side of the centre crop over the shorter side before it, as in timm; only --fit crop cuts a margin off [default: 1, or what the shards or the weights have]";
+    "resize.filter", "filter", "NAME", Kind::Choice(Filter::WORDS), "", PREPARES, Pixels, Read, applies::resizes, more Images, "Interpolation, antialiased as in Pillow [default: bilinear, or what the shards or the weights have]";
+    "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", PREPARES, Pixels, Read, applies::crop_pct, more Images, "Side of the centre crop over the shorter side before it, as in timm; only --fit crop cuts a margin off [default: 1, or what the shards or the weights have]";
 
     "encode.format", "encode", "FORMAT", Kind::Choice(Encoding::WORDS), "jpeg", &[Prepare], Pixels, Absent, applies::always, usual Images, "How images are stored; png and raw (PPM) lose nothing";
     "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], Pixels, Absent, applies::quality, more Images, "Quality of stored JPEGs (4:2:0)";
@@ -232,7 +253,7 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "train.arch", "arch", "NAME", Kind::Choice(NAMES), "small", &[Train, Demo], Run, Read, applies::always, usual Network, "The network, by torchvision's name; small is a residual network for images up to about 100 pixels";
     "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Demo, Train, Bench], Neither, Ignored, applies::always, usual Training, "Passes over the training split";
-    "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench], Run, Read, applies::always, usual Training, "Images per step";
+    "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench, Eval, Ensemble], Run, Read, applies::always, usual Training, "Images per step";
     "train.recipe", "recipe", "NAME", Kind::Choice(Recipe::WORDS), "fine-tune", &[Train], Run, Read, applies::recipe, more Network, "With --weights, fine-tune trains the new head for one epoch, then all of the network, each part at 0.75 of the learning rate of the part after it; --freeze and --unfreeze replace its steps, plain leaves them out. Without --weights everything is trained";
     "train.optimizer", "optimizer", "NAME", Kind::Choice(OptimizerKind::WORDS), "adamw", &[Train], Run, Read, applies::always, usual Optimizer, "The update rule; sgd has momentum";
     "train.learning_rate", "lr", "X", Kind::Number(0.0, 100.0), "", &[Train], Run, Ignored, applies::learning_rate, usual Optimizer, "Peak learning rate [default: adam and adamw 0.001, sgd 0.05, rmsprop 0.0001]";
@@ -273,6 +294,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.min_delta", "min-delta", "X", Kind::Number(0.0, 1000.0), "0.0", &[Train], Run, Ignored, applies::min_delta, more Training, "How much better an epoch must be to count as an improvement for --early-stop and --unfreeze \"stall: PART\"";
     "train.checkpoint_every", "checkpoint-every", "STEPS|TIME", Kind::Text, "10m", &[Train], Neither, Ignored, applies::always, more Output, "Write a checkpoint every so many steps (500) or so often (90s, 10m, 1h), besides the one after each epoch";
     "train.log_every", "log-every", "STEPS", Kind::Integer(1, 1_000_000), "10", &[Train], Neither, Ignored, applies::always, more Output, "Steps between two points of the training curves";
+    "train.seal_test", "seal-test", "", Kind::Switch(true), "false", &[Train], Neither, Ignored, applies::always, more Training, "Do not score the test images at the end: for runs among which one is chosen. forebay eval RUN --final opens them, and counts how often";
     "train.live", "live", "", Kind::Switch(true), "false", &[Train], Once, Ignored, applies::always, usual Output, "Show curves, learning rate and the state of the feed in the terminal while it runs; Ctrl-C stops it with a checkpoint, and what is typed meanwhile is kept for the shell";
     "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], Once, Ignored, applies::always, usual Training, "Go on from the last checkpoint in RUN";
     "train.precision", "precision", "NAME", Kind::Choice(Precision::WORDS), "f32", &[Train], Run, Read, applies::always, more Machine, "Precision of the activations on a GPU; weights, moments and the loss stay in single precision, and with f16 the loss is scaled";
@@ -298,6 +320,8 @@ impl Kind {
             Kind::ShareOrCount => whole().or_else(number),
             Kind::ChoiceOrInteger(words, ..) if !words.contains(&text) => whole(),
             Kind::ChoiceOrShares(words, _) if !words.contains(&text) => list_of_numbers(text),
+            // No argument of a program holds a zero byte.
+            Kind::Places => Some(text.split('\0').map(Value::from).collect::<Vec<_>>().into()),
             _ => Some(Value::from(text)),
         };
         self.check(value.unwrap_or_else(|| Value::from(text)))
@@ -308,6 +332,7 @@ impl Kind {
         let value = match (self, value) {
             // A run file may write a list as the flag does.
             (Kind::Numbers(..), Value::String(text)) => list_of_numbers(&text).unwrap_or(Value::String(text)),
+            (Kind::Places, Value::String(text)) => vec![text].into(),
             (_, value) => value,
         };
         let number = |value: &Value| value.as_float().or_else(|| value.as_integer().map(|v| v as f64));
@@ -320,6 +345,14 @@ impl Kind {
                 Some(text) if text.starts_with('~') => return at_home(text).map(Value::from),
                 text => (text.is_some_and(|text| !text.is_empty()), "a path or a URL".to_string()),
             },
+            Kind::Places => {
+                let place = |value: &Value| Kind::Place.check(value.clone());
+                match value.as_array().map(|values| values.iter().map(place).collect::<Result<Vec<_>, _>>()) {
+                    Some(Ok(places)) if !places.is_empty() => return Ok(places.into()),
+                    Some(Err(line)) => return Err(line),
+                    _ => (false, "one or more paths or URLs".to_string()),
+                }
+            }
             Kind::Text => (value.as_str().is_some_and(|text| !text.is_empty()), "a text".to_string()),
             Kind::Choice(words) => (word(words), choice(words, &value)),
             Kind::Integer(low, high) => {

@@ -113,9 +113,21 @@ impl Config {
         )
     }
 
+    /// Paths or URLs, none where none is given.
+    pub fn places(&self, key: &str) -> Vec<String> {
+        let places = self.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        places.iter().filter_map(|place| place.as_str().map(str::to_string)).collect()
+    }
+
     /// Every value that is a text, with its key.
     pub fn texts(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.values.iter().filter_map(|(key, value)| Some((*key, value.as_str()?)))
+        fn texts(value: &Value) -> Vec<&str> {
+            match value {
+                Value::Array(values) => values.iter().filter_map(Value::as_str).collect(),
+                value => value.as_str().into_iter().collect(),
+            }
+        }
+        self.values.iter().flat_map(|(key, value)| texts(value).into_iter().map(|text| (*key, text)))
     }
 
     /// The same with another value, for commands that choose defaults of their own.

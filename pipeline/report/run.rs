@@ -1,6 +1,7 @@
 //! A training run as those see it who are told of it: what it is, what its steps and epochs came to, and how it ended.
 
 use forebay_datasets::sample::Split;
+use forebay_train::metrics::Scored;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -148,7 +149,15 @@ pub struct ClassRow {
 pub struct Trained {
     /// The accuracy of the best checkpoint on `split`.
     pub accuracy: f64,
-    /// `test` where there is one, else `validation`, else `train`.
+    /// The ends of its interval at a confidence of 95 %; `None` on the training images, which say nothing of others.
+    pub accuracy_interval: Option<(f64, f64)>,
+    /// The accuracy of always predicting the most frequent class.
+    pub majority: Option<f64>,
+    /// How often the test images were scored, with this time; `None` where they were not.
+    pub test_openings: Option<u64>,
+    /// What makes the model's probabilities calibrated, fitted on the validation images.
+    pub temperature: Option<f64>,
+    /// `test` where there is one that is not sealed, else `validation`, else `train`.
     pub split: Split,
     /// The epoch of the best checkpoint, counted from 1.
     pub best_epoch: u32,
@@ -170,6 +179,9 @@ pub struct Trained {
     pub rejected: u64,
     /// The share of the train thread's time in which it waited for a batch.
     pub starved: f64,
+    /// What the best epoch said of the validation images.
+    #[serde(skip)]
+    pub validation: Option<Scored>,
 }
 
 #[cfg(test)]

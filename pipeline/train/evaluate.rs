@@ -1,20 +1,26 @@
 //! How good the network is on a split, and what a run came to.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
-use forebay_train::metrics::{Confusion, ScoreError, Scored, cross_entropy, prediction};
-use forebay_train::{Predictor, Strictness};
+use forebay_train::metrics::{
+    Confusion, Evaluation, EvaluationOptions, ScoreError, Scored, TemperatureFit, cross_entropy,
+    fit_temperature, prediction,
+};
+use forebay_train::{Predictor, Strictness, TEMPERATURE};
 
 use super::error::train_error;
 use super::frozen::Features;
 use super::input::TrainInput;
 use super::plan::TrainPlan;
 use super::run_folder::{RunFolder, files};
+use super::run_tests::RunTests;
 use super::session::{Progress, Session, lock};
-use crate::feed::{Pass, PassBatch, TestAccess};
-use crate::flow::{Error, Items, Run};
+use crate::feed::{Pass, PassBatch};
+use crate::flow::{Error, Items, Run, kill_point};
 use crate::report::{ClassRow, EpochMetrics, Live, Trained};
 use crate::weights::seal;
 
@@ -177,8 +183,8 @@ fn consume<T: TrainInput, S: LogitSink>(
     }
 }
 
-/// Sets the trainer to the weights of the best epoch.
-async fn load_best(run: &Run, folder: &RunFolder, session: &Mutex<Session>) -> Result<(), Error> {
+/// Sets the trainer to the weights of the best epoch; returns the file.
+async fn load_best(run: &Run, folder: &RunFolder, session: &Mutex<Session>) -> Result<Bytes, Error> {
     let place = format!("{}/{}", folder.location(), files::MODEL);
     let best =
         folder.get(files::MODEL).await?.ok_or_else(|| Error::Integrity(format!("{place} is missing")))?;
@@ -187,12 +193,66 @@ async fn load_best(run: &Run, folder: &RunFolder, session: &Mutex<Session>) -> R
     let loaded = run.install(|| trainer.load_weights(&best, Strictness::Strict));
     let loaded = loaded.map_err(|error| train_error(&place, error))?;
     match loaded.missing.is_empty() && loaded.mismatched.is_empty() {
-        true => Ok(()),
+        true => Ok(best),
         false => Err(Error::Integrity(format!("{place} holds the tensors of another network"))),
     }
 }
 
-/// Tests the best checkpoint on images that training never saw.
+/// What the best epoch of a run said of its held-out images, and what follows from it.
+struct Verdict {
+    /// Of validation and test images, as far as they are there and not sealed.
+    scored: BTreeMap<Split, Scored>,
+    /// Fitted on the validation images.
+    temperature: Option<TemperatureFit>,
+    /// Every figure of each.
+    evaluations: BTreeMap<Split, Evaluation>,
+    /// How often the test images were scored, with this time.
+    test_openings: Option<u64>,
+}
+
+impl Verdict {
+    /// Scores the network as it is now. Test images are opened, and that is counted, unless the run seals them.
+    async fn of(
+        run: &Run,
+        plan: &TrainPlan,
+        folder: &RunFolder,
+        session: &Mutex<Session>,
+        features: Option<&Arc<Features>>,
+    ) -> Result<Verdict, Error> {
+        let mut scored = BTreeMap::new();
+        let mut test_openings = None;
+        if plan.feed.rows(Split::Validation) > 0 {
+            let found = score(run, plan, session, features, Pass::validation()).await?;
+            scored.insert(Split::Validation, found);
+        }
+        if plan.feed.rows(Split::Test) > 0 && !plan.seals_test {
+            let access = RunTests::open(folder).await?;
+            test_openings = Some(access.openings);
+            let pass = Pass::evaluate(Split::Test, access);
+            scored.insert(Split::Test, score(run, plan, session, features, pass).await?);
+        }
+        let temperature = match scored.get(&Split::Validation) {
+            Some(validation) => {
+                let fit = run.install(|| fit_temperature(validation));
+                Some(fit.map_err(|error| Error::failed("fit the temperature", error))?)
+            }
+            None => None,
+        };
+        let options = EvaluationOptions {
+            temperature: temperature.as_ref().map_or(1.0, TemperatureFit::usable),
+            seed: plan.feed.seed.0,
+            ..EvaluationOptions::default()
+        };
+        let mut evaluations = BTreeMap::new();
+        for (split, scored) in &scored {
+            let evaluation = run.install(|| Evaluation::of(scored, &options));
+            evaluations.insert(*split, evaluation.map_err(|error| Error::failed("evaluate", error))?);
+        }
+        Ok(Verdict { scored, temperature, evaluations, test_openings })
+    }
+}
+
+/// Scores the best checkpoint on images that training never saw, and writes what came of the run.
 pub(super) async fn test(
     run: &Run,
     plan: &TrainPlan,
@@ -203,15 +263,13 @@ pub(super) async fn test(
     live: &Live,
 ) -> Result<Trained, Error> {
     let Progress { epoch, best, .. } = lock(&session).progress;
-    load_best(run, folder, &session).await?;
-    let held = [Split::Test, Split::Validation, Split::Train];
-    let split = held.into_iter().find(|split| plan.feed.rows(*split) > 0).expect("there are training rows");
-    let pass = match split {
-        Split::Test => Pass::evaluate(split, TestAccess { openings: 1 }),
-        Split::Validation => Pass::validation(),
-        Split::Train => Pass::training_images(),
+    let model = load_best(run, folder, &session).await?;
+    let verdict = Verdict::of(run, plan, folder, &session, features).await?;
+    let split = [Split::Test, Split::Validation].into_iter().find(|split| verdict.scored.contains_key(split));
+    let confusion = match split.map(|split| &verdict.scored[&split]) {
+        Some(scored) => scored.confusion(),
+        None => evaluate(run, plan, &session, features, Pass::training_images()).await?.confusion,
     };
-    let Scores { confusion, .. } = evaluate(run, plan, &session, features, pass).await?;
     let names = plan.options.classes.iter().enumerate();
     let classes = names
         .map(|(class, name)| {
@@ -225,26 +283,42 @@ pub(super) async fn test(
             }
         })
         .collect();
-    let n = plan.options.classes.len();
     let nodes = run.meter().report();
+    let evaluation = split.map(|split| &verdict.evaluations[&split]);
     let trained = Trained {
         accuracy: confusion.accuracy(),
-        split,
+        accuracy_interval: evaluation.map(|found| (found.accuracy.low, found.accuracy.high)),
+        majority: evaluation.map(|found| found.majority.accuracy),
+        split: split.unwrap_or(Split::Train),
+        test_openings: verdict.test_openings,
+        temperature: verdict.temperature.as_ref().map(TemperatureFit::usable),
         best_epoch: best.epoch,
         monitor: plan.keeping.monitor,
         stopped_early: epoch < plan.epochs && best.is_enough(&plan.keeping),
         macro_f1: confusion.macro_average().f1,
         classes,
-        confusion: (0..n).map(|truth| (0..n).map(|guess| confusion.count(truth, guess)).collect()).collect(),
+        confusion: confusion.rows(),
         epochs,
         found: plan.feed.found(&Split::ALL),
         rejected: run.rejects().rejected(),
+        validation: verdict.scored.get(&Split::Validation).cloned(),
         starved: nodes.iter().find(|node| node.name == "train").map_or(0.0, |node| node.starved),
     };
+    if let Some(fit) = &verdict.temperature {
+        let described = seal::describe(&model, |file| {
+            file.metadata.insert(TEMPERATURE.to_string(), fit.usable().to_string());
+        });
+        let described = described.map_err(|error| train_error("write the temperature", error))?;
+        folder.put(files::MODEL, described).await?;
+        kill_point("train: after the temperature");
+    }
     folder.put(files::REJECTS, Reject::to_lines(&run.rejects().list())).await?;
     let curves = crate::report::training_curves(&trained.epochs, &live.seen().points);
     for (name, curve) in files::CURVES.iter().zip(&curves) {
         folder.put(name, curve.clone()).await?;
+    }
+    if !verdict.scored.is_empty() {
+        folder.put(files::EVALUATION, forebay_datasets::manifest::to_json(&verdict.evaluations)).await?;
     }
     folder.put(files::SUMMARY_TEXT, crate::report::terminal::summary(&plan.facts(), &trained)).await?;
     folder.put(files::REPORT, crate::report::html::train(&plan.facts(), &trained, &curves)).await?;

@@ -60,6 +60,8 @@ pub struct TrainPlan {
     pub unfreeze_patience: u32,
     /// Whether micro-batches may be made smaller until a step fits in memory.
     pub fits_micro_batch: bool,
+    /// Whether the test images are kept for one look at the end, which is not the end of this training.
+    pub seals_test: bool,
     /// How closely the first batch is looked at before training.
     pub doctor: Doctor,
     /// What the options come to.
@@ -235,6 +237,7 @@ impl TrainPlan {
             feature_cache,
             unfreeze_patience: config.whole("train.unfreeze_patience") as u32,
             fits_micro_batch: config.get("train.micro_batch").and_then(Value::as_str) == Some("auto"),
+            seals_test: config.is_on("train.seal_test"),
             doctor: config.choice("train.doctor"),
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),

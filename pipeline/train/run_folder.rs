@@ -44,6 +44,12 @@ pub mod files {
     pub const SUMMARY_TEXT: &str = "summary.md";
     /// The report for people, with every curve and table.
     pub const REPORT: &str = "report.html";
+    /// What the best epoch said of the validation and the test images.
+    pub const PREDICTIONS: &str = "predictions.parquet";
+    /// Every figure of the best epoch on the validation and the test images.
+    pub const EVALUATION: &str = "evaluation.json";
+    /// How often a model of the run was scored on its test images.
+    pub const TESTS: &str = "test.json";
     /// True for a name under which a run writes a file.
     pub fn is_of_a_run(name: &str) -> bool {
         ALL.contains(&name) || name.starts_with(EVENTS)
@@ -55,7 +61,7 @@ pub mod files {
     }
 
     /// Every file that a run writes under a fixed name, the checkpoint first; beside them it writes event files.
-    pub const ALL: [&str; 16] = [
+    pub const ALL: [&str; 19] = [
         LAST,
         MODEL,
         TIMM,
@@ -72,6 +78,9 @@ pub mod files {
         SUMMARY,
         SUMMARY_TEXT,
         REPORT,
+        PREDICTIONS,
+        EVALUATION,
+        TESTS,
     ];
 }
 

@@ -12,6 +12,7 @@ use super::frozen::Use;
 use super::plan::TrainPlan;
 use super::recorder::Recorder;
 use super::run_folder::{RunFolder, files};
+use super::run_tests::RunTests;
 use super::session::{IDENTITY, MICRO_BATCH, Progress, Session, checkpoint};
 use super::stalls::Reactions;
 use crate::flow::{Error, Run, kill_point};
@@ -67,6 +68,7 @@ pub(super) async fn start(
         discard(folder).await?;
         // Before anything else is written: whatever is in the folder then, the run can be resumed.
         folder.put(files::LAST, checkpoint(plan, &trainer, progress, &reactions, None)?).await?;
+        RunTests::begin(folder, plan.seals_test).await?;
         kill_point("train: after the first checkpoint");
     }
     // A resume may have changed how long the run goes on.

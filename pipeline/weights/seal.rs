@@ -3,7 +3,7 @@
 //! The checksum is the BLAKE3 hash of the file with the 64 digits of the checksum as zeros. It stands in the
 //! metadata of the safetensors header, so that a file and its checksum cannot be separated.
 
-use forebay_train::FileDescription;
+use forebay_train::{FileDescription, TrainError};
 
 /// The key of the checksum in the metadata, and how it is found in the header: there the metadata is JSON within
 /// JSON, so that its quotes are escaped.
@@ -34,6 +34,18 @@ pub(crate) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     let digits = blake3::hash(&bytes).to_hex();
     bytes[start..start + DIGITS].copy_from_slice(digits.as_bytes());
     bytes
+}
+
+/// A file of weights of ours with something else said of it, and a checksum of the new bytes.
+///
+/// # Errors
+/// When the bytes are no file of ours.
+pub(crate) fn describe(bytes: &[u8], edit: impl FnOnce(&mut FileDescription)) -> Result<Vec<u8>, TrainError> {
+    let none = || TrainError::Weights("the file does not say which network it is of".to_string());
+    let mut description = FileDescription::read(bytes)?.ok_or_else(none)?;
+    edit(&mut description);
+    description.metadata.insert(KEY.to_string(), blank());
+    Ok(seal(description.describe(bytes)?))
 }
 
 /// True for a file of a run, which has a checksum in it: also where some of its bytes are damaged.

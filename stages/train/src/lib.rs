@@ -12,6 +12,7 @@ mod features;
 mod predictor;
 mod classifier;
 mod explain;
+mod ensemble;
 pub mod metrics;
 mod rehearsal;
 mod forward;
@@ -27,6 +28,7 @@ pub mod onnx;
 pub mod protobuf;
 
 pub use classifier::{Classifier, Member, Vote};
+pub use ensemble::{fit_vote, mean_of_files};
 pub use error::TrainError;
 pub use explain::Heatmap;
 pub use export::{Export, OnnxFile, export};

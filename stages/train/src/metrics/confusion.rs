@@ -63,6 +63,11 @@ impl Confusion {
         self.counts[truth * self.classes + prediction]
     }
 
+    /// The counts as `rows[truth][prediction]`.
+    pub fn rows(&self) -> Vec<Vec<u64>> {
+        self.counts.chunks(self.classes.max(1)).map(<[u64]>::to_vec).collect()
+    }
+
     /// All predictions counted.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
@@ -76,9 +81,31 @@ impl Confusion {
 
     /// The scores of one class.
     pub fn class(&self, class: usize) -> ClassScores {
-        let right = self.count(class, class);
         let support = (0..self.classes).map(|prediction| self.count(class, prediction)).sum();
-        let predicted: u64 = (0..self.classes).map(|truth| self.count(truth, class)).sum();
+        let predicted = (0..self.classes).map(|truth| self.count(truth, class)).sum();
+        ClassScores::of(support, predicted, self.count(class, class))
+    }
+
+    /// The mean of the scores of the classes that an image is of or was taken for, each class weighing the same, as
+    /// scikit-learn's `average="macro"`; support is the total.
+    pub fn macro_average(&self) -> ClassScores {
+        self.marginals().macro_average()
+    }
+
+    /// The sums of its rows and columns, and its diagonal.
+    pub(super) fn marginals(&self) -> Marginals {
+        let mut marginals = Marginals::new(self.classes);
+        for truth in 0..self.classes {
+            for prediction in 0..self.classes {
+                marginals.add(truth, prediction, self.count(truth, prediction));
+            }
+        }
+        marginals
+    }
+}
+
+impl ClassScores {
+    fn of(support: u64, predicted: u64, right: u64) -> ClassScores {
         ClassScores {
             precision: ratio(right, predicted),
             recall: ratio(right, support),
@@ -86,24 +113,104 @@ impl Confusion {
             support,
         }
     }
+}
 
-    /// The mean of the scores of the classes that an image is of or was taken for, each class weighing the same, as
-    /// scikit-learn's `average="macro"`; support is the total.
-    pub fn macro_average(&self) -> ClassScores {
-        let is_there = |class: &usize| {
-            (0..self.classes).any(|other| self.count(*class, other) + self.count(other, *class) > 0)
-        };
-        let scores: Vec<ClassScores> =
-            (0..self.classes).filter(is_there).map(|class| self.class(class)).collect();
-        let mean = |score: fn(&ClassScores) -> f64| {
-            if scores.is_empty() { 0.0 } else { scores.iter().map(score).sum::<f64>() / scores.len() as f64 }
-        };
-        ClassScores {
-            precision: mean(|scores| scores.precision),
-            recall: mean(|scores| scores.recall),
-            f1: mean(|scores| scores.f1),
-            support: self.total(),
+/// All of a confusion matrix that the figures of agreement are functions of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Marginals {
+    /// Per class, how many samples are of it.
+    pub(super) support: Vec<u64>,
+    /// Per class, how many were taken for it.
+    pub(super) predicted: Vec<u64>,
+    /// Per class, how many were taken for it rightly.
+    pub(super) right: Vec<u64>,
+}
+
+impl Marginals {
+    /// Of no sample.
+    pub(super) fn new(classes: usize) -> Marginals {
+        let zeros = || vec![0; classes];
+        Marginals { support: zeros(), predicted: zeros(), right: zeros() }
+    }
+
+    /// Counts a prediction `n` times.
+    pub(super) fn add(&mut self, truth: usize, prediction: usize, n: u64) {
+        self.support[truth] += n;
+        self.predicted[prediction] += n;
+        if truth == prediction {
+            self.right[truth] += n;
         }
+    }
+
+    /// How many samples there are.
+    pub(super) fn total(&self) -> u64 {
+        self.support.iter().sum()
+    }
+
+    /// How many predictions are right.
+    pub(super) fn total_right(&self) -> u64 {
+        self.right.iter().sum()
+    }
+
+    /// The scores of one class.
+    pub(super) fn class(&self, class: usize) -> ClassScores {
+        ClassScores::of(self.support[class], self.predicted[class], self.right[class])
+    }
+
+    /// Whether a sample is of this class or was taken for it.
+    pub(super) fn is_there(&self, class: usize) -> bool {
+        self.support[class] + self.predicted[class] > 0
+    }
+
+    /// The mean of the classes that are there.
+    pub(super) fn macro_average(&self) -> ClassScores {
+        self.average(|class| f64::from(u8::from(self.is_there(class))))
+    }
+
+    /// The mean of the classes, each weighing as many samples as it has: scikit-learn's `average="weighted"`.
+    pub(super) fn weighted_average(&self) -> ClassScores {
+        self.average(|class| self.support[class] as f64)
+    }
+
+    fn average(&self, weight: impl Fn(usize) -> f64) -> ClassScores {
+        let (mut sums, mut weights) = ([0.0; 3], 0.0);
+        for class in 0..self.support.len() {
+            let (ClassScores { precision, recall, f1, .. }, weight) = (self.class(class), weight(class));
+            for (sum, score) in sums.iter_mut().zip([precision, recall, f1]) {
+                *sum += weight * score;
+            }
+            weights += weight;
+        }
+        let [precision, recall, f1] = sums.map(|sum| if weights > 0.0 { sum / weights } else { 0.0 });
+        ClassScores { precision, recall, f1, support: self.total() }
+    }
+
+    /// The mean recall of the classes that have samples: scikit-learn's `balanced_accuracy_score`.
+    pub(super) fn balanced_accuracy(&self) -> f64 {
+        let classes = (0..self.support.len()).filter(|class| self.support[*class] > 0);
+        let (sum, n) = classes.fold((0.0, 0.0), |(sum, n), class| (sum + self.class(class).recall, n + 1.0));
+        if n > 0.0 { sum / n } else { 0.0 }
+    }
+
+    /// Σ support × predicted: how many pairs of a truth and a prediction agree.
+    fn agreeing_pairs(&self) -> f64 {
+        self.support.iter().zip(&self.predicted).map(|(a, b)| *a as f64 * *b as f64).sum()
+    }
+
+    /// Cohen's kappa (1960); `None` where truth and prediction are one class.
+    pub(super) fn kappa(&self) -> Option<f64> {
+        let n = self.total() as f64;
+        let wrong_by_chance = n - self.agreeing_pairs() / n;
+        (wrong_by_chance > 0.0).then(|| 1.0 - (n - self.total_right() as f64) / wrong_by_chance)
+    }
+
+    /// Matthews' correlation coefficient of several classes (Gorodkin 2004); 0 where truth or prediction is one class.
+    pub(super) fn mcc(&self) -> f64 {
+        let n = self.total() as f64;
+        let spread = |counts: &[u64]| n * n - counts.iter().map(|n| *n as f64 * *n as f64).sum::<f64>();
+        let spreads = spread(&self.support) * spread(&self.predicted);
+        let covariance = n * self.total_right() as f64 - self.agreeing_pairs();
+        if spreads > 0.0 { covariance / spreads.sqrt() } else { 0.0 }
     }
 }
 

@@ -58,11 +58,10 @@ pub struct AverageFigures {
 /// A figure of the order in which samples are ranked by their probability of a class; in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RankFigures {
-    /// The mean over the classes that have samples of and not of them, one against the rest. `None` where there is no such
-    /// class.
+    /// The mean over the classes for which it is defined, each against the rest. `None` where there is no such class.
     #[serde(rename = "macro")]
     pub macro_average: Option<Figure>,
-    /// All (sample, class) pairs ranked together.
+    /// All (sample, class) pairs ranked together. `None` for one class, and for more than 2^24 pairs.
     #[serde(rename = "micro")]
     pub micro_average: Option<Figure>,
     /// That of the second class, where there are two.
@@ -106,7 +105,7 @@ pub struct CurvePoint {
 pub struct Curves {
     /// In the order of the classes; empty where a class has no curve.
     pub classes: Vec<Vec<CurvePoint>>,
-    /// Of all pairs together.
+    /// Of all pairs together; empty for more than 2^24 of them.
     pub micro: Vec<CurvePoint>,
 }
 

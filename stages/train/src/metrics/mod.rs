@@ -6,13 +6,25 @@
 
 mod logits;
 mod confusion;
+mod classification_report;
 mod scored;
 mod evaluation;
+mod evaluate;
+mod temperature;
+mod comparison;
+mod label_errors;
+mod measured;
+mod ranking;
+mod interval;
 
+pub use classification_report::classification_report;
+pub use comparison::{Comparison, ComparisonError, Difference, McNemar, holm};
 pub use confusion::{ClassScores, Confusion};
 pub use evaluation::{
     AverageFigures, ClassFigures, CoveragePoint, CurvePoint, Curves, Evaluation, EvaluationOptions, Figure,
     Majority, RankFigures, ReliabilityBin,
 };
+pub use label_errors::{LabelErrors, Suspect};
 pub use logits::{cross_entropy, prediction};
 pub use scored::{ScoreError, Scored};
+pub use temperature::{TemperatureEnd, TemperatureFit, fit_temperature};

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use forebay_datasets::escape::one_line;
+use forebay_datasets::escape::printable;
 use forebay_datasets::sample::{Label, SampleId};
 use thiserror::Error;
 
-use super::prediction;
+use super::{Confusion, prediction};
 
 /// Logits of samples of known class, in the order in which they were pushed.
 ///
@@ -27,14 +27,14 @@ pub enum ScoreError {
     /// A logit is NaN or +∞, or all of them are -∞.
     #[error(
         "the logits of {} are not finite: look at the weights and running statistics of the network",
-        one_line(id)
+        printable(id)
     )]
     NotFinite {
         /// Whose.
         id: SampleId,
     },
     /// A row does not have one logit per class.
-    #[error("{} has {found} logits, expected {expected}", one_line(id))]
+    #[error("{} has {found} logits, expected {expected}", printable(id))]
     Length {
         /// Whose.
         id: SampleId,
@@ -44,7 +44,7 @@ pub enum ScoreError {
         expected: usize,
     },
     /// A label is not the index of a class.
-    #[error("{} has label {label}, but there are {classes} classes", one_line(id))]
+    #[error("{} has label {label}, but there are {classes} classes", printable(id))]
     Label {
         /// Whose.
         id: SampleId,
@@ -54,7 +54,7 @@ pub enum ScoreError {
         classes: usize,
     },
     /// An id was pushed before.
-    #[error("{} is scored twice", one_line(id))]
+    #[error("{} is scored twice", printable(id))]
     Twice {
         /// The id.
         id: SampleId,
@@ -136,6 +136,15 @@ impl Scored {
         self.positions.get(id).copied()
     }
 
+    /// How often each class was taken for each.
+    pub fn confusion(&self) -> Confusion {
+        let mut confusion = Confusion::new(self.classes.len());
+        for (index, label) in self.labels.iter().enumerate() {
+            confusion.add(*label as usize, self.prediction(index) as usize);
+        }
+        confusion
+    }
+
     /// The probabilities of a sample, one per class: softmax of logits / `temperature`.
     ///
     /// # Panics
@@ -149,6 +158,24 @@ impl Scored {
         let sum: f64 = probabilities.iter().sum();
         probabilities.iter_mut().for_each(|value| *value /= sum);
         probabilities
+    }
+
+    /// The same samples with their classes in another order; `None` unless `classes` are the same names.
+    pub fn with_classes(&self, classes: &[String]) -> Option<Scored> {
+        let from = |name: &String| self.classes.iter().position(|class| class == name);
+        let from: Vec<usize> = classes.iter().filter_map(from).collect();
+        let mut to = vec![None; self.classes.len()];
+        from.iter().enumerate().for_each(|(new, old)| to[*old] = Some(new as Label));
+        let to: Vec<Label> = to.into_iter().collect::<Option<_>>()?;
+        (to.len() == classes.len() && from.len() == classes.len()).then(|| Scored {
+            classes: classes.to_vec(),
+            ids: self.ids.clone(),
+            labels: self.labels.iter().map(|label| to[*label as usize]).collect(),
+            logits: (0..self.len())
+                .flat_map(|index| from.iter().map(move |old| self.logits(index)[*old]))
+                .collect(),
+            positions: self.positions.clone(),
+        })
     }
 
     /// The class that is predicted for a sample: that of the largest logit, the first of equal ones.

@@ -1,0 +1,193 @@
+//! `forebay eval`: how good a model is on images of known class, and how sure that is.
+
+use forebay_datasets::sample::Split;
+use forebay_datasets::store::Store;
+use forebay_datasets::words::Words;
+use forebay_train::metrics::{Evaluation, EvaluationOptions, Scored};
+use serde::Serialize;
+
+use crate::feed::{Feed, Pass, TestAccess};
+use crate::flow::{Error, Run};
+use crate::model::{Alignment, Model, ModelKind, OfRun, SplitScores, feed_for, score};
+use crate::options::{Config, EvalSplit, Invocation, store_options};
+use crate::plan::refuse_folder;
+use crate::report::{note, say, say_json, warn};
+use crate::train::RunTests;
+
+/// What an evaluation came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluated {
+    /// The model, as it was named.
+    pub model: String,
+    /// Where the images are.
+    pub source: String,
+    /// Which of them: `train`, `validation`, `test` or `all`.
+    pub split: &'static str,
+    /// Images that could not be read.
+    pub rejected: u64,
+    /// Images of classes that the model does not know, which are not scored.
+    pub unknown: u64,
+    /// How often the test images of the run were scored, with this time; `None` where these are others.
+    pub test_openings: Option<u64>,
+    /// Every figure.
+    pub evaluation: Evaluation,
+    /// What was said of each image.
+    #[serde(skip)]
+    pub scored: Scored,
+}
+
+/// Which images are scored, and by what right.
+struct Chosen {
+    split: EvalSplit,
+    passes: Vec<Pass>,
+    openings: Option<u64>,
+}
+
+/// Chooses the images of a feed.
+async fn choose(
+    feed: &Feed,
+    config: &Config,
+    has_splits: bool,
+    of_run: Option<&OfRun>,
+) -> Result<Chosen, Error> {
+    let is_there = |split: Split| feed.rows(split) > 0;
+    let is_sealed = of_run.is_some_and(|of_run| of_run.tests.sealed);
+    let is_final = config.is_on("eval.final");
+    let asked = config.chosen::<EvalSplit>("eval.split");
+    let split = match (asked, is_final) {
+        (Some(EvalSplit::Train | EvalSplit::Validation), true) => {
+            return Err(Error::Usage("--final scores the test images: leave out --split".to_string()));
+        }
+        (Some(split), _) => split,
+        (None, true) => EvalSplit::Test,
+        (None, false) if !has_splits => EvalSplit::All,
+        (None, false) if is_there(Split::Test) && !is_sealed => EvalSplit::Test,
+        (None, false) if is_there(Split::Validation) => EvalSplit::Validation,
+        (None, false) => EvalSplit::All,
+    };
+    let splits: Vec<Split> = match split {
+        EvalSplit::Train => vec![Split::Train],
+        EvalSplit::Validation => vec![Split::Validation],
+        EvalSplit::Test => vec![Split::Test],
+        EvalSplit::All => Split::ALL.into_iter().filter(|split| is_there(*split)).collect(),
+    };
+    if let Some(empty) = splits.iter().find(|split| !is_there(**split)) {
+        let there: Vec<&str> =
+            Split::ALL.iter().filter(|split| is_there(**split)).map(|split| split.name()).collect();
+        return Err(Error::Usage(format!(
+            "eval.split: {} has no {empty} images; it has {}",
+            feed.store.location(),
+            there.join(", ")
+        )));
+    }
+    let tests = splits.contains(&Split::Test);
+    let access = match of_run.filter(|_| tests) {
+        Some(_) if is_sealed && !is_final => {
+            return Err(Error::Usage(
+                "the test images of this run are sealed, so that the choice among runs does not use them: --final opens \
+                 them once the choice is made, and counts it"
+                    .to_string(),
+            ));
+        }
+        Some(of_run) => RunTests::open(&of_run.folder).await?,
+        None => TestAccess { openings: 1 },
+    };
+    Ok(Chosen {
+        split,
+        passes: splits.into_iter().map(|split| Pass::evaluate(split, access)).collect(),
+        openings: (tests && of_run.is_some()).then_some(access.openings),
+    })
+}
+
+/// Scores a model on the images of a source.
+///
+/// # Errors
+/// [`Error::Usage`] when model and source do not belong together; the first error of the run.
+pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
+    let place = config.text("model");
+    let place = place
+        .ok_or_else(|| Error::Usage("eval needs a MODEL: a run folder, or a weights file".to_string()))?;
+    let (settings, pool) = (config.clone(), run.clone());
+    let opening = run.until_stopped(move || async move {
+        let model = Model::open(&pool, &place, settings.text("model.arch"), &settings).await?;
+        let of_run = match model.kind {
+            ModelKind::Weights => None,
+            ModelKind::Run | ModelKind::Ensemble => OfRun::read(&place, &settings).await?,
+        };
+        let own = of_run.as_ref().and_then(OfRun::source);
+        let source = settings.text("source").or(own).ok_or_else(|| {
+            Error::Usage(format!("{place} does not say where its images are: give a SOURCE"))
+        })?;
+        let of_run = of_run.filter(|of_run| of_run.is_of(&source, &settings));
+        let chain = model.classifier.chain();
+        let (feed, warnings) = feed_for(&settings, (&source, &place), chain, of_run.as_ref()).await?;
+        let out =
+            settings.text("eval.out").map(|out| Store::open(&out, &store_options(&settings))).transpose()?;
+        if let Some(out) = &out {
+            refuse_folder("--out", out, feed.image_folder()).await?;
+        }
+        let has_splits =
+            of_run.is_some() || feed.source.declares_splits() || feed.source.manifest().is_some();
+        let chosen = choose(&feed, &settings, has_splits, of_run.as_ref()).await?;
+        Ok((model, feed, warnings, chosen))
+    });
+    let (model, feed, warnings, chosen) = opening.await?;
+    warn(&model.warnings);
+    warn(&warnings);
+    let alignment = Alignment::of(feed.classes(), model.classifier.classes(), model.names_classes);
+    let alignment = alignment.map_err(Error::Usage)?;
+    if alignment.by_order {
+        warn(&[format!(
+            "{} does not name its classes: they are taken for those of {}, in this order",
+            model.place,
+            feed.store.location()
+        )]);
+    }
+    if !alignment.absent.is_empty() {
+        note(&format!("classes of the model without images here: {}", alignment.absent.join(", ")));
+    }
+    let splits: Vec<Split> = chosen.passes.iter().map(|pass| pass.split()).collect();
+    feed.begin(run, &splits)?;
+    let classifier = match config.number("model.temperature") {
+        Some(temperature) => model.classifier.clone().with_temperature(temperature),
+        None => model.classifier.clone(),
+    };
+    let SplitScores { scored, unknown } = score(run, &feed, &classifier, &alignment, &chosen.passes).await?;
+    if unknown > 0 {
+        warn(&[format!(
+            "{unknown} images are of classes that the model does not know, and are not scored: {}",
+            alignment.unknown.join(", ")
+        )]);
+    }
+    let options = EvaluationOptions {
+        temperature: classifier.temperature(),
+        level: config.real("eval.level"),
+        draws: config.whole("eval.draws") as u32,
+        seed: config.whole("seed"),
+    };
+    let evaluation = run.install(|| Evaluation::of(&scored, &options));
+    let evaluation = evaluation.map_err(|error| Error::failed("evaluate", error))?;
+    Ok(Evaluated {
+        model: model.place,
+        source: feed.store.location().to_string(),
+        split: chosen.split.name(),
+        rejected: run.rejects().rejected(),
+        unknown,
+        test_openings: chosen.openings,
+        evaluation,
+        scored,
+    })
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The first error of the run.
+pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
+    let done = evaluate(run, &asked.config).await?;
+    match asked.json {
+        true => say_json(&done),
+        false => say(&format!("{:#?}\n", done.evaluation.accuracy)),
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! The run that a model is of, as far as its images are concerned: where they are, how they were split, how often its test
+//! images were looked at.
+
+use forebay_datasets::store::Store;
+use forebay_stages::chain::Chain;
+
+use crate::feed::{self, Feed};
+use crate::flow::Error;
+use crate::options::{Command, Config, store_options};
+use crate::train::{RunFolder, RunTests, files};
+use crate::weights;
+
+/// What decides which images are in which split of a source, and which of them are refused.
+const SPLIT_KEYS: [&str; 6] =
+    ["split.shares", "split.seed", "split.folds", "split.fold", "decode.max_side", "decode.max_bytes"];
+
+/// The run of a model.
+pub struct OfRun {
+    /// Its folder.
+    pub folder: RunFolder,
+    config: Config,
+    /// What was looked at of its test images.
+    pub tests: RunTests,
+}
+
+impl OfRun {
+    /// That of a run folder; `None` where the folder does not say what the run was.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn read(place: &str, config: &Config) -> Result<Option<OfRun>, Error> {
+        let folder = RunFolder::open(&config.clone().with("out", place))?;
+        let Some(text) = folder.get(files::CONFIG).await? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let Ok(resolved) = Config::resolve(Some((files::CONFIG, &text)), &[], &[]) else { return Ok(None) };
+        let tests = RunTests::read(&folder).await?;
+        Ok(Some(OfRun { folder, config: resolved, tests }))
+    }
+
+    /// Where its images are, as its user named it.
+    pub fn source(&self) -> Option<String> {
+        self.config.text("source")
+    }
+
+    /// Whether `source` is where its images are.
+    pub fn is_of(&self, source: &str, config: &Config) -> bool {
+        let Some(own) = self.source() else { return false };
+        let open = |place: &str| Store::open(place, &store_options(config)).ok();
+        open(&own).zip(open(source)).is_some_and(|(own, source)| own.is_same_place(&source))
+    }
+
+    /// Whether another run has the same images in the same splits, so that neither trained on what the other was
+    /// validated on.
+    pub fn is_split_as(&self, other: &OfRun, config: &Config) -> bool {
+        other.source().is_some_and(|source| self.is_of(&source, config))
+            && SPLIT_KEYS.iter().all(|key| self.config.get(key) == other.config.get(key))
+    }
+}
+
+/// A feed that evaluates: the images of `source` as `chain` prepares them, split as the run split them where they are its
+/// own, and not split where it is another folder of images. With it come warnings.
+///
+/// # Errors
+/// As [`feed::resolve`]; [`Error::Plan`] where the source was prepared in a way that contradicts the chain.
+pub async fn feed_for(
+    config: &Config,
+    (source, model): (&str, &str),
+    chain: &Chain,
+    of_run: Option<&OfRun>,
+) -> Result<(Feed, Vec<String>), Error> {
+    let mut fed = config.clone().with("source", source).with("augment", "none").with("balance.mode", "none");
+    match of_run {
+        Some(of_run) => {
+            for key in SPLIT_KEYS {
+                if let Some(value) = of_run.config.get(key).filter(|_| !fed.is_given(key)) {
+                    fed = fed.with(key, value.clone());
+                }
+            }
+        }
+        None => fed = fed.with("split.shares", "none"),
+    }
+    let fed = weights::apply_wanted(&fed, model, chain.wanted())?;
+    let (feed, _, warnings) = feed::resolve(&fed, Command::Eval).await?;
+    Ok((feed, warnings))
+}

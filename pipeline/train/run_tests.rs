@@ -1,0 +1,52 @@
+//! How often models of a run were scored on its test images: what is looked at often is chosen by, and tests no more.
+
+use serde::{Deserialize, Serialize};
+
+use super::run_folder::{RunFolder, files};
+use crate::feed::TestAccess;
+use crate::flow::Error;
+
+/// `test.json` of a run folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunTests {
+    /// How often a model of the run was scored on the test images.
+    pub openings: u64,
+    /// Whether they are kept for one look at the end, as those of runs among which a search chose.
+    pub sealed: bool,
+}
+
+impl RunTests {
+    /// Reads it; that of a folder without one says that nothing was looked at.
+    ///
+    /// # Errors
+    /// [`Error::Integrity`] when it cannot be understood; others when the store fails.
+    pub async fn read(folder: &RunFolder) -> Result<RunTests, Error> {
+        let Some(bytes) = folder.get(files::TESTS).await? else { return Ok(RunTests::default()) };
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Error::Integrity(format!("{}/{} cannot be understood: {error}", folder.location(), files::TESTS))
+        })
+    }
+
+    /// Says of a run that begins whether its test images are sealed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn begin(folder: &RunFolder, sealed: bool) -> Result<(), Error> {
+        RunTests { openings: 0, sealed }.put(folder).await
+    }
+
+    /// Counts one more look at the test images, before it is taken.
+    ///
+    /// # Errors
+    /// As [`RunTests::read`].
+    pub async fn open(folder: &RunFolder) -> Result<TestAccess, Error> {
+        let mut tests = RunTests::read(folder).await?;
+        tests.openings += 1;
+        tests.put(folder).await?;
+        Ok(TestAccess { openings: tests.openings })
+    }
+
+    async fn put(&self, folder: &RunFolder) -> Result<(), Error> {
+        folder.put(files::TESTS, forebay_datasets::manifest::to_json(self)).await
+    }
+}

@@ -1,0 +1,4 @@
+//! What many trainings are put together for.
+
+pub mod ensemble;
+pub mod folds;
