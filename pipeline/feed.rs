@@ -13,6 +13,7 @@ mod resolve;
 mod shards;
 mod source;
 mod unlabelled;
+mod viewed;
 
 use std::sync::Arc;
 
@@ -44,7 +45,8 @@ pub use resolve::{Opened, facts, on, problems, resolve};
 pub use shards::Shards;
 pub(crate) use source::Fetch;
 pub use source::{Reading, Source};
-pub use unlabelled::{Answerable, Unlabelled};
+pub use unlabelled::{PlannedFlow, Unlabelled};
+pub use viewed::{ViewedBatch, Viewing};
 
 /// The most groups of rows that are mixed with each other: 1600 rows. Shards are fair mixtures already, so that
 /// more would cost memory and gain little.

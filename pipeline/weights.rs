@@ -24,7 +24,7 @@ use crate::flow::Error;
 use crate::hub::{self, Cached, Hub, Reference};
 use crate::options;
 use crate::options::{Background, Config, bytes_in_words};
-use crate::plan::{Purpose, gather, refuse_unreached};
+use crate::plan::{Purpose, folder_and_file, gather, refuse_unreached};
 
 /// A weights file and what is known about it.
 #[derive(Clone, Debug)]
@@ -156,15 +156,6 @@ pub(crate) fn refuse_other_network(
              --force to take what fits",
             hub::CONFIGS[0]
         ))),
-    }
-}
-
-/// The folder and the name of a file at a path or URL.
-pub(crate) fn folder_and_file(place: &str) -> (&str, &str) {
-    match place.rsplit_once('/') {
-        Some(("", file)) => ("/", file),
-        Some(parts) => parts,
-        None => (".", place),
     }
 }
 

@@ -13,6 +13,7 @@ mod input_size;
 mod hostile;
 mod ownership;
 mod plans;
+mod predict;
 mod prepare;
 mod recipes;
 mod replace;

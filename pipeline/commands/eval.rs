@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::feed::{Feed, Pass, TestAccess};
 use crate::flow::{Error, Run};
-use crate::model::{Alignment, Model, ModelKind, OfRun, SplitScores, feed_for, score};
+use crate::model::{Alignment, Model, ModelKind, OfRun, SplitScores, feed_for, score, viewing};
 use crate::options::{Config, EvalSplit, Invocation, store_options};
 use crate::plan::refuse_folder;
 use crate::report::{note, say, say_json, warn};
@@ -129,9 +129,10 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         let has_splits =
             of_run.is_some() || feed.source.declares_splits() || feed.source.manifest().is_some();
         let chosen = choose(&feed, &settings, has_splits, of_run.as_ref()).await?;
-        Ok((model, feed, warnings, chosen))
+        let viewing = viewing(&model, &settings).await?;
+        Ok((model, feed, warnings, chosen, viewing))
     });
-    let (model, feed, warnings, chosen) = opening.await?;
+    let (model, feed, warnings, chosen, viewing) = opening.await?;
     warn(&model.warnings);
     warn(&warnings);
     let alignment = Alignment::of(feed.classes(), model.classifier.classes(), model.names_classes);
@@ -152,7 +153,8 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         Some(temperature) => model.classifier.clone().with_temperature(temperature),
         None => model.classifier.clone(),
     };
-    let SplitScores { scored, unknown } = score(run, &feed, &classifier, &alignment, &chosen.passes).await?;
+    let SplitScores { scored, unknown } =
+        score(run, &feed, &classifier, &alignment, &chosen.passes, &viewing).await?;
     if unknown > 0 {
         warn(&[format!(
             "{unknown} images are of classes that the model does not know, and are not scored: {}",

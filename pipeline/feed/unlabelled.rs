@@ -2,33 +2,25 @@
 //!
 //! What is known of a sample here is its id, and its type says so: no label stands in for one that is missing.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use forebay_datasets::catalog::{self, ImageFile, ImageFiles, Locator};
 use forebay_datasets::escape::escape_text;
 use forebay_datasets::order::{Epoch, PlannedRows, Rank};
-use forebay_datasets::sample::{Encoded, Fault, Sample, SampleId, Split};
+use forebay_datasets::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
 use forebay_datasets::seed::Seed;
-use forebay_datasets::store::Store;
-use forebay_stages::augment::Augment;
-use forebay_stages::chain::{Chain, Conflict};
-use forebay_stages::collate::{Batch, collate_views};
-use forebay_stages::decode::Decode;
-use forebay_stages::group::Group;
-use forebay_stages::resize::Resize;
-use forebay_stages::views::{Tta, Views};
-use forebay_stages::weight::Scales;
+use forebay_datasets::store::{ObjectName, Store};
+use forebay_stages::chain::{Chain, Conflict, ResizeStep};
+use forebay_stages::views::Views;
 
-use super::read::{read, weighed};
+use super::read::read;
+use super::viewed::{ViewMaker, ViewedBatch, Viewing};
 use super::{Reading, Shards, Source};
 use crate::flow::{Chunk, Error, Flow, Room, Run};
 use crate::options::{Config, decode, store_options};
-use crate::plan::{self, Purpose, Rooms, refuse_unreached};
-use crate::weights::folder_and_file;
-
-/// Batches in work, and those that wait to be answered.
-const COLLATE: Room = Room { slots: 2, queue: 2 };
+use crate::plan::{self, Purpose, Rooms, folder_and_file, refuse_unreached};
 
 /// Images to predict, found and not yet read.
 #[derive(Clone)]
@@ -54,15 +46,6 @@ struct StoredImage {
     store: Store,
     id: SampleId,
     locator: Locator,
-}
-
-/// Images that stand together, ready for a classifier.
-#[derive(Debug)]
-pub struct Answerable {
-    /// Every image in its order, with why there is nothing of it in the batch where there is not.
-    pub samples: Vec<(SampleId, Result<(), Fault>)>,
-    /// The views of the others, those of one image after the other.
-    pub batch: Batch,
 }
 
 impl Unlabelled {
@@ -146,125 +129,100 @@ impl Unlabelled {
         Ok(())
     }
 
-    /// The answerable images of each place, one flow after the other, in batches of `batch_size` images of which each is there
-    /// in its views. `chain` is how the classifier's images are prepared; `augment` and `seed` draw random views.
+    /// The images of each place as flows to start one after the other. `chain` is how the classifier's images are prepared,
+    /// which each place may have done a part of. With them come warnings.
     ///
     /// # Errors
     /// [`Error::Usage`] when nothing makes squares of the images, or random views are asked for without an augmentation.
-    pub fn flows(&self, view: &Viewing<'_>, config: &Config) -> Result<(Vec<PlannedFlow>, Vec<String>), Error> {
+    pub fn flows(
+        &self,
+        chain: &Chain,
+        viewing: &Viewing,
+        config: &Config,
+    ) -> Result<(Vec<PlannedFlow>, Vec<String>), Error> {
         let mut warnings = Vec::new();
         let mut flows = Vec::new();
-        let (rooms, batch_size) = (Rooms::of(config), config.whole("train.batch_size") as usize);
+        let side = chain.side().ok_or_else(|| {
+            Error::Usage("the model does not say to which size its images are prepared".to_string())
+        })?;
         for place in &self.places {
             let (steps, background) = match place {
                 Place::Files(_) => {
-                    let steps = view.chain.steps().iter().map(|step| step.resize()).collect();
-                    (steps, view.chain.background())
+                    (chain.steps().iter().map(ResizeStep::resize).collect(), chain.background())
                 }
                 Place::Shards { store, prepared, .. } => {
-                    let composed = prepared.then(&view.chain.wanted()).unwrap_or_else(|Conflict { contradictions, forced }| {
+                    let composed = prepared.then(&chain.wanted());
+                    let composed = composed.unwrap_or_else(|Conflict { contradictions, forced }| {
                         let lines: Vec<String> = contradictions.iter().map(ToString::to_string).collect();
-                        warnings.push(format!("{}: {}", store.location(), lines.join("; ")));
+                        warnings.push(format!(
+                            "{} was prepared otherwise than the images of the model, which costs accuracy: {}",
+                            store.location(),
+                            lines.join("; ")
+                        ));
                         *forced
                     });
                     (vec![composed.resize], composed.chain.background())
                 }
             };
-            let steps: Vec<Resize> = steps;
-            let views = Views::new(&steps, view.tta, view.augment.clone()).map_err(Error::Usage)?;
-            let side = view.chain.side().ok_or_else(|| {
-                Error::Usage("the model does not say to which size its images are prepared".to_string())
-            })?;
-            flows.push(PlannedFlow {
-                place: place.clone(),
-                views,
+            let views = Views::new(&steps, viewing.tta, viewing.augment.clone());
+            let maker = ViewMaker {
                 decode: decode(config, background),
+                views: views.map_err(|why| Error::Usage(format!("model.tta: {why}")))?,
                 side,
-                rooms,
-                batch_size,
-                seed: view.seed,
-            });
+                rooms: Rooms::of(config),
+                seed: Seed(config.whole("seed")),
+            };
+            let batch_size = config.whole("train.batch_size") as usize;
+            flows.push(PlannedFlow { place: place.clone(), maker, batch_size });
         }
         Ok((flows, warnings))
     }
 }
 
-/// How the images of a classifier are looked at.
-#[derive(Clone, Debug)]
-pub struct Viewing<'a> {
-    /// From the original file of an image to the tensor.
-    pub chain: &'a Chain,
-    /// The views of each.
-    pub tta: Tta,
-    /// What draws random views.
-    pub augment: Option<Augment>,
-    /// The seed of their draws.
-    pub seed: Seed,
-}
-
-/// The images of one place and what is done to them: it starts as a flow.
+/// The images of one place and what is done to them.
 #[derive(Clone)]
 pub struct PlannedFlow {
     place: Place,
-    views: Views,
-    decode: Decode,
-    side: u32,
-    rooms: Rooms,
+    maker: ViewMaker,
     batch_size: usize,
-    seed: Seed,
 }
 
 impl PlannedFlow {
     /// Starts it.
-    pub fn start(self, run: &Run) -> Flow<Answerable> {
-        match self.place.clone() {
+    pub fn start(self, run: &Run) -> Flow<ViewedBatch<()>> {
+        let PlannedFlow { place, maker, batch_size } = self;
+        let sizes = |rows: usize| {
+            (0..rows).step_by(batch_size).map(move |start| batch_size.min(rows - start)).collect::<Vec<_>>()
+        };
+        match place {
             Place::Files(images) => {
-                let rows = images.len();
-                let files = files(run, images, self.rooms);
-                self.viewed(files, rows)
+                let sizes = sizes(images.len());
+                maker.clone().batches(files(run, images, maker.rooms), sizes)
             }
             Place::Shards { shards, .. } => {
                 let planned = PlannedRows::new(groups(&shards));
-                let rows = planned.used() as usize;
-                let epoch = Arc::new(Epoch::in_order(&planned, self.batch_size));
+                let sizes = sizes(planned.used() as usize);
+                let epoch = Arc::new(Epoch::in_order(&planned, batch_size));
                 let reading = Reading {
                     splits: Split::ALL.to_vec(),
                     windows: Box::new(epoch.windows(0, Rank::ALONE)),
                     window_groups: 1,
-                    rooms: self.rooms,
+                    rooms: maker.rooms,
                     kept: Arc::default(),
                 };
-                let images = shards.images(run, reading);
-                self.viewed(images, rows)
+                let rows = maker.batches(shards.images(run, reading), sizes);
+                // Labels are no part of a prediction.
+                rows.compute("unlabel", Room { slots: 1, queue: 1 }, |ViewedBatch { samples, batch }| {
+                    let unlabelled = |Sample { id, copy, payload, .. }: Sample<(), Label>| Sample {
+                        id,
+                        copy,
+                        label: (),
+                        payload,
+                    };
+                    Ok(ViewedBatch { samples: samples.into_iter().map(unlabelled).collect(), batch })
+                })
             }
         }
-    }
-
-    fn viewed<L: Send + 'static>(self, images: Flow<Chunk<Encoded, L>>, rows: usize) -> Flow<Answerable> {
-        let PlannedFlow { views, decode, side, rooms, batch_size, seed, .. } = self;
-        let scales = Scales { decode: decode.clone(), steps: views.steps(), encode: None };
-        let compute = rooms.compute();
-        let sizes = (0..rows).step_by(batch_size).map(move |start| ((), batch_size.min(rows - start)));
-        weighed(images, scales, rooms)
-            .stage(compute, seed, 0, decode)
-            .stage(compute, seed, 0, views)
-            .regroup(1, Group::new(sizes))
-            .compute("collate", COLLATE, move |((), group)| {
-                let mut samples = Vec::with_capacity(group.len());
-                let mut images = Vec::with_capacity(group.len());
-                for Sample { id, copy, payload, .. } in group {
-                    match payload {
-                        // What balanced shards hold again says what it says the first time.
-                        _ if copy > 0 => {}
-                        Ok(views) => {
-                            samples.push((id.clone(), Ok(())));
-                            images.push((id, views));
-                        }
-                        Err(fault) => samples.push((id, Err(fault))),
-                    }
-                }
-                Ok(Answerable { samples, batch: collate_views(&images, side) })
-            })
     }
 }
 
@@ -293,23 +251,70 @@ fn files(run: &Run, images: Vec<StoredImage>, rooms: Rooms) -> Flow<Chunk<Encode
 /// The file at a place; `None` where there is none, which may be a folder.
 async fn file_at(place: &str, config: &Config) -> Result<Option<StoredImage>, Error> {
     let (folder, file) = folder_and_file(place);
-    if ["", ".", ".."].contains(&file) {
-        return Ok(None);
-    }
-    let store = match Store::open(folder, &store_options(config)) {
-        Ok(store) => store,
-        // `s3://bucket` is no file in `s3:/`.
-        Err(_) => return Ok(None),
-    };
-    if store.local_root().is_some_and(|root| root.join(file).is_dir()) {
-        return Ok(None);
-    }
     let id: SampleId = escape_text(place).into();
-    Ok(match store.size(file).await? {
-        Some(bytes) => Some(StoredImage { store, id, locator: Locator::whole(Path::new(file).as_os_str().into_name(), bytes) }),
-        None if store.local_root().is_some() => {
-            return Err(Error::Usage(format!("{}: there is no such image or folder", escape_text(place))));
+    let is_in_a_folder = !["", ".", ".."].contains(&file) && !folder.ends_with(":/");
+    if !is_in_a_folder {
+        return Ok(None);
+    }
+    let store = Store::open(folder, &store_options(config))?;
+    let Some(root) = store.local_root() else {
+        let found = store.size(file).await?;
+        let image = |bytes| StoredImage { id, locator: Locator::whole(file.into(), bytes), store };
+        return Ok(found.map(image));
+    };
+    // Whatever its name: a key of a bucket may not be called so.
+    match std::fs::metadata(root.join(file)) {
+        Ok(there) if there.is_dir() => Ok(None),
+        Ok(there) => {
+            let locator = Locator::whole(ObjectName::of_os(OsStr::new(file)), there.len());
+            Ok(Some(StoredImage { id, locator, store }))
         }
-        None => None,
-    })
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Error::Usage(format!("{id}: there is no such image or folder")))
+        }
+        Err(error) => Err(Error::Usage(format!("cannot read {id}: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Config {
+        Config::resolve(None, &[], &[]).unwrap()
+    }
+
+    fn find(places: &[&str]) -> Result<Unlabelled, Error> {
+        let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+        futures::executor::block_on(Unlabelled::find(&places, &settings()))
+    }
+
+    fn ids(found: &Unlabelled) -> Vec<String> {
+        let of = |place: &Place| match place {
+            Place::Files(images) => images.iter().map(|image| image.id.to_string()).collect(),
+            Place::Shards { .. } => Vec::new(),
+        };
+        found.places.iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn images_of_one_folder_are_called_as_in_a_dataset_and_others_by_their_whole_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_str().unwrap();
+        for file in ["photos/b/2.jpg", "photos/1.png", "photos/notes.txt", "other/3#1.jpg"] {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, file).unwrap();
+        }
+        let photos = format!("{root}/photos");
+        let alone = find(&[&photos]).unwrap();
+        assert_eq!((ids(&alone), alone.len()), (vec!["1.png".to_string(), "b/2.jpg".to_string()], 2));
+        assert!(alone.warnings[0].ends_with("photos: 1 .txt"), "{:?}", alone.warnings);
+        let other = format!("{root}/other/3#1.jpg");
+        let several = find(&[&other, &format!("{photos}/")]).unwrap();
+        assert_eq!(ids(&several), [other, format!("{photos}/1.png"), format!("{photos}/b/2.jpg")]);
+        let missing = find(&[&format!("{root}/none")]).err().unwrap();
+        assert!(missing.to_string().ends_with("there is no such image or folder"), "{missing}");
+        assert_eq!(missing.exit_code(), 2);
+    }
 }

@@ -1,11 +1,10 @@
 //! Images of known class through a classifier, and what it said of them.
 
-use forebay_datasets::sample::Split;
-use forebay_stages::collate::Batch;
+use forebay_datasets::sample::{Label, Sample, Split};
 use forebay_train::Classifier;
 use forebay_train::metrics::{ScoreError, Scored};
 
-use crate::feed::{Feed, Pass, PassBatch};
+use crate::feed::{Feed, Pass, ViewedBatch, Viewing};
 use crate::flow::{Error, Items, Run};
 use crate::train::train_error;
 
@@ -89,7 +88,7 @@ pub struct SplitScores {
     pub unknown: u64,
 }
 
-/// Scores the images of some passes over a feed, one after the other, in their order.
+/// Scores the images of some passes over a feed, one after the other, in their order, each by the views of `viewing`.
 ///
 /// # Errors
 /// [`Error::NothingLeft`] when no image could be read; [`Error::Failed`] when the classifier gives no numbers; the first error
@@ -100,18 +99,20 @@ pub async fn score(
     classifier: &Classifier,
     alignment: &Alignment,
     passes: &[Pass],
+    viewing: &Viewing,
 ) -> Result<SplitScores, Error> {
     let mut scores = SplitScores { scored: Scored::new(classifier.classes().to_vec()), unknown: 0 };
     for pass in passes {
         let (pool, classifier, alignment) = (run.clone(), classifier.clone(), alignment.clone());
-        let consume = move |batches: Items<PassBatch<Batch>>| {
-            for PassBatch { batch, .. } in batches {
-                if batch.is_empty() {
+        let per_image = viewing.tta.views();
+        let consume = move |batches: Items<ViewedBatch<Label>>| {
+            for viewed in batches {
+                if viewed.batch.is_empty() {
                     continue;
                 }
-                let logits = pool.install(|| classifier.logits(&batch));
+                let logits = pool.install(|| classifier.logits_of_views(&viewed.batch, per_image));
                 let logits = logits.map_err(|error| train_error("evaluate", error))?;
-                for ((id, label), row) in batch.ids.iter().zip(&batch.labels).zip(&logits) {
+                for (Sample { id, label, .. }, row) in viewed.readable().zip(&logits) {
                     let Some(label) = alignment.class(*label) else {
                         scores.unknown += 1;
                         continue;
@@ -125,7 +126,7 @@ pub async fn score(
             }
             Ok(scores)
         };
-        scores = feed.batches(run, *pass).drain("evaluate", consume).await?;
+        scores = feed.viewed(run, *pass, viewing)?.drain("evaluate", consume).await?;
     }
     match (scores.scored.is_empty(), scores.unknown) {
         (true, 0) => {

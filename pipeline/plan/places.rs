@@ -109,6 +109,15 @@ fn without_secrets(location: &str) -> String {
     .into_owned()
 }
 
+/// The folder and the name of a file at a path or URL.
+pub(crate) fn folder_and_file(place: &str) -> (&str, &str) {
+    match place.rsplit_once('/') {
+        Some(("", file)) => ("/", file),
+        Some(parts) => parts,
+        None => (".", place),
+    }
+}
+
 /// The manifest of a source that is a dataset of shards; `None` where it is none.
 ///
 /// # Errors

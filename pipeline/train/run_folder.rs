@@ -9,8 +9,7 @@ use super::Start;
 use super::cache_home::cache_home;
 use crate::flow::Error;
 use crate::options::Config;
-use crate::plan::{open, refuse_folder};
-use crate::weights::folder_and_file;
+use crate::plan::{folder_and_file, open, refuse_folder};
 
 /// The files of a run folder.
 pub mod files {

@@ -117,6 +117,6 @@ mod tests {
         let ids: Vec<&str> = batch.ids.iter().map(|id| &**id).collect();
         assert_eq!((batch.len(), ids, batch.labels.len()), (4, vec!["a", "a", "b", "b"], 0));
         let last = batch.rows(2..4);
-        assert_eq!((last.images, last.len()), (vec![3, 3, 3, 4, 4, 4], 2));
+        assert_eq!((last.len(), last.images), (2, vec![3, 3, 3, 4, 4, 4]));
     }
 }

@@ -160,13 +160,8 @@ impl Views {
         let side = self.side();
         let (right, bottom) = (whole.width - side, whole.height - side);
         let centre = |length: u32| centre_offset(length, side) as u32;
-        let places = [
-            (0, 0),
-            (right, 0),
-            (0, bottom),
-            (right, bottom),
-            (centre(whole.width), centre(whole.height)),
-        ];
+        let places =
+            [(0, 0), (right, 0), (0, bottom), (right, bottom), (centre(whole.width), centre(whole.height))];
         Ok(places.into_iter().map(|(left, top)| cut(whole.clone(), left, top, side, side)).collect())
     }
 
@@ -251,7 +246,8 @@ mod tests {
         for fit in [Fit::Squash, Fit::Pad] {
             let crops = views(&resize(14, fit, None), Tta::FiveCrop, None);
             assert!(crops.iter().all(|crop| (crop.width, crop.height) == (14, 14)));
-            let row = |crop: &Pixels, row: usize, from: usize| crop.data[(row * 14 + from) * 3..][..36].to_vec();
+            let row =
+                |crop: &Pixels, row: usize, from: usize| crop.data[(row * 14 + from) * 3..][..36].to_vec();
             assert_eq!(row(&crops[0], 3, 2), row(&crops[1], 3, 0), "two columns further right");
             assert_eq!(row(&crops[0], 3, 0), row(&crops[2], 1, 0), "two rows further down");
             assert_eq!(row(&crops[4], 3, 1), row(&crops[3], 2, 0), "one of each");

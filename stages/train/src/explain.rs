@@ -24,7 +24,8 @@ impl Heatmap {
     /// The map at `side` x `side`, bilinear with the corners of pixels aligned (PyTorch's `align_corners=False`).
     pub fn enlarged(&self, side: usize) -> Vec<f32> {
         let place = |index: usize, length: usize| {
-            let at = ((index as f32 + 0.5) * length as f32 / side as f32 - 0.5).clamp(0.0, (length - 1) as f32);
+            let at =
+                ((index as f32 + 0.5) * length as f32 / side as f32 - 0.5).clamp(0.0, (length - 1) as f32);
             let first = at.floor() as usize;
             (first, (first + 1).min(length - 1), at - first as f32)
         };
@@ -49,7 +50,11 @@ impl Predictor {
     ///
     /// # Errors
     /// When there are not as many classes as images, one is not of the network, or the device fails.
-    pub fn grad_cam(&self, batch: &Batch, classes: &[usize]) -> std::result::Result<Vec<Heatmap>, TrainError> {
+    pub fn grad_cam(
+        &self,
+        batch: &Batch,
+        classes: &[usize],
+    ) -> std::result::Result<Vec<Heatmap>, TrainError> {
         if classes.len() != batch.len() || classes.iter().any(|class| *class >= self.classes()) {
             return Err(TrainError::Batch(format!(
                 "{} classes to explain {} images by, of a network with {}",
@@ -150,9 +155,11 @@ mod tests {
             let images = normal(&[2, 3, side, side], arch).to_dtype(DType::F32)?;
             let planes = network.forward_to_planes(&images, &Pass::new(&store, Mode::Evaluate))?;
             // Away from the zeros that activations leave, where the planes of blank statistics lie.
-            let planes = (planes + normal(&planes_of(&network, &store, &images)?, "noise").to_dtype(DType::F32)?.abs()?)?;
+            let planes = (planes
+                + normal(&planes_of(&network, &store, &images)?, "noise").to_dtype(DType::F32)?.abs()?)?;
             let classes = [2, 0];
-            let gradient = class_gradients(&network, &store, &planes, &classes)?.flatten_all()?.to_vec1::<f32>()?;
+            let gradient =
+                class_gradients(&network, &store, &planes, &classes)?.flatten_all()?.to_vec1::<f32>()?;
             let values = planes.flatten_all()?.to_vec1::<f32>()?;
             let logit = |values: Vec<f32>, image: usize| -> Result<f64> {
                 let planes = Tensor::from_vec(values, planes.dims(), &Device::Cpu)?;
@@ -182,7 +189,8 @@ mod tests {
 
     #[test]
     fn every_network_has_planes_from_which_it_gives_its_logits() -> Result<()> {
-        for arch in ["vgg11_bn", "resnet18", "inception_v3", "mobilenet_v3_large", "efficientnet_b0", "small"] {
+        for arch in ["vgg11_bn", "resnet18", "inception_v3", "mobilenet_v3_large", "efficientnet_b0", "small"]
+        {
             let (network, store) = network(arch, &Head::linear(4));
             let side = network.side_min().max(33);
             let images = normal(&[1, 3, side, side], arch).to_dtype(DType::F32)?;

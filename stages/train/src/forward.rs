@@ -158,7 +158,8 @@ mod tests {
         let input = file(&[("input", images()), ("label", labels)]);
         let run = |train, gradients| {
             let (bytes, _) =
-                forward("resnet20", &weights(5), &input, Forward { train, gradients, grad_cam: false }).expect("a pass");
+                forward("resnet20", &weights(5), &input, Forward { train, gradients, grad_cam: false })
+                    .expect("a pass");
             file::decode(&bytes).expect("a safetensors file").1
         };
         let (evaluated, trained) = (run(false, true), run(true, true));

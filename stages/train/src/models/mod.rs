@@ -118,7 +118,8 @@ impl Network {
     /// Part and layer of the pool over whole planes.
     fn pool(&self) -> (usize, usize) {
         let of_part = |part: &Part| part.layers.iter().position(|layer| layer.pools_planes());
-        let mut found = self.parts.iter().enumerate().filter_map(|(index, part)| Some((index, of_part(part)?)));
+        let mut found =
+            self.parts.iter().enumerate().filter_map(|(index, part)| Some((index, of_part(part)?)));
         found.next().expect("a convolutional network pools its planes before its head")
     }
 
