@@ -2,21 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use forebay_datasets::escape;
 use forebay_datasets::manifest::to_json;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
 use forebay_datasets::words::Words;
-use forebay_train::metrics::{Evaluation, EvaluationOptions, Scored};
+use forebay_train::metrics::{Evaluation, EvaluationOptions, LabelErrors, Scored};
 use serde::Serialize;
 
 use crate::feed::{Feed, Pass, TestAccess};
 use crate::flow::{Error, Run};
-use crate::model::{Alignment, Model, ModelKind, OfRun, feed_for, score};
+use crate::model::{Alignment, Model, ModelKind, OfRun, feed_for, score, viewing};
 use crate::options::{Config, EvalSplit, Invocation, store_options};
-use crate::plan::refuse_folder;
+use crate::plan::{fixes, refuse_folder};
 use crate::predictions::Predictions;
-use crate::report::{note, say, say_json, warn};
-use crate::train::{RunTests, files};
+use crate::report::html::{self, Answers, EvaluationPage, Gallery, Judged};
+use crate::report::{note, say, say_json, terminal, warn};
+use crate::train::{RunTests, files, fill};
 
 /// What an evaluation came to.
 #[derive(Clone, Debug, Serialize)]
@@ -116,7 +118,7 @@ async fn refuse_results(out: &Store, config: &Config) -> Result<(), Error> {
     if is_there(files::MODEL).await? || is_there(files::LAST).await? {
         return Err(Error::Usage(format!("--out {place} is a run folder: give a place of its own")));
     }
-    for name in [files::EVALUATION, files::PREDICTIONS] {
+    for name in [files::EVALUATION, files::PREDICTIONS, files::REPORT, files::FIXES] {
         if !config.is_on("overwrite") && is_there(name).await? {
             return Err(Error::Usage(format!(
                 "{place} holds {name} already: give another --out, or --overwrite to replace it"
@@ -157,9 +159,10 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         let has_splits =
             of_run.is_some() || feed.source.declares_splits() || feed.source.manifest().is_some();
         let chosen = choose(&feed, &settings, has_splits, (&model, of_run.as_ref())).await?;
-        Ok((model, feed, warnings, chosen, out))
+        let viewing = viewing(&model, &settings).await?;
+        Ok((model, feed, warnings, chosen, out, viewing))
     });
-    let (model, feed, warnings, chosen, out) = opening.await?;
+    let (model, feed, warnings, chosen, out, viewing) = opening.await?;
     warn(&model.warnings);
     warn(&warnings);
     let alignment = Alignment::of(feed.classes(), model.classifier.classes(), model.names_classes);
@@ -184,8 +187,8 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         if alignment.by_order { classifier.with_classes(feed.classes().to_vec()) } else { classifier };
     let mut scored = Scored::new(classifier.classes().to_vec());
     let (mut predictions, mut unknown) = (Predictions::new(classifier.classes().to_vec()), 0);
-    for pass in chosen.passes {
-        let of_split = score(run, &feed, &classifier, &alignment, pass).await?;
+    for pass in &chosen.passes {
+        let of_split = score(run, &feed, &classifier, &alignment, *pass, &viewing).await?;
         unknown += of_split.unknown;
         predictions.push_scored(&of_split.scored, pass.split(), classifier.temperature());
         scored.append(&of_split.scored).map_err(|error| Error::failed("score the images", error))?;
@@ -217,8 +220,63 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     if let Some(out) = &out {
         out.put(files::PREDICTIONS, done.predictions.to_parquet()).await?;
         out.put(files::EVALUATION, to_json(&BTreeMap::from([(done.split, &done.evaluation)])).into()).await?;
+        report(run, config, &feed, &chosen.passes, (&done, &scored), out).await?;
     }
     Ok(done)
+}
+
+/// Writes the report, its plots, and the labels that look wrong.
+async fn report(
+    run: &Run,
+    config: &Config,
+    feed: &Feed,
+    passes: &[Pass],
+    (done, scored): (&Evaluated, &Scored),
+    out: &Store,
+) -> Result<(), Error> {
+    let Evaluated { model, source, split, evaluation, .. } = done;
+    let errors = run.install(|| LabelErrors::of(scored, evaluation.temperature));
+    let errors = errors.map_err(|error| Error::failed("look for wrong labels", error))?;
+    let fixes = fixes::to_csv(&errors);
+    out.put(files::FIXES, fixes.into()).await?;
+    for (name, svg) in html::evaluation_plots(evaluation) {
+        out.put(name, svg.into()).await?;
+    }
+    let budget = config.whole("report.bytes");
+    let answers = Answers::of(scored, &errors.suspects, evaluation.temperature);
+    let gallery = fill(run, feed, passes, Gallery::wanted(&answers, budget)).await?;
+    let mut remarks = Vec::new();
+    if done.unknown > 0 {
+        remarks.push(format!(
+            "{} images of classes that the model does not know were not scored.",
+            done.unknown
+        ));
+    }
+    if done.rejected > 0 {
+        remarks.push(format!("{} images could not be read.", done.rejected));
+    }
+    if let Some(openings) = done.test_openings {
+        let times = if openings == 1 { "once".to_string() } else { format!("{openings} times") };
+        remarks.push(format!("The test images of the run were scored {times}, with this."));
+    }
+    if *split == EvalSplit::Train.name() || *split == EvalSplit::All.name() {
+        remarks.push(
+            "Where training has seen some of these images, their figures say little of others.".to_string(),
+        );
+    }
+    let words = [model, source].map(|place| escape::shell(place));
+    let command =
+        format!("forebay eval {} --split {split} --out {}", words.join(" "), escape::shell(out.location()));
+    let images = match *split {
+        "all" => "images".to_string(),
+        split => format!("{split} images"),
+    };
+    let judged = Judged { evaluation, answers: &answers, gallery: &gallery, images: &images };
+    let page = EvaluationPage { model, source, judged, remarks: &remarks, command: &command };
+    let page = html::evaluation(&page, budget);
+    warn(&Vec::from_iter(page.note));
+    out.put(files::REPORT, page.html.into()).await?;
+    Ok(())
 }
 
 /// Runs the command.
@@ -229,7 +287,17 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let done = evaluate(run, &asked.config).await?;
     match asked.json {
         true => say_json(&done),
-        false => say(&format!("{:#?}\n", done.evaluation.accuracy)),
+        false => {
+            say(&terminal::evaluation(&done.evaluation));
+            if let Some(out) = asked.config.text("eval.out") {
+                say(&format!(
+                    "\nwritten to {out}: {}, {}, {}\n",
+                    files::REPORT,
+                    files::EVALUATION,
+                    files::FIXES
+                ));
+            }
+        }
     }
     Ok(())
 }

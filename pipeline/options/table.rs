@@ -7,6 +7,7 @@ use forebay_stages::balance::Balance;
 use forebay_stages::encode::Encoding;
 use forebay_stages::resize::{Filter, Fit};
 use forebay_train::models::NAMES;
+use forebay_train::search::{Method, Pruning};
 use forebay_train::{Loss, OptimizerKind, Precision, Vote};
 use toml::Value;
 
@@ -14,14 +15,15 @@ use super::applies::{self, Effect, Situation};
 use super::bytes::parse_bytes;
 use super::choices::{
     Background, BenchFrozen, ClassWeights, Doctor, EvalSplit, HeadActivation, ModelPass, Monitor, NormMode,
-    Recipe, ScheduleKind, ShardOrder, VoteWeights,
+    PredictFormat, Recipe, ScheduleKind, ShardOrder, VoteWeights,
 };
 use super::command::Command;
 use super::nearest::nearest;
+use super::space;
 
 use Command::{
-    Bench, BenchModel, Compare, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Prepare, Train,
-    Verify,
+    Bench, BenchModel, Compare, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Predict, Prepare,
+    Train, Tune, Verify,
 };
 use Identity::{Neither, Once, Pixels, Rows, Run, Views};
 use InRangeTest::{Absent, Ignored, Read};
@@ -55,6 +57,8 @@ pub enum Kind {
     ShareOrCount,
     /// A preset by name, or a table of settings.
     Preset(&'static [&'static str]),
+    /// What a search tries: a table of options, each with a range or a list of values. The flag is given once for each.
+    Space,
 }
 
 /// What of a run's outcome an option decides: which fingerprints it is part of.
@@ -117,6 +121,19 @@ pub struct OptionRow {
     pub help: &'static str,
 }
 
+/// What a whole training has and none of the many of a search: where it goes, and what it keeps.
+const NOT_OF_TRIALS: &[&str] =
+    &["out", "split.fold", "train.checkpoint_every", "train.log_every", "train.seal_test"];
+
+impl OptionRow {
+    /// Whether a command takes it: as its own, or because it repeats a training.
+    pub fn is_of(&self, command: Command) -> bool {
+        let is_of_trials =
+            || self.commands.contains(&Train) && self.identity != Once && !NOT_OF_TRIALS.contains(&self.key);
+        self.commands.contains(&command) || (command == Tune && is_of_trials())
+    }
+}
+
 /// What options are about: the headings of the help, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Heading {
@@ -132,6 +149,8 @@ pub enum Heading {
     Optimizer,
     /// What training minimises.
     Loss,
+    /// What a search tries, and how.
+    Search,
     /// Where results go.
     Output,
     /// What of the machine is used.
@@ -146,19 +165,25 @@ words!(Heading {
     Training => "Training",
     Optimizer => "Optimizer and schedule",
     Loss => "Loss",
+    Search => "Search",
     Output => "Output",
     Machine => "Machine",
     Buckets => "Buckets",
 });
 
-const EVERY: &[Command] =
-    &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Compare, Ensemble];
+const EVERY: &[Command] = &[
+    Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Compare, Ensemble,
+    Predict,
+];
 const SOURCES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Eval];
-const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export, Eval, Compare, Ensemble];
+const STORES: &[Command] =
+    &[Inspect, Prepare, Verify, Train, Bench, Export, Eval, Compare, Ensemble, Predict];
 /// What turns images into batches as its own options say.
 const PREPARES: &[Command] = &[Prepare, Train, Bench, Eval];
 /// What decodes images.
-const READS: &[Command] = &[Prepare, Train, Bench, Eval, Ensemble];
+const READS: &[Command] = &[Prepare, Train, Bench, Eval, Ensemble, Predict];
+/// What ends when too many images cannot be read.
+const REJECTS: &[Command] = &[Prepare, Train, Bench, Eval, Ensemble];
 
 macro_rules! options {
     ($($key:literal, $flag:literal, $value:literal, $kind:expr, $default:literal, $commands:expr, $identity:expr, $range_test:expr, $applies:expr, $often:ident $heading:ident, $help:literal;)*) => {
@@ -176,17 +201,19 @@ macro_rules! options {
 /// whether `-h` shows it and under which heading, help.
 #[rustfmt::skip]
 pub const OPTIONS: &[OptionRow] = options![
-    "model", "", "MODEL", Kind::Place, "", &[Eval], Neither, Absent, applies::always, usual Data, "A run folder, an ensemble, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
+    "model", "", "MODEL", Kind::Place, "", &[Predict, Eval], Neither, Absent, applies::always, usual Data, "A run folder, an ensemble, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
+    "predict.images", "", "IMAGES", Kind::Places, "", &[Predict], Neither, Absent, applies::always, usual Data, "Images: files, folders of any depth, or folders of shards; paths, or URLs such as s3://bucket/prefix";
     "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, Read, applies::always, usual Data, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
     "dest", "", "DEST", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, usual Data, "Where the shards go: a path, or a URL such as s3://bucket/prefix";
 
     "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name";
     "models.arch", "", "NETWORK", Kind::Choice(NAMES), "", &[Models], Neither, Absent, applies::always, usual Network, "The network that is described [default: all are listed]";
     "forward.weights", "weights", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Network, "Weights of the network: a safetensors file";
-    "forward.input", "input", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Data, "A safetensors file with input [batch, 3, height, width], normalised, and for gradients label [batch]";
+    "forward.input", "input", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Data, "A safetensors file with input [batch, 3, height, width], normalised, and for gradients or heatmaps label [batch]";
     "forward.output", "output", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Output, "Where logits, loss and grad.NAME go, as a safetensors file";
     "forward.mode", "mode", "MODE", Kind::Choice(NormMode::WORDS), "eval", &[Forward], Neither, Absent, applies::always, more Network, "eval: norms by their running statistics; train: by those of the batch. No dropout in either";
     "forward.gradients", "gradients", "", Kind::Switch(true), "false", &[Forward], Neither, Absent, applies::always, usual Training, "Also the mean cross-entropy and the gradient of every parameter";
+    "forward.grad_cam", "grad-cam", "", Kind::Switch(true), "false", &[Forward], Neither, Absent, applies::always, more Training, "Also a heatmap of each image for its label (Grad-CAM), as grad_cam [batch, rows, columns]";
     "export.source", "", "SOURCE", Kind::Place, "", &[Export], Neither, Absent, applies::always, usual Data, "A run folder, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
     "export.output", "output", "FILE", Kind::Place, "", &[Export], Neither, Absent, applies::always, usual Output, "Where the ONNX file goes: a path, or a URL";
     "export.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Export], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name [default: what the weights say, if this program wrote them]";
@@ -204,8 +231,21 @@ pub const OPTIONS: &[OptionRow] = options![
     "ensemble.vote", "vote", "HOW", Kind::Choice(Vote::WORDS), "soft", &[Ensemble], Neither, Absent, applies::vote, usual Network, "soft: the weighted mean of the members' probabilities; hard: the weighted share of the members that predict a class";
     "ensemble.weights", "weights", "HOW", Kind::Choice(VoteWeights::WORDS), "equal", &[Ensemble], Neither, Absent, applies::vote, usual Network, "How members weigh: all the same, or fitted on the validation images, which may overfit few images";
     "ensemble.soup", "soup", "", Kind::Switch(true), "false", &[Ensemble], Neither, Absent, applies::always, usual Network, "One network with the mean of the weights of those runs that make it better on the validation images (greedy soup): for runs of one network that began at the same weights";
-    "model.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Eval], Neither, Absent, applies::always, usual Network, "The network of a weights file, by torchvision's name [default: what the file says, if this program wrote it]";
-    "model.temperature", "temperature", "X", Kind::Number(0.01, 100.0), "", &[Eval], Neither, Absent, applies::always, more Network, "What logits are divided by before they become probabilities [default: what training fitted on its validation images, else 1]";
+    "tune.out", "out", "DIR", Kind::Place, "", &[Tune], Neither, Absent, applies::always, usual Output, "Where the journal, the table of trials, the report and the best run file go: a local folder";
+    "tune.space", "space", "KEY=RANGE", Kind::Space, "", &[Tune], Neither, Absent, applies::always, usual Search, "What is searched, once for each option: a range KEY=LOW..HIGH or KEY=LOW..HIGH,log, or values KEY=A,B,C, of which unset leaves the option out; a table [tune.space] in the run file [default: learning rate, weight decay, label smoothing, dropout and batch size; with --freeze backbone the width and activation of the head; where classes are uneven loss, class weights and balance]";
+    "tune.search", "search", "METHOD", Kind::Choice(Method::WORDS), "tpe", &[Tune], Neither, Absent, applies::always, usual Search, "How the next settings are chosen: at random, from a grid, by a model of the scores (tpe, gp), or by evolution (cma-es, de)";
+    "tune.prune", "prune", "HOW", Kind::Choice(Pruning::WORDS), "none", &[Tune], Neither, Absent, applies::always, usual Search, "End trials early that are not among the best third: halving looks after 1, 3, 9, .. epochs, hyperband in brackets that begin to look later and later";
+    "tune.trials", "trials", "N", Kind::Integer(1, 1_000_000), "", &[Tune], Neither, Absent, applies::always, usual Search, "End after so many trials [default: 50, or all of a grid]";
+    "tune.budget", "budget", "TIME", Kind::Text, "", &[Tune], Neither, Absent, applies::always, usual Search, "End after so much time of training, such as 90s, 10m or 1h, whatever is under way";
+    "tune.resume", "resume", "", Kind::Switch(true), "false", &[Tune], Once, Absent, applies::always, usual Search, "Go on with the search in DIR, with the trial that would have been next";
+    "model.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Predict, Eval], Neither, Absent, applies::always, usual Network, "The network of a weights file, by torchvision's name [default: what the file says, if this program wrote it]";
+    "model.temperature", "temperature", "X", Kind::Number(0.01, 100.0), "", &[Predict, Eval], Neither, Absent, applies::always, more Network, "What logits are divided by before they become probabilities [default: what training fitted on its validation images, else 1]";
+    "model.tta", "tta", "HOW", Kind::ChoiceOrInteger(&["off", "flip", "five-crop"], 1, 1000), "off", &[Predict, Eval], Neither, Absent, applies::always, usual Network, "Test-time augmentation, the mean of the probabilities of several views: flip, the image and its mirror image; five-crop, corners and centre of the margin that the chain cuts off, or of 8/7 of the side; N, so many views drawn by the augmentation of the run";
+    "predict.top", "top", "K", Kind::Integer(1, 100_000), "5", &[Predict], Neither, Absent, applies::always, usual Output, "How many classes are named of each image, the likeliest first; parquet has all";
+    "predict.format", "format", "FORMAT", Kind::Choice(PredictFormat::WORDS), "", &[Predict], Neither, Absent, applies::always, usual Output, "text, for people; for programs jsonl, csv, or parquet, which needs --output [default: by the ending of --output, else text, with --json jsonl]";
+    "predict.output", "output", "FILE", Kind::Place, "", &[Predict], Neither, Absent, applies::always, usual Output, "Where predictions go: a path, or a URL [default: stdout, as they are made]";
+    "predict.explain", "explain", "DIR", Kind::Place, "", &[Predict], Neither, Absent, applies::always, usual Output, "Where a heatmap over each image goes that shows what spoke for its likeliest class (Grad-CAM), as PNG: a path, or a URL";
+    "predict.prior", "prior", "uniform|CLASS=SHARE,..|FILE", Kind::Text, "", &[Predict], Neither, Absent, applies::always, usual Network, "How often classes come among these images, where that differs from the training images: uniform; shares such as rare=0.01, of which classes that are not named have the rest in equal parts; or a JSON file of shares or counts by class. It needs no training anew";
     "eval.split", "split", "WHICH", Kind::Choice(EvalSplit::WORDS), "", &[Eval], Neither, Absent, applies::always, usual Data, "Which images are scored [default: test, else validation, where the source has such; of a sealed run validation; all of an image folder that has no splits of its own]";
     "eval.final", "final", "", Kind::Switch(true), "false", &[Eval], Neither, Absent, applies::always, usual Data, "Open the sealed test images of a run, once the choice among runs is made; it is counted how often";
     "eval.out", "out", "DIR", Kind::Place, "", &[Eval], Neither, Absent, applies::always, usual Output, "Where predictions.parquet, evaluation.json and the report go: a path, or a URL [default: nothing is kept]";
@@ -215,9 +255,9 @@ pub const OPTIONS: &[OptionRow] = options![
     "out", "out", "RUN", Kind::Place, "", &[Train, Demo], Neither, Read, applies::always, usual Output, "Where checkpoints, metrics and the report go: a path, or a URL";
     "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, Neither, Read, applies::always, usual Machine, "Threads of the one pool that does all CPU work [default: one per core]";
     "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, Read, applies::always, usual Machine, "The most memory that images on their way may take, decoding and storing included";
-    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Compare, Ensemble], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
-    "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, Neither, Read, applies::always, more Data, "How many samples may be refused before the run fails";
-    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward, Eval, Ensemble], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
+    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Compare, Ensemble, Predict], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
+    "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", REJECTS, Neither, Read, applies::always, more Data, "How many samples may be refused before the run fails";
+    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward, Eval, Ensemble, Predict], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
     "force", "force", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, more Training, "Continue where shards, weights and options contradict each other: the shards win, then the options; also balance or augment again shards that are balanced or augmented already";
 
     "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Address of an S3-compatible server; a plain http:// one is allowed";
@@ -257,7 +297,7 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "train.arch", "arch", "NAME", Kind::Choice(NAMES), "small", &[Train, Demo], Run, Read, applies::always, usual Network, "The network, by torchvision's name; small is a residual network for images up to about 100 pixels";
     "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Demo, Train, Bench], Neither, Ignored, applies::always, usual Training, "Passes over the training split";
-    "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench, Eval, Ensemble], Run, Read, applies::always, usual Training, "Images per step";
+    "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench, Eval, Ensemble, Predict], Run, Read, applies::always, usual Training, "Images per step";
     "train.recipe", "recipe", "NAME", Kind::Choice(Recipe::WORDS), "fine-tune", &[Train], Run, Read, applies::recipe, more Network, "With --weights, fine-tune trains the new head for one epoch, then all of the network, each part at 0.75 of the learning rate of the part after it; --freeze and --unfreeze replace its steps, plain leaves them out. Without --weights everything is trained";
     "train.optimizer", "optimizer", "NAME", Kind::Choice(OptimizerKind::WORDS), "adamw", &[Train], Run, Read, applies::always, usual Optimizer, "The update rule; sgd has momentum";
     "train.learning_rate", "lr", "X", Kind::Number(0.0, 100.0), "", &[Train], Run, Ignored, applies::learning_rate, usual Optimizer, "Peak learning rate [default: adam and adamw 0.001, sgd 0.05, rmsprop 0.0001]";
@@ -326,13 +366,14 @@ impl Kind {
             Kind::ChoiceOrShares(words, _) if !words.contains(&text) => list_of_numbers(text),
             // No argument of a program holds a zero byte.
             Kind::Places => Some(text.split('\0').map(Value::from).collect::<Vec<_>>().into()),
+            Kind::Space => return space::read(text).map(Value::Table),
             _ => Some(Value::from(text)),
         };
         self.check(value.unwrap_or_else(|| Value::from(text)))
     }
 
     /// The value in its one form if it is of this kind, or what was expected and found.
-    pub(super) fn check(self, value: Value) -> Result<Value, String> {
+    pub fn check(self, value: Value) -> Result<Value, String> {
         let value = match (self, value) {
             // A run file may write a list as the flag does.
             (Kind::Numbers(..), Value::String(text)) => list_of_numbers(&text).unwrap_or(Value::String(text)),
@@ -403,6 +444,7 @@ impl Kind {
                 let share = value.as_float().is_some_and(|share| (0.0..=1.0).contains(&share));
                 (share || within(0, i64::MAX), "a share from 0.0 to 1.0, or a whole number".to_string())
             }
+            Kind::Space => (value.is_table(), "a table of options, each with a range or values".to_string()),
             Kind::Preset(words) => {
                 (word(words) || value.is_table(), format!("one of {}, or a table of settings", list(words)))
             }
