@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use forebay_datasets::escape::shell_word;
 use forebay_datasets::manifest::to_json;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
@@ -275,15 +276,6 @@ async fn report(
     warn(&Vec::from_iter(page.note));
     out.put(files::REPORT, page.html.into()).await?;
     Ok(())
-}
-
-/// A word of a command as a shell reads it.
-fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@%+,~".contains(c);
-    match text.chars().all(is_plain) && !text.is_empty() {
-        true => text.to_string(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
 }
 
 /// Runs the command.

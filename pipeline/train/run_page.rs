@@ -1,5 +1,6 @@
 //! The report of a run, of what its best epoch said of held-out images, and the labels that look wrong.
 
+use forebay_datasets::escape::shell_word;
 use forebay_datasets::sample::Split;
 use forebay_train::metrics::{Evaluation, LabelErrors, Scored};
 
@@ -34,10 +35,11 @@ pub(super) async fn write(
 ) -> Result<(), Error> {
     let facts = plan.facts();
     let priors = priors(plan);
+    let place = folder.location().trim_end_matches('/');
     let command = format!(
-        "forebay train --config {0}/{1} --out {0}-again",
-        folder.location().trim_end_matches('/'),
-        files::CONFIG
+        "forebay train --config {} --out {}",
+        shell_word(&format!("{place}/{}", files::CONFIG)),
+        shell_word(&format!("{place}-again"))
     );
     let mut page = RunPage {
         facts: &facts,
