@@ -17,6 +17,9 @@ pub(super) const MATRIX_MAX: usize = 50;
 /// Classes whose cells have room for a share beside the count.
 const SHARES_MAX: usize = 12;
 
+/// Classes whose cells are as large as a finger.
+const LARGE_CELLS_MAX: usize = 25;
+
 /// Rows of the table of confused pairs.
 const PAIRS_MAX: usize = 50;
 
@@ -128,7 +131,12 @@ fn whole(evaluation: &Evaluation, shown: &BTreeSet<(u32, u32)>) -> String {
     }
     let more = if shown.is_empty() { "" } else { "; a cell opens the images behind it" };
     let caption = format!("Rows are true classes, columns predictions, colour the share of the row{more}");
-    table(&caption, if is_few { "matrix few" } else { "matrix" }, &names, &rows)
+    let class = match classes.len() {
+        0..=SHARES_MAX => "matrix few",
+        n if n <= LARGE_CELLS_MAX => "matrix",
+        _ => "matrix many",
+    };
+    table(&caption, class, &names, &rows)
 }
 
 fn pairs(evaluation: &Evaluation, shown: &BTreeSet<(u32, u32)>) -> String {

@@ -1,3 +1,5 @@
+//! Pages of fixed values: well-formed, self-contained, within their budget, with every section.
+
 use forebay_datasets::sample::{Pixels, Split};
 use forebay_datasets::seed::Seed;
 use forebay_train::metrics::{Evaluation, EvaluationOptions, LabelErrors, Scored, Suspect};
