@@ -47,7 +47,7 @@ pub(crate) use error::train_error;
 use evaluate::{Scores, evaluate, score, test};
 pub use feature_cache::FeatureCache;
 use frozen::Features;
-pub use keeping::{CheckpointEvery, Keeping};
+pub use keeping::{CheckpointEvery, Keeping, time_of};
 use learn::pass;
 pub use pictures::fill;
 pub use plan::{TrainPlan, TrainSources};

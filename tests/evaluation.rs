@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::fixture::Place;
 
 /// `n` images of three classes, 16 pixels a side: noise with a left half of another level in each class.
-fn images(place: &Place, n: u64) {
+pub(crate) fn images(place: &Place, n: u64) {
     for index in 0..n {
         let class = index as usize % 3;
         let name = format!("in/{}/{index:03}.png", ["dark", "light", "mid"][class]);
@@ -22,7 +22,7 @@ fn images(place: &Place, n: u64) {
     }
 }
 
-const QUICK: &str = "--size 16 --epochs 2 --batch-size 8 --doctor off";
+pub(crate) const QUICK: &str = "--size 16 --epochs 2 --batch-size 8 --doctor off";
 
 fn number(value: &Value, keys: &[&str]) -> f64 {
     let value = keys.iter().fold(value, |value, key| &value[key]);

@@ -24,4 +24,5 @@ mod source;
 mod terminal;
 mod tidy;
 mod train;
+mod tuning;
 mod weights;

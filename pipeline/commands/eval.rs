@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use forebay_datasets::escape::shell_word;
+use forebay_datasets::escape;
 use forebay_datasets::manifest::to_json;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
@@ -16,7 +16,7 @@ use crate::model::{Alignment, Model, ModelKind, OfRun, feed_for, score};
 use crate::options::{Config, EvalSplit, Invocation, store_options};
 use crate::plan::{fixes, refuse_folder};
 use crate::predictions::Predictions;
-use crate::report::html::{self, Answers, EvaluationPage, Gallery, Judged};
+use crate::report::html::{self, EvaluationPage, Gallery, Judged, ScoredAnswers};
 use crate::report::{note, say, say_json, terminal, warn};
 use crate::train::{RunTests, files, fill};
 
@@ -242,7 +242,7 @@ async fn report(
         out.put(name, svg.into()).await?;
     }
     let budget = config.whole("report.bytes");
-    let answers = Answers::of(scored, &errors.suspects, evaluation.temperature);
+    let answers = ScoredAnswers::of(scored, &errors.suspects, evaluation.temperature);
     let gallery = fill(run, feed, passes, Gallery::wanted(&answers, budget)).await?;
     let mut remarks = Vec::new();
     if done.unknown > 0 {
@@ -263,9 +263,9 @@ async fn report(
             "Where training has seen some of these images, their figures say little of others.".to_string(),
         );
     }
-    let words = [model, source].map(|place| shell_word(place));
+    let words = [model, source].map(|place| escape::shell(place));
     let command =
-        format!("forebay eval {} --split {split} --out {}", words.join(" "), shell_word(out.location()));
+        format!("forebay eval {} --split {split} --out {}", words.join(" "), escape::shell(out.location()));
     let images = match *split {
         "all" => "images".to_string(),
         split => format!("{split} images"),

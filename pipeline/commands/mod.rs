@@ -14,6 +14,7 @@ pub mod manual;
 pub mod models;
 pub mod prepare;
 pub mod train;
+pub mod tune;
 pub mod verify;
 
 use forebay_datasets::store::{Store, local_path};
@@ -107,5 +108,6 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         Command::Compare => compare::run(run, asked).await,
         Command::Eval => eval::run(run, asked).await,
         Command::Ensemble => ensemble::run(run, asked).await,
+        Command::Tune => tune::run(run, asked).await,
     }
 }

@@ -29,6 +29,8 @@ pub enum Command {
     Compare,
     /// `forebay ensemble`
     Ensemble,
+    /// `forebay tune`
+    Tune,
 }
 
 /// What is known of a command.
@@ -102,6 +104,16 @@ pub const COMMANDS: &[CommandRow] = &[
         about: "Fine-tune a model on shards or on an image folder",
         example: "forebay train shards/ --out runs/first\n  forebay train photos/ --out runs/r18 --size 224 --arch resnet18 --weights resnet18.safetensors --freeze backbone",
         shows_plan: true,
+        checks_options: true,
+        runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Tune,
+        name: "tune",
+        below: None,
+        about: "Search for better settings: many trainings on one source, of which the best is a run file",
+        example: "forebay tune photos/ --out tune --arch resnet18 --weights resnet18.safetensors --freeze backbone --budget 10m\n  forebay tune shards/ --out tune --trials 40 --prune hyperband --space train.learning_rate=1e-4..1e-1,log --space train.optimizer=adamw,sgd",
+        shows_plan: false,
         checks_options: true,
         runs_networks: true,
     },

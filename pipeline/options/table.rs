@@ -7,6 +7,7 @@ use forebay_stages::balance::Balance;
 use forebay_stages::encode::Encoding;
 use forebay_stages::resize::{Filter, Fit};
 use forebay_train::models::NAMES;
+use forebay_train::search::{Method, Pruning};
 use forebay_train::{Loss, OptimizerKind, Precision, Vote};
 use toml::Value;
 
@@ -18,9 +19,10 @@ use super::choices::{
 };
 use super::command::Command;
 use super::nearest::nearest;
+use super::space;
 
 use Command::{
-    Bench, BenchModel, Compare, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Prepare, Train,
+    Bench, BenchModel, Compare, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Prepare, Train, Tune,
     Verify,
 };
 use Identity::{Neither, Once, Pixels, Rows, Run, Views};
@@ -55,6 +57,8 @@ pub enum Kind {
     ShareOrCount,
     /// A preset by name, or a table of settings.
     Preset(&'static [&'static str]),
+    /// What a search tries: a table of options, each with a range or a list of values. The flag is given once for each.
+    Space,
 }
 
 /// What of a run's outcome an option decides: which fingerprints it is part of.
@@ -117,6 +121,19 @@ pub struct OptionRow {
     pub help: &'static str,
 }
 
+/// What a whole training has and none of the many of a search: where it goes, and what it keeps.
+const NOT_OF_TRIALS: &[&str] =
+    &["out", "split.fold", "train.checkpoint_every", "train.log_every", "train.seal_test"];
+
+impl OptionRow {
+    /// Whether a command takes it: as its own, or because it repeats a training.
+    pub fn is_of(&self, command: Command) -> bool {
+        let is_of_trials =
+            || self.commands.contains(&Train) && self.identity != Once && !NOT_OF_TRIALS.contains(&self.key);
+        self.commands.contains(&command) || (command == Tune && is_of_trials())
+    }
+}
+
 /// What options are about: the headings of the help, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Heading {
@@ -132,6 +149,8 @@ pub enum Heading {
     Optimizer,
     /// What training minimises.
     Loss,
+    /// What a search tries, and how.
+    Search,
     /// Where results go.
     Output,
     /// What of the machine is used.
@@ -146,6 +165,7 @@ words!(Heading {
     Training => "Training",
     Optimizer => "Optimizer and schedule",
     Loss => "Loss",
+    Search => "Search",
     Output => "Output",
     Machine => "Machine",
     Buckets => "Buckets",
@@ -204,6 +224,13 @@ pub const OPTIONS: &[OptionRow] = options![
     "ensemble.vote", "vote", "HOW", Kind::Choice(Vote::WORDS), "soft", &[Ensemble], Neither, Absent, applies::vote, usual Network, "soft: the weighted mean of the members' probabilities; hard: the weighted share of the members that predict a class";
     "ensemble.weights", "weights", "HOW", Kind::Choice(VoteWeights::WORDS), "equal", &[Ensemble], Neither, Absent, applies::vote, usual Network, "How members weigh: all the same, or fitted on the validation images, which may overfit few images";
     "ensemble.soup", "soup", "", Kind::Switch(true), "false", &[Ensemble], Neither, Absent, applies::always, usual Network, "One network with the mean of the weights of those runs that make it better on the validation images (greedy soup): for runs of one network that began at the same weights";
+    "tune.out", "out", "DIR", Kind::Place, "", &[Tune], Neither, Absent, applies::always, usual Output, "Where the journal, the table of trials, the report and the best run file go: a local folder";
+    "tune.space", "space", "KEY=RANGE", Kind::Space, "", &[Tune], Neither, Absent, applies::always, usual Search, "What is searched, once for each option: a range KEY=LOW..HIGH or KEY=LOW..HIGH,log, or values KEY=A,B,C, of which unset leaves the option out; a table [tune.space] in the run file [default: learning rate, weight decay, label smoothing, dropout and batch size; with --freeze backbone the width and activation of the head; where classes are uneven loss, class weights and balance]";
+    "tune.search", "search", "METHOD", Kind::Choice(Method::WORDS), "tpe", &[Tune], Neither, Absent, applies::always, usual Search, "How the next settings are chosen: at random, from a grid, by a model of the scores (tpe, gp), or by evolution (cma-es, de)";
+    "tune.prune", "prune", "HOW", Kind::Choice(Pruning::WORDS), "none", &[Tune], Neither, Absent, applies::always, usual Search, "End trials early that are not among the best third: halving looks after 1, 3, 9, .. epochs, hyperband in brackets that begin to look later and later";
+    "tune.trials", "trials", "N", Kind::Integer(1, 1_000_000), "", &[Tune], Neither, Absent, applies::always, usual Search, "End after so many trials [default: 50, or all of a grid]";
+    "tune.budget", "budget", "TIME", Kind::Text, "", &[Tune], Neither, Absent, applies::always, usual Search, "End after so much time of training, such as 90s, 10m or 1h, whatever is under way";
+    "tune.resume", "resume", "", Kind::Switch(true), "false", &[Tune], Once, Absent, applies::always, usual Search, "Go on with the search in DIR, with the trial that would have been next";
     "model.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Eval], Neither, Absent, applies::always, usual Network, "The network of a weights file, by torchvision's name [default: what the file says, if this program wrote it]";
     "model.temperature", "temperature", "X", Kind::Number(0.01, 100.0), "", &[Eval], Neither, Absent, applies::always, more Network, "What logits are divided by before they become probabilities [default: what training fitted on its validation images, else 1]";
     "eval.split", "split", "WHICH", Kind::Choice(EvalSplit::WORDS), "", &[Eval], Neither, Absent, applies::always, usual Data, "Which images are scored [default: test, else validation, where the source has such; of a sealed run validation; all of an image folder that has no splits of its own]";
@@ -326,13 +353,14 @@ impl Kind {
             Kind::ChoiceOrShares(words, _) if !words.contains(&text) => list_of_numbers(text),
             // No argument of a program holds a zero byte.
             Kind::Places => Some(text.split('\0').map(Value::from).collect::<Vec<_>>().into()),
+            Kind::Space => return space::read(text).map(Value::Table),
             _ => Some(Value::from(text)),
         };
         self.check(value.unwrap_or_else(|| Value::from(text)))
     }
 
     /// The value in its one form if it is of this kind, or what was expected and found.
-    pub(super) fn check(self, value: Value) -> Result<Value, String> {
+    pub fn check(self, value: Value) -> Result<Value, String> {
         let value = match (self, value) {
             // A run file may write a list as the flag does.
             (Kind::Numbers(..), Value::String(text)) => list_of_numbers(&text).unwrap_or(Value::String(text)),
@@ -403,6 +431,7 @@ impl Kind {
                 let share = value.as_float().is_some_and(|share| (0.0..=1.0).contains(&share));
                 (share || within(0, i64::MAX), "a share from 0.0 to 1.0, or a whole number".to_string())
             }
+            Kind::Space => (value.is_table(), "a table of options, each with a range or values".to_string()),
             Kind::Preset(words) => {
                 (word(words) || value.is_table(), format!("one of {}, or a table of settings", list(words)))
             }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use forebay_datasets::escape;
 use forebay_train::metrics::Evaluation;
 
-use super::answers::{Answers, Cell};
+use super::answers::{Cell, ScoredAnswers};
 use super::gallery::Thumbnails;
 use super::shell::{head, table};
 
@@ -168,7 +168,7 @@ fn pairs(evaluation: &Evaluation, shown: &BTreeSet<(u32, u32)>) -> String {
 
 /// The images behind the cells: one cell is open at a time, the most frequent mistake at first.
 pub(super) fn cells(
-    answers: &Answers<'_>,
+    answers: &ScoredAnswers<'_>,
     cells: &[Cell],
     per_cell: usize,
     thumbnails: &Thumbnails<'_>,
@@ -210,7 +210,7 @@ pub(super) fn cells(
 }
 
 /// Images with what they are and what they were taken for.
-fn list(answers: &Answers<'_>, images: &[usize], thumbnails: &Thumbnails<'_>) -> String {
+fn list(answers: &ScoredAnswers<'_>, images: &[usize], thumbnails: &Thumbnails<'_>) -> String {
     let mut items = String::new();
     for index in images {
         let id = &answers.scored.ids()[*index];
@@ -239,7 +239,7 @@ fn list(answers: &Answers<'_>, images: &[usize], thumbnails: &Thumbnails<'_>) ->
 }
 
 /// The wrong answers of most confidence.
-pub(super) fn confident_mistakes(answers: &Answers<'_>, thumbnails: &Thumbnails<'_>) -> String {
+pub(super) fn confident_mistakes(answers: &ScoredAnswers<'_>, thumbnails: &Thumbnails<'_>) -> String {
     match &answers.confident_mistakes()[..] {
         [] => "<p>There are none.</p>\n".to_string(),
         images => {
@@ -251,7 +251,7 @@ pub(super) fn confident_mistakes(answers: &Answers<'_>, thumbnails: &Thumbnails<
 }
 
 /// The right answers of least confidence.
-pub(super) fn unsure_hits(answers: &Answers<'_>, thumbnails: &Thumbnails<'_>) -> String {
+pub(super) fn unsure_hits(answers: &ScoredAnswers<'_>, thumbnails: &Thumbnails<'_>) -> String {
     match &answers.unsure_hits()[..] {
         [] => "<p>No answer was right.</p>\n".to_string(),
         images => {
@@ -262,7 +262,7 @@ pub(super) fn unsure_hits(answers: &Answers<'_>, thumbnails: &Thumbnails<'_>) ->
 }
 
 /// Labels that are probably wrong, and how to mend them.
-pub(super) fn suspects(answers: &Answers<'_>, thumbnails: &Thumbnails<'_>) -> String {
+pub(super) fn suspects(answers: &ScoredAnswers<'_>, thumbnails: &Thumbnails<'_>) -> String {
     let shown = answers.shown_suspects();
     if shown.is_empty() {
         return "<p>No label looks wrong.</p>\n".to_string();

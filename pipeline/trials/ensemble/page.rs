@@ -1,6 +1,6 @@
 //! The report of an ensemble: its members beside the whole.
 
-use forebay_datasets::escape::shell_word;
+use forebay_datasets::escape;
 use forebay_train::metrics::LabelErrors;
 
 use super::{Ensembled, MemberScores, OpenRuns};
@@ -8,7 +8,7 @@ use crate::feed::Pass;
 use crate::flow::{Error, Run};
 use crate::options::Config;
 use crate::plan::fixes;
-use crate::report::html::{self, Answers, EnsemblePage, Gallery, Judged, MemberRow};
+use crate::report::html::{self, EnsemblePage, Gallery, Judged, MemberRow, ScoredAnswers};
 use crate::report::warn;
 use crate::train::{files, fill};
 
@@ -37,14 +37,14 @@ pub(super) async fn write(
     };
     let mut command = "forebay ensemble".to_string();
     for name in &opened.names {
-        command += &format!(" {}", shell_word(name));
+        command += &format!(" {}", escape::shell(name));
     }
     for (flag, key) in [("vote", "ensemble.vote"), ("weights", "ensemble.weights")] {
         let value = config.text(key).filter(|_| config.is_given(key));
         command += &value.map_or(String::new(), |value| format!(" --{flag} {value}"));
     }
     command += if done.vote.is_none() { " --soup" } else { "" };
-    command += &format!(" --out {}", shell_word(&done.output));
+    command += &format!(" --out {}", escape::shell(&done.output));
     let budget = config.whole("report.bytes");
     let mut page =
         EnsemblePage { title: &done.output, lead: &lead, members: &members, judged: None, command: &command };
@@ -61,7 +61,7 @@ pub(super) async fn write(
     for (name, svg) in html::evaluation_plots(evaluation) {
         opened.target.put(name, svg.into()).await?;
     }
-    let answers = Answers::of(scored, &errors.suspects, evaluation.temperature);
+    let answers = ScoredAnswers::of(scored, &errors.suspects, evaluation.temperature);
     let gallery = fill(run, feed, &[Pass::validation()], Gallery::wanted(&answers, budget)).await?;
     page.judged =
         Some(Judged { evaluation, answers: &answers, gallery: &gallery, images: "validation images" });

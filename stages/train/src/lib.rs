@@ -17,6 +17,7 @@ mod rehearsal;
 mod forward;
 mod optim;
 pub mod schedule;
+pub mod search;
 mod mixing;
 pub mod models;
 pub mod ops;
