@@ -280,7 +280,7 @@ pub(super) fn suspects(answers: &ScoredAnswers<'_>, thumbnails: &Thumbnails<'_>)
     }
     text += "<p class=\"only-js\"><button type=\"button\" class=\"act\" id=\"save-fixes\">Save fixes.csv</button> \
              <span class=\"muted\" id=\"fixes-said\" role=\"status\"></span></p>\n";
-    text += "<datalist id=\"classes\">";
+    text += "<datalist id=\"class-names\">";
     for class in answers.scored.classes() {
         let _ = write!(text, "<option value=\"{}\"></option>", escape::html(class));
     }
@@ -295,7 +295,7 @@ pub(super) fn suspects(answers: &ScoredAnswers<'_>, thumbnails: &Thumbnails<'_>)
             "<li data-id=\"{id}\" data-label=\"{label}\" data-p=\"{0:.4}\" data-margin=\"{1:.4}\">{2}<strong>{label} → {suggestion}?</strong>\
              <span class=\"w\">{3:.1} %, margin {1:.2}</span><span class=\"w\">{id}</span>\
              <span class=\"only-js\"><select aria-label=\"what to do with {id}\"><option>keep</option><option>relabel</option><option>drop</option></select>\
-             <input list=\"classes\" aria-label=\"class of {id}\" value=\"{suggestion}\"></span></li>",
+             <input list=\"class-names\" aria-label=\"class of {id}\" value=\"{suggestion}\"></span></li>",
             suspect.probability,
             suspect.margin,
             thumbnails.image(&suspect.id),
