@@ -11,7 +11,7 @@ use forebay_train::{
 };
 use serde::Serialize;
 
-use crate::feed::{Feed, Pass};
+use crate::feed::{Feed, Pass, Viewing};
 use crate::flow::{Error, Run};
 use crate::model::{
     Alignment, EnsembleFile, EnsembleMember, NetworkFile, OfRun, feed_for, score, weights_of,
@@ -230,7 +230,7 @@ async fn score_one(run: &Run, opened: &OpenRuns, predictor: Predictor) -> Result
     let member = Member { predictor, weight: 1.0, temperature: 1.0 };
     let classifier = Classifier::new(vec![member], Vote::Soft, opened.networks[0].classes.clone());
     let classifier = classifier.expect("one sound member");
-    Ok(score(run, feed, &classifier, alignment, Pass::validation()).await?.scored)
+    Ok(score(run, feed, &classifier, alignment, Pass::validation(), &Viewing::default()).await?.scored)
 }
 
 fn accuracy(scored: &Scored) -> f64 {
