@@ -1,4 +1,6 @@
-//! What many trainings are put together for.
+//! What runs many trainings, and what many trainings are put together for.
 
 pub mod ensemble;
 pub mod folds;
+pub mod search;
+pub mod tune;

@@ -75,13 +75,18 @@ pub async fn read(config: &Config) -> Result<Option<Initial>, Error> {
     let model = config.text("train.arch").unwrap_or_default();
     refuse_other_network(&name, initial.architecture.as_deref(), &model, config)?;
     if initial.wanted.is_none() {
-        initial.warnings.push(format!(
-            "nothing tells how the images of {name} were prepared: --mean and --std are {}, and no margin is cut \
-             off (--crop-pct). Wrong ones cost accuracy without an error; look them up where the weights are from",
-            if config.is_given("train.mean") { "as given" } else { "ImageNet's" }
-        ));
+        initial.warnings.push(unprepared(&name, config));
     }
     Ok(Some(initial))
+}
+
+/// That nothing is known of the preparation of images but what the options say.
+pub(crate) fn unprepared(name: &str, config: &Config) -> String {
+    format!(
+        "nothing tells how the images of {name} were prepared: --mean and --std are {}, and no margin is cut off \
+         (--crop-pct). Wrong ones cost accuracy without an error; look them up where the weights are from",
+        if config.is_given("train.mean") { "as given" } else { "ImageNet's" }
+    )
 }
 
 /// Reads the file of this name: a path, a URL, or `hf:OWNER/NAME`.

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod bench_model;
+pub mod compare;
 pub mod demo;
 pub mod ensemble;
 pub mod eval;
@@ -14,6 +15,7 @@ pub mod models;
 pub mod predict;
 pub mod prepare;
 pub mod train;
+pub mod tune;
 pub mod verify;
 
 use forebay_datasets::store::{Store, local_path};
@@ -105,7 +107,9 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         Command::Forward => forward::run(run, asked).await,
         Command::Export => export::run(run, asked).await,
         Command::Predict => predict::run(run, asked).await,
+        Command::Compare => compare::run(run, asked).await,
         Command::Eval => eval::run(run, asked).await,
         Command::Ensemble => ensemble::run(run, asked).await,
+        Command::Tune => tune::run(run, asked).await,
     }
 }

@@ -1,6 +1,6 @@
 //! Images of known class through a classifier, and what it said of them.
 
-use forebay_datasets::sample::{Label, Sample, Split};
+use forebay_datasets::sample::{Label, Sample};
 use forebay_train::Classifier;
 use forebay_train::metrics::{ScoreError, Scored};
 
@@ -88,55 +88,53 @@ pub struct SplitScores {
     pub unknown: u64,
 }
 
-/// Scores the images of some passes over a feed, one after the other, in their order, each by the views of `viewing`.
+/// Scores the images of a pass over a feed, in their order, each by the views of `viewing`.
 ///
 /// # Errors
-/// [`Error::NothingLeft`] when no image could be read; [`Error::Failed`] when the classifier gives no numbers; the first error
-/// of the run.
+/// [`Error::NothingLeft`] when no image could be read; [`Error::Usage`] when all are of classes that the model does not know;
+/// [`Error::Failed`] when the classifier gives no numbers; the first error of the run.
 pub async fn score(
     run: &Run,
     feed: &Feed,
     classifier: &Classifier,
     alignment: &Alignment,
-    passes: &[Pass],
+    pass: Pass,
     viewing: &Viewing,
 ) -> Result<SplitScores, Error> {
     let mut scores = SplitScores { scored: Scored::new(classifier.classes().to_vec()), unknown: 0 };
-    for pass in passes {
-        let (pool, classifier, alignment) = (run.clone(), classifier.clone(), alignment.clone());
-        let per_image = viewing.tta.views();
-        let consume = move |batches: Items<ViewedBatch<Label>>| {
-            for viewed in batches {
-                if viewed.batch.is_empty() {
+    let (pool, classifier, alignment) = (run.clone(), classifier.clone(), alignment.clone());
+    let per_image = viewing.tta.views();
+    let consume = move |batches: Items<ViewedBatch<Label>>| {
+        for viewed in batches {
+            if viewed.batch.is_empty() {
+                continue;
+            }
+            let logits = pool.install(|| classifier.logits_of_views(&viewed.batch, per_image));
+            let logits = logits.map_err(|error| train_error("evaluate", error))?;
+            for (Sample { id, label, .. }, row) in viewed.readable().zip(&logits) {
+                let Some(label) = alignment.class(*label) else {
+                    scores.unknown += 1;
                     continue;
-                }
-                let logits = pool.install(|| classifier.logits_of_views(&viewed.batch, per_image));
-                let logits = logits.map_err(|error| train_error("evaluate", error))?;
-                for (Sample { id, label, .. }, row) in viewed.readable().zip(&logits) {
-                    let Some(label) = alignment.class(*label) else {
-                        scores.unknown += 1;
-                        continue;
-                    };
-                    match scores.scored.push(id.clone(), label, row) {
-                        // Copies of an image, which balanced shards hold, say what it says.
-                        Ok(()) | Err(ScoreError::Twice { .. }) => {}
-                        Err(error) => return Err(Error::failed("score the images", error)),
-                    }
+                };
+                match scores.scored.push(id.clone(), label, row) {
+                    // Copies of an image, which balanced shards hold, say what it says.
+                    Ok(()) | Err(ScoreError::Twice { .. }) => {}
+                    Err(error) => return Err(Error::failed("score the images", error)),
                 }
             }
-            Ok(scores)
-        };
-        scores = feed.viewed(run, *pass, viewing)?.drain("evaluate", consume).await?;
-    }
-    match (scores.scored.is_empty(), scores.unknown) {
-        (true, 0) => {
-            let splits: Vec<&str> = passes.iter().map(|pass| Split::name(pass.split())).collect();
-            Err(Error::NothingLeft(format!(
-                "no {} image could be read: there is nothing to score",
-                splits.join(" or ")
-            )))
         }
-        (true, n) => Err(Error::Usage(format!("all {n} images are of classes that the model does not know"))),
+        Ok(scores)
+    };
+    let scores = feed.viewed(run, pass, viewing)?.drain("evaluate", consume).await?;
+    match (scores.scored.is_empty(), scores.unknown) {
+        (true, 0) => Err(Error::NothingLeft(format!(
+            "no {} image could be read: there is nothing to score",
+            pass.split()
+        ))),
+        (true, n) => Err(Error::Usage(format!(
+            "all {n} {} images are of classes that the model does not know",
+            pass.split()
+        ))),
         (false, _) => Ok(scores),
     }
 }

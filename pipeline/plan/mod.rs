@@ -3,6 +3,7 @@
 mod destination;
 mod difference;
 mod digests;
+pub mod fixes;
 mod identity;
 mod in_words;
 mod memory;
