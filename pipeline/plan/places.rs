@@ -42,6 +42,15 @@ pub fn open_source(config: &Config) -> Result<Store, Error> {
     }))
 }
 
+/// The folder and the name of a file at a path or URL.
+pub(crate) fn folder_and_file(place: &str) -> (&str, &str) {
+    match place.rsplit_once('/') {
+        Some(("", file)) => ("/", file),
+        Some(parts) => parts,
+        None => (".", place),
+    }
+}
+
 /// What is at a place that a command is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -107,15 +116,6 @@ fn without_secrets(location: &str) -> String {
         false => without_credentials(location),
     })
     .into_owned()
-}
-
-/// The folder and the name of a file at a path or URL.
-pub(crate) fn folder_and_file(place: &str) -> (&str, &str) {
-    match place.rsplit_once('/') {
-        Some(("", file)) => ("/", file),
-        Some(parts) => parts,
-        None => (".", place),
-    }
 }
 
 /// The manifest of a source that is a dataset of shards; `None` where it is none.
