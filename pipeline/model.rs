@@ -18,7 +18,7 @@ use crate::train::{files, train_error};
 use crate::weights::{self, Initial};
 
 pub use ensemble::{EnsembleFile, EnsembleMember};
-pub use of_run::{OfRun, feed_for};
+pub use of_run::{OfRun, feed_for, viewing};
 pub use scoring::{Alignment, SplitScores, score};
 
 /// What a model was opened from.

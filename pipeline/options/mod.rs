@@ -19,7 +19,7 @@ pub use applies::{Effect, Facts, PreparedRows, Situation};
 pub use bytes::{bytes_in_words, parse_bytes};
 pub use choices::{
     Background, BenchFrozen, ClassWeights, Doctor, EvalSplit, HeadActivation, Level, ModelPass, Monitor,
-    NormMode, Recipe, ScheduleKind, ShardOrder, VoteWeights,
+    NormMode, PredictFormat, Recipe, ScheduleKind, ShardOrder, VoteWeights,
 };
 pub use command::{COMMANDS, Command, CommandRow};
 pub use command_line::{Invocation, command_line, explain, resolve, switches_last};

@@ -19,6 +19,11 @@ pub trait Layer: Send + Sync {
     /// # Errors
     /// When the image is too small for the layer.
     fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value>;
+
+    /// True where the layer pools whole planes: what it takes is the last that a network knows of places in the image.
+    fn pools_planes(&self) -> bool {
+        false
+    }
 }
 
 /// Layers one after the other.
@@ -440,6 +445,10 @@ impl Layer for GlobalAveragePool {
         let y = graph.global_average_pool(&x)?;
         Ok(graph.flatten(y))
     }
+
+    fn pools_planes(&self) -> bool {
+        true
+    }
 }
 
 /// The mean of each cell of a grid of `rows` x `columns`, for images of any size.
@@ -453,6 +462,10 @@ impl Layer for AdaptiveAveragePool {
 
     fn export(&self, x: Value, _pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
         graph.grid_of_means(&x, self.0, self.1)
+    }
+
+    fn pools_planes(&self) -> bool {
+        true
     }
 }
 

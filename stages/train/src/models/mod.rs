@@ -94,6 +94,35 @@ impl Network {
         self.parts[parts].iter().try_fold(x.clone(), |x, part| run(&part.layers, &x, pass))
     }
 
+    /// What the layers before the pool over whole planes make of normalised images: `[batch, channels, height, width]`, the
+    /// last activations that have a place in the image.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub(crate) fn forward_to_planes(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let (part, layer) = self.pool();
+        let x = self.forward_parts(0..part, images, pass)?;
+        run(&self.parts[part].layers[..layer], &x, pass)
+    }
+
+    /// Logits of what [`Network::forward_to_planes`] gives.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub(crate) fn forward_from_planes(&self, planes: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let (part, layer) = self.pool();
+        let x = run(&self.parts[part].layers[layer..], planes, pass)?;
+        self.forward_parts(part + 1..self.parts.len(), &x, pass)
+    }
+
+    /// Part and layer of the pool over whole planes.
+    fn pool(&self) -> (usize, usize) {
+        let of_part = |part: &Part| part.layers.iter().position(|layer| layer.pools_planes());
+        let mut found =
+            self.parts.iter().enumerate().filter_map(|(index, part)| Some((index, of_part(part)?)));
+        found.next().expect("a convolutional network pools its planes before its head")
+    }
+
     /// The number of parts, the head among them.
     pub fn parts(&self) -> usize {
         self.parts.len()
