@@ -9,6 +9,7 @@ mod epochs;
 mod faults;
 mod fixture;
 mod first_steps;
+mod imbalance;
 mod input_size;
 mod hostile;
 mod ownership;

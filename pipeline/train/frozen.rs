@@ -14,6 +14,7 @@
 
 mod cache;
 mod gather;
+mod resampled;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -40,6 +41,7 @@ use crate::options::bytes_in_words;
 use crate::plan::Digest;
 use crate::report::note;
 use cache::{Failure, FeatureShards, GroupFeatures, Opened, Record, Row};
+use resampled::ResampledRows;
 
 /// The features of a shard take about so much: a piece that any store reads well.
 const SHARD_BYTES: u64 = 16 << 20;
@@ -85,6 +87,18 @@ impl Use {
     /// # Errors
     /// [`Error::Usage`] when `--feature-views` asks for features and there can be none.
     pub(super) fn of(run: &Run, plan: &TrainPlan, trainer: &Trainer) -> Result<Use, Error> {
+        let found = Use::found(run, plan, trainer)?;
+        let why = match (&plan.resampling, &found) {
+            (None, _) | (Some(_), Use::Features { fits: true, .. }) => return Ok(found),
+            (Some(_), Use::Features { .. }) => "they take more than --memory",
+            (Some(_), Use::Images { .. }) => "there are none; see --freeze and --feature-cache",
+        };
+        Err(Error::Usage(format!(
+            "balance.mode and balance.clean take the features of all training images: {why}"
+        )))
+    }
+
+    fn found(run: &Run, plan: &TrainPlan, trainer: &Trainer) -> Result<Use, Error> {
         let Some(cache) = &plan.feature_cache else { return Ok(Use::Images { note: None }) };
         let images = |why: &str, note: Option<&str>| match cache.views {
             None => Ok(Use::Images {
@@ -151,7 +165,7 @@ fn images_name(plan: &TrainPlan, session: &Mutex<Session>, first: usize) -> Resu
 }
 
 /// What the features of a run are, so that another one can take them as they are in memory.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 struct FeaturesIdentity {
     images: String,
     /// Of each split that is there.
@@ -198,7 +212,9 @@ fn rows_identity(plan: &TrainPlan, split: Split) -> String {
 /// The features of every split.
 pub(super) struct Features {
     /// By split and view.
-    groups: BTreeMap<(Split, u32), Vec<GroupFeatures>>,
+    groups: Arc<BTreeMap<(Split, u32), Vec<GroupFeatures>>>,
+    /// What an epoch trains on instead of the features of the training images, where some are made or left out.
+    resampled: Option<Arc<ResampledRows>>,
     /// Views of the training images.
     views: u32,
     shape: Arc<[usize]>,
@@ -258,6 +274,7 @@ impl Features {
         let (Use::Features { first, views, shape, fits }, Some(cache)) = (what, &plan.feature_cache) else {
             return Ok(None);
         };
+        let needed = cache.views.is_some() || plan.resampling.is_some();
         if is_new {
             // Training sees no image that could be looked at.
             look_ahead(run, plan, session.clone()).await?;
@@ -270,13 +287,14 @@ impl Features {
             Err(error) => Err(Failure::from(error)),
             Ok(store) => {
                 let features = Features {
-                    groups: BTreeMap::new(),
+                    groups: Arc::default(),
+                    resampled: None,
                     views,
                     shape,
                     first,
                     store,
                     held: fits,
-                    needed: cache.views.is_some(),
+                    needed,
                     identity: FeaturesIdentity::of(plan, session, (first, views), splits)?,
                     lost: OnceLock::new(),
                     seconds: None,
@@ -287,8 +305,9 @@ impl Features {
         match filled {
             Ok(features) => Ok(Some(Arc::new(features))),
             Err(Failure::Run(error)) => Err(error),
-            Err(Failure::Cache(why)) if cache.views.is_some() => Err(Error::Store(format!(
-                "train.feature_views: the features cannot be kept: {why}; give another --feature-cache"
+            Err(Failure::Cache(why)) if needed => Err(Error::Store(format!(
+                "{}: the features cannot be kept: {why}; give another --feature-cache",
+                if cache.views.is_some() { "train.feature_views" } else { "balance.mode" }
             ))),
             Err(Failure::Cache(why)) => {
                 note(&format!("the frozen part runs in every epoch: its features cannot be kept: {why}"));
@@ -345,9 +364,43 @@ impl Features {
             // An image that an earlier run refused is a reject of this one too.
             let rows = groups.iter().flat_map(|group| &group.rows);
             run.rejects().record(rows.filter_map(|row| Some((&row.id, row.payload.as_ref().err()?))))?;
-            self.groups.insert(shards.pass, groups);
+            let all = Arc::get_mut(&mut self.groups).expect("nobody has them yet");
+            all.insert(shards.pass, groups);
         }
         Ok(self)
+    }
+
+    /// The same with what the plan makes of the features of the training images, where it makes something of them.
+    ///
+    /// # Errors
+    /// When the features cannot be read.
+    pub(super) async fn resampled(
+        self: Arc<Features>,
+        run: &Run,
+        plan: &TrainPlan,
+    ) -> Result<Arc<Features>, Error> {
+        if plan.resampling.is_none() {
+            return Ok(self);
+        }
+        let resampled = ResampledRows::of(run, plan, &self).await?;
+        Ok(Arc::new(Features {
+            groups: self.groups.clone(),
+            resampled: Some(Arc::new(resampled)),
+            views: self.views,
+            shape: self.shape.clone(),
+            first: self.first,
+            store: self.store.clone(),
+            held: self.held,
+            needed: self.needed,
+            identity: self.identity.clone(),
+            lost: OnceLock::new(),
+            seconds: self.seconds,
+        }))
+    }
+
+    /// How many features of each class an epoch trains on, where some are made or left out.
+    pub(super) fn resampled_counts(&self, classes: usize) -> Option<Vec<f64>> {
+        self.resampled.as_ref().map(|resampled| resampled.counts(classes))
     }
 
     /// True when the features of a split are there.
@@ -471,6 +524,9 @@ impl Features {
         pass: Pass,
         done: u64,
     ) -> Flow<PassBatch<FeatureBatch>> {
+        if let (Some(resampled), Some(epoch)) = (&self.resampled, pass.epoch()) {
+            return resampled.batches(run, (self.shape.clone(), self.first), (epoch, done));
+        }
         let epoch = Arc::new(plan.feed.epoch(pass));
         let sizes = epoch.sizes(done, Rank::ALONE).map(|(index, rows)| ((index, rows), rows));
         let here = self.clone();

@@ -13,6 +13,7 @@ use toml::Value;
 use super::feature_cache::FeatureCache;
 use super::keeping::Keeping;
 use super::preparation::Preparation;
+use super::resampling::Resampling;
 use super::{check, recipe, timm};
 use crate::feed::{self, Feed};
 use crate::flow::Error;
@@ -38,6 +39,10 @@ pub struct TrainPlan {
     pub balance: Option<BalanceSummary>,
     /// When it is checkpointed, what its best epoch is best in, and when it has gone on for long enough.
     pub keeping: Keeping,
+    /// Images of each class in the training split, before balancing and rejects.
+    pub class_found: Vec<u64>,
+    /// What is made of the features of the training images, where something is.
+    pub resampling: Option<Resampling>,
     /// Initial weights: the name of the file and its bytes.
     pub weights: Option<(String, Bytes)>,
     /// What is done where they do not fill the network.
@@ -171,10 +176,15 @@ impl TrainPlan {
         let epochs = config.whole("train.epochs") as u32;
         let facts = feed::facts(&feed);
         let steps_per_epoch = feed.batches_per_epoch();
-        let counts = match &balance {
-            Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
-            None => feed.class_counts().await?,
+        let found = feed.class_counts().await?;
+        let resampling = Resampling::of(config, &found, feed.batch_size);
+        let counts: Vec<u64> = match (&balance, &resampling) {
+            (Some(summary), _) => summary.classes.iter().map(|class| class.after).collect(),
+            (None, Some(resampling)) => resampling.targets.clone(),
+            (None, None) => found.clone(),
         };
+        let steps_per_epoch = resampling.as_ref().map_or(steps_per_epoch, Resampling::steps_per_epoch);
+        let counts: Vec<f64> = counts.into_iter().map(|count| count as f64).collect();
         let context = recipe::Context {
             classes,
             counts: &counts,
@@ -231,6 +241,8 @@ impl TrainPlan {
             epochs,
             steps_per_epoch,
             balance,
+            class_found: found,
+            resampling,
             keeping,
             plateau,
             images_identity,

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
+use super::COSINE_SCALE;
 use crate::onnx::{Attribute, Graph, Value};
 use crate::ops::{self, Activation, ChannelMap, Convolution};
 use crate::params::{Builder, Kind, Pass};
@@ -501,6 +502,20 @@ pub enum LinearInit {
     Normal(f64),
 }
 
+impl LinearInit {
+    /// Registers `{name}.weight` `[features_out, features_in]`.
+    fn register(self, builder: &mut Builder<'_>, name: &str, sizes: (usize, usize)) -> Result<()> {
+        let (weight, shape) = (format!("{name}.weight"), [sizes.1, sizes.0]);
+        match self {
+            LinearInit::Uniform => {
+                let bound = 1.0 / (sizes.0 as f64).sqrt();
+                builder.uniform(&weight, &shape, Kind::Weight, bound)
+            }
+            LinearInit::Normal(std) => builder.normal(&weight, &shape, std),
+        }
+    }
+}
+
 /// A fully connected layer with bias.
 #[derive(Debug)]
 pub struct Linear {
@@ -518,17 +533,14 @@ impl Linear {
         (features, classes): (usize, usize),
         init: LinearInit,
     ) -> Result<Linear> {
-        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        let bias = format!("{name}.bias");
+        init.register(builder, name, (features, classes))?;
         match init {
             LinearInit::Uniform => {
                 let bound = 1.0 / (features as f64).sqrt();
-                builder.uniform(&weight, &[classes, features], Kind::Weight, bound)?;
                 builder.uniform(&bias, &[classes], Kind::Shift, bound)?;
             }
-            LinearInit::Normal(std) => {
-                builder.normal(&weight, &[classes, features], std)?;
-                builder.constant(&bias, &[classes], Kind::Shift, 0.0)?;
-            }
+            LinearInit::Normal(_) => builder.constant(&bias, &[classes], Kind::Shift, 0.0)?,
         }
         Ok(Linear { name: name.to_owned() })
     }
@@ -551,6 +563,53 @@ impl Layer for Linear {
         let features = pass.tensor(&bias).elem_count();
         let transposed = vec![("transB", Attribute::Integer(1))];
         Ok(graph.node("Gemm", &[x.name(), &weight, &bias], transposed, vec![features]))
+    }
+}
+
+/// The cosines between the features of an image and the weights of each class, times [`COSINE_SCALE`]: the linear layer
+/// without bias of LDAM, features and weights made as long as each other. It is the same in training, in evaluation and in an
+/// exported file; the length of the features cannot be folded into weights.
+#[derive(Debug)]
+pub struct Cosines {
+    name: String,
+}
+
+impl Cosines {
+    /// Registers `{name}.weight` `[features_out, features_in]`.
+    ///
+    /// # Errors
+    /// When the device cannot hold the tensor.
+    pub fn new(
+        builder: &mut Builder<'_>,
+        name: &str,
+        sizes: (usize, usize),
+        init: LinearInit,
+    ) -> Result<Cosines> {
+        init.register(builder, name, sizes)?;
+        Ok(Cosines { name: name.to_owned() })
+    }
+}
+
+impl Layer for Cosines {
+    /// `[batch, ..]`, flattened, to `[batch, features_out]`.
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let weight = ops::unit_rows(&pass.tensor(&format!("{}.weight", self.name)), 1.0)?;
+        let none = Tensor::zeros(weight.dim(0)?, weight.dtype(), weight.device())?;
+        ops::linear(&ops::unit_rows(x, COSINE_SCALE)?, &weight, &none)
+    }
+
+    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
+        let x = graph.flatten(x);
+        let name = format!("{}.weight", self.name);
+        let weight = pass.tensor(&name);
+        let classes = weight.dim(0)?;
+        // Only the division by the length of the features is left to the file.
+        let weight = (ops::unit_rows(&weight, 1.0)? * COSINE_SCALE)?;
+        let weight = graph.constant(&name, weight);
+        let norm = vec![("axis", Attribute::Integer(1)), ("p", Attribute::Integer(2))];
+        let unit = graph.node("LpNormalization", &[x.name()], norm, x.shape().to_vec());
+        let transposed = vec![("transB", Attribute::Integer(1))];
+        Ok(graph.node("Gemm", &[unit.name(), &weight], transposed, vec![classes]))
     }
 }
 
