@@ -40,7 +40,7 @@ use folds::HeldOut;
 pub use kept::KeptRows;
 pub use pass::{Pass, PassBatch, TestAccess};
 pub(crate) use read::{changed, read, weighed};
-pub use resolve::{Opened, facts, on, problems, resolve};
+pub use resolve::{OpenedSource, facts, on, problems, resolve};
 pub use shards::Shards;
 pub(crate) use source::Fetch;
 pub use source::{Reading, Source};

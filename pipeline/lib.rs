@@ -7,6 +7,7 @@ pub mod train;
 pub mod prepare;
 pub mod weights;
 pub mod feed;
+pub mod predictions;
 pub mod hub;
 pub mod report;
 pub mod plan;

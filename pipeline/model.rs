@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::flow::{Error, Run};
 use crate::hub::Reference;
-use crate::options::{Config, store_options};
+use crate::options::{self, Config, store_options};
 use crate::plan::{Purpose, refuse_unreached, side_of};
 use crate::train::{files, train_error};
 use crate::weights::{self, Initial};
@@ -48,26 +48,38 @@ pub struct Model {
     pub names_classes: bool,
     /// How many training images of each class it learned from, as often as they came in an epoch; `None` where nobody knows.
     pub class_counts: Option<Vec<f64>>,
+    /// Whether its run's validation images are images that it never saw: not so where folds vote together.
+    pub is_validated: bool,
     /// What a user would want to know before going on.
     pub warnings: Vec<String>,
 }
 
 impl Model {
+    /// Opens MODEL where it is an ensemble; `None` where it is something else.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub async fn open_ensemble(run: &Run, place: &str, config: &Config) -> Result<Option<Model>, Error> {
+        let Some(folder) = folder(place, config)? else { return Ok(None) };
+        match EnsembleFile::read(&folder).await? {
+            Some(file) => file.open(run, place, &folder, config).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Opens MODEL; `arch` names the network of a weights file that does not say it.
     ///
     /// # Errors
     /// [`Error::Usage`] when it is none of the three or does not say how its images are prepared; [`Error::Integrity`] when
     /// its bytes are damaged; others when a store fails.
     pub async fn open(run: &Run, place: &str, arch: Option<String>, config: &Config) -> Result<Model, Error> {
-        if let Some(folder) = folder(place, config)?
-            && let Some(file) = EnsembleFile::read(&folder).await?
-        {
-            if arch.is_some() {
-                return Err(Error::Usage(format!(
+        if let Some(model) = Model::open_ensemble(run, place, config).await? {
+            return match arch {
+                Some(_) => Err(Error::Usage(format!(
                     "{place} is an ensemble, whose networks are known: leave out --arch"
-                )));
-            }
-            return file.open(run, place, &folder, config).await;
+                ))),
+                None => Ok(model),
+            };
         }
         let name = weights_of(place, config).await?;
         let kind = if name == place { ModelKind::Weights } else { ModelKind::Run };
@@ -82,6 +94,7 @@ impl Model {
             architectures: vec![one.architecture],
             names_classes: one.names_classes,
             class_counts: one.class_counts,
+            is_validated: true,
             warnings: one.warnings,
         })
     }
@@ -116,12 +129,12 @@ impl NetworkFile {
         let own = own.ok().flatten();
         let arch = architecture_of(arch, name, own.as_ref())?;
         weights::refuse_other_network(name, architecture.as_deref(), &arch, config)?;
-        let chain = chain_at(chain, wanted, None, &arch).ok_or_else(|| {
-            Error::Usage(format!(
-                "{name} does not say how its images are prepared (size, mean and std), so what it says of a picture would be \
-                 a guess: take a run folder, or weights with their config.json beside them"
-            ))
-        })?;
+        if wanted.is_none_or(|wanted| wanted.normalize.is_none()) {
+            warnings.push(weights::unprepared(name, config));
+        }
+        let wanted =
+            wanted.filter(|wanted| wanted.normalize.is_some()).unwrap_or_else(|| options::wanted(config));
+        let chain = chain_at(chain, Some(wanted), None, &arch).expect("it normalises");
         let head = own.as_ref().map_or(Head::linear(1), |own| own.head);
         let loaded = run.install(|| Predictor::load(&arch, &head, &bytes, chain));
         let (predictor, _) = loaded.map_err(|error| train_error(name, error))?;

@@ -15,12 +15,14 @@ mod frozen;
 mod input;
 mod keeping;
 mod learn;
+mod pictures;
 mod plan;
 mod preparation;
 mod recipe;
 mod recorder;
 mod resampling;
 mod run_folder;
+mod run_page;
 mod run_tests;
 mod session;
 mod stalls;
@@ -46,8 +48,9 @@ pub(crate) use error::train_error;
 use evaluate::{Scores, evaluate, score, test};
 pub use feature_cache::FeatureCache;
 use frozen::Features;
-pub use keeping::{CheckpointEvery, Keeping};
+pub use keeping::{CheckpointEvery, Keeping, time_of};
 use learn::pass;
+pub use pictures::fill;
 pub use plan::{TrainPlan, TrainSources};
 pub use run_folder::{RunFolder, files};
 pub use run_tests::RunTests;
@@ -161,14 +164,14 @@ async fn epochs(
         Keep::Scores(_) => None,
     };
     loop {
-        let Progress { epoch, best, .. } = lock(&session).progress;
+        let Progress { epoch, best, .. } = lock(session).progress;
         if epoch >= plan.epochs || best.is_enough(&plan.keeping) {
             break;
         }
         let start = Instant::now();
         count_classes(run, plan, session, features).await?;
         let seen_before = {
-            let mut session = lock(&session);
+            let mut session = lock(session);
             let Session { trainer, reactions, .. } = &mut *session;
             trainer.set_rate_scale(reactions.rate_scale());
             trainer.set_stalls(reactions.stalls().to_vec());
@@ -179,7 +182,7 @@ async fn epochs(
         let validation = match passed {
             Ok(()) if validates => {
                 live.turn_to(Phase::Validating);
-                let scores = evaluate(run, plan, &session, features, Pass::validation());
+                let scores = evaluate(run, plan, session, features, Pass::validation());
                 scores.await.map(Some)
             }
             passed => passed.map(|()| None),
@@ -188,14 +191,14 @@ async fn epochs(
             // Also what cannot be validated was trained, and a resumed run need not train it again.
             Err(error) if is_trained || matches!(error, Error::Interrupted(_)) => {
                 if let Some(folder) = folder {
-                    keep(run, plan, folder, &session).await?;
+                    keep(run, plan, folder, session).await?;
                 }
                 return Err(error);
             }
             validation => validation?,
         };
         let metrics = {
-            let session = &mut lock(&session);
+            let session = &mut lock(session);
             let images = session.progress.seen - seen_before;
             let is_cached = features.is_some_and(|features| features.has(Split::Train));
             let speed = Speed::of(images, trained.as_secs_f64(), is_cached);
@@ -223,7 +226,7 @@ async fn epochs(
         }
         history.push(metrics.clone());
         {
-            let Session { reactions, progress, .. } = &mut *lock(&session);
+            let Session { reactions, progress, .. } = &mut *lock(session);
             let thaws = reactions.observe(plan, &metrics).then(|| reactions.stalls().len() - 1);
             if let Some(part) = thaws.and_then(|index| plan.options.unfreeze_on_stall.get(index)) {
                 note(&format!(
@@ -242,14 +245,14 @@ async fn epochs(
             **best = Some(score(run, plan, session, features, Pass::validation()).await?);
         }
         if let Some(folder) = folder {
-            if lock(&session).progress.best.epoch == epoch + 1 {
-                keep_model(plan, folder, &session).await?;
+            if lock(session).progress.best.epoch == epoch + 1 {
+                keep_model(plan, folder, session).await?;
             }
             kill_point(&format!("train: before the metrics, epoch {}", metrics.epoch));
             put_metrics(folder, &history).await?;
             kill_point(&format!("train: after the metrics, epoch {}", metrics.epoch));
             // Last of all: a checkpoint says that everything before it is in place.
-            keep(run, plan, folder, &session).await?;
+            keep(run, plan, folder, session).await?;
             tracing::debug!(epoch = metrics.epoch, steps = metrics.steps, "epoch kept");
         }
         let goes_on = on_epoch(&metrics);

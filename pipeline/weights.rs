@@ -24,7 +24,7 @@ use crate::flow::Error;
 use crate::hub::{self, Cached, Hub, Reference};
 use crate::options;
 use crate::options::{Background, Config, bytes_in_words};
-use crate::plan::{Purpose, gather, refuse_unreached};
+use crate::plan::{Purpose, folder_and_file, gather, refuse_unreached};
 
 /// A weights file and what is known about it.
 #[derive(Clone, Debug)]
@@ -75,13 +75,18 @@ pub async fn read(config: &Config) -> Result<Option<Initial>, Error> {
     let model = config.text("train.arch").unwrap_or_default();
     refuse_other_network(&name, initial.architecture.as_deref(), &model, config)?;
     if initial.wanted.is_none() {
-        initial.warnings.push(format!(
-            "nothing tells how the images of {name} were prepared: --mean and --std are {}, and no margin is cut \
-             off (--crop-pct). Wrong ones cost accuracy without an error; look them up where the weights are from",
-            if config.is_given("train.mean") { "as given" } else { "ImageNet's" }
-        ));
+        initial.warnings.push(unprepared(&name, config));
     }
     Ok(Some(initial))
+}
+
+/// That nothing is known of the preparation of images but what the options say.
+pub(crate) fn unprepared(name: &str, config: &Config) -> String {
+    format!(
+        "nothing tells how the images of {name} were prepared: --mean and --std are {}, and no margin is cut off \
+         (--crop-pct). Wrong ones cost accuracy without an error; look them up where the weights are from",
+        if config.is_given("train.mean") { "as given" } else { "ImageNet's" }
+    )
 }
 
 /// Reads the file of this name: a path, a URL, or `hf:OWNER/NAME`.
@@ -156,15 +161,6 @@ pub(crate) fn refuse_other_network(
              --force to take what fits",
             hub::CONFIGS[0]
         ))),
-    }
-}
-
-/// The folder and the name of a file at a path or URL.
-pub(crate) fn folder_and_file(place: &str) -> (&str, &str) {
-    match place.rsplit_once('/') {
-        Some(("", file)) => ("/", file),
-        Some(parts) => parts,
-        None => (".", place),
     }
 }
 

@@ -54,7 +54,11 @@ fn every_loss_trains_and_the_model_says_which_shares_of_classes_its_logits_stand
         }
     }
     let said = place.run(&format!("{TRAIN} cb --loss cb-focal --effective-beta 0.9")).done();
-    assert!(said.stderr.contains("loss cb-focal: of the training images 68.2 %, 22.7 %, 9.1 %"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("loss cb-focal: of the training images 68.2 %, 22.7 %, 9.1 %"),
+        "{}",
+        said.stderr
+    );
     let said = place.run(&format!("{TRAIN} effective --class-weights effective --defer 0.5")).done();
     assert!(said.stderr.contains("from 50 % of the run on"), "{}", said.stderr);
 }
@@ -100,8 +104,12 @@ fn features_are_made_for_training_only_and_the_same_for_the_same_seed() {
         assert!(counts[0] == 30.0 && counts.iter().all(|count| (27.0..=33.0).contains(count)), "{counts:?}");
         let summary = std::fs::read_to_string(place.path(&format!("{balance}/summary.json"))).unwrap();
         let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
-        let support: Vec<u64> =
-            summary["classes"].as_array().unwrap().iter().map(|row| row["support"].as_u64().unwrap()).collect();
+        let support: Vec<u64> = summary["classes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["support"].as_u64().unwrap())
+            .collect();
         assert_eq!(support, [4, 4, 4], "validation is what it was");
         place.run(&format!("{TRAIN} {balance}-again --balance {balance}")).done();
         let bytes = |run: &str| std::fs::read(place.path(&format!("{run}/model.safetensors"))).unwrap();
@@ -109,7 +117,11 @@ fn features_are_made_for_training_only_and_the_same_for_the_same_seed() {
     }
     for clean in ["tomek", "enn"] {
         let said = place.run(&format!("{TRAIN} {clean} --clean {clean}")).done();
-        assert!(said.stderr.contains(&format!("features are left out by --clean {clean}")), "{}", said.stderr);
+        assert!(
+            said.stderr.contains(&format!("features are left out by --clean {clean}")),
+            "{}",
+            said.stderr
+        );
         assert_eq!(description(&place, clean).class_counts().expect("it says")[2], 4.0, "none of the rarest");
         place.run(&format!("{TRAIN} both-{clean} --balance smote --clean {clean}")).done();
     }
@@ -146,10 +158,16 @@ fn what_would_have_no_effect_or_correct_twice_is_refused_in_one_line_each() {
     refused("--effective-beta 0.9", "train.effective_beta: no class weighs by its effective number");
     refused("--defer 0.5", "train.defer: there are no class weights");
     refused("--loss dice", "--loss: \"dice\" is not one of cross-entropy, focal, cb-focal, ldam");
-    refused("--balance smote", "balance.mode: smote is for the features of a frozen network, and not for pixels");
+    refused(
+        "--balance smote",
+        "balance.mode: smote is for the features of a frozen network, and not for pixels",
+    );
     refused("--clean enn", "balance.clean: enn is for the features of a frozen network");
     refused("--freeze backbone --balance smote --augment light", "--augment gives an image other features");
-    refused("--freeze backbone --balance adasyn --feature-cache off", "--feature-cache off keeps no features");
+    refused(
+        "--freeze backbone --balance adasyn --feature-cache off",
+        "--feature-cache off keeps no features",
+    );
     refused("--freeze backbone --balance smote --memory 1KiB", "the features of all training images");
     refused("--freeze backbone --balance smote --loss bsm", "train.loss: --balance evens the classes out");
     place

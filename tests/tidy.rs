@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 10] = [
     &["demo", "model"],
     &["train"],
     &["prepare", "weights"],
-    &["feed", "hub"],
+    &["feed", "hub", "predictions"],
     &["report"],
     &["plan"],
     &["options"],

@@ -115,10 +115,21 @@ pub struct Counts {
     pub written: u64,
     /// Samples that a stage or the catalog refused.
     pub rejected: u64,
-    /// Samples that the balance gave no copy.
+    /// Samples that the balance gave no copy, and those that a person has dropped by `fixes.csv`.
     pub dropped: u64,
     /// Rows in the shards; copies count.
     pub rows: u64,
+}
+
+/// What a person has mended in the labels of the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedLabels {
+    /// Samples that became those of another class.
+    pub relabelled: u64,
+    /// Samples that were left out; they are among [`Counts::dropped`].
+    pub dropped: u64,
+    /// Samples that were looked at and stay as they are.
+    pub kept: u64,
 }
 
 /// One class of one split.
@@ -195,6 +206,9 @@ pub struct Manifest {
     /// The settings of every stage, from image bytes to stored image, as the run file names them. They are for people:
     /// what a program reads back has a field of its own.
     pub settings: serde_json::Value,
+    /// What was mended in the labels of the source; `None` where nothing was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixes: Option<FixedLabels>,
     /// How the samples add up.
     pub counts: Counts,
     /// The splits that hold rows.
@@ -274,6 +288,11 @@ pub fn card(manifest: &Manifest) -> String {
         manifest.classes.len()
     );
     text += "`manifest.json` lists its shards with their checksums.\n";
+    if let Some(FixedLabels { relabelled, dropped, .. }) = manifest.fixes {
+        text += &format!(
+            "Of the images of the source, {relabelled} were relabelled and {dropped} left out by a person who looked at them.\n"
+        );
+    }
     text
 }
 
@@ -293,6 +312,7 @@ mod tests {
             row_order: RowOrder::Shuffled { seed: 3 },
             stored_format: StoredFormat::Raw,
             settings: serde_json::json!({"seed": 0}),
+            fixes: None,
             counts: Counts { found: 5, written: 3, rejected: 1, dropped: 1, rows: 4 },
             splits: vec![SplitSummary {
                 split: Split::Train,

@@ -1,18 +1,23 @@
 //! `forebay eval`: how good a model is on images of known class, and how sure that is.
 
+use std::collections::BTreeMap;
+
+use forebay_datasets::manifest::to_json;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
 use forebay_datasets::words::Words;
-use forebay_train::metrics::{Evaluation, EvaluationOptions, Scored};
+use forebay_train::metrics::{Evaluation, EvaluationOptions, LabelErrors, Scored};
 use serde::Serialize;
 
 use crate::feed::{Feed, Pass, TestAccess};
 use crate::flow::{Error, Run};
-use crate::model::{Alignment, Model, ModelKind, OfRun, SplitScores, feed_for, score};
+use crate::model::{Alignment, Model, ModelKind, OfRun, feed_for, score};
 use crate::options::{Config, EvalSplit, Invocation, store_options};
-use crate::plan::refuse_folder;
-use crate::report::{note, say, say_json, warn};
-use crate::train::RunTests;
+use crate::plan::{fixes, refuse_folder};
+use crate::predictions::Predictions;
+use crate::report::html::{self, Answers, EvaluationPage, Gallery, Judged};
+use crate::report::{note, say, say_json, terminal, warn};
+use crate::train::{RunTests, files, fill};
 
 /// What an evaluation came to.
 #[derive(Clone, Debug, Serialize)]
@@ -31,9 +36,9 @@ pub struct Evaluated {
     pub test_openings: Option<u64>,
     /// Every figure.
     pub evaluation: Evaluation,
-    /// What was said of each image.
+    /// What a user would want to know of the page, in a line.
     #[serde(skip)]
-    pub scored: Scored,
+    pub page_note: Option<String>,
 }
 
 /// Which images are scored, and by what right.
@@ -48,7 +53,7 @@ async fn choose(
     feed: &Feed,
     config: &Config,
     has_splits: bool,
-    of_run: Option<&OfRun>,
+    (model, of_run): (&Model, Option<&OfRun>),
 ) -> Result<Chosen, Error> {
     let is_there = |split: Split| feed.rows(split) > 0;
     let is_sealed = of_run.is_some_and(|of_run| of_run.tests.sealed);
@@ -62,7 +67,10 @@ async fn choose(
         (None, true) => EvalSplit::Test,
         (None, false) if !has_splits => EvalSplit::All,
         (None, false) if is_there(Split::Test) && !is_sealed => EvalSplit::Test,
-        (None, false) if is_there(Split::Validation) => EvalSplit::Validation,
+        (None, false) if is_there(Split::Validation) && (model.is_validated || of_run.is_none()) => {
+            EvalSplit::Validation
+        }
+        (None, false) if is_sealed && is_there(Split::Test) => EvalSplit::Test,
         (None, false) => EvalSplit::All,
     };
     let splits: Vec<Split> = match split {
@@ -99,6 +107,26 @@ async fn choose(
     })
 }
 
+/// Refuses a folder that holds a run, or results that would be lost.
+async fn refuse_results(out: &Store, config: &Config) -> Result<(), Error> {
+    let is_there = async |name: &str| -> Result<bool, Error> {
+        let is_folder = out.local_root().is_none_or(|root| root.is_dir());
+        Ok(is_folder && out.size(name).await?.is_some())
+    };
+    let place = out.location();
+    if is_there(files::MODEL).await? || is_there(files::LAST).await? {
+        return Err(Error::Usage(format!("--out {place} is a run folder: give a place of its own")));
+    }
+    for name in [files::EVALUATION, files::PREDICTIONS] {
+        if !config.is_on("overwrite") && is_there(name).await? {
+            return Err(Error::Usage(format!(
+                "{place} holds {name} already: give another --out, or --overwrite to replace it"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Scores a model on the images of a source.
 ///
 /// # Errors
@@ -125,13 +153,14 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
             settings.text("eval.out").map(|out| Store::open(&out, &store_options(&settings))).transpose()?;
         if let Some(out) = &out {
             refuse_folder("--out", out, feed.image_folder()).await?;
+            refuse_results(out, &settings).await?;
         }
         let has_splits =
             of_run.is_some() || feed.source.declares_splits() || feed.source.manifest().is_some();
-        let chosen = choose(&feed, &settings, has_splits, of_run.as_ref()).await?;
-        Ok((model, feed, warnings, chosen))
+        let chosen = choose(&feed, &settings, has_splits, (&model, of_run.as_ref())).await?;
+        Ok((model, feed, warnings, chosen, out))
     });
-    let (model, feed, warnings, chosen) = opening.await?;
+    let (model, feed, warnings, chosen, out) = opening.await?;
     warn(&model.warnings);
     warn(&warnings);
     let alignment = Alignment::of(feed.classes(), model.classifier.classes(), model.names_classes);
@@ -152,7 +181,17 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         Some(temperature) => model.classifier.clone().with_temperature(temperature),
         None => model.classifier.clone(),
     };
-    let SplitScores { scored, unknown } = score(run, &feed, &classifier, &alignment, &chosen.passes).await?;
+    let classifier =
+        if alignment.by_order { classifier.with_classes(feed.classes().to_vec()) } else { classifier };
+    let mut scored = Scored::new(classifier.classes().to_vec());
+    let (mut predictions, mut unknown) = (Predictions::new(classifier.classes().to_vec()), 0);
+    let passes = chosen.passes;
+    for pass in passes.iter().copied() {
+        let of_split = score(run, &feed, &classifier, &alignment, pass).await?;
+        unknown += of_split.unknown;
+        predictions.push_scored(&of_split.scored, pass.split(), classifier.temperature());
+        scored.append(&of_split.scored).map_err(|error| Error::failed("score the images", error))?;
+    }
     if unknown > 0 {
         warn(&[format!(
             "{unknown} images are of classes that the model does not know, and are not scored: {}",
@@ -167,7 +206,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     };
     let evaluation = run.install(|| Evaluation::of(&scored, &options));
     let evaluation = evaluation.map_err(|error| Error::failed("evaluate", error))?;
-    Ok(Evaluated {
+    let mut done = Evaluated {
         model: model.place,
         source: feed.store.location().to_string(),
         split: chosen.split.name(),
@@ -175,8 +214,63 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         unknown,
         test_openings: chosen.openings,
         evaluation,
-        scored,
-    })
+        page_note: None,
+    };
+    if let Some(out) = &out {
+        out.put(files::PREDICTIONS, predictions.to_parquet()).await?;
+        out.put(files::EVALUATION, to_json(&BTreeMap::from([(done.split, &done.evaluation)])).into()).await?;
+        done.page_note = put_page(run, config, out, (&done, &scored), (&feed, &passes)).await?;
+    }
+    Ok(done)
+}
+
+/// Writes the report of an evaluation with its plots, and the suspected labels; returns what the page lacks.
+async fn put_page(
+    run: &Run,
+    config: &Config,
+    out: &Store,
+    (done, scored): (&Evaluated, &Scored),
+    (feed, passes): (&Feed, &[Pass]),
+) -> Result<Option<String>, Error> {
+    let evaluation = &done.evaluation;
+    let errors = run.install(|| LabelErrors::of(scored, evaluation.temperature));
+    let errors = errors.map_err(|error| Error::failed("look for wrong labels", error))?;
+    out.put(files::FIXES, fixes::to_csv(&errors).into()).await?;
+    for (name, svg) in html::evaluation_plots(evaluation) {
+        out.put(name, svg.into()).await?;
+    }
+    let budget = config.whole("report.bytes");
+    let answers = Answers::of(scored, &errors.suspects, evaluation.temperature);
+    let gallery = fill(run, feed, passes, Gallery::wanted(&answers, budget)).await?;
+    let images = format!("{} images", done.split);
+    let mut remarks = Vec::new();
+    if done.unknown > 0 {
+        remarks.push(format!(
+            "{} images are of classes that the model does not know, and are not scored",
+            done.unknown
+        ));
+    }
+    if done.rejected > 0 {
+        remarks.push(format!("{} images could not be read", done.rejected));
+    }
+    if let Some(openings) = done.test_openings {
+        remarks.push(format!(
+            "the test images of this run were scored for the {} time",
+            terminal::ordinal(openings)
+        ));
+    }
+    let page = html::evaluation(
+        &EvaluationPage {
+            model: &done.model,
+            source: &done.source,
+            judged: Judged { evaluation, answers: &answers, gallery: &gallery, images: &images },
+            remarks: &remarks,
+            command: &format!("forebay eval {} {} --split {}", done.model, done.source, done.split),
+        },
+        budget,
+    );
+    out.put(files::REPORT, page.html.into()).await?;
+    Ok(page.note)
 }
 
 /// Runs the command.
@@ -185,6 +279,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let done = evaluate(run, &asked.config).await?;
+    warn(&Vec::from_iter(done.page_note.clone()));
     match asked.json {
         true => say_json(&done),
         false => say(&format!("{:#?}\n", done.evaluation.accuracy)),

@@ -3,15 +3,16 @@
 use forebay_stages::chain::Chain;
 use forebay_train::models::Head;
 use forebay_train::onnx::Description;
-use forebay_train::{Export, FileDescription, TrainError, WeightsReport, export as write};
+use forebay_train::{Export, FileDescription, TrainError, WeightsReport, export as write, export_ensemble};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::flow::{Error, Run};
-use crate::model::{architecture_of, chain_at, weights_of};
+use crate::model::{EnsembleFile, Model, architecture_of, chain_at, weights_of};
 use crate::options::{Config, Invocation, bytes_in_words};
 use crate::plan::side_of;
 use crate::report::{say, say_json, warn};
+use crate::train::train_error;
 use crate::weights::{self, Initial};
 
 /// What was exported.
@@ -56,6 +57,12 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         |key: &str, what: &str| config.text(key).ok_or_else(|| Error::Usage(format!("export needs {what}")));
     let source = needed("export.source", "a SOURCE: a run folder, or a weights file")?;
     let output = needed("export.output", "--output FILE")?;
+    let (named, settings, pool) = (source.clone(), config.clone(), run.clone());
+    let opening =
+        run.until_stopped(move || async move { Model::open_ensemble(&pool, &named, &settings).await });
+    if let Some(model) = opening.await? {
+        return ensemble(run, config, model, output).await;
+    }
     let (named, place, settings) = (source.clone(), output.clone(), config.clone());
     let looking = run.until_stopped(move || async move {
         let weights = weights_of(&named, &settings).await?;
@@ -106,6 +113,33 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
         ));
     }
     Ok(Exported { output, arch: what.arch, classes: written.classes, size: what.side, bytes, warnings })
+}
+
+/// Exports an ensemble.
+async fn ensemble(run: &Run, config: &Config, model: Model, output: String) -> Result<Exported, Error> {
+    for (key, flag) in [("export.arch", "--arch"), ("export.size", "--size")] {
+        if config.is_given(key) {
+            return Err(Error::Usage(format!(
+                "{} is an ensemble, which decides it: leave out {flag}",
+                model.place
+            )));
+        }
+    }
+    let (settings, place) = (config.clone(), output.clone());
+    let inputs = vec![format!("{}/{}", model.place.trim_end_matches('/'), EnsembleFile::NAME)];
+    let looking = run.until_stopped(move || async move { super::output(&settings, &place, &inputs).await });
+    let (target, file) = looking.await?;
+    let Model { classifier, architectures, warnings, .. } = model;
+    let size = classifier.chain().side().expect("a model takes squares");
+    let arch = format!("ensemble of {}", architectures.join(", "));
+    let mut described = describe(&arch, Some(classifier.classes()), size, Some(classifier.chain()), None);
+    described.properties.push(("temperature".to_string(), classifier.temperature().to_string()));
+    let written = run.install(|| export_ensemble(&classifier, size as usize, &described));
+    let written = written.map_err(|error| train_error(&arch, error))?;
+    let bytes = written.len();
+    target.put(&file, written.into()).await?;
+    let classes = classifier.classes().len();
+    Ok(Exported { output, arch, classes, size: size as usize, bytes, warnings })
 }
 
 /// What the file says for people and, key by key, for programs. A list is JSON.

@@ -1,7 +1,9 @@
 //! The commands, one file each: what it does, and what it says as text and as JSON.
 
+pub mod advise;
 pub mod bench;
 pub mod bench_model;
+pub mod compare;
 pub mod demo;
 pub mod ensemble;
 pub mod eval;
@@ -13,6 +15,7 @@ pub mod manual;
 pub mod models;
 pub mod prepare;
 pub mod train;
+pub mod tune;
 pub mod verify;
 
 use forebay_datasets::store::{Store, local_path};
@@ -20,10 +23,9 @@ use forebay_datasets::store::{Store, local_path};
 use crate::flow::{Error, Run};
 use crate::hub::Reference;
 use crate::options::{Command, Config, Invocation, store_options};
-use crate::plan::{Purpose, refuse_file, refuse_unreached};
+use crate::plan::{Purpose, folder_and_file, refuse_file, refuse_unreached};
 use crate::report::{say, say_json};
 use crate::train::files;
-use crate::weights::folder_and_file;
 
 /// Prints a plan that is only to be looked at: for people, or with `--json` as one object on one line.
 fn say_plan(asked: &Invocation, plan: &impl std::fmt::Display, json: impl FnOnce() -> serde_json::Value) {
@@ -104,7 +106,10 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         Command::BenchModel => bench_model::run(run, asked),
         Command::Forward => forward::run(run, asked).await,
         Command::Export => export::run(run, asked).await,
+        Command::Compare => compare::run(run, asked).await,
         Command::Eval => eval::run(run, asked).await,
         Command::Ensemble => ensemble::run(run, asked).await,
+        Command::Tune => tune::run(run, asked).await,
+        Command::Advise => advise::run(run, asked).await,
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
+use forebay_datasets::manifest::FixedLabels;
 use forebay_datasets::sample::Split;
 use forebay_stages::balance::Balance;
 use serde_json::{Value, json};
@@ -64,7 +65,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     if asked.json {
         say_json(&json!({
             "found": counts.found, "written": counts.written, "rejected": counts.rejected,
-            "dropped": counts.dropped, "rows": counts.rows, "shards": done.manifest.shards.len(),
+            "dropped": counts.dropped, "fixes": done.manifest.fixes, "rows": counts.rows, "shards": done.manifest.shards.len(),
             "shards_reused": done.shards_reused, "seconds": seconds, "cpu_seconds": usage.cpu_seconds,
             "peak_memory_bytes": usage.peak_memory_bytes, "fingerprint": done.manifest.fingerprint,
             "dest": location,
@@ -90,7 +91,7 @@ fn planned(plan: &PreparePlan) -> Value {
     json!({
         "source": plan.source.location(), "dest": plan.dest.location(), "fingerprint": plan.fingerprint,
         "layout": catalog.layout(), "classes": catalog.classes(), "samples": catalog.entries().len(),
-        "rejected": catalog.rejects().len(), "dropped": plan.rows.dropped(), "splits": splits,
+        "rejected": catalog.rejects().len(), "dropped": plan.rows.dropped(), "fixes": plan.fixes, "splits": splits,
         "samples_per_shard": plan.samples_per_shard, "settings": plan.settings,
         "memory": plan::memory_as_json(&plan.memory()),
         "warnings": plan.rows.warnings,
@@ -105,11 +106,20 @@ fn prepared(location: &str, done: &Prepared, seconds: f64) -> String {
         0 => String::new(),
         n => format!(", {n} of them found finished"),
     };
+    let fixed_away = done.manifest.fixes.map_or(0, |fixes| fixes.dropped);
+    let by_fixes =
+        if fixed_away == 0 { String::new() } else { format!(" + {fixed_away} dropped by --fixes") };
     let _ = writeln!(
         text,
-        "{} found = {} written + {} rejected + {} dropped by the balance",
-        counts.found, counts.written, counts.rejected, counts.dropped
+        "{} found = {} written + {} rejected + {} dropped by the balance{by_fixes}",
+        counts.found,
+        counts.written,
+        counts.rejected,
+        counts.dropped - fixed_away
     );
+    if let Some(FixedLabels { relabelled, .. }) = done.manifest.fixes.filter(|fixes| fixes.relabelled > 0) {
+        let _ = writeln!(text, "{relabelled} relabelled by --fixes");
+    }
     let _ = writeln!(
         text,
         "{} rows in {} shards{reused}, {seconds:.1} s",

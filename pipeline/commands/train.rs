@@ -59,8 +59,29 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
         let place = format!(" of {}, all of them in {location}/{}", done.found, files::REJECTS);
         say(&terminal::rejected(&run.rejects().list(), &place));
         say(&format!("\nwritten to {location}: {}, {}, {}\n", files::MODEL, files::METRICS, files::REPORT));
+        if asked.command == Command::Train {
+            say(&next(location));
+        }
     }
     Ok(Some(done))
+}
+
+/// What to try with a run that is done.
+fn next(run: &str) -> String {
+    let run = shell_word(run);
+    format!(
+        "\nnext:\n  forebay predict {run} PICTURE.jpg\n  forebay eval {run} OTHER-PHOTOS\n  forebay ensemble {run} ANOTHER-RUN \
+         --out TOGETHER\n"
+    )
+}
+
+/// A word of a command line, in quotes where a shell would take it apart.
+fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }
 
 async fn resolve(run: &Run, config: &Config, begins: bool) -> Result<Arc<TrainPlan>, Error> {

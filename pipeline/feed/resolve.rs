@@ -56,7 +56,7 @@ pub fn problems(config: &Config, command: Command) -> Result<Vec<String>, Error>
 
 /// A source that was opened once: any number of feeds are made of it.
 #[derive(Clone)]
-pub struct Opened {
+pub struct OpenedSource {
     store: Store,
     source: Arc<dyn Source>,
     /// What of the preparation of its images is done.
@@ -65,12 +65,12 @@ pub struct Opened {
     warnings: Vec<String>,
 }
 
-impl Opened {
+impl OpenedSource {
     /// Opens the source that the options name, split as they say.
     ///
     /// # Errors
     /// [`Error::Plan`] or [`Error::Usage`] for a source that cannot be used, others when a store fails.
-    pub async fn open(config: &Config) -> Result<Opened, Error> {
+    pub async fn open(config: &Config) -> Result<OpenedSource, Error> {
         let store = open_source(config)?;
         let mut warnings = Vec::new();
         let (source, prepared): (Arc<dyn Source>, _) = match plan::finished(&store).await? {
@@ -97,7 +97,7 @@ impl Opened {
             Some(_) => ShorterSides::default(),
             None => source.shorter_sides().await?,
         };
-        Ok(Opened { store, source, prepared, shorter_sides, warnings })
+        Ok(OpenedSource { store, source, prepared, shorter_sides, warnings })
     }
 
     /// The folder of images that is read; `None` where shards are.
@@ -118,7 +118,7 @@ pub async fn resolve(
     if !problems.is_empty() {
         return Err(Error::Plan(problems));
     }
-    on(config, command, &Opened::open(config).await?).await
+    on(config, command, &OpenedSource::open(config).await?).await
 }
 
 /// [`resolve`], with a source that is open.
@@ -128,14 +128,14 @@ pub async fn resolve(
 pub async fn on(
     config: &Config,
     command: Command,
-    opened: &Opened,
+    opened: &OpenedSource,
 ) -> Result<(Feed, Option<BalanceSummary>, Vec<String>), Error> {
     let mut problems = config.without_effect(command, &Facts::default());
     let Asked { augment, balance, wanted } = Asked::of(config, &mut problems);
     if !problems.is_empty() {
         return Err(Error::Plan(problems));
     }
-    let Opened { store, source, prepared, shorter_sides, mut warnings } = opened.clone();
+    let OpenedSource { store, source, prepared, shorter_sides, mut warnings } = opened.clone();
     if let Some(manifest) = source.manifest() {
         refuse_twice(config, manifest, &augment, balance.mode)?;
     }

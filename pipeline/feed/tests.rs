@@ -74,6 +74,7 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
         row_order: RowOrder::Source,
         stored_format: StoredFormat::Png,
         settings: serde_json::json!({}),
+        fixes: None,
         counts: Counts::default(),
         splits: vec![],
         shards,

@@ -24,6 +24,8 @@ pub struct EnsembleFile {
     pub classes: Vec<String>,
     /// What the logarithms of their joint probabilities are divided by, fitted on validation images.
     pub temperature: f64,
+    /// Whether no member was trained on the validation images of the run file beside it.
+    pub validated: bool,
     /// How many training images of each class the members learned from, where all of them learned from the same.
     pub class_counts: Option<Vec<f64>>,
     /// The members, in the order in which they were named.
@@ -107,6 +109,7 @@ impl EnsembleFile {
             architectures,
             names_classes: true,
             class_counts: self.class_counts,
+            is_validated: self.validated,
             warnings,
         })
     }
@@ -119,6 +122,14 @@ impl EnsembleFile {
     /// One of this version.
     pub fn new(vote: Vote, classes: Vec<String>, members: Vec<EnsembleMember>) -> EnsembleFile {
         let vote = vote.name().to_string();
-        EnsembleFile { format: FORMAT, vote, classes, temperature: 1.0, class_counts: None, members }
+        EnsembleFile {
+            format: FORMAT,
+            vote,
+            classes,
+            temperature: 1.0,
+            validated: false,
+            class_counts: None,
+            members,
+        }
     }
 }

@@ -52,8 +52,16 @@ impl OfRun {
     /// Whether another run has the same images in the same splits, so that neither trained on what the other was
     /// validated on.
     pub fn is_split_as(&self, other: &OfRun, config: &Config) -> bool {
+        self.is_tested_as(other, config) && self.config.get("split.fold") == other.config.get("split.fold")
+    }
+
+    /// Whether another run has the same test images of the same source, as the folds of a cross-validation do.
+    pub fn is_tested_as(&self, other: &OfRun, config: &Config) -> bool {
         other.source().is_some_and(|source| self.is_of(&source, config))
-            && SPLIT_KEYS.iter().all(|key| self.config.get(key) == other.config.get(key))
+            && SPLIT_KEYS
+                .iter()
+                .filter(|key| **key != "split.fold")
+                .all(|key| self.config.get(key) == other.config.get(key))
     }
 }
 

@@ -1,6 +1,5 @@
 //! Images of known class through a classifier, and what it said of them.
 
-use forebay_datasets::sample::Split;
 use forebay_stages::collate::Batch;
 use forebay_train::Classifier;
 use forebay_train::metrics::{ScoreError, Scored};
@@ -89,53 +88,51 @@ pub struct SplitScores {
     pub unknown: u64,
 }
 
-/// Scores the images of some passes over a feed, one after the other, in their order.
+/// Scores the images of a pass over a feed, in their order.
 ///
 /// # Errors
-/// [`Error::NothingLeft`] when no image could be read; [`Error::Failed`] when the classifier gives no numbers; the first error
-/// of the run.
+/// [`Error::NothingLeft`] when no image could be read; [`Error::Usage`] when all are of classes that the model does not know;
+/// [`Error::Failed`] when the classifier gives no numbers; the first error of the run.
 pub async fn score(
     run: &Run,
     feed: &Feed,
     classifier: &Classifier,
     alignment: &Alignment,
-    passes: &[Pass],
+    pass: Pass,
 ) -> Result<SplitScores, Error> {
     let mut scores = SplitScores { scored: Scored::new(classifier.classes().to_vec()), unknown: 0 };
-    for pass in passes {
-        let (pool, classifier, alignment) = (run.clone(), classifier.clone(), alignment.clone());
-        let consume = move |batches: Items<PassBatch<Batch>>| {
-            for PassBatch { batch, .. } in batches {
-                if batch.is_empty() {
+    let (pool, classifier, alignment) = (run.clone(), classifier.clone(), alignment.clone());
+    let consume = move |batches: Items<PassBatch<Batch>>| {
+        for PassBatch { batch, .. } in batches {
+            if batch.is_empty() {
+                continue;
+            }
+            let logits = pool.install(|| classifier.logits(&batch));
+            let logits = logits.map_err(|error| train_error("evaluate", error))?;
+            for ((id, label), row) in batch.ids.iter().zip(&batch.labels).zip(&logits) {
+                let Some(label) = alignment.class(*label) else {
+                    scores.unknown += 1;
                     continue;
-                }
-                let logits = pool.install(|| classifier.logits(&batch));
-                let logits = logits.map_err(|error| train_error("evaluate", error))?;
-                for ((id, label), row) in batch.ids.iter().zip(&batch.labels).zip(&logits) {
-                    let Some(label) = alignment.class(*label) else {
-                        scores.unknown += 1;
-                        continue;
-                    };
-                    match scores.scored.push(id.clone(), label, row) {
-                        // Copies of an image, which balanced shards hold, say what it says.
-                        Ok(()) | Err(ScoreError::Twice { .. }) => {}
-                        Err(error) => return Err(Error::failed("score the images", error)),
-                    }
+                };
+                match scores.scored.push(id.clone(), label, row) {
+                    // Copies of an image, which balanced shards hold, say what it says.
+                    Ok(()) | Err(ScoreError::Twice { .. }) => {}
+                    Err(error) => return Err(Error::failed("score the images", error)),
                 }
             }
-            Ok(scores)
-        };
-        scores = feed.batches(run, *pass).drain("evaluate", consume).await?;
-    }
-    match (scores.scored.is_empty(), scores.unknown) {
-        (true, 0) => {
-            let splits: Vec<&str> = passes.iter().map(|pass| Split::name(pass.split())).collect();
-            Err(Error::NothingLeft(format!(
-                "no {} image could be read: there is nothing to score",
-                splits.join(" or ")
-            )))
         }
-        (true, n) => Err(Error::Usage(format!("all {n} images are of classes that the model does not know"))),
+        Ok(scores)
+    };
+    let scores = feed.batches(run, pass).drain("evaluate", consume).await?;
+    match (scores.scored.is_empty(), scores.unknown) {
+        (true, 0) => Err(Error::NothingLeft(format!(
+            "no {} image could be read: there is nothing to score",
+            pass.split()
+        ))),
+        (true, n) => Err(Error::Usage(format!(
+            "all {n} {} images are of classes that the model does not know",
+            pass.split()
+        ))),
         (false, _) => Ok(scores),
     }
 }

@@ -25,8 +25,14 @@ pub enum Command {
     Export,
     /// `forebay eval`
     Eval,
+    /// `forebay compare`
+    Compare,
     /// `forebay ensemble`
     Ensemble,
+    /// `forebay tune`
+    Tune,
+    /// `forebay advise`
+    Advise,
 }
 
 /// What is known of a command.
@@ -104,14 +110,44 @@ pub const COMMANDS: &[CommandRow] = &[
         runs_networks: true,
     },
     CommandRow {
+        command: Command::Tune,
+        name: "tune",
+        below: None,
+        about: "Search for better settings: many trainings on one source, of which the best is a run file",
+        example: "forebay tune photos/ --out tune --arch resnet18 --weights resnet18.safetensors --freeze backbone --budget 10m\n  forebay tune shards/ --out tune --trials 40 --prune hyperband --space train.learning_rate=1e-4..1e-1,log --space train.optimizer=adamw,sgd",
+        shows_plan: false,
+        checks_options: true,
+        runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Advise,
+        name: "advise",
+        below: None,
+        about: "Compare losses and balances for uneven classes on a frozen network's features, and recommend one",
+        example: "forebay advise photos/ --arch resnet18 --weights resnet18.safetensors\n  forebay advise shards/ --arch resnet18 --weights resnet18.safetensors --epochs 30 --seeds 5",
+        shows_plan: false,
+        checks_options: true,
+        runs_networks: true,
+    },
+    CommandRow {
         command: Command::Eval,
         name: "eval",
         below: None,
         about: "Say how good a model is on images of known class, and how sure that is",
         example: "forebay eval runs/first\n  forebay eval runs/first new-photos/ --out eval",
         shows_plan: false,
-        checks_options: true,
+        checks_options: false,
         runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Compare,
+        name: "compare",
+        below: None,
+        about: "Put runs side by side on the same samples, and say which difference could be chance",
+        example: "forebay compare runs/a runs/b\n  forebay compare runs/a runs/b runs/c --split validation",
+        shows_plan: false,
+        checks_options: false,
+        runs_networks: false,
     },
     CommandRow {
         command: Command::Ensemble,
@@ -120,7 +156,7 @@ pub const COMMANDS: &[CommandRow] = &[
         about: "Make one model of several runs: a vote, or the mean of their weights",
         example: "forebay ensemble runs/a runs/b runs/c --out runs/abc\n  forebay ensemble runs/a runs/b --soup --out runs/soup",
         shows_plan: false,
-        checks_options: true,
+        checks_options: false,
         runs_networks: true,
     },
     CommandRow {

@@ -87,7 +87,7 @@ fn subcommand(row: &'static CommandRow, about: &str, example: &str) -> clap::Com
         .about(about.to_string())
         .after_help(format!("Examples:\n  {example}\n\n{more}."))
         .after_long_help(format!("Examples:\n  {example}\n\n{EXIT_CODES}"));
-    let mut rows: Vec<&OptionRow> = OPTIONS.iter().filter(|row| row.commands.contains(&command)).collect();
+    let mut rows: Vec<&OptionRow> = OPTIONS.iter().filter(|row| row.is_of(command)).collect();
     rows.sort_by_key(|row| row.heading);
     for row in rows {
         subcommand = subcommand.arg(argument(row));
@@ -156,6 +156,7 @@ fn argument(row: &'static OptionRow) -> Arg {
         }
         ("", _) => return argument.value_name(row.value).allow_hyphen_values(false),
         (flag, Kind::Switch(_)) => argument.long(flag).action(ArgAction::SetTrue),
+        (flag, Kind::Space) => argument.long(flag).value_name(row.value).action(ArgAction::Append),
         (flag, Kind::Choice(words) | Kind::Preset(words)) => {
             let words = words.join("|");
             argument.long(flag).value_name(if words.len() <= 34 { words } else { row.value.to_string() })
@@ -267,11 +268,11 @@ pub fn resolve(
     };
     let sets: Vec<String> = matches.get_many::<String>("set").unwrap_or_default().cloned().collect();
     let mut flags = Vec::new();
-    for row in OPTIONS.iter().filter(|row| row.commands.contains(&command)) {
+    for row in OPTIONS.iter().filter(|row| row.is_of(command)) {
         match row.kind {
             Kind::Switch(_) if matches.get_flag(row.key) => flags.push((row.key, String::new())),
             Kind::Switch(_) => {}
-            Kind::Places => {
+            Kind::Places | Kind::Space => {
                 let places: Vec<&str> =
                     matches.get_many::<String>(row.key).unwrap_or_default().map(String::as_str).collect();
                 flags.extend((!places.is_empty()).then(|| (row.key, places.join("\0"))));

@@ -18,9 +18,14 @@ impl Config {
         (row.applies)(&Situation { key: row.key, command, config: self, facts })
     }
 
+    /// Whether the option of a row takes part in a run of which nothing is known but the options.
+    pub fn takes_part(&self, row: &OptionRow, command: Command) -> bool {
+        self.effect(row, command, &Facts::default()) == Effect::Yes
+    }
+
     /// One line for each option that the user gave and that has no effect: why, and what to do.
     pub fn without_effect(&self, command: Command, facts: &Facts) -> Vec<String> {
-        let given = |row: &&OptionRow| row.commands.contains(&command) && self.is_changed(row);
+        let given = |row: &&OptionRow| row.is_of(command) && self.is_changed(row);
         let effect = |row: &OptionRow| {
             let run = Situation { key: row.key, command, config: self, facts };
             match (row.applies)(&run) {
@@ -51,8 +56,7 @@ impl Config {
         facts: &Facts,
     ) -> impl Iterator<Item = (&'static OptionRow, Value)> {
         OPTIONS.iter().filter_map(move |row| {
-            let takes_part =
-                row.commands.contains(&command) && self.effect(row, command, facts) == Effect::Yes;
+            let takes_part = row.is_of(command) && self.effect(row, command, facts) == Effect::Yes;
             Some((row, self.get(row.key).filter(|_| takes_part)?.clone()))
         })
     }
@@ -168,6 +172,7 @@ mod tests {
             (Kind::Integer(..) | Kind::ChoiceOrInteger(..), _) => "6",
             (Kind::Number(..) | Kind::ShareOrCount, _) => "0.25",
             (Kind::Text | Kind::Place | Kind::Places, _) => "elsewhere",
+            (Kind::Space, _) => "train.dropout=0..0.5",
         }
     }
 

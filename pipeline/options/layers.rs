@@ -87,7 +87,7 @@ impl Config {
     /// The same with the values of other commands' options back at their defaults: a run file may serve several
     /// commands, and what it says for another has no part in this one.
     pub(super) fn only_of(mut self, command: Command) -> Config {
-        for row in OPTIONS.iter().filter(|row| !row.commands.contains(&command)) {
+        for row in OPTIONS.iter().filter(|row| !row.is_of(command)) {
             self.given.remove(row.key);
             match row.default {
                 "" => self.values.remove(row.key),
@@ -165,7 +165,8 @@ pub(super) fn nest(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-fn unknown(key: &str) -> String {
+/// What is said of a key that no option has, with the nearest one.
+pub fn unknown(key: &str) -> String {
     let same_end = OPTIONS.iter().map(|row| row.key).find(|known| known.rsplit('.').next() == Some(key));
     match same_end.or_else(|| nearest(key, OPTIONS.iter().map(|row| row.key))) {
         Some(name) => format!("unknown key; did you mean {name}?"),

@@ -10,6 +10,7 @@ mod identity;
 mod layers;
 mod nearest;
 mod sections;
+mod space;
 mod spellings;
 mod table;
 mod values;
@@ -23,7 +24,7 @@ pub use choices::{
 pub use command::{COMMANDS, Command, CommandRow};
 pub use command_line::{Invocation, command_line, explain, resolve, switches_last};
 pub use freezing::{FreezePlan, Thaw};
-pub use layers::Problems;
+pub use layers::{Problems, unknown as unknown_key};
 pub(crate) use sections::{augment, balance_options, fold_problem, shares};
 pub use sections::{class_weights, decode, deferred_share, fold, layout, loss, store_options, wanted};
 pub use table::{Heading, Identity, InRangeTest, Kind, OPTIONS, OptionRow, option};

@@ -28,6 +28,7 @@ const SYNONYMS: &[(&str, &[&str])] = &[
     ("samples-per-shard", &["shardrows", "shardsize", "rowspershard"]),
     ("out", &["dest", "logdir", "savedir"]),
     ("verify", &["check", "validate", "fsck"]),
+    ("compare", &["diff", "versus", "mcnemar"]),
     ("inspect", &["info", "stats", "show", "ls"]),
     ("prepare", &["preprocess", "convert", "pack", "build"]),
     ("train", &["finetune", "fit", "run"]),

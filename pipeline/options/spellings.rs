@@ -19,6 +19,7 @@ pub(super) struct Spelling {
 /// The options that have further names.
 const SPELLINGS: &[Spelling] = &[
     Spelling { key: "out", short: Some('o'), names: &["output", "output-dir"] },
+    Spelling { key: "tune.out", short: Some('o'), names: &["output", "output-dir"] },
     Spelling { key: "export.output", short: Some('o'), names: &["out"] },
     Spelling { key: "forward.output", short: Some('o'), names: &["out"] },
     Spelling { key: "threads", short: Some('j'), names: &["workers", "num-workers"] },
@@ -113,7 +114,7 @@ impl Spelling {
 
 /// What of a command a flag that it does not have may be meant to be, in words; `flag` is without its dashes.
 pub(super) fn instead_of(command: Command, flag: &str) -> Option<String> {
-    let own = || OPTIONS.iter().filter(move |row| row.commands.contains(&command) && !row.flag.is_empty());
+    let own = || OPTIONS.iter().filter(move |row| row.is_of(command) && !row.flag.is_empty());
     let written = INSTEAD.iter().find(|(names, _)| names.contains(&flag));
     if let Some((_, words)) = written {
         let is_own = |row: &OptionRow| words.starts_with(&format!("--{}", row.flag));

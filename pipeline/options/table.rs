@@ -8,6 +8,7 @@ use forebay_stages::encode::Encoding;
 use forebay_stages::resize::{Filter, Fit};
 use forebay_train::models::NAMES;
 use forebay_train::sampling::Clean;
+use forebay_train::search::{Method, Pruning};
 use forebay_train::{ClassWeights, Loss, OptimizerKind, Precision, Vote};
 use toml::Value;
 
@@ -19,9 +20,11 @@ use super::choices::{
 };
 use super::command::Command;
 use super::nearest::nearest;
+use super::space;
 
 use Command::{
-    Bench, BenchModel, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Prepare, Train, Verify,
+    Advise, Bench, BenchModel, Compare, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Prepare,
+    Train, Tune, Verify,
 };
 use Identity::{Neither, Once, Pixels, Rows, Run, Views};
 use InRangeTest::{Absent, Ignored, Read};
@@ -55,6 +58,8 @@ pub enum Kind {
     ShareOrCount,
     /// A preset by name, or a table of settings.
     Preset(&'static [&'static str]),
+    /// What a search tries: a table of options, each with a range or a list of values. The flag is given once for each.
+    Space,
 }
 
 /// What of a run's outcome an option decides: which fingerprints it is part of.
@@ -117,6 +122,40 @@ pub struct OptionRow {
     pub help: &'static str,
 }
 
+/// What a whole training has and none of the many of a search: where it goes, and what it keeps.
+const NOT_OF_TRIALS: &[&str] =
+    &["out", "split.fold", "train.checkpoint_every", "train.log_every", "train.seal_test"];
+
+/// What a comparison of losses and balances decides by itself.
+const NOT_OF_ADVICE: &[&str] = &[
+    "split.folds",
+    "balance.mode",
+    "balance.ratio",
+    "balance.max_repeats",
+    "balance.clean",
+    "train.loss",
+    "train.focal_gamma",
+    "train.logit_tau",
+    "train.class_weights",
+    "train.effective_beta",
+    "train.defer",
+    "train.mixup",
+    "train.cutmix",
+    "train.label_smoothing",
+];
+
+impl OptionRow {
+    /// Whether a command takes it: as its own, or because it repeats a training.
+    pub fn is_of(&self, command: Command) -> bool {
+        let is_of_trials =
+            || self.commands.contains(&Train) && self.identity != Once && !NOT_OF_TRIALS.contains(&self.key);
+        let is_of_advice = || is_of_trials() && !NOT_OF_ADVICE.contains(&self.key);
+        self.commands.contains(&command)
+            || (command == Tune && is_of_trials())
+            || (command == Advise && is_of_advice())
+    }
+}
+
 /// What options are about: the headings of the help, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Heading {
@@ -132,6 +171,8 @@ pub enum Heading {
     Optimizer,
     /// What training minimises.
     Loss,
+    /// What a search tries, and how.
+    Search,
     /// Where results go.
     Output,
     /// What of the machine is used.
@@ -146,17 +187,18 @@ words!(Heading {
     Training => "Training",
     Optimizer => "Optimizer and schedule",
     Loss => "Loss",
+    Search => "Search",
     Output => "Output",
     Machine => "Machine",
     Buckets => "Buckets",
 });
 
 const EVERY: &[Command] =
-    &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Ensemble];
+    &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Compare, Ensemble];
 const SOURCES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Eval];
-const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export, Eval, Ensemble];
+const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export, Eval, Compare, Ensemble];
 /// What turns images into batches as its own options say.
-const PREPARES: &[Command] = &[Prepare, Train, Bench];
+const PREPARES: &[Command] = &[Prepare, Train, Bench, Eval];
 /// What decodes images.
 const READS: &[Command] = &[Prepare, Train, Bench, Eval, Ensemble];
 
@@ -197,22 +239,33 @@ pub const OPTIONS: &[OptionRow] = options![
     "bench_model.frozen", "frozen", "WHAT", Kind::Choice(BenchFrozen::WORDS), "none", &[BenchModel], Neither, Absent, applies::bench_frozen, more Network, "What a step does not train";
     "bench_model.seconds", "seconds", "X", Kind::Number(0.0, 3600.0), "5", &[BenchModel], Neither, Absent, applies::always, more Training, "Measure at least so long, after one pass to warm up";
 
+    "compare.runs", "", "RUN", Kind::Places, "", &[Compare], Neither, Absent, applies::always, usual Data, "Run folders, folders of eval --out, or files of predictions: two or more, each a path or a URL";
+    "compare.split", "split", "WHICH", Kind::Choice(EvalSplit::WORDS), "test", &[Compare], Neither, Absent, applies::always, usual Data, "Which samples are compared";
     "ensemble.runs", "", "RUN", Kind::Places, "", &[Ensemble], Neither, Absent, applies::always, usual Data, "Run folders, or weights files of runs: two or more";
     "ensemble.out", "out", "DIR", Kind::Place, "", &[Ensemble], Neither, Absent, applies::always, usual Output, "Where the ensemble goes: a path, or a URL";
     "ensemble.vote", "vote", "HOW", Kind::Choice(Vote::WORDS), "soft", &[Ensemble], Neither, Absent, applies::vote, usual Network, "soft: the weighted mean of the members' probabilities; hard: the weighted share of the members that predict a class";
     "ensemble.weights", "weights", "HOW", Kind::Choice(VoteWeights::WORDS), "equal", &[Ensemble], Neither, Absent, applies::vote, usual Network, "How members weigh: all the same, or fitted on the validation images, which may overfit few images";
     "ensemble.soup", "soup", "", Kind::Switch(true), "false", &[Ensemble], Neither, Absent, applies::always, usual Network, "One network with the mean of the weights of those runs that make it better on the validation images (greedy soup): for runs of one network that began at the same weights";
+    "advise.seeds", "seeds", "N", Kind::Integer(1, 100), "3", &[Advise], Neither, Absent, applies::always, usual Training, "Trainings of each way, with so many seeds from --seed on";
+    "tune.out", "out", "DIR", Kind::Place, "", &[Tune], Neither, Absent, applies::always, usual Output, "Where the journal, the table of trials, the report and the best run file go: a local folder";
+    "tune.space", "space", "KEY=RANGE", Kind::Space, "", &[Tune], Neither, Absent, applies::always, usual Search, "What is searched, once for each option: a range KEY=LOW..HIGH or KEY=LOW..HIGH,log, or values KEY=A,B,C, of which unset leaves the option out; a table [tune.space] in the run file [default: learning rate, weight decay, label smoothing, dropout and batch size; with --freeze backbone the width and activation of the head; where classes are uneven loss, class weights and balance]";
+    "tune.search", "search", "METHOD", Kind::Choice(Method::WORDS), "tpe", &[Tune], Neither, Absent, applies::always, usual Search, "How the next settings are chosen: at random, from a grid, by a model of the scores (tpe, gp), or by evolution (cma-es, de)";
+    "tune.prune", "prune", "HOW", Kind::Choice(Pruning::WORDS), "none", &[Tune], Neither, Absent, applies::always, usual Search, "End trials early that are not among the best third: halving looks after 1, 3, 9, .. epochs, hyperband in brackets that begin to look later and later";
+    "tune.trials", "trials", "N", Kind::Integer(1, 1_000_000), "", &[Tune], Neither, Absent, applies::always, usual Search, "End after so many trials [default: 50, or all of a grid]";
+    "tune.budget", "budget", "TIME", Kind::Text, "", &[Tune], Neither, Absent, applies::always, usual Search, "End after so much time of training, such as 90s, 10m or 1h, whatever is under way";
+    "tune.resume", "resume", "", Kind::Switch(true), "false", &[Tune], Once, Absent, applies::always, usual Search, "Go on with the search in DIR, with the trial that would have been next";
     "model.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Eval], Neither, Absent, applies::always, usual Network, "The network of a weights file, by torchvision's name [default: what the file says, if this program wrote it]";
     "model.temperature", "temperature", "X", Kind::Number(0.01, 100.0), "", &[Eval], Neither, Absent, applies::always, more Network, "What logits are divided by before they become probabilities [default: what training fitted on its validation images, else 1]";
     "eval.split", "split", "WHICH", Kind::Choice(EvalSplit::WORDS), "", &[Eval], Neither, Absent, applies::always, usual Data, "Which images are scored [default: test, else validation, where the source has such; of a sealed run validation; all of an image folder that has no splits of its own]";
     "eval.final", "final", "", Kind::Switch(true), "false", &[Eval], Neither, Absent, applies::always, usual Data, "Open the sealed test images of a run, once the choice among runs is made; it is counted how often";
     "eval.out", "out", "DIR", Kind::Place, "", &[Eval], Neither, Absent, applies::always, usual Output, "Where predictions.parquet, evaluation.json and the report go: a path, or a URL [default: nothing is kept]";
-    "eval.draws", "draws", "N", Kind::Integer(0, 1_000_000), "1000", &[Eval], Neither, Absent, applies::always, more Training, "How often the samples are drawn anew for the intervals that have no formula";
-    "eval.level", "level", "SHARE", Kind::Number(0.5, 0.9999), "0.95", &[Eval], Neither, Absent, applies::always, more Training, "Confidence level of the intervals";
+    "eval.draws", "draws", "N", Kind::Integer(0, 1_000_000), "1000", &[Eval, Compare], Neither, Absent, applies::always, more Training, "How often the samples are drawn anew for the intervals that have no formula";
+    "eval.level", "level", "SHARE", Kind::Number(0.5, 0.9999), "0.95", &[Eval, Compare], Neither, Absent, applies::always, more Training, "Confidence level of the intervals";
+    "report.bytes", "report-bytes", "BYTES", Kind::Bytes, "8 MiB", &[Train, Demo, Eval, Ensemble], Neither, Ignored, applies::always, more Output, "The most that report.html may take: what is left by its text holds thumbnails of images";
     "out", "out", "RUN", Kind::Place, "", &[Train, Demo], Neither, Read, applies::always, usual Output, "Where checkpoints, metrics and the report go: a path, or a URL";
     "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, Neither, Read, applies::always, usual Machine, "Threads of the one pool that does all CPU work [default: one per core]";
     "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, Read, applies::always, usual Machine, "The most memory that images on their way may take, decoding and storing included";
-    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Ensemble], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
+    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Compare, Ensemble], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
     "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, Neither, Read, applies::always, more Data, "How many samples may be refused before the run fails";
     "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward, Eval, Ensemble], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
     "force", "force", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, more Training, "Continue where shards, weights and options contradict each other: the shards win, then the options; also balance or augment again shards that are balanced or augmented already";
@@ -242,6 +295,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "split.fold", "fold", "N", Kind::Integer(1, 100), "", &[Train], Rows, Absent, applies::fold, more Data, "With --folds, only the training that holds out part N, counted from 1";
 
     "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, Absent, applies::always, more Data, "Split anew where DEST was split by another --split or --split-seed, or by other train, validation and test folders: images move between training and test";
+    "fixes", "fixes", "FILE", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, more Data, "A fixes.csv in which a person has decided what to do about labels that look wrong: keep, relabel or drop, by id. eval --out and train write one";
     "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, Read, applies::balance, usual Data, "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only. smote, borderline-smote, adasyn: make features of rare classes between those that are there, in train with --freeze backbone";
     "balance.clean", "clean", "HOW", Kind::Choice(Clean::WORDS), "none", &[Train], Rows, Ignored, applies::clean, more Data, "Leave out training images by their features, with --freeze backbone and after what --balance makes of them: tomek, those of two classes that are each other's nearest; enn, those whose three nearest are not all of their class. Without --balance smote none of the rarest class";
     "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], Rows, Read, applies::balance_ratio, more Data, "Ratio of the smallest class to the largest one that balancing aims at";
@@ -303,8 +357,8 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.resume", "resume", "", Kind::Switch(true), "false", &[Train], Once, Ignored, applies::always, usual Training, "Go on from the last checkpoint in RUN";
     "train.precision", "precision", "NAME", Kind::Choice(Precision::WORDS), "f32", &[Train], Run, Read, applies::always, more Machine, "Precision of the activations on a GPU; weights, moments and the loss stay in single precision, and with f16 the loss is scaled";
     "train.device", "device", "DEVICE", Kind::Text, "cpu", &[Train], Neither, Read, applies::always, usual Machine, "cpu, or cuda:0 in a build with --features cuda";
-    "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], Pixels, Read, applies::always, more Images, "Mean of the normalisation, of values from 0 to 1";
-    "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train], Pixels, Read, applies::always, more Images, "Standard deviation of the normalisation";
+    "train.mean", "mean", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train, Eval], Pixels, Read, applies::always, more Images, "Mean of the normalisation, of values from 0 to 1";
+    "train.std", "std", "R,G,B", Kind::ChoiceOrShares(&["imagenet"], 3), "imagenet", &[Train, Eval], Pixels, Read, applies::always, more Images, "Standard deviation of the normalisation";
 ];
 
 /// The row of a key.
@@ -326,13 +380,14 @@ impl Kind {
             Kind::ChoiceOrShares(words, _) if !words.contains(&text) => list_of_numbers(text),
             // No argument of a program holds a zero byte.
             Kind::Places => Some(text.split('\0').map(Value::from).collect::<Vec<_>>().into()),
+            Kind::Space => return space::read(text).map(Value::Table),
             _ => Some(Value::from(text)),
         };
         self.check(value.unwrap_or_else(|| Value::from(text)))
     }
 
     /// The value in its one form if it is of this kind, or what was expected and found.
-    pub(super) fn check(self, value: Value) -> Result<Value, String> {
+    pub fn check(self, value: Value) -> Result<Value, String> {
         let value = match (self, value) {
             // A run file may write a list as the flag does.
             (Kind::Numbers(..), Value::String(text)) => list_of_numbers(&text).unwrap_or(Value::String(text)),
@@ -403,6 +458,7 @@ impl Kind {
                 let share = value.as_float().is_some_and(|share| (0.0..=1.0).contains(&share));
                 (share || within(0, i64::MAX), "a share from 0.0 to 1.0, or a whole number".to_string())
             }
+            Kind::Space => (value.is_table(), "a table of options, each with a range or values".to_string()),
             Kind::Preset(words) => {
                 (word(words) || value.is_table(), format!("one of {}, or a table of settings", list(words)))
             }

@@ -3,6 +3,7 @@
 mod destination;
 mod difference;
 mod digests;
+pub mod fixes;
 mod identity;
 mod in_words;
 mod memory;
@@ -25,7 +26,7 @@ pub use in_words::{augment_in_words, balance_in_words, schedule_in_words};
 pub use memory::{check_memory, sum_of_largest};
 pub use nodes::{PlannedNode, nodes_in_words};
 pub(crate) use outputs::{refuse_file, refuse_folder};
-pub(crate) use places::{Purpose, refuse_unreached};
+pub(crate) use places::{Purpose, folder_and_file, refuse_unreached};
 pub use places::{finished, open, open_source, prepared};
 pub use prepare::PreparePlan;
 pub(crate) use problems::{gather, refuse};

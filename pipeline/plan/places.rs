@@ -42,6 +42,15 @@ pub fn open_source(config: &Config) -> Result<Store, Error> {
     }))
 }
 
+/// The folder and the name of a file at a path or URL.
+pub(crate) fn folder_and_file(place: &str) -> (&str, &str) {
+    match place.rsplit_once('/') {
+        Some(("", file)) => ("/", file),
+        Some(parts) => parts,
+        None => (".", place),
+    }
+}
+
 /// What is at a place that a command is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use forebay_datasets::catalog;
-use forebay_datasets::manifest::{FORMAT, PlanRecord, ShardPlan};
+use forebay_datasets::catalog::{self, Catalog};
+use forebay_datasets::manifest::{FORMAT, FixedLabels, PlanRecord, ShardPlan};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_datasets::shard::{ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP};
@@ -19,11 +19,12 @@ use forebay_stages::weight::{Scales, Step};
 
 use super::destination::{DestState, Destination};
 use super::digests::shard_plans;
+use super::fixes;
 use super::identity::fingerprint;
 use super::memory::{check_memory, sum_of_largest};
 use super::nodes::PlannedNode;
 use super::outputs::refuse_destination;
-use super::places::{finished, open, open_source};
+use super::places::{Purpose, finished, folder_and_file, open, open_source, refuse_unreached};
 use super::rooms::Rooms;
 use super::rows::{Rows, rows};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
@@ -40,6 +41,8 @@ pub struct PreparePlan {
     pub source: Store,
     /// Where the shards go.
     pub dest: Store,
+    /// What a person has mended in the labels; `None` where nothing was asked for.
+    pub fixes: Option<FixedLabels>,
     /// What is written.
     pub rows: Rows,
     /// How the images are prepared, as the manifest says it.
@@ -114,6 +117,12 @@ impl PreparePlan {
             )));
         }
         let catalog = catalog::read(&source, &options::layout(config)).await?;
+        let (catalog, fixes) = match config.text("fixes") {
+            Some(place) => {
+                mended(config, &place, catalog).await.map(|(catalog, done)| (catalog, Some(done)))?
+            }
+            None => (catalog, None),
+        };
         let overwrite = config.is_on("overwrite");
         let destination = Destination::read(&dest).await?;
         let facts = Facts { declares_splits: catalog.declares_splits(), ..Facts::default() };
@@ -152,18 +161,24 @@ impl PreparePlan {
         settings.retain(|key, _| !key.starts_with("resize.") && key != "decode.background");
         settings.insert("chain".to_string(), serde_json::to_value(&chain).expect("a chain is plain data"));
         settings.insert("shards.samples_per_shard".to_string(), samples_per_shard.into());
+        let of_shards = settings.clone();
+        if let Some(fixes) = fixes {
+            // Which images are what is part of the fingerprint in any case; this says why.
+            settings.insert("fixes".to_string(), serde_json::to_value(fixes).expect("counts are plain data"));
+        }
         let fingerprint = fingerprint(&rows, &settings);
         let shards: Vec<PlannedShard> = Split::ALL
             .into_iter()
             .flat_map(|split| cut(split, rows.of(split).len(), samples_per_shard))
             .collect();
-        let shard_plans = shard_plans(&rows, &shards, &settings, augment.is_some());
+        let shard_plans = shard_plans(&rows, &shards, &of_shards, augment.is_some());
         let mut plan = PreparePlan {
             chunk: chunk(&rows.catalog),
             seed: Seed(config.whole("seed")),
             encode: Encode { encoding },
             source,
             dest,
+            fixes,
             rows,
             side_by: (!chain.steps().is_empty()).then_some(side_by),
             chain,
@@ -280,6 +295,23 @@ impl PreparePlan {
             ("groups of rows being written", (pack.slots + pack.queue + write.slots) as u64 * group),
         ]
     }
+}
+
+/// The catalog with its labels mended as the file says, and what was done.
+///
+/// # Errors
+/// [`Error::Usage`] when there is no such file; [`Error::Plan`] with all that is wrong with it.
+async fn mended(config: &Config, place: &str, catalog: Catalog) -> Result<(Catalog, FixedLabels), Error> {
+    refuse_unreached("--fixes", place, Purpose::File)?;
+    let (folder, file) = folder_and_file(place);
+    let store = Store::open(folder, &options::store_options(config))?;
+    let bytes = store.find(file).await?;
+    let bytes =
+        bytes.ok_or_else(|| Error::Usage(format!("cannot read --fixes {place}: there is no such file")))?;
+    let found = fixes::parse(&bytes).and_then(|found| fixes::apply(catalog, &found));
+    found.map_err(|problems| {
+        Error::Plan(problems.into_iter().map(|problem| format!("--fixes {place}: {problem}")).collect())
+    })
 }
 
 /// How the options encode pixels.

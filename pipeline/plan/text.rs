@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use forebay_datasets::manifest::FixedLabels;
 use forebay_datasets::sample::Split;
 
 use forebay_stages::resize::Fit;
@@ -47,6 +48,12 @@ impl std::fmt::Display for PreparePlan {
             catalog.entries().len(),
             catalog.classes().len()
         );
+        if let Some(FixedLabels { relabelled, dropped, kept }) = self.fixes {
+            let _ = writeln!(
+                text,
+                "  fixes        {relabelled} relabelled, {dropped} dropped, {kept} kept as they are"
+            );
+        }
         for split in Split::ALL {
             let rows = self.rows.of(split).len();
             let shards = self.shards.iter().filter(|shard| shard.split == split).count();

@@ -55,11 +55,12 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
             rejects.push(reject.clone());
         }
     }
+    let fixed_away = plan.fixes.map_or(0, |fixes| fixes.dropped);
     let counts = Counts {
-        found: rows.catalog.found(),
+        found: rows.catalog.found() + fixed_away,
         written: written.len() as u64,
         rejected: rejects.len() as u64,
-        dropped: rows.dropped(),
+        dropped: rows.dropped() + fixed_away,
         rows: in_order.iter().map(|(_, record, _)| record.rows()).sum(),
     };
     check_counts(plan, &counts)?;
@@ -76,6 +77,7 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
         row_order: rows.order,
         stored_format: plan.encode.encoding.format(),
         settings: serde_json::to_value(&plan.settings).expect("settings are plain data"),
+        fixes: plan.fixes,
         counts,
         splits: summaries(plan, &in_order),
         shards: in_order.iter().map(|(_, record, _)| ShardRecord::clone(record)).collect(),

@@ -34,6 +34,8 @@ pub enum Unit {
     Steps,
     /// Bytes that come.
     Bytes,
+    /// Trials of a search.
+    Trials,
 }
 
 impl Unit {
@@ -46,6 +48,7 @@ impl Unit {
             Unit::Images => of(|n| HumanCount(n).to_string()) + " images",
             Unit::Steps => of(|n| HumanCount(n).to_string()) + " steps",
             Unit::Bytes => of(bytes_in_words),
+            Unit::Trials => of(|n| HumanCount(n).to_string()) + " trials",
         }
     }
 
@@ -53,6 +56,7 @@ impl Unit {
         match self {
             Unit::Images => format!("{per_second:.0} images/s"),
             Unit::Steps => format!("{per_second:.1} steps/s"),
+            Unit::Trials => format!("{per_second:.2} trials/s"),
             Unit::Bytes => format!("{}/s", bytes_in_words(per_second as u64)),
         }
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use forebay_datasets::escape;
 
 use super::axis::{Division, PlotAxis, number};
+use super::palette::{AXIS, GRID, INK, MUTED, PAPER, SERIES};
 
 /// The most points of a line; of more, each drawn one stands for several.
 const POINTS_MAX: usize = 800;
@@ -23,10 +24,10 @@ pub struct Series {
 }
 
 /// The colour of what was measured in training.
-pub const TRAIN: &str = "#2a6fdb";
+pub const TRAIN: &str = SERIES[0];
 
 /// The colour of what was measured on validation images.
-pub const VALIDATION: &str = "#e0702c";
+pub const VALIDATION: &str = SERIES[1];
 
 /// Evenly chosen points, the last one among them.
 pub fn thinned(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
@@ -54,7 +55,7 @@ pub struct Plot<'a> {
 
 /// The plot of some lines, with round ticks on both sides; it stands alone as a file or in a page.
 pub fn svg(plot: Plot<'_>, series: &[Series]) -> String {
-    let (width, height, left, right, top, bottom) = (800.0, 280.0, 70.0, 20.0, 36.0, 34.0);
+    let (width, height, left, right, top, bottom) = (520.0, 260.0, 60.0, 16.0, 36.0, 34.0);
     let lines: Vec<(&Series, Vec<(f64, f64)>)> = series
         .iter()
         .map(|series| (series, thinned(&series.points, POINTS_MAX)))
@@ -70,18 +71,18 @@ pub fn svg(plot: Plot<'_>, series: &[Series]) -> String {
     );
     let title = escape::html(plot.title);
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" font-family=\"system-ui, sans-serif\">\n<title>{title}</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" font-family=\"system-ui, sans-serif\">\n<title>{title}</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"{PAPER}\"/>\n"
     );
     let (Some(x_axis), Some(y_axis)) = (x_axis, y_axis) else {
         let _ = writeln!(
             svg,
-            "<text x=\"{left}\" y=\"20\" font-size=\"14\" font-weight=\"600\" fill=\"#1c2733\">{title}</text>\n<text x=\"{left}\" y=\"60\" font-size=\"12\" fill=\"#66788a\">nothing to plot</text>"
+            "<text x=\"{left}\" y=\"20\" font-size=\"14\" font-weight=\"600\" fill=\"{INK}\">{title}</text>\n<text x=\"{left}\" y=\"60\" font-size=\"12\" fill=\"{MUTED}\">nothing to plot</text>"
         );
         return svg + "</svg>\n";
     };
     let _ = writeln!(
         svg,
-        "<text x=\"{left}\" y=\"20\" font-size=\"14\" font-weight=\"600\" fill=\"#1c2733\">{title}<tspan font-size=\"12\" font-weight=\"400\" fill=\"#66788a\">{}</tspan></text>",
+        "<text x=\"{left}\" y=\"20\" font-size=\"14\" font-weight=\"600\" fill=\"{INK}\">{title}<tspan font-size=\"12\" font-weight=\"400\" fill=\"{MUTED}\">{}</tspan></text>",
         escape::html(&y_axis.remark())
     );
     let x = |value: f64| left + (width - left - right) * x_axis.position(value);
@@ -89,7 +90,7 @@ pub fn svg(plot: Plot<'_>, series: &[Series]) -> String {
     for value in y_axis.ticks(6) {
         let _ = writeln!(
             svg,
-            "<line x1=\"{left}\" x2=\"{}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"#e3e8ee\"/><text x=\"{2}\" y=\"{3:.1}\" text-anchor=\"end\" font-size=\"12\" fill=\"#66788a\">{4}</text>",
+            "<line x1=\"{left}\" x2=\"{}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"{GRID}\"/><text x=\"{2}\" y=\"{3:.1}\" text-anchor=\"end\" font-size=\"12\" fill=\"{MUTED}\">{4}</text>",
             width - right,
             y(value),
             left - 8.0,
@@ -101,14 +102,14 @@ pub fn svg(plot: Plot<'_>, series: &[Series]) -> String {
     let name = escape::html(plot.x_name);
     let _ = writeln!(
         svg,
-        "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"12\" fill=\"#66788a\">{name}</text>",
+        "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"12\" fill=\"{MUTED}\">{name}</text>",
         left - 8.0,
         base + 20.0
     );
-    for value in x_axis.ticks(10) {
+    for value in x_axis.ticks(8) {
         let _ = writeln!(
             svg,
-            "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{base}\" y2=\"{1}\" stroke=\"#b8c4d0\"/><text x=\"{0:.1}\" y=\"{2}\" text-anchor=\"middle\" font-size=\"12\" fill=\"#66788a\">{3}</text>",
+            "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{base}\" y2=\"{1}\" stroke=\"{AXIS}\"/><text x=\"{0:.1}\" y=\"{2}\" text-anchor=\"middle\" font-size=\"12\" fill=\"{MUTED}\">{3}</text>",
             x(value),
             base + 5.0,
             base + 20.0,

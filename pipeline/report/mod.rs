@@ -8,6 +8,7 @@ mod class_table;
 pub mod curves;
 pub mod html;
 pub mod live;
+mod palette;
 mod progress;
 mod reporter;
 mod run;

@@ -147,24 +147,53 @@ pub fn trained(done: &Trained) -> String {
     if done.stopped_early {
         let _ = writeln!(text, "\n{}", stopped_early(done));
     }
-    let what = match done.split {
-        Split::Test => "on test images that training never saw",
-        Split::Validation => "on validation images (there is no test split)",
-        Split::Train => "on the training images themselves (there is no other split)",
+    let what = match (done.split, done.test_openings) {
+        (Split::Test, Some(openings)) if openings > 1 => {
+            format!("on test images that training never saw, looked at for the {} time", ordinal(openings))
+        }
+        (Split::Test, _) => "on test images that training never saw".to_string(),
+        (Split::Validation, _) => "on validation images, by which its epoch was chosen".to_string(),
+        (Split::Train, _) => "on the training images themselves (there is no other split)".to_string(),
     };
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
     let _ = writeln!(
         text,
-        "\naccuracy {:.2} %, macro F1 {:.4} {what}; best checkpoint of epoch {}",
-        done.accuracy * 100.0,
+        "\naccuracy {}{}, macro F1 {:.4} {what}; best checkpoint of epoch {}",
+        percent(done.accuracy),
+        done.accuracy_interval
+            .map(|(low, high)| format!(" (95 % interval {} to {})", percent(low), percent(high)))
+            .unwrap_or_default(),
         done.macro_f1,
         done.best_epoch
     );
+    let most = done.classes.iter().max_by_key(|row| row.support).filter(|_| done.majority.is_some());
+    if let (Some(most), Some(majority)) = (most, done.majority) {
+        let _ = writeln!(text, "always answering {} would get {}", most.class, percent(majority));
+    }
+    if let Some(temperature) = done.temperature.filter(|temperature| *temperature != 1.0) {
+        let _ = writeln!(
+            text,
+            "probabilities are calibrated on the validation images: temperature {temperature:.3}, kept in the model"
+        );
+    }
     let _ = writeln!(
         text,
         "train: starved {:.0} % (the share of time it waited for a batch)",
         done.starved * 100.0
     );
     text
+}
+
+/// `2nd`, `3rd`, `11th`.
+pub fn ordinal(number: u64) -> String {
+    let ending = match (number % 10, number % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
 }
 
 /// Why a run ended before its last epoch.

@@ -17,10 +17,12 @@ use super::frozen::Features;
 use super::input::TrainInput;
 use super::plan::TrainPlan;
 use super::run_folder::{RunFolder, files};
+use super::run_page::{self, HeldOutAnswers};
 use super::run_tests::RunTests;
 use super::session::{Progress, Session, lock};
 use crate::feed::{Pass, PassBatch};
 use crate::flow::{Error, Items, Run, kill_point};
+use crate::predictions::Predictions;
 use crate::report::{ClassRow, EpochMetrics, Live, Trained};
 use crate::weights::seal;
 
@@ -318,10 +320,21 @@ pub(super) async fn test(
         folder.put(name, curve.clone()).await?;
     }
     if !verdict.scored.is_empty() {
+        let temperature = trained.temperature.unwrap_or(1.0);
+        let mut predictions = Predictions::new(plan.options.classes.clone());
+        for (split, scored) in &verdict.scored {
+            predictions.push_scored(scored, *split, temperature);
+        }
+        folder.put(files::PREDICTIONS, predictions.to_parquet()).await?;
         folder.put(files::EVALUATION, forebay_datasets::manifest::to_json(&verdict.evaluations)).await?;
     }
     folder.put(files::SUMMARY_TEXT, crate::report::terminal::summary(&plan.facts(), &trained)).await?;
-    folder.put(files::REPORT, crate::report::html::train(&plan.facts(), &trained, &curves)).await?;
+    let judged = split.map(|split| HeldOutAnswers {
+        split,
+        scored: &verdict.scored[&split],
+        evaluation: &verdict.evaluations[&split],
+    });
+    run_page::write(run, plan, folder, &trained, &curves, judged).await?;
     folder.put(files::SUMMARY, forebay_datasets::manifest::to_json(&trained)).await?;
     Ok(trained)
 }

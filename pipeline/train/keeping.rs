@@ -72,6 +72,14 @@ impl std::fmt::Display for Keeping {
     }
 }
 
+/// A time such as `90s`, `10m` or `1h`; `None` of none.
+pub fn time_of(text: &str) -> Option<Duration> {
+    match every(text)? {
+        CheckpointEvery::Time(time) => Some(time),
+        CheckpointEvery::Steps(_) => None,
+    }
+}
+
 /// Reads `500`, `90s`, `10m` or `1h`; nothing of none of these.
 fn every(text: &str) -> Option<CheckpointEvery> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

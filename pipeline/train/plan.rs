@@ -67,6 +67,10 @@ pub struct TrainPlan {
     pub fits_micro_batch: bool,
     /// Whether the test images are kept for one look at the end, which is not the end of this training.
     pub seals_test: bool,
+    /// Training images of each class, with the copies of the balance.
+    pub class_counts: Vec<u64>,
+    /// The most that the report may take, bytes.
+    pub report_bytes: u64,
     /// How closely the first batch is looked at before training.
     pub doctor: Doctor,
     /// What the options come to.
@@ -78,7 +82,7 @@ pub struct TrainPlan {
 /// What trainings read, opened once for any number of them: the source and the initial weights.
 #[derive(Clone)]
 pub struct TrainSources {
-    source: feed::Opened,
+    source: feed::OpenedSource,
     initial: Option<Initial>,
 }
 
@@ -91,7 +95,7 @@ impl TrainSources {
         refuse(check::options(config, &FreezePlan::of(config), false)?)?;
         let mut problems = Vec::new();
         let initial = gather(check::initial(config).await, &mut problems)?.flatten();
-        let source = gather(feed::Opened::open(config).await, &mut problems)?;
+        let source = gather(feed::OpenedSource::open(config).await, &mut problems)?;
         match (source, &problems[..]) {
             (Some(source), []) => Ok(TrainSources { source, initial }),
             _ => Err(Error::Plan(problems)),
@@ -111,7 +115,7 @@ impl TrainPlan {
         let mut problems = Vec::new();
         let folder = gather(check::run_folder(config).await, &mut problems)?.flatten();
         let initial = gather(check::initial(config).await, &mut problems)?.flatten();
-        let source = gather(feed::Opened::open(config).await, &mut problems)?;
+        let source = gather(feed::OpenedSource::open(config).await, &mut problems)?;
         let Some(source) = source else {
             // What the options say of the weights is wrong too, whatever the source holds.
             let applied = initial.as_ref().map(|initial| weights::apply(config, initial)).transpose();
@@ -142,7 +146,7 @@ impl TrainPlan {
     async fn made(
         config: &Config,
         freezing: FreezePlan,
-        source: &feed::Opened,
+        source: &feed::OpenedSource,
         initial: Option<Initial>,
     ) -> Result<TrainPlan, Error> {
         let device = check::device(config)?;
@@ -250,6 +254,8 @@ impl TrainPlan {
             unfreeze_patience: config.whole("train.unfreeze_patience") as u32,
             fits_micro_batch: config.get("train.micro_batch").and_then(Value::as_str) == Some("auto"),
             seals_test: config.is_on("train.seal_test"),
+            class_counts: counts,
+            report_bytes: config.whole("report.bytes"),
             doctor: config.choice("train.doctor"),
             notes,
             weights: initial.map(|initial| (initial.name, initial.bytes)),

@@ -9,8 +9,7 @@ use super::Start;
 use super::cache_home::cache_home;
 use crate::flow::Error;
 use crate::options::Config;
-use crate::plan::{open, refuse_folder};
-use crate::weights::folder_and_file;
+use crate::plan::{folder_and_file, open, refuse_folder};
 
 /// The files of a run folder.
 pub mod files {
@@ -44,6 +43,10 @@ pub mod files {
     pub const SUMMARY_TEXT: &str = "summary.md";
     /// The report for people, with every curve and table.
     pub const REPORT: &str = "report.html";
+    /// The plots of what the best epoch said of held-out images.
+    pub const PLOTS: [&str; 4] = ["roc.svg", "precision_recall.svg", "reliability.svg", "coverage.svg"];
+    /// Labels of held-out images that look wrong, for `prepare --fixes`.
+    pub const FIXES: &str = "fixes.csv";
     /// What the best epoch said of the validation and the test images.
     pub const PREDICTIONS: &str = "predictions.parquet";
     /// Every figure of the best epoch on the validation and the test images.
@@ -61,7 +64,7 @@ pub mod files {
     }
 
     /// Every file that a run writes under a fixed name, the checkpoint first; beside them it writes event files.
-    pub const ALL: [&str; 19] = [
+    pub const ALL: [&str; 24] = [
         LAST,
         MODEL,
         TIMM,
@@ -78,6 +81,11 @@ pub mod files {
         SUMMARY,
         SUMMARY_TEXT,
         REPORT,
+        PLOTS[0],
+        PLOTS[1],
+        PLOTS[2],
+        PLOTS[3],
+        FIXES,
         PREDICTIONS,
         EVALUATION,
         TESTS,

@@ -46,7 +46,12 @@ impl RunTests {
         Ok(TestAccess { openings: tests.openings })
     }
 
+    /// The bytes of the file.
+    pub fn to_json(self) -> Vec<u8> {
+        forebay_datasets::manifest::to_json(&self)
+    }
+
     async fn put(&self, folder: &RunFolder) -> Result<(), Error> {
-        folder.put(files::TESTS, forebay_datasets::manifest::to_json(self)).await
+        folder.put(files::TESTS, self.to_json()).await
     }
 }

@@ -17,7 +17,7 @@ use crate::model::{
 use crate::options::{Config, VoteWeights, store_options};
 use crate::plan::refuse_folder;
 use crate::report::note;
-use crate::train::{files, train_error};
+use crate::train::{RunTests, files, train_error};
 use crate::weights::seal;
 
 /// A member of an ensemble, and how good it is alone.
@@ -53,7 +53,7 @@ pub struct Ensembled {
 }
 
 /// The runs of an ensemble, open.
-struct Opened {
+struct OpenRuns {
     names: Vec<String>,
     networks: Vec<NetworkFile>,
     /// The validation images that all of them have, and none was trained on.
@@ -102,7 +102,7 @@ pub async fn ensemble(run: &Run, config: &Config) -> Result<Ensembled, Error> {
     }
 }
 
-async fn open(run: &Run, names: Vec<String>, out: &str, config: &Config) -> Result<Opened, Error> {
+async fn open(run: &Run, names: Vec<String>, out: &str, config: &Config) -> Result<OpenRuns, Error> {
     let target = Store::open(out, &store_options(config))?;
     refuse_folder("--out", &target, None).await?;
     refuse_full(&target, config).await?;
@@ -114,9 +114,12 @@ async fn open(run: &Run, names: Vec<String>, out: &str, config: &Config) -> Resu
     }
     refuse_different(&names, &networks)?;
     let first = runs.first().and_then(Option::as_ref);
-    let is_one = first.is_some_and(|first| {
-        runs.iter().all(|other| other.as_ref().is_some_and(|other| first.is_split_as(other, config)))
-    });
+    let all = |same: fn(&OfRun, &OfRun, &Config) -> bool| {
+        first.is_some_and(|first| {
+            runs.iter().all(|other| other.as_ref().is_some_and(|other| same(first, other, config)))
+        })
+    };
+    let (is_one, is_tested_as_one) = (all(OfRun::is_split_as), all(OfRun::is_tested_as));
     let mut validation = None;
     if let (true, Some(of_run)) = (is_one, first)
         && let Some(source) = of_run.source()
@@ -132,7 +135,7 @@ async fn open(run: &Run, names: Vec<String>, out: &str, config: &Config) -> Resu
     let mut described = Vec::new();
     if let Some(of_run) = first {
         let mut kept = vec![files::LABELS, files::CHAIN];
-        if is_one {
+        if is_tested_as_one {
             // Where its images are and how they were split, for `eval`.
             kept.push(files::CONFIG);
         }
@@ -143,7 +146,9 @@ async fn open(run: &Run, names: Vec<String>, out: &str, config: &Config) -> Resu
             described.extend(of_run.folder.get(name).await?.map(|bytes| (name, bytes)));
         }
     }
-    Ok(Opened { names, networks, validation, target, described })
+    let sealed = runs.iter().flatten().any(|of_run| of_run.tests.sealed);
+    described.push((files::TESTS, RunTests { openings: 0, sealed }.to_json().into()));
+    Ok(OpenRuns { names, networks, validation, target, described })
 }
 
 /// Refuses a folder that holds something, unless `--overwrite` is given and it is an ensemble.
@@ -213,12 +218,12 @@ fn refuse_different(names: &[String], networks: &[NetworkFile]) -> Result<(), Er
 }
 
 /// What one network says of the validation images.
-async fn score_one(run: &Run, opened: &Opened, predictor: Predictor) -> Result<Scored, Error> {
+async fn score_one(run: &Run, opened: &OpenRuns, predictor: Predictor) -> Result<Scored, Error> {
     let (feed, alignment) = opened.validation.as_ref().expect("there are validation images");
     let member = Member { predictor, weight: 1.0, temperature: 1.0 };
     let classifier = Classifier::new(vec![member], Vote::Soft, opened.networks[0].classes.clone());
     let classifier = classifier.expect("one sound member");
-    Ok(score(run, feed, &classifier, alignment, &[Pass::validation()]).await?.scored)
+    Ok(score(run, feed, &classifier, alignment, Pass::validation()).await?.scored)
 }
 
 fn accuracy(scored: &Scored) -> f64 {
@@ -233,7 +238,7 @@ fn evaluation(run: &Run, scored: &Scored, temperature: f64, config: &Config) -> 
 /// Every member with its scores; weights are filled in by whoever decides them.
 fn members(
     run: &Run,
-    opened: &Opened,
+    opened: &OpenRuns,
     scored: &[Scored],
     temperatures: &[f64],
     config: &Config,
@@ -260,7 +265,7 @@ const SHARE_MIN: f64 = 0.01;
 async fn vote(
     run: &Run,
     config: &Config,
-    opened: Opened,
+    opened: OpenRuns,
     scored: &[Scored],
     temperatures: &[f64],
 ) -> Result<Ensembled, Error> {
@@ -296,6 +301,7 @@ async fn vote(
     let classes = opened.networks[0].classes.clone();
     let mut file = EnsembleFile::new(vote, classes.clone(), files_of);
     let counts = opened.networks[0].class_counts.clone();
+    file.validated = opened.validation.is_some();
     file.class_counts = counts
         .filter(|counts| opened.networks.iter().all(|network| network.class_counts.as_ref() == Some(counts)));
     let mut validation = None;
@@ -350,7 +356,7 @@ fn together(classifier: &Classifier, members: &[&Scored]) -> Result<Scored, Erro
 async fn soup(
     run: &Run,
     config: &Config,
-    opened: Opened,
+    opened: OpenRuns,
     scored: &[Scored],
     temperatures: &[f64],
 ) -> Result<Ensembled, Error> {

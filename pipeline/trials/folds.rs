@@ -1,11 +1,13 @@
 //! Cross-validation: a training for each part of the images that is held out, and what they come to together.
 
+use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
 use forebay_train::metrics::{Evaluation, EvaluationOptions, Scored};
 use serde::Serialize;
 
 use crate::flow::{Error, Run};
 use crate::options::{Config, store_options};
+use crate::predictions::Predictions;
 use crate::report::Trained;
 use crate::train::files;
 
@@ -121,6 +123,9 @@ pub async fn cross_validate(
         scored,
     };
     let store = Store::open(out, &store_options(config))?;
+    let mut predictions = Predictions::new(done.scored.classes().to_vec());
+    predictions.push_scored(&done.scored, Split::Validation, 1.0);
+    store.put(files::PREDICTIONS, predictions.to_parquet()).await?;
     store.put(FOLDS, forebay_datasets::manifest::to_json(&done).into()).await?;
     Ok(done)
 }

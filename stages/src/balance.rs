@@ -307,7 +307,8 @@ mod tests {
         assert_eq!("both".parse(), Ok(Balance::Both));
         assert_eq!(
             "most".parse::<Balance>(),
-            Err("\"most\" is not one of none, over, under, both, sqrt".to_string())
+            Err("\"most\" is not one of none, over, under, both, sqrt, smote, borderline-smote, adasyn"
+                .to_string())
         );
     }
 }

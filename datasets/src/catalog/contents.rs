@@ -50,6 +50,11 @@ impl Catalog {
         problem(&contents).map_or(Ok(Catalog { contents }), |line| Err(CatalogError::Correct(line)))
     }
 
+    /// What it was made of, to make another one.
+    pub fn into_contents(self) -> SourceContents {
+        self.contents
+    }
+
     /// The layout that was found, in words.
     pub fn layout(&self) -> &str {
         &self.contents.layout

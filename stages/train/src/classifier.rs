@@ -45,7 +45,7 @@ pub struct Classifier {
 }
 
 /// The least share of a class that no member votes for: its logarithm stays a number.
-const NO_VOTE: f64 = 1e-6;
+pub(crate) const NO_VOTE: f64 = 1e-6;
 
 impl Classifier {
     /// A classifier of these members, of which each gives a logit for each of `classes` and takes images of one chain.
@@ -96,6 +96,15 @@ impl Classifier {
     /// The same with another temperature, above 0.
     pub fn with_temperature(self, temperature: f64) -> Classifier {
         Classifier { temperature, ..self }
+    }
+
+    /// The same with other names of its classes, as many as before.
+    ///
+    /// # Panics
+    /// When there are more or fewer.
+    pub fn with_classes(self, classes: Vec<String>) -> Classifier {
+        assert_eq!(classes.len(), self.classes.len(), "a name for each class");
+        Classifier { classes, ..self }
     }
 
     /// The same with at most so many images in a network at a time.

@@ -3,6 +3,7 @@
 use forebay_stages::chain::Chain;
 use forebay_stages::normalize::Normalize;
 
+use crate::classifier::{Classifier, Member, NO_VOTE, Vote};
 use crate::error::{TrainError, compute};
 use crate::models::Head;
 use crate::onnx::{Description, Graph};
@@ -59,6 +60,39 @@ pub fn export(export: &Export, weights: &[u8]) -> Result<OnnxFile, TrainError> {
     let classes = graph.classes();
     let bytes = graph.into_bytes(&export.description).map_err(compute("write the graph"))?;
     Ok(OnnxFile { bytes, classes, report })
+}
+
+/// An ensemble as an ONNX file: `images` `[batch, 3, side, side]`, already normalised, to `logits` `[batch, classes]`, the
+/// logarithms of the probabilities that its members agree on, as [`Classifier::logits`] gives them.
+///
+/// # Errors
+/// When the images are too small for a member.
+pub fn export_ensemble(
+    classifier: &Classifier,
+    side: usize,
+    description: &Description,
+) -> Result<Vec<u8>, TrainError> {
+    let mut graph = Graph::new(side);
+    let total: f64 = classifier.members().iter().map(|member| member.weight).sum();
+    let mut members = Vec::new();
+    for (index, Member { predictor, weight, temperature }) in classifier.members().iter().enumerate() {
+        let (network, store) = (&predictor.network, &predictor.store);
+        if side < network.side_min() {
+            return Err(TrainError::Options(format!(
+                "images of {side} pixels are too small for member {}, which needs {} or more",
+                index + 1,
+                network.side_min()
+            )));
+        }
+        graph.begin_member(index + 1);
+        let exported = network.export(&Pass::new(store, Mode::Evaluate), &mut graph);
+        let logits = exported.and_then(|()| graph.last());
+        let logits = logits.map_err(compute("write the network as a graph"))?;
+        members.push((logits, *temperature as f32, (weight / total) as f32));
+    }
+    let soft = classifier.vote() == Vote::Soft;
+    graph.vote(&members, soft, NO_VOTE as f32).map_err(compute("write the vote as a graph"))?;
+    graph.into_bytes(description).map_err(compute("write the graph"))
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ struct OnnxNode {
     inputs: Vec<String>,
     output: Value,
     attributes: Vec<(&'static str, Attribute)>,
+    is_boolean: bool,
 }
 
 /// Nodes in the order in which they run, and the constants that they take. It begins with the value `images`.
@@ -67,6 +68,8 @@ pub struct Graph {
     images: Value,
     nodes: Vec<OnnxNode>,
     constants: Vec<(String, Tensor)>,
+    /// What the names of constants begin with: those of the network at hand.
+    prefix: String,
 }
 
 /// What a file says besides its graph.
@@ -84,7 +87,7 @@ impl Graph {
     /// A graph without nodes for square images of `side` pixels.
     pub fn new(side: usize) -> Graph {
         let images = Value { name: IMAGES.to_owned(), shape: vec![3, side, side] };
-        Graph { images, nodes: Vec::new(), constants: Vec::new() }
+        Graph { images, nodes: Vec::new(), constants: Vec::new(), prefix: String::new() }
     }
 
     /// Normalised images, `[batch, 3, side, side]`.
@@ -102,18 +105,24 @@ impl Graph {
     ) -> Value {
         let output = Value { name: format!("{operator}_{}", self.nodes.len()), shape };
         let inputs = inputs.iter().map(|&input| input.to_owned()).collect();
-        self.nodes.push(OnnxNode { operator, inputs, output: output.clone(), attributes });
+        let is_boolean = false;
+        self.nodes.push(OnnxNode { operator, inputs, output: output.clone(), attributes, is_boolean });
         output
     }
 
     /// Adds a constant of f32 and returns its name.
     pub(crate) fn constant(&mut self, name: &str, values: Tensor) -> String {
+        let name = format!("{}{name}", self.prefix);
+        self.add_constant(name, values)
+    }
+
+    fn add_constant(&mut self, name: String, values: Tensor) -> String {
         debug_assert!(
-            self.constants.iter().all(|(known, _)| known != name),
+            self.constants.iter().all(|(known, _)| *known != name),
             "two constants are called {name}"
         );
-        self.constants.push((name.to_owned(), values));
-        name.to_owned()
+        self.constants.push((name.clone(), values));
+        name
     }
 
     /// A number, which is a constant once however often it is needed.
@@ -121,7 +130,8 @@ impl Graph {
         let name = format!("number.{value}");
         match self.constants.iter().any(|(known, _)| *known == name) {
             true => Ok(name),
-            false => Ok(self.constant(&name, Tensor::new(value, &Device::Cpu)?)),
+            // It is the same in every network.
+            false => Ok(self.add_constant(name, Tensor::new(value, &Device::Cpu)?)),
         }
     }
 
@@ -259,6 +269,61 @@ impl Graph {
         Ok(self.node("Conv", &[x.name(), &weight], attributes, shape))
     }
 
+    /// What is added from now on is of another network, whose constants may have the names of those before.
+    pub(crate) fn begin_member(&mut self, number: usize) {
+        self.prefix = format!("member_{number}.");
+    }
+
+    /// The output of the last node: the logits of the network that was added last.
+    pub(crate) fn last(&self) -> Result<Value> {
+        self.nodes
+            .last()
+            .map(|node| node.output.clone())
+            .ok_or_else(|| candle_core::Error::msg("an empty graph"))
+    }
+
+    /// Adds the joint logits of members, each with its temperature and its share of the vote: the logarithms of the mean of
+    /// their probabilities, or of the shares that predict each class, of which none is below `least`.
+    pub(crate) fn vote(&mut self, members: &[(Value, f32, f32)], soft: bool, least: f32) -> Result<()> {
+        let mut sum: Option<Value> = None;
+        for (logits, temperature, share) in members {
+            let shape = logits.shape.clone();
+            let axis = vec![("axis", Attribute::Integer(1))];
+            let temperature = self.number(*temperature)?;
+            let scaled = self.node("Div", &[logits.name(), &temperature], vec![], shape.clone());
+            let mut says = self.node("Softmax", &[scaled.name()], axis, shape.clone());
+            if !soft {
+                let over_classes =
+                    vec![("axes", Attribute::Integers(vec![1])), ("keepdims", Attribute::Integer(1))];
+                let largest = self.node("ReduceMax", &[says.name()], over_classes, vec![1]);
+                let is_largest = self.boolean("Equal", &[says.name(), largest.name()], shape.clone());
+                let to_float = vec![("to", Attribute::Integer(FLOAT as usize))];
+                says = self.node("Cast", &[is_largest.name()], to_float, shape.clone());
+            }
+            let share = self.number(*share)?;
+            let part = self.product(&says, &share);
+            sum = Some(match sum {
+                Some(sum) => self.node("Add", &[sum.name(), part.name()], vec![], shape),
+                None => part,
+            });
+        }
+        let Some(mut mean) = sum else { bail!("a vote without members") };
+        let shape = mean.shape.clone();
+        if !soft {
+            let least = self.number(least)?;
+            mean = self.node("Max", &[mean.name(), &least], vec![], shape.clone());
+        }
+        self.node("Log", &[mean.name()], vec![], shape);
+        Ok(())
+    }
+
+    /// A node whose output is true or false, of which the file says nothing more.
+    fn boolean(&mut self, operator: &'static str, inputs: &[&str], shape: Vec<usize>) -> Value {
+        let output = self.node(operator, inputs, vec![], shape);
+        self.nodes.last_mut().expect("it was added").is_boolean = true;
+        output
+    }
+
     /// Logits of an image: values of the last node's output.
     pub(crate) fn classes(&self) -> usize {
         self.nodes.last().map_or(0, |node| node.output.shape.iter().product())
@@ -319,7 +384,7 @@ impl Graph {
         graph.message(11, |input| self.images.write(input));
         let (last, others) = self.nodes.split_last().expect("there is an output");
         graph.message(12, |output| last.output.write(output));
-        for node in others {
+        for node in others.iter().filter(|node| !node.is_boolean) {
             graph.message(13, |value| node.output.write(value));
         }
         Ok(())

@@ -30,6 +30,15 @@ impl Confusion {
         Confusion { classes, counts: vec![0; classes * classes] }
     }
 
+    /// The matrix with the counts `rows[truth][prediction]`.
+    ///
+    /// # Panics
+    /// When a row has another length than there are rows.
+    pub fn from_rows(rows: &[Vec<u64>]) -> Confusion {
+        assert!(rows.iter().all(|row| row.len() == rows.len()), "a square matrix");
+        Confusion { classes: rows.len(), counts: rows.concat() }
+    }
+
     /// The number of classes.
     pub fn classes(&self) -> usize {
         self.classes
@@ -164,7 +173,7 @@ impl Marginals {
 
     /// The mean of the classes that are there.
     pub(super) fn macro_average(&self) -> ClassScores {
-        self.average(|class| f64::from(u8::from(self.is_there(class))))
+        self.average(|_| 1.0)
     }
 
     /// The mean of the classes, each weighing as many samples as it has: scikit-learn's `average="weighted"`.
@@ -172,17 +181,21 @@ impl Marginals {
         self.average(|class| self.support[class] as f64)
     }
 
+    /// The weighted mean of the classes that are there.
     fn average(&self, weight: impl Fn(usize) -> f64) -> ClassScores {
-        let (mut sums, mut weights) = ([0.0; 3], 0.0);
-        for class in 0..self.support.len() {
-            let (ClassScores { precision, recall, f1, .. }, weight) = (self.class(class), weight(class));
-            for (sum, score) in sums.iter_mut().zip([precision, recall, f1]) {
-                *sum += weight * score;
-            }
-            weights += weight;
+        let classes: Vec<usize> = (0..self.support.len()).filter(|class| self.is_there(*class)).collect();
+        let weights: f64 = classes.iter().map(|class| weight(*class)).sum();
+        let mean = |score: fn(&ClassScores) -> f64| {
+            let terms: Vec<f64> =
+                classes.iter().map(|class| score(&self.class(*class)) * weight(*class)).collect();
+            if weights > 0.0 { pairwise_sum(&terms) / weights } else { 0.0 }
+        };
+        ClassScores {
+            precision: mean(|scores| scores.precision),
+            recall: mean(|scores| scores.recall),
+            f1: mean(|scores| scores.f1),
+            support: self.total(),
         }
-        let [precision, recall, f1] = sums.map(|sum| if weights > 0.0 { sum / weights } else { 0.0 });
-        ClassScores { precision, recall, f1, support: self.total() }
     }
 
     /// The mean recall of the classes that have samples: scikit-learn's `balanced_accuracy_score`.
@@ -211,6 +224,27 @@ impl Marginals {
         let spreads = spread(&self.support) * spread(&self.predicted);
         let covariance = n * self.total_right() as f64 - self.agreeing_pairs();
         if spreads > 0.0 { covariance / spreads.sqrt() } else { 0.0 }
+    }
+}
+
+/// The sum in the order in which numpy adds, so that a mean such as 0.825 is rounded to the digits that scikit-learn prints:
+/// one by one up to seven, eight sums side by side up to 128, halves of more.
+fn pairwise_sum(terms: &[f64]) -> f64 {
+    match terms.len() {
+        0..8 => terms.iter().sum(),
+        8..=128 => {
+            let (eights, rest) = terms.as_chunks::<8>();
+            let mut sums = eights[0];
+            for eight in &eights[1..] {
+                sums.iter_mut().zip(eight).for_each(|(sum, term)| *sum += term);
+            }
+            let [a, b, c, d, e, f, g, h] = sums;
+            rest.iter().fold(((a + b) + (c + d)) + ((e + f) + (g + h)), |sum, term| sum + term)
+        }
+        n => {
+            let (first, second) = terms.split_at(n / 16 * 8);
+            pairwise_sum(first) + pairwise_sum(second)
+        }
     }
 }
 

@@ -97,6 +97,21 @@ impl Scored {
         Ok(())
     }
 
+    /// Adds the samples of another, of the same classes.
+    ///
+    /// # Errors
+    /// [`ScoreError::Twice`] when one is there already.
+    ///
+    /// # Panics
+    /// When its classes are others.
+    pub fn append(&mut self, other: &Scored) -> Result<(), ScoreError> {
+        assert_eq!(self.classes, other.classes, "samples of one list of classes");
+        for (index, (id, label)) in other.ids.iter().zip(&other.labels).enumerate() {
+            self.push(id.clone(), *label, other.logits(index))?;
+        }
+        Ok(())
+    }
+
     /// The number of samples.
     pub fn len(&self) -> usize {
         self.ids.len()

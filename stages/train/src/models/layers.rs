@@ -560,7 +560,7 @@ impl Layer for Linear {
             graph.constant(&name, pass.tensor(&name))
         };
         let (weight, bias) = (constant("weight"), constant("bias"));
-        let features = pass.tensor(&bias).elem_count();
+        let features = pass.tensor(&format!("{}.bias", self.name)).elem_count();
         let transposed = vec![("transB", Attribute::Integer(1))];
         Ok(graph.node("Gemm", &[x.name(), &weight, &bias], transposed, vec![features]))
     }

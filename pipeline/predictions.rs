@@ -1,0 +1,394 @@
+//! What a model said of samples, as a Parquet file that pandas, polars and DuckDB open: a row per sample, found by its id.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float32Type;
+use arrow_array::{Array, ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use bytes::Bytes;
+use forebay_datasets::escape::{one_line, printable};
+use forebay_datasets::panics;
+use forebay_datasets::sample::{Label, SampleId, Split};
+use forebay_train::metrics::{Scored, prediction};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+
+use crate::flow::Error;
+
+/// The key of the file's metadata under which the names of the classes stand, as a JSON list.
+pub const CLASSES_KEY: &str = "classes";
+
+/// The columns: id, split and label where they are known, the predicted class and its probability, and the probability of
+/// each class, in the order of [`CLASSES_KEY`].
+pub const COLUMNS: [&str; 6] = ["id", "split", "label", "prediction", "confidence", "probabilities"];
+
+/// Rows that are encoded, and decoded, at once.
+const ROWS_AT_ONCE: usize = 4096;
+
+/// The most probabilities that a file is read of: 4 GiB. A small file may say that it holds any number of zeros.
+const VALUES_MAX: usize = 1 << 30;
+
+/// How far from 1 the sum of a row may be, as rounding leaves it.
+const SUM_TOLERANCE: f32 = 1e-3;
+
+/// What a model said of samples, with their labels where they are known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predictions {
+    classes: Vec<String>,
+    ids: Vec<SampleId>,
+    splits: Vec<Option<Split>>,
+    labels: Vec<Option<Label>>,
+    /// Row by row.
+    probabilities: Vec<f32>,
+}
+
+impl Predictions {
+    /// None yet, of these classes.
+    pub fn new(classes: Vec<String>) -> Predictions {
+        Predictions {
+            classes,
+            ids: Vec::new(),
+            splits: Vec::new(),
+            labels: Vec::new(),
+            probabilities: Vec::new(),
+        }
+    }
+
+    /// Adds what was said of a sample: a probability per class.
+    ///
+    /// # Panics
+    /// When there is not one per class, or the label is no class.
+    pub fn push(&mut self, id: SampleId, split: Option<Split>, label: Option<Label>, probabilities: &[f32]) {
+        assert_eq!(probabilities.len(), self.classes.len(), "a probability per class");
+        assert!(label.is_none_or(|label| (label as usize) < self.classes.len()), "{label:?} is no class");
+        self.ids.push(id);
+        self.splits.push(split);
+        self.labels.push(label);
+        self.probabilities.extend_from_slice(probabilities);
+    }
+
+    /// Adds every sample of a split, with the probabilities at `temperature`.
+    ///
+    /// # Panics
+    /// When its classes are others.
+    pub fn push_scored(&mut self, scored: &Scored, split: Split, temperature: f64) {
+        assert_eq!(scored.classes(), self.classes, "predictions are of one list of classes");
+        for index in 0..scored.len() {
+            let probabilities = scored.probabilities(index, temperature);
+            let probabilities: Vec<f32> = probabilities.into_iter().map(|p| p as f32).collect();
+            let (id, label) = (scored.ids()[index].clone(), scored.labels()[index]);
+            self.push(id, Some(split), Some(label), &probabilities);
+        }
+    }
+
+    /// The names of the classes.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The splits that there are labelled samples of, in the order of [`Split::ALL`].
+    pub fn splits(&self) -> Vec<Split> {
+        let has = |split: &Split| {
+            self.splits.iter().zip(&self.labels).any(|(of, label)| *of == Some(*split) && label.is_some())
+        };
+        Split::ALL.into_iter().filter(has).collect()
+    }
+
+    /// The labelled samples of a split, or all of them, their logits the logarithms of the probabilities; `place` is where they were read.
+    ///
+    /// # Errors
+    /// [`Error::Integrity`] when a sample comes twice.
+    pub fn scored(&self, split: Option<Split>, place: &str) -> Result<Scored, Error> {
+        let mut scored = Scored::new(self.classes.clone());
+        for (index, probabilities) in self.rows() {
+            let is_chosen = split.is_none() || self.splits[index] == split;
+            let Some(label) = self.labels[index].filter(|_| is_chosen) else { continue };
+            let logits: Vec<f32> = probabilities.iter().map(|p| f64::from(*p).ln() as f32).collect();
+            let pushed = scored.push(self.ids[index].clone(), label, &logits);
+            pushed.map_err(|error| Error::Integrity(format!("{place}: {error}")))?;
+        }
+        Ok(scored)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        self.probabilities.chunks(self.classes.len().max(1)).enumerate()
+    }
+
+    fn schema(&self) -> SchemaRef {
+        let field = |name: &str, data_type, is_nullable| Field::new(name, data_type, is_nullable);
+        let [id, split, label, prediction, confidence, probabilities] = COLUMNS;
+        let fields = vec![
+            field(id, DataType::Utf8, false),
+            field(split, DataType::Utf8, true),
+            field(label, DataType::Utf8, true),
+            field(prediction, DataType::Utf8, false),
+            field(confidence, DataType::Float32, false),
+            field(probabilities, DataType::FixedSizeList(value(), self.classes.len() as i32), false),
+        ];
+        let classes = serde_json::to_string(&self.classes).expect("text is JSON");
+        Arc::new(Schema::new_with_metadata(fields, HashMap::from([(CLASSES_KEY.to_string(), classes)])))
+    }
+
+    /// The bytes of a Parquet file: a function of the predictions and their order.
+    pub fn to_parquet(&self) -> Bytes {
+        self.encode().expect("every column has a value, or none, for each row").into()
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, ParquetError> {
+        let schema = self.schema();
+        let classes = KeyValue::new(CLASSES_KEY.to_string(), schema.metadata().get(CLASSES_KEY).cloned());
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_key_value_metadata(Some(vec![classes]))
+            .build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?;
+        let n_classes = self.classes.len();
+        for first in (0..self.len()).step_by(ROWS_AT_ONCE) {
+            let rows = first..(first + ROWS_AT_ONCE).min(self.len());
+            let name = |class: Label| self.classes[class as usize].as_str();
+            let values = &self.probabilities[rows.start * n_classes..rows.end * n_classes];
+            let guesses: Vec<usize> =
+                values.chunks(n_classes).map(|row| prediction(row).unwrap_or_default()).collect();
+            let confidences = values.chunks(n_classes).zip(&guesses).map(|(row, guess)| row[*guess]);
+            let values = Arc::new(Float32Array::from(values.to_vec()));
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(StringArray::from_iter_values(self.ids[rows.clone()].iter())),
+                Arc::new(StringArray::from_iter(
+                    self.splits[rows.clone()].iter().map(|split| split.map(Split::name)),
+                )),
+                Arc::new(StringArray::from_iter(self.labels[rows].iter().map(|label| label.map(name)))),
+                Arc::new(StringArray::from_iter_values(guesses.iter().map(|guess| name(*guess as Label)))),
+                Arc::new(Float32Array::from_iter_values(confidences)),
+                Arc::new(FixedSizeListArray::try_new(value(), n_classes as i32, values, None)?),
+            ];
+            writer.write(&RecordBatch::try_new(schema.clone(), columns)?)?;
+        }
+        writer.into_inner()
+    }
+
+    /// Reads a file of predictions; `place` is what it is called. Prediction and confidence follow from the probabilities,
+    /// and are not read.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it is of another kind; [`Error::Integrity`] when it is damaged, or says what cannot be.
+    pub fn from_parquet(place: &str, file: Bytes) -> Result<Predictions, Error> {
+        let read = panics::guard(|| Predictions::decode(file));
+        let found = read.unwrap_or_else(|message| Err(Unreadable::Damaged(one_line(&message).into_owned())));
+        found.map_err(|why| match why {
+            Unreadable::Foreign(why) => Error::Usage(format!("{place} is no file of predictions: {why}")),
+            Unreadable::Damaged(why) => Error::Integrity(format!("{place} is damaged: {why}")),
+        })
+    }
+
+    fn decode(file: Bytes) -> Result<Predictions, Unreadable> {
+        if !file.starts_with(b"PAR1") {
+            return Err(Unreadable::Foreign("it does not begin as a Parquet file does".into()));
+        }
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
+        let classes = reader.schema().metadata().get(CLASSES_KEY);
+        let classes: Option<Vec<String>> = classes.and_then(|classes| serde_json::from_str(classes).ok());
+        let classes = classes.filter(|classes| !classes.is_empty()).ok_or_else(|| {
+            Unreadable::Foreign(format!("its metadata has no list of names under `{CLASSES_KEY}`"))
+        })?;
+        let labels: HashMap<String, Label> =
+            classes.iter().enumerate().map(|(label, name)| (name.clone(), label as Label)).collect();
+        if labels.len() < classes.len() {
+            return Err(Unreadable::Damaged("two of its classes have one name".into()));
+        }
+        for (name, expected) in [
+            ("id", DataType::Utf8),
+            ("split", DataType::Utf8),
+            ("label", DataType::Utf8),
+            ("probabilities", DataType::FixedSizeList(value(), classes.len() as i32)),
+        ] {
+            let found = reader.schema().field_with_name(name).map(|field| field.data_type());
+            let fits = match (found, &expected) {
+                (Ok(DataType::FixedSizeList(field, n)), DataType::FixedSizeList(_, expected)) => {
+                    n == expected && *field.data_type() == DataType::Float32
+                }
+                (Ok(found), expected) => found == expected,
+                (Err(_), _) => return Err(Unreadable::Foreign(format!("it has no column `{name}`"))),
+            };
+            if !fits {
+                let expected = match expected {
+                    DataType::FixedSizeList(..) => format!("lists of {} numbers of 32 bits", classes.len()),
+                    _ => "text".into(),
+                };
+                return Err(Unreadable::Foreign(format!("its column `{name}` is not of {expected}")));
+            }
+        }
+        let rows = usize::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(usize::MAX);
+        if rows.saturating_mul(classes.len()) > VALUES_MAX {
+            return Err(Unreadable::Damaged(format!("it says that it has {rows} rows")));
+        }
+        let mut predictions = Predictions::new(classes);
+        for batch in reader.with_batch_size(ROWS_AT_ONCE).build()? {
+            let batch =
+                batch.map_err(|error| Unreadable::Damaged(one_line(&error.to_string()).into_owned()))?;
+            predictions.append(&batch, &labels)?;
+        }
+        Ok(predictions)
+    }
+
+    fn append(&mut self, batch: &RecordBatch, labels: &HashMap<String, Label>) -> Result<(), Unreadable> {
+        let column = |name: &str| batch.column_by_name(name).expect("the schema has it");
+        let text = |name: &str| column(name).as_string::<i32>();
+        let (ids, splits, names) = (text("id"), text("split"), text("label"));
+        let lists = column("probabilities").as_fixed_size_list();
+        for row in 0..batch.num_rows() {
+            if ids.is_null(row) || lists.is_null(row) {
+                return Err(Unreadable::Damaged("a row has no id, or no probabilities".into()));
+            }
+            let id = ids.value(row);
+            let damaged = |what: String| Unreadable::Damaged(format!("{what} of {}", printable(id)));
+            let word = |column: &StringArray| (!column.is_null(row)).then(|| column.value(row).to_string());
+            let split = match word(splits) {
+                None => None,
+                Some(word) => match Split::ALL.into_iter().find(|split| split.name() == word) {
+                    Some(split) => Some(split),
+                    None => return Err(damaged(format!("the split `{}`", printable(&word)))),
+                },
+            };
+            let label = match word(names) {
+                None => None,
+                Some(word) => match labels.get(&word) {
+                    Some(label) => Some(*label),
+                    None => {
+                        return Err(damaged(format!("the label `{}`, which is no class,", printable(&word))));
+                    }
+                },
+            };
+            let values = lists.value(row);
+            let values = values.as_primitive::<Float32Type>();
+            let is_share = |p: &f32| (0.0..=1.0).contains(p);
+            if values.null_count() > 0
+                || !values.values().iter().all(is_share)
+                || (values.values().iter().sum::<f32>() - 1.0).abs() > SUM_TOLERANCE
+            {
+                return Err(damaged("the probabilities, which do not share out 1,".into()));
+            }
+            self.push(id.into(), split, label, values.values());
+        }
+        Ok(())
+    }
+}
+
+/// The field of one probability.
+fn value() -> Arc<Field> {
+    Arc::new(Field::new("item", DataType::Float32, false))
+}
+
+/// Why a file cannot be read.
+enum Unreadable {
+    /// It is something else.
+    Foreign(String),
+    /// It is one, and not as it was written.
+    Damaged(String),
+}
+
+impl From<ParquetError> for Unreadable {
+    fn from(error: ParquetError) -> Unreadable {
+        Unreadable::Damaged(one_line(&error.to_string()).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn predictions() -> Predictions {
+        let mut predictions = Predictions::new(vec!["cat".into(), "dog \"x\"".into(), "emu\n".into()]);
+        let mut scored = Scored::new(predictions.classes().to_vec());
+        scored.push("b.png".into(), 2, &[0.5, f32::NEG_INFINITY, 2.0]).unwrap();
+        scored.push("a.png".into(), 1, &[0.0, 1.0, 0.0]).unwrap();
+        predictions.push_scored(&scored, Split::Test, 2.0);
+        predictions.push("c.png".into(), None, None, &[0.2, 0.3, 0.5]);
+        predictions.push("d.png".into(), Some(Split::Train), Some(0), &[1.0, 0.0, 0.0]);
+        predictions
+    }
+
+    #[test]
+    fn predictions_come_back_as_they_were_written() {
+        let predictions = predictions();
+        let file = predictions.to_parquet();
+        assert_eq!(file, predictions.to_parquet());
+        let back = Predictions::from_parquet("p.parquet", file).unwrap();
+        assert_eq!((&back, back.splits()), (&predictions, vec![Split::Train, Split::Test]));
+        let scored = back.scored(Some(Split::Test), "p.parquet").unwrap();
+        let ids: Vec<&str> = scored.ids().iter().map(AsRef::as_ref).collect();
+        assert_eq!((ids, scored.labels()), (vec!["b.png", "a.png"], &[2, 1][..]));
+        let p = scored.probabilities(1, 1.0);
+        let expected = 0.5f64.exp() / (2.0 + 0.5f64.exp());
+        assert!((p[1] - expected).abs() < 1e-6 && p.iter().sum::<f64>() - 1.0 < 1e-12);
+        assert_eq!(
+            (scored.probabilities(0, 1.0)[1], back.scored(Some(Split::Validation), "").unwrap().len()),
+            (0.0, 0)
+        );
+        let none = Predictions::new(vec!["a".into()]);
+        assert!(Predictions::from_parquet("p", none.to_parquet()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn many_rows_come_back_in_their_order() {
+        let mut predictions = Predictions::new(vec!["a".into(), "b".into()]);
+        for index in 0..2 * ROWS_AT_ONCE + 7 {
+            let p = index as f32 / 10_000.0;
+            let label = Some((index % 2) as Label);
+            predictions.push(format!("{index}").into(), Some(Split::Test), label, &[p, 1.0 - p]);
+        }
+        assert_eq!(Predictions::from_parquet("p", predictions.to_parquet()).unwrap(), predictions);
+    }
+
+    #[test]
+    fn a_sample_that_comes_twice_is_named() {
+        let mut predictions = predictions();
+        predictions.push("a.png".into(), Some(Split::Test), Some(0), &[1.0, 0.0, 0.0]);
+        let error = predictions.scored(None, "p.parquet").unwrap_err();
+        assert_eq!((error.exit_code(), error.to_string().as_str()), (4, "p.parquet: a.png is scored twice"));
+    }
+
+    #[test]
+    fn what_is_no_file_of_predictions_is_told_from_a_damaged_one() {
+        let refused = |file: Bytes| Predictions::from_parquet("x", file).unwrap_err();
+        let error = refused(Bytes::from_static(b"id,label\n"));
+        assert_eq!(error.exit_code(), 2, "{error}");
+        let whole = predictions().to_parquet();
+        let error = refused(whole.slice(..whole.len() - 9));
+        assert!(error.exit_code() == 4 && error.to_string().starts_with("x is damaged: "), "{error}");
+        let odd = |p: &[f32]| {
+            let mut predictions = Predictions::new(vec!["a".into(), "b".into()]);
+            predictions.push("odd.png".into(), None, None, p);
+            refused(predictions.to_parquet())
+        };
+        for p in [[0.5, 0.6], [f32::NAN, 1.0], [-0.5, 1.5], [0.0, 0.0]] {
+            let error = odd(&p);
+            assert!(error.to_string().ends_with("which do not share out 1, of odd.png"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_any_byte_changed_is_read_or_refused_and_never_a_panic() {
+        let whole = predictions().to_parquet();
+        for index in 0..whole.len() {
+            let mut bytes = whole.to_vec();
+            bytes[index] ^= 0x55;
+            let _ = Predictions::from_parquet("x", bytes.into());
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The report of a run, of what its best epoch said of held-out images, and the labels that look wrong.
+
+use forebay_datasets::sample::Split;
+use forebay_train::metrics::{Evaluation, LabelErrors, Scored};
+
+use super::pictures::{examples, fill};
+use super::plan::TrainPlan;
+use super::run_folder::{RunFolder, files};
+use crate::feed::{Pass, TestAccess};
+use crate::flow::{Error, Run};
+use crate::plan::fixes;
+use crate::report::Trained;
+use crate::report::html::{self, Answers, ClassPrior, Gallery, Judged, RunPage};
+use crate::report::warn;
+
+/// What the best epoch said of the images by which a run is judged.
+pub(super) struct HeldOutAnswers<'a> {
+    pub(super) split: Split,
+    pub(super) scored: &'a Scored,
+    pub(super) evaluation: &'a Evaluation,
+}
+
+/// Writes the report of a run with its plots, and the suspected labels of held-out images.
+///
+/// # Errors
+/// The first error of the run; when a file cannot be written.
+pub(super) async fn write(
+    run: &Run,
+    plan: &TrainPlan,
+    folder: &RunFolder,
+    done: &Trained,
+    curves: &[String],
+    judged: Option<HeldOutAnswers<'_>>,
+) -> Result<(), Error> {
+    let facts = plan.facts();
+    let priors = priors(plan);
+    let command = format!(
+        "forebay train --config {0}/{1} --out {0}-again",
+        folder.location().trim_end_matches('/'),
+        files::CONFIG
+    );
+    let mut page = RunPage {
+        facts: &facts,
+        done,
+        curves,
+        judged: None,
+        priors: &priors,
+        examples: &examples(run, &plan.feed).await?,
+        command: &command,
+    };
+    let Some(HeldOutAnswers { split, scored, evaluation }) = judged else {
+        let page = html::run(&page, plan.report_bytes);
+        warn(&Vec::from_iter(page.note));
+        return folder.put(files::REPORT, page.html).await;
+    };
+    let errors = run.install(|| LabelErrors::of(scored, evaluation.temperature));
+    let errors = errors.map_err(|error| Error::failed("look for wrong labels", error))?;
+    folder.put(files::FIXES, fixes::to_csv(&errors)).await?;
+    for (name, svg) in html::evaluation_plots(evaluation) {
+        folder.put(name, svg).await?;
+    }
+    let answers = Answers::of(scored, &errors.suspects, evaluation.temperature);
+    let pass = match split {
+        // That these images were looked at is counted already.
+        Split::Test => Pass::evaluate(split, TestAccess { openings: done.test_openings.unwrap_or(1) }),
+        Split::Validation => Pass::validation(),
+        Split::Train => Pass::training_images(),
+    };
+    let gallery = fill(run, &plan.feed, &[pass], Gallery::wanted(&answers, plan.report_bytes)).await?;
+    let images = format!("{split} images");
+    page.judged = Some(Judged { evaluation, answers: &answers, gallery: &gallery, images: &images });
+    let page = html::run(&page, plan.report_bytes);
+    warn(&Vec::from_iter(page.note));
+    folder.put(files::REPORT, page.html).await
+}
+
+/// What training saw of each class.
+fn priors(plan: &TrainPlan) -> Vec<ClassPrior> {
+    let weights = plan.options.class_weights.as_deref();
+    let prior = |(class, name): (usize, &String)| {
+        let (images, rows) = match &plan.balance {
+            Some(summary) => (summary.classes[class].before, summary.classes[class].after),
+            None => (plan.class_counts[class], plan.class_counts[class]),
+        };
+        let weight = weights.map_or(1.0, |weights| weights[class]);
+        ClassPrior { class: name.clone(), images, rows, weight }
+    };
+    plan.options.classes.iter().enumerate().map(prior).collect()
+}

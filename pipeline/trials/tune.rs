@@ -1,0 +1,668 @@
+//! A search for better settings: trainings one after the other on sources that are opened once, each told by those before.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forebay_datasets::sample::Split;
+use forebay_datasets::seed::Seed;
+use forebay_datasets::store::Store;
+use forebay_train::search::{
+    self, Axis, Bracket, Method, Pruning, Tried, brackets, goes_on, grid_points, importance,
+};
+use serde::Serialize;
+
+use super::search::{Ended, Event, Journal, JournalHeader, Outcome, Space, TrialRecord};
+use crate::flow::{Error, Run};
+use crate::options::{Config, Monitor, option, store_options};
+use crate::train::{KeptFeatures, TrainPlan, TrainSources, time_of, trial};
+
+/// Trials of a search that says nothing of their number.
+const TRIALS: u64 = 50;
+
+/// Names of what a search leaves in its folder beside the journal.
+pub mod tune_files {
+    /// Every trial, a row each.
+    pub const TRIALS: &str = "trials.csv";
+    /// The run file of the best trial.
+    pub const BEST: &str = "best.toml";
+    /// All that was found, for programs.
+    pub const SUMMARY: &str = "tune.json";
+}
+
+/// What a search came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Tuned {
+    /// Its folder.
+    pub output: String,
+    /// Where the images are.
+    pub source: String,
+    /// How settings were chosen.
+    pub search: String,
+    /// Which trials were ended early.
+    pub prune: String,
+    /// What trials are compared by.
+    pub monitor: Monitor,
+    /// What was searched, by key.
+    pub space: serde_json::Map<String, serde_json::Value>,
+    /// Every trial that has ended, in order.
+    pub trials: Vec<TrialResult>,
+    /// The number of the best of those that trained to their end.
+    pub best: Option<u32>,
+    /// The best score after each trial, the higher the better; `None` before there is one.
+    pub best_so_far: Vec<Option<f64>>,
+    /// How much each option mattered, 1 together, by key; empty where there are too few trials.
+    pub importance: BTreeMap<String, f64>,
+    /// Why it ended.
+    pub ended_by: EndedBy,
+    /// Seconds of training.
+    pub seconds: f64,
+}
+
+/// A trial that has ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrialResult {
+    /// Its number, counted from 1.
+    pub trial: u32,
+    /// Its settings, by key; null leaves an option out.
+    pub settings: BTreeMap<String, serde_json::Value>,
+    /// Its coordinates in the space, each from 0 to 1, in the order of the keys.
+    pub point: Vec<f64>,
+    /// How it ended.
+    #[serde(flatten)]
+    pub ended: Ended,
+}
+
+/// Why a search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndedBy {
+    /// All trials were done.
+    Trials,
+    /// Its time was over.
+    Budget,
+    /// There is no other combination.
+    Exhausted,
+    /// The user or the system stopped it.
+    Interrupt,
+}
+
+/// What is said while a search goes on.
+#[derive(Clone, Debug)]
+pub enum Told<'a> {
+    /// It begins, or goes on after trials that are done.
+    Begin {
+        /// What is searched.
+        space: &'a Space,
+        /// Trials that are done already.
+        done: &'a [TrialResult],
+        /// What trials are compared by.
+        monitor: Monitor,
+        /// The most trials.
+        trials: u64,
+    },
+    /// An epoch of a trial ended.
+    Epoch {
+        /// Which trial.
+        trial: u32,
+        /// The epoch of the training at hand, counted from 1.
+        epoch: u32,
+        /// Of so many.
+        epochs: u32,
+        /// The best score up to it.
+        score: Option<f64>,
+    },
+    /// A trial ended.
+    Ended {
+        /// It.
+        result: &'a TrialResult,
+        /// Whether it is the best so far.
+        is_best: bool,
+    },
+}
+
+/// What a search needs, open.
+struct Tuning {
+    base: Config,
+    sources: TrainSources,
+    features: KeptFeatures,
+    space: Space,
+    axes: Vec<Axis>,
+    method: Method,
+    brackets: Vec<Bracket>,
+    prunes: bool,
+    seed: Seed,
+    folds: Option<u32>,
+    monitor: Monitor,
+    budget: Option<Duration>,
+    journal: Journal,
+    /// When this process began to train.
+    began: Instant,
+    /// Seconds of training before.
+    spent: f64,
+}
+
+/// What a trial came to, unless the search ended in it.
+enum Tracked {
+    Ended(Ended),
+    /// The time was over: it is left for another search.
+    OutOfTime,
+}
+
+/// Searches, and writes what was found: also when it is interrupted.
+///
+/// # Errors
+/// [`Error::Plan`] or [`Error::Usage`] for options that cannot be met, [`Error::NothingLeft`] where every trial failed, the first
+/// error of the data or of a store, and [`Error::Interrupted`] when the search goes on with `--resume`.
+pub async fn tune(
+    run: &Run,
+    config: &Config,
+    told: &mut (dyn FnMut(Told<'_>) + Send),
+) -> Result<Tuned, Error> {
+    let settings = config.clone();
+    let (store, mut tuning, base_plan) =
+        run.until_stopped(move || async move { open(&settings).await }).await?;
+    let _claim = store.claim_alone()?.ok_or_else(|| {
+        Error::Usage(format!(
+            "another process writes {}: wait until it has ended, or give another --out",
+            store.location()
+        ))
+    })?;
+    let trials = match (config.integer("tune.trials"), tuning.method) {
+        (Some(trials), _) => trials,
+        (None, Method::Grid) => grid_points(&tuning.axes),
+        (None, _) => TRIALS,
+    };
+    let done: Vec<TrialResult> = tuning.journal.trials().iter().filter_map(result).collect();
+    tuning.spent = done.iter().map(|done| done.ended.seconds).sum();
+    told(Told::Begin { space: &tuning.space, done: &done, monitor: tuning.monitor, trials });
+    let ended_by = tuning.run(run, trials, told).await;
+    let (ended_by, interrupt) = match ended_by {
+        Err(Error::Interrupted(interrupt)) => (EndedBy::Interrupt, Some(interrupt)),
+        ended_by => (ended_by?, None),
+    };
+    let tuned = tuning.summary(&store, &base_plan, ended_by);
+    tuning.write(&store, &tuned).await?;
+    match (interrupt, tuned.best) {
+        (Some(interrupt), _) => Err(Error::Interrupted(interrupt)),
+        (None, None) if !tuned.trials.is_empty() => {
+            let reason = tuned.trials.iter().find_map(|trial| trial.ended.reason.clone());
+            Err(Error::NothingLeft(format!(
+                "none of {} trials came to its end with a score; the first: {}",
+                tuned.trials.len(),
+                reason.unwrap_or_else(|| "it was ended early".to_string())
+            )))
+        }
+        (None, _) => Ok(tuned),
+    }
+}
+
+/// Checks the options and opens all that trials have in common.
+async fn open(config: &Config) -> Result<(Store, Tuning, TrainPlan), Error> {
+    let out = config.text("tune.out").ok_or_else(|| Error::Usage("tune needs --out DIR".to_string()))?;
+    if config.text("source").is_none() {
+        return Err(Error::Usage("tune needs a SOURCE of images".to_string()));
+    }
+    let store = Store::open(&out, &store_options(config))?;
+    let Some(folder) = store.local_root().map(std::path::Path::to_path_buf) else {
+        return Err(Error::Usage(format!(
+            "--out {out}: a journal that is written line by line needs a local folder"
+        )));
+    };
+    let budget = match config.text("tune.budget") {
+        None => None,
+        Some(text) => Some(time_of(&text).ok_or_else(|| {
+            Error::Usage(format!("tune.budget: \"{text}\" is not a time such as 90s, 10m or 1h"))
+        })?),
+    };
+    let (method, prune) = (config.choice::<Method>("tune.search"), config.choice::<Pruning>("tune.prune"));
+    let folds = config.integer("split.folds").map(|folds| folds as u32);
+    if folds.is_some() && prune != Pruning::None {
+        return Err(Error::Usage(
+            "tune.prune: with --folds a trial is several trainings, of which none is ended early; leave out one of them"
+                .to_string(),
+        ));
+    }
+    // The test is for what is chosen in the end.
+    let base = config.clone().with("train.seal_test", true);
+    let sources = TrainSources::open(&base).await?;
+    let of_fold = |config: &Config| match folds {
+        Some(_) => config.clone().with("split.fold", 1),
+        None => config.clone(),
+    };
+    let plan = TrainPlan::on(&of_fold(&base), &sources).await?;
+    if plan.feed.rows(Split::Validation) == 0 {
+        return Err(Error::Usage(format!(
+            "{} has no validation images, by which trials are compared; see --split",
+            plan.feed.store.location()
+        )));
+    }
+    let space = Space::of(&base, &plan.feed.class_counts().await?).map_err(Error::Plan)?;
+    if space.dimensions.is_empty() {
+        return Err(Error::Usage(
+            "tune.space: every option of the usual space is given; name what to search with --space"
+                .to_string(),
+        ));
+    }
+    if prune != Pruning::None && space.dimensions.iter().any(|dimension| dimension.row.key == "train.epochs")
+    {
+        return Err(Error::Usage(
+            "tune.space: train.epochs: with --prune all trials have as many epochs; leave out one of them"
+                .to_string(),
+        ));
+    }
+    let header = JournalHeader {
+        format: JournalHeader::format(),
+        search: method.to_string(),
+        prune: prune.to_string(),
+        seed: config.whole("seed"),
+        folds: folds.map_or(0, u64::from),
+        epochs: plan.epochs,
+        monitor: plan.keeping.monitor.to_string(),
+        space: space.to_json(),
+        training: plan.identity.clone(),
+    };
+    let journal = match config.is_on("tune.resume") {
+        true => Journal::resume(&folder, &header)?,
+        false => {
+            refuse_full(&store).await?;
+            std::fs::create_dir_all(&folder)
+                .map_err(|error| Error::failed(format!("make {}", folder.display()), error))?;
+            Journal::begin(&folder, &header)?
+        }
+    };
+    let tuning = Tuning {
+        base,
+        sources,
+        features: KeptFeatures::default(),
+        axes: space.axes(),
+        space,
+        method,
+        brackets: brackets(prune, plan.epochs),
+        prunes: prune != Pruning::None,
+        seed: Seed(config.whole("seed")),
+        folds,
+        monitor: plan.keeping.monitor,
+        budget,
+        journal,
+        began: Instant::now(),
+        spent: 0.0,
+    };
+    Ok((store, tuning, plan))
+}
+
+/// Refuses a folder that holds something.
+async fn refuse_full(store: &Store) -> Result<(), Error> {
+    if store.local_root().is_some_and(|root| !root.is_dir()) {
+        return Ok(());
+    }
+    let place = store.location();
+    let there = store.list("").await?;
+    match there.first() {
+        None => Ok(()),
+        Some(_) if there.iter().any(|(name, _)| name == Journal::NAME) => Err(Error::Usage(format!(
+            "{place} holds a search already: --resume goes on with it, or give another --out"
+        ))),
+        Some((name, _)) => Err(Error::Usage(format!(
+            "{place} holds {name}, which is of no search: give another --out, which is new or empty"
+        ))),
+    }
+}
+
+/// A trial that has ended.
+fn result(record: &TrialRecord) -> Option<TrialResult> {
+    let TrialRecord { trial, point, settings, ended, .. } = record;
+    let (settings, point) = (settings.clone(), point.clone());
+    Some(TrialResult { trial: *trial, settings, point, ended: ended.clone()? })
+}
+
+/// The best of the trials that trained to their end, the first among equals.
+fn best_of<'a>(results: impl Iterator<Item = &'a TrialResult>) -> Option<&'a TrialResult> {
+    let done = results.filter(|result| result.ended.outcome == Outcome::Done && result.ended.score.is_some());
+    done.reduce(|best, other| if other.ended.score > best.ended.score { other } else { best })
+}
+
+impl Tuning {
+    /// Trials until there is a reason to end.
+    async fn run(
+        &mut self,
+        run: &Run,
+        trials: u64,
+        told: &mut (dyn FnMut(Told<'_>) + Send),
+    ) -> Result<EndedBy, Error> {
+        self.began = Instant::now();
+        loop {
+            let under_way = self.journal.trials().last().filter(|last| last.ended.is_none()).cloned();
+            let n = self.journal.trials().len() - usize::from(under_way.is_some());
+            if n as u64 >= trials {
+                return Ok(EndedBy::Trials);
+            }
+            if self.is_out_of_time() {
+                return Ok(EndedBy::Budget);
+            }
+            if let Some(interrupt) = run.interrupted() {
+                return Err(Error::Interrupted(interrupt));
+            }
+            let tried: Vec<Tried> = self.journal.trials()[..n]
+                .iter()
+                .map(|record| Tried {
+                    point: record.point.clone(),
+                    score: record.ended.as_ref().and_then(|ended| ended.score),
+                })
+                .collect();
+            let point = match &under_way {
+                Some(record) => record.point.clone(),
+                None => {
+                    if self.is_exhausted(&tried) {
+                        return Ok(EndedBy::Exhausted);
+                    }
+                    match search::next(self.method, &self.axes, self.seed, &tried) {
+                        Some(point) => point,
+                        None => return Ok(EndedBy::Exhausted),
+                    }
+                }
+            };
+            let number = n as u32 + 1;
+            let deadly = under_way.as_ref().filter(|record| record.is_deadly()).is_some();
+            let (config, chosen) = self.space.settings(&self.base, &point);
+            let settings: BTreeMap<String, serde_json::Value> = chosen
+                .into_iter()
+                .map(|(key, value)| {
+                    (key.to_string(), serde_json::to_value(value).expect("settings are plain data"))
+                })
+                .collect();
+            let known = self.known(&settings);
+            let ended = if deadly {
+                // Without another beginning: what ended the process would end it again.
+                Tracked::Ended(failed("the process ended in it three times".to_string(), 0, 0.0))
+            } else {
+                self.journal.add(Event::Begun { trial: number, point, settings })?;
+                match known {
+                    Some(known) => Tracked::Ended(known),
+                    None => self.one(run, number, &config, told).await?,
+                }
+            };
+            let Tracked::Ended(ended) = ended else {
+                self.journal.add(Event::Left { trial: number })?;
+                return Ok(EndedBy::Budget);
+            };
+            self.journal.add(Event::Ended { trial: number, ended })?;
+            let results: Vec<TrialResult> = self.journal.trials().iter().filter_map(result).collect();
+            let last = results.last().expect("one has just ended");
+            let is_best = best_of(results.iter()).is_some_and(|best| best.trial == number);
+            told(Told::Ended { result: last, is_best });
+        }
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        let spent = self.spent + self.began.elapsed().as_secs_f64();
+        self.budget.is_some_and(|budget| spent >= budget.as_secs_f64())
+    }
+
+    /// Whether every combination of values was tried.
+    fn is_exhausted(&self, tried: &[Tried]) -> bool {
+        let combinations =
+            self.axes.iter().try_fold(1u64, |n, axis| Some(n.saturating_mul(axis.values()?.into())));
+        let mut points: Vec<Vec<u64>> =
+            tried.iter().map(|tried| tried.point.iter().map(|at| at.to_bits()).collect()).collect();
+        points.sort();
+        points.dedup();
+        combinations.is_some_and(|n| points.len() as u64 >= n)
+    }
+
+    /// The end of an earlier trial with the same settings, which this one would come to again.
+    fn known(&self, settings: &BTreeMap<String, serde_json::Value>) -> Option<Ended> {
+        let before = self.journal.trials().iter().find_map(|record| {
+            let ended = record.ended.as_ref().filter(|ended| ended.outcome != Outcome::Pruned)?;
+            (record.settings == *settings).then(|| (record.trial, ended.clone()))
+        });
+        before.map(|(trial, ended)| Ended {
+            same_as: Some(ended.same_as.unwrap_or(trial)),
+            epochs: 0,
+            seconds: 0.0,
+            ..ended
+        })
+    }
+
+    /// The bracket of a trial, by the number of it, and its rungs.
+    fn bracket(&self, trial: u32) -> (usize, &Bracket) {
+        let all: u32 = self.brackets.iter().map(|bracket| bracket.trials).sum();
+        let mut place = (trial - 1) % all;
+        for (index, bracket) in self.brackets.iter().enumerate() {
+            if place < bracket.trials {
+                return (index, bracket);
+            }
+            place -= bracket.trials;
+        }
+        unreachable!("a place is below the sum")
+    }
+
+    /// What trials of the same bracket before this one scored after so many epochs.
+    fn rivals(&self, trial: u32, epoch: u32) -> Vec<f64> {
+        let bracket = self.bracket(trial).0;
+        let before = self.journal.trials().iter().filter(|record| record.trial < trial);
+        before
+            .filter(|record| self.bracket(record.trial).0 == bracket)
+            .filter_map(|record| record.scores.get(epoch as usize - 1).copied().flatten())
+            .collect()
+    }
+
+    /// A trial: one training, or one for each fold.
+    async fn one(
+        &mut self,
+        run: &Run,
+        number: u32,
+        config: &Config,
+        told: &mut (dyn FnMut(Told<'_>) + Send),
+    ) -> Result<Tracked, Error> {
+        let began = Instant::now();
+        let trained = match self.folds {
+            None => self.training(run, number, config, told).await,
+            Some(folds) => self.folded(run, number, config, folds, told).await,
+        };
+        let seconds = began.elapsed().as_secs_f64();
+        let epochs = self.journal.trials().last().map_or(0, |record| record.scores.len() as u32);
+        match trained {
+            Ok(Some(Ended { score, .. })) if score.is_none_or(|score| !score.is_finite()) => {
+                Ok(Tracked::Ended(failed("it diverged: no epoch has a score".to_string(), epochs, seconds)))
+            }
+            Ok(Some(ended)) => Ok(Tracked::Ended(Ended { seconds, ..ended })),
+            Ok(None) => Ok(Tracked::OutOfTime),
+            Err(error @ Error::Interrupted(_)) => {
+                self.journal.add(Event::Left { trial: number })?;
+                Err(error)
+            }
+            // What is wrong with the data or the disk is wrong with every trial.
+            Err(
+                error @ (Error::Integrity(_)
+                | Error::TooManyRejects { .. }
+                | Error::NothingLeft(_)
+                | Error::Store(_)),
+            ) => Err(error),
+            Err(error) => Ok(Tracked::Ended(failed(error.chain().replace('\n', "; "), epochs, seconds))),
+        }
+    }
+
+    /// A training; `None` where the time was over before its end.
+    async fn training(
+        &mut self,
+        run: &Run,
+        number: u32,
+        config: &Config,
+        told: &mut (dyn FnMut(Told<'_>) + Send),
+    ) -> Result<Option<Ended>, Error> {
+        let plan = Arc::new(TrainPlan::on(config, &self.sources).await?);
+        let features = self.features.clone();
+        let (mut best, mut pruned, mut late, mut broken) = (None::<f64>, false, false, None);
+        let mut on_epoch = |metrics: &crate::report::EpochMetrics| {
+            let (epoch, epochs) = (metrics.epoch, plan.epochs);
+            let score = self.monitor.score(metrics).filter(|score| score.is_finite());
+            best = if score > best { score } else { best };
+            let rivals = self.rivals(number, epoch);
+            if let Err(error) = self.journal.add(Event::Epoch { trial: number, epoch, score: best }) {
+                broken = Some(error);
+                return ControlFlow::Break(());
+            }
+            told(Told::Epoch { trial: number, epoch, epochs, score: best });
+            let rungs = &self.bracket(number).1.rungs;
+            if self.prunes && epoch < epochs && rungs.contains(&epoch) {
+                pruned = !best.is_some_and(|best| goes_on(&rivals, best));
+            }
+            late = epoch < epochs && self.is_out_of_time();
+            if pruned || late { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let done = trial(run, &plan, &features, &mut on_epoch).await?;
+        if let Some(error) = broken {
+            return Err(error);
+        }
+        Ok((!late || pruned).then(|| Ended {
+            outcome: if pruned { Outcome::Pruned } else { Outcome::Done },
+            score: Some(done.score),
+            best_epoch: done.best_epoch,
+            epochs: done.epochs.len() as u32,
+            seconds: 0.0,
+            reason: None,
+            same_as: None,
+        }))
+    }
+
+    /// A training for each fold, and the mean of their scores.
+    async fn folded(
+        &mut self,
+        run: &Run,
+        number: u32,
+        config: &Config,
+        folds: u32,
+        told: &mut (dyn FnMut(Told<'_>) + Send),
+    ) -> Result<Option<Ended>, Error> {
+        let (mut sum, mut trained) = (0.0, 0);
+        for fold in 1..=folds {
+            let config = config.clone().with("split.fold", i64::from(fold));
+            let plan = Arc::new(TrainPlan::on(&config, &self.sources).await?);
+            let (monitor, epochs, mut late) = (self.monitor, plan.epochs, false);
+            let mut on_epoch = |metrics: &crate::report::EpochMetrics| {
+                let score = monitor.score(metrics);
+                told(Told::Epoch { trial: number, epoch: metrics.epoch, epochs, score });
+                late = (fold, metrics.epoch) < (folds, epochs) && self.is_out_of_time();
+                if late { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let done = trial(run, &plan, &self.features, &mut on_epoch).await?;
+            if late {
+                return Ok(None);
+            }
+            sum += done.score;
+            trained += done.epochs.len() as u32;
+        }
+        Ok(Some(Ended {
+            outcome: Outcome::Done,
+            score: Some(sum / f64::from(folds)),
+            best_epoch: 0,
+            epochs: trained,
+            seconds: 0.0,
+            reason: None,
+            same_as: None,
+        }))
+    }
+
+    /// All that was found.
+    fn summary(&self, store: &Store, plan: &TrainPlan, ended_by: EndedBy) -> Tuned {
+        let trials: Vec<TrialResult> = self.journal.trials().iter().filter_map(result).collect();
+        let tried: Vec<Tried> = trials
+            .iter()
+            .map(|trial| Tried { point: trial.point.clone(), score: trial.ended.score })
+            .collect();
+        let keys = self.space.dimensions.iter().map(|dimension| dimension.row.key.to_string());
+        let shares = importance(&self.axes, &tried).unwrap_or_default();
+        let best_so_far = (1..=trials.len())
+            .map(|n| best_of(trials[..n].iter()).and_then(|best| best.ended.score))
+            .collect();
+        Tuned {
+            output: store.location().to_string(),
+            source: plan.feed.store.location().to_string(),
+            search: self.method.to_string(),
+            prune: self.base.text("tune.prune").unwrap_or_default(),
+            monitor: self.monitor,
+            space: self.space.to_json(),
+            best: best_of(trials.iter()).map(|best| best.trial),
+            best_so_far,
+            importance: keys.zip(shares).collect(),
+            ended_by,
+            seconds: trials.iter().map(|trial| trial.ended.seconds).sum(),
+            trials,
+        }
+    }
+
+    /// Writes what was found.
+    async fn write(&self, store: &Store, tuned: &Tuned) -> Result<(), Error> {
+        store.put(tune_files::TRIALS, csv(&self.space, tuned).into()).await?;
+        store.put(tune_files::SUMMARY, forebay_datasets::manifest::to_json(tuned).into()).await?;
+        let best = tuned.best.and_then(|best| tuned.trials.iter().find(|trial| trial.trial == best));
+        if let Some(best) = best {
+            let (config, _) = self.space.settings(&self.base, &best.point);
+            let fold = option("split.fold").expect("the table has it");
+            let planned = match self.folds {
+                Some(_) => TrainPlan::on(&config.clone().with("split.fold", 1), &self.sources).await?,
+                None => TrainPlan::on(&config, &self.sources).await?,
+            };
+            let mut file: toml::Table = planned.run_file.parse().expect("its own text");
+            if let (Some(_), Some(toml::Value::Table(split))) = (self.folds, file.get_mut("split")) {
+                split.remove(fold.key.trim_start_matches("split."));
+            }
+            let text = format!(
+                "# Trial {} of the search in {}, with a score of {} on the validation images ({}).\n\
+                 # To train it again: forebay train --config {}/{} --out RUN\n\n{}",
+                best.trial,
+                forebay_datasets::escape::printable(&tuned.output),
+                best.ended.score.unwrap_or(f64::NAN),
+                tuned.monitor,
+                forebay_datasets::escape::printable(&tuned.output),
+                tune_files::BEST,
+                toml::to_string_pretty(&file).expect("a table of plain values")
+            );
+            store.put(tune_files::BEST, text.into()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn failed(reason: String, epochs: u32, seconds: f64) -> Ended {
+    let (score, best_epoch, same_as) = (None, 0, None);
+    Ended { outcome: Outcome::Failed, score, best_epoch, epochs, seconds, reason: Some(reason), same_as }
+}
+
+/// The trials as a table for other programs.
+fn csv(space: &Space, tuned: &Tuned) -> String {
+    let quoted = |text: &str| match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_string(),
+    };
+    let keys: Vec<&str> = space.dimensions.iter().map(|dimension| dimension.row.key).collect();
+    let mut text = format!("trial,outcome,score,best_epoch,epochs,seconds,{},reason\n", keys.join(","));
+    for TrialResult { trial, settings, ended, .. } in &tuned.trials {
+        let outcome = serde_json::to_value(ended.outcome).expect("plain data");
+        let mut cells = vec![
+            trial.to_string(),
+            outcome.as_str().unwrap_or_default().to_string(),
+            ended.score.map_or(String::new(), |score| score.to_string()),
+            ended.best_epoch.to_string(),
+            ended.epochs.to_string(),
+            format!("{:.3}", ended.seconds),
+        ];
+        cells.extend(keys.iter().map(|key| setting_in_words(settings.get(*key))));
+        cells.push(ended.reason.clone().unwrap_or_default());
+        let cells: Vec<String> = cells.iter().map(|cell| quoted(cell)).collect();
+        text += &(cells.join(",") + "\n");
+    }
+    text
+}
+
+/// A setting as it stands in a table; empty where it had no effect.
+pub fn setting_in_words(value: Option<&serde_json::Value>) -> String {
+    match value {
+        None => String::new(),
+        Some(serde_json::Value::Null) => "unset".to_string(),
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    }
+}

@@ -1,0 +1,196 @@
+//! What is said of a model: that `eval` says what training said, that folds hold out every image once, that sealed test
+//! images stay sealed, and that several runs answer as one.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::fixture::Place;
+
+/// `n` images of three classes, 16 pixels a side: noise with a left half of another level in each class.
+pub(crate) fn images(place: &Place, n: u64) {
+    for index in 0..n {
+        let class = index as usize % 3;
+        let name = format!("in/{}/{index:03}.png", ["dark", "light", "mid"][class]);
+        let mut image = place.write_png(&name, 16, 16, index);
+        for (x, _, pixel) in image.enumerate_pixels_mut() {
+            if x < 8 {
+                *pixel = image::Rgb([[20, 230, 120][class]; 3]);
+            }
+        }
+        image.save(place.path(&name)).unwrap();
+    }
+}
+
+pub(crate) const QUICK: &str = "--size 16 --epochs 2 --batch-size 8 --doctor off";
+
+fn number(value: &Value, keys: &[&str]) -> f64 {
+    let value = keys.iter().fold(value, |value, key| &value[key]);
+    value.as_f64().unwrap_or_else(|| panic!("{keys:?} is {value}"))
+}
+
+#[test]
+fn eval_says_of_a_run_what_its_training_said_and_counts_each_look_at_the_test() {
+    let place = Place::new();
+    images(&place, 120);
+    let trained = place.run(&format!("train in --out run {QUICK} --json")).done().json();
+    assert_eq!((&trained["split"], &trained["test_openings"]), (&"test".into(), &1.into()));
+    for openings in 2..=3 {
+        let said = place.run("eval run --json").done().json();
+        assert_eq!(said["evaluation"]["confusion"], trained["confusion"]);
+        assert_eq!(number(&said, &["evaluation", "accuracy", "value"]), number(&trained, &["accuracy"]));
+        assert_eq!(number(&said, &["evaluation", "temperature"]), number(&trained, &["temperature"]));
+        assert_eq!(said["test_openings"], openings);
+    }
+    // What training kept is what is found again, also of the validation images.
+    let kept: Value = serde_json::from_slice(&place.files("run")["evaluation.json"]).unwrap();
+    let said = place.run("eval run --split validation --json").done().json();
+    assert_eq!(said["evaluation"], kept["validation"]);
+    assert_eq!(said["test_openings"], Value::Null);
+    // Another folder of images has no split: all of it is scored, by the names of its classes.
+    std::fs::rename(place.path("in/light"), place.path("light")).unwrap();
+    std::fs::create_dir_all(place.path("other/light")).unwrap();
+    for (index, entry) in std::fs::read_dir(place.path("light")).unwrap().enumerate() {
+        std::fs::rename(entry.unwrap().path(), place.path(&format!("other/light/{index}.png"))).unwrap();
+    }
+    std::fs::rename(place.path("in/dark"), place.path("other/unheard-of")).unwrap();
+    let said = place.run("eval run other --json").done();
+    let found = said.json();
+    assert_eq!((&found["split"], number(&found, &["evaluation", "samples"])), (&"all".into(), 40.0));
+    assert_eq!(found["unknown"], 40);
+    assert!(said.stderr.contains("unheard-of"), "{}", said.stderr);
+    std::fs::remove_dir_all(place.path("other/light")).unwrap();
+    std::fs::create_dir_all(place.path("other/else")).unwrap();
+    place.write_png("other/else/x.png", 16, 16, 1);
+    place.run("eval run other").refused(2, "no class in common");
+}
+
+#[test]
+fn folds_hold_out_every_image_once_and_leave_the_test_sealed() {
+    let place = Place::new();
+    images(&place, 96);
+    let done = place.run(&format!("train in --out cv --folds 3 {QUICK} --json")).done().json();
+    assert_eq!(done["scores"].as_array().unwrap().len(), 3);
+    let images: u64 =
+        done["scores"].as_array().unwrap().iter().map(|fold| fold["images"].as_u64().unwrap()).sum();
+    assert_eq!(number(&done, &["evaluation", "samples"]) as u64, images);
+    // Neither more nor fewer are for the test than in a training without folds.
+    let plain = place.run("plan train in --size 16 --json").done().json();
+    let planned = |split: &str| plain["images"][split].as_u64().unwrap();
+    assert_eq!(images, planned("train") + planned("validation"));
+    assert!(place.files("cv").contains_key("fold-2/model.safetensors"));
+    // By default what a fold held out is what its model is scored on.
+    let fold = place.run("eval cv/fold-2 --json").done().json();
+    assert_eq!(fold["split"], "validation");
+    assert_eq!(
+        number(&fold, &["evaluation", "accuracy", "value"]),
+        number(&done["scores"][1], &["accuracy"])
+    );
+    place.run("eval cv/fold-1 --split test").refused(2, "sealed");
+    let opened = place.run("eval cv/fold-1 --final --json").done().json();
+    assert_eq!(
+        (&opened["split"], number(&opened, &["evaluation", "samples"]) as u64, &opened["test_openings"]),
+        (&"test".into(), planned("test"), &1.into())
+    );
+    // One fold alone is the same run as among the others.
+    place.run(&format!("train in --out alone --folds 3 --fold 2 --seal-test {QUICK}")).done();
+    assert!(place.files("cv")["fold-2/model.safetensors"] == place.files("alone")["model.safetensors"]);
+    // A finished cross-validation that is resumed trains nothing and says the same.
+    let again = place.run(&format!("train in --out cv --folds 3 {QUICK} --resume --json")).done().json();
+    assert_eq!(again, done);
+    place.run(&format!("train in --out few --folds 40 {QUICK}")).refused(2, "fewer images than that");
+    place.run(&format!("train in --out few --folds 3 --fold 4 {QUICK}")).refused(2, "4 of 3 folds");
+    place.run(&format!("train in --out few --fold 1 {QUICK}")).refused(2, "--folds");
+}
+
+#[test]
+fn folds_of_shards_are_those_of_the_folder_and_take_their_features_from_one_cache() {
+    let place = Place::new();
+    images(&place, 90);
+    place.run("prepare in shards --size original --encode png").done();
+    place.run(&format!("train in --out base {QUICK}")).done();
+    let train = |source: &str, out: &str| {
+        let said = place.run(&format!(
+            "train {source} --out {out} --folds 3 --weights base/model.safetensors --freeze backbone --feature-cache cache \
+             {QUICK} --json"
+        ));
+        said.done()
+    };
+    let (shards, folder) = (train("shards", "a"), train("in", "b"));
+    let confusion = |said: &crate::fixture::Said| said.json()["evaluation"]["confusion"].clone();
+    assert_eq!(confusion(&shards), confusion(&folder));
+    // The frozen part sees the images once, in the first fold.
+    assert_eq!(shards.stderr.matches("the frozen part saw").count(), 1, "{}", shards.stderr);
+    assert_eq!(shards.stderr.matches("an earlier run computed").count(), 2, "{}", shards.stderr);
+    // With augmented views, held-out images are scored as they are.
+    let said = place.run(&format!(
+        "train in --out c --folds 2 --weights base/model.safetensors --freeze backbone --augment light --feature-views 2 \
+         --feature-cache cache {QUICK} --json"
+    ));
+    let evaluated = place.run("eval c/fold-1 --json").done().json();
+    assert_eq!(
+        number(&said.done().json()["scores"][0], &["accuracy"]),
+        number(&evaluated, &["evaluation", "accuracy", "value"])
+    );
+}
+
+#[test]
+fn an_ensemble_answers_as_its_members_vote_and_refuses_what_does_not_fit() {
+    let place = Place::new();
+    images(&place, 90);
+    for seed in 1..=3 {
+        place.run(&format!("train in --out run{seed} --seed {seed} {QUICK}")).done();
+    }
+    let done = place.run("ensemble run1 run2 run3 --out both --json").done().json();
+    let members = done["members"].as_array().unwrap();
+    assert_eq!(members.len(), 3);
+    for (seed, member) in (1..).zip(members) {
+        let alone = place.run(&format!("eval run{seed} --split validation --json")).done().json();
+        assert_eq!(member["accuracy"], alone["evaluation"]["accuracy"], "member {seed}");
+    }
+    let whole = place.run("eval both --split validation --json").done().json();
+    assert_eq!(whole["evaluation"]["confusion"], done["validation"]["confusion"]);
+    let gap = number(&whole, &["evaluation", "log_loss", "value"])
+        - number(&done, &["validation", "log_loss", "value"]);
+    assert!(gap.abs() < 1e-5, "{gap}");
+    for more in ["--vote hard", "--weights fitted"] {
+        let said =
+            place.run(&format!("ensemble run1 run2 run3 --out other {more} --overwrite --json")).done();
+        let whole = place.run("eval other --split validation --json").done().json();
+        assert_eq!(whole["evaluation"]["confusion"], said.json()["validation"]["confusion"], "{more}");
+    }
+    place.run("ensemble run1 run2 --out both").refused(2, "already");
+    place.run("ensemble run1 --out alone").refused(2, "two RUNs");
+    place.run("ensemble run1 run2 --out in").refused(2, "of no ensemble");
+    // One that prepares images differently, and one of other classes.
+    place.run("train in --out large --size 24 --epochs 1 --batch-size 8 --doctor off").done();
+    place.run("ensemble run1 large --out x").refused(2, "size 24, and not 16");
+    std::fs::rename(place.path("in/mid"), place.path("in/middle")).unwrap();
+    place.run(&format!("train in --out renamed {QUICK}")).done();
+    place.run("ensemble run1 renamed --out x").refused(2, "middle");
+    assert!(!place.path("x").exists());
+}
+
+#[test]
+fn a_soup_is_one_network_that_is_no_worse_than_its_best_member() {
+    let place = Place::new();
+    images(&place, 90);
+    place.run(&format!("train in --out base {QUICK}")).done();
+    for seed in 1..=3 {
+        let run = format!(
+            "train in --out run{seed} --seed {seed} --weights base/model.safetensors --recipe plain {QUICK}"
+        );
+        place.run(&run).done();
+    }
+    let done = place.run("ensemble run1 run2 run3 --soup --out soup --json").done().json();
+    let alone =
+        done["members"].as_array().unwrap().iter().map(|member| number(member, &["accuracy", "value"]));
+    let best = alone.fold(0.0, f64::max);
+    assert!(number(&done, &["validation", "accuracy", "value"]) >= best);
+    let whole = place.run("eval soup --split validation --json").done().json();
+    assert_eq!(whole["evaluation"], done["validation"]);
+    let names: BTreeSet<String> = place.files("soup").into_keys().collect();
+    assert!(!names.contains("ensemble.json") && names.contains("config.json"), "{names:?}");
+    place.run("export soup --output soup.onnx").done();
+    place.run("ensemble run1 run2 --soup --vote hard --out x").refused(2, "--soup makes one network");
+}
