@@ -167,6 +167,15 @@ fn is_invisible(character: char) -> bool {
         )
 }
 
+/// One word of a command line, in quotes where a POSIX shell would take it apart.
+pub fn shell(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@%+,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("'{}'", text.replace('\'', r"'\''"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

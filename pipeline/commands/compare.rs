@@ -15,8 +15,7 @@ use serde::Serialize;
 
 use crate::flow::{Error, Run};
 use crate::options::{Config, EvalSplit, Invocation, store_options};
-use crate::plan::folder_and_file;
-use crate::plan::{Purpose, refuse_unreached};
+use crate::plan::{Purpose, folder_and_file, refuse_unreached};
 use crate::predictions::Predictions;
 use crate::report::{say, say_json};
 use crate::train::files;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use forebay_datasets::escape;
 use forebay_datasets::manifest::to_json;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
@@ -36,9 +37,9 @@ pub struct Evaluated {
     pub test_openings: Option<u64>,
     /// Every figure.
     pub evaluation: Evaluation,
-    /// What a user would want to know of the page, in a line.
+    /// What was said of each image, split by split.
     #[serde(skip)]
-    pub page_note: Option<String>,
+    pub predictions: Predictions,
 }
 
 /// Which images are scored, and by what right.
@@ -117,7 +118,7 @@ async fn refuse_results(out: &Store, config: &Config) -> Result<(), Error> {
     if is_there(files::MODEL).await? || is_there(files::LAST).await? {
         return Err(Error::Usage(format!("--out {place} is a run folder: give a place of its own")));
     }
-    for name in [files::EVALUATION, files::PREDICTIONS] {
+    for name in [files::EVALUATION, files::PREDICTIONS, files::REPORT, files::FIXES] {
         if !config.is_on("overwrite") && is_there(name).await? {
             return Err(Error::Usage(format!(
                 "{place} holds {name} already: give another --out, or --overwrite to replace it"
@@ -185,9 +186,8 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         if alignment.by_order { classifier.with_classes(feed.classes().to_vec()) } else { classifier };
     let mut scored = Scored::new(classifier.classes().to_vec());
     let (mut predictions, mut unknown) = (Predictions::new(classifier.classes().to_vec()), 0);
-    let passes = chosen.passes;
-    for pass in passes.iter().copied() {
-        let of_split = score(run, &feed, &classifier, &alignment, pass).await?;
+    for pass in &chosen.passes {
+        let of_split = score(run, &feed, &classifier, &alignment, *pass).await?;
         unknown += of_split.unknown;
         predictions.push_scored(&of_split.scored, pass.split(), classifier.temperature());
         scored.append(&of_split.scored).map_err(|error| Error::failed("score the images", error))?;
@@ -206,7 +206,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     };
     let evaluation = run.install(|| Evaluation::of(&scored, &options));
     let evaluation = evaluation.map_err(|error| Error::failed("evaluate", error))?;
-    let mut done = Evaluated {
+    let done = Evaluated {
         model: model.place,
         source: feed.store.location().to_string(),
         split: chosen.split.name(),
@@ -214,63 +214,68 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         unknown,
         test_openings: chosen.openings,
         evaluation,
-        page_note: None,
+        predictions,
     };
     if let Some(out) = &out {
-        out.put(files::PREDICTIONS, predictions.to_parquet()).await?;
+        out.put(files::PREDICTIONS, done.predictions.to_parquet()).await?;
         out.put(files::EVALUATION, to_json(&BTreeMap::from([(done.split, &done.evaluation)])).into()).await?;
-        done.page_note = put_page(run, config, out, (&done, &scored), (&feed, &passes)).await?;
+        report(run, config, &feed, &chosen.passes, (&done, &scored), out).await?;
     }
     Ok(done)
 }
 
-/// Writes the report of an evaluation with its plots, and the suspected labels; returns what the page lacks.
-async fn put_page(
+/// Writes the report, its plots, and the labels that look wrong.
+async fn report(
     run: &Run,
     config: &Config,
-    out: &Store,
+    feed: &Feed,
+    passes: &[Pass],
     (done, scored): (&Evaluated, &Scored),
-    (feed, passes): (&Feed, &[Pass]),
-) -> Result<Option<String>, Error> {
-    let evaluation = &done.evaluation;
+    out: &Store,
+) -> Result<(), Error> {
+    let Evaluated { model, source, split, evaluation, .. } = done;
     let errors = run.install(|| LabelErrors::of(scored, evaluation.temperature));
     let errors = errors.map_err(|error| Error::failed("look for wrong labels", error))?;
-    out.put(files::FIXES, fixes::to_csv(&errors).into()).await?;
+    let fixes = fixes::to_csv(&errors);
+    out.put(files::FIXES, fixes.into()).await?;
     for (name, svg) in html::evaluation_plots(evaluation) {
         out.put(name, svg.into()).await?;
     }
     let budget = config.whole("report.bytes");
     let answers = Answers::of(scored, &errors.suspects, evaluation.temperature);
     let gallery = fill(run, feed, passes, Gallery::wanted(&answers, budget)).await?;
-    let images = format!("{} images", done.split);
     let mut remarks = Vec::new();
     if done.unknown > 0 {
         remarks.push(format!(
-            "{} images are of classes that the model does not know, and are not scored",
+            "{} images of classes that the model does not know were not scored.",
             done.unknown
         ));
     }
     if done.rejected > 0 {
-        remarks.push(format!("{} images could not be read", done.rejected));
+        remarks.push(format!("{} images could not be read.", done.rejected));
     }
     if let Some(openings) = done.test_openings {
-        remarks.push(format!(
-            "the test images of this run were scored for the {} time",
-            terminal::ordinal(openings)
-        ));
+        let times = if openings == 1 { "once".to_string() } else { format!("{openings} times") };
+        remarks.push(format!("The test images of the run were scored {times}, with this."));
     }
-    let page = html::evaluation(
-        &EvaluationPage {
-            model: &done.model,
-            source: &done.source,
-            judged: Judged { evaluation, answers: &answers, gallery: &gallery, images: &images },
-            remarks: &remarks,
-            command: &format!("forebay eval {} {} --split {}", done.model, done.source, done.split),
-        },
-        budget,
-    );
+    if *split == EvalSplit::Train.name() || *split == EvalSplit::All.name() {
+        remarks.push(
+            "Where training has seen some of these images, their figures say little of others.".to_string(),
+        );
+    }
+    let words = [model, source].map(|place| escape::shell(place));
+    let command =
+        format!("forebay eval {} --split {split} --out {}", words.join(" "), escape::shell(out.location()));
+    let images = match *split {
+        "all" => "images".to_string(),
+        split => format!("{split} images"),
+    };
+    let judged = Judged { evaluation, answers: &answers, gallery: &gallery, images: &images };
+    let page = EvaluationPage { model, source, judged, remarks: &remarks, command: &command };
+    let page = html::evaluation(&page, budget);
+    warn(&Vec::from_iter(page.note));
     out.put(files::REPORT, page.html.into()).await?;
-    Ok(page.note)
+    Ok(())
 }
 
 /// Runs the command.
@@ -279,10 +284,19 @@ async fn put_page(
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let done = evaluate(run, &asked.config).await?;
-    warn(&Vec::from_iter(done.page_note.clone()));
     match asked.json {
         true => say_json(&done),
-        false => say(&format!("{:#?}\n", done.evaluation.accuracy)),
+        false => {
+            say(&terminal::evaluation(&done.evaluation));
+            if let Some(out) = asked.config.text("eval.out") {
+                say(&format!(
+                    "\nwritten to {out}: {}, {}, {}\n",
+                    files::REPORT,
+                    files::EVALUATION,
+                    files::FIXES
+                ));
+            }
+        }
     }
     Ok(())
 }

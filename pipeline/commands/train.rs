@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-use forebay_datasets::escape::printable;
+use forebay_datasets::escape::{self, printable};
 use forebay_stages::balance::Balance;
 use forebay_train::WeightsReport;
 use forebay_train::metrics::Evaluation;
@@ -68,20 +68,11 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
 
 /// What to try with a run that is done.
 fn next(run: &str) -> String {
-    let run = shell_word(run);
+    let run = escape::shell(run);
     format!(
         "\nnext:\n  forebay predict {run} PICTURE.jpg\n  forebay eval {run} OTHER-PHOTOS\n  forebay ensemble {run} ANOTHER-RUN \
          --out TOGETHER\n"
     )
-}
-
-/// A word of a command line, in quotes where a shell would take it apart.
-fn shell_word(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_string(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
 }
 
 async fn resolve(run: &Run, config: &Config, begins: bool) -> Result<Arc<TrainPlan>, Error> {

@@ -6,8 +6,10 @@ use std::io::IsTerminal;
 use forebay_datasets::escape;
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
+use forebay_train::metrics::{Confusion, Evaluation, classification_report};
 
 use super::bar::{COLUMNS, Standing, Unit, columns};
+use super::html;
 use super::progress::{Phase, Snapshot};
 use super::run::{EpochMetrics, RunFacts, Trained};
 use crate::plan::shorten;
@@ -18,6 +20,9 @@ const NAME_MIN: usize = 8;
 
 /// Rows of a list before it is cut short.
 const ROWS_MAX: usize = 40;
+
+/// The longest name of a figure.
+const ALL_FIGURES_WIDTH: usize = 26;
 
 /// Where a training run stands; `starved` is the share of time in which it waited for the feed.
 pub fn training(seen: &Snapshot, epochs: u32, steps_per_epoch: u64, starved: f64) -> Standing {
@@ -194,6 +199,50 @@ pub fn ordinal(number: u64) -> String {
         _ => "th",
     };
     format!("{number}{ending}")
+}
+
+/// Pairs of classes that are confused most, of which so many are named.
+const PAIRS_MAX: usize = 10;
+
+/// Every figure of an evaluation with its interval beside what it would be without skill, scikit-learn's table of the
+/// classes, and the pairs of classes that are confused most.
+pub fn evaluation(found: &Evaluation) -> String {
+    let width = ALL_FIGURES_WIDTH;
+    let mut text = format!("{:<width$} {:>9}  {:<20} {:>13}\n", "", "value", "interval", "without skill");
+    for (name, figure, reads) in html::all_figures(found) {
+        let baseline = figure.baseline.map_or("-".to_string(), |value| reads.value(value));
+        let _ = writeln!(
+            text,
+            "{name:<width$} {:>9}  {:<20} {baseline:>13}",
+            reads.value(figure.value),
+            reads.interval(&figure)
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n{} images; {} intervals; always \"{}\" would be right on {:.2} %; probabilities at temperature {:.4}\n",
+        found.samples,
+        html::level(found),
+        shorten(&found.majority.class, NAME_MAX),
+        found.majority.accuracy * 100.0,
+        found.temperature
+    );
+    if found.classes.len() <= ROWS_MAX {
+        let names: Vec<String> = found.classes.iter().map(|class| shorten(class, NAME_MAX)).collect();
+        text += &classification_report(&Confusion::from_rows(&found.confusion), &names);
+    } else {
+        let _ = writeln!(text, "the table of {} classes is in report.html (--out DIR)", found.classes.len());
+    }
+    let pairs = html::confused(found);
+    if !pairs.is_empty() {
+        text += "\nconfused most: true class, prediction\n";
+    }
+    for (truth, prediction, count) in pairs.iter().take(PAIRS_MAX) {
+        let total: u64 = found.confusion[*truth].iter().sum();
+        let [truth, prediction] = [truth, prediction].map(|class| shorten(&found.classes[*class], NAME_MAX));
+        let _ = writeln!(text, "  {count:>6} of {total:<7} {truth} -> {prediction}");
+    }
+    text
 }
 
 /// Why a run ended before its last epoch.

@@ -39,8 +39,6 @@ pub struct TrainPlan {
     pub balance: Option<BalanceSummary>,
     /// When it is checkpointed, what its best epoch is best in, and when it has gone on for long enough.
     pub keeping: Keeping,
-    /// Images of each class in the training split, before balancing and rejects.
-    pub class_found: Vec<u64>,
     /// What is made of the features of the training images, where something is.
     pub resampling: Option<Resampling>,
     /// Initial weights: the name of the file and its bytes.
@@ -67,7 +65,7 @@ pub struct TrainPlan {
     pub fits_micro_batch: bool,
     /// Whether the test images are kept for one look at the end, which is not the end of this training.
     pub seals_test: bool,
-    /// Training images of each class, with the copies of the balance.
+    /// Training images of each class, before balancing and rejects.
     pub class_counts: Vec<u64>,
     /// The most that the report may take, bytes.
     pub report_bytes: u64,
@@ -245,7 +243,6 @@ impl TrainPlan {
             epochs,
             steps_per_epoch,
             balance,
-            class_found: found,
             resampling,
             keeping,
             plateau,
@@ -254,7 +251,7 @@ impl TrainPlan {
             unfreeze_patience: config.whole("train.unfreeze_patience") as u32,
             fits_micro_batch: config.get("train.micro_batch").and_then(Value::as_str) == Some("auto"),
             seals_test: config.is_on("train.seal_test"),
-            class_counts: counts,
+            class_counts: found,
             report_bytes: config.whole("report.bytes"),
             doctor: config.choice("train.doctor"),
             notes,

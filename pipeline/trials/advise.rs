@@ -237,7 +237,7 @@ pub async fn advise(
             if variant.name == PLAIN {
                 adjusted.push(Predicted::adjusted(&scored, &plan.options.class_counts));
                 classes.clone_from(&plan.options.classes);
-                found.clone_from(&plan.class_found);
+                found.clone_from(&plan.class_counts);
             }
             by_seed.push(Predicted::of(&scored));
         }

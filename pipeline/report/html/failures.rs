@@ -63,7 +63,7 @@ fn support(evaluation: &Evaluation, truth: usize) -> u64 {
 }
 
 /// (truth, prediction, count) of mistakes, the most frequent first.
-fn confused(evaluation: &Evaluation) -> Vec<(usize, usize, u64)> {
+pub(crate) fn confused(evaluation: &Evaluation) -> Vec<(usize, usize, u64)> {
     let rows = evaluation.confusion.iter().enumerate();
     let mut pairs: Vec<(usize, usize, u64)> = rows
         .flat_map(|(truth, row)| {

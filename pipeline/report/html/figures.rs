@@ -9,7 +9,7 @@ use super::shell::{head, table};
 
 /// How a figure reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reads {
+pub(crate) enum Reads {
     /// A share from 0 to 1, as per cent.
     Percent,
     /// A number as it is.
@@ -18,7 +18,7 @@ pub(super) enum Reads {
 
 impl Reads {
     /// The value alone.
-    pub(super) fn value(self, value: f64) -> String {
+    pub(crate) fn value(self, value: f64) -> String {
         match self {
             Reads::Percent => format!("{:.2} %", value * 100.0),
             Reads::Plain => format!("{value:.4}"),
@@ -33,13 +33,13 @@ impl Reads {
     }
 
     /// The ends of an interval.
-    pub(super) fn interval(self, figure: &Figure) -> String {
+    pub(crate) fn interval(self, figure: &Figure) -> String {
         format!("{} to {}", self.bare(figure.low), self.bare(figure.high))
     }
 }
 
 /// The confidence level of an evaluation, as per cent.
-pub(super) fn level(evaluation: &Evaluation) -> String {
+pub(crate) fn level(evaluation: &Evaluation) -> String {
     let percent = format!("{:.2}", evaluation.level * 100.0);
     format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
 }
@@ -110,7 +110,7 @@ pub(super) fn sentence(evaluation: &Evaluation, images: &str) -> String {
 }
 
 /// Every figure of an evaluation: its name, how it reads, and whether it lies between 0 and 1.
-pub(super) fn all(evaluation: &Evaluation) -> Vec<(&'static str, Figure, Reads)> {
+pub(crate) fn all(evaluation: &Evaluation) -> Vec<(&'static str, Figure, Reads)> {
     use Reads::{Percent, Plain};
     let Evaluation { macro_average, weighted_average, roc_auc, average_precision, .. } = evaluation;
     let figures = [

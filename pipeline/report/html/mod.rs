@@ -22,6 +22,8 @@ use forebay_datasets::sample::Split;
 use forebay_train::metrics::{Evaluation, Figure};
 
 pub use answers::Answers;
+pub(crate) use failures::confused;
+pub(crate) use figures::{all as all_figures, level};
 pub use gallery::{Gallery, THUMBNAIL_PX, thumbnail, thumbnail_of_planes};
 pub use parts::{AugmentedExample, ClassPrior};
 pub use search::{TrialRow, TuningPage};
