@@ -12,6 +12,8 @@ mod read;
 mod resolve;
 mod shards;
 mod source;
+mod unlabelled;
+mod viewed;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,6 +46,8 @@ pub use resolve::{OpenedSource, facts, on, problems, resolve};
 pub use shards::Shards;
 pub(crate) use source::Fetch;
 pub use source::{Reading, Source};
+pub use unlabelled::{PlannedFlow, Unlabelled};
+pub use viewed::{ViewedBatch, Viewing};
 
 /// The most groups of rows that are mixed with each other: 1600 rows. Shards are fair mixtures already, so that
 /// more would cost memory and gain little.
@@ -363,18 +367,7 @@ impl Feed {
 
     /// What makes a square of the batch's size of a file, augmented or not.
     fn scales(&self, is_augmented: bool) -> Scales {
-        let resize = self.resize.clone();
-        let steps = match self.augment.as_ref().filter(|_| is_augmented) {
-            None => vec![Step::Resize(resize)],
-            Some(augment) => {
-                // An augmentation may change the size; the batch wants squares. The margin of a crop is cut off once.
-                let again = Resize { shorter_side: None, ..resize.clone() };
-                match augment.of_whole_images(&resize) {
-                    Some(augment) => vec![Step::Augment(augment), Step::Resize(again)],
-                    None => vec![Step::Resize(resize), Step::Augment(augment.clone()), Step::Resize(again)],
-                }
-            }
-        };
+        let steps = Step::squares(&self.resize, self.augment.as_ref().filter(|_| is_augmented));
         Scales { decode: self.decode.clone(), steps, encode: None }
     }
 

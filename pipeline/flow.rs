@@ -23,7 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use forebay_datasets::sample::Sample;
+use forebay_datasets::sample::{Label, Sample};
 use forebay_datasets::seed::Seed;
 use forebay_stages::stage::{Regroup, Stage};
 use futures::FutureExt;
@@ -43,7 +43,7 @@ pub use room::{Room, peak_bytes, peak_items};
 pub use stop::before_exit;
 
 /// Samples travel in chunks, so that small images share the cost of a hop. The order within is kept.
-pub type Chunk<P> = Vec<Sample<P>>;
+pub type Chunk<P, L = Label> = Vec<Sample<P, L>>;
 
 /// What a run may use.
 #[derive(Clone, Copy, Debug)]
@@ -482,7 +482,7 @@ impl<T: Send + 'static> Flow<T> {
     }
 }
 
-impl<P: Send + 'static> Flow<Chunk<P>> {
+impl<P: Send + 'static, L: Send + 'static> Flow<Chunk<P, L>> {
     /// Applies `stage` to each sample on the pool, with the draws of (`seed`, id, copy, `epoch`). A fault makes
     /// the sample a tombstone; tombstones pass, and count against the reject budget once for a sample.
     pub fn stage<S: Stage<In = P>>(
@@ -491,9 +491,9 @@ impl<P: Send + 'static> Flow<Chunk<P>> {
         seed: Seed,
         epoch: u32,
         stage: S,
-    ) -> Flow<Chunk<S::Out>> {
+    ) -> Flow<Chunk<S::Out, L>> {
         let shared = self.run.shared.clone();
-        self.pooled(S::NAME, room, move |open, chunk: Chunk<P>| {
+        self.pooled(S::NAME, room, move |open, chunk: Chunk<P, L>| {
             let mut samples = Vec::with_capacity(chunk.len());
             for sample in chunk {
                 let (id, copy) = (sample.id.clone(), sample.copy);
@@ -506,7 +506,7 @@ impl<P: Send + 'static> Flow<Chunk<P>> {
                 })?;
                 samples.push(sample);
             }
-            let faults = samples.iter().filter_map(|sample: &Sample<S::Out>| {
+            let faults = samples.iter().filter_map(|sample: &Sample<S::Out, L>| {
                 sample.payload.as_ref().err().map(|fault| (&sample.id, fault))
             });
             shared.rejects.record(faults)?;

@@ -16,6 +16,7 @@ mod input_size;
 mod hostile;
 mod ownership;
 mod plans;
+mod predict;
 mod prepare;
 mod recipes;
 mod replace;

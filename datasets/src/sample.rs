@@ -77,22 +77,24 @@ impl fmt::Display for Fault {
 /// whatever stage it has reached; or, once a stage has refused it, as a tombstone.
 ///
 /// (`id`, `copy`) is unique in a dataset.
+///
+/// `L` is what is known of its class: a [`Label`] in a dataset, nothing (`()`) of an image that nobody has labelled.
 #[derive(Clone, Debug)]
-pub struct Sample<P> {
+pub struct Sample<P, L = Label> {
     /// Its name in the dataset.
     pub id: SampleId,
     /// 0 is the original; balancing adds copies 1, 2, ….
     pub copy: u32,
     /// Its class.
-    pub label: Label,
+    pub label: L,
     /// The payload, or the fault that made this sample a tombstone. A tombstone travels to the end, so that
     /// whoever waits for a planned sample learns that it will not come.
     pub payload: Result<P, Fault>,
 }
 
-impl<P> Sample<P> {
+impl<P, L> Sample<P, L> {
     /// The same sample with another payload; a tombstone stays one.
-    pub fn map<Q>(self, f: impl FnOnce(P) -> Result<Q, Fault>) -> Sample<Q> {
+    pub fn map<Q>(self, f: impl FnOnce(P) -> Result<Q, Fault>) -> Sample<Q, L> {
         Sample { id: self.id, copy: self.copy, label: self.label, payload: self.payload.and_then(f) }
     }
 }

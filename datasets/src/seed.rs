@@ -68,6 +68,15 @@ impl Draws {
         field(&mut key, name.as_bytes());
         Stream::new(key)
     }
+
+    /// Draws for a purpose of their own, such as one of several views of the sample: independent of these, and of those for
+    /// any other purpose.
+    pub fn within(&self, purpose: &str) -> Draws {
+        let mut key = self.key.clone();
+        field(&mut key, b"within");
+        field(&mut key, purpose.as_bytes());
+        Draws { key }
+    }
 }
 
 /// An endless stream of random numbers.
@@ -157,6 +166,8 @@ mod tests {
             Seed(1).draws("a", 1, 0).of("x").bits(),
             Seed(1).draws("a", 0, 1).of("x").bits(),
             Seed(1).draws("a", 0, 0).of("y").bits(),
+            Seed(1).draws("a", 0, 0).within("view 1").of("x").bits(),
+            Seed(1).draws("a", 0, 0).within("view 2").of("x").bits(),
             Seed(1).stream("x").bits(),
         ] {
             assert_ne!(base, other);

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::feed::{Feed, Pass, TestAccess};
 use crate::flow::{Error, Run};
-use crate::model::{Alignment, Model, ModelKind, OfRun, feed_for, score};
+use crate::model::{Alignment, Model, ModelKind, OfRun, feed_for, score, viewing};
 use crate::options::{Config, EvalSplit, Invocation, store_options};
 use crate::plan::{fixes, refuse_folder};
 use crate::predictions::Predictions;
@@ -159,9 +159,10 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         let has_splits =
             of_run.is_some() || feed.source.declares_splits() || feed.source.manifest().is_some();
         let chosen = choose(&feed, &settings, has_splits, (&model, of_run.as_ref())).await?;
-        Ok((model, feed, warnings, chosen, out))
+        let viewing = viewing(&model, &settings).await?;
+        Ok((model, feed, warnings, chosen, out, viewing))
     });
-    let (model, feed, warnings, chosen, out) = opening.await?;
+    let (model, feed, warnings, chosen, out, viewing) = opening.await?;
     warn(&model.warnings);
     warn(&warnings);
     let alignment = Alignment::of(feed.classes(), model.classifier.classes(), model.names_classes);
@@ -187,7 +188,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     let mut scored = Scored::new(classifier.classes().to_vec());
     let (mut predictions, mut unknown) = (Predictions::new(classifier.classes().to_vec()), 0);
     for pass in &chosen.passes {
-        let of_split = score(run, &feed, &classifier, &alignment, *pass).await?;
+        let of_split = score(run, &feed, &classifier, &alignment, *pass, &viewing).await?;
         unknown += of_split.unknown;
         predictions.push_scored(&of_split.scored, pass.split(), classifier.temperature());
         scored.append(&of_split.scored).map_err(|error| Error::failed("score the images", error))?;

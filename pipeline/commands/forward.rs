@@ -33,6 +33,7 @@ pub async fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, 
     let what = Forward {
         train: config.choice::<NormMode>("forward.mode") == NormMode::Train,
         gradients: config.is_on("forward.gradients"),
+        grad_cam: config.is_on("forward.grad_cam"),
     };
     let done = run.install(|| forward(&arch, &weights_bytes, &input_bytes, what));
     let (bytes, report) = done.map_err(|error| match error {

@@ -13,6 +13,7 @@ pub mod forward;
 pub mod inspect;
 pub mod manual;
 pub mod models;
+pub mod predict;
 pub mod prepare;
 pub mod train;
 pub mod tune;
@@ -107,6 +108,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         Command::Forward => forward::run(run, asked).await,
         Command::Export => export::run(run, asked).await,
         Command::Compare => compare::run(run, asked).await,
+        Command::Predict => predict::run(run, asked).await,
         Command::Eval => eval::run(run, asked).await,
         Command::Ensemble => ensemble::run(run, asked).await,
         Command::Tune => tune::run(run, asked).await,

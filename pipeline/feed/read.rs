@@ -12,7 +12,10 @@ use crate::plan::Rooms;
 
 /// Reads the images of a chunk, each from where its locator says. What cannot be read becomes a tombstone where only
 /// this object is lost.
-pub(crate) async fn read(store: Store, chunk: Vec<Sample<Locator>>) -> Result<Chunk<Encoded>, Error> {
+pub(crate) async fn read<L: Send + 'static>(
+    store: Store,
+    chunk: Vec<Sample<Locator, L>>,
+) -> Result<Chunk<Encoded, L>, Error> {
     if store.local_root().is_some() {
         let read = move || {
             let local = |sample| {
@@ -29,7 +32,7 @@ pub(crate) async fn read(store: Store, chunk: Vec<Sample<Locator>>) -> Result<Ch
     futures::stream::iter(reads).buffered(8).collect::<Vec<_>>().await.into_iter().collect()
 }
 
-async fn read_one(store: &Store, sample: Sample<Locator>) -> Result<Sample<Encoded>, Error> {
+async fn read_one<L>(store: &Store, sample: Sample<Locator, L>) -> Result<Sample<Encoded, L>, Error> {
     let bytes = match &sample.payload {
         Ok(locator) => locator.read(store).await,
         Err(_) => return Ok(sample.map(|_| unreachable!("a tombstone has no payload"))),
@@ -45,10 +48,14 @@ async fn read_one(store: &Store, sample: Sample<Locator>) -> Result<Sample<Encod
 
 /// Lets the next stage take from the byte budget what images weigh on their way, told from their headers. A chunk
 /// whose images are heavy together passes in parts.
-pub(crate) fn weighed(images: Flow<Chunk<Encoded>>, scales: Scales, rooms: Rooms) -> Flow<Chunk<Encoded>> {
+pub(crate) fn weighed<L: Send + 'static>(
+    images: Flow<Chunk<Encoded, L>>,
+    scales: Scales,
+    rooms: Rooms,
+) -> Flow<Chunk<Encoded, L>> {
     let bytes_max = rooms.part_bytes();
     images.weighed_parts(move |mut chunk| {
-        let weight = |sample: &Sample<Encoded>| {
+        let weight = |sample: &Sample<Encoded, L>| {
             sample.payload.as_ref().map_or(Weight::default(), |encoded| scales.weigh(&encoded.bytes))
         };
         let cut = parts(chunk.iter().map(weight), bytes_max);

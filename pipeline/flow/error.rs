@@ -42,6 +42,10 @@ pub enum Error {
     #[error("{0}")]
     NothingLeft(String),
 
+    /// Look at the images that are named: they were left out, and the others were not.
+    #[error("{0}")]
+    LeftOut(String),
+
     /// Do not trust what is stored: it differs from what was written.
     #[error("{0}")]
     Integrity(String),
@@ -89,7 +93,7 @@ impl Error {
         match self {
             Error::Store(_) | Error::Failed { .. } => 1,
             Error::Usage(_) | Error::Plan(_) => 2,
-            Error::TooManyRejects { .. } | Error::NothingLeft(_) => 3,
+            Error::TooManyRejects { .. } | Error::NothingLeft(_) | Error::LeftOut(_) => 3,
             Error::Integrity(_) => 4,
             Error::Interrupted(interrupt) => interrupt.exit_code(),
         }

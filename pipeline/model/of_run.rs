@@ -2,11 +2,14 @@
 //! images were looked at.
 
 use forebay_datasets::store::Store;
+use forebay_stages::augment::Augment;
 use forebay_stages::chain::Chain;
+use forebay_stages::views::Tta;
 
-use crate::feed::{self, Feed};
+use super::{Model, ModelKind};
+use crate::feed::{self, Feed, Viewing};
 use crate::flow::Error;
-use crate::options::{Command, Config, store_options};
+use crate::options::{Command, Config, augment, store_options};
 use crate::train::{RunFolder, RunTests, files};
 use crate::weights;
 
@@ -42,6 +45,11 @@ impl OfRun {
         self.config.text("source")
     }
 
+    /// How its training images were changed at random; `None` where they were not.
+    pub fn augment(&self) -> Option<Augment> {
+        augment(&self.config, &mut Vec::new())
+    }
+
     /// Whether `source` is where its images are.
     pub fn is_of(&self, source: &str, config: &Config) -> bool {
         let Some(own) = self.source() else { return false };
@@ -62,6 +70,28 @@ impl OfRun {
                 .iter()
                 .filter(|key| **key != "split.fold")
                 .all(|key| self.config.get(key) == other.config.get(key))
+    }
+}
+
+/// The views that a model is asked about, as the options say: random ones are drawn by the augmentation of its run.
+///
+/// # Errors
+/// [`Error::Usage`] when random views are asked for and the model says nothing of an augmentation; others when a store fails.
+pub async fn viewing(model: &Model, config: &Config) -> Result<Viewing, Error> {
+    let text = config.text("model.tta").unwrap_or_default();
+    let tta: Tta = text.parse().map_err(|why| Error::Usage(format!("model.tta: {why}")))?;
+    let Tta::Augmented(_) = tta else { return Ok(Viewing { tta, augment: None }) };
+    let of_run = match model.kind {
+        ModelKind::Weights => None,
+        ModelKind::Run | ModelKind::Ensemble => OfRun::read(&model.place, config).await?,
+    };
+    match of_run.and_then(|of_run| of_run.augment()) {
+        Some(augment) => Ok(Viewing { tta, augment: Some(augment) }),
+        None => Err(Error::Usage(format!(
+            "model.tta: {tta} views are drawn by the augmentation that {} was trained with, and it says of none: give flip or \
+             five-crop",
+            model.place
+        ))),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Images of known class through a classifier, and what it said of them.
 
-use forebay_stages::collate::Batch;
+use forebay_datasets::sample::{Label, Sample};
 use forebay_train::Classifier;
 use forebay_train::metrics::{ScoreError, Scored};
 
-use crate::feed::{Feed, Pass, PassBatch};
+use crate::feed::{Feed, Pass, ViewedBatch, Viewing};
 use crate::flow::{Error, Items, Run};
 use crate::train::train_error;
 
@@ -88,7 +88,7 @@ pub struct SplitScores {
     pub unknown: u64,
 }
 
-/// Scores the images of a pass over a feed, in their order.
+/// Scores the images of a pass over a feed, in their order, each by the views of `viewing`.
 ///
 /// # Errors
 /// [`Error::NothingLeft`] when no image could be read; [`Error::Usage`] when all are of classes that the model does not know;
@@ -99,17 +99,19 @@ pub async fn score(
     classifier: &Classifier,
     alignment: &Alignment,
     pass: Pass,
+    viewing: &Viewing,
 ) -> Result<SplitScores, Error> {
     let mut scores = SplitScores { scored: Scored::new(classifier.classes().to_vec()), unknown: 0 };
     let (pool, classifier, alignment) = (run.clone(), classifier.clone(), alignment.clone());
-    let consume = move |batches: Items<PassBatch<Batch>>| {
-        for PassBatch { batch, .. } in batches {
-            if batch.is_empty() {
+    let per_image = viewing.tta.views();
+    let consume = move |batches: Items<ViewedBatch<Label>>| {
+        for viewed in batches {
+            if viewed.batch.is_empty() {
                 continue;
             }
-            let logits = pool.install(|| classifier.logits(&batch));
+            let logits = pool.install(|| classifier.logits_of_views(&viewed.batch, per_image));
             let logits = logits.map_err(|error| train_error("evaluate", error))?;
-            for ((id, label), row) in batch.ids.iter().zip(&batch.labels).zip(&logits) {
+            for (Sample { id, label, .. }, row) in viewed.readable().zip(&logits) {
                 let Some(label) = alignment.class(*label) else {
                     scores.unknown += 1;
                     continue;
@@ -123,7 +125,7 @@ pub async fn score(
         }
         Ok(scores)
     };
-    let scores = feed.batches(run, pass).drain("evaluate", consume).await?;
+    let scores = feed.viewed(run, pass, viewing)?.drain("evaluate", consume).await?;
     match (scores.scored.is_empty(), scores.unknown) {
         (true, 0) => Err(Error::NothingLeft(format!(
             "no {} image could be read: there is nothing to score",

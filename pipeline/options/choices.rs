@@ -68,6 +68,20 @@ pub enum EvalSplit {
 }
 words!(EvalSplit { Train => "train", Validation => "validation", Test => "test", All => "all" });
 
+/// How predictions are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PredictFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Jsonl,
+    /// A table with a header, fields quoted as RFC 4180 has it.
+    Csv,
+    /// A table with the probability of every class.
+    Parquet,
+}
+words!(PredictFormat { Text => "text", Jsonl => "jsonl", Csv => "csv", Parquet => "parquet" });
+
 /// How the members of an ensemble weigh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoteWeights {

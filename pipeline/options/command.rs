@@ -23,6 +23,8 @@ pub enum Command {
     Forward,
     /// `forebay export`
     Export,
+    /// `forebay predict`
+    Predict,
     /// `forebay eval`
     Eval,
     /// `forebay compare`
@@ -127,6 +129,16 @@ pub const COMMANDS: &[CommandRow] = &[
         example: "forebay advise photos/ --arch resnet18 --weights resnet18.safetensors\n  forebay advise shards/ --arch resnet18 --weights resnet18.safetensors --epochs 30 --seeds 5",
         shows_plan: false,
         checks_options: true,
+        runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Predict,
+        name: "predict",
+        below: None,
+        about: "Say what a model sees in images: the likeliest classes of each, with their probabilities",
+        example: "forebay predict runs/first photo.jpg --explain heatmaps\n  forebay predict runs/first new-photos/ --output predictions.csv\n  forebay predict resnet18-f37072fd.pth photo.jpg --arch resnet18",
+        shows_plan: false,
+        checks_options: false,
         runs_networks: true,
     },
     CommandRow {

@@ -18,8 +18,8 @@ mod values;
 pub use applies::{Effect, Facts, PreparedRows, Situation};
 pub use bytes::{bytes_in_words, parse_bytes};
 pub use choices::{
-    Background, BenchFrozen, Doctor, EvalSplit, HeadActivation, Level, ModelPass, Monitor, NormMode, Recipe,
-    ScheduleKind, ShardOrder, VoteWeights,
+    Background, BenchFrozen, Doctor, EvalSplit, HeadActivation, Level, ModelPass, Monitor, NormMode,
+    PredictFormat, Recipe, ScheduleKind, ShardOrder, VoteWeights,
 };
 pub use command::{COMMANDS, Command, CommandRow};
 pub use command_line::{Invocation, command_line, explain, resolve, switches_last};

@@ -15,16 +15,16 @@ use toml::Value;
 use super::applies::{self, Effect, Situation};
 use super::bytes::parse_bytes;
 use super::choices::{
-    Background, BenchFrozen, Doctor, EvalSplit, HeadActivation, ModelPass, Monitor, NormMode, Recipe,
-    ScheduleKind, ShardOrder, VoteWeights,
+    Background, BenchFrozen, Doctor, EvalSplit, HeadActivation, ModelPass, Monitor, NormMode, PredictFormat,
+    Recipe, ScheduleKind, ShardOrder, VoteWeights,
 };
 use super::command::Command;
 use super::nearest::nearest;
 use super::space;
 
 use Command::{
-    Advise, Bench, BenchModel, Compare, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Prepare,
-    Train, Tune, Verify,
+    Advise, Bench, BenchModel, Compare, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Predict,
+    Prepare, Train, Tune, Verify,
 };
 use Identity::{Neither, Once, Pixels, Rows, Run, Views};
 use InRangeTest::{Absent, Ignored, Read};
@@ -193,14 +193,19 @@ words!(Heading {
     Buckets => "Buckets",
 });
 
-const EVERY: &[Command] =
-    &[Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Compare, Ensemble];
+const EVERY: &[Command] = &[
+    Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Compare, Ensemble,
+    Predict,
+];
 const SOURCES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Eval];
-const STORES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Export, Eval, Compare, Ensemble];
+const STORES: &[Command] =
+    &[Inspect, Prepare, Verify, Train, Bench, Export, Eval, Compare, Ensemble, Predict];
 /// What turns images into batches as its own options say.
 const PREPARES: &[Command] = &[Prepare, Train, Bench, Eval];
 /// What decodes images.
-const READS: &[Command] = &[Prepare, Train, Bench, Eval, Ensemble];
+const READS: &[Command] = &[Prepare, Train, Bench, Eval, Ensemble, Predict];
+/// What ends when too many images cannot be read.
+const REJECTS: &[Command] = &[Prepare, Train, Bench, Eval, Ensemble];
 
 macro_rules! options {
     ($($key:literal, $flag:literal, $value:literal, $kind:expr, $default:literal, $commands:expr, $identity:expr, $range_test:expr, $applies:expr, $often:ident $heading:ident, $help:literal;)*) => {
@@ -218,17 +223,19 @@ macro_rules! options {
 /// whether `-h` shows it and under which heading, help.
 #[rustfmt::skip]
 pub const OPTIONS: &[OptionRow] = options![
-    "model", "", "MODEL", Kind::Place, "", &[Eval], Neither, Absent, applies::always, usual Data, "A run folder, an ensemble, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
+    "model", "", "MODEL", Kind::Place, "", &[Predict, Eval], Neither, Absent, applies::always, usual Data, "A run folder, an ensemble, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
+    "predict.images", "", "IMAGES", Kind::Places, "", &[Predict], Neither, Absent, applies::always, usual Data, "Images: files, folders of any depth, or folders of shards; paths, or URLs such as s3://bucket/prefix";
     "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, Read, applies::always, usual Data, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
     "dest", "", "DEST", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, usual Data, "Where the shards go: a path, or a URL such as s3://bucket/prefix";
 
     "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name";
     "models.arch", "", "NETWORK", Kind::Choice(NAMES), "", &[Models], Neither, Absent, applies::always, usual Network, "The network that is described [default: all are listed]";
     "forward.weights", "weights", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Network, "Weights of the network: a safetensors file";
-    "forward.input", "input", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Data, "A safetensors file with input [batch, 3, height, width], normalised, and for gradients label [batch]";
+    "forward.input", "input", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Data, "A safetensors file with input [batch, 3, height, width], normalised, and for gradients or heatmaps label [batch]";
     "forward.output", "output", "FILE", Kind::Place, "", &[Forward], Neither, Absent, applies::always, usual Output, "Where logits, loss and grad.NAME go, as a safetensors file";
     "forward.mode", "mode", "MODE", Kind::Choice(NormMode::WORDS), "eval", &[Forward], Neither, Absent, applies::always, more Network, "eval: norms by their running statistics; train: by those of the batch. No dropout in either";
     "forward.gradients", "gradients", "", Kind::Switch(true), "false", &[Forward], Neither, Absent, applies::always, usual Training, "Also the mean cross-entropy and the gradient of every parameter";
+    "forward.grad_cam", "grad-cam", "", Kind::Switch(true), "false", &[Forward], Neither, Absent, applies::always, more Training, "Also a heatmap of each image for its label (Grad-CAM), as grad_cam [batch, rows, columns]";
     "export.source", "", "SOURCE", Kind::Place, "", &[Export], Neither, Absent, applies::always, usual Data, "A run folder, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
     "export.output", "output", "FILE", Kind::Place, "", &[Export], Neither, Absent, applies::always, usual Output, "Where the ONNX file goes: a path, or a URL";
     "export.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Export], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name [default: what the weights say, if this program wrote them]";
@@ -254,8 +261,14 @@ pub const OPTIONS: &[OptionRow] = options![
     "tune.trials", "trials", "N", Kind::Integer(1, 1_000_000), "", &[Tune], Neither, Absent, applies::always, usual Search, "End after so many trials [default: 50, or all of a grid]";
     "tune.budget", "budget", "TIME", Kind::Text, "", &[Tune], Neither, Absent, applies::always, usual Search, "End after so much time of training, such as 90s, 10m or 1h, whatever is under way";
     "tune.resume", "resume", "", Kind::Switch(true), "false", &[Tune], Once, Absent, applies::always, usual Search, "Go on with the search in DIR, with the trial that would have been next";
-    "model.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Eval], Neither, Absent, applies::always, usual Network, "The network of a weights file, by torchvision's name [default: what the file says, if this program wrote it]";
-    "model.temperature", "temperature", "X", Kind::Number(0.01, 100.0), "", &[Eval], Neither, Absent, applies::always, more Network, "What logits are divided by before they become probabilities [default: what training fitted on its validation images, else 1]";
+    "model.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Predict, Eval], Neither, Absent, applies::always, usual Network, "The network of a weights file, by torchvision's name [default: what the file says, if this program wrote it]";
+    "model.temperature", "temperature", "X", Kind::Number(0.01, 100.0), "", &[Predict, Eval], Neither, Absent, applies::always, more Network, "What logits are divided by before they become probabilities [default: what training fitted on its validation images, else 1]";
+    "model.tta", "tta", "HOW", Kind::ChoiceOrInteger(&["off", "flip", "five-crop"], 1, 1000), "off", &[Predict, Eval], Neither, Absent, applies::always, usual Network, "Test-time augmentation, the mean of the probabilities of several views: flip, the image and its mirror image; five-crop, corners and centre of the margin that the chain cuts off, or of 8/7 of the side; N, so many views drawn by the augmentation of the run";
+    "predict.top", "top", "K", Kind::Integer(1, 100_000), "5", &[Predict], Neither, Absent, applies::always, usual Output, "How many classes are named of each image, the likeliest first; parquet has all";
+    "predict.format", "format", "FORMAT", Kind::Choice(PredictFormat::WORDS), "", &[Predict], Neither, Absent, applies::always, usual Output, "text, for people; for programs jsonl, csv, or parquet, which needs --output [default: by the ending of --output, else text, with --json jsonl]";
+    "predict.output", "output", "FILE", Kind::Place, "", &[Predict], Neither, Absent, applies::always, usual Output, "Where predictions go: a path, or a URL [default: stdout, as they are made]";
+    "predict.explain", "explain", "DIR", Kind::Place, "", &[Predict], Neither, Absent, applies::always, usual Output, "Where a heatmap over each image goes that shows what spoke for its likeliest class (Grad-CAM), as PNG: a path, or a URL";
+    "predict.prior", "prior", "uniform|CLASS=SHARE,..|FILE", Kind::Text, "", &[Predict], Neither, Absent, applies::always, usual Network, "How often classes come among these images, where that differs from the training images: uniform; shares such as rare=0.01, of which classes that are not named have the rest in equal parts; or a JSON file of shares or counts by class. It needs no training anew";
     "eval.split", "split", "WHICH", Kind::Choice(EvalSplit::WORDS), "", &[Eval], Neither, Absent, applies::always, usual Data, "Which images are scored [default: test, else validation, where the source has such; of a sealed run validation; all of an image folder that has no splits of its own]";
     "eval.final", "final", "", Kind::Switch(true), "false", &[Eval], Neither, Absent, applies::always, usual Data, "Open the sealed test images of a run, once the choice among runs is made; it is counted how often";
     "eval.out", "out", "DIR", Kind::Place, "", &[Eval], Neither, Absent, applies::always, usual Output, "Where predictions.parquet, evaluation.json and the report go: a path, or a URL [default: nothing is kept]";
@@ -265,9 +278,9 @@ pub const OPTIONS: &[OptionRow] = options![
     "out", "out", "RUN", Kind::Place, "", &[Train, Demo], Neither, Read, applies::always, usual Output, "Where checkpoints, metrics and the report go: a path, or a URL";
     "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, Neither, Read, applies::always, usual Machine, "Threads of the one pool that does all CPU work [default: one per core]";
     "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, Read, applies::always, usual Machine, "The most memory that images on their way may take, decoding and storing included";
-    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Compare, Ensemble], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
-    "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", READS, Neither, Read, applies::always, more Data, "How many samples may be refused before the run fails";
-    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward, Eval, Ensemble], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
+    "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Compare, Ensemble, Predict], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
+    "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", REJECTS, Neither, Read, applies::always, more Data, "How many samples may be refused before the run fails";
+    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward, Eval, Ensemble, Predict], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
     "force", "force", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, more Training, "Continue where shards, weights and options contradict each other: the shards win, then the options; also balance or augment again shards that are balanced or augmented already";
 
     "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Address of an S3-compatible server; a plain http:// one is allowed";
@@ -308,7 +321,7 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "train.arch", "arch", "NAME", Kind::Choice(NAMES), "small", &[Train, Demo], Run, Read, applies::always, usual Network, "The network, by torchvision's name; small is a residual network for images up to about 100 pixels";
     "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Demo, Train, Bench], Neither, Ignored, applies::always, usual Training, "Passes over the training split";
-    "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench, Eval, Ensemble], Run, Read, applies::always, usual Training, "Images per step";
+    "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench, Eval, Ensemble, Predict], Run, Read, applies::always, usual Training, "Images per step";
     "train.recipe", "recipe", "NAME", Kind::Choice(Recipe::WORDS), "fine-tune", &[Train], Run, Read, applies::recipe, more Network, "With --weights, fine-tune trains the new head for one epoch, then all of the network, each part at 0.75 of the learning rate of the part after it; --freeze and --unfreeze replace its steps, plain leaves them out. Without --weights everything is trained";
     "train.optimizer", "optimizer", "NAME", Kind::Choice(OptimizerKind::WORDS), "adamw", &[Train], Run, Read, applies::always, usual Optimizer, "The update rule; sgd has momentum";
     "train.learning_rate", "lr", "X", Kind::Number(0.0, 100.0), "", &[Train], Run, Ignored, applies::learning_rate, usual Optimizer, "Peak learning rate [default: adam and adamw 0.001, sgd 0.05, rmsprop 0.0001]";

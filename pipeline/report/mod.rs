@@ -24,8 +24,8 @@ pub use class_table::{SplitCounts, class_table, shifted};
 use curves::{Plot, Series, TRAIN, VALIDATION};
 pub use progress::{Live, Phase, Snapshot};
 pub use reporter::{
-    Voice, complain, detail, finish, log, note, say, say_as_it_is, say_json, speak, tell, tell_of_panics,
-    warn,
+    Voice, complain, detail, finish, is_read, log, note, say, say_as_it_is, say_json, speak, tell,
+    tell_of_panics, warn,
 };
 pub use run::{ClassRow, EpochMetrics, RunFacts, Speed, StepPoint, Trained};
 pub use usage::Usage;

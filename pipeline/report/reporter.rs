@@ -236,6 +236,11 @@ pub(super) fn voice() -> Voice {
     REPORTER.state().voice
 }
 
+/// Whether results are still read, or could be: false once stdout has been closed.
+pub fn is_read() -> bool {
+    REPORTER.state().is_read
+}
+
 /// Writes a result to stdout.
 pub fn say(text: &str) {
     REPORTER.tell(To::Result, &escape::terminal(text));

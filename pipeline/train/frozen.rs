@@ -14,6 +14,7 @@
 
 mod cache;
 mod gather;
+mod identity;
 mod resampled;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ use forebay_datasets::store::Store;
 use forebay_stages::collate::Batch;
 use forebay_stages::group::Group;
 use forebay_stages::shuffle::{Shuffle, WindowPart};
-use forebay_train::{DeviceKind, Trainer};
+use forebay_train::Trainer;
 
 use super::error::train_error;
 use super::first_batch::look_ahead;
@@ -38,9 +39,9 @@ use super::session::{Session, lock};
 use crate::feed::{Fetch, Pass, PassBatch};
 use crate::flow::{Error, Flow, Items, Room, Run};
 use crate::options::bytes_in_words;
-use crate::plan::Digest;
 use crate::report::note;
 use cache::{Failure, FeatureShards, GroupFeatures, Opened, Record, Row};
+use identity::{FeaturesIdentity, rows_identity};
 use resampled::ResampledRows;
 
 /// The features of a shard take about so much: a piece that any store reads well.
@@ -91,6 +92,7 @@ impl Use {
         let why = match (&plan.resampling, &found) {
             (None, _) | (Some(_), Use::Features { fits: true, .. }) => return Ok(found),
             (Some(_), Use::Features { .. }) => "they take more than --memory",
+            (Some(_), Use::Images { note: Some(note) }) => note,
             (Some(_), Use::Images { .. }) => "there are none; see --freeze and --feature-cache",
         };
         Err(Error::Usage(format!(
@@ -132,7 +134,12 @@ impl Use {
         let row_bytes = 4 * shape.iter().product::<usize>() as u64;
         let rows = |split: Split| {
             let views = if split == Split::Train { u64::from(views) } else { 1 };
-            views * plan.feed.planned(split).found() as u64
+            let made = match (split, &plan.resampling) {
+                // They are held beside those that they are made of.
+                (Split::Train, Some(resampling)) => resampling.rows(),
+                _ => 0,
+            };
+            views * plan.feed.planned(split).found() as u64 + made
         };
         let bytes = Split::ALL.into_iter().map(rows).sum::<u64>() * row_bytes;
         let fits = bytes <= plan.feed.rooms.memory_bytes;
@@ -145,68 +152,6 @@ impl Use {
         }
         Ok(Use::Features { first, views, shape: shape.into(), fits })
     }
-}
-
-/// The name of the folder of features: a hash of all that those of an image are a function of.
-fn images_name(plan: &TrainPlan, session: &Mutex<Session>, first: usize) -> Result<String, Error> {
-    let prefix = lock(session).trainer.prefix_bytes(first);
-    let prefix = prefix.map_err(|error| train_error("read the weights", error))?;
-    // Devices and precisions round differently.
-    let device = match plan.options.device {
-        DeviceKind::Cpu => "cpu",
-        DeviceKind::Cuda(_) => "cuda",
-    };
-    let how = format!("features {} {device} {:?} ", cache::FORMAT, plan.options.precision);
-    let mut name = Digest::default();
-    for field in [how.as_bytes(), plan.images_identity.as_bytes(), plan.options.model.as_bytes(), &prefix] {
-        name.field_of(field);
-    }
-    Ok(name.hex()[..32].to_string())
-}
-
-/// What the features of a run are, so that another one can take them as they are in memory.
-#[derive(Clone, PartialEq)]
-struct FeaturesIdentity {
-    images: String,
-    /// Of each split that is there.
-    rows: Vec<(Split, String)>,
-    views: u32,
-    shares_rows: bool,
-}
-
-impl FeaturesIdentity {
-    fn of(
-        plan: &TrainPlan,
-        session: &Mutex<Session>,
-        (first, views): (usize, u32),
-        splits: &[Split],
-    ) -> Result<FeaturesIdentity, Error> {
-        let there = splits.iter().filter(|split| plan.feed.rows(**split) > 0);
-        Ok(FeaturesIdentity {
-            images: images_name(plan, session, first)?,
-            rows: there.map(|split| (*split, rows_identity(plan, *split))).collect(),
-            views,
-            shares_rows: shares_rows(plan),
-        })
-    }
-}
-
-/// Whether validation images are rows of the training split as it is: those that a fold holds out.
-fn shares_rows(plan: &TrainPlan) -> bool {
-    plan.feed.fold().is_some() && plan.feed.augment.is_none()
-}
-
-/// Which rows a split has, in their order: what its features are of, whatever a run makes of them afterwards.
-fn rows_identity(plan: &TrainPlan, split: Split) -> String {
-    let (mut rows, split) = (Digest::default(), plan.feed.split_of_source(split));
-    match plan.feed.source.known_rows(split) {
-        Some(known) => known.iter().for_each(|row| {
-            rows.field(&row.id);
-            rows.field(&format!("{} {}", row.copy, row.label));
-        }),
-        None => rows.field(&plan.feed.source.fingerprint()),
-    }
-    rows.hex()
 }
 
 /// The features of every split.

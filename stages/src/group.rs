@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use forebay_datasets::sample::Sample;
+use forebay_datasets::sample::{Label, Sample};
 
 use crate::stage::Regroup;
 
@@ -10,24 +10,24 @@ use crate::stage::Regroup;
 /// payload or as tombstone, together with the value that the plan gave it. An interrupted run therefore never
 /// emits a part of one.
 #[derive(Debug)]
-pub struct Group<K, P> {
+pub struct Group<K, P, L = Label> {
     plan: VecDeque<(K, usize)>,
-    held: Vec<Sample<P>>,
+    held: Vec<Sample<P, L>>,
 }
 
-impl<K, P> Group<K, P> {
+impl<K, P, L> Group<K, P, L> {
     /// Groups of these sizes, in the order of the stream. A size of 0 leaves with the group before it.
-    pub fn new(plan: impl IntoIterator<Item = (K, usize)>) -> Group<K, P> {
+    pub fn new(plan: impl IntoIterator<Item = (K, usize)>) -> Group<K, P, L> {
         Group { plan: plan.into_iter().collect(), held: Vec::new() }
     }
 }
 
-impl<K: Send + 'static, P: Send + 'static> Regroup for Group<K, P> {
+impl<K: Send + 'static, P: Send + 'static, L: Send + 'static> Regroup for Group<K, P, L> {
     const NAME: &'static str = "group";
-    type In = Vec<Sample<P>>;
-    type Out = (K, Vec<Sample<P>>);
+    type In = Vec<Sample<P, L>>;
+    type Out = (K, Vec<Sample<P, L>>);
 
-    fn push(&mut self, chunk: Vec<Sample<P>>, out: &mut Vec<Self::Out>) {
+    fn push(&mut self, chunk: Vec<Sample<P, L>>, out: &mut Vec<Self::Out>) {
         self.held.extend(chunk);
         while self.plan.front().is_some_and(|(_, size)| self.held.len() >= *size) {
             let (key, size) = self.plan.pop_front().expect("it was looked at");

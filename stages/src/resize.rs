@@ -193,14 +193,18 @@ impl Stage for Resize {
     }
 }
 
+/// torchvision's and timm's place of a centre crop along one side, in pixels: `round((whole - crop) / 2)`, which Python
+/// rounds half to even.
+pub(crate) fn centre_offset(whole: u32, crop: u32) -> f64 {
+    (f64::from(whole - crop) / 2.0).round_ties_even()
+}
+
 impl Resize {
     /// Resizes only what survives the centre crop. The box in the source is that of resizing everything and
     /// then cropping, so that the result is the same.
     fn crop(&self, input: Pixels, side: u32, width: u32, height: u32) -> Pixels {
         let (whole_width, whole_height) = self.scaled(input.width, input.height, self.before_crop(side));
-        // torchvision's and timm's centre: `round((whole - crop) / 2)`, which Python rounds half to even.
-        let offset = |whole: u32, crop: u32| (f64::from(whole - crop) / 2.0).round_ties_even();
-        let (left, top) = (offset(whole_width, width), offset(whole_height, height));
+        let (left, top) = (centre_offset(whole_width, width), centre_offset(whole_height, height));
         if (whole_width, whole_height) == (input.width, input.height) {
             return cut(input, left as u32, top as u32, width, height);
         }

@@ -27,6 +27,18 @@ pub enum Step {
 }
 
 impl Step {
+    /// What makes squares of images that are wanted in one size, changed at random where that is asked for.
+    pub fn squares(resize: &Resize, augment: Option<&Augment>) -> Vec<Step> {
+        let resize = resize.clone();
+        let Some(augment) = augment else { return vec![Step::Resize(resize)] };
+        // An augmentation may change the size; a batch wants squares. The margin of a crop is cut off once.
+        let again = Resize { shorter_side: None, ..resize.clone() };
+        match augment.of_whole_images(&resize) {
+            Some(augment) => vec![Step::Augment(augment), Step::Resize(again)],
+            None => vec![Step::Resize(resize), Step::Augment(augment.clone()), Step::Resize(again)],
+        }
+    }
+
     fn work(&self, width: u32, height: u32) -> Work {
         match self {
             Step::Resize(resize) => resize.work(width, height),

@@ -10,12 +10,6 @@ use super::{
 use crate::sample::{Fault, Label, SampleId, Split};
 use crate::store::Store;
 
-/// Extensions of images, lower case: those of Hugging Face's `imagefolder` that the decoder can open.
-const EXTENSIONS: [&str; 15] = [
-    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "tif", "tiff", "bmp", "gif", "ppm", "pgm", "pbm",
-    "pnm",
-];
-
 /// `class/image` or `split/class/image`; folders below a class belong to it.
 pub(super) struct FolderPerClass;
 
@@ -35,17 +29,12 @@ impl Layout for FolderPerClass {
     }
 }
 
-fn is_image(file: &File) -> bool {
-    file.extension().is_some_and(|extension| EXTENSIONS.contains(&&*extension))
-}
-
 /// Brings what stands in a source into a catalog, which depends on it only and not on the order it was found in.
 fn catalog(location: &str, listing: &Listing) -> Result<Catalog, Misfit> {
     let mut ignored = listing.ignored.clone();
-    let (images, others): (Vec<&File>, Vec<&File>) = listing.files.iter().partition(|file| is_image(file));
+    let (images, others): (Vec<&File>, Vec<&File>) = listing.files.iter().partition(|file| file.is_image());
     for file in &others {
-        let kind = file.extension().map_or("(no extension)".to_string(), |extension| format!(".{extension}"));
-        *ignored.entry(kind).or_default() += 1;
+        *ignored.entry(file.kind()).or_default() += 1;
     }
     let stand = ClassFolders::of(&images, listing);
 

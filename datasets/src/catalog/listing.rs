@@ -34,7 +34,23 @@ pub(super) struct File {
     pub(super) fault: Option<String>,
 }
 
+/// Extensions of images, lower case: those of Hugging Face's `imagefolder` that the decoder can open.
+const EXTENSIONS: [&str; 15] = [
+    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "tif", "tiff", "bmp", "gif", "ppm", "pgm", "pbm",
+    "pnm",
+];
+
 impl File {
+    /// Whether it is called like an image.
+    pub(super) fn is_image(&self) -> bool {
+        self.extension().is_some_and(|extension| EXTENSIONS.contains(&&*extension))
+    }
+
+    /// Of a file that is no image: its extension with the dot, or that it has none.
+    pub(super) fn kind(&self) -> String {
+        self.extension().map_or("(no extension)".to_string(), |extension| format!(".{extension}"))
+    }
+
     /// What stands behind the last dot of its name, in lower case and without the dot.
     pub(super) fn extension(&self) -> Option<String> {
         let name = self.id.rsplit('/').next().unwrap_or(&self.id);

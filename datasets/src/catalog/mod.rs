@@ -3,6 +3,7 @@
 mod contents;
 mod entry;
 mod folder;
+mod images;
 mod listing;
 mod one_deeper;
 
@@ -17,6 +18,7 @@ use crate::store::{Store, StoreError};
 
 pub use self::contents::{Catalog, SourceContents};
 pub use self::entry::{Entry, Locator};
+pub use self::images::{ImageFile, ImageFiles, images};
 
 /// The stage that faults of a catalog name.
 pub const STAGE: &str = "catalog";
@@ -74,11 +76,15 @@ const LAYOUTS: [&dyn Layout; 1] = [&FolderPerClass];
 /// # Errors
 /// When the source cannot be listed or is of no layout that the options allow.
 pub async fn read(store: &Store, options: &LayoutOptions) -> Result<Catalog, CatalogError> {
-    let listing = match store.local_root() {
-        Some(root) => listing::walk(root).map_err(|(path, error)| unreadable(store, &path, &error))?,
-        None => listing::list(store).await?,
-    };
-    first_of(&LAYOUTS, store, &listing, options).await
+    first_of(&LAYOUTS, store, &list(store).await?, options).await
+}
+
+/// Everything that stands in a source.
+async fn list(store: &Store) -> Result<Listing, CatalogError> {
+    match store.local_root() {
+        Some(root) => listing::walk(root).map_err(|(path, error)| unreadable(store, &path, &error)),
+        None => Ok(listing::list(store).await?),
+    }
 }
 
 /// The catalog by the first of `layouts` that the source is of; else why it is of none, each with its own reason.

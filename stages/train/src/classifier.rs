@@ -161,6 +161,34 @@ impl Classifier {
         Ok(self.decide(&all))
     }
 
+    /// [`Classifier::logits`] of images that each come in `views` views, one after the other in the batch: a row for each
+    /// image, that of the mean of the probabilities of its views. These are calibrated before the mean is taken, so that the
+    /// row divided by [`Classifier::temperature`] stands for their mean.
+    ///
+    /// # Errors
+    /// As [`Classifier::logits`].
+    ///
+    /// # Panics
+    /// When the batch does not hold as many views of each image.
+    pub fn logits_of_views(&self, batch: &Batch, views: usize) -> Result<Vec<Vec<f32>>, TrainError> {
+        assert!(views > 0 && batch.len().is_multiple_of(views), "{} images in {views} views", batch.len());
+        let rows = self.logits(batch)?;
+        Ok(match views {
+            1 => rows,
+            _ => rows.chunks(views).map(|rows| self.mean_of(rows)).collect(),
+        })
+    }
+
+    /// The logits of the mean of the calibrated probabilities of these logits.
+    fn mean_of(&self, rows: &[Vec<f32>]) -> Vec<f32> {
+        let mut mean = vec![0.0; self.classes.len()];
+        for row in rows {
+            let probabilities = softmax(row, self.temperature);
+            mean.iter_mut().zip(probabilities).for_each(|(sum, p)| *sum += p / rows.len() as f64);
+        }
+        mean.into_iter().map(|p| (self.temperature * p.ln()) as f32).collect()
+    }
+
     /// What the members' logits, `[members][images][classes]`, come to together.
     pub fn decide(&self, all: &[Vec<Vec<f32>>]) -> Vec<Vec<f32>> {
         if let [rows] = all {
@@ -264,6 +292,23 @@ mod tests {
         let expected = one.predictor.predict(&batch(4)).expect("logits");
         let classifier = Classifier::new(vec![one], Vote::Soft, classes()).expect("one");
         assert_eq!(classifier.logits(&batch(4)).expect("logits"), expected);
+    }
+
+    #[test]
+    fn views_of_an_image_are_the_mean_of_their_calibrated_probabilities() {
+        let classifier = Classifier::new(vec![member(1, 1.0)], Vote::Soft, classes()).expect("one");
+        let alone = classifier.logits(&batch(6)).expect("logits");
+        assert_eq!(classifier.logits_of_views(&batch(6), 1).expect("logits"), alone);
+        let classifier = classifier.with_temperature(1.7);
+        let rows = classifier.logits_of_views(&batch(6), 3).expect("logits");
+        assert_eq!(rows.len(), 2);
+        for (row, views) in rows.iter().zip(alone.chunks(3)) {
+            let logs = classifier.log_probabilities_of(row);
+            for (class, log) in logs.iter().enumerate() {
+                let mean: f64 = views.iter().map(|view| softmax(view, 1.7)[class] / 3.0).sum();
+                assert!((f64::from(log.exp()) - mean).abs() < 1e-6, "{log} {mean}");
+            }
+        }
     }
 
     #[test]

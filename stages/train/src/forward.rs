@@ -7,6 +7,7 @@ use forebay_stages::chain::Chain;
 use forebay_stages::normalize::Normalize;
 
 use crate::error::{TrainError, compute, unreadable};
+use crate::explain::grad_cam;
 use crate::file;
 use crate::loss::{ClassWeights, Criterion, Loss};
 use crate::models::Head;
@@ -21,14 +22,17 @@ pub struct Forward {
     /// Norms by the moments of the batch, as in a training step; otherwise by their running statistics. Dropout is off
     /// in both.
     pub train: bool,
+    /// Also a heatmap of each image for its label: see [`Predictor::grad_cam`].
+    pub grad_cam: bool,
     /// Also the loss and the gradient of every parameter; the input then holds labels.
     pub gradients: bool,
 }
 
 /// Runs the network called `arch` with the tensors of the file `weights` (safetensors, or PyTorch's `.pth`) over the tensors of the safetensors file
-/// `input`: `input` `[batch, 3, height, width]`, already normalised, and for gradients `label` `[batch]`, i64 or u32.
+/// `input`: `input` `[batch, 3, height, width]`, already normalised, and for gradients or heatmaps `label` `[batch]`, i64 or u32.
 /// Returns a safetensors file with `logits` `[batch, classes]`, and with gradients the mean cross-entropy `loss` and the
-/// gradient of each parameter under `grad.` and its name; and what became of the weights.
+/// gradient of each parameter under `grad.` and its name, with heatmaps `grad_cam` `[batch, rows, columns]`; and what became
+/// of the weights.
 ///
 /// # Errors
 /// When a file cannot be read, does not belong to the network or lacks a tensor, or a label has no logit.
@@ -79,6 +83,17 @@ pub fn forward(
             let gradient = gradient.map_or_else(|| entry.values().zeros_like(), Ok);
             output.push((format!("grad.{name}"), gradient.map_err(compute("read a gradient"))?));
         }
+    }
+    if what.grad_cam {
+        let targets = one_hot(input_tensor(&inputs, "label")?, logits.dims())?;
+        let labels = targets.argmax(1).and_then(|labels| labels.to_vec1::<u32>());
+        let labels: Vec<usize> =
+            labels.map_err(compute("read the labels"))?.into_iter().map(|label| label as usize).collect();
+        let maps = grad_cam(&network, &store, &images, &labels).map_err(compute("explain the logits"))?;
+        let shape = (maps.len(), maps[0].height, maps[0].width);
+        let values: Vec<f32> = maps.into_iter().flat_map(|map| map.values).collect();
+        let maps = Tensor::from_vec(values, shape, &Device::Cpu).map_err(compute("explain the logits"))?;
+        output.push(("grad_cam".to_owned(), maps));
     }
     let bytes = file::encode_plain(&output).map_err(compute("write the output"))?;
     Ok((bytes, report))
@@ -146,7 +161,8 @@ mod tests {
         let input = file(&[("input", images()), ("label", labels)]);
         let run = |train, gradients| {
             let (bytes, _) =
-                forward("resnet20", &weights(5), &input, Forward { train, gradients }).expect("a pass");
+                forward("resnet20", &weights(5), &input, Forward { train, gradients, grad_cam: false })
+                    .expect("a pass");
             file::decode(&bytes).expect("a safetensors file").1
         };
         let (evaluated, trained) = (run(false, true), run(true, true));
@@ -166,7 +182,7 @@ mod tests {
     #[test]
     fn bad_input_gets_one_line() {
         let check = |arch: &str, weights: &[u8], input: &[u8], expected: &str| {
-            let what = Forward { train: false, gradients: true };
+            let what = Forward { train: false, gradients: true, grad_cam: true };
             let error = forward(arch, weights, input, what).expect_err("bad input").to_string();
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
         };

@@ -2,7 +2,6 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::COSINE_SCALE;
 use crate::onnx::{Attribute, Graph, Value};
 use crate::ops::{self, Activation, ChannelMap, Convolution};
 use crate::params::{Builder, Kind, Pass};
@@ -20,6 +19,11 @@ pub trait Layer: Send + Sync {
     /// # Errors
     /// When the image is too small for the layer.
     fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value>;
+
+    /// True where the layer pools whole planes: what it takes is the last that a network knows of places in the image.
+    fn pools_planes(&self) -> bool {
+        false
+    }
 }
 
 /// Layers one after the other.
@@ -441,6 +445,10 @@ impl Layer for GlobalAveragePool {
         let y = graph.global_average_pool(&x)?;
         Ok(graph.flatten(y))
     }
+
+    fn pools_planes(&self) -> bool {
+        true
+    }
 }
 
 /// The mean of each cell of a grid of `rows` x `columns`, for images of any size.
@@ -454,6 +462,10 @@ impl Layer for AdaptiveAveragePool {
 
     fn export(&self, x: Value, _pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
         graph.grid_of_means(&x, self.0, self.1)
+    }
+
+    fn pools_planes(&self) -> bool {
+        true
     }
 }
 
@@ -504,7 +516,7 @@ pub enum LinearInit {
 
 impl LinearInit {
     /// Registers `{name}.weight` `[features_out, features_in]`.
-    fn register(self, builder: &mut Builder<'_>, name: &str, sizes: (usize, usize)) -> Result<()> {
+    pub(super) fn register(self, builder: &mut Builder<'_>, name: &str, sizes: (usize, usize)) -> Result<()> {
         let (weight, shape) = (format!("{name}.weight"), [sizes.1, sizes.0]);
         match self {
             LinearInit::Uniform => {
@@ -563,53 +575,6 @@ impl Layer for Linear {
         let features = pass.tensor(&format!("{}.bias", self.name)).elem_count();
         let transposed = vec![("transB", Attribute::Integer(1))];
         Ok(graph.node("Gemm", &[x.name(), &weight, &bias], transposed, vec![features]))
-    }
-}
-
-/// The cosines between the features of an image and the weights of each class, times [`COSINE_SCALE`]: the linear layer
-/// without bias of LDAM, features and weights made as long as each other. It is the same in training, in evaluation and in an
-/// exported file; the length of the features cannot be folded into weights.
-#[derive(Debug)]
-pub struct Cosines {
-    name: String,
-}
-
-impl Cosines {
-    /// Registers `{name}.weight` `[features_out, features_in]`.
-    ///
-    /// # Errors
-    /// When the device cannot hold the tensor.
-    pub fn new(
-        builder: &mut Builder<'_>,
-        name: &str,
-        sizes: (usize, usize),
-        init: LinearInit,
-    ) -> Result<Cosines> {
-        init.register(builder, name, sizes)?;
-        Ok(Cosines { name: name.to_owned() })
-    }
-}
-
-impl Layer for Cosines {
-    /// `[batch, ..]`, flattened, to `[batch, features_out]`.
-    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let weight = ops::unit_rows(&pass.tensor(&format!("{}.weight", self.name)), 1.0)?;
-        let none = Tensor::zeros(weight.dim(0)?, weight.dtype(), weight.device())?;
-        ops::linear(&ops::unit_rows(x, COSINE_SCALE)?, &weight, &none)
-    }
-
-    fn export(&self, x: Value, pass: &Pass<'_>, graph: &mut Graph) -> Result<Value> {
-        let x = graph.flatten(x);
-        let name = format!("{}.weight", self.name);
-        let weight = pass.tensor(&name);
-        let classes = weight.dim(0)?;
-        // Only the division by the length of the features is left to the file.
-        let weight = (ops::unit_rows(&weight, 1.0)? * COSINE_SCALE)?;
-        let weight = graph.constant(&name, weight);
-        let norm = vec![("axis", Attribute::Integer(1)), ("p", Attribute::Integer(2))];
-        let unit = graph.node("LpNormalization", &[x.name()], norm, x.shape().to_vec());
-        let transposed = vec![("transB", Attribute::Integer(1))];
-        Ok(graph.node("Gemm", &[unit.name(), &weight], transposed, vec![classes]))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Network families, one file each, built from the layers of [`layers`] under torchvision's names. Each fills a
 //! [`Family`], and [`FAMILIES`] is the one list of them.
 
+pub mod cosines;
 pub mod efficientnet;
 pub mod family;
 pub mod inception;
@@ -22,8 +23,9 @@ use serde::{Deserialize, Serialize};
 use super::onnx::Graph;
 use super::ops::Activation;
 use super::params::{Builder, Entry, ParamStore, Pass};
+use cosines::Cosines;
 use family::{Family, Variant};
-use layers::{Activate, Cosines, Dropout, Layer, Layers, Linear, LinearInit, export, run};
+use layers::{Activate, Dropout, Layer, Layers, Linear, LinearInit, export, run};
 
 /// A classifier: its tensors are in a [`ParamStore`], its structure is here, as parts in
 /// their order from the images to the logits. The last part, `head`, is the classifier; the others are the backbone.
@@ -92,6 +94,35 @@ impl Network {
     /// As [`Network::forward`].
     pub fn forward_parts(&self, parts: Range<usize>, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         self.parts[parts].iter().try_fold(x.clone(), |x, part| run(&part.layers, &x, pass))
+    }
+
+    /// What the layers before the pool over whole planes make of normalised images: `[batch, channels, height, width]`, the
+    /// last activations that have a place in the image.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub(crate) fn forward_to_planes(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let (part, layer) = self.pool();
+        let x = self.forward_parts(0..part, images, pass)?;
+        run(&self.parts[part].layers[..layer], &x, pass)
+    }
+
+    /// Logits of what [`Network::forward_to_planes`] gives.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub(crate) fn forward_from_planes(&self, planes: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let (part, layer) = self.pool();
+        let x = run(&self.parts[part].layers[layer..], planes, pass)?;
+        self.forward_parts(part + 1..self.parts.len(), &x, pass)
+    }
+
+    /// Part and layer of the pool over whole planes.
+    fn pool(&self) -> (usize, usize) {
+        let of_part = |part: &Part| part.layers.iter().position(|layer| layer.pools_planes());
+        let mut found =
+            self.parts.iter().enumerate().filter_map(|(index, part)| Some((index, of_part(part)?)));
+        found.next().expect("a convolutional network pools its planes before its head")
     }
 
     /// The number of parts, the head among them.
