@@ -13,8 +13,8 @@ use forebay_train::search::{
 };
 
 use super::search::{
-    Ended, EndedBy, Event, Journal, JournalHeader, Outcome, Space, TrialResult, Tuned, best_of, csv, pages,
-    tune_files,
+    Ended, EndedBy, Event, Journal, JournalHeader, Outcome, Space, TrialResult, Tuned, best_of, by_key, csv,
+    pages, tune_files,
 };
 use crate::flow::{Error, Run};
 use crate::options::{Command, Config, Facts, Monitor, option, store_options};
@@ -290,16 +290,11 @@ impl Tuning {
             let number = n as u32 + 1;
             let deadly = under_way.as_ref().filter(|record| record.is_deadly()).is_some();
             let (config, chosen) = self.space.settings(&self.base, &point);
-            let settings: BTreeMap<String, serde_json::Value> = chosen
-                .into_iter()
-                .map(|(key, value)| {
-                    (key.to_string(), serde_json::to_value(value).expect("settings are plain data"))
-                })
-                .collect();
+            let settings = by_key(chosen);
             let known = self.known(&settings);
             let ended = if deadly {
                 // Without another beginning: what ended the process would end it again.
-                Tracked::Ended(failed("the process ended in it three times".to_string(), 0, 0.0))
+                Tracked::Ended(Ended::failed("the process ended in it three times".to_string(), 0, 0.0))
             } else {
                 self.journal.add(Event::Begun { trial: number, point, settings })?;
                 match known {
@@ -390,7 +385,11 @@ impl Tuning {
         let epochs = self.journal.trials().last().map_or(0, |record| record.scores.len() as u32);
         match trained {
             Ok(Some(Ended { score, .. })) if score.is_none_or(|score| !score.is_finite()) => {
-                Ok(Tracked::Ended(failed("it diverged: no epoch has a score".to_string(), epochs, seconds)))
+                Ok(Tracked::Ended(Ended::failed(
+                    "it diverged: no epoch has a score".to_string(),
+                    epochs,
+                    seconds,
+                )))
             }
             Ok(Some(ended)) => Ok(Tracked::Ended(Ended { seconds, ..ended })),
             Ok(None) => Ok(Tracked::OutOfTime),
@@ -405,7 +404,9 @@ impl Tuning {
                 | Error::NothingLeft(_)
                 | Error::Store(_)),
             ) => Err(error),
-            Err(error) => Ok(Tracked::Ended(failed(error.chain().replace('\n', "; "), epochs, seconds))),
+            Err(error) => {
+                Ok(Tracked::Ended(Ended::failed(error.chain().replace('\n', "; "), epochs, seconds)))
+            }
         }
     }
 
@@ -556,9 +557,4 @@ impl Tuning {
         }
         Ok(())
     }
-}
-
-fn failed(reason: String, epochs: u32, seconds: f64) -> Ended {
-    let (score, best_epoch, same_as) = (None, 0, None);
-    Ended { outcome: Outcome::Failed, score, best_epoch, epochs, seconds, reason: Some(reason), same_as }
 }

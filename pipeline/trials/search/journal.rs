@@ -106,6 +106,14 @@ pub struct Ended {
     pub same_as: Option<u32>,
 }
 
+impl Ended {
+    /// That of a trial that came to no score.
+    pub fn failed(reason: String, epochs: u32, seconds: f64) -> Ended {
+        let (score, best_epoch, same_as) = (None, 0, None);
+        Ended { outcome: Outcome::Failed, score, best_epoch, epochs, seconds, reason: Some(reason), same_as }
+    }
+}
+
 /// What happened; trials count from 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]

@@ -6,6 +6,6 @@ mod space;
 mod tuned;
 
 pub use journal::{Ended, Event, Journal, JournalHeader, Outcome, TrialRecord};
-pub use space::{Dimension, Range, Space};
+pub use space::{Dimension, Range, Space, by_key};
 pub use tuned::{EndedBy, TrialResult, Tuned, best_of, end_in_words, setting_in_words, tune_files};
 pub(super) use tuned::{csv, pages};

@@ -1,5 +1,7 @@
 //! The settings that a search may choose: options of `train`, each with a range or a list of values.
 
+use std::collections::BTreeMap;
+
 use forebay_datasets::escape::one_line;
 use forebay_stages::balance::Balance;
 use forebay_train::search::Axis;
@@ -185,6 +187,12 @@ impl std::fmt::Display for Space {
         }
         Ok(())
     }
+}
+
+/// Settings as the journal has them: null leaves an option out.
+pub fn by_key(settings: Vec<(&'static str, Option<Value>)>) -> BTreeMap<String, serde_json::Value> {
+    let json = |value| serde_json::to_value(value).expect("settings are plain data");
+    settings.into_iter().map(|(key, value)| (key.to_string(), json(value))).collect()
 }
 
 /// A value as it stands in a table.
