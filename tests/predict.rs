@@ -21,11 +21,24 @@ fn trainer() -> Trainer {
         .expect("a network")
 }
 
-/// A run folder called `run`, with what it says of itself.
+/// The file of a network, with what it says of itself and its checksum.
+fn file(trainer: &Trainer, metadata: &[(&str, &str)]) -> Vec<u8> {
+    let blank = "0".repeat(64);
+    let metadata: BTreeMap<String, String> = [("blake3", &*blank)]
+        .iter()
+        .chain(metadata)
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect();
+    let mut bytes = trainer.weights(&metadata).expect("a file");
+    let start = bytes.windows(64).position(|digits| digits == blank.as_bytes()).expect("a blank checksum");
+    let digits = blake3::hash(&bytes).to_hex();
+    bytes[start..start + 64].copy_from_slice(digits.as_bytes());
+    bytes
+}
+
+/// A run folder called `run`.
 fn write_run(place: &Place, metadata: &[(&str, &str)]) {
-    let metadata: BTreeMap<String, String> =
-        metadata.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    place.write("run/model.safetensors", &trainer().weights(&metadata).expect("a file"));
+    place.write("run/model.safetensors", &file(&trainer(), metadata));
     place.write("run/config.toml", b"source = \"in\"\naugment = \"standard\"\n");
 }
 
@@ -242,7 +255,7 @@ fn what_cannot_be_predicted_is_one_line() {
     let map = trainer.predictor().var_map();
     let bias = map.data().lock().unwrap()["fc.bias"].clone();
     bias.set(&Tensor::full(f32::NAN, 4, &candle_core::Device::Cpu).unwrap()).unwrap();
-    place.write("nan.safetensors", &trainer.weights(&BTreeMap::new()).unwrap());
+    place.write("nan.safetensors", &file(&trainer, &[]));
     place.run("predict nan.safetensors one.png").refused(1, "the network gives no numbers");
 }
 

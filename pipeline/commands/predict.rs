@@ -12,7 +12,7 @@ use forebay_stages::views::Tta;
 use forebay_train::Classifier;
 use serde::Serialize;
 
-pub use answers::Answer;
+pub use answers::ImageAnswer;
 use answers::{Wording, likeliest};
 
 use crate::feed::{PlannedFlow, Unlabelled, ViewedBatch};
@@ -20,6 +20,7 @@ use crate::flow::{Error, Items, Run};
 use crate::model::{Model, viewing};
 use crate::options::{Config, Invocation, PredictFormat, store_options};
 use crate::plan::{Purpose, folder_and_file, refuse_folder, refuse_unreached};
+use crate::predictions::Predictions;
 use crate::report::{is_read, note, say, say_as_it_is, say_json, warn};
 use crate::train::train_error;
 
@@ -71,18 +72,18 @@ struct Heatmaps {
 }
 
 /// Where answers go, and what became of them so far.
-struct Answers {
+struct AnswerSink {
     wording: Wording,
     /// What is written at the end; `None` where lines go to stdout as they come.
     lines: Option<String>,
     /// Every probability, for a table of them.
-    table: Vec<(SampleId, Vec<f32>)>,
+    table: Predictions,
     rejected: u64,
     first_reject: Option<String>,
 }
 
-impl Answers {
-    fn take(&mut self, answer: Answer) {
+impl AnswerSink {
+    fn take(&mut self, answer: ImageAnswer) {
         if let Err(fault) = &answer.probabilities {
             self.rejected += 1;
             self.first_reject.get_or_insert_with(|| format!("{}: {fault}", answer.id));
@@ -92,7 +93,9 @@ impl Answers {
         }
         let said = self.wording.lines(&answer);
         match (&mut self.lines, self.wording.format, answer.probabilities) {
-            (_, PredictFormat::Parquet, Ok(probabilities)) => self.table.push((answer.id, probabilities)),
+            (_, PredictFormat::Parquet, Ok(probabilities)) => {
+                self.table.push(answer.id, None, None, &probabilities);
+            }
             (Some(lines), ..) => lines.push_str(&said),
             (None, ..) => say_as_it_is(&said),
         }
@@ -300,8 +303,8 @@ impl Asking {
     fn answering(
         &self,
         run: &Run,
-        mut answers: Answers,
-    ) -> impl FnOnce(Items<ViewedBatch<()>>) -> Result<Answers, Error> + Send + 'static {
+        mut answers: AnswerSink,
+    ) -> impl FnOnce(Items<ViewedBatch<()>>) -> Result<AnswerSink, Error> + Send + 'static {
         let (asking, run) = (self.clone(), run.clone());
         move |batches: Items<ViewedBatch<()>>| {
             for viewed in batches {
@@ -312,7 +315,7 @@ impl Asking {
                     let probabilities = payload.map(|()| rows.next().expect("a row for each that was read"));
                     // What balanced shards hold again was answered.
                     if copy == 0 {
-                        answers.take(Answer { id, probabilities });
+                        answers.take(ImageAnswer { id, probabilities });
                     }
                 }
                 if !answers.is_wanted() {
@@ -339,16 +342,17 @@ pub async fn predict(run: &Run, config: &Config, json: bool) -> Result<(Predicte
     if target.is_none() {
         say_as_it_is(&header);
     }
-    let mut answers = Answers { wording, lines, table: vec![], rejected: 0, first_reject: None };
+    let table = Predictions::new(asking.classifier.classes().to_vec());
+    let mut answers = AnswerSink { wording, lines, table, rejected: 0, first_reject: None };
     for flow in flows {
         answers = flow.start(run).drain("predict", asking.answering(run, answers)).await?;
     }
     for (id, fault) in rejects {
-        answers.take(Answer { id, probabilities: Err(fault) });
+        answers.take(ImageAnswer { id, probabilities: Err(fault) });
     }
     if let Some((store, file)) = target {
         let bytes = match format {
-            PredictFormat::Parquet => table(asking.classifier.classes(), &answers.table)?,
+            PredictFormat::Parquet => answers.table.to_parquet(),
             _ => answers.lines.take().unwrap_or_default().into(),
         };
         store.put(&file, bytes).await?;
@@ -377,10 +381,4 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
             if done.rejected > 1 { ", and others" } else { "" }
         ))),
     }
-}
-
-/// Every probability as a table in the format Parquet.
-fn table(classes: &[String], rows: &[(SampleId, Vec<f32>)]) -> Result<bytes::Bytes, Error> {
-    let _ = (classes, rows);
-    Err(Error::Usage("predict.format: parquet is not written yet".to_string()))
 }

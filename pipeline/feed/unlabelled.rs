@@ -25,7 +25,7 @@ use crate::plan::{self, Purpose, Rooms, folder_and_file, refuse_unreached};
 /// Images to predict, found and not yet read.
 #[derive(Clone)]
 pub struct Unlabelled {
-    places: Vec<Place>,
+    places: Vec<ImagePlace>,
     /// What can be no image, and why.
     pub rejects: Vec<(SampleId, Fault)>,
     /// What a user would want to know before going on.
@@ -34,7 +34,7 @@ pub struct Unlabelled {
 
 /// Images that were prepared alike.
 #[derive(Clone)]
-enum Place {
+enum ImagePlace {
     /// Files, as they are.
     Files(Vec<StoredImage>),
     /// Rows of shards, whatever their split and label.
@@ -69,9 +69,9 @@ impl Unlabelled {
 
     /// How many images there are, those that cannot be read among them.
     pub fn len(&self) -> u64 {
-        let of = |place: &Place| match place {
-            Place::Files(images) => images.len() as u64,
-            Place::Shards { shards, .. } => groups(shards).iter().map(|rows| *rows as u64).sum(),
+        let of = |place: &ImagePlace| match place {
+            ImagePlace::Files(images) => images.len() as u64,
+            ImagePlace::Shards { shards, .. } => groups(shards).iter().map(|rows| *rows as u64).sum(),
         };
         self.places.iter().map(of).sum::<u64>() + self.rejects.len() as u64
     }
@@ -83,9 +83,9 @@ impl Unlabelled {
 
     /// The longest id of a file, in characters; `None` where ids are known only as they are read.
     pub fn longest_id(&self) -> Option<usize> {
-        let of = |place: &Place| match place {
-            Place::Files(images) => images.iter().map(|image| image.id.chars().count()).max(),
-            Place::Shards { .. } => None,
+        let of = |place: &ImagePlace| match place {
+            ImagePlace::Files(images) => images.iter().map(|image| image.id.chars().count()).max(),
+            ImagePlace::Shards { .. } => None,
         };
         self.places.iter().map(of).collect::<Option<Vec<usize>>>()?.into_iter().max()
     }
@@ -93,16 +93,16 @@ impl Unlabelled {
     /// The folders that images are read from.
     pub fn stores(&self) -> impl Iterator<Item = &Store> {
         self.places.iter().map(|place| match place {
-            Place::Files(images) => &images[0].store,
-            Place::Shards { store, .. } => store,
+            ImagePlace::Files(images) => &images[0].store,
+            ImagePlace::Shards { store, .. } => store,
         })
     }
 
     fn add(&mut self, images: Vec<StoredImage>) {
         match self.places.last_mut() {
             _ if images.is_empty() => {}
-            Some(Place::Files(files)) => files.extend(images),
-            _ => self.places.push(Place::Files(images)),
+            Some(ImagePlace::Files(files)) => files.extend(images),
+            _ => self.places.push(ImagePlace::Files(images)),
         }
     }
 
@@ -111,7 +111,7 @@ impl Unlabelled {
         if let Some(manifest) = plan::finished(&store).await? {
             let prepared = plan::prepared(&store, &manifest)?;
             let shards = Arc::new(Shards::open(&store, manifest).await?);
-            self.places.push(Place::Shards { store, shards, prepared });
+            self.places.push(ImagePlace::Shards { store, shards, prepared });
             return Ok(());
         }
         let ImageFiles { images, rejects, ignored } = catalog::images(&store).await?;
@@ -147,10 +147,10 @@ impl Unlabelled {
         })?;
         for place in &self.places {
             let (steps, background) = match place {
-                Place::Files(_) => {
+                ImagePlace::Files(_) => {
                     (chain.steps().iter().map(ResizeStep::resize).collect(), chain.background())
                 }
-                Place::Shards { store, prepared, .. } => {
+                ImagePlace::Shards { store, prepared, .. } => {
                     let composed = prepared.then(&chain.wanted());
                     let composed = composed.unwrap_or_else(|Conflict { contradictions, forced }| {
                         let lines: Vec<String> = contradictions.iter().map(ToString::to_string).collect();
@@ -182,7 +182,7 @@ impl Unlabelled {
 /// The images of one place and what is done to them.
 #[derive(Clone)]
 pub struct PlannedFlow {
-    place: Place,
+    place: ImagePlace,
     maker: ViewMaker,
     batch_size: usize,
 }
@@ -195,11 +195,11 @@ impl PlannedFlow {
             (0..rows).step_by(batch_size).map(move |start| batch_size.min(rows - start)).collect::<Vec<_>>()
         };
         match place {
-            Place::Files(images) => {
+            ImagePlace::Files(images) => {
                 let sizes = sizes(images.len());
                 maker.clone().batches(files(run, images, maker.rooms), sizes)
             }
-            Place::Shards { shards, .. } => {
+            ImagePlace::Shards { shards, .. } => {
                 let planned = PlannedRows::new(groups(&shards));
                 let sizes = sizes(planned.used() as usize);
                 let epoch = Arc::new(Epoch::in_order(&planned, batch_size));
@@ -290,9 +290,9 @@ mod tests {
     }
 
     fn ids(found: &Unlabelled) -> Vec<String> {
-        let of = |place: &Place| match place {
-            Place::Files(images) => images.iter().map(|image| image.id.to_string()).collect(),
-            Place::Shards { .. } => Vec::new(),
+        let of = |place: &ImagePlace| match place {
+            ImagePlace::Files(images) => images.iter().map(|image| image.id.to_string()).collect(),
+            ImagePlace::Shards { .. } => Vec::new(),
         };
         found.places.iter().flat_map(of).collect()
     }

@@ -8,7 +8,7 @@ use crate::options::PredictFormat;
 
 /// What a model says of an image.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct ImageAnswer {
     /// Which image.
     pub id: SampleId,
     /// The probability of each class, or why the image could not be read.
@@ -53,7 +53,7 @@ impl Wording {
     }
 
     /// An answer, in lines.
-    pub(super) fn lines(&self, answer: &Answer) -> String {
+    pub(super) fn lines(&self, answer: &ImageAnswer) -> String {
         match self.format {
             PredictFormat::Text => self.text(answer),
             PredictFormat::Jsonl => self.json(answer),
@@ -62,7 +62,7 @@ impl Wording {
         }
     }
 
-    fn text(&self, Answer { id, probabilities }: &Answer) -> String {
+    fn text(&self, ImageAnswer { id, probabilities }: &ImageAnswer) -> String {
         let probabilities = match probabilities {
             Ok(probabilities) => probabilities,
             Err(fault) => {
@@ -91,7 +91,7 @@ impl Wording {
         format!("{id:<width$}")
     }
 
-    fn json(&self, Answer { id, probabilities }: &Answer) -> String {
+    fn json(&self, ImageAnswer { id, probabilities }: &ImageAnswer) -> String {
         let line = match probabilities {
             Ok(probabilities) => {
                 let top: Vec<serde_json::Value> = likeliest(probabilities, self.top)
@@ -110,7 +110,7 @@ impl Wording {
         escape::json(&line.to_string()) + "\n"
     }
 
-    fn csv(&self, Answer { id, probabilities }: &Answer) -> String {
+    fn csv(&self, ImageAnswer { id, probabilities }: &ImageAnswer) -> String {
         let mut line = csv_field(id);
         match probabilities {
             Ok(probabilities) => {
@@ -154,12 +154,12 @@ mod tests {
         Wording { format, classes, top: 2, is_single: false, id_width: 7 }
     }
 
-    fn answer(id: &str) -> Answer {
-        Answer { id: id.into(), probabilities: Ok(vec![0.2, 0.7, 0.1]) }
+    fn answer(id: &str) -> ImageAnswer {
+        ImageAnswer { id: id.into(), probabilities: Ok(vec![0.2, 0.7, 0.1]) }
     }
 
-    fn broken() -> Answer {
-        Answer { id: "b,1.jpg".into(), probabilities: Err(Fault::new("decode", "no image")) }
+    fn broken() -> ImageAnswer {
+        ImageAnswer { id: "b,1.jpg".into(), probabilities: Err(Fault::new("decode", "no image")) }
     }
 
     #[test]
