@@ -441,7 +441,7 @@ impl Tuning {
         if let Some(error) = broken {
             return Err(error);
         }
-        Ok((!late || pruned).then(|| Ended {
+        Ok((!late || pruned).then_some(Ended {
             outcome: if pruned { Outcome::Pruned } else { Outcome::Done },
             score: Some(done.score),
             best_epoch: done.best_epoch,
