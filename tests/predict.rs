@@ -245,7 +245,7 @@ fn what_cannot_be_predicted_is_one_line() {
     place.run("predict run missing.png").refused(2, "missing.png: there is no such image or folder");
     place.run("predict empty one.png").refused(2, "empty holds no model.safetensors, so it is no run folder");
     place.run("predict notes.txt one.png --arch small").refused(2, "notes.txt");
-    place.run("predict run notes.txt").refused(3, "1 of 1 images could not be read");
+    place.run("predict run notes.txt").refused(3, "no image could be read: notes.txt: decode: ");
     place.run("predict run one.png --format parquet").refused(2, "give --output FILE");
     place.run("predict run one.png --output rows").refused(2, "nothing says in which format");
     place
