@@ -302,3 +302,77 @@ fn a_closed_stdout_ends_quietly() {
     let said = crate::fixture::Said::of(child.wait_with_output().unwrap());
     assert_eq!((said.code, said.stderr.as_str()), (0, ""));
 }
+
+#[test]
+fn labels_are_mended_by_id_and_what_was_done_is_accounted_for() {
+    let place = Place::new();
+    for index in 0..24u64 {
+        place.write_png(&format!("in/{}/{index}.png", ["cat", "dog"][index as usize % 2]), 16, 16, index);
+    }
+    place.write("in/cat/broken.png", b"no image");
+    let prepare = "prepare in shards --size 16 --encode raw --split none --max-rejects 3";
+    place.run(prepare).done();
+    let plain = place.files("shards");
+    // Nothing happens until somebody has decided something.
+    place.write("fixes.csv", b"id,action,label,suggested\ncat/0.png,keep,cat,dog\ncat/2.png,,cat,dog\n");
+    place.run(&format!("{prepare} --fixes fixes.csv --overwrite")).done();
+    for (name, bytes) in shards(&place, "shards") {
+        assert_eq!(plain[&name], bytes, "{name}");
+    }
+    place.write(
+        "fixes.csv",
+        b"id,action,label,suggested\ncat/0.png,relabel,cat,dog\ncat/2.png,drop,cat,dog\ndog/1.png,keep,,\n",
+    );
+    let plan = place.run("plan prepare in other --size 16 --fixes fixes.csv").done();
+    assert!(
+        plan.stdout.contains("  fixes        1 relabelled, 1 dropped, 1 kept as they are\n"),
+        "{}",
+        plan.stdout
+    );
+    let refused = place.run(&format!("{prepare} --fixes fixes.csv"));
+    refused.refused(2, "fixes");
+    let said = place.run(&format!("{prepare} --fixes fixes.csv --overwrite")).done();
+    assert!(
+        said.stdout.contains(
+            "25 found = 23 written + 1 rejected + 0 dropped by the balance + 1 dropped by --fixes\n"
+        ),
+        "{}",
+        said.stdout
+    );
+    let found: BTreeMap<String, u32> = shards(&place, "shards")
+        .into_values()
+        .flat_map(rows)
+        .map(|row| (row.id.to_string(), row.label))
+        .collect();
+    assert_eq!((found.len(), found["cat/0.png"], found["cat/4.png"]), (23, 1, 0));
+    assert!(!found.contains_key("cat/2.png"));
+    let files = place.files("shards");
+    let manifest: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
+    let fixes = serde_json::json!({"relabelled": 1, "dropped": 1, "kept": 1});
+    assert_eq!((&manifest["fixes"], &manifest["settings"]["fixes"]), (&fixes, &fixes));
+    assert_eq!((&manifest["counts"]["found"], &manifest["counts"]["dropped"]), (&25.into(), &1.into()));
+    let card = String::from_utf8(files["README.md"].clone()).unwrap();
+    assert!(card.contains("1 were relabelled and 1 left out"), "{card}");
+    place.run("verify shards").done();
+}
+
+#[test]
+fn fixes_that_cannot_be_are_named_in_one_answer() {
+    let place = Place::new();
+    for index in 0..8u64 {
+        place.write_png(&format!("in/{}/{index}.png", ["cat", "dog"][index as usize % 2]), 16, 16, index);
+    }
+    let prepare = "prepare in shards --size 16 --fixes fixes.csv";
+    place.run(prepare).refused(2, "cannot read --fixes fixes.csv: there is no such file");
+    place.write("fixes.csv", b"id,action,suggested\nno/1.png,drop,\ncat/0.png,relabel,fox\nno/2.png,keep,\n");
+    place
+        .run(prepare)
+        .refused(2, "--fixes fixes.csv: these are the ids of no image of SOURCE: no/1.png, no/2.png")
+        .refused(2, "SOURCE has no class called (it has cat, dog): fox (for cat/0.png)");
+    place.write("fixes.csv", b"id,action,suggested\ncat/0.png,delete,\ncat/0.png,drop,\n");
+    place
+        .run(prepare)
+        .refused(2, "an action is keep, relabel or drop, and not delete (line 2)")
+        .refused(2, "an image has one line, but these have two: cat/0.png (lines 2 and 3)");
+    assert!(!place.path("shards/manifest.json").exists());
+}

@@ -2,6 +2,7 @@
 //! without ending it, and test images that it does not see.
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -58,6 +59,16 @@ fn the_best_run_file_trains_to_the_score_of_its_trial_and_no_trial_sees_the_test
     let table = String::from_utf8(files["trials.csv"].clone()).unwrap();
     assert_eq!(table.lines().count(), 6);
     assert!(table.starts_with("trial,outcome,score,"), "{table}");
+    let report = String::from_utf8(files["report.html"].clone()).unwrap();
+    assert!(report.contains("train.learning_rate") && report.contains("--config tune/best.toml"));
+    assert!(files.contains_key("best_so_far.svg") && files.contains_key("parallel.svg"));
+    // The run file of the search makes the same search.
+    place.run("tune --config tune/tune.toml --out again").done();
+    let ended = |out: &str| -> Vec<Value> {
+        let lines = journal(&place, out);
+        events(&lines, "ended").into_iter().cloned().collect()
+    };
+    assert_eq!(ended("again"), ended("tune"));
     place.run("train --config tune/best.toml --out run").done();
     let metrics = String::from_utf8(place.files("run")["metrics.jsonl"].clone()).unwrap();
     let scores = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -105,6 +116,32 @@ fn killed_at_any_point_a_search_goes_on_with_the_trials_of_an_undisturbed_one() 
     let other = tune("whole", "--resume").replace("1e-1,log", "1e-2,log");
     place.run(&other).refused(2, "another space (train.learning_rate)");
     place.run(&tune("nowhere", "--resume")).refused(2, "leave --resume out");
+}
+
+#[test]
+fn an_interrupted_search_leaves_what_it_found_and_goes_on() {
+    let place = place();
+    let tune = format!("tune in --out tune {QUICK} --space train.learning_rate=1e-4..1e-1,log");
+    let arguments = format!("{tune} --trials 100000");
+    let mut child = place.command(&arguments.split_whitespace().collect::<Vec<_>>()).spawn().unwrap();
+    let ended = || {
+        let text = std::fs::read_to_string(place.path("tune/journal.jsonl")).unwrap_or_default();
+        text.lines().filter(|line| line.contains("\"ended\"")).count()
+    };
+    while ended() < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "the search goes on");
+        std::thread::yield_now();
+    }
+    let signalled = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    let said = Said::of(child.wait_with_output().unwrap()).refused(130, "interrupted by Ctrl-C");
+    assert!(said.stderr.contains("--resume"), "{}", said.stderr);
+    let n = ended();
+    let table = String::from_utf8(place.files("tune")["trials.csv"].clone()).unwrap();
+    assert_eq!(table.lines().count(), n + 1);
+    assert!(place.files("tune").contains_key("best.toml"));
+    place.run(&format!("{tune} --trials {} --resume", n + 1)).done();
+    assert_eq!(ended(), n + 1);
 }
 
 #[test]

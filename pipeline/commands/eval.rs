@@ -16,7 +16,7 @@ use crate::model::{Alignment, Model, ModelKind, OfRun, feed_for, score, viewing}
 use crate::options::{Config, EvalSplit, Invocation, store_options};
 use crate::plan::{fixes, refuse_folder};
 use crate::predictions::Predictions;
-use crate::report::html::{self, Answers, EvaluationPage, Gallery, Judged};
+use crate::report::html::{self, EvaluationPage, Gallery, Judged, ScoredAnswers};
 use crate::report::{note, say, say_json, terminal, warn};
 use crate::train::{RunTests, files, fill};
 
@@ -243,7 +243,7 @@ async fn report(
         out.put(name, svg.into()).await?;
     }
     let budget = config.whole("report.bytes");
-    let answers = Answers::of(scored, &errors.suspects, evaluation.temperature);
+    let answers = ScoredAnswers::of(scored, &errors.suspects, evaluation.temperature);
     let gallery = fill(run, feed, passes, Gallery::wanted(&answers, budget)).await?;
     let mut remarks = Vec::new();
     if done.unknown > 0 {

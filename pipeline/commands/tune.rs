@@ -8,8 +8,10 @@ use serde_json::Value;
 use crate::flow::{Error, Run};
 use crate::options::{Invocation, Monitor};
 use crate::report::{Bar, Standing, Unit, note, say, say_json, tell};
-use crate::trials::search::Outcome;
-use crate::trials::tune::{EndedBy, Told, TrialResult, Tuned, setting_in_words, tune, tune_files};
+use crate::trials::search::{
+    EndedBy, Outcome, TrialResult, Tuned, end_in_words, setting_in_words, tune_files,
+};
+use crate::trials::tune::{Told, tune};
 
 /// Options that are shown of the importances.
 const IMPORTANT: usize = 5;
@@ -127,19 +129,14 @@ fn row(result: &TrialResult, monitor: Monitor, is_best: bool) -> String {
     let ended = &result.ended;
     let mark = if is_best { "*" } else { " " };
     let (score, time) = (shown(monitor, ended.score), format!("{:.1} s", ended.seconds));
-    let mut text = format!(
-        "{mark}{:>5}  {score:>9} {:>7} {time:>8}  {}",
+    let end = end_in_words(ended);
+    let end = if end.is_empty() { end } else { format!("; {}", printable(&end)) };
+    format!(
+        "{mark}{:>5}  {score:>9} {:>7} {time:>8}  {}{end}\n",
         result.trial,
         ended.epochs,
         printable(&settings(result))
-    );
-    let _ = match (ended.outcome, &ended.reason, ended.same_as) {
-        (Outcome::Failed, Some(reason), _) => write!(text, "; failed: {}", printable(reason)),
-        (_, _, Some(other)) => write!(text, "; as trial {other}"),
-        (Outcome::Pruned, ..) => write!(text, "; ended early"),
-        _ => Ok(()),
-    };
-    text + "\n"
+    )
 }
 
 fn summary(done: &Tuned) -> String {
@@ -178,8 +175,9 @@ fn summary(done: &Tuned) -> String {
     let _ = writeln!(
         text,
         "the best of many trials on the same validation images flatters itself: look at the test images once, in the end\n\
-         written to {place}: {}, {}, {}\n\
+         written to {place}: {}, {}, {}, {}\n\
          next: forebay train --config {place}/{} --out RUN\n      forebay eval RUN --final",
+        tune_files::REPORT,
         tune_files::BEST,
         tune_files::TRIALS,
         tune_files::SUMMARY,

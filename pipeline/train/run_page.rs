@@ -1,5 +1,6 @@
 //! The report of a run, of what its best epoch said of held-out images, and the labels that look wrong.
 
+use forebay_datasets::escape;
 use forebay_datasets::sample::Split;
 use forebay_train::metrics::{Evaluation, LabelErrors, Scored};
 
@@ -10,7 +11,7 @@ use crate::feed::{Pass, TestAccess};
 use crate::flow::{Error, Run};
 use crate::plan::fixes;
 use crate::report::Trained;
-use crate::report::html::{self, Answers, ClassPrior, Gallery, Judged, RunPage};
+use crate::report::html::{self, ClassPrior, Gallery, Judged, RunPage, ScoredAnswers};
 use crate::report::warn;
 
 /// What the best epoch said of the images by which a run is judged.
@@ -34,10 +35,11 @@ pub(super) async fn write(
 ) -> Result<(), Error> {
     let facts = plan.facts();
     let priors = priors(plan);
+    let place = folder.location().trim_end_matches('/');
     let command = format!(
-        "forebay train --config {0}/{1} --out {0}-again",
-        folder.location().trim_end_matches('/'),
-        files::CONFIG
+        "forebay train --config {} --out {}",
+        escape::shell(&format!("{place}/{}", files::CONFIG)),
+        escape::shell(&format!("{place}-again"))
     );
     let mut page = RunPage {
         facts: &facts,
@@ -59,7 +61,7 @@ pub(super) async fn write(
     for (name, svg) in html::evaluation_plots(evaluation) {
         folder.put(name, svg).await?;
     }
-    let answers = Answers::of(scored, &errors.suspects, evaluation.temperature);
+    let answers = ScoredAnswers::of(scored, &errors.suspects, evaluation.temperature);
     let pass = match split {
         // That these images were looked at is counted already.
         Split::Test => Pass::evaluate(split, TestAccess { openings: done.test_openings.unwrap_or(1) }),

@@ -1,5 +1,7 @@
 //! Several runs as one model: a vote of their networks, or one network with the mean of their weights.
 
+mod page;
+
 use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
@@ -50,6 +52,9 @@ pub struct Ensembled {
     pub members: Vec<MemberScores>,
     /// Every figure of the whole on the validation images, where all members have the same.
     pub validation: Option<Evaluation>,
+    /// What the whole said of each of them.
+    #[serde(skip)]
+    pub scored: Option<Scored>,
 }
 
 /// The runs of an ensemble, open.
@@ -96,10 +101,12 @@ pub async fn ensemble(run: &Run, config: &Config) -> Result<Ensembled, Error> {
             scored.iter().map(|scored| fit_temperature(scored).map_or(1.0, |fit| fit.usable())).collect()
         }
     };
-    match is_soup {
-        true => soup(run, config, opened, &scored, &temperatures).await,
-        false => vote(run, config, opened, &scored, &temperatures).await,
-    }
+    let done = match is_soup {
+        true => soup(run, config, &opened, &scored, &temperatures).await?,
+        false => vote(run, config, &opened, &scored, &temperatures).await?,
+    };
+    page::write(run, config, &opened, &done).await?;
+    Ok(done)
 }
 
 async fn open(run: &Run, names: Vec<String>, out: &str, config: &Config) -> Result<OpenRuns, Error> {
@@ -265,7 +272,7 @@ const SHARE_MIN: f64 = 0.01;
 async fn vote(
     run: &Run,
     config: &Config,
-    opened: OpenRuns,
+    opened: &OpenRuns,
     scored: &[Scored],
     temperatures: &[f64],
 ) -> Result<Ensembled, Error> {
@@ -282,7 +289,7 @@ async fn vote(
         let fitted = fit_vote(&scored.iter().collect::<Vec<_>>(), temperatures);
         weights = fitted.map_err(|line| Error::failed("fit the weights of the vote", line))?;
     }
-    let mut listed = members(run, &opened, scored, temperatures, config)?;
+    let mut listed = members(run, opened, scored, temperatures, config)?;
     let (mut kept, mut files_of) = (Vec::new(), Vec::new());
     for (index, network) in opened.networks.iter().enumerate() {
         if weights[index] < SHARE_MIN {
@@ -304,7 +311,7 @@ async fn vote(
     file.validated = opened.validation.is_some();
     file.class_counts = counts
         .filter(|counts| opened.networks.iter().all(|network| network.class_counts.as_ref() == Some(counts)));
-    let mut validation = None;
+    let (mut validation, mut of_whole) = (None, None);
     if !scored.is_empty() {
         let of_kept: Vec<usize> = kept.iter().map(|(index, _)| *index).collect();
         let classifier = Classifier::new(kept.into_iter().map(|(_, member)| member).collect(), vote, classes);
@@ -312,6 +319,7 @@ async fn vote(
         let whole = together(&classifier, &of_kept.iter().map(|index| &scored[*index]).collect::<Vec<_>>())?;
         file.temperature = fit_temperature(&whole).map_or(1.0, |fit| fit.usable());
         validation = Some(evaluation(run, &whole, file.temperature, config)?);
+        of_whole = Some(whole);
     }
     for (member, index) in
         file.members.iter().zip(listed.iter().enumerate().filter(|(_, m)| m.weight.is_some()))
@@ -329,6 +337,7 @@ async fn vote(
         vote: Some(forebay_datasets::words::Words::name(&vote)),
         members: listed,
         validation,
+        scored: of_whole,
     })
 }
 
@@ -356,7 +365,7 @@ fn together(classifier: &Classifier, members: &[&Scored]) -> Result<Scored, Erro
 async fn soup(
     run: &Run,
     config: &Config,
-    opened: OpenRuns,
+    opened: &OpenRuns,
     scored: &[Scored],
     temperatures: &[f64],
 ) -> Result<Ensembled, Error> {
@@ -366,7 +375,7 @@ async fn soup(
                 .to_string(),
         ));
     }
-    let mut listed = members(run, &opened, scored, temperatures, config)?;
+    let mut listed = members(run, opened, scored, temperatures, config)?;
     let mut order: Vec<usize> = (0..scored.len()).collect();
     order.sort_by(|a, b| accuracy(&scored[*b]).total_cmp(&accuracy(&scored[*a])));
     let mut taken = vec![order[0]];
@@ -377,7 +386,7 @@ async fn soup(
         let mean = mean_of_files(&tried).map_err(|error| train_error(&opened.names[index], error))?;
         let loaded = run.install(|| Predictor::of_run(&mean));
         let (predictor, _) = loaded.map_err(|error| train_error("the mean of weights", error))?;
-        let found = score_one(run, &opened, predictor).await?;
+        let found = score_one(run, opened, predictor).await?;
         if accuracy(&found) >= accuracy(&best) {
             taken.push(index);
             (best, bytes) = (found, mean);
@@ -407,5 +416,6 @@ async fn soup(
         vote: None,
         members: listed,
         validation: Some(evaluation(run, &best, temperature, config)?),
+        scored: Some(best),
     })
 }

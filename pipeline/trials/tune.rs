@@ -11,82 +11,18 @@ use forebay_datasets::store::Store;
 use forebay_train::search::{
     self, Axis, Bracket, Method, Pruning, Tried, brackets, goes_on, grid_points, importance,
 };
-use serde::Serialize;
 
-use super::search::{Ended, Event, Journal, JournalHeader, Outcome, Space, TrialRecord};
+use super::search::{
+    Ended, EndedBy, Event, Journal, JournalHeader, Outcome, Space, TrialResult, Tuned, best_of, csv, pages,
+    tune_files,
+};
 use crate::flow::{Error, Run};
-use crate::options::{Config, Monitor, option, store_options};
+use crate::options::{Command, Config, Facts, Monitor, option, store_options};
+use crate::report::warn;
 use crate::train::{KeptFeatures, TrainPlan, TrainSources, time_of, trial};
 
 /// Trials of a search that says nothing of their number.
 const TRIALS: u64 = 50;
-
-/// Names of what a search leaves in its folder beside the journal.
-pub mod tune_files {
-    /// Every trial, a row each.
-    pub const TRIALS: &str = "trials.csv";
-    /// The run file of the best trial.
-    pub const BEST: &str = "best.toml";
-    /// All that was found, for programs.
-    pub const SUMMARY: &str = "tune.json";
-}
-
-/// What a search came to.
-#[derive(Clone, Debug, Serialize)]
-pub struct Tuned {
-    /// Its folder.
-    pub output: String,
-    /// Where the images are.
-    pub source: String,
-    /// How settings were chosen.
-    pub search: String,
-    /// Which trials were ended early.
-    pub prune: String,
-    /// What trials are compared by.
-    pub monitor: Monitor,
-    /// What was searched, by key.
-    pub space: serde_json::Map<String, serde_json::Value>,
-    /// Every trial that has ended, in order.
-    pub trials: Vec<TrialResult>,
-    /// The number of the best of those that trained to their end.
-    pub best: Option<u32>,
-    /// The best score after each trial, the higher the better; `None` before there is one.
-    pub best_so_far: Vec<Option<f64>>,
-    /// How much each option mattered, 1 together, by key; empty where there are too few trials.
-    pub importance: BTreeMap<String, f64>,
-    /// Why it ended.
-    pub ended_by: EndedBy,
-    /// Seconds of training.
-    pub seconds: f64,
-}
-
-/// A trial that has ended.
-#[derive(Clone, Debug, Serialize)]
-pub struct TrialResult {
-    /// Its number, counted from 1.
-    pub trial: u32,
-    /// Its settings, by key; null leaves an option out.
-    pub settings: BTreeMap<String, serde_json::Value>,
-    /// Its coordinates in the space, each from 0 to 1, in the order of the keys.
-    pub point: Vec<f64>,
-    /// How it ended.
-    #[serde(flatten)]
-    pub ended: Ended,
-}
-
-/// Why a search ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EndedBy {
-    /// All trials were done.
-    Trials,
-    /// Its time was over.
-    Budget,
-    /// There is no other combination.
-    Exhausted,
-    /// The user or the system stopped it.
-    Interrupt,
-}
 
 /// What is said while a search goes on.
 #[derive(Clone, Debug)]
@@ -174,8 +110,9 @@ pub async fn tune(
         (None, Method::Grid) => grid_points(&tuning.axes),
         (None, _) => TRIALS,
     };
-    let done: Vec<TrialResult> = tuning.journal.trials().iter().filter_map(result).collect();
+    let done: Vec<TrialResult> = tuning.journal.trials().iter().filter_map(TrialResult::of).collect();
     tuning.spent = done.iter().map(|done| done.ended.seconds).sum();
+    warn(&base_plan.warnings);
     told(Told::Begin { space: &tuning.space, done: &done, monitor: tuning.monitor, trials });
     let ended_by = tuning.run(run, trials, told).await;
     let (ended_by, interrupt) = match ended_by {
@@ -310,19 +247,6 @@ async fn refuse_full(store: &Store) -> Result<(), Error> {
     }
 }
 
-/// A trial that has ended.
-fn result(record: &TrialRecord) -> Option<TrialResult> {
-    let TrialRecord { trial, point, settings, ended, .. } = record;
-    let (settings, point) = (settings.clone(), point.clone());
-    Some(TrialResult { trial: *trial, settings, point, ended: ended.clone()? })
-}
-
-/// The best of the trials that trained to their end, the first among equals.
-fn best_of<'a>(results: impl Iterator<Item = &'a TrialResult>) -> Option<&'a TrialResult> {
-    let done = results.filter(|result| result.ended.outcome == Outcome::Done && result.ended.score.is_some());
-    done.reduce(|best, other| if other.ended.score > best.ended.score { other } else { best })
-}
-
 impl Tuning {
     /// Trials until there is a reason to end.
     async fn run(
@@ -388,7 +312,8 @@ impl Tuning {
                 return Ok(EndedBy::Budget);
             };
             self.journal.add(Event::Ended { trial: number, ended })?;
-            let results: Vec<TrialResult> = self.journal.trials().iter().filter_map(result).collect();
+            let results: Vec<TrialResult> =
+                self.journal.trials().iter().filter_map(TrialResult::of).collect();
             let last = results.last().expect("one has just ended");
             let is_best = best_of(results.iter()).is_some_and(|best| best.trial == number);
             told(Told::Ended { result: last, is_best });
@@ -567,7 +492,7 @@ impl Tuning {
 
     /// All that was found.
     fn summary(&self, store: &Store, plan: &TrainPlan, ended_by: EndedBy) -> Tuned {
-        let trials: Vec<TrialResult> = self.journal.trials().iter().filter_map(result).collect();
+        let trials: Vec<TrialResult> = self.journal.trials().iter().filter_map(TrialResult::of).collect();
         let tried: Vec<Tried> = trials
             .iter()
             .map(|trial| Tried { point: trial.point.clone(), score: trial.ended.score })
@@ -595,7 +520,14 @@ impl Tuning {
 
     /// Writes what was found.
     async fn write(&self, store: &Store, tuned: &Tuned) -> Result<(), Error> {
+        let run_file = self.base.to_toml(Command::Tune, &Facts::default());
+        store.put(tune_files::CONFIG, run_file.clone().into()).await?;
         store.put(tune_files::TRIALS, csv(&self.space, tuned).into()).await?;
+        let (pages, note) = pages(&self.space, tuned, &run_file, self.base.whole("report.bytes"));
+        warn(&Vec::from_iter(note));
+        for (name, page) in pages {
+            store.put(name, page.into()).await?;
+        }
         store.put(tune_files::SUMMARY, forebay_datasets::manifest::to_json(tuned).into()).await?;
         let best = tuned.best.and_then(|best| tuned.trials.iter().find(|trial| trial.trial == best));
         if let Some(best) = best {
@@ -629,40 +561,4 @@ impl Tuning {
 fn failed(reason: String, epochs: u32, seconds: f64) -> Ended {
     let (score, best_epoch, same_as) = (None, 0, None);
     Ended { outcome: Outcome::Failed, score, best_epoch, epochs, seconds, reason: Some(reason), same_as }
-}
-
-/// The trials as a table for other programs.
-fn csv(space: &Space, tuned: &Tuned) -> String {
-    let quoted = |text: &str| match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_string(),
-    };
-    let keys: Vec<&str> = space.dimensions.iter().map(|dimension| dimension.row.key).collect();
-    let mut text = format!("trial,outcome,score,best_epoch,epochs,seconds,{},reason\n", keys.join(","));
-    for TrialResult { trial, settings, ended, .. } in &tuned.trials {
-        let outcome = serde_json::to_value(ended.outcome).expect("plain data");
-        let mut cells = vec![
-            trial.to_string(),
-            outcome.as_str().unwrap_or_default().to_string(),
-            ended.score.map_or(String::new(), |score| score.to_string()),
-            ended.best_epoch.to_string(),
-            ended.epochs.to_string(),
-            format!("{:.3}", ended.seconds),
-        ];
-        cells.extend(keys.iter().map(|key| setting_in_words(settings.get(*key))));
-        cells.push(ended.reason.clone().unwrap_or_default());
-        let cells: Vec<String> = cells.iter().map(|cell| quoted(cell)).collect();
-        text += &(cells.join(",") + "\n");
-    }
-    text
-}
-
-/// A setting as it stands in a table; empty where it had no effect.
-pub fn setting_in_words(value: Option<&serde_json::Value>) -> String {
-    match value {
-        None => String::new(),
-        Some(serde_json::Value::Null) => "unset".to_string(),
-        Some(serde_json::Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-    }
 }

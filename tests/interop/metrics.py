@@ -5,8 +5,8 @@
 
 Predictions are written with pyarrow as `forebay eval` writes them, and read by `forebay compare --json`, which says the
 figures of each file and McNemar's test of each pair. A run is tested on images of which some classes have none; what it
-says of itself in summary.json is computed again from its confusion matrix. `--write` makes the table that the tests of the
-crate read, of the smaller inputs.
+says of itself in summary.json is computed again from its confusion matrix, and from its predictions. `--write` makes the
+tables that the tests of the crate read: of the smaller inputs, and of wrong labels as cleanlab finds them.
 """
 
 import json
@@ -23,7 +23,7 @@ try:
     import pyarrow
     import pyarrow.parquet
     from PIL import Image
-    from scipy import stats
+    from scipy import optimize, special, stats
     from sklearn import metrics
 except ImportError as error:
     print(f"SKIPPED: metrics.py needs scikit-learn, scipy, numpy, pyarrow and Pillow: {error}", file=sys.stderr)
@@ -251,6 +251,27 @@ def compare_inputs(program, work):
     print(f"{INPUTS} inputs: every figure, curve and report is scikit-learn's, and McNemar's test scipy's")
 
 
+def check_predictions(folder):
+    """That a run's predictions are of the images that they name, and are what its evaluation was made of."""
+    table = pyarrow.parquet.read_table(folder / "predictions.parquet")
+    names = json.loads(table.schema.metadata[b"classes"])
+    evaluations = json.loads((folder / "evaluation.json").read_text())
+    rows = table.to_pylist()
+    assert len({row["id"] for row in rows}) == len(rows)
+    for row in rows:
+        assert row["label"] == row["id"].split("/")[0], row
+        assert row["prediction"] == names[numpy.argmax(row["probabilities"])], row
+        assert row["confidence"] == max(row["probabilities"]), row
+    for split, evaluation in evaluations.items():
+        chosen = [row for row in rows if row["split"] == split]
+        labels = numpy.array([names.index(row["label"]) for row in chosen])
+        probabilities = numpy.array([row["probabilities"] for row in chosen], dtype=numpy.float32)
+        expected = theirs(names, labels, logits_of(probabilities))
+        assert evaluation["confusion"] == expected["confusion"] and evaluation["samples"] == len(chosen), split
+        for key in ["accuracy", "balanced_accuracy", "log_loss", "brier"]:
+            assert abs(evaluation[key]["value"] - expected[key]) < 1e-5, (split, key, evaluation[key], expected[key])
+
+
 def compare_runs(program, work):
     noise = numpy.random.default_rng(5)
     # Rare classes, of which a split of a fifth of the images may have none.
@@ -278,8 +299,54 @@ def compare_runs(program, work):
         macro = metrics.precision_recall_fscore_support(truths, guesses, average="macro", zero_division=0)[2]
         assert abs(summary["macro_f1"] - macro) < CLOSE, (summary["macro_f1"], macro)
         assert abs(summary["accuracy"] - metrics.accuracy_score(truths, guesses)) < CLOSE
+        check_predictions(work / f"run{seed}")
         there = len(set(truths) | set(guesses))
         print(f"split seed {seed}: {there} of 5 classes are there, macro F1 {macro:.4f} as scikit-learn's")
+
+
+def temperature(labels, logits):
+    """What logits are divided by for the smallest log loss; None where that is at a bound, or anywhere."""
+    possible = numpy.isfinite(logits[range(len(labels)), labels])
+    logits, labels = logits[possible].astype(float), labels[possible]
+    if not possible.any() or all(len(set(row[numpy.isfinite(row)])) == 1 for row in logits):
+        return None
+
+    def loss(log):
+        scaled = logits / math.exp(log)
+        return float((special.logsumexp(scaled, axis=1) - scaled[range(len(labels)), labels]).mean())
+
+    bounds = (math.log(0.05), math.log(20))
+    found = optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-10})
+    # The middle of what is equally good to the last digit.
+    low, high = (optimize.brentq(lambda log: loss(log) - found.fun - 1e-7, *ends) if loss(end) > found.fun + 1e-7 else None
+                 for end, ends in ((bounds[0], (bounds[0], found.x)), (bounds[1], (found.x, bounds[1]))))
+    return None if low is None or high is None else math.exp(found.x)
+
+
+def write_label_errors():
+    """Needs cleanlab, which nothing else does: python -m pip install cleanlab."""
+    from cleanlab.count import compute_confident_joint, get_confident_thresholds
+    from cleanlab.filter import find_label_issues
+
+    cases = []
+    for seed in range(4):
+        noise, n, classes = numpy.random.default_rng(seed), 100, 3 + seed % 3
+        truths = noise.integers(0, classes, n)
+        labels = numpy.where(noise.random(n) < 1 / 7, (truths + 1) % classes, truths)
+        logits = noise.normal(size=(n, classes)) + (1.5 + seed / 2) * numpy.eye(classes)[truths]
+        rows = [[float(f"{value:.2f}") for value in row] for row in logits]
+        probabilities = softmax(numpy.array(rows, dtype=numpy.float32).astype(float).tolist())
+        issues = find_label_issues(labels, probabilities, filter_by="prune_by_noise_rate", n_jobs=1)
+        cases.append({
+            "labels": labels.tolist(),
+            "logits": rows,
+            "thresholds": get_confident_thresholds(labels, probabilities).tolist(),
+            "joint": numpy.asarray(compute_confident_joint(labels, probabilities)).tolist(),
+            "suspects": numpy.flatnonzero(issues).tolist(),
+        })
+    text = "[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n"
+    (TABLE.parent / "cleanlab.json").write_text(text)
+    print(f"{len(cases)} inputs with wrong labels, {len(text)} bytes")
 
 
 def write():
@@ -291,10 +358,12 @@ def write():
         logits = logits_of(probabilities)
         rows = [[None if math.isinf(value) else float(value) for value in row] for row in logits]
         expected = theirs(names, labels, logits)
-        cases.append({"classes": names, "labels": labels.tolist(), "logits": rows, "expected": expected})
+        best = temperature(labels, logits)
+        cases.append({"classes": names, "labels": labels.tolist(), "logits": rows, "temperature": best, "expected": expected})
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text("[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n")
     print(f"{len(cases)} inputs, {TABLE.stat().st_size} bytes")
+    write_label_errors()
 
 
 def main():

@@ -25,7 +25,7 @@ pub(super) type Cell = ((u32, u32), Vec<usize>);
 
 /// What a classifier said of each image.
 #[derive(Clone, Debug)]
-pub struct Answers<'a> {
+pub struct ScoredAnswers<'a> {
     pub(super) scored: &'a Scored,
     pub(super) suspects: &'a [Suspect],
     /// The probability of the prediction, per image.
@@ -35,11 +35,11 @@ pub struct Answers<'a> {
     prediction: Vec<u32>,
 }
 
-impl<'a> Answers<'a> {
+impl<'a> ScoredAnswers<'a> {
     /// The answers of these logits at a temperature. `suspects` are labels that are probably wrong, the most suspicious first,
     /// found among images that the classifier was not trained on.
-    pub fn of(scored: &'a Scored, suspects: &'a [Suspect], temperature: f64) -> Answers<'a> {
-        let mut answers = Answers {
+    pub fn of(scored: &'a Scored, suspects: &'a [Suspect], temperature: f64) -> ScoredAnswers<'a> {
+        let mut answers = ScoredAnswers {
             scored,
             suspects,
             confidence: Vec::with_capacity(scored.len()),

@@ -104,7 +104,7 @@ pub(super) fn polyline(points: &[(f64, f64)], color: &str, width: f64, more: &st
 impl Chart {
     /// The drawing, with a legend below.
     pub(super) fn svg(&self) -> String {
-        let (width, plot, left, top) = (420.0, 300.0, 52.0, 38.0);
+        let (width, plot, left, top) = (420.0, 300.0, 52.0, 52.0);
         let right = 18.0;
         let inner = width - left - right;
         let named: Vec<&ChartLine> = self.lines.iter().filter(|line| line.name.is_some()).collect();
@@ -132,7 +132,7 @@ impl Chart {
             svg += &label(at, top + plot + 17.0, "middle", &number(value));
         }
         svg += &label(left + inner / 2.0, top + plot + 34.0, "middle", self.x.name);
-        svg += &label(left - 38.0, top - 5.0, "start", self.y.name);
+        svg += &label(left - 38.0, top - 11.0, "start", self.y.name);
         for [from, to, bottom, upper] in &self.boxes {
             let (x0, x1, y0, y1) = (x(*from), x(*to), y(*upper), y(*bottom));
             let _ = writeln!(
@@ -164,7 +164,8 @@ impl Chart {
         for (place, line) in named.iter().enumerate() {
             let at = top + plot + 56.0 + 18.0 * place as f64;
             let name = shorten(line.name.as_deref().unwrap_or_default(), NAME_MAX);
-            svg += &polyline(&[(left, at - 4.0), (left + 22.0, at - 4.0)], line.color, 3.0, "");
+            let more = if line.dashed { " stroke-dasharray=\"5 4\"" } else { "" };
+            svg += &polyline(&[(left, at - 4.0), (left + 22.0, at - 4.0)], line.color, 3.0, more);
             svg += &label(left + 30.0, at, "start", &name);
         }
         svg + "</svg>\n"

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use forebay_datasets::escape;
 use forebay_train::metrics::Evaluation;
 
-use super::answers::{Answers, Cell};
+use super::answers::{Cell, ScoredAnswers};
 use super::gallery::Thumbnails;
 use super::shell::{head, table};
 
@@ -16,6 +16,9 @@ pub(super) const MATRIX_MAX: usize = 50;
 
 /// Classes whose cells have room for a share beside the count.
 const SHARES_MAX: usize = 12;
+
+/// Classes whose cells are as large as a finger.
+const LARGE_CELLS_MAX: usize = 25;
 
 /// Rows of the table of confused pairs.
 const PAIRS_MAX: usize = 50;
@@ -128,7 +131,12 @@ fn whole(evaluation: &Evaluation, shown: &BTreeSet<(u32, u32)>) -> String {
     }
     let more = if shown.is_empty() { "" } else { "; a cell opens the images behind it" };
     let caption = format!("Rows are true classes, columns predictions, colour the share of the row{more}");
-    table(&caption, if is_few { "matrix few" } else { "matrix" }, &names, &rows)
+    let class = match classes.len() {
+        0..=SHARES_MAX => "matrix few",
+        n if n <= LARGE_CELLS_MAX => "matrix",
+        _ => "matrix many",
+    };
+    table(&caption, class, &names, &rows)
 }
 
 fn pairs(evaluation: &Evaluation, shown: &BTreeSet<(u32, u32)>) -> String {
@@ -160,7 +168,7 @@ fn pairs(evaluation: &Evaluation, shown: &BTreeSet<(u32, u32)>) -> String {
 
 /// The images behind the cells: one cell is open at a time, the most frequent mistake at first.
 pub(super) fn cells(
-    answers: &Answers<'_>,
+    answers: &ScoredAnswers<'_>,
     cells: &[Cell],
     per_cell: usize,
     thumbnails: &Thumbnails<'_>,
@@ -202,7 +210,7 @@ pub(super) fn cells(
 }
 
 /// Images with what they are and what they were taken for.
-fn list(answers: &Answers<'_>, images: &[usize], thumbnails: &Thumbnails<'_>) -> String {
+fn list(answers: &ScoredAnswers<'_>, images: &[usize], thumbnails: &Thumbnails<'_>) -> String {
     let mut items = String::new();
     for index in images {
         let id = &answers.scored.ids()[*index];
@@ -231,7 +239,7 @@ fn list(answers: &Answers<'_>, images: &[usize], thumbnails: &Thumbnails<'_>) ->
 }
 
 /// The wrong answers of most confidence.
-pub(super) fn confident_mistakes(answers: &Answers<'_>, thumbnails: &Thumbnails<'_>) -> String {
+pub(super) fn confident_mistakes(answers: &ScoredAnswers<'_>, thumbnails: &Thumbnails<'_>) -> String {
     match &answers.confident_mistakes()[..] {
         [] => "<p>There are none.</p>\n".to_string(),
         images => {
@@ -243,7 +251,7 @@ pub(super) fn confident_mistakes(answers: &Answers<'_>, thumbnails: &Thumbnails<
 }
 
 /// The right answers of least confidence.
-pub(super) fn unsure_hits(answers: &Answers<'_>, thumbnails: &Thumbnails<'_>) -> String {
+pub(super) fn unsure_hits(answers: &ScoredAnswers<'_>, thumbnails: &Thumbnails<'_>) -> String {
     match &answers.unsure_hits()[..] {
         [] => "<p>No answer was right.</p>\n".to_string(),
         images => {
@@ -254,7 +262,7 @@ pub(super) fn unsure_hits(answers: &Answers<'_>, thumbnails: &Thumbnails<'_>) ->
 }
 
 /// Labels that are probably wrong, and how to mend them.
-pub(super) fn suspects(answers: &Answers<'_>, thumbnails: &Thumbnails<'_>) -> String {
+pub(super) fn suspects(answers: &ScoredAnswers<'_>, thumbnails: &Thumbnails<'_>) -> String {
     let shown = answers.shown_suspects();
     if shown.is_empty() {
         return "<p>No label looks wrong.</p>\n".to_string();
@@ -272,7 +280,7 @@ pub(super) fn suspects(answers: &Answers<'_>, thumbnails: &Thumbnails<'_>) -> St
     }
     text += "<p class=\"only-js\"><button type=\"button\" class=\"act\" id=\"save-fixes\">Save fixes.csv</button> \
              <span class=\"muted\" id=\"fixes-said\" role=\"status\"></span></p>\n";
-    text += "<datalist id=\"classes\">";
+    text += "<datalist id=\"class-names\">";
     for class in answers.scored.classes() {
         let _ = write!(text, "<option value=\"{}\"></option>", escape::html(class));
     }
@@ -287,7 +295,7 @@ pub(super) fn suspects(answers: &Answers<'_>, thumbnails: &Thumbnails<'_>) -> St
             "<li data-id=\"{id}\" data-label=\"{label}\" data-p=\"{0:.4}\" data-margin=\"{1:.4}\">{2}<strong>{label} → {suggestion}?</strong>\
              <span class=\"w\">{3:.1} %, margin {1:.2}</span><span class=\"w\">{id}</span>\
              <span class=\"only-js\"><select aria-label=\"what to do with {id}\"><option>keep</option><option>relabel</option><option>drop</option></select>\
-             <input list=\"classes\" aria-label=\"class of {id}\" value=\"{suggestion}\"></span></li>",
+             <input list=\"class-names\" aria-label=\"class of {id}\" value=\"{suggestion}\"></span></li>",
             suspect.probability,
             suspect.margin,
             thumbnails.image(&suspect.id),

@@ -10,7 +10,7 @@ use forebay_stages::encode::{Encode, Encoding};
 use forebay_stages::resize::{Filter, Fit, Resize, Size};
 use forebay_stages::stage::Stage;
 
-use super::answers::{Answers, PER_CELL};
+use super::answers::{PER_CELL, ScoredAnswers};
 
 /// The longer side of a thumbnail, pixels.
 pub const THUMBNAIL_PX: u32 = 96;
@@ -35,7 +35,7 @@ impl Gallery {
     /// A gallery without pixels yet, of the images that a page of `budget_bytes` would show of these answers: one of every
     /// kind of mistake, the mistakes of most confidence, suspected labels, right answers of least confidence, and then more
     /// of each cell of the confusion matrix.
-    pub fn wanted(answers: &Answers<'_>, budget_bytes: u64) -> Gallery {
+    pub fn wanted(answers: &ScoredAnswers<'_>, budget_bytes: u64) -> Gallery {
         let most = (budget_bytes / THUMBNAIL_BYTES_MIN) as usize;
         let cells = answers.shown_cells();
         let nth = |n: usize, is_mistake: bool| {

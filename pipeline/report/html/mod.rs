@@ -21,7 +21,7 @@ use forebay_datasets::escape;
 use forebay_datasets::sample::Split;
 use forebay_train::metrics::{Evaluation, Figure};
 
-pub use answers::Answers;
+pub use answers::ScoredAnswers;
 pub(crate) use failures::confused;
 pub(crate) use figures::{all as all_figures, level};
 pub use gallery::{Gallery, THUMBNAIL_PX, thumbnail, thumbnail_of_planes};
@@ -49,7 +49,7 @@ pub struct Judged<'a> {
     /// Every figure.
     pub evaluation: &'a Evaluation,
     /// What was said of each image, with the labels that are probably wrong.
-    pub answers: &'a Answers<'a>,
+    pub answers: &'a ScoredAnswers<'a>,
     /// Thumbnails, as far as there are some.
     pub gallery: &'a Gallery,
     /// What the images are, such as `test images`.

@@ -131,8 +131,8 @@ impl TuningPage<'_> {
             .into_iter()
             .map(|(name, share)| (name.clone(), share / most, format!("{:.1} %", share * 100.0)))
             .collect();
-        "<p class=\"muted\">The share of the difference between scores that each parameter explains by itself, among what was \
-         tried.</p>\n"
+        "<p class=\"muted\">How differently the best tenth of the trials lies along each parameter than all of them, as a share of \
+         all (PED-ANOVA); what only two parameters together decide is not seen.</p>\n"
             .to_string()
             + &bars("Importance of parameters", &rows)
     }

@@ -49,8 +49,8 @@ pub(super) fn page(title: &str, lead: &str, sections: &[PageSection], rules: &st
 pub(super) fn table(caption: &str, class: &str, head: &str, rows: &str) -> String {
     let caption = escape::html(caption);
     format!(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\">\n<table class=\"{class}\"><caption>{caption}</caption>\n\
-         <thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n"
+        "<figure><figcaption>{caption}</figcaption>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\">\n\
+         <table class=\"{class}\">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table></div></figure>\n"
     )
 }
 

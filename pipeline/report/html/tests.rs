@@ -1,3 +1,5 @@
+//! Pages of fixed values: well-formed, self-contained, within their budget, with every section.
+
 use forebay_datasets::sample::{Pixels, Split};
 use forebay_datasets::seed::Seed;
 use forebay_train::metrics::{Evaluation, EvaluationOptions, LabelErrors, Scored, Suspect};
@@ -34,7 +36,7 @@ fn made(classes: &[&str], n: usize, skill: f64) -> Made {
     Made { scored, evaluation, suspects }
 }
 
-fn filled(answers: &Answers<'_>, budget: u64, side: u32) -> Gallery {
+fn filled(answers: &ScoredAnswers<'_>, budget: u64, side: u32) -> Gallery {
     let mut gallery = Gallery::wanted(answers, budget);
     for (n, id) in answers.scored.ids().iter().enumerate() {
         if gallery.wants(id) {
@@ -136,13 +138,13 @@ fn keep(name: &str, page: &str) {
     }
 }
 
-fn judged<'a>(made: &'a Made, answers: &'a Answers<'a>, gallery: &'a Gallery) -> Judged<'a> {
+fn judged<'a>(made: &'a Made, answers: &'a ScoredAnswers<'a>, gallery: &'a Gallery) -> Judged<'a> {
     Judged { evaluation: &made.evaluation, answers, gallery, images: "test images" }
 }
 
 fn run_page(made: &Made, budget: u64, side: u32) -> ReportPage {
     let (facts, done) = (facts(), done(made));
-    let answers = Answers::of(&made.scored, &made.suspects, 1.2);
+    let answers = ScoredAnswers::of(&made.scored, &made.suspects, 1.2);
     let gallery = filled(&answers, budget, side);
     let curves = training_curves(&done.epochs, &[]);
     let prior = |(index, class): (usize, &String)| ClassPrior {
@@ -247,7 +249,7 @@ fn pages_of_two_and_of_a_thousand_classes_are_whole() {
         ("thousand.html", &names[..], 3000),
     ] {
         let made = made(classes, n, 4.0);
-        let answers = Answers::of(&made.scored, &made.suspects, 1.2);
+        let answers = ScoredAnswers::of(&made.scored, &made.suspects, 1.2);
         let gallery = filled(&answers, 8 << 20, 96);
         let remarks = ["12 images are of classes that the model does not know".to_string()];
         let asked = EvaluationPage {
@@ -315,7 +317,7 @@ fn a_search_without_any_score_and_one_with_words_and_numbers_have_pages() {
 #[test]
 fn the_page_of_an_ensemble_has_its_members_beside_the_whole() {
     let made = made(&ANIMALS, 800, 2.5);
-    let answers = Answers::of(&made.scored, &made.suspects, 1.2);
+    let answers = ScoredAnswers::of(&made.scored, &made.suspects, 1.2);
     let gallery = filled(&answers, 1 << 20, 32);
     let member = |n: u32| MemberRow {
         name: format!("runs/{n}"),

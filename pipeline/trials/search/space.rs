@@ -83,8 +83,11 @@ impl Space {
     fn usual(config: &Config, class_counts: &[u64]) -> Space {
         let log = |low: f64, high: f64| Range::Number { low, high, log: true };
         let linear = |low: f64, high: f64| Range::Number { low, high, log: false };
-        let words = |words: &[&str]| {
-            Range::Values(words.iter().map(|word| (*word != UNSET).then(|| Value::from(*word))).collect())
+        let words =
+            |words: &[&str]| Range::Values(words.iter().map(|word| Some(Value::from(*word))).collect());
+        let all_of = |key: &str| match option(key).map(|row| row.kind) {
+            Some(Kind::Choice(choices)) => words(choices),
+            _ => unreachable!("{key} is a choice"),
         };
         let is_frozen = FreezePlan::of(config).trains_head_only();
         let rates = match (is_frozen, config.get("train.weights").is_some()) {
@@ -107,12 +110,12 @@ impl Space {
                 "train.head_width",
                 Range::Values(std::iter::once(None).chain(whole(&[64, 128, 256, 512])).collect()),
             ));
-            usual.push(("train.head_activation", words(&["relu", "gelu", "silu", "tanh"])));
+            usual.push(("train.head_activation", all_of("train.head_activation")));
         }
         let (most, least) = (class_counts.iter().max(), class_counts.iter().min());
         let ratio = *most.unwrap_or(&1) as f64 / (*least.unwrap_or(&1)).max(1) as f64;
         if ratio > UNEVEN {
-            usual.push(("train.loss", words(&["cross-entropy", "focal"])));
+            usual.push(("train.loss", all_of("train.loss")));
             usual.push(("train.class_weights", words(&["none", "inverse", "effective"])));
             if config.choice::<Balance>("balance.mode") == Balance::None {
                 usual.push(("balance.mode", words(&["none", "over"])));
@@ -413,5 +416,16 @@ mod tests {
         assert!(keys("[train]\nfreeze = \"backbone\"\n", &[1]).contains(&"train.head_width"));
         assert!(keys("", &[100, 10]).contains(&"train.loss"));
         assert!(!keys("[train]\ndropout = 0.1\n", &[1]).contains(&"train.dropout"));
+        let all = Space::of(&config("[train]\nfreeze = \"backbone\"\n"), &[100, 10]).unwrap();
+        for Dimension { row, range } in all.dimensions {
+            let values = match range {
+                Range::Number { low, high, .. } => vec![Value::from(low), Value::from(high)],
+                Range::Integer { low, high, .. } => vec![Value::from(low), Value::from(high)],
+                Range::Values(values) => values.into_iter().flatten().collect(),
+            };
+            for value in values {
+                assert_eq!(row.kind.check(value.clone()), Ok(value), "{}", row.key);
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Ranks are passed about so often for their intervals, a nanosecond or two each; but [`RANK_DRAWS_MIN`] times in any case.
-const RANK_STEPS_MAX: u64 = 4_000_000_000;
+const RANK_STEPS_MAX: u64 = 2_000_000_000;
 
 /// Fewer draws are no interval.
 const RANK_DRAWS_MIN: u64 = 50;
@@ -299,7 +299,7 @@ fn coverage(measured: &Measured) -> Vec<CoveragePoint> {
 mod tests {
     use serde_json::Value;
 
-    use super::super::classification_report;
+    use super::super::{TemperatureEnd, classification_report, fit_temperature};
     use super::*;
 
     /// Samples called `0000`, `0001` and so on.
@@ -357,6 +357,13 @@ mod tests {
             }
             ours["report"] = classification_report(&confusion, &names).into();
             check(&format!("input {index}"), &ours, &case["expected"]);
+            // That of the smallest log loss, by scipy.optimize; absent where there is none within the bounds.
+            let fit = fit_temperature(&scored).unwrap();
+            let found = (fit.end == TemperatureEnd::Minimum).then_some(fit.temperature);
+            match (found, case["temperature"].as_f64()) {
+                (Some(ours), Some(theirs)) => assert!((ours / theirs - 1.0).abs() < 1e-6, "{ours} {theirs}"),
+                (ours, theirs) => assert_eq!(ours, theirs, "input {index}: {fit:?}"),
+            }
         }
     }
 

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ScoreError, Scored};
 
+/// How far below the mean a probability may be, as cleanlab has it: where all are equal, rounding puts the mean above them.
+const SLACK: f64 = 1e-6;
+
 /// What the probabilities of samples say of their labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelErrors {
@@ -68,15 +71,17 @@ impl LabelErrors {
         for (sample, label) in labels() {
             let probabilities = scored.probabilities(sample, temperature);
             let is_confident =
-                |class: &usize| thresholds[*class].is_some_and(|mean| probabilities[*class] >= mean);
-            // The last of equal ones comes first here: the search goes from the back.
+                |class: &usize| thresholds[*class].is_some_and(|mean| probabilities[*class] >= mean - SLACK);
+            // Of equal ones the last is taken, which is the first here: the search goes from the back.
             let truth = (0..classes).rev().filter(is_confident);
             if let Some(truth) = truth.max_by(|a, b| probabilities[*a].total_cmp(&probabilities[*b])) {
                 confident[label][truth] += 1;
             }
         }
+        // No class is without a right label.
+        (0..classes).for_each(|class| confident[class][class] = confident[class][class].max(1));
         let joint: Vec<Vec<u64>> =
-            (0..classes).map(|label| calibrated(&confident[label], label, labelled[label])).collect();
+            (0..classes).map(|label| calibrated(&confident[label], labelled[label])).collect();
         let right: u64 = (0..classes).map(|class| joint[class][class]).sum();
         let n = scored.len() as u64;
         Ok(LabelErrors {
@@ -90,14 +95,10 @@ impl LabelErrors {
 }
 
 /// A row of counts scaled to a sum of `total`, whole: what is cut off goes to the largest remainders, the first of equal
-/// ones. Without counts, all labels are taken to be right.
-fn calibrated(row: &[u64], label: usize, total: u64) -> Vec<u64> {
+/// ones.
+fn calibrated(row: &[u64], total: u64) -> Vec<u64> {
     let sum: u64 = row.iter().sum();
     let mut scaled = vec![0; row.len()];
-    if sum == 0 {
-        scaled[label] = total;
-        return scaled;
-    }
     let products: Vec<u128> = row.iter().map(|count| u128::from(*count) * u128::from(total)).collect();
     for (scaled, product) in scaled.iter_mut().zip(&products) {
         *scaled = (product / u128::from(sum)) as u64;
@@ -150,6 +151,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use forebay_datasets::seed::Seed;
+    use serde_json::Value;
 
     use super::*;
 
@@ -198,6 +200,29 @@ mod tests {
     }
 
     #[test]
+    fn thresholds_joint_and_suspects_equal_cleanlabs() {
+        // Written by tests/interop/metrics.py --write: what cleanlab 2.9 says of labels of which a seventh was flipped.
+        let cases: Vec<Value> = serde_json::from_str(include_str!("testdata/cleanlab.json")).unwrap();
+        assert_eq!(cases.len(), 4);
+        for case in cases {
+            let labels: Vec<u32> = serde_json::from_value(case["labels"].clone()).unwrap();
+            let rows: Vec<Vec<f32>> = serde_json::from_value(case["logits"].clone()).unwrap();
+            let mut scored = Scored::new((0..rows[0].len()).map(|class| format!("c{class}")).collect());
+            for (index, (label, row)) in labels.iter().zip(&rows).enumerate() {
+                scored.push(format!("{index:04}").into(), *label, row).unwrap();
+            }
+            let ours = LabelErrors::of(&scored, 1.0).unwrap();
+            let thresholds: Vec<f64> = serde_json::from_value(case["thresholds"].clone()).unwrap();
+            for (ours, theirs) in ours.thresholds.iter().zip(&thresholds) {
+                assert!((ours.unwrap() - theirs).abs() < 1e-12);
+            }
+            assert_eq!(serde_json::json!(ours.joint), case["joint"]);
+            let suspects: BTreeSet<usize> = ours.suspects.iter().map(|s| s.id.parse().unwrap()).collect();
+            assert_eq!(serde_json::json!(suspects), case["suspects"]);
+        }
+    }
+
+    #[test]
     fn right_labels_are_hardly_suspected() {
         let (scored, _) = flipped(2000, 0.0);
         let errors = LabelErrors::of(&scored, 1.0).unwrap();
@@ -212,8 +237,8 @@ mod tests {
             let labelled = scored.labels().iter().filter(|l| **l as usize == label).count() as u64;
             assert_eq!(row.iter().sum::<u64>(), labelled);
         }
-        assert_eq!(calibrated(&[1, 1, 1], 0, 4), [2, 1, 1]);
-        assert_eq!(calibrated(&[0, 0, 0], 1, 4), [0, 4, 0]);
+        assert_eq!(calibrated(&[1, 1, 1], 4), [2, 1, 1]);
+        assert_eq!(calibrated(&[0, 3, 1], 0), [0, 0, 0]);
     }
 
     #[test]

@@ -1,0 +1,71 @@
+//! The report of an ensemble: its members beside the whole.
+
+use forebay_datasets::escape;
+use forebay_train::metrics::LabelErrors;
+
+use super::{Ensembled, MemberScores, OpenRuns};
+use crate::feed::Pass;
+use crate::flow::{Error, Run};
+use crate::options::Config;
+use crate::plan::fixes;
+use crate::report::html::{self, EnsemblePage, Gallery, Judged, MemberRow, ScoredAnswers};
+use crate::report::warn;
+use crate::train::{files, fill};
+
+/// Writes the report of an ensemble with its plots, and labels of validation images that look wrong.
+///
+/// # Errors
+/// The first error of the run; when a file cannot be written.
+pub(super) async fn write(
+    run: &Run,
+    config: &Config,
+    opened: &OpenRuns,
+    done: &Ensembled,
+) -> Result<(), Error> {
+    let row = |member: &MemberScores| MemberRow {
+        name: member.from.clone(),
+        network: member.arch.clone(),
+        weight: member.weight,
+        accuracy: member.accuracy,
+        log_loss: member.log_loss,
+    };
+    let members: Vec<MemberRow> = done.members.iter().map(row).collect();
+    let taken = members.iter().filter(|member| member.weight.is_some()).count();
+    let lead = match done.vote {
+        Some(vote) => format!("A {vote} vote of {taken} of {} runs.", members.len()),
+        None => format!("One network with the mean of the weights of {taken} of {} runs.", members.len()),
+    };
+    let mut command = "forebay ensemble".to_string();
+    for name in &opened.names {
+        command += &format!(" {}", escape::shell(name));
+    }
+    for (flag, key) in [("vote", "ensemble.vote"), ("weights", "ensemble.weights")] {
+        let value = config.text(key).filter(|_| config.is_given(key));
+        command += &value.map_or(String::new(), |value| format!(" --{flag} {value}"));
+    }
+    command += if done.vote.is_none() { " --soup" } else { "" };
+    command += &format!(" --out {}", escape::shell(&done.output));
+    let budget = config.whole("report.bytes");
+    let mut page =
+        EnsemblePage { title: &done.output, lead: &lead, members: &members, judged: None, command: &command };
+    let (Some(evaluation), Some(scored), Some((feed, _))) =
+        (&done.validation, &done.scored, &opened.validation)
+    else {
+        let page = html::ensemble(&page, budget);
+        warn(&Vec::from_iter(page.note));
+        return Ok(opened.target.put(files::REPORT, page.html.into()).await?);
+    };
+    let errors = run.install(|| LabelErrors::of(scored, evaluation.temperature));
+    let errors = errors.map_err(|error| Error::failed("look for wrong labels", error))?;
+    opened.target.put(files::FIXES, fixes::to_csv(&errors).into()).await?;
+    for (name, svg) in html::evaluation_plots(evaluation) {
+        opened.target.put(name, svg.into()).await?;
+    }
+    let answers = ScoredAnswers::of(scored, &errors.suspects, evaluation.temperature);
+    let gallery = fill(run, feed, &[Pass::validation()], Gallery::wanted(&answers, budget)).await?;
+    page.judged =
+        Some(Judged { evaluation, answers: &answers, gallery: &gallery, images: "validation images" });
+    let page = html::ensemble(&page, budget);
+    warn(&Vec::from_iter(page.note));
+    Ok(opened.target.put(files::REPORT, page.html.into()).await?)
+}
