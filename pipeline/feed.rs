@@ -15,10 +15,11 @@ mod source;
 mod unlabelled;
 mod viewed;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use forebay_datasets::order::{Epoch, EpochRow, PlannedRows, Rank, Window};
-use forebay_datasets::sample::{Encoded, Pixels, Sample, Split};
+use forebay_datasets::sample::{Encoded, Pixels, Sample, SampleId, Split};
 use forebay_datasets::seed::Seed;
 use forebay_datasets::shard::ROWS_PER_GROUP;
 use forebay_datasets::split::TrainSamples;
@@ -213,6 +214,22 @@ impl Feed {
         let mut counts = vec![0; self.classes().len()];
         for (row, (_, label)) in self.source.labels(Split::Train).await?.into_iter().enumerate() {
             counts[label as usize] += u64::from(self.trains_on(row));
+        }
+        Ok(counts)
+    }
+
+    /// How many rows of each class an epoch of training has, copies counted, without those of these samples, `[classes]`.
+    ///
+    /// # Errors
+    /// As [`Feed::class_counts`].
+    pub async fn class_counts_without(&self, refused: &BTreeSet<SampleId>) -> Result<Vec<f64>, Error> {
+        let planned = self.planned(Split::Train);
+        let places = (0..planned.groups().len() as u32).flat_map(|group| planned.rows_of(group));
+        let mut counts = vec![0.0; self.classes().len()];
+        for (place, (id, label)) in places.zip(self.source.labels(Split::Train).await?) {
+            if !refused.contains(&id) {
+                counts[label as usize] += f64::from(planned.copies(place));
+            }
         }
         Ok(counts)
     }

@@ -46,8 +46,9 @@ pub struct Model {
     pub architectures: Vec<String>,
     /// Whether its classes have names of their own, by which those of a dataset are found.
     pub names_classes: bool,
-    /// How many training images of each class it learned from, as often as they came in an epoch; `None` where nobody knows.
-    pub class_counts: Option<Vec<f64>>,
+    /// The shares of the classes, with the sum 1, that its logits stand for: those it was trained on, unless its loss corrected
+    /// for them; `None` where nobody knows.
+    pub logit_prior: Option<Vec<f64>>,
     /// Whether its run's validation images are images that it never saw: not so where folds vote together.
     pub is_validated: bool,
     /// What a user would want to know before going on.
@@ -93,7 +94,7 @@ impl Model {
             kind,
             architectures: vec![one.architecture],
             names_classes: one.names_classes,
-            class_counts: one.class_counts,
+            logit_prior: one.logit_prior,
             is_validated: true,
             warnings: one.warnings,
         })
@@ -108,7 +109,7 @@ pub(crate) struct NetworkFile {
     pub(crate) names_classes: bool,
     /// Fitted on validation images; `None` where that was not done.
     pub(crate) temperature: Option<f64>,
-    pub(crate) class_counts: Option<Vec<f64>>,
+    pub(crate) logit_prior: Option<Vec<f64>>,
     pub(crate) bytes: bytes::Bytes,
     pub(crate) warnings: Vec<String>,
 }
@@ -161,7 +162,7 @@ impl NetworkFile {
             classes,
             names_classes,
             temperature: own.as_ref().and_then(FileDescription::temperature),
-            class_counts: own.as_ref().and_then(FileDescription::class_counts),
+            logit_prior: own.as_ref().and_then(FileDescription::logit_prior),
             bytes,
             warnings,
         })

@@ -20,6 +20,7 @@ mod plan;
 mod preparation;
 mod recipe;
 mod recorder;
+mod resampling;
 mod run_folder;
 mod run_page;
 mod run_tests;
@@ -119,7 +120,10 @@ pub async fn train(
                 keep(run, &plan, folder, &session).await?;
                 return Err(Error::Interrupted(interrupt));
             }
-            features => features?,
+            features => match features? {
+                Some(features) => Some(features.resampled(run, &plan).await?),
+                None => None,
+            },
         },
         false => None,
     };
@@ -165,6 +169,7 @@ async fn epochs(
             break;
         }
         let start = Instant::now();
+        count_classes(run, plan, session, features).await?;
         let seen_before = {
             let mut session = lock(session);
             let Session { trainer, reactions, .. } = &mut *session;
@@ -259,6 +264,35 @@ async fn epochs(
         }
     }
     Ok(history)
+}
+
+/// Tells the loss how many rows of each class an epoch trains on, as far as that is known at its start: of features all is
+/// known, of images the first epoch finds out which cannot be read.
+async fn count_classes(
+    run: &Run,
+    plan: &TrainPlan,
+    session: &Mutex<Session>,
+    features: Option<&Arc<Features>>,
+) -> Result<(), Error> {
+    let is_known = {
+        let Progress { epoch, batch, .. } = lock(session).progress;
+        // Within an epoch, a resumed run goes by the numbers that the epoch began with.
+        batch == 0 && (epoch > 0 || features.is_some_and(|features| features.has(Split::Train)))
+    };
+    if !is_known {
+        return Ok(());
+    }
+    let resampled = features.and_then(|features| features.resampled_counts(plan.options.classes.len()));
+    let counts = match resampled {
+        Some(counts) => counts,
+        None if run.rejects().rejected() == 0 => plan.options.class_counts.clone(),
+        None => {
+            let refused = run.rejects().list().into_iter().map(|reject| reject.into_fault().0);
+            plan.feed.class_counts_without(&refused.collect()).await?
+        }
+    };
+    lock(session).trainer.set_class_counts(counts);
+    Ok(())
 }
 
 /// Writes the finished epochs, one a line.

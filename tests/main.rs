@@ -11,6 +11,7 @@ mod evaluation;
 mod faults;
 mod fixture;
 mod first_steps;
+mod imbalance;
 mod input_size;
 mod hostile;
 mod ownership;

@@ -1,5 +1,6 @@
 //! The commands, one file each: what it does, and what it says as text and as JSON.
 
+pub mod advise;
 pub mod bench;
 pub mod bench_model;
 pub mod compare;
@@ -111,5 +112,6 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         Command::Eval => eval::run(run, asked).await,
         Command::Ensemble => ensemble::run(run, asked).await,
         Command::Tune => tune::run(run, asked).await,
+        Command::Advise => advise::run(run, asked).await,
     }
 }

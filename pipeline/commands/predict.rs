@@ -146,15 +146,13 @@ async fn adjusted(model: &Model, config: &Config) -> Result<(Classifier, Option<
         false => prior::of_words(&text, classes),
     };
     let shares = shares.map_err(|why| Error::Usage(format!("predict.prior: {why}")))?;
-    let counts = model.class_counts.clone().ok_or_else(|| {
+    let before = model.logit_prior.clone().ok_or_else(|| {
         Error::Usage(format!(
             "predict.prior: {} does not say how many images of each class it was trained on, which the prior is compared \
              with; leave it out",
             model.place
         ))
     })?;
-    let total: f64 = counts.iter().sum();
-    let before: Vec<f64> = counts.iter().map(|count| count / total).collect();
     let adjusted = classifier.adjusted_to(&before, &shares);
     Ok((adjusted.map_err(|why| Error::Usage(format!("predict.prior: {why}")))?, Some(shares)))
 }

@@ -183,7 +183,7 @@ pub async fn on(
         return Err(Error::Plan(problems));
     }
     let summary = match balance.mode {
-        Balance::None => None,
+        mode if mode == Balance::None || mode.makes_features() => None,
         _ => Some(feed.balance(&balance, feed.seed).await?),
     };
     // Features that do not fit are kept elsewhere, so that little memory may be meant.

@@ -26,8 +26,8 @@ pub struct EnsembleFile {
     pub temperature: f64,
     /// Whether no member was trained on the validation images of the run file beside it.
     pub validated: bool,
-    /// How many training images of each class the members learned from, where all of them learned from the same.
-    pub class_counts: Option<Vec<f64>>,
+    /// The shares of the classes that the members' logits stand for, where they are the same for all.
+    pub logit_prior: Option<Vec<f64>>,
     /// The members, in the order in which they were named.
     pub members: Vec<EnsembleMember>,
 }
@@ -108,7 +108,7 @@ impl EnsembleFile {
             kind: ModelKind::Ensemble,
             architectures,
             names_classes: true,
-            class_counts: self.class_counts,
+            logit_prior: self.logit_prior,
             is_validated: self.validated,
             warnings,
         })
@@ -128,7 +128,7 @@ impl EnsembleFile {
             classes,
             temperature: 1.0,
             validated: false,
-            class_counts: None,
+            logit_prior: None,
             members,
         }
     }

@@ -9,7 +9,8 @@ use forebay_datasets::words::Words;
 use forebay_stages::balance::Balance;
 use forebay_stages::encode::Encoding;
 use forebay_stages::resize::Fit;
-use forebay_train::{Loss, OptimizerKind};
+use forebay_train::sampling::Clean;
+use forebay_train::{ClassWeights, Loss, OptimizerKind};
 use toml::Value;
 
 use super::choices::{ModelPass, ScheduleKind, ShardOrder};
@@ -280,6 +281,7 @@ pub(super) fn split_seed(run: &Situation<'_>) -> Effect {
 pub(super) fn balance_ratio(run: &Situation<'_>) -> Effect {
     match run.config.choice("balance.mode") {
         Balance::Over | Balance::Under | Balance::Both => Effect::Yes,
+        Balance::Smote | Balance::BorderlineSmote | Balance::Adasyn => Effect::Yes,
         Balance::None => Effect::No("nothing is balanced; leave it out, or --balance over".to_string()),
         Balance::Sqrt => Effect::No("balance sqrt has no ratio; leave it out, or --balance over".to_string()),
     }
@@ -289,8 +291,8 @@ pub(super) fn max_repeats(run: &Situation<'_>) -> Effect {
     match run.config.choice("balance.mode") {
         Balance::Over | Balance::Both | Balance::Sqrt => Effect::Yes,
         Balance::None => Effect::No("nothing is balanced; leave it out, or --balance over".to_string()),
-        Balance::Under => {
-            Effect::No("balance under repeats nothing; leave it out, or --balance over".to_string())
+        balance @ (Balance::Under | Balance::Smote | Balance::BorderlineSmote | Balance::Adasyn) => {
+            Effect::No(format!("balance {balance} repeats nothing; leave it out, or --balance over"))
         }
     }
 }
@@ -388,8 +390,91 @@ pub(super) fn lr_patience(run: &Situation<'_>) -> Effect {
 
 pub(super) fn focal_gamma(run: &Situation<'_>) -> Effect {
     let loss = run.config.choice::<Loss>("train.loss");
-    let focal = matches!(loss, Loss::Focal { .. });
+    let focal = matches!(loss, Loss::Focal { .. } | Loss::ClassBalancedFocal { .. });
     only(focal, format!("{loss} has no gamma, only focal has; leave it out, or --loss focal"))
+}
+
+pub(super) fn logit_tau(run: &Situation<'_>) -> Effect {
+    let loss = run.config.choice::<Loss>("train.loss");
+    let has_tau = matches!(loss, Loss::LogitAdjustment { .. });
+    only(has_tau, format!("{loss} has no tau; leave it out, or --loss logit-adjustment"))
+}
+
+pub(super) fn class_weights(run: &Situation<'_>) -> Effect {
+    let loss = run.config.choice::<Loss>("train.loss");
+    let weighs = run.config.chosen::<ClassWeights>(run.key) != Some(ClassWeights::None);
+    match loss.corrects_priors() && loss != Loss::Ldam {
+        false => Effect::Yes,
+        true if !weighs => Effect::Idle,
+        true => Effect::No(format!(
+            "loss {loss} corrects for the numbers of images by itself; leave it out, or --loss cross-entropy"
+        )),
+    }
+}
+
+/// The weights of classes as they are given, or else those that the loss comes with.
+fn weights_of_run(run: &Situation<'_>) -> ClassWeights {
+    sections::class_weights(run.config)
+}
+
+pub(super) fn effective_beta(run: &Situation<'_>) -> Effect {
+    let loss = run.config.choice::<Loss>("train.loss");
+    let has_beta = matches!(loss, Loss::ClassBalancedFocal { .. })
+        || matches!(weights_of_run(run), ClassWeights::Effective { .. });
+    only(has_beta, "no class weighs by its effective number; leave it out, or --class-weights effective")
+}
+
+pub(super) fn defer(run: &Situation<'_>) -> Effect {
+    let weighs = weights_of_run(run) != ClassWeights::None;
+    only(
+        weighs,
+        "there are no class weights that could begin later; leave it out, or --class-weights effective",
+    )
+}
+
+/// Why nothing can be made of the features of training images; `None` where they are kept, and an image has one row.
+fn no_features(run: &Situation<'_>) -> Option<String> {
+    let off = run.config.text("train.feature_cache").as_deref() == Some("off");
+    let why = if run.command != Command::Train {
+        "only train has features"
+    } else if run.finds_a_rate() {
+        "--find-lr trains on images"
+    } else if ["train.mixup", "train.cutmix"].iter().any(|key| run.config.real(key) > 0.0) {
+        "--mixup and --cutmix mix images; leave them out"
+    } else if run.sees_every_image().is_some() {
+        "no part of the network stays frozen for the whole run; give --freeze backbone"
+    } else if off {
+        "--feature-cache off keeps no features; leave it out"
+    } else if run.is_augmented() {
+        "--augment gives an image other features in every epoch; leave it out"
+    } else {
+        return None;
+    };
+    Some(why.to_string())
+}
+
+/// What of a run needs features: pixels are no such space, since the mean of two photographs shows no third object.
+fn on_features(run: &Situation<'_>, word: impl std::fmt::Display) -> Effect {
+    match no_features(run) {
+        None => Effect::Yes,
+        Some(why) => Effect::No(format!(
+            "{word} is for the features of a frozen network, and not for pixels, of which two mixed images make none: {why}"
+        )),
+    }
+}
+
+pub(super) fn balance(run: &Situation<'_>) -> Effect {
+    match run.config.choice::<Balance>("balance.mode") {
+        balance if balance.makes_features() => on_features(run, balance),
+        _ => Effect::Yes,
+    }
+}
+
+pub(super) fn clean(run: &Situation<'_>) -> Effect {
+    match run.config.choice::<Clean>("balance.clean") {
+        Clean::None => Effect::Idle,
+        clean => on_features(run, clean),
+    }
 }
 
 pub(super) fn unfreeze(run: &Situation<'_>) -> Effect {

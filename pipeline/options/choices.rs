@@ -169,20 +169,6 @@ words!(ScheduleKind {
     Plateau => "plateau",
 });
 
-/// What an image of a class counts in the loss, by the number of images of that class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClassWeights {
-    /// The same for all.
-    None,
-    /// By the inverse of the number.
-    Inverse,
-    /// By the inverse of its root.
-    Sqrt,
-    /// By the inverse of the effective number (Cui et al., arXiv 1901.05555).
-    Effective,
-}
-words!(ClassWeights { None => "none", Inverse => "inverse", Sqrt => "sqrt", Effective => "effective" });
-
 /// What follows a hidden layer of the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadActivation {
@@ -194,8 +180,19 @@ pub enum HeadActivation {
     Silu,
     /// `x · min(max(x + 3, 0), 6) / 6`
     HardSwish,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
 }
-words!(HeadActivation { Relu => "relu", Gelu => "gelu", Silu => "silu", HardSwish => "hard-swish" });
+words!(HeadActivation {
+    Relu => "relu",
+    Gelu => "gelu",
+    Silu => "silu",
+    HardSwish => "hard-swish",
+    Tanh => "tanh",
+    Sigmoid => "sigmoid",
+});
 
 /// How closely the first batch is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

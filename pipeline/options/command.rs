@@ -33,6 +33,8 @@ pub enum Command {
     Ensemble,
     /// `forebay tune`
     Tune,
+    /// `forebay advise`
+    Advise,
 }
 
 /// What is known of a command.
@@ -115,6 +117,16 @@ pub const COMMANDS: &[CommandRow] = &[
         below: None,
         about: "Search for better settings: many trainings on one source, of which the best is a run file",
         example: "forebay tune photos/ --out tune --arch resnet18 --weights resnet18.safetensors --freeze backbone --budget 10m\n  forebay tune shards/ --out tune --trials 40 --prune hyperband --space train.learning_rate=1e-4..1e-1,log --space train.optimizer=adamw,sgd",
+        shows_plan: false,
+        checks_options: true,
+        runs_networks: true,
+    },
+    CommandRow {
+        command: Command::Advise,
+        name: "advise",
+        below: None,
+        about: "Compare losses and balances for uneven classes on a frozen network's features, and recommend one",
+        example: "forebay advise photos/ --arch resnet18 --weights resnet18.safetensors\n  forebay advise shards/ --arch resnet18 --weights resnet18.safetensors --epochs 30 --seeds 5",
         shows_plan: false,
         checks_options: true,
         runs_networks: true,

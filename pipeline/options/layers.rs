@@ -11,6 +11,7 @@ use toml::{Table, Value};
 
 use super::command::Command;
 use super::nearest::nearest;
+use super::spellings::word_of;
 use super::table::{Kind, OPTIONS, OptionRow, option};
 use super::values::{Config, Layer};
 
@@ -52,7 +53,7 @@ impl Config {
             match (option(key), key.strip_prefix("augment.")) {
                 (Some(row), _) => {
                     let place = format!("--set {key}");
-                    config.set(row, Layer::Set, row.kind.read(text), &place, &mut problems)
+                    config.set(row, Layer::Set, row.kind.read(word_of(key, text)), &place, &mut problems)
                 }
                 (None, Some(rest)) => {
                     single.push((rest, text.parse::<Value>().unwrap_or_else(|_| Value::from(text))));
@@ -65,7 +66,7 @@ impl Config {
             let name = if row.flag.is_empty() { row.value.to_string() } else { format!("--{}", row.flag) };
             let value = match row.kind {
                 Kind::Switch(value) => Ok(Value::Boolean(value)),
-                kind => kind.read(text),
+                kind => kind.read(word_of(key, text)),
             };
             config.set(row, Layer::Flag, value, &name, &mut problems);
         }
@@ -116,7 +117,11 @@ impl Config {
             let is_table = OPTIONS.iter().any(|row| row.key.starts_with(&format!("{key}.")));
             match (option(&key), value) {
                 (Some(row), value) => {
-                    let value = row.kind.check(value.clone());
+                    let value = match value {
+                        Value::String(text) => Value::from(word_of(&key, text)),
+                        other => other.clone(),
+                    };
+                    let value = row.kind.check(value);
                     self.set(row, Layer::File, value, &format!("{file}: {key}"), problems);
                 }
                 (None, Value::Table(table)) if is_table => {

@@ -18,14 +18,14 @@ mod values;
 pub use applies::{Effect, Facts, PreparedRows, Situation};
 pub use bytes::{bytes_in_words, parse_bytes};
 pub use choices::{
-    Background, BenchFrozen, ClassWeights, Doctor, EvalSplit, HeadActivation, Level, ModelPass, Monitor,
-    NormMode, PredictFormat, Recipe, ScheduleKind, ShardOrder, VoteWeights,
+    Background, BenchFrozen, Doctor, EvalSplit, HeadActivation, Level, ModelPass, Monitor, NormMode,
+    PredictFormat, Recipe, ScheduleKind, ShardOrder, VoteWeights,
 };
 pub use command::{COMMANDS, Command, CommandRow};
 pub use command_line::{Invocation, command_line, explain, resolve, switches_last};
 pub use freezing::{FreezePlan, Thaw};
 pub use layers::{Problems, unknown as unknown_key};
 pub(crate) use sections::{augment, balance_options, fold_problem, shares};
-pub use sections::{decode, fold, layout, store_options, wanted};
+pub use sections::{class_weights, decode, deferred_share, fold, layout, loss, store_options, wanted};
 pub use table::{Heading, Identity, InRangeTest, Kind, OPTIONS, OptionRow, option};
 pub use values::{Config, Layer};

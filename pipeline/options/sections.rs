@@ -9,6 +9,7 @@ use forebay_stages::balance::BalanceOptions;
 use forebay_stages::chain::Wanted;
 use forebay_stages::decode::{Decode, Limits};
 use forebay_stages::normalize::Normalize;
+use forebay_train::{ClassWeights, Loss};
 use toml::Value;
 
 use super::choices::Background;
@@ -104,6 +105,40 @@ pub fn fold(config: &Config) -> Option<Fold> {
 pub(crate) fn fold_problem(config: &Config) -> Option<String> {
     let (folds, number) = (config.integer("split.folds")?, config.integer("split.fold")?);
     (number > folds).then(|| format!("split.fold: {number} of {folds} folds; give 1 to {folds}"))
+}
+
+/// The loss that the run file gives, with its numbers.
+pub fn loss(config: &Config) -> Loss {
+    let (gamma, beta) = (config.real("train.focal_gamma"), config.real("train.effective_beta"));
+    match config.choice("train.loss") {
+        Loss::Focal { .. } => Loss::Focal { gamma },
+        Loss::ClassBalancedFocal { .. } => Loss::ClassBalancedFocal { gamma, beta },
+        Loss::LogitAdjustment { .. } => Loss::LogitAdjustment { tau: config.real("train.logit_tau") },
+        other => other,
+    }
+}
+
+/// How the run file weighs the classes; LDAM comes with weights where it says nothing.
+pub fn class_weights(config: &Config) -> ClassWeights {
+    let usual = match config.choice("train.loss") {
+        Loss::Ldam => ClassWeights::Effective { beta: 0.0 },
+        _ => ClassWeights::None,
+    };
+    match config.chosen("train.class_weights").unwrap_or(usual) {
+        ClassWeights::Effective { .. } => {
+            ClassWeights::Effective { beta: config.real("train.effective_beta") }
+        }
+        other => other,
+    }
+}
+
+/// The share of the run after which the weights of the classes count.
+pub fn deferred_share(config: &Config) -> f64 {
+    config.number("train.defer").unwrap_or(match config.choice("train.loss") {
+        // As LDAM-DRW: epoch 160 of 200.
+        Loss::Ldam => 0.8,
+        _ => 0.0,
+    })
 }
 
 /// The normalisation that the run file gives.

@@ -44,6 +44,40 @@ const SPELLINGS: &[Spelling] = &[
     Spelling { key: "train.dropout", short: None, names: &["drop"] },
 ];
 
+/// Words of choices as other programs and papers have them, and ours.
+const WORDS: &[(&str, &[(&str, &str)])] = &[
+    (
+        "train.loss",
+        &[
+            ("ce", "cross-entropy"),
+            ("crossentropy", "cross-entropy"),
+            ("cross_entropy", "cross-entropy"),
+            ("class-balanced-focal", "cb-focal"),
+            ("cb_focal", "cb-focal"),
+            ("ldam-drw", "ldam"),
+            ("bsm", "balanced-softmax"),
+            ("bs", "balanced-softmax"),
+            ("balanced_softmax", "balanced-softmax"),
+            ("la", "logit-adjustment"),
+            ("logit-adjusted", "logit-adjustment"),
+            ("logit_adjustment", "logit-adjustment"),
+        ],
+    ),
+    (
+        "train.class_weights",
+        &[("balanced", "inverse"), ("effective-number", "effective"), ("class-balanced", "effective")],
+    ),
+    ("train.head_activation", &[("hardswish", "hard-swish"), ("swish", "silu")]),
+    ("balance.mode", &[("oversample", "over"), ("undersample", "under"), ("borderline", "borderline-smote")]),
+    ("balance.clean", &[("tomek-links", "tomek"), ("edited-nearest-neighbours", "enn")]),
+];
+
+/// Our word for what is written for a choice; what is no further name stays as it is.
+pub(super) fn word_of<'a>(key: &str, written: &'a str) -> &'a str {
+    let words = WORDS.iter().find(|(of, _)| *of == key).map_or(&[][..], |(_, words)| words);
+    words.iter().find(|(theirs, _)| *theirs == written).map_or(written, |(_, ours)| ours)
+}
+
 /// What to write instead of names that stand for no single option here.
 const INSTEAD: &[(&[&str], &str)] = &[
     (&["pretrained", "checkpoint-path"], "--weights FILE, or --weights hf:OWNER/NAME"),
@@ -112,6 +146,19 @@ mod tests {
             let flag = words[2..].split([' ', ',']).next().unwrap();
             assert!(OPTIONS.iter().any(|row| row.flag == flag), "{words}");
         }
+    }
+
+    #[test]
+    fn every_further_word_is_of_a_choice_and_stands_for_one_of_its_words() {
+        use super::super::table::Kind;
+        for (key, words) in WORDS {
+            let row = option(key).unwrap_or_else(|| panic!("{key} is no option"));
+            let Kind::Choice(known) = row.kind else { panic!("{key} is no choice") };
+            for (theirs, ours) in *words {
+                assert!(known.contains(ours) && !known.contains(theirs), "{key}: {theirs} for {ours}");
+            }
+        }
+        assert_eq!((word_of("train.loss", "bsm"), word_of("train.loss", "x")), ("balanced-softmax", "x"));
     }
 
     #[test]

@@ -7,23 +7,24 @@ use forebay_stages::balance::Balance;
 use forebay_stages::encode::Encoding;
 use forebay_stages::resize::{Filter, Fit};
 use forebay_train::models::NAMES;
+use forebay_train::sampling::Clean;
 use forebay_train::search::{Method, Pruning};
-use forebay_train::{Loss, OptimizerKind, Precision, Vote};
+use forebay_train::{ClassWeights, Loss, OptimizerKind, Precision, Vote};
 use toml::Value;
 
 use super::applies::{self, Effect, Situation};
 use super::bytes::parse_bytes;
 use super::choices::{
-    Background, BenchFrozen, ClassWeights, Doctor, EvalSplit, HeadActivation, ModelPass, Monitor, NormMode,
-    PredictFormat, Recipe, ScheduleKind, ShardOrder, VoteWeights,
+    Background, BenchFrozen, Doctor, EvalSplit, HeadActivation, ModelPass, Monitor, NormMode, PredictFormat,
+    Recipe, ScheduleKind, ShardOrder, VoteWeights,
 };
 use super::command::Command;
 use super::nearest::nearest;
 use super::space;
 
 use Command::{
-    Bench, BenchModel, Compare, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Predict, Prepare,
-    Train, Tune, Verify,
+    Advise, Bench, BenchModel, Compare, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Predict,
+    Prepare, Train, Tune, Verify,
 };
 use Identity::{Neither, Once, Pixels, Rows, Run, Views};
 use InRangeTest::{Absent, Ignored, Read};
@@ -125,12 +126,33 @@ pub struct OptionRow {
 const NOT_OF_TRIALS: &[&str] =
     &["out", "split.fold", "train.checkpoint_every", "train.log_every", "train.seal_test"];
 
+/// What a comparison of losses and balances decides by itself.
+const NOT_OF_ADVICE: &[&str] = &[
+    "split.folds",
+    "balance.mode",
+    "balance.ratio",
+    "balance.max_repeats",
+    "balance.clean",
+    "train.loss",
+    "train.focal_gamma",
+    "train.logit_tau",
+    "train.class_weights",
+    "train.effective_beta",
+    "train.defer",
+    "train.mixup",
+    "train.cutmix",
+    "train.label_smoothing",
+];
+
 impl OptionRow {
     /// Whether a command takes it: as its own, or because it repeats a training.
     pub fn is_of(&self, command: Command) -> bool {
         let is_of_trials =
             || self.commands.contains(&Train) && self.identity != Once && !NOT_OF_TRIALS.contains(&self.key);
-        self.commands.contains(&command) || (command == Tune && is_of_trials())
+        let is_of_advice = || is_of_trials() && !NOT_OF_ADVICE.contains(&self.key);
+        self.commands.contains(&command)
+            || (command == Tune && is_of_trials())
+            || (command == Advise && is_of_advice())
     }
 }
 
@@ -231,6 +253,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "ensemble.vote", "vote", "HOW", Kind::Choice(Vote::WORDS), "soft", &[Ensemble], Neither, Absent, applies::vote, usual Network, "soft: the weighted mean of the members' probabilities; hard: the weighted share of the members that predict a class";
     "ensemble.weights", "weights", "HOW", Kind::Choice(VoteWeights::WORDS), "equal", &[Ensemble], Neither, Absent, applies::vote, usual Network, "How members weigh: all the same, or fitted on the validation images, which may overfit few images";
     "ensemble.soup", "soup", "", Kind::Switch(true), "false", &[Ensemble], Neither, Absent, applies::always, usual Network, "One network with the mean of the weights of those runs that make it better on the validation images (greedy soup): for runs of one network that began at the same weights";
+    "advise.seeds", "seeds", "N", Kind::Integer(1, 100), "3", &[Advise], Neither, Absent, applies::always, usual Training, "Trainings of each way, with so many seeds from --seed on";
     "tune.out", "out", "DIR", Kind::Place, "", &[Tune], Neither, Absent, applies::always, usual Output, "Where the journal, the table of trials, the report and the best run file go: a local folder";
     "tune.space", "space", "KEY=RANGE", Kind::Space, "", &[Tune], Neither, Absent, applies::always, usual Search, "What is searched, once for each option: a range KEY=LOW..HIGH or KEY=LOW..HIGH,log, or values KEY=A,B,C, of which unset leaves the option out; a table [tune.space] in the run file [default: learning rate, weight decay, label smoothing, dropout and batch size; with --freeze backbone the width and activation of the head; where classes are uneven loss, class weights and balance]";
     "tune.search", "search", "METHOD", Kind::Choice(Method::WORDS), "tpe", &[Tune], Neither, Absent, applies::always, usual Search, "How the next settings are chosen: at random, from a grid, by a model of the scores (tpe, gp), or by evolution (cma-es, de)";
@@ -286,7 +309,8 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, Absent, applies::always, more Data, "Split anew where DEST was split by another --split or --split-seed, or by other train, validation and test folders: images move between training and test";
     "fixes", "fixes", "FILE", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, more Data, "A fixes.csv in which a person has decided what to do about labels that look wrong: keep, relabel or drop, by id. eval --out and train write one";
-    "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, Read, applies::always, usual Data, "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only";
+    "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, Read, applies::balance, usual Data, "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only. smote, borderline-smote, adasyn: make features of rare classes between those that are there, in train with --freeze backbone";
+    "balance.clean", "clean", "HOW", Kind::Choice(Clean::WORDS), "none", &[Train], Rows, Ignored, applies::clean, more Data, "Leave out training images by their features, with --freeze backbone and after what --balance makes of them: tomek, those of two classes that are each other's nearest; enn, those whose three nearest are not all of their class. Without --balance smote none of the rarest class";
     "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], Rows, Read, applies::balance_ratio, more Data, "Ratio of the smallest class to the largest one that balancing aims at";
     "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], Rows, Read, applies::max_repeats, more Data, "Most copies of one sample";
 
@@ -315,9 +339,12 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.lr_milestones", "lr-milestones", "EPOCHS", Kind::Numbers(0.01, 1e6), "", &[Train], Run, Ignored, applies::lr_milestones, more Optimizer, "Epochs of the run after which schedule multi-step lowers the learning rate, such as 30,60";
     "train.lr_power", "lr-power", "X", Kind::Number(0.0, 100.0), "1.0", &[Train], Run, Ignored, applies::lr_power, more Optimizer, "Power of schedule polynomial";
     "train.lr_patience", "lr-patience", "EPOCHS", Kind::Integer(0, 100_000), "3", &[Train], Run, Ignored, applies::lr_patience, more Optimizer, "Epochs without improvement that schedule plateau waits for";
-    "train.loss", "loss", "NAME", Kind::Choice(Loss::WORDS), "cross-entropy", &[Train], Run, Read, applies::always, more Loss, "focal gives less weight to images that are classified well already";
-    "train.focal_gamma", "focal-gamma", "X", Kind::Number(0.0, 100.0), "2.0", &[Train], Run, Read, applies::focal_gamma, more Loss, "Power of the focal loss";
-    "train.class_weights", "class-weights", "HOW", Kind::Choice(ClassWeights::WORDS), "none", &[Train], Run, Read, applies::always, more Loss, "Weights of the classes in the training loss: by the inverse of their counts, of the square roots of these, or of their effective numbers";
+    "train.loss", "loss", "NAME", Kind::Choice(Loss::WORDS), "cross-entropy", &[Train], Run, Read, applies::always, more Loss, "cross-entropy; focal: images that are classified well already count less; cb-focal: and rare classes more, by their effective numbers; ldam: a larger margin for rarer classes, with a head of unit vectors and class weights from --defer on; balanced-softmax and logit-adjustment: rare classes by the logarithms of their counts, after which the logits stand for classes that are equally likely";
+    "train.focal_gamma", "focal-gamma", "X", Kind::Number(0.0, 100.0), "2.0", &[Train], Run, Read, applies::focal_gamma, more Loss, "Power of the focal losses";
+    "train.logit_tau", "logit-tau", "X", Kind::Number(0.0, 10.0), "1.0", &[Train], Run, Read, applies::logit_tau, more Loss, "How much of the priors loss logit-adjustment takes out of the logits; 1 is all of them";
+    "train.class_weights", "class-weights", "HOW", Kind::Choice(ClassWeights::WORDS), "", &[Train], Run, Read, applies::class_weights, more Loss, "Weights of the classes in the training loss: by the inverse of their counts, of the square roots of these, or of their effective numbers [default: none; with loss ldam effective]";
+    "train.effective_beta", "effective-beta", "X", Kind::Number(0.0, 0.999_999_999), "0.9999", &[Train], Run, Read, applies::effective_beta, more Loss, "Beta of the effective number (1 - beta^n) / (1 - beta) of n images";
+    "train.defer", "defer", "SHARE", Kind::Number(0.0, 1.0), "", &[Train], Run, Ignored, applies::defer, more Loss, "Share of the run after which class weights begin to count (deferred re-weighting) [default: 0, from the start; with loss ldam 0.8]";
     "train.mixup", "mixup", "ALPHA", Kind::Number(0.0, 100.0), "0.0", &[Train], Run, Read, applies::always, more Loss, "Mix pairs of images of a batch in a proportion drawn from Beta(ALPHA, ALPHA); 0.2 is usual, 0 is off";
     "train.cutmix", "cutmix", "ALPHA", Kind::Number(0.0, 100.0), "0.0", &[Train], Run, Read, applies::always, more Loss, "Paste a box of one image of a batch into another; 1.0 is usual, 0 is off";
     "train.label_smoothing", "label-smoothing", "X", Kind::Number(0.0, 1.0), "0.0", &[Train], Run, Read, applies::always, more Loss, "Share of the target spread over all classes";

@@ -4,7 +4,7 @@ use forebay_datasets::seed::Seed;
 use forebay_stages::chain::Chain;
 use forebay_stages::normalize::Normalize;
 use forebay_train::models::Head;
-use forebay_train::{DeviceKind, Strictness, Trainer};
+use forebay_train::{DeviceKind, Loss, Strictness, Trainer};
 
 use super::Start;
 use super::error::train_error;
@@ -14,7 +14,7 @@ use super::recipe;
 use super::run_folder::RunFolder;
 use crate::feed;
 use crate::flow::Error;
-use crate::options::{Command, Config, FreezePlan};
+use crate::options::{self, Command, Config, FreezePlan};
 use crate::plan::gather;
 use crate::weights::{self, Initial};
 
@@ -35,7 +35,7 @@ pub(super) fn options(config: &Config, freezing: &FreezePlan, begins: bool) -> R
     // A source that nothing could be wrong with: what the run's own adds is found when it has been read.
     let any = recipe::Context {
         classes: ["a", "b"].map(String::from).to_vec(),
-        counts: &[1, 1],
+        counts: &[1.0, 1.0],
         validates: true,
         steps_per_epoch: 1,
         epochs: config.whole("train.epochs") as u32,
@@ -110,7 +110,8 @@ pub(super) async fn initial(config: &Config) -> Result<Option<Initial>, Error> {
     if !config.is_on("train.resume") {
         let model = config.text("train.arch").unwrap_or_default();
         let width = config.integer("train.head_width").map(|width| width as usize);
-        let head = Head { width, ..Head::linear(1) };
+        let normalized = options::loss(config) == Loss::Ldam;
+        let head = Head { width, normalized, ..Head::linear(1) };
         let fits = Trainer::check_weights(&model, &head, &initial.bytes, strictness(config));
         fits.map_err(|error| train_error(&format!("load {}", initial.name), error))?;
     }

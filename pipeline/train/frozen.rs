@@ -14,6 +14,8 @@
 
 mod cache;
 mod gather;
+mod identity;
+mod resampled;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -27,7 +29,7 @@ use forebay_datasets::store::Store;
 use forebay_stages::collate::Batch;
 use forebay_stages::group::Group;
 use forebay_stages::shuffle::{Shuffle, WindowPart};
-use forebay_train::{DeviceKind, Trainer};
+use forebay_train::Trainer;
 
 use super::error::train_error;
 use super::first_batch::look_ahead;
@@ -37,9 +39,10 @@ use super::session::{Session, lock};
 use crate::feed::{Fetch, Pass, PassBatch};
 use crate::flow::{Error, Flow, Items, Room, Run};
 use crate::options::bytes_in_words;
-use crate::plan::Digest;
 use crate::report::note;
 use cache::{Failure, FeatureShards, GroupFeatures, Opened, Record, Row};
+use identity::{FeaturesIdentity, rows_identity};
+use resampled::ResampledRows;
 
 /// The features of a shard take about so much: a piece that any store reads well.
 const SHARD_BYTES: u64 = 16 << 20;
@@ -85,6 +88,19 @@ impl Use {
     /// # Errors
     /// [`Error::Usage`] when `--feature-views` asks for features and there can be none.
     pub(super) fn of(run: &Run, plan: &TrainPlan, trainer: &Trainer) -> Result<Use, Error> {
+        let found = Use::found(run, plan, trainer)?;
+        let why = match (&plan.resampling, &found) {
+            (None, _) | (Some(_), Use::Features { fits: true, .. }) => return Ok(found),
+            (Some(_), Use::Features { .. }) => "they take more than --memory",
+            (Some(_), Use::Images { note: Some(note) }) => note,
+            (Some(_), Use::Images { .. }) => "there are none; see --freeze and --feature-cache",
+        };
+        Err(Error::Usage(format!(
+            "balance.mode and balance.clean take the features of all training images: {why}"
+        )))
+    }
+
+    fn found(run: &Run, plan: &TrainPlan, trainer: &Trainer) -> Result<Use, Error> {
         let Some(cache) = &plan.feature_cache else { return Ok(Use::Images { note: None }) };
         let images = |why: &str, note: Option<&str>| match cache.views {
             None => Ok(Use::Images {
@@ -118,7 +134,12 @@ impl Use {
         let row_bytes = 4 * shape.iter().product::<usize>() as u64;
         let rows = |split: Split| {
             let views = if split == Split::Train { u64::from(views) } else { 1 };
-            views * plan.feed.planned(split).found() as u64
+            let made = match (split, &plan.resampling) {
+                // They are held beside those that they are made of.
+                (Split::Train, Some(resampling)) => resampling.rows(),
+                _ => 0,
+            };
+            views * plan.feed.planned(split).found() as u64 + made
         };
         let bytes = Split::ALL.into_iter().map(rows).sum::<u64>() * row_bytes;
         let fits = bytes <= plan.feed.rooms.memory_bytes;
@@ -133,72 +154,12 @@ impl Use {
     }
 }
 
-/// The name of the folder of features: a hash of all that those of an image are a function of.
-fn images_name(plan: &TrainPlan, session: &Mutex<Session>, first: usize) -> Result<String, Error> {
-    let prefix = lock(session).trainer.prefix_bytes(first);
-    let prefix = prefix.map_err(|error| train_error("read the weights", error))?;
-    // Devices and precisions round differently.
-    let device = match plan.options.device {
-        DeviceKind::Cpu => "cpu",
-        DeviceKind::Cuda(_) => "cuda",
-    };
-    let how = format!("features {} {device} {:?} ", cache::FORMAT, plan.options.precision);
-    let mut name = Digest::default();
-    for field in [how.as_bytes(), plan.images_identity.as_bytes(), plan.options.model.as_bytes(), &prefix] {
-        name.field_of(field);
-    }
-    Ok(name.hex()[..32].to_string())
-}
-
-/// What the features of a run are, so that another one can take them as they are in memory.
-#[derive(PartialEq)]
-struct FeaturesIdentity {
-    images: String,
-    /// Of each split that is there.
-    rows: Vec<(Split, String)>,
-    views: u32,
-    shares_rows: bool,
-}
-
-impl FeaturesIdentity {
-    fn of(
-        plan: &TrainPlan,
-        session: &Mutex<Session>,
-        (first, views): (usize, u32),
-        splits: &[Split],
-    ) -> Result<FeaturesIdentity, Error> {
-        let there = splits.iter().filter(|split| plan.feed.rows(**split) > 0);
-        Ok(FeaturesIdentity {
-            images: images_name(plan, session, first)?,
-            rows: there.map(|split| (*split, rows_identity(plan, *split))).collect(),
-            views,
-            shares_rows: shares_rows(plan),
-        })
-    }
-}
-
-/// Whether validation images are rows of the training split as it is: those that a fold holds out.
-fn shares_rows(plan: &TrainPlan) -> bool {
-    plan.feed.fold().is_some() && plan.feed.augment.is_none()
-}
-
-/// Which rows a split has, in their order: what its features are of, whatever a run makes of them afterwards.
-fn rows_identity(plan: &TrainPlan, split: Split) -> String {
-    let (mut rows, split) = (Digest::default(), plan.feed.split_of_source(split));
-    match plan.feed.source.known_rows(split) {
-        Some(known) => known.iter().for_each(|row| {
-            rows.field(&row.id);
-            rows.field(&format!("{} {}", row.copy, row.label));
-        }),
-        None => rows.field(&plan.feed.source.fingerprint()),
-    }
-    rows.hex()
-}
-
 /// The features of every split.
 pub(super) struct Features {
     /// By split and view.
-    groups: BTreeMap<(Split, u32), Vec<GroupFeatures>>,
+    groups: Arc<BTreeMap<(Split, u32), Vec<GroupFeatures>>>,
+    /// What an epoch trains on instead of the features of the training images, where some are made or left out.
+    resampled: Option<Arc<ResampledRows>>,
     /// Views of the training images.
     views: u32,
     shape: Arc<[usize]>,
@@ -258,6 +219,7 @@ impl Features {
         let (Use::Features { first, views, shape, fits }, Some(cache)) = (what, &plan.feature_cache) else {
             return Ok(None);
         };
+        let needed = cache.views.is_some() || plan.resampling.is_some();
         if is_new {
             // Training sees no image that could be looked at.
             look_ahead(run, plan, session.clone()).await?;
@@ -270,13 +232,14 @@ impl Features {
             Err(error) => Err(Failure::from(error)),
             Ok(store) => {
                 let features = Features {
-                    groups: BTreeMap::new(),
+                    groups: Arc::default(),
+                    resampled: None,
                     views,
                     shape,
                     first,
                     store,
                     held: fits,
-                    needed: cache.views.is_some(),
+                    needed,
                     identity: FeaturesIdentity::of(plan, session, (first, views), splits)?,
                     lost: OnceLock::new(),
                     seconds: None,
@@ -287,8 +250,9 @@ impl Features {
         match filled {
             Ok(features) => Ok(Some(Arc::new(features))),
             Err(Failure::Run(error)) => Err(error),
-            Err(Failure::Cache(why)) if cache.views.is_some() => Err(Error::Store(format!(
-                "train.feature_views: the features cannot be kept: {why}; give another --feature-cache"
+            Err(Failure::Cache(why)) if needed => Err(Error::Store(format!(
+                "{}: the features cannot be kept: {why}; give another --feature-cache",
+                if cache.views.is_some() { "train.feature_views" } else { "balance.mode" }
             ))),
             Err(Failure::Cache(why)) => {
                 note(&format!("the frozen part runs in every epoch: its features cannot be kept: {why}"));
@@ -345,9 +309,43 @@ impl Features {
             // An image that an earlier run refused is a reject of this one too.
             let rows = groups.iter().flat_map(|group| &group.rows);
             run.rejects().record(rows.filter_map(|row| Some((&row.id, row.payload.as_ref().err()?))))?;
-            self.groups.insert(shards.pass, groups);
+            let all = Arc::get_mut(&mut self.groups).expect("nobody has them yet");
+            all.insert(shards.pass, groups);
         }
         Ok(self)
+    }
+
+    /// The same with what the plan makes of the features of the training images, where it makes something of them.
+    ///
+    /// # Errors
+    /// When the features cannot be read.
+    pub(super) async fn resampled(
+        self: Arc<Features>,
+        run: &Run,
+        plan: &TrainPlan,
+    ) -> Result<Arc<Features>, Error> {
+        if plan.resampling.is_none() {
+            return Ok(self);
+        }
+        let resampled = ResampledRows::of(run, plan, &self).await?;
+        Ok(Arc::new(Features {
+            groups: self.groups.clone(),
+            resampled: Some(Arc::new(resampled)),
+            views: self.views,
+            shape: self.shape.clone(),
+            first: self.first,
+            store: self.store.clone(),
+            held: self.held,
+            needed: self.needed,
+            identity: self.identity.clone(),
+            lost: OnceLock::new(),
+            seconds: self.seconds,
+        }))
+    }
+
+    /// How many features of each class an epoch trains on, where some are made or left out.
+    pub(super) fn resampled_counts(&self, classes: usize) -> Option<Vec<f64>> {
+        self.resampled.as_ref().map(|resampled| resampled.counts(classes))
     }
 
     /// True when the features of a split are there.
@@ -471,6 +469,9 @@ impl Features {
         pass: Pass,
         done: u64,
     ) -> Flow<PassBatch<FeatureBatch>> {
+        if let (Some(resampled), Some(epoch)) = (&self.resampled, pass.epoch()) {
+            return resampled.batches(run, (self.shape.clone(), self.first), (epoch, done));
+        }
         let epoch = Arc::new(plan.feed.epoch(pass));
         let sizes = epoch.sizes(done, Rank::ALONE).map(|(index, rows)| ((index, rows), rows));
         let here = self.clone();

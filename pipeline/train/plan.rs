@@ -13,6 +13,7 @@ use toml::Value;
 use super::feature_cache::FeatureCache;
 use super::keeping::Keeping;
 use super::preparation::Preparation;
+use super::resampling::Resampling;
 use super::{check, recipe, timm};
 use crate::feed::{self, Feed};
 use crate::flow::Error;
@@ -38,6 +39,8 @@ pub struct TrainPlan {
     pub balance: Option<BalanceSummary>,
     /// When it is checkpointed, what its best epoch is best in, and when it has gone on for long enough.
     pub keeping: Keeping,
+    /// What is made of the features of the training images, where something is.
+    pub resampling: Option<Resampling>,
     /// Initial weights: the name of the file and its bytes.
     pub weights: Option<(String, Bytes)>,
     /// What is done where they do not fill the network.
@@ -62,7 +65,7 @@ pub struct TrainPlan {
     pub fits_micro_batch: bool,
     /// Whether the test images are kept for one look at the end, which is not the end of this training.
     pub seals_test: bool,
-    /// Training images of each class, with the copies of the balance.
+    /// Training images of each class, before balancing and rejects.
     pub class_counts: Vec<u64>,
     /// The most that the report may take, bytes.
     pub report_bytes: u64,
@@ -175,10 +178,15 @@ impl TrainPlan {
         let epochs = config.whole("train.epochs") as u32;
         let facts = feed::facts(&feed);
         let steps_per_epoch = feed.batches_per_epoch();
-        let counts = match &balance {
-            Some(summary) => summary.classes.iter().map(|class| class.after).collect(),
-            None => feed.class_counts().await?,
+        let found = feed.class_counts().await?;
+        let resampling = Resampling::of(config, &found, feed.batch_size);
+        let counts: Vec<u64> = match (&balance, &resampling) {
+            (Some(summary), _) => summary.classes.iter().map(|class| class.after).collect(),
+            (None, Some(resampling)) => resampling.targets.clone(),
+            (None, None) => found.clone(),
         };
+        let steps_per_epoch = resampling.as_ref().map_or(steps_per_epoch, Resampling::steps_per_epoch);
+        let counts: Vec<f64> = counts.into_iter().map(|count| count as f64).collect();
         let context = recipe::Context {
             classes,
             counts: &counts,
@@ -235,6 +243,7 @@ impl TrainPlan {
             epochs,
             steps_per_epoch,
             balance,
+            resampling,
             keeping,
             plateau,
             images_identity,
@@ -242,7 +251,7 @@ impl TrainPlan {
             unfreeze_patience: config.whole("train.unfreeze_patience") as u32,
             fits_micro_batch: config.get("train.micro_batch").and_then(Value::as_str) == Some("auto"),
             seals_test: config.is_on("train.seal_test"),
-            class_counts: counts,
+            class_counts: found,
             report_bytes: config.whole("report.bytes"),
             doctor: config.choice("train.doctor"),
             notes,

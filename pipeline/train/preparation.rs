@@ -40,7 +40,11 @@ impl Preparation {
 
     /// Which programs open the folder, in a line, where timm and transformers do not.
     pub(super) fn opens_in(&self, model: &str, head: &Head) -> Option<String> {
-        let head = if head.width.is_some() { " with a hidden layer in its head" } else { "" };
+        let head = match (head.width.is_some(), head.normalized) {
+            (true, _) => " with a hidden layer in its head",
+            (false, true) => " with a head of unit vectors",
+            (false, false) => "",
+        };
         (!self.opens_in_timm).then(|| {
             format!(
                 "Forebay, and by forebay export in ONNX readers, only: timm and transformers have no {model}{head}"

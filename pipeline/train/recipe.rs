@@ -7,16 +7,16 @@ use forebay_train::models::Head;
 use forebay_train::ops::Activation;
 use forebay_train::schedule::{Plateau, Schedule, Shape};
 use forebay_train::{
-    DeviceKind, Freeze, Loss, Mixing, OptimizerKind, Precision, TrainOptions, Trainer, Unfreeze,
+    ClassWeights, DeviceKind, Freeze, Loss, Mixing, OptimizerKind, Precision, TrainOptions, Trainer, Unfreeze,
 };
 
-use crate::options::{ClassWeights, Config, FreezePlan, HeadActivation, ScheduleKind, Thaw};
+use crate::options::{self, Config, FreezePlan, HeadActivation, ScheduleKind, Thaw};
 
 /// What a recipe is resolved against.
 pub(super) struct Context<'a> {
     pub(super) classes: Vec<String>,
-    /// Images of each class in the training split, after balancing where it balances.
-    pub(super) counts: &'a [u64],
+    /// Images of each class in the training split, after balancing where it balances, and before rejects.
+    pub(super) counts: &'a [f64],
     /// Whether there are validation images.
     pub(super) validates: bool,
     pub(super) steps_per_epoch: u64,
@@ -75,6 +75,10 @@ pub(super) fn resolve(
     }
     let plateau = (schedule_kind == ScheduleKind::Plateau)
         .then(|| Plateau::new(number("train.lr_gamma"), number("train.lr_patience") as u32, 0.0));
+    let (loss, class_weights, defer) =
+        (options::loss(config), options::class_weights(config), options::deferred_share(config));
+    problems.extend(refuse_double(config, context.is_balanced, loss, class_weights));
+    notes.extend(correction_in_words(loss, class_weights, context.counts, defer));
     let at_step = |Thaw { epoch, part }: &Thaw| {
         let step = (epoch - 1).saturating_mul(context.steps_per_epoch);
         Unfreeze { step, part: part.clone() }
@@ -96,12 +100,11 @@ pub(super) fn resolve(
         unfreeze: freezing.by_epoch.iter().map(at_step).collect(),
         unfreeze_on_stall: freezing.by_stall.clone(),
         layer_decay: freezing.layer_decay,
-        loss: match config.choice("train.loss") {
-            Loss::Focal { .. } => Loss::Focal { gamma: number("train.focal_gamma") },
-            Loss::CrossEntropy => Loss::CrossEntropy,
-        },
+        loss,
         label_smoothing: number("train.label_smoothing"),
-        class_weights: class_weights(config, &context, &mut notes, &mut problems),
+        class_weights,
+        class_weights_from: (defer * steps_total as f64) as u64,
+        class_counts: context.counts.to_vec(),
         mixing: mixing(config),
         chain: context.chain,
         seed: context.seed,
@@ -187,43 +190,50 @@ fn shape(config: &Config, kind: ScheduleKind, steps_per_epoch: u64, problems: &m
     }
 }
 
-/// What an image of each class counts, with a mean of 1 over the training images.
-fn class_weights(
-    config: &Config,
-    &Context { counts, is_balanced, .. }: &Context<'_>,
-    notes: &mut Vec<String>,
-    problems: &mut Vec<String>,
-) -> Option<Vec<f64>> {
-    let weigh: fn(f64) -> f64 = match config.choice("train.class_weights") {
-        ClassWeights::None => return None,
-        ClassWeights::Inverse => |count| 1.0 / count,
-        ClassWeights::Sqrt => |count| 1.0 / count.sqrt(),
-        // With β = 0.9999.
-        ClassWeights::Effective => |count| (1.0 - 0.9999) / (1.0 - 0.9999f64.powf(count)),
+/// What the loss makes of the numbers of images of the classes, in words; `None` where it goes by none.
+fn correction_in_words(
+    loss: Loss,
+    class_weights: ClassWeights,
+    counts: &[f64],
+    defer: f64,
+) -> Option<String> {
+    let percent = |shares: Vec<f64>| {
+        let all: f64 = shares.iter().sum();
+        shares.iter().map(|share| format!("{:.1} %", 100.0 * share / all)).collect::<Vec<_>>().join(", ")
     };
+    if class_weights != ClassWeights::None {
+        let weights = class_weights.of(counts);
+        let from = match defer > 0.0 {
+            true => format!(" from {:.0} % of the run on", 100.0 * defer),
+            false => String::new(),
+        };
+        let shares = percent(weights.iter().zip(counts).map(|(weight, count)| weight * count).collect());
+        return Some(format!("class weights: the classes count in the loss as {shares}{from}"));
+    }
+    loss.corrects_priors().then(|| {
+        format!("loss {loss}: of the training images {} are of the classes", percent(counts.to_vec()))
+    })
+}
+
+/// Refuses to correct twice for the numbers of images: by the images or features themselves, and by the loss.
+fn refuse_double(config: &Config, is_balanced: bool, loss: Loss, weights: ClassWeights) -> Vec<String> {
+    let key = match (weights, loss.corrects_priors()) {
+        (ClassWeights::None, false) => return Vec::new(),
+        (_, true) => "train.loss",
+        (_, false) => "train.class_weights",
+    };
+    let mut problems = Vec::new();
     if config.choice::<Balance>("balance.mode") != Balance::None && !config.is_on("force") {
-        problems.push(
-            "train.class_weights: --balance evens the classes out already, and both would overdo it; leave one \
-             out, or --force"
-                .to_string(),
-        );
+        problems.push(format!(
+            "{key}: --balance evens the classes out already, and both would overdo it; leave one out, or --force"
+        ));
     }
     if is_balanced && !config.is_on("force") {
-        problems.push(
-            "train.class_weights: the shards are balanced already, and both would overdo it; leave it out, or --force"
-                .to_string(),
-        );
+        problems.push(format!(
+            "{key}: the shards are balanced already, and both would overdo it; leave it out, or --force"
+        ));
     }
-    let weights: Vec<f64> =
-        counts.iter().map(|&count| if count == 0 { 0.0 } else { weigh(count as f64) }).collect();
-    let images: u64 = counts.iter().sum();
-    let sum: f64 = weights.iter().zip(counts).map(|(weight, &count)| weight * count as f64).sum();
-    let weights: Vec<f64> = weights.into_iter().map(|weight| weight * images as f64 / sum).collect();
-    let share =
-        |(weight, &count): (&f64, &u64)| format!("{:.1} %", 100.0 * weight * count as f64 / images as f64);
-    let shares: Vec<String> = weights.iter().zip(counts).map(share).collect();
-    notes.push(format!("class weights: the classes count in the loss as {}", shares.join(", ")));
-    Some(weights)
+    problems
 }
 
 fn mixing(config: &Config) -> Option<Mixing> {
@@ -242,7 +252,10 @@ fn head(config: &Config, classes: usize) -> Head {
             HeadActivation::Gelu => Activation::Gelu,
             HeadActivation::Silu => Activation::Silu,
             HeadActivation::HardSwish => Activation::HardSwish,
+            HeadActivation::Tanh => Activation::Tanh,
+            HeadActivation::Sigmoid => Activation::Sigmoid,
         },
         dropout: config.number("train.dropout"),
+        normalized: options::loss(config) == Loss::Ldam,
     }
 }

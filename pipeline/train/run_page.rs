@@ -78,14 +78,13 @@ pub(super) async fn write(
 
 /// What training saw of each class.
 fn priors(plan: &TrainPlan) -> Vec<ClassPrior> {
-    let weights = plan.options.class_weights.as_deref();
+    let weights = plan.options.class_weights.of(&plan.options.class_counts);
     let prior = |(class, name): (usize, &String)| {
         let (images, rows) = match &plan.balance {
             Some(summary) => (summary.classes[class].before, summary.classes[class].after),
-            None => (plan.class_counts[class], plan.class_counts[class]),
+            None => (plan.class_counts[class], plan.options.class_counts[class] as u64),
         };
-        let weight = weights.map_or(1.0, |weights| weights[class]);
-        ClassPrior { class: name.clone(), images, rows, weight }
+        ClassPrior { class: name.clone(), images, rows, weight: weights[class] }
     };
     plan.options.classes.iter().enumerate().map(prior).collect()
 }

@@ -40,9 +40,10 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    fn to_metadata(self, plan: &TrainPlan) -> BTreeMap<String, String> {
+    fn to_metadata(self, plan: &TrainPlan, trainer: &Trainer) -> BTreeMap<String, String> {
         // A float is kept as its bits, so that a resumed epoch reports what an uninterrupted one does.
         let mut metadata = plan.preparation.to_metadata();
+        metadata.extend(trainer.priors_as_metadata());
         metadata.extend([
             (IDENTITY.to_string(), plan.identity.clone()),
             ("epoch".to_string(), self.epoch.to_string()),
@@ -123,7 +124,7 @@ pub(super) fn checkpoint(
     reactions: &Reactions,
     recorder: Option<&Recorder>,
 ) -> Result<Vec<u8>, Error> {
-    let mut metadata = progress.to_metadata(plan);
+    let mut metadata = progress.to_metadata(plan, trainer);
     metadata.extend(recorder.map(Recorder::to_metadata));
     reactions.add_to(&mut metadata);
     if plan.fits_micro_batch {
@@ -179,7 +180,7 @@ pub(super) async fn keep_model(
 ) -> Result<(), Error> {
     let (bytes, ends, steps, moment) = {
         let session = lock(session);
-        let weights = session.trainer.weights(&session.progress.to_metadata(plan));
+        let weights = session.trainer.weights(&session.progress.to_metadata(plan, &session.trainer));
         let bytes = weights.map_err(|error| train_error("write the weights", error))?;
         (bytes, session.trainer.ends(), session.trainer.steps_done(), session.moment())
     };

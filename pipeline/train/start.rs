@@ -165,6 +165,9 @@ fn resume(
     if let Some(images) = metadata.get(MICRO_BATCH).and_then(|images| images.parse().ok()) {
         trainer.set_micro_batch(Some(images).filter(|images| *images > 0));
     }
+    if let Some(counts) = described.as_ref().and_then(FileDescription::class_counts) {
+        trainer.set_class_counts(counts);
+    }
     let progress = Progress::from_metadata(&metadata).zip(reactions);
     let (progress, reactions) = progress.ok_or_else(|| {
         Error::Integrity(format!(

@@ -27,7 +27,7 @@ pub struct Architecture {
 /// The architecture of a network by torchvision's name and its head: timm has one linear layer there. `None` for one
 /// that timm lacks.
 pub fn architecture(model: &str, head: &Head) -> Option<Architecture> {
-    if head.width.is_some() {
+    if head.width.is_some() || head.normalized {
         return None;
     }
     let (family, variant) = models::named(model)?;

@@ -67,6 +67,10 @@ pub async fn trial(
     let before = kept.0.lock().expect("no panic under the lock").clone();
     let features = Features::with(run, plan, &session, &SPLITS, before).await?;
     kept.0.lock().expect("no panic under the lock").clone_from(&features);
+    let features = match features {
+        Some(features) => Some(features.resampled(run, plan).await?),
+        None => None,
+    };
     let (mut best, live) = (None, Arc::new(Live::default()));
     let keep = &mut Keep::Scores(&mut best);
     let done = epochs(run, plan, keep, &session, features.as_ref(), Vec::new(), &live, on_epoch).await?;

@@ -7,7 +7,7 @@ use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
 use forebay_train::metrics::{Evaluation, EvaluationOptions, Figure, Scored, fit_temperature};
 use forebay_train::{
-    CLASS_COUNTS, Classifier, Member, Predictor, TEMPERATURE, Vote, fit_vote, mean_of_files,
+    CLASS_COUNTS, Classifier, LOGIT_PRIOR, Member, Predictor, TEMPERATURE, Vote, fit_vote, mean_of_files,
 };
 use serde::Serialize;
 
@@ -307,10 +307,10 @@ async fn vote(
     }
     let classes = opened.networks[0].classes.clone();
     let mut file = EnsembleFile::new(vote, classes.clone(), files_of);
-    let counts = opened.networks[0].class_counts.clone();
+    let counts = opened.networks[0].logit_prior.clone();
     file.validated = opened.validation.is_some();
-    file.class_counts = counts
-        .filter(|counts| opened.networks.iter().all(|network| network.class_counts.as_ref() == Some(counts)));
+    file.logit_prior = counts
+        .filter(|counts| opened.networks.iter().all(|network| network.logit_prior.as_ref() == Some(counts)));
     let (mut validation, mut of_whole) = (None, None);
     if !scored.is_empty() {
         let of_kept: Vec<usize> = kept.iter().map(|(index, _)| *index).collect();
@@ -398,11 +398,12 @@ async fn soup(
     let temperature = fit_temperature(&best).map_or(1.0, |fit| fit.usable());
     let same_counts = taken
         .iter()
-        .all(|index| opened.networks[*index].class_counts == opened.networks[taken[0]].class_counts);
+        .all(|index| opened.networks[*index].logit_prior == opened.networks[taken[0]].logit_prior);
     let described = seal::describe(&bytes, |file| {
         file.metadata.insert(TEMPERATURE.to_string(), temperature.to_string());
         if !same_counts {
             file.metadata.remove(CLASS_COUNTS);
+            file.metadata.remove(LOGIT_PRIOR);
         }
     });
     let described = described.map_err(|error| train_error("the mean of weights", error))?;

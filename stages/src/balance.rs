@@ -10,6 +10,7 @@
 //! | `under` | at most ⌊min n / r⌋: larger classes are cut to it, smaller ones stay |
 //! | `both` | between ⌈m · √r⌉ and ⌊m / √r⌋ with m = √(min n · max n); where no whole number lies between, m rounded |
 //! | `sqrt` | Σn · √n_c / Σ√n, rounded so that the sum stays Σn (largest remainders first, then the lower class) |
+//! | `smote`, `borderline-smote`, `adasyn` | n_c: features are made instead, see [`BalanceOptions::feature_targets`] |
 //!
 //! and never more than n_c times the most repeats. A class without images stays without. A product within
 //! 10⁻⁹ of a whole number counts as that number, so that 0.1 · 30 is 3. Within a class with target t each
@@ -36,9 +37,32 @@ pub enum Balance {
     Both,
     /// Classes in proportion to the square roots of their sizes, and as many images in all as before.
     Sqrt,
+    /// Features of rare classes are made between those that are there: no image is repeated or dropped.
+    Smote,
+    /// The same from those that lie among other classes.
+    #[serde(rename = "borderline-smote")]
+    BorderlineSmote,
+    /// The same, the more the more other classes lie around one.
+    Adasyn,
 }
 
-words!(Balance { None => "none", Over => "over", Under => "under", Both => "both", Sqrt => "sqrt" });
+words!(Balance {
+    None => "none",
+    Over => "over",
+    Under => "under",
+    Both => "both",
+    Sqrt => "sqrt",
+    Smote => "smote",
+    BorderlineSmote => "borderline-smote",
+    Adasyn => "adasyn",
+});
+
+impl Balance {
+    /// Whether it makes features and leaves the images as they are.
+    pub fn makes_features(self) -> bool {
+        matches!(self, Balance::Smote | Balance::BorderlineSmote | Balance::Adasyn)
+    }
+}
 
 /// The settings of balancing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +87,14 @@ impl BalanceOptions {
             problems.push("balance.max_repeats: 0 would drop every image".to_string());
         }
         problems
+    }
+}
+
+impl BalanceOptions {
+    /// How many features of each class there are to be where features are made, from how many images there are: as for
+    /// `over`, without a cap.
+    pub fn feature_targets(&self, counts: &[u64]) -> Vec<u64> {
+        targets(counts, &BalanceOptions { mode: Balance::Over, ..*self })
     }
 }
 
@@ -98,7 +130,9 @@ fn targets(counts: &[u64], options: &BalanceOptions) -> Vec<u64> {
     let (Some(least), Some(most)) = (filled().min(), filled().max()) else { return counts.to_vec() };
     let (least, most, ratio) = (least as f64, most as f64, options.ratio);
     let (low, high) = match options.mode {
-        Balance::None => return counts.to_vec(),
+        Balance::None | Balance::Smote | Balance::BorderlineSmote | Balance::Adasyn => {
+            return counts.to_vec();
+        }
         Balance::Sqrt => return by_square_root(counts),
         Balance::Over => (up(ratio * most), u64::MAX),
         Balance::Under => (0, down(least / ratio)),
@@ -273,7 +307,8 @@ mod tests {
         assert_eq!("both".parse(), Ok(Balance::Both));
         assert_eq!(
             "most".parse::<Balance>(),
-            Err("\"most\" is not one of none, over, under, both, sqrt".to_string())
+            Err("\"most\" is not one of none, over, under, both, sqrt, smote, borderline-smote, adasyn"
+                .to_string())
         );
     }
 }

@@ -3,7 +3,7 @@
     python tests/interop/steps.py path/to/forebay [ARCH...]
 
 Each network takes ten steps on one batch, by SGD with momentum, by AdamW, by both in one cycle, and with class weights and
-label smoothing, through the program itself: a folder of images, `forebay train`, the losses in its steps.jsonl. Losses may
+label smoothing; the first also with each loss for uneven classes, written out as in its paper. All goes through the program itself: a folder of images, `forebay train`, the losses in its steps.jsonl. Losses may
 differ by a thousandth of the first one; so may those of PyTorch itself when it starts from the same weights rounded
 differently, which is printed beside.
 """
@@ -38,6 +38,16 @@ RECIPES = {
     "adamw one-cycle": ADAMW + ["--schedule", "one-cycle"],
     "sgd weighted": SGD + PLAIN + ["--momentum", "0.9", "--class-weights", "sqrt", "--label-smoothing", "0.1"],
 }
+# Each loss of arXiv papers, on the first network only.
+LOSSES = {
+    "sgd focal": ["--loss", "focal", "--focal-gamma", "1.5"],
+    "sgd cb-focal": ["--loss", "cb-focal", "--effective-beta", "0.9"],
+    "sgd ldam": ["--loss", "ldam", "--effective-beta", "0.9", "--defer", "0.5"],
+    "sgd balanced-softmax": ["--loss", "bsm"],
+    "sgd logit-adjustment": ["--loss", "la", "--logit-tau", "1.3"],
+    "sgd effective": ["--class-weights", "effective", "--effective-beta", "0.9", "--defer", "0.5"],
+}
+LOSSES = {name: SGD + PLAIN + ["--momentum", "0.9", *options] for name, options in LOSSES.items()}
 
 
 def draw(folder):
@@ -58,6 +68,54 @@ def draw(folder):
     return (images - mean.view(3, 1, 1)) / std.view(3, 1, 1), torch.tensor(labels)
 
 
+class Cosines(torch.nn.Module):
+    """The head of LDAM: cosines times 30."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.weight = torch.nn.Parameter(linear.weight.detach().clone())
+
+    def forward(self, x):
+        normalize = torch.nn.functional.normalize
+        return 30 * torch.nn.functional.linear(normalize(x), normalize(self.weight))
+
+
+def effective(dtype, beta):
+    counts = torch.tensor(COUNTS, dtype=dtype)
+    return (1 - beta) / (1 - beta**counts)
+
+
+def loss_of(recipe, logits, labels, step):
+    """The losses as their papers write them."""
+    cross_entropy, log_softmax = torch.nn.functional.cross_entropy, torch.nn.functional.log_softmax
+    counts = torch.tensor(COUNTS, dtype=logits.dtype)
+    own = torch.arange(len(labels))
+    log = log_softmax(logits, 1)[own, labels]
+    if recipe == "sgd focal":
+        return -((1 - log.exp()) ** 1.5 * log).mean()
+    if recipe == "sgd cb-focal":
+        weights = effective(logits.dtype, 0.9)
+        weights = weights / weights.sum() * CLASSES
+        return -(weights[labels] * (1 - log.exp()) ** 2 * log).mean()
+    if recipe == "sgd ldam":
+        margins = counts**-0.25
+        margins = margins * (0.5 / margins.max())
+        shifted = logits.clone()
+        shifted[own, labels] -= 30 * margins[labels]
+        return cross_entropy(shifted, labels, weight=effective(logits.dtype, 0.9) if step >= STEPS // 2 else None)
+    if recipe == "sgd balanced-softmax":
+        return cross_entropy(logits + counts.log(), labels)
+    if recipe == "sgd logit-adjustment":
+        return cross_entropy(logits + 1.3 * (counts / counts.sum()).log(), labels)
+    if recipe == "sgd effective":
+        return cross_entropy(logits, labels, weight=effective(logits.dtype, 0.9) if step >= STEPS // 2 else None)
+    weighted = {}
+    if recipe.endswith("weighted"):
+        weights = counts.rsqrt()
+        weighted = {"weight": weights * counts.sum() / (weights * counts).sum(), "label_smoothing": 0.1}
+    return cross_entropy(logits, labels, **weighted)
+
+
 def build(arch):
     torch.manual_seed(5)
     options = {"stochastic_depth_prob": 0.0} if arch.startswith("efficientnet") else {}
@@ -69,6 +127,8 @@ def build(arch):
 
 
 def theirs(model, recipe, images, labels, dtype):
+    if recipe == "sgd ldam":
+        model.fc = Cosines(model.fc)
     model = model.to(dtype).train()
     is_sgd = recipe.startswith("sgd")
     decay = 0.0005 if is_sgd else 0.05
@@ -84,15 +144,10 @@ def theirs(model, recipe, images, labels, dtype):
     cycle = None
     if recipe.endswith("one-cycle"):
         cycle = torch.optim.lr_scheduler.OneCycleLR(update, max_lr=0.0003, total_steps=STEPS)
-    weighted = {}
-    if recipe.endswith("weighted"):
-        counts = torch.tensor(COUNTS, dtype=dtype)
-        weights = counts.rsqrt()
-        weighted = {"weight": weights * counts.sum() / (weights * counts).sum(), "label_smoothing": 0.1}
     losses = []
     for step in range(STEPS):
         update.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(images.to(dtype)), labels, **weighted)
+        loss = loss_of(recipe, model(images.to(dtype)), labels, step)
         loss.backward()
         update.step()
         if cycle and step + 1 < STEPS:
@@ -105,7 +160,7 @@ def ours(forebay, work, arch, recipe):
     out = work / f"{arch}-{recipe.replace(' ', '-')}"
     command = [forebay, "train", work / "in", "--out", out, "--arch", arch, "--weights", work / f"{arch}.safetensors"]
     command += ["--size", SIDE, "--force", "--split", "none", "--batch-size", 16, "--epochs", STEPS, "--recipe", "plain"]
-    command += ["--dropout", 0, "--log-every", 1, "--doctor", "off", *RECIPES[recipe]]
+    command += ["--dropout", 0, "--log-every", 1, "--doctor", "off", *{**RECIPES, **LOSSES}[recipe]]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [json.loads(line)["loss"] for line in (out / "steps.jsonl").read_text().splitlines()]
@@ -122,7 +177,7 @@ def main():
         for arch in archs:
             kept = {k: v.contiguous() for k, v in build(arch).state_dict().items()}
             save_file({k: v for k, v in kept.items() if v.is_floating_point()}, work / f"{arch}.safetensors")
-            for recipe in RECIPES:
+            for recipe in [*RECIPES, *(LOSSES if arch == ARCHS[0] else [])]:
                 single = theirs(build(arch), recipe, images, labels, torch.float32)
                 double = theirs(build(arch), recipe, images, labels, torch.float64)
                 found = ours(forebay, work, arch, recipe)
@@ -132,7 +187,7 @@ def main():
                 right = off <= max(BOUND, 2 * noise)
                 failed += not right
                 print(
-                    f"{arch:20} {recipe:15} loss {found[0]:.4f} -> {found[-1]:.4f}, off by {off:.1e} "
+                    f"{arch:20} {recipe:21} loss {found[0]:.4f} -> {found[-1]:.4f}, off by {off:.1e} "
                     f"(PyTorch's own single precision by {noise:.1e}) {'ok' if right else 'WRONG'}",
                     flush=True,
                 )

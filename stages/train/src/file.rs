@@ -22,6 +22,9 @@ pub const TEMPERATURE: &str = "temperature";
 /// The key of [`FileDescription::metadata`] that holds the training images of each class, as a JSON list.
 pub const CLASS_COUNTS: &str = "class_counts";
 
+/// The key of [`FileDescription::metadata`] that holds the shares of the classes that the logits stand for, as a JSON list.
+pub const LOGIT_PRIOR: &str = "logit_prior";
+
 /// The prefix of optimiser state among the tensors.
 pub(super) const OPTIMIZER: &str = "optimizer.";
 
@@ -73,6 +76,18 @@ impl FileDescription {
     pub fn class_counts(&self) -> Option<Vec<f64>> {
         let counts: Vec<f64> = serde_json::from_str(self.metadata.get(CLASS_COUNTS)?).ok()?;
         (counts.len() == self.classes.len()).then_some(counts)
+    }
+
+    /// The shares of the classes, with the sum 1 and in the order of `classes`, that the logits stand for: their softmax is
+    /// right where images come in these shares. Those of the training images, unless the loss corrected for them; `None` in a
+    /// file that does not say.
+    pub fn logit_prior(&self) -> Option<Vec<f64>> {
+        let prior: Option<Vec<f64>> =
+            self.metadata.get(LOGIT_PRIOR).and_then(|json| serde_json::from_str(json).ok());
+        let shares =
+            prior.filter(|prior| prior.len() == self.classes.len()).or_else(|| self.class_counts())?;
+        let sum: f64 = shares.iter().sum();
+        (sum > 0.0).then(|| shares.into_iter().map(|share| share / sum).collect())
     }
 
     /// A file of weights that says this of itself instead of what it said: its tensors stay as they are.

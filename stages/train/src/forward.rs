@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use forebay_stages::chain::Chain;
 use forebay_stages::normalize::Normalize;
 
 use crate::error::{TrainError, compute, unreadable};
 use crate::explain::grad_cam;
 use crate::file;
+use crate::loss::{ClassWeights, Criterion, Loss};
 use crate::models::Head;
-use crate::ops::{self, Tape};
+use crate::ops::Tape;
 use crate::params::{Kind, Mode, Pass};
 use crate::predictor::Predictor;
 use crate::weights::WeightsReport;
@@ -65,16 +66,18 @@ pub fn forward(
     let mut output = vec![("logits".to_owned(), logits.clone())];
     if what.gradients {
         let targets = one_hot(input_tensor(&inputs, "label")?, logits.dims())?;
-        let scores = Var::from_tensor(&logits).map_err(compute("compute the loss"))?;
-        let loss = ops::cross_entropy(&scores, &targets).map_err(compute("compute the loss"))?;
-        let gradients = loss
-            .backward()
-            .and_then(|mut gradients| {
-                let gradient = gradients.remove(&scores).expect("the loss is a function of the scores");
-                tape.backward(&logits, gradient, std::iter::empty())
-            })
+        let numbers = |tensor: &Tensor| tensor.flatten_all().and_then(|values| values.to_vec1::<f32>());
+        let (scores, wanted) = numbers(&logits)
+            .and_then(|scores| Ok((scores, numbers(&targets)?)))
+            .map_err(compute("compute the loss"))?;
+        let (images, classes) = (logits.dims()[0], logits.dims()[1]);
+        let criterion = Criterion::new(Loss::CrossEntropy, ClassWeights::None, &vec![1.0; classes]);
+        let (loss, gradient) = criterion.of_batch(&scores, &wanted, images as f64);
+        let gradients = Tensor::from_vec(gradient, logits.dims(), &Device::Cpu)
+            .and_then(|gradient| tape.backward(&logits, gradient, std::iter::empty()))
             .map_err(compute("run the network backward"))?;
-        output.push(("loss".to_owned(), loss.detach()));
+        let loss = Tensor::new(loss as f32, &Device::Cpu).map_err(compute("write the loss"))?;
+        output.push(("loss".to_owned(), loss));
         for (name, entry) in store.iter().filter(|(_, entry)| entry.kind() != Kind::Buffer) {
             let gradient = gradients.get(entry.variable()).cloned();
             let gradient = gradient.map_or_else(|| entry.values().zeros_like(), Ok);

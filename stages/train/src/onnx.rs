@@ -156,6 +156,7 @@ impl Graph {
                 self.node("HardSigmoid", &[x.name()], line, shape)
             }
             Activation::Sigmoid => self.node("Sigmoid", &[x.name()], vec![], shape),
+            Activation::Tanh => self.node("Tanh", &[x.name()], vec![], shape),
             Activation::Silu => {
                 let gate = self.node("Sigmoid", &[x.name()], vec![], shape);
                 self.product(&x, gate.name())
@@ -500,7 +501,8 @@ mod tests {
 
     #[test]
     fn the_file_has_the_fields_of_the_format() {
-        let head = Head { classes: 4, width: Some(5), activation: Activation::Gelu, dropout: Some(0.5) };
+        let head =
+            Head { width: Some(5), activation: Activation::Gelu, dropout: Some(0.5), ..Head::linear(4) };
         let description = Description {
             name: "small".to_owned(),
             text: "A text.".to_owned(),

@@ -6,6 +6,7 @@ use forebay_datasets::words;
 use forebay_stages::chain::Chain;
 use forebay_stages::normalize::Normalize;
 
+use crate::loss::{ClassWeights, Loss};
 use crate::mixing::Mixing;
 use crate::models::{Head, Network};
 use crate::optim::OptimizerKind;
@@ -65,20 +66,6 @@ impl Precision {
     }
 }
 
-/// What a step makes smaller.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Loss {
-    /// Cross-entropy.
-    CrossEntropy,
-    /// Focal loss (arXiv 1708.02002): images that are classified well count less.
-    Focal {
-        /// The power of one minus the probability; 0 is cross-entropy.
-        gamma: f64,
-    },
-}
-
-words!(Loss { CrossEntropy => "cross-entropy", Focal { gamma: 2.0 } => "focal" });
-
 /// All that decides what a training run does to a network, besides its batches.
 #[derive(Clone, Debug)]
 pub struct TrainOptions {
@@ -115,8 +102,13 @@ pub struct TrainOptions {
     pub loss: Loss,
     /// Label smoothing, in `[0, 1)`.
     pub label_smoothing: f64,
-    /// What an image of each class counts in the loss of training.
-    pub class_weights: Option<Vec<f64>>,
+    /// How much an image of each class counts in the loss of training.
+    pub class_weights: ClassWeights,
+    /// The first step in which class weights count, counted from 0 (deferred re-weighting, arXiv 1906.07413).
+    pub class_weights_from: u64,
+    /// Training images of each class, copies counted, `[classes]`: what class weights and the losses that correct for priors
+    /// go by. [`Trainer::set_class_counts`](crate::Trainer::set_class_counts) replaces them.
+    pub class_counts: Vec<f64>,
     /// Images mixed with others of their batch.
     pub mixing: Option<Mixing>,
     /// From the original file of an image to the tensor, in evaluation; it ends in the map from grey levels to the tensor.
@@ -137,6 +129,7 @@ impl TrainOptions {
         TrainOptions {
             model: model.to_owned(),
             head: Head::linear(classes.len()),
+            class_counts: vec![1.0; classes.len()],
             classes,
             optimizer: OptimizerKind::Sgd { momentum: 0.9, nesterov: false },
             schedule: Schedule { shape: Shape::Constant, peak: 0.01, warmup_steps: 0, steps_total: u64::MAX },
@@ -151,7 +144,8 @@ impl TrainOptions {
             layer_decay: 1.0,
             loss: Loss::CrossEntropy,
             label_smoothing: 0.0,
-            class_weights: None,
+            class_weights: ClassWeights::None,
+            class_weights_from: 0,
             mixing: None,
             chain: Chain::of_pixels(Normalize::IMAGENET),
             seed: Seed(0),
@@ -185,12 +179,20 @@ pub(crate) fn problems(options: &TrainOptions) -> Vec<String> {
     range("L1 penalty", options.l1, finite(options.l1), "0 or more");
     let decay = options.layer_decay;
     range("layer decay", decay, decay > 0.0 && decay <= 1.0, "more than 0, at most 1");
-    for (name, value) in [("clip norm", options.clip_norm), ("gamma", focal_gamma(options))] {
+    let (gamma, tau) = (options.loss.gamma(), options.loss.tau());
+    for (name, value) in [("clip norm", options.clip_norm), ("gamma", Some(gamma)), ("tau", Some(tau))] {
         let Some(value) = value else { continue };
         range(name, value, finite(value), "0 or more");
     }
-    let shares =
-        [("decay of the moving average", options.ema), ("label smoothing", Some(options.label_smoothing))];
+    let beta = match (options.class_weights, options.loss) {
+        (ClassWeights::Effective { beta }, _) | (_, Loss::ClassBalancedFocal { beta, .. }) => Some(beta),
+        _ => None,
+    };
+    let shares = [
+        ("decay of the moving average", options.ema),
+        ("label smoothing", Some(options.label_smoothing)),
+        ("beta of the effective number", beta),
+    ];
     let (of_optimizer, eps) = match options.optimizer {
         OptimizerKind::Sgd { momentum, .. } => ([("momentum", Some(momentum)), ("", None)], None),
         OptimizerKind::Adam { beta1, beta2, eps } | OptimizerKind::AdamW { beta1, beta2, eps } => {
@@ -210,10 +212,22 @@ pub(crate) fn problems(options: &TrainOptions) -> Vec<String> {
     if options.classes.len() < 2 {
         problems.push(format!("a classifier needs two classes or more, got {}", options.classes.len()));
     }
-    if let Some(weights) = &options.class_weights
-        && (weights.len() != options.classes.len() || weights.iter().any(|weight| !finite(*weight)))
-    {
-        problems.push(format!("{} class weights for {} classes", weights.len(), options.classes.len()));
+    let counts = &options.class_counts;
+    if counts.len() != options.classes.len() || counts.iter().any(|count| !finite(*count)) {
+        problems.push(format!("{} class counts for {} classes", counts.len(), options.classes.len()));
+    }
+    let loss = options.loss;
+    if options.class_weights != ClassWeights::None && loss.corrects_priors() && loss != Loss::Ldam {
+        problems
+            .push(format!("the loss {loss} corrects for the classes by itself, and takes no class weights"));
+    }
+    if !loss.takes_soft_targets() && (options.label_smoothing > 0.0 || options.mixing.is_some()) {
+        problems.push(format!(
+            "the loss {loss} is one of labels: neither mixed images nor label smoothing have a margin"
+        ));
+    }
+    if (loss == Loss::Ldam) != options.head.normalized {
+        problems.push(format!("the loss {} is of a head of unit vectors, and no other is", Loss::Ldam));
     }
     match options.chain.normalize() {
         Some(normalize) => problems.extend(normalize.problems()),
@@ -222,13 +236,6 @@ pub(crate) fn problems(options: &TrainOptions) -> Vec<String> {
         }
     }
     problems
-}
-
-pub(crate) fn focal_gamma(options: &TrainOptions) -> Option<f64> {
-    match options.loss {
-        Loss::Focal { gamma } => Some(gamma),
-        Loss::CrossEntropy => None,
-    }
 }
 
 /// A line for each part that is named and that the network does not have, or whose freezing leaves nothing to train.

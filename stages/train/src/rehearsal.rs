@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{TrainError, compute};
+use crate::loss::{ClassWeights, Loss};
 use crate::params::Kind;
 use crate::step::BatchGradients;
 use crate::trainer::Trainer;
@@ -43,7 +44,11 @@ impl Trainer {
         let found = self.first_gradients(batch)?;
         let mut complaints = Vec::new();
         let guess = (self.options.classes.len() as f64).ln();
-        if self.step == 0 && self.options.class_weights.is_none() && found.loss > 3.0 * guess + 1.0 {
+        if self.step == 0
+            && self.options.loss == Loss::CrossEntropy
+            && self.options.class_weights == ClassWeights::None
+            && found.loss > 3.0 * guess + 1.0
+        {
             complaints.push(format!(
                 "the first loss is {:.2}, and guessing would have {guess:.2}: look at the normalisation and the weights",
                 found.loss

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Tensor};
 use forebay_stages::collate::Batch;
 
 use crate::error::{TrainError, compute};
+use crate::file::{CLASS_COUNTS, LOGIT_PRIOR};
+use crate::loss::{ClassWeights, Criterion};
 use crate::metrics::prediction;
-use crate::ops::{self, Tape};
+use crate::ops::Tape;
 use crate::optim::{StepSettings, clip_by_norm, norm};
-use crate::options::{Precision, TrainOptions, focal_gamma};
+use crate::options::{Precision, TrainOptions};
 use crate::params::{Entry, Mode, NormUpdate, Pass, update_running_statistics};
 use crate::predictor::micro_batches;
 use crate::trainer::Trainer;
@@ -147,6 +149,7 @@ impl Trainer {
             Precision::F16 => self.loss_scale.factor,
             _ => 1.0,
         };
+        let criterion = self.criterion_at(self.step);
         let mut sum =
             BatchGradients { loss: 0.0, correct: 0, gradients: BTreeMap::new(), updates: Vec::new() };
         for (index, rows) in micro_batches.iter().enumerate() {
@@ -162,26 +165,21 @@ impl Trainer {
             let (logits, tape) = Tape::record(|| self.run(trained..self.network.parts(), &input, &pass));
             let logits = logits.map_err(compute("run the network forward"))?;
             sum.updates.extend(pass.finish());
-            // The loss is few numbers: its own gradient comes from candle, and the network's from the tape.
-            let scores = Var::from_tensor(&logits.detach()).map_err(compute("compute the loss"))?;
+            let scores = logits.detach().flatten_all().and_then(|scores| scores.to_vec1::<f32>());
+            let scores = scores.map_err(compute("read the logits"))?;
             let wanted = &targets.rows[rows.start * classes..rows.end * classes];
-            let loss = self.loss_of(&scores, wanted, targets.total).map_err(compute("compute the loss"))?;
-            let value = f64::from(loss.to_scalar::<f32>().map_err(compute("read the loss"))?);
+            let (value, gradient) = criterion.of_batch(&scores, wanted, targets.total);
             if !value.is_finite() {
                 return Err(TrainError::Diverged { what: "loss", step: self.step, value, learning_rate });
             }
             sum.loss += value;
-            let predicted = logits.detach().to_vec2::<f32>().map_err(compute("read the logits"))?;
-            let right = predicted
-                .iter()
+            let right = scores
+                .chunks_exact(classes)
                 .zip(&labels[rows.clone()])
                 .filter(|(row, label)| prediction(row) == Some(**label as usize));
             sum.correct += right.count();
-            let gradients = loss
-                .backward()
-                .and_then(|mut gradients| {
-                    let mut gradient =
-                        gradients.remove(&scores).expect("the loss is a function of the scores");
+            let gradients = Tensor::from_vec(gradient, logits.dims(), self.store.device())
+                .and_then(|mut gradient| {
                     if scale != 1.0 {
                         gradient = (gradient * scale)?;
                     }
@@ -204,15 +202,40 @@ impl Trainer {
         Ok(sum)
     }
 
-    fn loss_of(&self, scores: &Var, targets: &[f32], denominator: f64) -> candle_core::Result<Tensor> {
-        let device = self.store.device();
-        let targets = Tensor::from_slice(targets, scores.dims(), device)?;
-        let weights = match &self.options.class_weights {
-            Some(weights) => Some(Tensor::new(weights.as_slice(), device)?.to_dtype(DType::F32)?),
-            None => None,
+    /// The training images of each class from the next step on, copies counted, `[classes]`: what class weights and losses
+    /// that correct for priors go by.
+    ///
+    /// # Panics
+    /// When there is not one number for each class.
+    pub fn set_class_counts(&mut self, counts: Vec<f64>) {
+        assert_eq!(counts.len(), self.options.classes.len(), "a count for each class");
+        self.options.class_counts = counts;
+    }
+
+    /// The training images of each class that the next step goes by.
+    pub fn class_counts(&self) -> &[f64] {
+        &self.options.class_counts
+    }
+
+    /// What a file keeps of the training images of each class and of the shares that its logits stand for, key by key.
+    pub fn priors_as_metadata(&self) -> [(String, String); 2] {
+        let TrainOptions { loss, class_weights, class_counts, .. } = &self.options;
+        let weights = match self.step > self.options.class_weights_from {
+            true => *class_weights,
+            false => ClassWeights::None,
         };
-        let gamma = focal_gamma(&self.options).unwrap_or(0.0);
-        ops::focal(scores, &targets, gamma, weights.as_ref(), denominator)
+        let json = |numbers: &[f64]| serde_json::to_string(numbers).expect("plain data");
+        let prior = loss.logit_prior(weights, class_counts);
+        [(CLASS_COUNTS.to_owned(), json(class_counts)), (LOGIT_PRIOR.to_owned(), json(&prior))]
+    }
+
+    /// The loss of a step.
+    fn criterion_at(&self, step: u64) -> Criterion {
+        let weights = match step < self.options.class_weights_from {
+            true => ClassWeights::None,
+            false => self.options.class_weights,
+        };
+        Criterion::new(self.options.loss, weights, &self.options.class_counts)
     }
 
     /// Normalised images and targets of a batch, mixed with one another where the run mixes.
@@ -253,10 +276,7 @@ impl Trainer {
             };
             *target += (1.0 - smoothing) as f32;
         }
-        let total = match &self.options.class_weights {
-            None => labels.len() as f64,
-            Some(weights) => labels.iter().map(|&label| weights[label as usize]).sum(),
-        };
+        let total = self.criterion_at(self.step).divisor(labels);
         Ok(Targets { rows: targets, total })
     }
 }
@@ -270,7 +290,8 @@ mod tests {
     fn losses_of_labels_divide_by_their_weights_and_those_of_mixed_targets_by_the_images() {
         let classes = ["a", "b", "c"].map(String::from).to_vec();
         let weighted = TrainOptions {
-            class_weights: Some(vec![1.0, 2.0, 0.5]),
+            class_weights: ClassWeights::Inverse,
+            class_counts: vec![4.0, 2.0, 8.0],
             label_smoothing: 0.1,
             ..TrainOptions::new("small", classes)
         };
@@ -279,11 +300,18 @@ mod tests {
             let (_, targets) = Trainer::new(options).expect("a network").mixed(&batch).expect("a batch");
             targets.total
         };
-        assert_eq!(total(&weighted), 3.0, "2 + 0.5 + 0.5");
-        let heavy = TrainOptions { class_weights: Some(vec![1.0, 4.0, 0.5]), ..weighted };
-        assert_eq!(total(&heavy), 5.0);
+        let is = |options: &TrainOptions, expected: f64| {
+            let total = total(options);
+            assert!((total - expected).abs() < 1e-12, "{total} is not {expected}");
+        };
+        // The weights are 7 / 6, 7 / 3 and 7 / 12.
+        is(&weighted, 3.5);
+        // Deferred weights do not count yet.
+        is(&TrainOptions { class_weights_from: 1, ..weighted.clone() }, 3.0);
+        let heavy = TrainOptions { class_counts: vec![4.0, 1.0, 8.0], ..weighted };
+        is(&heavy, 13.0 / 3.0 + 13.0 / 12.0);
         let mixing = Some(Mixing { mixup: 0.4, cutmix: 0.0, probability: 1.0 });
-        assert_eq!(total(&TrainOptions { mixing, ..heavy.clone() }), 3.0);
-        assert_eq!(total(&TrainOptions { class_weights: None, ..heavy }), 3.0);
+        is(&TrainOptions { mixing, ..heavy.clone() }, 3.0);
+        is(&TrainOptions { class_weights: ClassWeights::None, ..heavy }, 3.0);
     }
 }

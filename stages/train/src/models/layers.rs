@@ -514,6 +514,20 @@ pub enum LinearInit {
     Normal(f64),
 }
 
+impl LinearInit {
+    /// Registers `{name}.weight` `[features_out, features_in]`.
+    pub(super) fn register(self, builder: &mut Builder<'_>, name: &str, sizes: (usize, usize)) -> Result<()> {
+        let (weight, shape) = (format!("{name}.weight"), [sizes.1, sizes.0]);
+        match self {
+            LinearInit::Uniform => {
+                let bound = 1.0 / (sizes.0 as f64).sqrt();
+                builder.uniform(&weight, &shape, Kind::Weight, bound)
+            }
+            LinearInit::Normal(std) => builder.normal(&weight, &shape, std),
+        }
+    }
+}
+
 /// A fully connected layer with bias.
 #[derive(Debug)]
 pub struct Linear {
@@ -531,17 +545,14 @@ impl Linear {
         (features, classes): (usize, usize),
         init: LinearInit,
     ) -> Result<Linear> {
-        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        let bias = format!("{name}.bias");
+        init.register(builder, name, (features, classes))?;
         match init {
             LinearInit::Uniform => {
                 let bound = 1.0 / (features as f64).sqrt();
-                builder.uniform(&weight, &[classes, features], Kind::Weight, bound)?;
                 builder.uniform(&bias, &[classes], Kind::Shift, bound)?;
             }
-            LinearInit::Normal(std) => {
-                builder.normal(&weight, &[classes, features], std)?;
-                builder.constant(&bias, &[classes], Kind::Shift, 0.0)?;
-            }
+            LinearInit::Normal(_) => builder.constant(&bias, &[classes], Kind::Shift, 0.0)?,
         }
         Ok(Linear { name: name.to_owned() })
     }

@@ -1,6 +1,7 @@
 //! Network families, one file each, built from the layers of [`layers`] under torchvision's names. Each fills a
 //! [`Family`], and [`FAMILIES`] is the one list of them.
 
+pub mod cosines;
 pub mod efficientnet;
 pub mod family;
 pub mod inception;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::onnx::Graph;
 use super::ops::Activation;
 use super::params::{Builder, Entry, ParamStore, Pass};
+use cosines::Cosines;
 use family::{Family, Variant};
 use layers::{Activate, Dropout, Layer, Layers, Linear, LinearInit, export, run};
 
@@ -184,12 +186,23 @@ pub struct Head {
     pub activation: Activation,
     /// Dropout before the last layer; without a number it is the family's own.
     pub dropout: Option<f64>,
+    /// Whether the last layer gives cosines times [`COSINE_SCALE`], as the loss LDAM takes them, and not a linear map with
+    /// bias.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub normalized: bool,
+}
+
+/// What the cosines of a head of unit vectors are multiplied by to be logits (arXiv 1906.07413).
+pub const COSINE_SCALE: f64 = 30.0;
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Head {
     /// A linear head with the dropout of its family.
     pub fn linear(classes: usize) -> Head {
-        Head { classes, width: None, activation: Activation::Relu, dropout: None }
+        Head { classes, width: None, activation: Activation::Relu, dropout: None, normalized: false }
     }
 }
 
@@ -225,18 +238,22 @@ impl<'a, 'b> Parts<'a, 'b> {
             let probability = head.dropout.unwrap_or(dropout);
             Box::new(Dropout { name: format!("{name}.dropout"), probability })
         };
+        let last = |builder: &mut Builder<'b>, name: &str, features: usize| -> Result<Box<dyn Layer>> {
+            let sizes = (features, head.classes);
+            Ok(match head.normalized {
+                true => Box::new(Cosines::new(builder, name, sizes, init)?),
+                false => Box::new(Linear::new(builder, name, sizes, init)?),
+            })
+        };
         self.add("head", |builder| {
             let Some(width) = head.width else {
-                return Ok(vec![
-                    dropout(),
-                    Box::new(Linear::new(builder, name, (features, head.classes), init)?),
-                ]);
+                return Ok(vec![dropout(), last(builder, name, features)?]);
             };
             Ok(vec![
                 Box::new(Linear::new(builder, &format!("{name}.0"), (features, width), LinearInit::Uniform)?),
                 Box::new(Activate(head.activation)),
                 dropout(),
-                Box::new(Linear::new(builder, &format!("{name}.3"), (width, head.classes), init)?),
+                last(builder, &format!("{name}.3"), width)?,
             ])
         })?;
         let classifier = if head.width.is_some() { format!("{name}.3") } else { name.to_owned() };
@@ -429,7 +446,8 @@ mod tests {
 
     #[test]
     fn a_head_with_a_hidden_layer_drops_values_in_training_only() -> Result<()> {
-        let head = Head { classes: 4, width: Some(16), activation: Activation::Gelu, dropout: Some(0.5) };
+        let head =
+            Head { width: Some(16), activation: Activation::Gelu, dropout: Some(0.5), ..Head::linear(4) };
         let mut store = ParamStore::new(Device::Cpu);
         let network = build("small", &head, &mut Builder::new(&mut store, Seed(3)))?.expect("a known name");
         assert_eq!(store.get("fc.3.weight").map(|entry| entry.values().dims().to_vec()), Some(vec![4, 16]));

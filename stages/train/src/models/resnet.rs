@@ -379,11 +379,12 @@ const KNOWN: &[KnownWeights] = &[
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Result, Tensor, Var};
+    use candle_core::{Device, Result, Tensor};
 
     use super::super::build;
     use super::*;
-    use crate::ops::{Tape, cross_entropy};
+    use crate::loss::{ClassWeights, Criterion, Loss};
+    use crate::ops::Tape;
     use crate::params::{Kind, Mode, ParamStore, update_running_statistics};
 
     /// Numbers that another program can make too.
@@ -470,10 +471,11 @@ mod tests {
         assert_close(&logits.flatten_all()?.to_vec1()?, &expected, 1e-4);
         let targets =
             Tensor::new(&[[0.02f32, 0.92, 0.02, 0.02, 0.02], [0.02, 0.02, 0.02, 0.02, 0.92]], &Device::Cpu)?;
-        let scores = Var::from_tensor(&logits)?;
-        let loss = cross_entropy(&scores, &targets)?;
-        assert_close(&[loss.to_scalar()?], &[1.8056403398513794], 1e-5);
-        let gradient = loss.backward()?.remove(&scores).expect("the loss is a function of the scores");
+        let criterion = Criterion::new(Loss::CrossEntropy, ClassWeights::None, &[1.0; 5]);
+        let (logits_of, targets) = (logits.flatten_all()?.to_vec1()?, targets.flatten_all()?.to_vec1()?);
+        let (loss, gradient) = criterion.of_batch(&logits_of, &targets, 2.0);
+        assert_close(&[loss as f32], &[1.8056403398513794], 1e-5);
+        let gradient = Tensor::from_vec(gradient, logits.dims(), &Device::Cpu)?;
         let gradients = tape.backward(&logits, gradient, std::iter::empty())?;
         let parameters: Vec<_> = store.iter().filter(|(_, entry)| entry.kind() != Kind::Buffer).collect();
         assert_eq!(parameters.len(), GRADIENTS.len());

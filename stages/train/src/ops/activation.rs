@@ -23,6 +23,8 @@ pub enum Activation {
     HardSigmoid,
     /// `1 / (1 + exp(-x))`.
     Sigmoid,
+    /// The hyperbolic tangent.
+    Tanh,
     /// `x / (1 + exp(-x))`, also called swish (arXiv 1702.03118).
     Silu,
     /// `x · Φ(x)` with the normal distribution function, exact and not by tanh (arXiv 1606.08415).
@@ -52,13 +54,14 @@ pub(super) use with_activation;
 impl Activation {
     /// Every activation, for tests.
     #[cfg(test)]
-    pub(super) const ALL: [Activation; 8] = [
+    pub(super) const ALL: [Activation; 9] = [
         Activation::Identity,
         Activation::Relu,
         Activation::Relu6,
         Activation::HardSwish,
         Activation::HardSigmoid,
         Activation::Sigmoid,
+        Activation::Tanh,
         Activation::Silu,
         Activation::Gelu,
     ];
@@ -81,6 +84,7 @@ impl Activation {
             Activation::HardSwish => x * relu6(x + number(3.0)) * number(1.0 / 6.0),
             Activation::HardSigmoid => relu6(x + number(3.0)) * number(1.0 / 6.0),
             Activation::Sigmoid => number(1.0) / (number(1.0) + x.neg_exp()),
+            Activation::Tanh => number(x.to_f64().tanh()),
             Activation::Silu => x / (number(1.0) + x.neg_exp()),
             Activation::Gelu => x * normal_distribution(x),
         }
@@ -126,6 +130,10 @@ impl Activation {
             Activation::Sigmoid => {
                 let y = Activation::Sigmoid.value(x);
                 y * (one - y)
+            }
+            Activation::Tanh => {
+                let y = Activation::Tanh.value(x);
+                one - y * y
             }
             Activation::Silu => {
                 let sigmoid = Activation::Sigmoid.value(x);
@@ -218,6 +226,7 @@ pub(super) fn composed(x: &Tensor, activation: Activation) -> Result<Tensor> {
         Activation::HardSwish => (x * relu6(&(x + 3.0)?)?)? * (1.0 / 6.0),
         Activation::HardSigmoid => relu6(&(x + 3.0)?)? * (1.0 / 6.0),
         Activation::Sigmoid => candle_nn::ops::sigmoid(x),
+        Activation::Tanh => x.tanh(),
         Activation::Silu => candle_nn::ops::silu(x),
         Activation::Gelu => x.gelu_erf(),
     }
@@ -261,6 +270,10 @@ mod tests {
             (
                 Activation::Sigmoid,
                 [0.029312230751, 0.268941421370, 0.5, 0.622459331202, 0.924141819979, 0.999088948806],
+            ),
+            (
+                Activation::Tanh,
+                [-0.998177897611, -0.761594155956, 0.0, 0.462117157260, 0.986614298151, 0.999998336944],
             ),
             (
                 Activation::Silu,

@@ -16,16 +16,17 @@ mod batch_norm;
 mod bias;
 mod concat;
 mod conv2d;
-mod cross_entropy;
 mod depthwise;
 mod dropout;
 mod linear;
 mod max_pool;
+mod nearest;
 mod normalize;
 mod product;
 mod scale_channels;
 mod shortcut;
 mod tape;
+mod unit_rows;
 mod update;
 mod winograd;
 
@@ -36,15 +37,16 @@ pub use batch_norm::{BatchStatistics, ChannelMap, batch_norm, batch_norm_fixed};
 pub use bias::add_bias;
 pub use concat::concat;
 pub use conv2d::{Convolution, conv2d, conv2d_fixed};
-pub use cross_entropy::{cross_entropy, focal};
 pub use depthwise::{depthwise_conv2d, depthwise_conv2d_fixed};
 pub use dropout::dropout;
 pub use linear::linear;
 pub use max_pool::{Pooling, max_pool};
+pub use nearest::nearest;
 pub use normalize::normalize;
 pub use scale_channels::scale_channels;
 pub use shortcut::zero_padded_shortcut;
 pub(crate) use tape::{Tape, is_tracked};
+pub use unit_rows::unit_rows;
 pub(crate) use update::{adamw, penalize, rmsprop, sgd, sum_of_squares};
 
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -323,9 +325,8 @@ mod tests {
             let path = entry.expect("a file").path();
             let source = std::fs::read_to_string(&path).expect("text");
             let (code, tests) = source.split_once("#[cfg(test)]").unwrap_or((&source, ""));
-            // A kernel notes its gradient; a loss is a composition that candle differentiates.
-            let differentiable = ["note(\"", "noted_convolution("].iter().any(|call| code.contains(call))
-                || path.ends_with("cross_entropy.rs");
+            // A kernel notes its gradient.
+            let differentiable = ["note(\"", "noted_convolution("].iter().any(|call| code.contains(call));
             if differentiable {
                 operations += 1;
                 assert!(tests.contains("check("), "{} has no finite-difference test", path.display());

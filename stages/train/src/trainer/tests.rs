@@ -8,10 +8,11 @@ use forebay_stages::normalize::Normalize;
 
 use super::*;
 use crate::file::{self, FileDescription};
+use crate::loss::{ClassWeights, Loss};
 use crate::metrics::{cross_entropy, prediction};
 use crate::mixing::Mixing;
 use crate::optim::OptimizerKind;
-use crate::options::{Freeze, Loss, Precision, Unfreeze};
+use crate::options::{Freeze, Precision, Unfreeze};
 use crate::schedule::{Schedule, Shape};
 
 fn options(model: &str, classes: usize) -> TrainOptions {
@@ -198,8 +199,12 @@ fn earlier_parts_learn_more_slowly_with_layer_decay() {
 #[test]
 fn micro_batches_add_up_to_the_batch_where_no_norm_sees_them() {
     // With a frozen backbone there is no batch statistic, so that only the order of sums differs.
-    let weights = Some(vec![1.0, 3.0, 0.5]);
-    let whole = TrainOptions { freeze: Freeze::Backbone, class_weights: weights, ..options("small", 3) };
+    let whole = TrainOptions {
+        freeze: Freeze::Backbone,
+        class_weights: ClassWeights::Inverse,
+        class_counts: vec![3.0, 1.0, 6.0],
+        ..options("small", 3)
+    };
     let parts = TrainOptions { micro_batch: Some(4), ..whole.clone() };
     let (mut whole, mut parts) = (trainer(&whole), trainer(&parts));
     for step in 0..3 {

@@ -1,0 +1,177 @@
+//! Uneven classes: the losses, the weights and the features that are made against them, and what is refused.
+
+use forebay_train::FileDescription;
+
+use crate::fixture::Place;
+
+/// 30 images of class `a`, 10 of `b` and 4 of `c` for training, and 4 of each for validation.
+fn place() -> Place {
+    let place = Place::new();
+    for (class, count) in [("a", 30u64), ("b", 10), ("c", 4)] {
+        let brightness = u64::from(class.as_bytes()[0]) * 1000;
+        for index in 0..count {
+            place.write_png(&format!("in/train/{class}/{index}.png"), 16, 16, brightness + index);
+        }
+        for index in 0..4 {
+            place.write_png(&format!("in/val/{class}/v{index}.png"), 16, 16, brightness + 500 + index);
+        }
+    }
+    place
+}
+
+const TRAIN: &str = "train in --size 16 --batch-size 8 --epochs 2 --freeze backbone --doctor off --out";
+
+fn description(place: &Place, run: &str) -> FileDescription {
+    let bytes = std::fs::read(place.path(&format!("{run}/model.safetensors"))).expect("a model");
+    FileDescription::read(&bytes).expect("a file").expect("one of ours")
+}
+
+#[test]
+fn every_loss_trains_and_the_model_says_which_shares_of_classes_its_logits_stand_for() {
+    let place = place();
+    let train = [30.0 / 44.0, 10.0 / 44.0, 4.0 / 44.0];
+    let even = [1.0 / 3.0; 3];
+    for (index, (options, prior)) in [
+        ("--loss ce", train),
+        ("--loss focal --focal-gamma 1", train),
+        ("--loss bsm", even),
+        ("--loss la", even),
+        ("--loss la --logit-tau 0", train),
+        ("--class-weights inverse", even),
+        // They begin to count only after the last step.
+        ("--class-weights inverse --defer 1", train),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let run = format!("run{index}");
+        place.run(&format!("{TRAIN} {run} {options}")).done();
+        let description = description(&place, &run);
+        assert_eq!(description.class_counts(), Some(vec![30.0, 10.0, 4.0]), "{options}");
+        let found = description.logit_prior().expect("it says");
+        for (found, expected) in found.iter().zip(prior) {
+            assert!((found - expected).abs() < 1e-9, "{options}: {found} is not {expected}");
+        }
+    }
+    let said = place.run(&format!("{TRAIN} cb --loss cb-focal --effective-beta 0.9")).done();
+    assert!(
+        said.stderr.contains("loss cb-focal: of the training images 68.2 %, 22.7 %, 9.1 %"),
+        "{}",
+        said.stderr
+    );
+    let said = place.run(&format!("{TRAIN} effective --class-weights effective --defer 0.5")).done();
+    assert!(said.stderr.contains("from 50 % of the run on"), "{}", said.stderr);
+}
+
+#[test]
+fn a_head_of_unit_vectors_is_the_same_in_training_evaluation_and_an_exported_file() {
+    let place = place();
+    let said = place.run(&format!("{TRAIN} run --loss ldam")).done();
+    assert!(said.stderr.contains("from 80 % of the run on"), "{}", said.stderr);
+    assert!(description(&place, "run").head.normalized);
+    let summary: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(place.path("run/summary.json")).unwrap()).unwrap();
+    let evaluated = place.run("eval run --split validation --json").done().json();
+    assert_eq!(evaluated["evaluation"]["accuracy"]["value"], summary["accuracy"], "{evaluated}");
+    place.run("export run --output run.onnx").done();
+    let file = std::fs::read(place.path("run.onnx")).unwrap();
+    assert!(file.windows(15).any(|window| window == b"LpNormalization"));
+    // Weights of another head begin a run with one, and the other way round.
+    place.run(&format!("{TRAIN} linear --weights run/model.safetensors --loss ce")).done();
+    place.run(&format!("{TRAIN} again --weights linear/model.safetensors --loss ldam-drw")).done();
+}
+
+#[test]
+fn an_image_that_cannot_be_read_is_counted_in_no_class() {
+    let place = place();
+    place.write("in/train/a/broken.png", b"no image");
+    place.write("in/train/c/broken.png", b"no image");
+    for options in ["--loss bsm", "--loss bsm --freeze none"] {
+        let train = TRAIN.replace("--freeze backbone", "");
+        let run = options.replace(' ', "");
+        place.run(&format!("{train} {run} --max-rejects 0.2 --freeze backbone {options}")).done();
+        assert_eq!(description(&place, &run).class_counts(), Some(vec![30.0, 10.0, 4.0]), "{options}");
+    }
+}
+
+#[test]
+fn features_are_made_for_training_only_and_the_same_for_the_same_seed() {
+    let place = place();
+    for balance in ["smote", "borderline-smote", "adasyn"] {
+        let said = place.run(&format!("{TRAIN} {balance} --balance {balance}")).done();
+        assert!(said.stderr.contains("features and not images"), "{}", said.stderr);
+        let counts = description(&place, balance).class_counts().expect("it says");
+        assert!(counts[0] == 30.0 && counts.iter().all(|count| (27.0..=33.0).contains(count)), "{counts:?}");
+        let summary = std::fs::read_to_string(place.path(&format!("{balance}/summary.json"))).unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+        let support: Vec<u64> = summary["classes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["support"].as_u64().unwrap())
+            .collect();
+        assert_eq!(support, [4, 4, 4], "validation is what it was");
+        place.run(&format!("{TRAIN} {balance}-again --balance {balance}")).done();
+        let bytes = |run: &str| std::fs::read(place.path(&format!("{run}/model.safetensors"))).unwrap();
+        assert!(bytes(balance) == bytes(&format!("{balance}-again")));
+    }
+    for clean in ["tomek", "enn"] {
+        let said = place.run(&format!("{TRAIN} {clean} --clean {clean}")).done();
+        assert!(
+            said.stderr.contains(&format!("features are left out by --clean {clean}")),
+            "{}",
+            said.stderr
+        );
+        assert_eq!(description(&place, clean).class_counts().expect("it says")[2], 4.0, "none of the rarest");
+        place.run(&format!("{TRAIN} both-{clean} --balance smote --clean {clean}")).done();
+    }
+}
+
+#[test]
+fn a_training_on_made_features_resumes_to_the_same_bytes() {
+    let place = place();
+    let options = "--balance smote --clean tomek --loss ce --dropout 0.2";
+    place.run(&format!("{TRAIN} whole {options}")).done();
+    let killed = format!("{TRAIN} part {options} --checkpoint-every 1");
+    place.run_and_kill(&killed, || place.path("part/last.safetensors").exists());
+    place.run(&format!("{killed} --resume")).done();
+    let bytes = |run: &str| std::fs::read(place.path(&format!("{run}/model.safetensors"))).unwrap();
+    assert!(bytes("whole") == bytes("part"));
+}
+
+#[test]
+fn what_would_have_no_effect_or_correct_twice_is_refused_in_one_line_each() {
+    let place = place();
+    let refused = |options: &str, text: &str| {
+        let train = TRAIN.replace("--freeze backbone ", "");
+        place.run(&format!("{train} run {options}")).refused(2, text);
+        assert!(!place.path("run").exists(), "nothing is written: {options}");
+    };
+    refused("--loss bsm --balance over", "train.loss: --balance evens the classes out already");
+    refused("--loss la --balance over", "train.loss: --balance evens the classes out already");
+    refused("--loss cb-focal --balance sqrt", "train.loss: --balance evens the classes out already");
+    refused("--loss bsm --class-weights inverse", "train.class_weights: loss balanced-softmax corrects");
+    refused("--loss ldam --mixup 0.2", "neither mixed images nor label smoothing");
+    refused("--loss ldam --label-smoothing 0.1", "neither mixed images nor label smoothing");
+    refused("--logit-tau 2", "train.logit_tau: cross-entropy has no tau");
+    refused("--focal-gamma 2 --loss bsm", "train.focal_gamma: balanced-softmax has no gamma");
+    refused("--effective-beta 0.9", "train.effective_beta: no class weighs by its effective number");
+    refused("--defer 0.5", "train.defer: there are no class weights");
+    refused("--loss dice", "--loss: \"dice\" is not one of cross-entropy, focal, cb-focal, ldam");
+    refused(
+        "--balance smote",
+        "balance.mode: smote is for the features of a frozen network, and not for pixels",
+    );
+    refused("--clean enn", "balance.clean: enn is for the features of a frozen network");
+    refused("--freeze backbone --balance smote --augment light", "--augment gives an image other features");
+    refused(
+        "--freeze backbone --balance adasyn --feature-cache off",
+        "--feature-cache off keeps no features",
+    );
+    refused("--freeze backbone --balance smote --memory 1KiB", "the features of all training images");
+    refused("--freeze backbone --balance smote --loss bsm", "train.loss: --balance evens the classes out");
+    place
+        .run("prepare in shards --size 16 --balance smote")
+        .refused(2, "balance.mode: smote is for the features of a frozen network");
+    place.run(&format!("{TRAIN} forced --loss bsm --balance over --force")).done();
+}
