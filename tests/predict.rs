@@ -245,18 +245,24 @@ fn what_cannot_be_predicted_is_one_line() {
     place.run("predict run missing.png").refused(2, "missing.png: there is no such image or folder");
     place.run("predict empty one.png").refused(2, "empty holds no model.safetensors, so it is no run folder");
     place.run("predict notes.txt one.png --arch small").refused(2, "notes.txt");
-    place.run("predict run notes.txt").refused(3, "1 of 1 images could not be read");
+    place.run("predict run notes.txt").refused(3, "no image could be read: notes.txt: decode: ");
     place.run("predict run one.png --format parquet").refused(2, "give --output FILE");
     place.run("predict run one.png --output rows").refused(2, "nothing says in which format");
     place
         .run("predict run one.png --output one.png --format csv --overwrite")
         .refused(2, "is one.png, which is read");
-    let trainer = trainer();
-    let map = trainer.predictor().var_map();
-    let bias = map.data().lock().unwrap()["fc.bias"].clone();
-    bias.set(&Tensor::full(f32::NAN, 4, &candle_core::Device::Cpu).unwrap()).unwrap();
-    place.write("nan.safetensors", &file(&trainer, &[]));
-    place.run("predict nan.safetensors one.png").refused(1, "the network gives no numbers");
+    for (value, code, expected) in [
+        (f32::NAN, 2, "holds values that are no finite numbers"),
+        // The sum of such numbers is infinite, and so is that of every class.
+        (f32::MAX, 1, "cannot predict one.png: the network gives no numbers"),
+    ] {
+        let trainer = trainer();
+        let map = trainer.predictor().var_map();
+        let weight = map.data().lock().unwrap()["fc.weight"].clone();
+        weight.set(&Tensor::full(value, weight.dims(), weight.device()).unwrap()).unwrap();
+        place.write("unsound.safetensors", &file(&trainer, &[]));
+        place.run("predict unsound.safetensors one.png").refused(code, expected);
+    }
 }
 
 /// A reader that has gone ends the work, and is no error.

@@ -372,6 +372,9 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     }
     match first_reject {
         None => Ok(()),
+        Some(first) if done.rejected == done.images => {
+            Err(Error::NothingLeft(format!("no image could be read: {first}")))
+        }
         Some(first) => Err(Error::LeftOut(format!(
             "{} of {} images could not be read, and the others are answered: {first}{}",
             done.rejected,

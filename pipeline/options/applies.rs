@@ -400,6 +400,18 @@ pub(super) fn logit_tau(run: &Situation<'_>) -> Effect {
     only(has_tau, format!("{loss} has no tau; leave it out, or --loss logit-adjustment"))
 }
 
+pub(super) fn soft_targets(run: &Situation<'_>) -> Effect {
+    let loss = run.config.choice::<Loss>("train.loss");
+    match loss.takes_soft_targets() {
+        true => Effect::Yes,
+        false if run.config.real(run.key) == 0.0 => Effect::Idle,
+        false => run.no(format!(
+            "loss {loss} is of labels: neither mixed images nor label smoothing have a margin; leave it out, or another \
+             --loss"
+        )),
+    }
+}
+
 pub(super) fn class_weights(run: &Situation<'_>) -> Effect {
     let loss = run.config.choice::<Loss>("train.loss");
     let weighs = run.config.chosen::<ClassWeights>(run.key) != Some(ClassWeights::None);

@@ -113,19 +113,19 @@ pub struct Advised {
 }
 
 /// What one training said of the validation images.
-struct Predicted {
+struct TrialAnswers {
     labels: Vec<u32>,
     predictions: Vec<u32>,
 }
 
-impl Predicted {
-    fn of(scored: &Scored) -> Predicted {
+impl TrialAnswers {
+    fn of(scored: &Scored) -> TrialAnswers {
         let predictions = (0..scored.len()).map(|index| scored.prediction(index)).collect();
-        Predicted { labels: scored.labels().to_vec(), predictions }
+        TrialAnswers { labels: scored.labels().to_vec(), predictions }
     }
 
     /// With the logarithms of the priors that were trained on taken from the logits.
-    fn adjusted(scored: &Scored, counts: &[f64]) -> Predicted {
+    fn adjusted(scored: &Scored, counts: &[f64]) -> TrialAnswers {
         let largest = |index: usize| {
             let logits = scored.logits(index).iter().zip(counts);
             let adjusted = logits.map(|(logit, count)| f64::from(*logit) - count.max(1.0).ln());
@@ -135,7 +135,7 @@ impl Predicted {
             best.0 as u32
         };
         let predictions = (0..scored.len()).map(largest).collect();
-        Predicted { labels: scored.labels().to_vec(), predictions }
+        TrialAnswers { labels: scored.labels().to_vec(), predictions }
     }
 
     /// The figures of these samples, a sample as often as it is named.
@@ -192,7 +192,7 @@ struct Tried {
     name: &'static str,
     options: &'static [(&'static str, &'static str)],
     is_naive: bool,
-    by_seed: Vec<Predicted>,
+    by_seed: Vec<TrialAnswers>,
     seconds: f64,
 }
 
@@ -235,11 +235,11 @@ pub async fn advise(
             let done = trial(run, &plan, &kept, &mut |_| ControlFlow::Continue(())).await?;
             let scored = done.validation.expect("there are validation images");
             if variant.name == PLAIN {
-                adjusted.push(Predicted::adjusted(&scored, &plan.options.class_counts));
+                adjusted.push(TrialAnswers::adjusted(&scored, &plan.options.class_counts));
                 classes.clone_from(&plan.options.classes);
                 found.clone_from(&plan.class_counts);
             }
-            by_seed.push(Predicted::of(&scored));
+            by_seed.push(TrialAnswers::of(&scored));
         }
         let seconds = start.elapsed().as_secs_f64();
         let Variant { name, options, is_naive } = *variant;
@@ -409,7 +409,7 @@ mod tests {
     use super::*;
 
     /// 200 samples of class 0 and 50 of class 1, of which so many are right.
-    fn predicted(right: [usize; 2]) -> Predicted {
+    fn predicted(right: [usize; 2]) -> TrialAnswers {
         let labels: Vec<u32> = (0..250).map(|sample| u32::from(sample >= 200)).collect();
         let is_right = |sample: usize| match sample < 200 {
             true => sample < right[0],
@@ -417,7 +417,7 @@ mod tests {
         };
         let predictions =
             (0..250).map(|sample| if is_right(sample) { labels[sample] } else { 1 - labels[sample] });
-        Predicted { predictions: predictions.collect(), labels }
+        TrialAnswers { predictions: predictions.collect(), labels }
     }
 
     fn tried(name: &'static str, is_naive: bool, right: [usize; 2]) -> Tried {
@@ -438,7 +438,7 @@ mod tests {
         assert!(
             (figures.balanced_accuracy - 0.65).abs() < 1e-12 && (figures.worst_recall - 0.4).abs() < 1e-12
         );
-        // Predicted as common: 180 + 30; as rare: 20 + 20.
+        // TrialAnswers as common: 180 + 30; as rare: 20 + 20.
         let f1 = (2.0 * 180.0 / 410.0 + 2.0 * 20.0 / 90.0) / 2.0;
         assert!((figures.macro_f1 - f1).abs() < 1e-12);
     }
@@ -479,8 +479,8 @@ mod tests {
         let mut scored = Scored::new(["a", "b"].map(String::from).to_vec());
         scored.push("x".into(), 1, &[1.0, 0.0]).expect("a sample");
         scored.push("y".into(), 0, &[4.0, 0.0]).expect("a sample");
-        assert_eq!(Predicted::of(&scored).predictions, [0, 0]);
+        assert_eq!(TrialAnswers::of(&scored).predictions, [0, 0]);
         // ln 90 - ln 10 is 2.2.
-        assert_eq!(Predicted::adjusted(&scored, &[90.0, 10.0]).predictions, [1, 0]);
+        assert_eq!(TrialAnswers::adjusted(&scored, &[90.0, 10.0]).predictions, [1, 0]);
     }
 }

@@ -102,7 +102,7 @@ impl Gallery {
         let mut fitting = Thumbnails { is_small: self.side_px < SMALL_PX, ..Thumbnails::default() };
         let there = self.order.iter().filter_map(|id| Some((id, self.thumbnails.get(id)?)));
         for (id, jpeg) in there {
-            // A rule, and the name of its class wherever the image is shown.
+            // The file and its rule.
             let bytes = jpeg.len().div_ceil(3) * 4 + 96;
             if fitting.bytes + bytes > budget_bytes {
                 fitting.left_out += 1;
@@ -142,7 +142,10 @@ impl<'a> Thumbnails<'a> {
             Some(n) => {
                 format!("<i class=\"t t{n}\" role=\"img\" aria-label=\"{name}\" title=\"{name}\"></i>")
             }
-            None => format!("<i class=\"t\" title=\"{name}\">no image</i>"),
+            // It takes more bytes than an image that is there, so that a page never grows by more than its thumbnails.
+            None => format!(
+                "<i class=\"t\" role=\"img\" aria-label=\"{name}: no image\" title=\"{name}\">no image</i>"
+            ),
         }
     }
 

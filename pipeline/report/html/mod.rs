@@ -139,6 +139,9 @@ const EXTENTS: [Extent; 4] = [
 /// The share of a page's budget that may go to what is no thumbnail.
 const TEXT_SHARE: f64 = 0.6;
 
+/// Bytes of what a page says of thumbnails that did not fit.
+const LEFT_OUT_BYTES: usize = 256;
+
 /// Makes a page in the largest extent whose text leaves room for images, with as many thumbnails as then fit.
 fn within(
     budget_bytes: u64,
@@ -150,7 +153,8 @@ fn within(
     let fits = |extent: &&Extent| (bare(**extent) as f64) <= TEXT_SHARE * budget as f64;
     let extent = *EXTENTS.iter().find(fits).unwrap_or(&EXTENTS[EXTENTS.len() - 1]);
     let text = bare(extent);
-    let thumbnails = gallery.map(|gallery| gallery.fit(budget.saturating_sub(text))).unwrap_or_default();
+    let thumbnails =
+        gallery.map(|gallery| gallery.fit(budget.saturating_sub(text + LEFT_OUT_BYTES))).unwrap_or_default();
     let html = make(extent, &thumbnails);
     let asked = bytes_in_words(budget_bytes);
     let note = match (text > budget, thumbnails.left_out) {

@@ -65,6 +65,9 @@ impl TuningPage<'_> {
             if let (Some(height), Some(score)) = (self.height(trial), trial.score) {
                 dots.push((trial.number as f64, score));
                 if best.is_none_or(|best| height > best) {
+                    // A step: what was the best until here stays so up to here.
+                    let before = best.map(|best| if self.lower_is_better { -best } else { best });
+                    line.extend(before.map(|before| (trial.number as f64, before)));
                     best = Some(height);
                 }
             }

@@ -128,7 +128,9 @@ fn assert_is_well_formed(page: &str) {
         let page = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
         assert!(!page.contains(outside), "the page names {outside}");
     }
-    assert!(!page.contains("NaN") && !page.contains(">inf"), "a number is none");
+    for none in [">NaN", ">inf", "\"NaN", "NaN,", ",NaN", ":NaN"] {
+        assert!(!page.contains(none), "{none} is no number");
+    }
 }
 
 /// Writes the page where `FOREBAY_PAGES` says, for who wants to look at it.
