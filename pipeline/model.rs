@@ -7,7 +7,7 @@ mod scoring;
 use forebay_datasets::store::Store;
 use forebay_stages::chain::{Chain, Wanted};
 use forebay_train::models::{Head, NAMES};
-use forebay_train::{Classifier, FileDescription, Member, Predictor, Vote};
+use forebay_train::{Classifier, FileDescription, Member, Predictor, TrainError, Vote};
 use serde::Serialize;
 
 use crate::flow::{Error, Run};
@@ -138,7 +138,12 @@ impl NetworkFile {
         let chain = chain_at(chain, Some(wanted), None, &arch).expect("it normalises");
         let head = own.as_ref().map_or(Head::linear(1), |own| own.head);
         let loaded = run.install(|| Predictor::load(&arch, &head, &bytes, chain));
-        let (predictor, _) = loaded.map_err(|error| train_error(name, error))?;
+        let (predictor, _) = loaded.map_err(|error| match error {
+            TrainError::File { source, .. } => {
+                Error::Usage(format!("cannot read {name}: no whole file of weights: {source}"))
+            }
+            error => train_error(&format!("load {name}"), error),
+        })?;
         let outputs = predictor.classes();
         let (classes, names_classes) = match &own {
             Some(own) => (own.classes.clone(), true),

@@ -212,7 +212,7 @@ fn several_views_are_averaged_and_the_same_each_time() {
     place
         .run("predict run one.png --tta 3")
         .refused(2, "drawn by the augmentation that run was trained with");
-    place.run("predict run one.png --tta ten-crop").refused(2, "model.tta");
+    place.run("predict run one.png --tta ten-crop").refused(2, "--tta: \"ten-crop\" is not off");
 }
 
 #[test]

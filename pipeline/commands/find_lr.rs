@@ -344,7 +344,7 @@ mod tests {
             assert!(suggestion <= steepest && suggestion <= found.minimum_tenth.unwrap());
             assert!(found.to_string().contains("suggestion for all: --lr "));
             let svg = found.svg();
-            assert!(svg.contains(">suggestion<") && svg.contains(">1e-5<") && svg.contains(">10<"), "{svg}");
+            assert!(svg.contains(">suggestion<") && svg.contains(">1e-6<") && svg.contains(">1<"), "{svg}");
             let shown = found.to_string();
             let bars: Vec<usize> = shown.lines().map(|line| line.matches('█').count()).collect();
             assert!(bars.contains(&0) && bars.contains(&BAR), "from the lowest to the highest\n{shown}");

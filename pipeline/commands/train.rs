@@ -26,17 +26,13 @@ use crate::trials::folds::{CrossValidated, FoldScores, cross_validate};
 pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error> {
     let config = &asked.config;
     let is_folded = config.integer("split.folds").is_some() && config.integer("split.fold").is_none();
-    if is_folded && !asked.plan_only {
-        if config.is_on("train.find_lr") {
-            return Err(Error::Usage(
-                "--find-lr looks at one training: give --fold 1 of the folds".to_string(),
-            ));
-        }
+    if is_folded && !asked.plan_only && !config.is_on("train.find_lr") {
         return folds(run, asked).await.map(|()| None);
     }
     let begins = !asked.plan_only && !config.is_on("train.find_lr");
     let plan = resolve(run, config, begins).await?;
     if asked.plan_only {
+        warn(&plan.warnings);
         say_plan(asked, &*plan, || plan.to_json());
         return Ok(None);
     }

@@ -110,7 +110,7 @@ impl Config {
 mod tests {
     use super::*;
     use crate::options::{Kind, PreparedRows};
-    use Command::{Prepare, Train};
+    use Command::{Ensemble, Prepare, Train};
     use forebay_datasets::manifest::RowOrder;
     use forebay_datasets::split::{Shares, SplitRule};
 
@@ -137,6 +137,7 @@ mod tests {
             "store.endpoint" | "store.region" | "store.anonymous" | "store.instance_metadata" => {
                 &[("source", "s3://bucket/images")]
             }
+            "split.fold" => &[("split.folds", "7")],
             "train.recipe" => &[("train.weights", "w.pth")],
             "train.momentum" | "train.nesterov" => &[("train.optimizer", "sgd")],
             "train.lr_gamma" | "train.lr_every" => &[("train.schedule", "step")],
@@ -409,6 +410,15 @@ mod tests {
                 "--find-lr",
             ),
             (Train, &any, &[("train.feature_views", "2")], "train.feature_views", "--augment"),
+            (Train, &any, &[("split.fold", "2")], "split.fold", "--folds"),
+            (Ensemble, &any, &[("ensemble.soup", ""), ("ensemble.vote", "hard")], "ensemble.vote", "--soup"),
+            (
+                Ensemble,
+                &any,
+                &[("ensemble.soup", ""), ("ensemble.weights", "fitted")],
+                "ensemble.weights",
+                "--soup",
+            ),
             (Train, &any, &[("train.min_delta", "0.1")], "train.min_delta", "--early-stop"),
             (Train, &any, &[("train.resume", ""), ("overwrite", "")], "overwrite", "leave one out"),
             (Train, &any, &[("train.find_lr", ""), ("train.epochs", "3")], "train.epochs", "--find-lr"),

@@ -84,6 +84,34 @@ impl Config {
         if lines.is_empty() { Ok(config) } else { Err(Problems(lines)) }
     }
 
+    /// The same with a value as if the run file gave it; `None` is as if nobody gave one.
+    pub fn with_setting(mut self, row: &'static OptionRow, value: Option<Value>) -> Config {
+        let is_given = value.is_some();
+        let default = || (!row.default.is_empty()).then(|| row.kind.read(row.default).expect("of its kind"));
+        match value.or_else(default) {
+            Some(value) => self.values.insert(row.key, value),
+            None => self.values.remove(row.key),
+        };
+        match is_given {
+            true => self.given.insert(row.key, Layer::File),
+            false => self.given.remove(row.key),
+        };
+        self
+    }
+
+    /// The same with an option as it is in another configuration.
+    pub fn with_that_of(mut self, row: &'static OptionRow, other: &Config) -> Config {
+        match other.values.get(row.key) {
+            Some(value) => self.values.insert(row.key, value.clone()),
+            None => self.values.remove(row.key),
+        };
+        match other.given.get(row.key) {
+            Some(layer) => self.given.insert(row.key, *layer),
+            None => self.given.remove(row.key),
+        };
+        self
+    }
+
     /// The same with the values of other commands' options back at their defaults: a run file may serve several
     /// commands, and what it says for another has no part in this one.
     pub(super) fn only_of(mut self, command: Command) -> Config {

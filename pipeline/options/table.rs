@@ -304,8 +304,8 @@ pub const OPTIONS: &[OptionRow] = options![
     "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], Rows, Read, applies::shares, usual Data, "Shares of a source without validation and test folders; none keeps all in train";
     "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], Rows, Read, applies::split_seed, more Data, "Seed of the split and of the order in shards";
 
-    "split.folds", "folds", "K", Kind::Integer(2, 100), "", &[Train], Rows, Absent, applies::always, usual Data, "Cross-validation: deal all images but those for the test into K parts of equal mixture, and train K times, each time with another part as the validation images; RUN holds a run for each";
-    "split.fold", "fold", "N", Kind::Integer(1, 100), "", &[Train], Rows, Absent, applies::fold, more Data, "With --folds, only the training that holds out part N, counted from 1";
+    "split.folds", "folds", "K", Kind::Integer(2, 100), "", &[Train], Rows, Ignored, applies::always, usual Data, "Cross-validation: deal all images but those for the test into K parts of equal mixture, and train K times, each time with another part as the validation images; RUN holds a run for each";
+    "split.fold", "fold", "N", Kind::Integer(1, 100), "", &[Train], Rows, Ignored, applies::fold, more Data, "With --folds, only the training that holds out part N, counted from 1";
 
     "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, Absent, applies::always, more Data, "Split anew where DEST was split by another --split or --split-seed, or by other train, validation and test folders: images move between training and test";
     "fixes", "fixes", "FILE", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, more Data, "A fixes.csv in which a person has decided what to do about labels that look wrong: keep, relabel or drop, by id. eval --out and train write one";

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use forebay_datasets::words::Words;
 use toml::Value;
 
-use super::table::OptionRow;
-
 /// Who set a value, weakest first. A default is set by nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer {
@@ -130,34 +128,6 @@ impl Config {
             }
         }
         self.values.iter().flat_map(|(key, value)| texts(value).into_iter().map(|text| (*key, text)))
-    }
-
-    /// The same with a value as if the run file gave it; `None` is as if nobody gave one.
-    pub fn with_setting(mut self, row: &'static OptionRow, value: Option<Value>) -> Config {
-        let is_given = value.is_some();
-        let default = || (!row.default.is_empty()).then(|| row.kind.read(row.default).expect("of its kind"));
-        match value.or_else(default) {
-            Some(value) => self.values.insert(row.key, value),
-            None => self.values.remove(row.key),
-        };
-        match is_given {
-            true => self.given.insert(row.key, Layer::File),
-            false => self.given.remove(row.key),
-        };
-        self
-    }
-
-    /// The same with an option as it is in another configuration.
-    pub fn with_that_of(mut self, row: &'static OptionRow, other: &Config) -> Config {
-        match other.values.get(row.key) {
-            Some(value) => self.values.insert(row.key, value.clone()),
-            None => self.values.remove(row.key),
-        };
-        match other.given.get(row.key) {
-            Some(layer) => self.given.insert(row.key, *layer),
-            None => self.given.remove(row.key),
-        };
-        self
     }
 
     /// The same with another value, for commands that choose defaults of their own.

@@ -210,7 +210,8 @@ impl Classifier {
                 }
             }
             if self.vote == Vote::Hard {
-                mean.iter_mut().for_each(|share| *share = share.max(NO_VOTE));
+                // Not a number stays none.
+                mean.iter_mut().filter(|share| **share < NO_VOTE).for_each(|share| *share = NO_VOTE);
             }
             mean.into_iter().map(|p| p.ln() as f32).collect()
         };

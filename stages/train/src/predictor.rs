@@ -117,9 +117,12 @@ impl Predictor {
         let matched = |network: &Network, store: &ParamStore| {
             weights::match_names(file.clone(), store, model, network.head(), Strictness::Strict)
         };
-        let classes = matched(&network, &store)?.report.mismatched.iter().find_map(|(name, in_file, _)| {
-            name.ends_with(".bias").then(|| in_file.first().copied()).flatten()
-        });
+        // A head of unit vectors has no bias, and its rows are the classes too.
+        let last = if head.normalized { ".weight" } else { ".bias" };
+        let classes =
+            matched(&network, &store)?.report.mismatched.iter().find_map(|(name, in_file, _)| {
+                name.ends_with(last).then(|| in_file.first().copied()).flatten()
+            });
         if let Some(classes) = classes {
             store = ParamStore::new(Device::Cpu);
             network = build(classes, &mut store)?;

@@ -94,20 +94,29 @@ impl LabelErrors {
     }
 }
 
-/// A row of counts scaled to a sum of `total`, whole: what is cut off goes to the largest remainders, the first of equal
-/// ones.
+/// A row of counts scaled to a sum of `total`, whole, as cleanlab rounds: each to the nearest, and then those that were
+/// rounded furthest in the direction that is too many (the first of equal ones) or too few (the last) by one back.
 fn calibrated(row: &[u64], total: u64) -> Vec<u64> {
     let sum: u64 = row.iter().sum();
-    let mut scaled = vec![0; row.len()];
-    let products: Vec<u128> = row.iter().map(|count| u128::from(*count) * u128::from(total)).collect();
-    for (scaled, product) in scaled.iter_mut().zip(&products) {
-        *scaled = (product / u128::from(sum)) as u64;
+    let exact: Vec<f64> = row.iter().map(|count| *count as f64 * total as f64 / sum as f64).collect();
+    let mut whole: Vec<i64> = exact.iter().map(|value| value.round_ties_even() as i64).collect();
+    loop {
+        let left = total as i64 - whole.iter().sum::<i64>();
+        if left == 0 {
+            break;
+        }
+        let mut order: Vec<usize> = (0..row.len()).collect();
+        let off = |class: usize| exact[class] - whole[class] as f64;
+        order.sort_by(|a, b| off(*a).total_cmp(&off(*b)));
+        if left > 0 {
+            order.reverse();
+        }
+        order.truncate(left.unsigned_abs() as usize);
+        for class in order {
+            whole[class] += left.signum();
+        }
     }
-    let mut order: Vec<usize> = (0..row.len()).collect();
-    order.sort_by_key(|class| std::cmp::Reverse(products[*class] % u128::from(sum)));
-    let left = total - scaled.iter().sum::<u64>();
-    order.iter().take(left as usize).for_each(|class| scaled[*class] += 1);
-    scaled
+    whole.into_iter().map(|count| count.max(0) as u64).collect()
 }
 
 fn suspects(scored: &Scored, temperature: f64, joint: &[Vec<u64>]) -> Vec<Suspect> {
