@@ -7,10 +7,10 @@ use toml::{Table, Value};
 
 use super::applies::{Effect, Facts, Situation};
 use super::command::Command;
-use super::layers::nest;
 use super::sections;
 use super::table::{Identity, InRangeTest, OPTIONS, OptionRow};
 use super::values::Config;
+use super::values::nest;
 
 impl Config {
     /// Whether the option of a row takes part in a run of `command` with a source of which `facts` are known.

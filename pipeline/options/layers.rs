@@ -13,7 +13,7 @@ use super::command::Command;
 use super::nearest::nearest;
 use super::spellings::word_of;
 use super::table::{Kind, OPTIONS, OptionRow, option};
-use super::values::{Config, Layer};
+use super::values::{Config, Layer, nest};
 
 /// Everything that is wrong with the options of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,20 +175,6 @@ impl Config {
                 self.given.insert(row.key, layer);
             }
             Err(expected) => problems.push(format!("{place}: {expected}")),
-        }
-    }
-}
-
-pub(super) fn nest(table: &mut Table, key: &str, value: Value) {
-    match key.split_once('.') {
-        None => {
-            table.insert(key.to_string(), value);
-        }
-        Some((head, rest)) => {
-            let inner = table.entry(head).or_insert_with(|| Value::Table(Table::new()));
-            if let Value::Table(inner) = inner {
-                nest(inner, rest, value);
-            }
         }
     }
 }

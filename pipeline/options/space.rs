@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::layers::nest;
+use super::values::nest;
 
 /// Reads flags, with a zero byte between them, as the table that a run file would have.
 pub(super) fn read(text: &str) -> Result<Table, String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use forebay_datasets::words::Words;
-use toml::Value;
+use toml::{Table, Value};
 
 /// Who set a value, weakest first. A default is set by nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,5 +134,19 @@ impl Config {
     pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Config {
         self.values.insert(key, value.into());
         self
+    }
+}
+
+pub(super) fn nest(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_string(), value);
+        }
+        Some((head, rest)) => {
+            let inner = table.entry(head).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                nest(inner, rest, value);
+            }
+        }
     }
 }

@@ -137,7 +137,9 @@ fn suspects(scored: &Scored, temperature: f64, joint: &[Vec<u64>]) -> Vec<Suspec
                 })
             });
             let n = joint[label][truth] as usize;
-            for at in order.into_iter().take(n).filter(|at| margin(*at) > 0.0) {
+            // What is predicted as it is labelled is no suspect, as in cleanlab.
+            let is_doubted = |at: &usize| scored.prediction(samples[*at]) as usize != label;
+            for at in order.into_iter().take(n).filter(is_doubted) {
                 is_suspect[samples[at]] = true;
             }
         }
@@ -246,7 +248,8 @@ mod tests {
             let labelled = scored.labels().iter().filter(|l| **l as usize == label).count() as u64;
             assert_eq!(row.iter().sum::<u64>(), labelled);
         }
-        assert_eq!(calibrated(&[1, 1, 1], 4), [2, 1, 1]);
+        assert_eq!(calibrated(&[1, 1, 1], 4), [1, 1, 2]);
+        assert_eq!(calibrated(&[0, 1, 11, 1], 21), [0, 1, 18, 2]);
         assert_eq!(calibrated(&[0, 3, 1], 0), [0, 0, 0]);
     }
 
