@@ -177,7 +177,7 @@ def main():
         for arch in archs:
             kept = {k: v.contiguous() for k, v in build(arch).state_dict().items()}
             save_file({k: v for k, v in kept.items() if v.is_floating_point()}, work / f"{arch}.safetensors")
-            for recipe in [*RECIPES, *(LOSSES if arch == ARCHS[0] else [])]:
+            for recipe in [*RECIPES, *(LOSSES if arch == ARCHS[-1] else [])]:
                 single = theirs(build(arch), recipe, images, labels, torch.float32)
                 double = theirs(build(arch), recipe, images, labels, torch.float64)
                 found = ours(forebay, work, arch, recipe)
