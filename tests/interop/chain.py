@@ -161,7 +161,10 @@ def check(forebay, root, name, prepare, train, is_said):
         confusion = numpy.zeros((len(CLASSES), len(CLASSES)), dtype=int)
         for truth, guess in zip(truths, tops[0]):
             confusion[truth, guess] += 1
-        same = all((top == tops[0]).all() for top in tops)
+        # Where two classes are as good as equal, a grey level may decide between them.
+        two = numpy.sort(logits, axis=1)[:, -2:]
+        sure = two[:, 1] - two[:, 0] > 0.01 * numpy.abs(logits).max()
+        same = sure.mean() >= 0.5 and all((top == tops[0])[sure].all() for top in tops)
         equal = confusion.tolist() == done["confusion"]
         fine = max(levels) < LEVELS + 0.01 and max(far_off) <= LOGITS and same and equal
         print(f"{'ok  ' if fine else 'FAIL'} {name:38} levels: timm {levels[0]:.2f}, transformers {levels[1]:.2f}; logits: "

@@ -38,7 +38,7 @@ RECIPES = {
     "adamw one-cycle": ADAMW + ["--schedule", "one-cycle"],
     "sgd weighted": SGD + PLAIN + ["--momentum", "0.9", "--class-weights", "sqrt", "--label-smoothing", "0.1"],
 }
-# Each loss of arXiv papers, on the first network only.
+# Each loss of arXiv papers, on the last network only: its steps hardly magnify what rounding leaves.
 LOSSES = {
     "sgd focal": ["--loss", "focal", "--focal-gamma", "1.5"],
     "sgd cb-focal": ["--loss", "cb-focal", "--effective-beta", "0.9"],
@@ -128,7 +128,7 @@ def build(arch):
 
 def theirs(model, recipe, images, labels, dtype):
     if recipe == "sgd ldam":
-        model.fc = Cosines(model.fc)
+        model.classifier[-1] = Cosines(model.classifier[-1])
     model = model.to(dtype).train()
     is_sgd = recipe.startswith("sgd")
     decay = 0.0005 if is_sgd else 0.05
