@@ -3,7 +3,7 @@
     python tests/interop/steps.py path/to/forebay [ARCH...]
 
 Each network takes ten steps on one batch, by SGD with momentum, by AdamW, by both in one cycle, and with class weights and
-label smoothing; the first also with each loss for uneven classes, written out as in its paper. All goes through the program itself: a folder of images, `forebay train`, the losses in its steps.jsonl. Losses may
+label smoothing; the last also with each loss for uneven classes, written out as in its paper. All goes through the program itself: a folder of images, `forebay train`, the losses in its steps.jsonl. Losses may
 differ by a thousandth of the first one; so may those of PyTorch itself when it starts from the same weights rounded
 differently, which is printed beside.
 """
