@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::flow::{Error, Run};
-use crate::options::Invocation;
+use crate::options::{Command, Config, Invocation};
 use crate::report::{note, say, say_json, warn};
 use crate::trials::advise::{Advised, MeanRange, VariantScores, advise};
 
@@ -12,7 +12,7 @@ fn percent(range: MeanRange) -> String {
     format!("{value:5.1} ({low:.1} to {high:.1})")
 }
 
-fn text(advised: &Advised) -> String {
+fn text(advised: &Advised, config: &Config) -> String {
     let counts: Vec<u64> = advised.training_images.iter().map(|(_, count)| *count).collect();
     let mut text = format!(
         "{} training images of {} classes, {} to {} of a class; {} validation images; {} seeds\n\n",
@@ -38,14 +38,12 @@ fn text(advised: &Advised) -> String {
     let _ = writeln!(text, "\nadvice: {}", advised.recommended);
     let _ = writeln!(text, "  {}", advised.why);
     let chosen = advised.variants.iter().find(|scores| scores.name == advised.recommended);
-    let options: Vec<String> = chosen.iter().flat_map(|scores| &scores.options).map(option).collect();
-    let _ = match (options.is_empty(), advised.recommended.starts_with("post-hoc")) {
-        (true, true) => {
-            writeln!(text, "  forebay train ... ; then forebay predict RUN IMAGES --prior uniform")
-        }
-        (true, false) => writeln!(text, "  forebay train ..."),
-        (false, _) => writeln!(text, "  forebay train ... {}", options.join(" ")),
-    };
+    let options = chosen.iter().flat_map(|scores| &scores.options).map(option);
+    let words: Vec<String> = config.to_arguments(Command::Train).into_iter().chain(options).collect();
+    let _ = writeln!(text, "  forebay train {} --out RUN", words.join(" "));
+    if advised.recommended.starts_with("post-hoc") {
+        text += "  forebay predict RUN IMAGES --prior uniform\n";
+    }
     text
 }
 
@@ -71,7 +69,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     warn(&advised.warnings);
     match asked.json {
         true => say_json(&advised),
-        false => say(&text(&advised)),
+        false => say(&text(&advised, &asked.config)),
     }
     Ok(())
 }

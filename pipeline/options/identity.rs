@@ -3,14 +3,19 @@
 
 use std::collections::BTreeMap;
 
+use forebay_datasets::escape;
 use toml::{Table, Value};
 
 use super::applies::{Effect, Facts, Situation};
 use super::command::Command;
 use super::sections;
-use super::table::{Identity, InRangeTest, OPTIONS, OptionRow};
-use super::values::Config;
-use super::values::nest;
+use super::table::{Identity, InRangeTest, Kind, OPTIONS, OptionRow};
+use super::values::{Config, Layer, nest};
+
+/// A word of a command line.
+fn shell(word: &str) -> String {
+    escape::shell(word).into_owned()
+}
 
 impl Config {
     /// Whether the option of a row takes part in a run of `command` with a source of which `facts` are known.
@@ -93,6 +98,34 @@ impl Config {
             }
             _ => Some(json(value)),
         }
+    }
+
+    /// What was given on the command line, with the run file, as words of a shell for `command`: its own options only.
+    pub fn to_arguments(&self, command: Command) -> Vec<String> {
+        let word = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            Value::Array(values) => {
+                let texts =
+                    values.iter().map(|value| value.as_str().map_or(value.to_string(), str::to_string));
+                texts.collect::<Vec<_>>().join(",")
+            }
+            value => value.to_string(),
+        };
+        let mut words: Vec<String> =
+            self.file().iter().flat_map(|file| ["--config".into(), shell(file)]).collect();
+        for row in OPTIONS.iter().filter(|row| row.is_of(command)) {
+            let Some(value) = self.get(row.key) else { continue };
+            match (self.given(row.key), row.flag, row.kind) {
+                (Some(Layer::Flag), "", _) => words.insert(0, shell(&word(value))),
+                (Some(Layer::Flag), flag, Kind::Switch(_)) => words.push(format!("--{flag}")),
+                (Some(Layer::Flag), flag, _) => words.extend([format!("--{flag}"), shell(&word(value))]),
+                (Some(Layer::Set), ..) => {
+                    words.extend(["--set".into(), shell(&format!("{}={}", row.key, word(value)))]);
+                }
+                (Some(Layer::File) | None, ..) => {}
+            }
+        }
+        words
     }
 
     /// The resolved run file, which gives the same run again: what takes part in it, without what meant this one start
@@ -546,6 +579,23 @@ mod tests {
         check(&facts(SplitRule::Declared, shuffled), &[("split.seed", "3")], true);
         check(&facts(SplitRule::Declared, source), &[("split.seed", "3")], false);
         check(&facts(SplitRule::Declared, source), &[shares], false);
+    }
+
+    #[test]
+    fn what_was_given_is_given_again_to_another_command() {
+        let config = config(&[
+            ("source", "my photos"),
+            ("train.arch", "resnet18"),
+            ("train.freeze", "backbone"),
+            ("train.mean", "0.5,0.5,0.5"),
+            ("train.nesterov", ""),
+        ]);
+        let words = config.to_arguments(Train).join(" ");
+        assert!(words.starts_with("'my photos' "), "{words}");
+        for given in ["--arch resnet18", "--freeze backbone", "--mean 0.5,0.5,0.5", "--nesterov"] {
+            assert!(words.contains(given), "{words}");
+        }
+        assert!(!words.contains("--epochs"), "{words}");
     }
 
     #[test]
