@@ -50,7 +50,7 @@ pub use feature_cache::FeatureCache;
 use frozen::Features;
 pub use keeping::{CheckpointEvery, Keeping, time_of};
 use learn::pass;
-pub use pictures::fill;
+pub use pictures::show;
 pub use plan::{TrainPlan, TrainSources};
 pub use run_folder::{RunFolder, files};
 pub use run_tests::RunTests;

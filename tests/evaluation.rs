@@ -87,6 +87,7 @@ fn folds_hold_out_every_image_once_and_leave_the_test_sealed() {
         number(&done["scores"][1], &["accuracy"])
     );
     place.run("eval cv/fold-1 --split test").refused(2, "sealed");
+    place.run("eval cv/fold-1/model.safetensors --split test").refused(2, "sealed");
     let opened = place.run("eval cv/fold-1 --final --json").done().json();
     assert_eq!(
         (&opened["split"], number(&opened, &["evaluation", "samples"]) as u64, &opened["test_openings"]),

@@ -7,18 +7,18 @@ use forebay_datasets::manifest::to_json;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
 use forebay_datasets::words::Words;
-use forebay_train::metrics::{Evaluation, EvaluationOptions, LabelErrors, Scored};
+use forebay_train::metrics::{Evaluation, EvaluationOptions, Scored};
 use serde::Serialize;
 
 use crate::feed::{Feed, Pass, TestAccess};
 use crate::flow::{Error, Run};
 use crate::model::{Alignment, Model, ModelKind, OfRun, feed_for, score, viewing};
 use crate::options::{Config, EvalSplit, Invocation, store_options};
-use crate::plan::{fixes, refuse_folder};
+use crate::plan::{folder_and_file, refuse_folder};
 use crate::predictions::Predictions;
-use crate::report::html::{self, EvaluationPage, Gallery, Judged, ScoredAnswers};
+use crate::report::html::{self, EvaluationPage, Judged, ScoredAnswers};
 use crate::report::{note, say, say_json, terminal, warn};
-use crate::train::{RunTests, files, fill};
+use crate::train::{RunTests, files, show};
 
 /// What an evaluation came to.
 #[derive(Clone, Debug, Serialize)]
@@ -139,9 +139,15 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     let (settings, pool) = (config.clone(), run.clone());
     let opening = run.until_stopped(move || async move {
         let model = Model::open(&pool, &place, settings.text("model.arch"), &settings).await?;
-        let of_run = match model.kind {
-            ModelKind::Weights => None,
-            ModelKind::Run | ModelKind::Ensemble => OfRun::read(&place, &settings).await?,
+        // The file of a run's model is of that run too: its test images are as sealed.
+        let run_folder = match (model.kind, folder_and_file(&place)) {
+            (ModelKind::Run | ModelKind::Ensemble, _) => Some(&*place),
+            (ModelKind::Weights, (folder, files::MODEL)) if !place.starts_with("hf:") => Some(folder),
+            (ModelKind::Weights, _) => None,
+        };
+        let of_run = match run_folder {
+            Some(folder) => OfRun::read(folder, &settings).await?,
+            None => None,
         };
         let own = of_run.as_ref().and_then(OfRun::source);
         let source = settings.text("source").or(own).ok_or_else(|| {
@@ -235,16 +241,12 @@ async fn report(
     out: &Store,
 ) -> Result<(), Error> {
     let Evaluated { model, source, split, evaluation, .. } = done;
-    let errors = run.install(|| LabelErrors::of(scored, evaluation.temperature));
-    let errors = errors.map_err(|error| Error::failed("look for wrong labels", error))?;
-    let fixes = fixes::to_csv(&errors);
-    out.put(files::FIXES, fixes.into()).await?;
-    for (name, svg) in html::evaluation_plots(evaluation) {
-        out.put(name, svg.into()).await?;
-    }
     let budget = config.whole("report.bytes");
-    let answers = ScoredAnswers::of(scored, &errors.suspects, evaluation.temperature);
-    let gallery = fill(run, feed, passes, Gallery::wanted(&answers, budget)).await?;
+    let shown = show(run, (feed, passes), (scored, evaluation), budget).await?;
+    let answers = ScoredAnswers::of(scored, &shown.errors.suspects, evaluation.temperature);
+    for (name, bytes) in shown.files {
+        out.put(name, bytes.into()).await?;
+    }
     let mut remarks = Vec::new();
     if done.unknown > 0 {
         remarks.push(format!(
@@ -271,7 +273,7 @@ async fn report(
         "all" => "images".to_string(),
         split => format!("{split} images"),
     };
-    let judged = Judged { evaluation, answers: &answers, gallery: &gallery, images: &images };
+    let judged = Judged { evaluation, answers: &answers, gallery: &shown.gallery, images: &images };
     let page = EvaluationPage { model, source, judged, remarks: &remarks, command: &command };
     let page = html::evaluation(&page, budget);
     warn(&Vec::from_iter(page.note));

@@ -2,7 +2,7 @@
 
 use forebay_datasets::sample::{Label, Sample};
 use forebay_train::Classifier;
-use forebay_train::metrics::{ScoreError, Scored};
+use forebay_train::metrics::Scored;
 
 use crate::feed::{Feed, Pass, ViewedBatch, Viewing};
 use crate::flow::{Error, Items, Run};
@@ -116,11 +116,8 @@ pub async fn score(
                     scores.unknown += 1;
                     continue;
                 };
-                match scores.scored.push(id.clone(), label, row) {
-                    // Copies of an image, which balanced shards hold, say what it says.
-                    Ok(()) | Err(ScoreError::Twice { .. }) => {}
-                    Err(error) => return Err(Error::failed("score the images", error)),
-                }
+                let pushed = scores.scored.push_once(id.clone(), label, row);
+                pushed.map_err(|error| Error::failed("score the images", error))?;
             }
         }
         Ok(scores)

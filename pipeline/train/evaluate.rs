@@ -7,8 +7,8 @@ use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::Reject;
 use forebay_train::metrics::{
-    Confusion, Evaluation, EvaluationOptions, ScoreError, Scored, TemperatureFit, cross_entropy,
-    fit_temperature, prediction,
+    Confusion, Evaluation, EvaluationOptions, Scored, TemperatureFit, cross_entropy, fit_temperature,
+    prediction,
 };
 use forebay_train::{Predictor, Strictness, TEMPERATURE};
 
@@ -87,11 +87,7 @@ struct Kept {
 impl LogitSink for Kept {
     fn take(&mut self, batch: &impl TrainInput, logits: &[Vec<f32>]) {
         for ((id, label), row) in batch.ids().iter().zip(batch.labels()).zip(logits) {
-            match self.scored.push(id.clone(), *label, row) {
-                // Copies of an image, which balanced shards hold, say what it says.
-                Ok(()) | Err(ScoreError::Twice { .. }) => {}
-                Err(_) => self.without += 1,
-            }
+            self.without += u64::from(self.scored.push_once(id.clone(), *label, row).is_err());
         }
     }
 }

@@ -2,16 +2,15 @@
 
 use forebay_datasets::escape;
 use forebay_datasets::sample::Split;
-use forebay_train::metrics::{Evaluation, LabelErrors, Scored};
+use forebay_train::metrics::{Evaluation, Scored};
 
-use super::pictures::{examples, fill};
+use super::pictures::{examples, show};
 use super::plan::TrainPlan;
 use super::run_folder::{RunFolder, files};
 use crate::feed::{Pass, TestAccess};
 use crate::flow::{Error, Run};
-use crate::plan::fixes;
 use crate::report::Trained;
-use crate::report::html::{self, ClassPrior, Gallery, Judged, RunPage, ScoredAnswers};
+use crate::report::html::{self, ClassPrior, Judged, RunPage, ScoredAnswers};
 use crate::report::warn;
 
 /// What the best epoch said of the images by which a run is judged.
@@ -55,22 +54,19 @@ pub(super) async fn write(
         warn(&Vec::from_iter(page.note));
         return folder.put(files::REPORT, page.html).await;
     };
-    let errors = run.install(|| LabelErrors::of(scored, evaluation.temperature));
-    let errors = errors.map_err(|error| Error::failed("look for wrong labels", error))?;
-    folder.put(files::FIXES, fixes::to_csv(&errors)).await?;
-    for (name, svg) in html::evaluation_plots(evaluation) {
-        folder.put(name, svg).await?;
-    }
-    let answers = ScoredAnswers::of(scored, &errors.suspects, evaluation.temperature);
     let pass = match split {
         // That these images were looked at is counted already.
         Split::Test => Pass::evaluate(split, TestAccess { openings: done.test_openings.unwrap_or(1) }),
         Split::Validation => Pass::validation(),
         Split::Train => Pass::training_images(),
     };
-    let gallery = fill(run, &plan.feed, &[pass], Gallery::wanted(&answers, plan.report_bytes)).await?;
+    let shown = show(run, (&plan.feed, &[pass]), (scored, evaluation), plan.report_bytes).await?;
+    let answers = ScoredAnswers::of(scored, &shown.errors.suspects, evaluation.temperature);
+    for (name, bytes) in shown.files {
+        folder.put(name, bytes).await?;
+    }
     let images = format!("{split} images");
-    page.judged = Some(Judged { evaluation, answers: &answers, gallery: &gallery, images: &images });
+    page.judged = Some(Judged { evaluation, answers: &answers, gallery: &shown.gallery, images: &images });
     let page = html::run(&page, plan.report_bytes);
     warn(&Vec::from_iter(page.note));
     folder.put(files::REPORT, page.html).await

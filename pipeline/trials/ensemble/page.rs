@@ -1,16 +1,14 @@
 //! The report of an ensemble: its members beside the whole.
 
 use forebay_datasets::escape;
-use forebay_train::metrics::LabelErrors;
 
 use super::{Ensembled, MemberScores, OpenRuns};
 use crate::feed::Pass;
 use crate::flow::{Error, Run};
 use crate::options::Config;
-use crate::plan::fixes;
-use crate::report::html::{self, EnsemblePage, Gallery, Judged, MemberRow, ScoredAnswers};
+use crate::report::html::{self, EnsemblePage, Judged, MemberRow, ScoredAnswers};
 use crate::report::warn;
-use crate::train::{files, fill};
+use crate::train::{files, show};
 
 /// Writes the report of an ensemble with its plots, and labels of validation images that look wrong.
 ///
@@ -55,16 +53,14 @@ pub(super) async fn write(
         warn(&Vec::from_iter(page.note));
         return Ok(opened.target.put(files::REPORT, page.html.into()).await?);
     };
-    let errors = run.install(|| LabelErrors::of(scored, evaluation.temperature));
-    let errors = errors.map_err(|error| Error::failed("look for wrong labels", error))?;
-    opened.target.put(files::FIXES, fixes::to_csv(&errors).into()).await?;
-    for (name, svg) in html::evaluation_plots(evaluation) {
-        opened.target.put(name, svg.into()).await?;
+    let pass = Pass::validation();
+    let shown = show(run, (feed, &[pass]), (scored, evaluation), budget).await?;
+    let answers = ScoredAnswers::of(scored, &shown.errors.suspects, evaluation.temperature);
+    for (name, bytes) in shown.files {
+        opened.target.put(name, bytes.into()).await?;
     }
-    let answers = ScoredAnswers::of(scored, &errors.suspects, evaluation.temperature);
-    let gallery = fill(run, feed, &[Pass::validation()], Gallery::wanted(&answers, budget)).await?;
     page.judged =
-        Some(Judged { evaluation, answers: &answers, gallery: &gallery, images: "validation images" });
+        Some(Judged { evaluation, answers: &answers, gallery: &shown.gallery, images: "validation images" });
     let page = html::ensemble(&page, budget);
     warn(&Vec::from_iter(page.note));
     Ok(opened.target.put(files::REPORT, page.html.into()).await?)

@@ -97,6 +97,17 @@ impl Scored {
         Ok(())
     }
 
+    /// Adds a sample, unless one with its id is there: copies of an image, which balanced shards hold, say what it says.
+    ///
+    /// # Errors
+    /// As [`Scored::push`], but for the id.
+    pub fn push_once(&mut self, id: SampleId, label: Label, logits: &[f32]) -> Result<(), ScoreError> {
+        match self.push(id, label, logits) {
+            Err(ScoreError::Twice { .. }) => Ok(()),
+            pushed => pushed,
+        }
+    }
+
     /// Adds the samples of another, of the same classes.
     ///
     /// # Errors
