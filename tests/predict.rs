@@ -247,6 +247,12 @@ fn what_cannot_be_predicted_is_one_line() {
     place.run("predict notes.txt one.png --arch small").refused(2, "notes.txt");
     place.run("predict run notes.txt").refused(3, "no image could be read: notes.txt: decode: ");
     place.run("predict run one.png --format parquet").refused(2, "give --output FILE");
+    place.write_png("many/one.png", 16, 16, 1);
+    let before = place.files("many");
+    let over = "predict run many --format csv --overwrite --output";
+    place.run(&format!("{over} many/one.png")).refused(2, "is one of the images");
+    place.run(&format!("{over} ./many/../many/one.png")).refused(2, "is one of the images");
+    assert_eq!(place.files("many"), before);
     place.run("predict run one.png --output rows").refused(2, "nothing says in which format");
     place
         .run("predict run one.png --output one.png --format csv --overwrite")

@@ -193,7 +193,15 @@ async fn begin(run: &Run, config: &Config, json: bool) -> Result<(Prediction, Pr
     let found = Unlabelled::find(&images, config).await?;
     let output = config.text("predict.output");
     let target = match &output {
-        Some(output) => Some(super::output(config, output, &images).await?),
+        Some(output) => {
+            let target = super::output(config, output, &images).await?;
+            if found.reads(&target.0, &target.1) {
+                return Err(Error::Usage(format!(
+                    "--output {output} is one of the images: choose another --output"
+                )));
+            }
+            Some(target)
+        }
         None => None,
     };
     let explained = config.text("predict.explain");

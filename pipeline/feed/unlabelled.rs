@@ -90,11 +90,16 @@ impl Unlabelled {
         self.places.iter().map(of).collect::<Option<Vec<usize>>>()?.into_iter().max()
     }
 
-    /// The folders that images are read from.
-    pub fn stores(&self) -> impl Iterator<Item = &Store> {
-        self.places.iter().map(|place| match place {
-            ImagePlace::Files(images) => &images[0].store,
-            ImagePlace::Shards { store, .. } => store,
+    /// Whether a file of a folder is one of the images.
+    pub fn reads(&self, folder: &Store, file: &str) -> bool {
+        let is_it = |image: &StoredImage| {
+            let name = image.locator.object().text();
+            name.is_some_and(|name| folder.is_same_object(file, &image.store, name))
+        };
+        self.places.iter().any(|place| match place {
+            ImagePlace::Files(images) => images.iter().any(is_it),
+            // What shards are made of is refused for every command.
+            ImagePlace::Shards { .. } => false,
         })
     }
 

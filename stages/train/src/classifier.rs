@@ -218,16 +218,8 @@ impl Classifier {
         (0..all.first().map_or(0, Vec::len)).map(of_image).collect()
     }
 
-    /// The natural logarithms of the probabilities of each image, `[classes]`: calibrated, and adjusted to other priors where
-    /// that was asked for.
-    ///
-    /// # Errors
-    /// As [`Classifier::logits`].
-    pub fn log_probabilities(&self, batch: &Batch) -> Result<Vec<Vec<f32>>, TrainError> {
-        Ok(self.logits(batch)?.iter().map(|row| self.log_probabilities_of(row)).collect())
-    }
-
-    /// The logarithms of the probabilities that logits of [`Classifier::logits`] stand for.
+    /// The natural logarithms of the probabilities, `[classes]`, that logits of [`Classifier::logits`] stand for: calibrated, and
+    /// adjusted to other priors where that was asked for.
     pub fn log_probabilities_of(&self, logits: &[f32]) -> Vec<f32> {
         let mut logs: Vec<f64> = logits.iter().map(|logit| f64::from(*logit) / self.temperature).collect();
         for (log, shift) in logs.iter_mut().zip(self.shift.iter().flatten()) {
@@ -283,8 +275,9 @@ mod tests {
     }
 
     fn probabilities(classifier: &Classifier, batch: &Batch) -> Vec<Vec<f64>> {
-        let logs = classifier.log_probabilities(batch).expect("logits");
-        logs.iter().map(|row| row.iter().map(|log| f64::from(*log).exp()).collect()).collect()
+        let logits = classifier.logits(batch).expect("logits");
+        let logs = logits.iter().map(|row| classifier.log_probabilities_of(row));
+        logs.map(|row| row.iter().map(|log| f64::from(*log).exp()).collect()).collect()
     }
 
     #[test]
