@@ -163,6 +163,8 @@ fn an_ensemble_answers_as_its_members_vote_and_refuses_what_does_not_fit() {
     place.run("ensemble run1 run2 --out both").refused(2, "already");
     place.run("ensemble run1 --out alone").refused(2, "two RUNs");
     place.run("ensemble run1 run2 --out in").refused(2, "of no ensemble");
+    place.run("ensemble run1 run2 --out in/both").refused(2, "whose folders are classes");
+    place.run(&format!("tune in --out in/tune {QUICK} --trials 1")).refused(2, "whose folders are classes");
     // One that prepares images differently, and one of other classes.
     place.run("train in --out large --size 24 --epochs 1 --batch-size 8 --doctor off").done();
     place.run("ensemble run1 large --out x").refused(2, "size 24, and not 16");

@@ -120,6 +120,10 @@ async fn open(run: &Run, names: Vec<String>, out: &str, config: &Config) -> Resu
         runs.push(if file == *name { None } else { OfRun::read(name, config).await? });
     }
     refuse_different(&names, &networks)?;
+    for source in runs.iter().flatten().filter_map(OfRun::source) {
+        let images = Store::open(&source, &store_options(config))?;
+        refuse_folder("--out", &target, Some(&images)).await?;
+    }
     let first = runs.first().and_then(Option::as_ref);
     let all = |same: fn(&OfRun, &OfRun, &Config) -> bool| {
         first.is_some_and(|first| {

@@ -18,6 +18,7 @@ use super::search::{
 };
 use crate::flow::{Error, Run};
 use crate::options::{Command, Config, Facts, Monitor, option, store_options};
+use crate::plan::refuse_folder;
 use crate::report::warn;
 use crate::train::{KeptFeatures, TrainPlan, TrainSources, time_of, trial};
 
@@ -169,6 +170,7 @@ async fn open(config: &Config) -> Result<(Store, Tuning, TrainPlan), Error> {
         None => config.clone(),
     };
     let plan = TrainPlan::on(&of_fold(&base), &sources).await?;
+    refuse_folder("--out", &store, plan.feed.image_folder()).await?;
     if plan.feed.rows(Split::Validation) == 0 {
         return Err(Error::Usage(format!(
             "{} has no validation images, by which trials are compared; see --split",
