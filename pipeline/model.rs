@@ -2,6 +2,7 @@
 
 mod ensemble;
 mod of_run;
+mod prior;
 mod scoring;
 
 use forebay_datasets::store::Store;

@@ -54,8 +54,9 @@ pub use pictures::show;
 pub use plan::{TrainPlan, TrainSources};
 pub use run_folder::{RunFolder, files};
 pub use run_tests::RunTests;
-use session::{Progress, Session, keep, keep_model, lock};
-use start::start;
+use session::{Progress, Session, keep, keep_model, keep_snapshot, lock};
+pub(crate) use start::build;
+use start::{classifies, start};
 pub use trial::{KeptFeatures, Trial, trial};
 
 /// Who is told while a run goes on.
@@ -248,6 +249,7 @@ async fn epochs(
             if lock(session).progress.best.epoch == epoch + 1 {
                 keep_model(plan, folder, session).await?;
             }
+            keep_snapshot(plan, folder, session).await?;
             kill_point(&format!("train: before the metrics, epoch {}", metrics.epoch));
             put_metrics(folder, &history).await?;
             kill_point(&format!("train: after the metrics, epoch {}", metrics.epoch));

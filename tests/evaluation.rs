@@ -161,7 +161,8 @@ fn an_ensemble_answers_as_its_members_vote_and_refuses_what_does_not_fit() {
         assert_eq!(whole["evaluation"]["confusion"], said.json()["validation"]["confusion"], "{more}");
     }
     place.run("ensemble run1 run2 --out both").refused(2, "already");
-    place.run("ensemble run1 --out alone").refused(2, "two RUNs");
+    place.run("ensemble run1 --out alone").refused(2, "train --snapshots), and run1 has none");
+    place.run("ensemble run1/model.safetensors --out alone").refused(2, "two RUNs");
     place.run("ensemble run1 run2 --out in").refused(2, "of no ensemble");
     place.run("ensemble run1 run2 --out in/both").refused(2, "whose folders are classes");
     place.run(&format!("tune in --out in/tune {QUICK} --trials 1")).refused(2, "whose folders are classes");
@@ -196,4 +197,75 @@ fn a_soup_is_one_network_that_is_no_worse_than_its_best_member() {
     assert!(!names.contains("ensemble.json") && names.contains("config.json"), "{names:?}");
     place.run("export soup --output soup.onnx").done();
     place.run("ensemble run1 run2 --soup --vote hard --out x").refused(2, "--soup makes one network");
+}
+
+#[test]
+fn the_snapshots_of_a_run_are_its_weights_at_the_end_of_each_cycle_and_vote() {
+    let place = Place::new();
+    images(&place, 90);
+    let run = "train in --size 16 --batch-size 8 --doctor off --seal-test";
+    place.run(&format!("{run} --out cycles --epochs 4 --snapshots 2")).done();
+    let kept = place.files("cycles");
+    let names: Vec<&String> = kept.keys().filter(|name| name.starts_with("snapshot")).collect();
+    assert_eq!(names, ["snapshot-1.safetensors", "snapshot-2.safetensors"]);
+    // The learning rate is as high after the first cycle as in it.
+    let rates: Vec<f64> = String::from_utf8_lossy(&kept["metrics.jsonl"])
+        .lines()
+        .map(|line| number(&serde_json::from_str(line).unwrap(), &["learning_rate"]))
+        .collect();
+    assert!(rates[1] < rates[2] && rates[3] < rates[2], "{rates:?}");
+    let done = place.run("ensemble cycles --out vote --json").done().json();
+    for (index, member) in done["members"].as_array().unwrap().iter().enumerate() {
+        let file = format!("cycles/snapshot-{}.safetensors", index + 1);
+        assert_eq!(member["from"], *file);
+        let alone = place.run(&format!("eval {file} --split validation --json")).done().json();
+        assert_eq!(member["accuracy"], alone["evaluation"]["accuracy"], "{file}");
+        place.run(&format!("eval {file} --split test")).refused(2, "sealed");
+    }
+    let last = place.run("eval cycles/snapshot-2.safetensors --split validation --json").done().json();
+    let metrics = String::from_utf8_lossy(&kept["metrics.jsonl"]).into_owned();
+    let last_epoch: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        number(&last, &["evaluation", "accuracy", "value"]),
+        number(&last_epoch, &["validation_accuracy"])
+    );
+    place.run("ensemble cycles --soup --out soup").done();
+    place.run("export vote --output vote.onnx").done();
+    // Another run in its place has none.
+    place.run(&format!("{run} --out cycles --epochs 2 --overwrite")).done();
+    assert!(!place.files("cycles").keys().any(|name| name.starts_with("snapshot")));
+    place.run(&format!("{run} --out no --epochs 4 --snapshots 3")).refused(2, "give --epochs 6");
+    place.run(&format!("{run} --out no --epochs 4 --snapshots 2 --schedule step")).refused(2, "cosines");
+}
+
+#[test]
+fn a_model_is_scored_as_it_predicts_with_another_prior() {
+    let place = Place::new();
+    images(&place, 60);
+    place.run(&format!("train in --out run {QUICK}")).done();
+    let of = |more: &str| {
+        place.run(&format!("eval run in --split validation {more} --json")).done().json()["evaluation"]
+            .clone()
+    };
+    let plain = of("");
+    let certain = of("--prior dark=0.9999998,light=0.0000001,mid=0.0000001");
+    let of_dark =
+        certain["confusion"].as_array().unwrap().iter().map(|row| number(&row[0], &[])).sum::<f64>();
+    assert_eq!(of_dark, number(&plain, &["samples"]), "all are called dark");
+    // What predict says of an image is what it is scored by.
+    place.run("eval run --split validation --prior dark=0.7 --out scored").done();
+    let table = place.files("scored")["predictions.parquet"].clone();
+    let table = forebay::predictions::Predictions::from_parquet("scored", table.into()).unwrap();
+    let scored = table.scored(None, "scored").unwrap();
+    let id = scored.ids()[0].to_string();
+    let said = place.run(&format!("predict run in/{id} --prior dark=0.7 --format jsonl")).done().json();
+    let top = &said["top"][0];
+    let class = scored.classes().iter().position(|class| top["class"] == **class).unwrap();
+    let gap = number(top, &["probability"]) - scored.probabilities(0, 1.0)[class];
+    assert!(gap.abs() < 1e-5, "{gap}");
+    let page = String::from_utf8_lossy(&place.files("scored")["report.html"]).into_owned();
+    for part in ["forebay eval run --", "--split validation", "--prior", "dark=0.7", "--out scored"] {
+        assert!(page.contains(part), "the command lacks {part}");
+    }
+    place.run("eval run --prior cow=1").refused(2, "the model has no class cow");
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use forebay_datasets::escape;
 use forebay_datasets::manifest::to_json;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
@@ -12,9 +11,9 @@ use serde::Serialize;
 
 use crate::feed::{Feed, Pass, TestAccess};
 use crate::flow::{Error, Run};
-use crate::model::{Alignment, Model, ModelKind, OfRun, feed_for, score, viewing};
-use crate::options::{Config, EvalSplit, Invocation, store_options};
-use crate::plan::{folder_and_file, refuse_folder};
+use crate::model::{Alignment, Model, OfRun, feed_for, score, viewing};
+use crate::options::{Command, Config, EvalSplit, Invocation, store_options};
+use crate::plan::refuse_folder;
 use crate::predictions::Predictions;
 use crate::report::html::{self, EvaluationPage, Judged, ScoredAnswers};
 use crate::report::{note, say, say_json, terminal, warn};
@@ -29,6 +28,8 @@ pub struct Evaluated {
     pub source: String,
     /// Which of them: `train`, `validation`, `test` or `all`.
     pub split: &'static str,
+    /// The shares of the classes that probabilities were adjusted to, in the order of the classes.
+    pub prior: Option<Vec<f64>>,
     /// Images that could not be read.
     pub rejected: u64,
     /// Images of classes that the model does not know, which are not scored.
@@ -139,16 +140,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     let (settings, pool) = (config.clone(), run.clone());
     let opening = run.until_stopped(move || async move {
         let model = Model::open(&pool, &place, settings.text("model.arch"), &settings).await?;
-        // The file of a run's model is of that run too: its test images are as sealed.
-        let run_folder = match (model.kind, folder_and_file(&place)) {
-            (ModelKind::Run | ModelKind::Ensemble, _) => Some(&*place),
-            (ModelKind::Weights, (folder, files::MODEL)) if !place.starts_with("hf:") => Some(folder),
-            (ModelKind::Weights, _) => None,
-        };
-        let of_run = match run_folder {
-            Some(folder) => OfRun::read(folder, &settings).await?,
-            None => None,
-        };
+        let of_run = OfRun::of_model(&place, model.kind, &settings).await?;
         let own = of_run.as_ref().and_then(OfRun::source);
         let source = settings.text("source").or(own).ok_or_else(|| {
             Error::Usage(format!("{place} does not say where its images are: give a SOURCE"))
@@ -185,10 +177,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     }
     let splits: Vec<Split> = chosen.passes.iter().map(|pass| pass.split()).collect();
     feed.begin(run, &splits)?;
-    let classifier = match config.number("model.temperature") {
-        Some(temperature) => model.classifier.clone().with_temperature(temperature),
-        None => model.classifier.clone(),
-    };
+    let (classifier, prior) = model.adjusted(config).await?;
     let classifier =
         if alignment.by_order { classifier.with_classes(feed.classes().to_vec()) } else { classifier };
     let mut scored = Scored::new(classifier.classes().to_vec());
@@ -217,6 +206,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         model: model.place,
         source: feed.store.location().to_string(),
         split: chosen.split.name(),
+        prior,
         rejected: run.rejects().rejected(),
         unknown,
         test_openings: chosen.openings,
@@ -248,6 +238,9 @@ async fn report(
         out.put(name, bytes.into()).await?;
     }
     let mut remarks = Vec::new();
+    if let Some(text) = config.text("model.prior") {
+        remarks.push(format!("Probabilities are adjusted to other shares of the classes: {text}."));
+    }
     if done.unknown > 0 {
         remarks.push(format!(
             "{} images of classes that the model does not know were not scored.",
@@ -266,9 +259,7 @@ async fn report(
             "Where training has seen some of these images, their figures say little of others.".to_string(),
         );
     }
-    let words = [model, source].map(|place| escape::shell(place));
-    let command =
-        format!("forebay eval {} --split {split} --out {}", words.join(" "), escape::shell(out.location()));
+    let command = format!("forebay eval {}", config.to_arguments(Command::Eval).join(" "));
     let images = match *split {
         "all" => "images".to_string(),
         split => format!("{split} images"),

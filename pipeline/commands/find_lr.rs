@@ -13,7 +13,7 @@ use crate::options::Invocation;
 use crate::report::axis::{Division, PlotAxis};
 use crate::report::curves::{self, Plot, Series};
 use crate::report::{say, say_json, tell, terminal};
-use crate::train::{RunFolder, Start, TrainPlan, train_error};
+use crate::train::{RunFolder, Start, TrainPlan, build, train_error};
 
 /// The first and the last rate, and the steps between them, as in fastai's `lr_find`.
 const FIRST: f64 = 1e-7;
@@ -99,12 +99,7 @@ pub async fn find(run: &Run, plan: &Arc<TrainPlan>) -> Result<RangeTest, Error> 
     // step on is trained.
     let mut options = TrainOptions { unfreeze_on_stall: Vec::new(), ..plan.options.clone() };
     options.unfreeze.retain(|unfreeze| unfreeze.step == 0);
-    let trainer = run.install(|| Trainer::new(&options));
-    let mut trainer = trainer.map_err(|error| train_error("build the network", error))?;
-    if let Some((name, bytes)) = &plan.weights {
-        let loaded = run.install(|| trainer.load_weights(bytes, plan.strictness));
-        loaded.map_err(|error| train_error(&format!("load {name}"), error))?;
-    }
+    let (trainer, _) = build(run, plan, &options)?;
     let trained = match &trainer.trained_parts()[..] {
         parts if parts.len() == Trainer::part_names(&options.model).len() => {
             format!("all of {}", options.model)

@@ -2,7 +2,6 @@
 
 mod answers;
 mod overlay;
-mod prior;
 
 use forebay_datasets::sample::{Fault, Sample, SampleId};
 use forebay_datasets::store::{Store, local_path};
@@ -21,7 +20,7 @@ use crate::model::{Model, viewing};
 use crate::options::{Config, Invocation, PredictFormat, store_options};
 use crate::plan::{Purpose, folder_and_file, refuse_folder, refuse_unreached};
 use crate::predictions::Predictions;
-use crate::report::{is_read, note, say, say_as_it_is, say_json, warn};
+use crate::report::{is_read, say, say_as_it_is, say_json, warn};
 use crate::train::train_error;
 
 /// What a prediction came to.
@@ -107,56 +106,6 @@ impl AnswerSink {
     }
 }
 
-/// The model with what the options say of its probabilities, and the shares of the classes that they are adjusted to.
-async fn adjusted(model: &Model, config: &Config) -> Result<(Classifier, Option<Vec<f64>>), Error> {
-    let own = model.classifier.temperature();
-    let classifier = match config.number("model.temperature") {
-        Some(temperature) => {
-            note(&format!(
-                "probabilities are calibrated by the temperature {temperature}, as the options say"
-            ));
-            model.classifier.clone().with_temperature(temperature)
-        }
-        None => {
-            note(&match own == 1.0 {
-                true => format!(
-                    "probabilities are as {} gives them: it holds no temperature that was fitted on validation images",
-                    model.place
-                ),
-                false => format!("probabilities are calibrated by the temperature of the model, {own:.3}"),
-            });
-            model.classifier.clone()
-        }
-    };
-    let Some(text) = config.text("predict.prior") else { return Ok((classifier, None)) };
-    let classes = classifier.classes();
-    let is_file = !text.contains('=') && text != "uniform";
-    let shares = match is_file {
-        true => {
-            let (folder, file) = folder_and_file(&text);
-            let store = Store::open(folder, &store_options(config))?;
-            let json = store.find(file).await?;
-            match json {
-                Some(json) => prior::of_file(&json, classes).map_err(|why| format!("{text} {why}")),
-                None => {
-                    prior::of_words(&text, classes).map_err(|why| format!("{text} is no file, and {why}"))
-                }
-            }
-        }
-        false => prior::of_words(&text, classes),
-    };
-    let shares = shares.map_err(|why| Error::Usage(format!("predict.prior: {why}")))?;
-    let before = model.logit_prior.clone().ok_or_else(|| {
-        Error::Usage(format!(
-            "predict.prior: {} does not say how many images of each class it was trained on, which the prior is compared \
-             with; leave it out",
-            model.place
-        ))
-    })?;
-    let adjusted = classifier.adjusted_to(&before, &shares);
-    Ok((adjusted.map_err(|why| Error::Usage(format!("predict.prior: {why}")))?, Some(shares)))
-}
-
 /// Which format is written.
 fn format_of(config: &Config, json: bool) -> Result<PredictFormat, Error> {
     let output = config.text("predict.output");
@@ -226,7 +175,7 @@ async fn begin(run: &Run, config: &Config, json: bool) -> Result<(Prediction, Pr
                 .to_string(),
         ));
     }
-    let (classifier, prior) = adjusted(&model, config).await?;
+    let (classifier, prior) = model.adjusted(config).await?;
     let (flows, mut warnings) = found.flows(classifier.chain(), &viewing, config)?;
     warnings.extend(model.warnings.iter().chain(&found.warnings).cloned());
     warn(&warnings);

@@ -40,6 +40,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
         say_before(&plan);
         return find_lr::run(run, asked, &plan).await.map(|()| None);
     }
+    let has_snapshots = plan.cycle.is_some();
     let (done, folder) = one(run, asked, config, plan).await?;
     let location = folder.location();
     if asked.json && asked.command == Command::Train {
@@ -56,17 +57,18 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
         say(&terminal::rejected(&run.rejects().list(), &place));
         say(&format!("\nwritten to {location}: {}, {}, {}\n", files::MODEL, files::METRICS, files::REPORT));
         if asked.command == Command::Train {
-            say(&next(location));
+            say(&next(location, has_snapshots));
         }
     }
     Ok(Some(done))
 }
 
 /// What to try with a run that is done.
-fn next(run: &str) -> String {
+fn next(run: &str, has_snapshots: bool) -> String {
     let run = escape::shell(run);
+    let others = if has_snapshots { "" } else { " ANOTHER-RUN" };
     format!(
-        "\nnext:\n  forebay predict {run} PICTURE.jpg\n  forebay eval {run} OTHER-PHOTOS\n  forebay ensemble {run} ANOTHER-RUN \
+        "\nnext:\n  forebay predict {run} PICTURE.jpg\n  forebay eval {run} OTHER-PHOTOS\n  forebay ensemble {run}{others} \
          --out TOGETHER\n"
     )
 }

@@ -9,7 +9,9 @@ use forebay_stages::views::Tta;
 use super::{Model, ModelKind};
 use crate::feed::{self, Feed, Viewing};
 use crate::flow::Error;
+use crate::hub::Reference;
 use crate::options::{Command, Config, augment, store_options};
+use crate::plan::folder_and_file;
 use crate::train::{RunFolder, RunTests, files};
 use crate::weights;
 
@@ -38,6 +40,23 @@ impl OfRun {
         let Ok(resolved) = Config::resolve(Some((files::CONFIG, &text)), &[], &[]) else { return Ok(None) };
         let tests = RunTests::read(&folder).await?;
         Ok(Some(OfRun { folder, config: resolved, tests }))
+    }
+
+    /// That of a model; `None` where nothing says what the run was. The file of a run's weights is of that run too: its test
+    /// images are as sealed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn of_model(place: &str, kind: ModelKind, config: &Config) -> Result<Option<OfRun>, Error> {
+        match (kind, folder_and_file(place)) {
+            (ModelKind::Run | ModelKind::Ensemble, _) => OfRun::read(place, config).await,
+            (ModelKind::Weights, (folder, file))
+                if files::is_model(file) && Reference::parse(place).is_none() =>
+            {
+                OfRun::read(folder, config).await
+            }
+            (ModelKind::Weights, _) => Ok(None),
+        }
     }
 
     /// Where its images are, as its user named it.
@@ -81,10 +100,7 @@ pub async fn viewing(model: &Model, config: &Config) -> Result<Viewing, Error> {
     let text = config.text("model.tta").unwrap_or_default();
     let tta: Tta = text.parse().map_err(|why| Error::Usage(format!("model.tta: {why}")))?;
     let Tta::Augmented(_) = tta else { return Ok(Viewing { tta, augment: None }) };
-    let of_run = match model.kind {
-        ModelKind::Weights => None,
-        ModelKind::Run | ModelKind::Ensemble => OfRun::read(&model.place, config).await?,
-    };
+    let of_run = OfRun::of_model(&model.place, model.kind, config).await?;
     match of_run.and_then(|of_run| of_run.augment()) {
         Some(augment) => Ok(Viewing { tta, augment: Some(augment) }),
         None => Err(Error::Usage(format!(

@@ -88,7 +88,8 @@ pub struct SplitScores {
     pub unknown: u64,
 }
 
-/// Scores the images of a pass over a feed, in their order, each by the views of `viewing`.
+/// Scores the images of a pass over a feed, in their order, each by the views of `viewing`, with the priors that the classifier is
+/// adjusted to.
 ///
 /// # Errors
 /// [`Error::NothingLeft`] when no image could be read; [`Error::Usage`] when all are of classes that the model does not know;
@@ -111,12 +112,12 @@ pub async fn score(
             }
             let logits = pool.install(|| classifier.logits_of_views(&viewed.batch, per_image));
             let logits = logits.map_err(|error| train_error("evaluate", error))?;
-            for (Sample { id, label, .. }, row) in viewed.readable().zip(&logits) {
+            for (Sample { id, label, .. }, row) in viewed.readable().zip(logits) {
                 let Some(label) = alignment.class(*label) else {
                     scores.unknown += 1;
                     continue;
                 };
-                let pushed = scores.scored.push_once(id.clone(), label, row);
+                let pushed = scores.scored.push_once(id.clone(), label, &classifier.shifted(row));
                 pushed.map_err(|error| Error::failed("score the images", error))?;
             }
         }

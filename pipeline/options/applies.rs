@@ -375,6 +375,22 @@ pub(super) fn lr_every(run: &Situation<'_>) -> Effect {
     }
 }
 
+pub(super) fn snapshots(run: &Situation<'_>) -> Effect {
+    let (cycles, epochs) =
+        (run.config.integer("train.snapshots").unwrap_or(1), run.config.whole("train.epochs"));
+    let effect = only(
+        run.schedule() == ScheduleKind::Cosine,
+        format!("its cycles are cosines, and no schedule {}; leave one of them out", run.schedule()),
+    );
+    match effect == Effect::Yes && epochs % cycles != 0 {
+        true => run.no(format!(
+            "{epochs} epochs are not {cycles} cycles of as many; give --epochs {}",
+            cycles * (epochs / cycles + 1)
+        )),
+        false => effect,
+    }
+}
+
 pub(super) fn lr_milestones(run: &Situation<'_>) -> Effect {
     let first = run.config.numbers("train.lr_milestones").unwrap_or_default().into_iter().reduce(f64::min);
     run.within_the_run(first.unwrap_or(0.0), run.of_schedules(&[ScheduleKind::MultiStep]))

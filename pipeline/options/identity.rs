@@ -111,12 +111,15 @@ impl Config {
             }
             value => value.to_string(),
         };
-        let mut words: Vec<String> =
-            self.file().iter().flat_map(|file| ["--config".into(), shell(file)]).collect();
+        let (mut places, mut words): (Vec<String>, Vec<String>) =
+            (Vec::new(), self.file().iter().flat_map(|file| ["--config".into(), shell(file)]).collect());
         for row in OPTIONS.iter().filter(|row| row.is_of(command)) {
             let Some(value) = self.get(row.key) else { continue };
             match (self.given(row.key), row.flag, row.kind) {
-                (Some(Layer::Flag), "", _) => words.insert(0, shell(&word(value))),
+                (Some(Layer::Flag), "", _) => match value.as_array() {
+                    Some(values) => places.extend(values.iter().map(|value| shell(&word(value)))),
+                    None => places.push(shell(&word(value))),
+                },
                 (Some(Layer::Flag), flag, Kind::Switch(_)) => words.push(format!("--{flag}")),
                 (Some(Layer::Flag), flag, _) => words.extend([format!("--{flag}"), shell(&word(value))]),
                 (Some(Layer::Set), ..) => {
@@ -125,7 +128,8 @@ impl Config {
                 (Some(Layer::File) | None, ..) => {}
             }
         }
-        words
+        places.append(&mut words);
+        places
     }
 
     /// The resolved run file, which gives the same run again: what takes part in it, without what meant this one start
@@ -175,6 +179,7 @@ mod tests {
             "train.momentum" | "train.nesterov" => &[("train.optimizer", "sgd")],
             "train.lr_gamma" | "train.lr_every" => &[("train.schedule", "step")],
             "train.lr_milestones" => &[("train.schedule", "multi-step")],
+            "train.snapshots" => &[("train.epochs", "18")],
             "train.lr_power" => &[("train.schedule", "polynomial")],
             "train.lr_patience" => &[("train.schedule", "plateau")],
             "train.focal_gamma" => &[("train.loss", "focal")],
@@ -323,6 +328,14 @@ mod tests {
             (Train, &any, &[("train.nesterov", "")], "train.nesterov", "only sgd"),
             (Train, &any, &[("train.lr_gamma", "0.5")], "train.lr_gamma", "cosine does not use it"),
             (Train, &any, &[("train.lr_every", "5")], "train.lr_every", "--schedule step"),
+            (
+                Train,
+                &any,
+                &[("train.snapshots", "5"), ("train.schedule", "linear")],
+                "train.snapshots",
+                "no schedule linear",
+            ),
+            (Train, &any, &[("train.snapshots", "3")], "train.snapshots", "give --epochs 12"),
             (Train, &any, &[("train.lr_milestones", "5,6")], "train.lr_milestones", "--schedule multi-step"),
             (Train, &any, &[("train.lr_power", "2")], "train.lr_power", "--schedule polynomial"),
             (Train, &any, &[("train.lr_patience", "2")], "train.lr_patience", "--schedule plateau"),

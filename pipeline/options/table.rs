@@ -124,7 +124,7 @@ pub struct OptionRow {
 
 /// What a whole training has and none of the many of a search: where it goes, and what it keeps.
 const NOT_OF_TRIALS: &[&str] =
-    &["out", "split.fold", "train.checkpoint_every", "train.log_every", "train.seal_test"];
+    &["out", "split.fold", "train.checkpoint_every", "train.log_every", "train.seal_test", "train.snapshots"];
 
 /// What a comparison of losses and balances decides by itself.
 const NOT_OF_ADVICE: &[&str] = &[
@@ -248,7 +248,7 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "compare.runs", "", "RUN", Kind::Places, "", &[Compare], Neither, Absent, applies::always, usual Data, "Run folders, folders of eval --out, or files of predictions: two or more, each a path or a URL";
     "compare.split", "split", "WHICH", Kind::Choice(EvalSplit::WORDS), "test", &[Compare], Neither, Absent, applies::always, usual Data, "Which samples are compared";
-    "ensemble.runs", "", "RUN", Kind::Places, "", &[Ensemble], Neither, Absent, applies::always, usual Data, "Run folders, or weights files of runs: two or more";
+    "ensemble.runs", "", "RUN", Kind::Places, "", &[Ensemble], Neither, Absent, applies::always, usual Data, "Run folders, or weights files of runs: two or more; or one run with --snapshots, for these";
     "ensemble.out", "out", "DIR", Kind::Place, "", &[Ensemble], Neither, Absent, applies::always, usual Output, "Where the ensemble goes: a path, or a URL";
     "ensemble.vote", "vote", "HOW", Kind::Choice(Vote::WORDS), "soft", &[Ensemble], Neither, Absent, applies::vote, usual Network, "soft: the weighted mean of the members' probabilities; hard: the weighted share of the members that predict a class";
     "ensemble.weights", "weights", "HOW", Kind::Choice(VoteWeights::WORDS), "equal", &[Ensemble], Neither, Absent, applies::vote, usual Network, "How members weigh: all the same, or fitted on the validation images, which may overfit few images";
@@ -268,7 +268,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "predict.format", "format", "FORMAT", Kind::Choice(PredictFormat::WORDS), "", &[Predict], Neither, Absent, applies::always, usual Output, "text, for people; for programs jsonl, csv, or parquet, which needs --output [default: by the ending of --output, else text, with --json jsonl]";
     "predict.output", "output", "FILE", Kind::Place, "", &[Predict], Neither, Absent, applies::always, usual Output, "Where predictions go: a path, or a URL [default: stdout, as they are made]";
     "predict.explain", "explain", "DIR", Kind::Place, "", &[Predict], Neither, Absent, applies::always, usual Output, "Where a heatmap over each image goes that shows what spoke for its likeliest class (Grad-CAM), as PNG: a path, or a URL";
-    "predict.prior", "prior", "uniform|CLASS=SHARE,..|FILE", Kind::Text, "", &[Predict], Neither, Absent, applies::always, usual Network, "How often classes come among these images, where that differs from the training images: uniform; shares such as rare=0.01, of which classes that are not named have the rest in equal parts; or a JSON file of shares or counts by class. It needs no training anew";
+    "model.prior", "prior", "uniform|CLASS=SHARE,..|FILE", Kind::Text, "", &[Predict, Eval], Neither, Absent, applies::always, usual Network, "How often classes come among these images, where that differs from the training images, by which probabilities are adjusted: uniform; shares such as rare=0.01, of which classes that are not named have the rest in equal parts; or a JSON file of shares or counts by class. It needs no training anew";
     "eval.split", "split", "WHICH", Kind::Choice(EvalSplit::WORDS), "", &[Eval], Neither, Absent, applies::always, usual Data, "Which images are scored [default: test, else validation, where the source has such; of a sealed run validation; all of an image folder that has no splits of its own]";
     "eval.final", "final", "", Kind::Switch(true), "false", &[Eval], Neither, Absent, applies::always, usual Data, "Open the sealed test images of a run, once the choice among runs is made; it is counted how often";
     "eval.out", "out", "DIR", Kind::Place, "", &[Eval], Neither, Absent, applies::always, usual Output, "Where predictions.parquet, evaluation.json and the report go: a path, or a URL [default: nothing is kept]";
@@ -339,6 +339,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "train.lr_milestones", "lr-milestones", "EPOCHS", Kind::Numbers(0.01, 1e6), "", &[Train], Run, Ignored, applies::lr_milestones, more Optimizer, "Epochs of the run after which schedule multi-step lowers the learning rate, such as 30,60";
     "train.lr_power", "lr-power", "X", Kind::Number(0.0, 100.0), "1.0", &[Train], Run, Ignored, applies::lr_power, more Optimizer, "Power of schedule polynomial";
     "train.lr_patience", "lr-patience", "EPOCHS", Kind::Integer(0, 100_000), "3", &[Train], Run, Ignored, applies::lr_patience, more Optimizer, "Epochs without improvement that schedule plateau waits for";
+    "train.snapshots", "snapshots", "N", Kind::Integer(2, 1000), "", &[Train], Run, Ignored, applies::snapshots, more Training, "Train in N cycles, in each of which the learning rate falls anew, and keep the weights at the end of each: forebay ensemble RUN makes one model of them";
     "train.loss", "loss", "NAME", Kind::Choice(Loss::WORDS), "cross-entropy", &[Train], Run, Read, applies::always, more Loss, "cross-entropy; focal: images that are classified well already count less; cb-focal: and rare classes more, by their effective numbers; ldam: a larger margin for rarer classes, with a head of unit vectors and class weights from --defer on; balanced-softmax and logit-adjustment: rare classes by the logarithms of their counts, after which the logits stand for classes that are equally likely";
     "train.focal_gamma", "focal-gamma", "X", Kind::Number(0.0, 100.0), "2.0", &[Train], Run, Read, applies::focal_gamma, more Loss, "Power of the focal losses";
     "train.logit_tau", "logit-tau", "X", Kind::Number(0.0, 10.0), "1.0", &[Train], Run, Read, applies::logit_tau, more Loss, "How much of the priors loss logit-adjustment takes out of the logits; 1 is all of them";

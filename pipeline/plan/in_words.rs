@@ -83,6 +83,7 @@ pub fn schedule_in_words(shape: &Shape) -> String {
         Shape::CosineRestarts { period, growth } => {
             format!("cosine to 0 with restarts, the first after {period} steps, each {growth} times as long")
         }
+        Shape::Cycles { period } => format!("cosine to 0 in cycles of {period} steps"),
         Shape::OneCycle { warm_share, start_divisor, end_divisor } => format!(
             "one cycle: from 1/{start_divisor} of it up in the first {} % of steps, then down to 1/{} of it",
             percent(*warm_share),

@@ -63,6 +63,8 @@ pub struct TrainPlan {
     pub unfreeze_patience: u32,
     /// Whether micro-batches may be made smaller until a step fits in memory.
     pub fits_micro_batch: bool,
+    /// Epochs after each of which the weights are kept as a snapshot; `None` where they are not.
+    pub(crate) cycle: Option<u32>,
     /// Whether the test images are kept for one look at the end, which is not the end of this training.
     pub seals_test: bool,
     /// Training images of each class, before balancing and rejects.
@@ -251,6 +253,7 @@ impl TrainPlan {
             unfreeze_patience: config.whole("train.unfreeze_patience") as u32,
             fits_micro_batch: config.get("train.micro_batch").and_then(Value::as_str) == Some("auto"),
             seals_test: config.is_on("train.seal_test"),
+            cycle: recipe::cycle(config, epochs),
             class_counts: found,
             report_bytes: config.whole("report.bytes"),
             doctor: config.choice("train.doctor"),

@@ -60,12 +60,14 @@ pub(super) fn resolve(
         OptimizerKind::Adam { .. } | OptimizerKind::AdamW { .. } => 1e-3,
     });
     let steps_total = context.steps_per_epoch * u64::from(context.epochs);
+    let steps_of_cycle =
+        cycle(config, context.epochs).map_or(steps_total, |cycle| u64::from(cycle) * context.steps_per_epoch);
     let warmup = number("train.warmup") * context.steps_per_epoch as f64;
     let schedule = Schedule {
-        shape: shape(config, schedule_kind, context.steps_per_epoch, &mut problems),
+        shape: shape(config, schedule_kind, (context.steps_per_epoch, context.epochs), &mut problems),
         peak,
-        // A run of one epoch still ends with the learning rate falling.
-        warmup_steps: (warmup as u64).min(steps_total / 2),
+        // A run or a cycle of one epoch still ends with the learning rate falling.
+        warmup_steps: (warmup as u64).min(steps_of_cycle / 2),
         steps_total,
     };
     if schedule_kind == ScheduleKind::Plateau && !context.validates {
@@ -165,7 +167,17 @@ fn recipe_in_words(config: &Config, freezing: &FreezePlan) -> Option<&'static st
     }
 }
 
-fn shape(config: &Config, kind: ScheduleKind, steps_per_epoch: u64, problems: &mut Vec<String>) -> Shape {
+/// Epochs of each cycle of `--snapshots`; `None` where there are none.
+pub(super) fn cycle(config: &Config, epochs: u32) -> Option<u32> {
+    config.integer("train.snapshots").map(|cycles| (epochs / cycles as u32).max(1))
+}
+
+fn shape(
+    config: &Config,
+    kind: ScheduleKind,
+    (steps_per_epoch, epochs): (u64, u32),
+    problems: &mut Vec<String>,
+) -> Shape {
     let number = |key: &str| config.real(key);
     let steps = |epochs: f64| ((epochs * steps_per_epoch as f64) as u64).max(1);
     let factor = number("train.lr_gamma");
@@ -187,7 +199,10 @@ fn shape(config: &Config, kind: ScheduleKind, steps_per_epoch: u64, problems: &m
         ScheduleKind::OneCycle => Shape::OneCycle { warm_share: 0.3, start_divisor: 25.0, end_divisor: 1e4 },
         ScheduleKind::Polynomial => Shape::Polynomial { power: number("train.lr_power") },
         ScheduleKind::Linear => Shape::Linear,
-        ScheduleKind::Cosine => Shape::Cosine { floor: 0.0 },
+        ScheduleKind::Cosine => match cycle(config, epochs) {
+            Some(cycle) => Shape::Cycles { period: u64::from(cycle) * steps_per_epoch },
+            None => Shape::Cosine { floor: 0.0 },
+        },
     }
 }
 

@@ -53,9 +53,32 @@ pub mod files {
     pub const EVALUATION: &str = "evaluation.json";
     /// How often a model of the run was scored on its test images.
     pub const TESTS: &str = "test.json";
+    const SNAPSHOT: [&str; 2] = ["snapshot-", ".safetensors"];
+
+    /// The weights at the end of a cycle of `--snapshots`, counted from 1.
+    pub fn snapshot(number: u32) -> String {
+        format!("{}{number}{}", SNAPSHOT[0], SNAPSHOT[1])
+    }
+
+    /// Which cycle a file holds the weights of; `None` for one that is no snapshot.
+    pub fn snapshot_number(name: &str) -> Option<u32> {
+        let number = name.strip_prefix(SNAPSHOT[0])?.strip_suffix(SNAPSHOT[1])?.parse().ok()?;
+        (snapshot(number) == name).then_some(number)
+    }
+
+    /// True for a file of weights that a run leaves for others.
+    pub fn is_model(name: &str) -> bool {
+        name == MODEL || snapshot_number(name).is_some()
+    }
+
     /// True for a name under which a run writes a file.
     pub fn is_of_a_run(name: &str) -> bool {
-        ALL.contains(&name) || name.starts_with(EVENTS)
+        ALL.contains(&name) || name.starts_with(EVENTS) || snapshot_number(name).is_some()
+    }
+
+    /// True for a file that a run wrote, and may replace.
+    pub fn is_written_by_a_run(name: &str) -> bool {
+        ALL.contains(&name) || is_event_file(name) || snapshot_number(name).is_some()
     }
 
     /// True for an event file of TensorBoard that Forebay wrote; others write theirs beside it.
@@ -63,7 +86,7 @@ pub mod files {
         name.starts_with(EVENTS) && name.contains(".forebay.")
     }
 
-    /// Every file that a run writes under a fixed name, the checkpoint first; beside them it writes event files.
+    /// Every file that a run writes under a fixed name, the checkpoint first; beside them it writes event files and snapshots.
     pub const ALL: [&str; 24] = [
         LAST,
         MODEL,
@@ -222,8 +245,7 @@ impl RunFolder {
     /// # Errors
     /// When the folder cannot be listed or a file cannot be removed.
     pub(super) async fn delete_leftovers(&self) -> Result<(), Error> {
-        let is_ours = |name: &str| files::ALL.contains(&name);
-        self.local.delete_leftovers("", is_ours).await.map(drop).map_err(Error::from)
+        self.local.delete_leftovers("", files::is_written_by_a_run).await.map(drop).map_err(Error::from)
     }
 
     /// That there is no checkpoint to resume from.
@@ -276,7 +298,7 @@ impl RunFolder {
     /// # Errors
     /// When a store fails.
     pub async fn delete(&self, names: &[&str]) -> Result<(), Error> {
-        let is_ours = |name: &str| files::ALL.contains(&name) || files::is_event_file(name);
+        let is_ours = files::is_written_by_a_run;
         self.local.delete(names, is_ours).await?;
         match &self.remote {
             Some(remote) => remote.delete(names, is_ours).await.map_err(Error::from),

@@ -172,20 +172,43 @@ pub(super) async fn put_checkpoint(
     Ok(())
 }
 
+/// The bytes of the model as it is now, under the names that timm has for them.
+fn model_bytes(plan: &TrainPlan, session: &Session) -> Result<Vec<u8>, Error> {
+    let Session { trainer, progress, .. } = session;
+    let bytes = trainer.weights(&progress.to_metadata(plan, trainer));
+    let bytes = bytes.map_err(|error| train_error("write the weights", error))?;
+    Ok(seal::seal(timm::exported(&bytes, (&plan.options.model, &plan.options.head), trainer.steps_done())))
+}
+
+/// Keeps the model as it is now where a cycle of `--snapshots` has ended.
+pub(super) async fn keep_snapshot(
+    plan: &TrainPlan,
+    folder: &RunFolder,
+    session: &Mutex<Session>,
+) -> Result<(), Error> {
+    let (bytes, epoch, moment) = {
+        let session = lock(session);
+        let epoch = session.progress.epoch;
+        if !plan.cycle.is_some_and(|cycle| epoch.is_multiple_of(cycle)) {
+            return Ok(());
+        }
+        (model_bytes(plan, &session)?, epoch, session.moment())
+    };
+    kill_point(&format!("train: before the snapshot, {moment}"));
+    folder.put(&files::snapshot(epoch / plan.cycle.unwrap_or(1)), bytes).await
+}
+
 /// Writes the model as it is now, as the best so far, with what timm and transformers need beside it.
 pub(super) async fn keep_model(
     plan: &TrainPlan,
     folder: &RunFolder,
     session: &Mutex<Session>,
 ) -> Result<(), Error> {
-    let (bytes, ends, steps, moment) = {
+    let (model, ends, moment) = {
         let session = lock(session);
-        let weights = session.trainer.weights(&session.progress.to_metadata(plan, &session.trainer));
-        let bytes = weights.map_err(|error| train_error("write the weights", error))?;
-        (bytes, session.trainer.ends(), session.trainer.steps_done(), session.moment())
+        (model_bytes(plan, &session)?, session.trainer.ends(), session.moment())
     };
     kill_point(&format!("train: before the model, {moment}"));
-    let model = timm::exported(&bytes, (&plan.options.model, &plan.options.head), steps);
     let config = timm::config(plan, ends);
     let preprocessor = timm::preprocessor(plan, &config);
     folder.put(files::TIMM, forebay_datasets::manifest::to_json(&config)).await?;
@@ -195,7 +218,7 @@ pub(super) async fn keep_model(
         plan.options.classes.iter().map(|class| printable(class).into_owned() + "\n").collect();
     folder.put(files::LABELS, labels).await?;
     kill_point(&format!("train: inside the model, {moment}"));
-    folder.put(files::MODEL, seal::seal(model)).await?;
+    folder.put(files::MODEL, model).await?;
     kill_point(&format!("train: after the model, {moment}"));
     Ok(())
 }

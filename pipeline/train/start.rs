@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use forebay_train::{FileDescription, Trainer, WeightsReport};
+use forebay_train::{FileDescription, TrainOptions, Trainer, WeightsReport};
 
 use super::Start;
 use super::error::train_error;
@@ -31,17 +31,19 @@ pub(super) async fn start(
 ) -> Result<(Arc<Mutex<Session>>, Vec<EpochMetrics>), Error> {
     folder.delete_leftovers().await?;
     folder.refuse_start(begin).await?;
-    let trainer = run.install(|| Trainer::new(&plan.options));
-    let mut trainer = trainer.map_err(|error| train_error("build the network", error))?;
     let (mut progress, mut reactions) = (Progress::default(), Reactions::new(plan));
     let mut history = Vec::new();
-    let mut classifies = false;
+    let mut loaded = None;
     let mut kept = BTreeMap::new();
+    let trainer;
     if begin == Start::Resume {
         let Some(bytes) = folder.get(files::LAST).await? else { return Err(folder.nothing_to_resume()) };
         let began = folder.get(files::CONFIG).await?.unwrap_or_default();
         let began = String::from_utf8_lossy(&began);
-        (progress, reactions, kept) = resume(run, plan, folder, &mut trainer, (&bytes, &began))?;
+        let built = run.install(|| Trainer::new(&plan.options));
+        let mut built = built.map_err(|error| train_error("build the network", error))?;
+        (progress, reactions, kept) = resume(run, plan, folder, &mut built, (&bytes, &began))?;
+        trainer = built;
         if plan.epochs < progress.epoch {
             return Err(Error::Usage(format!(
                 "{} has done {} epochs, more than --epochs {}: give as many or more, or another --out",
@@ -57,12 +59,8 @@ pub(super) async fn start(
         history = EpochMetrics::of_lines(&metrics);
         history.retain(|metrics| metrics.epoch <= progress.epoch);
     } else {
-        if let Some((name, bytes)) = &plan.weights {
-            let loaded = run.install(|| trainer.load_weights(bytes, plan.strictness));
-            let loaded = loaded.map_err(|error| train_error(&format!("load {name}"), error))?;
-            classifies = loaded.missing.is_empty() && loaded.mismatched.is_empty();
-            on_weights(&loaded);
-        }
+        (trainer, loaded) = build(run, plan, &plan.options)?;
+        loaded.iter().for_each(on_weights);
         // What the options ask for and cannot be is said before anything is written.
         Use::of(run, plan, &trainer)?;
         discard(folder).await?;
@@ -80,8 +78,29 @@ pub(super) async fn start(
     let mut seen = live.seen();
     (seen.points, seen.epochs) = (points, history.clone());
     drop(seen);
+    let classifies = loaded.as_ref().is_some_and(classifies);
     let session = Session { trainer, progress, reactions, classifies, recorder, kept: Instant::now() };
     Ok((Arc::new(Mutex::new(session)), history))
+}
+
+/// The trainer at the beginning of a run: with the initial weights of the plan and, where these are of a file, what was taken.
+pub(crate) fn build(
+    run: &Run,
+    plan: &TrainPlan,
+    options: &TrainOptions,
+) -> Result<(Trainer, Option<WeightsReport>), Error> {
+    let Some((name, bytes)) = &plan.weights else {
+        let trainer = run.install(|| Trainer::new(options));
+        return Ok((trainer.map_err(|error| train_error("build the network", error))?, None));
+    };
+    let built = run.install(|| Trainer::with_weights(options, bytes, plan.strictness));
+    let (trainer, report) = built.map_err(|error| train_error(&format!("load {name}"), error))?;
+    Ok((trainer, Some(report)))
+}
+
+/// Whether the classifier came with the weights.
+pub(super) fn classifies(loaded: &WeightsReport) -> bool {
+    loaded.missing.is_empty() && loaded.mismatched.is_empty()
 }
 
 /// In what a run differs from the one that is to go on, by their run files.
@@ -204,6 +223,7 @@ async fn check_best(plan: &TrainPlan, folder: &RunFolder, progress: Progress) ->
 async fn discard(folder: &RunFolder) -> Result<(), Error> {
     let names = folder.names().await?;
     let of_a_run = files::ALL.into_iter().filter(|file| names.iter().any(|name| name == file));
-    let events = names.iter().map(String::as_str).filter(|name| files::is_event_file(name));
-    folder.delete(&of_a_run.chain(events).collect::<Vec<_>>()).await
+    let others = |name: &&str| files::is_written_by_a_run(name) && !files::ALL.contains(name);
+    let others = names.iter().map(String::as_str).filter(others);
+    folder.delete(&of_a_run.chain(others).collect::<Vec<_>>()).await
 }

@@ -5,16 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use forebay_datasets::sample::Split;
-use forebay_train::Trainer;
 use forebay_train::metrics::Scored;
 
-use super::error::train_error;
 use super::frozen::Features;
 use super::plan::TrainPlan;
 use super::recorder::Recorder;
 use super::session::{Progress, Session, lock};
 use super::stalls::Reactions;
-use super::{Keep, epochs};
+use super::{Keep, build, classifies, epochs};
 use crate::flow::{Error, Run};
 use crate::report::{EpochMetrics, Live};
 
@@ -48,19 +46,12 @@ pub async fn trial(
 ) -> Result<Trial, Error> {
     const SPLITS: [Split; 2] = [Split::Train, Split::Validation];
     plan.feed.begin(run, &SPLITS)?;
-    let trainer = run.install(|| Trainer::new(&plan.options));
-    let mut trainer = trainer.map_err(|error| train_error("build the network", error))?;
-    let mut classifies = false;
-    if let Some((name, bytes)) = &plan.weights {
-        let loaded = run.install(|| trainer.load_weights(bytes, plan.strictness));
-        let loaded = loaded.map_err(|error| train_error(&format!("load {name}"), error))?;
-        classifies = loaded.missing.is_empty() && loaded.mismatched.is_empty();
-    }
+    let (trainer, loaded) = build(run, plan, &plan.options)?;
     let session = Arc::new(Mutex::new(Session {
         trainer,
         progress: Progress::default(),
         reactions: Reactions::new(plan),
-        classifies,
+        classifies: loaded.as_ref().is_some_and(classifies),
         recorder: Recorder::nowhere(),
         kept: Instant::now(),
     }));

@@ -14,12 +14,12 @@ use serde::Serialize;
 use crate::feed::{Feed, Pass, Viewing};
 use crate::flow::{Error, Run};
 use crate::model::{
-    Alignment, EnsembleFile, EnsembleMember, NetworkFile, OfRun, feed_for, score, weights_of,
+    Alignment, EnsembleFile, EnsembleMember, ModelKind, NetworkFile, OfRun, feed_for, score, weights_of,
 };
 use crate::options::{Config, VoteWeights, store_options};
 use crate::plan::refuse_folder;
 use crate::report::note;
-use crate::train::{RunTests, files, train_error};
+use crate::train::{RunFolder, RunTests, files, train_error};
 use crate::weights::seal;
 
 /// A member of an ensemble, and how good it is alone.
@@ -77,8 +77,8 @@ pub async fn ensemble(run: &Run, config: &Config) -> Result<Ensembled, Error> {
     let out = config.text("ensemble.out");
     let out = out.ok_or_else(|| Error::Usage("ensemble needs --out DIR".to_string()))?;
     let is_soup = config.is_on("ensemble.soup");
-    if names.len() < 2 {
-        return Err(Error::Usage("ensemble needs two RUNs or more".to_string()));
+    if names.is_empty() {
+        return Err(Error::Usage("ensemble needs two RUNs or more, or one with snapshots".to_string()));
     }
     let (settings, pool) = (config.clone(), run.clone());
     let opening = run.until_stopped(move || async move { open(&pool, names, &out, &settings).await });
@@ -109,7 +109,31 @@ pub async fn ensemble(run: &Run, config: &Config) -> Result<Ensembled, Error> {
     Ok(done)
 }
 
-async fn open(run: &Run, names: Vec<String>, out: &str, config: &Config) -> Result<OpenRuns, Error> {
+/// The members that RUNs stand for: themselves, and of one alone its snapshots.
+async fn members_of(runs: Vec<String>, config: &Config) -> Result<Vec<String>, Error> {
+    let [run] = &runs[..] else { return Ok(runs) };
+    let names = match weights_of(run, config).await? {
+        // A file of weights holds no snapshots.
+        file if file == *run => vec![],
+        _ => RunFolder::open(&config.clone().with("out", &**run))?.names().await?,
+    };
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| files::snapshot_number(name)).collect();
+    numbers.sort_unstable();
+    match numbers.len() {
+        0 | 1 => Err(Error::Usage(format!(
+            "ensemble needs two RUNs or more, or one with the snapshots of two cycles or more (train --snapshots), and {run} has \
+             {}",
+            if numbers.is_empty() { "none" } else { "one" }
+        ))),
+        _ => {
+            let run = run.trim_end_matches('/');
+            Ok(numbers.into_iter().map(|number| format!("{run}/{}", files::snapshot(number))).collect())
+        }
+    }
+}
+
+async fn open(run: &Run, runs: Vec<String>, out: &str, config: &Config) -> Result<OpenRuns, Error> {
+    let names = members_of(runs, config).await?;
     let target = Store::open(out, &store_options(config))?;
     refuse_folder("--out", &target, None).await?;
     refuse_full(&target, config).await?;
@@ -117,7 +141,8 @@ async fn open(run: &Run, names: Vec<String>, out: &str, config: &Config) -> Resu
     for name in &names {
         let file = weights_of(name, config).await?;
         networks.push(NetworkFile::open(run, &file, None, config).await?);
-        runs.push(if file == *name { None } else { OfRun::read(name, config).await? });
+        let kind = if file == *name { ModelKind::Weights } else { ModelKind::Run };
+        runs.push(OfRun::of_model(name, kind, config).await?);
     }
     refuse_different(&names, &networks)?;
     for source in runs.iter().flatten().filter_map(OfRun::source) {

@@ -1,11 +1,9 @@
 //! The report of an ensemble: its members beside the whole.
 
-use forebay_datasets::escape;
-
 use super::{Ensembled, MemberScores, OpenRuns};
 use crate::feed::Pass;
 use crate::flow::{Error, Run};
-use crate::options::Config;
+use crate::options::{Command, Config};
 use crate::report::html::{self, EnsemblePage, Judged, MemberRow, ScoredAnswers};
 use crate::report::warn;
 use crate::train::{files, show};
@@ -30,19 +28,10 @@ pub(super) async fn write(
     let members: Vec<MemberRow> = done.members.iter().map(row).collect();
     let taken = members.iter().filter(|member| member.weight.is_some()).count();
     let lead = match done.vote {
-        Some(vote) => format!("A {vote} vote of {taken} of {} runs.", members.len()),
-        None => format!("One network with the mean of the weights of {taken} of {} runs.", members.len()),
+        Some(vote) => format!("A {vote} vote of {taken} of {} models.", members.len()),
+        None => format!("One network with the mean of the weights of {taken} of {} models.", members.len()),
     };
-    let mut command = "forebay ensemble".to_string();
-    for name in &opened.names {
-        command += &format!(" {}", escape::shell(name));
-    }
-    for (flag, key) in [("vote", "ensemble.vote"), ("weights", "ensemble.weights")] {
-        let value = config.text(key).filter(|_| config.is_given(key));
-        command += &value.map_or(String::new(), |value| format!(" --{flag} {value}"));
-    }
-    command += if done.vote.is_none() { " --soup" } else { "" };
-    command += &format!(" --out {}", escape::shell(&done.output));
+    let command = format!("forebay ensemble {}", config.to_arguments(Command::Ensemble).join(" "));
     let budget = config.whole("report.bytes");
     let mut page =
         EnsemblePage { title: &done.output, lead: &lead, members: &members, judged: None, command: &command };

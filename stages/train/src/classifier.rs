@@ -218,6 +218,15 @@ impl Classifier {
         (0..all.first().map_or(0, Vec::len)).map(of_image).collect()
     }
 
+    /// Logits of [`Classifier::logits`], `[classes]`, with the priors in them that were asked for: divided by
+    /// [`Classifier::temperature`] they stand for the adjusted probabilities.
+    pub fn shifted(&self, mut logits: Vec<f32>) -> Vec<f32> {
+        for (logit, shift) in logits.iter_mut().zip(self.shift.iter().flatten()) {
+            *logit = (f64::from(*logit) + self.temperature * shift) as f32;
+        }
+        logits
+    }
+
     /// The natural logarithms of the probabilities, `[classes]`, that logits of [`Classifier::logits`] stand for: calibrated, and
     /// adjusted to other priors where that was asked for.
     pub fn log_probabilities_of(&self, logits: &[f32]) -> Vec<f32> {

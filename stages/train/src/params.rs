@@ -121,6 +121,20 @@ impl ParamStore {
         Ok(())
     }
 
+    /// Draws the initial values of those tensors that `is_drawn` names, as they would have been from the beginning.
+    ///
+    /// # Errors
+    /// When the device cannot hold them.
+    pub(crate) fn draw(&self, undrawn: Undrawn, seed: Seed, is_drawn: impl Fn(&str) -> bool) -> Result<()> {
+        for (name, initial) in undrawn.into_iter().filter(|(name, _)| is_drawn(name)) {
+            let Some(entry) = self.entries.get(&name) else { bail!("the network has no tensor `{name}`") };
+            let shape = entry.variable.dims();
+            let values = initial.values(seed, &name, shape.iter().product());
+            entry.variable.set(&Tensor::from_vec(values, shape, &self.device)?)?;
+        }
+        Ok(())
+    }
+
     /// Overwrites the values of `name`, keeping what it is for.
     ///
     /// # Errors
@@ -140,29 +154,61 @@ enum Registry<'a> {
     Outline(&'a mut BTreeMap<String, Vec<usize>>),
 }
 
+/// How the values of a tensor begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Initial {
+    /// The same number everywhere.
+    Constant(f32),
+    /// Normal numbers of mean 0 and this standard deviation.
+    Normal(f64),
+    /// Uniform numbers in `[-bound, bound)`.
+    Uniform(f64),
+}
+
+impl Initial {
+    /// So many values, as a function of `seed` and of the name of the tensor.
+    fn values(self, seed: Seed, name: &str, count: usize) -> Vec<f32> {
+        let mut stream = seed.stream(&format!("weights/{name}"));
+        match self {
+            Initial::Constant(value) => vec![value; count],
+            Initial::Normal(std) => (0..count).map(|_| (std * stream.normal()) as f32).collect(),
+            Initial::Uniform(bound) => (0..count).map(|_| stream.range(-bound, bound) as f32).collect(),
+        }
+    }
+}
+
 /// Registers the tensors of a network while it is built, with their initial values.
 #[derive(Debug)]
 pub struct Builder<'a> {
     registry: Registry<'a>,
     seed: Option<Seed>,
     part: usize,
+    undrawn: Undrawn,
 }
+
+/// Tensors whose random initial values were not drawn, and how they begin.
+pub(crate) type Undrawn = Vec<(String, Initial)>;
 
 impl<'a> Builder<'a> {
     /// Initial values are a function of `seed` and of the name of a tensor, so that adding a layer changes no
     /// other layer's.
     pub fn new(store: &'a mut ParamStore, seed: Seed) -> Builder<'a> {
-        Builder { registry: Registry::Store(store), seed: Some(seed), part: 0 }
+        Builder { registry: Registry::Store(store), seed: Some(seed), part: 0, undrawn: Vec::new() }
     }
 
-    /// Initial values are zero: for a network that is overwritten whole.
+    /// Random initial values are zero: for a network that is overwritten whole, or where they are drawn later.
     pub fn blank(store: &'a mut ParamStore) -> Builder<'a> {
-        Builder { registry: Registry::Store(store), seed: None, part: 0 }
+        Builder { registry: Registry::Store(store), seed: None, part: 0, undrawn: Vec::new() }
     }
 
     /// Only name and shape of each tensor are kept.
     pub(crate) fn outline(shapes: &'a mut BTreeMap<String, Vec<usize>>) -> Builder<'a> {
-        Builder { registry: Registry::Outline(shapes), seed: None, part: 0 }
+        Builder { registry: Registry::Outline(shapes), seed: None, part: 0, undrawn: Vec::new() }
+    }
+
+    /// What [`ParamStore::draw`] draws.
+    pub(crate) fn undrawn(self) -> Undrawn {
+        self.undrawn
     }
 
     /// What is registered from here on belongs to the part of this number.
@@ -172,40 +218,32 @@ impl<'a> Builder<'a> {
 
     /// Normal numbers of mean 0 and the given standard deviation.
     pub(crate) fn normal(&mut self, name: &str, shape: &[usize], std: f64) -> Result<()> {
-        let mut stream = self.stream(name);
-        self.insert(name, shape, Kind::Weight, || {
-            stream.as_mut().map_or(0.0, |stream| (std * stream.normal()) as f32)
-        })
+        self.insert(name, shape, Kind::Weight, Initial::Normal(std))
     }
 
     /// Uniform numbers in `[-bound, bound)`.
     pub(crate) fn uniform(&mut self, name: &str, shape: &[usize], kind: Kind, bound: f64) -> Result<()> {
-        let mut stream = self.stream(name);
-        self.insert(name, shape, kind, || {
-            stream.as_mut().map_or(0.0, |stream| stream.range(-bound, bound) as f32)
-        })
+        self.insert(name, shape, kind, Initial::Uniform(bound))
     }
 
     /// The same number everywhere.
     pub(crate) fn constant(&mut self, name: &str, shape: &[usize], kind: Kind, value: f32) -> Result<()> {
-        self.insert(name, shape, kind, || value)
+        self.insert(name, shape, kind, Initial::Constant(value))
     }
 
-    fn stream(&self, name: &str) -> Option<Stream> {
-        self.seed.map(|seed| seed.stream(&format!("weights/{name}")))
-    }
-
-    fn insert(
-        &mut self,
-        name: &str,
-        shape: &[usize],
-        kind: Kind,
-        mut value: impl FnMut() -> f32,
-    ) -> Result<()> {
+    fn insert(&mut self, name: &str, shape: &[usize], kind: Kind, initial: Initial) -> Result<()> {
         let is_new = match &mut self.registry {
             Registry::Outline(shapes) => shapes.insert(name.to_owned(), shape.to_vec()).is_none(),
             Registry::Store(store) => {
-                let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
+                let count = shape.iter().product();
+                let values = match (initial, self.seed) {
+                    (Initial::Constant(value), _) => vec![value; count],
+                    (initial, Some(seed)) => initial.values(seed, name, count),
+                    (initial, None) => {
+                        self.undrawn.push((name.to_owned(), initial));
+                        vec![0.0; count]
+                    }
+                };
                 let variable = Var::from_vec(values, shape, &store.device)?;
                 let entry = Entry { variable, kind, part: self.part, frozen: false };
                 store.entries.insert(name.to_owned(), entry).is_none()

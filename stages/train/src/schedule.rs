@@ -38,6 +38,12 @@ pub enum Shape {
         /// At least 1.
         growth: f64,
     },
+    /// Half cosines down to zero, each `period` steps long (Huang et al., arXiv 1704.00109, equation 2); the warm-up is part of the
+    /// first.
+    Cycles {
+        /// Steps of each.
+        period: u64,
+    },
     /// Up from `peak / start_divisor` and down to `start / end_divisor`, both by half cosines (Smith, arXiv 1708.07120,
     /// in PyTorch's form), while the momentum goes from 0.95 down to 0.85 and up again. It has a warm-up of its own, and
     /// ignores the other.
@@ -124,6 +130,14 @@ impl Schedule {
                 }
                 half_cosine(self.peak, 0.0, done / period)
             }
+            Shape::Cycles { period } => {
+                let period = (*period).max(1);
+                let (start, place) = match step < period {
+                    true => (self.warmup_steps.min(period - 1), step),
+                    false => (0, step % period),
+                };
+                half_cosine(self.peak, 0.0, place.saturating_sub(start) as f64 / (period - start) as f64)
+            }
             Shape::Polynomial { power } => self.peak * (1.0 - share).powf(*power),
             Shape::Linear => self.peak * (1.0 - share),
         }
@@ -198,6 +212,9 @@ mod tests {
             [0.4, 0.393185165, 0.373205081, 0.341421356, 0.3, 0.251763809, 0.2, 0.148236191, 0.1, 0.058578644, 0.026794919, 0.006814835]);
         check(Shape::CosineRestarts { period: 3, growth: 2.0 },
             [0.4, 0.3, 0.1, 0.4, 0.373205081, 0.3, 0.2, 0.1, 0.026794919, 0.4, 0.393185165, 0.373205081]);
+        // CosineAnnealingWarmRestarts with T_mult 1.
+        check(Shape::Cycles { period: 4 },
+            [0.4, 0.341421356, 0.2, 0.058578644, 0.4, 0.341421356, 0.2, 0.058578644, 0.4, 0.341421356, 0.2, 0.058578644]);
         check(Shape::Polynomial { power: 2.0 },
             [0.4, 0.336111111, 0.277777778, 0.225, 0.177777778, 0.136111111, 0.1, 0.069444444, 0.044444444, 0.025, 0.011111111, 0.002777778]);
         check(Shape::Linear,
@@ -240,6 +257,20 @@ mod tests {
         for shape in shapes {
             assert_eq!((rate(shape.clone(), 9), rate(shape, 10)), (1.0, 0.5));
         }
+    }
+
+    #[test]
+    fn a_warm_up_is_part_of_the_first_cycle() {
+        let schedule = |warmup_steps| {
+            let shape = Shape::Cycles { period: 4 };
+            let schedule = Schedule { shape, peak: 1.0, warmup_steps, steps_total: 8 };
+            (0..8).map(|step| schedule.at(step)).collect::<Vec<_>>()
+        };
+        let (plain, warm) = (schedule(0), schedule(2));
+        assert_eq!(warm[4..], plain[4..]);
+        assert_eq!(warm[..3], [0.5, 1.0, 1.0]);
+        assert!((warm[3] - 0.5).abs() < 1e-12, "{warm:?}");
+        assert!(schedule(4).iter().all(|rate| rate.is_finite()), "a cycle that is all warm-up");
     }
 
     #[test]

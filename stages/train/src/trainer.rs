@@ -1,5 +1,6 @@
 //! A network in training: its parameters, its optimiser and its step count.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::models::{self, Head, Network, NetworkEnds};
 use crate::ops;
 use crate::optim::Optimizer;
 use crate::options::{DeviceKind, TrainOptions, part_problems, problems};
-use crate::params::{Builder, ParamStore, Pass};
+use crate::params::{Builder, ParamStore, Pass, Undrawn};
 use crate::predictor::Predictor;
 use crate::weights::{self, Strictness, WeightsReport};
 
@@ -61,6 +62,30 @@ impl Trainer {
     /// # Errors
     /// When the options contradict themselves, no network is called so, or the device cannot be used.
     pub fn new(options: &TrainOptions) -> Result<Trainer, TrainError> {
+        Ok(Trainer::build(options, true)?.0)
+    }
+
+    /// Builds the network with the weights of a file, as [`load_weights`](Trainer::load_weights) takes them, and draws initial
+    /// weights only of what the file does not have.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`] and [`Trainer::load_weights`].
+    pub fn with_weights(
+        options: &TrainOptions,
+        file_bytes: &[u8],
+        strictness: Strictness,
+    ) -> Result<(Trainer, WeightsReport), TrainError> {
+        let (mut trainer, undrawn) = Trainer::build(options, false)?;
+        let report = trainer.load_weights(file_bytes, strictness)?;
+        let loaded: BTreeSet<&str> = report.loaded.iter().map(String::as_str).collect();
+        let drawn = trainer.store.draw(undrawn, options.seed, |name| !loaded.contains(name));
+        drawn.map_err(compute("set the weights"))?;
+        trainer.restart_average()?;
+        Ok((trainer, report))
+    }
+
+    /// The network, and what is left to draw of it.
+    fn build(options: &TrainOptions, draws: bool) -> Result<(Trainer, Undrawn), TrainError> {
         let refuse = |problems: Vec<String>| match problems.is_empty() {
             true => Ok(()),
             false => Err(TrainError::Options(problems.join("; "))),
@@ -74,11 +99,15 @@ impl Trainer {
         let device =
             device.map_err(|source| TrainError::Device { device: options.device, source: plain(source) })?;
         let mut store = ParamStore::new(device);
-        let mut builder = Builder::new(&mut store, options.seed);
+        let mut builder = match draws {
+            true => Builder::new(&mut store, options.seed),
+            false => Builder::blank(&mut store),
+        };
         let head = Head { classes: options.classes.len(), ..options.head };
         let network = models::build(&options.model, &head, &mut builder)
             .map_err(compute("build the network"))?
             .ok_or_else(|| unknown_network(&options.model))?;
+        let undrawn = builder.undrawn();
         refuse(part_problems(options, &network))?;
         let optimizer = Optimizer::new(options.optimizer);
         let mut trainer = Trainer {
@@ -95,7 +124,7 @@ impl Trainer {
         };
         trainer.freeze_for_step();
         trainer.restart_average()?;
-        Ok(trainer)
+        Ok((trainer, undrawn))
     }
 
     /// Refuses options that contradict themselves, that name parts that the network does not have, or images of `side` pixels that

@@ -69,8 +69,25 @@ impl LinearKernel {
         let classes = bias.len();
         let mut y: Vec<T> = bias.iter().copied().cycle().take(x.len() / features * classes).collect();
         y.par_chunks_mut(ROWS * classes).zip(x.par_chunks(ROWS * features)).for_each(|(y, x)| {
-            let sizes = (y.len() / classes, features, classes);
-            product(sizes, Matrix::rows(x, features), Matrix::transposed(weight, features), y, classes, true);
+            let rows = y.len() / classes;
+            if classes <= ROWS {
+                let sizes = (rows, features, classes);
+                let weight = Matrix::transposed(weight, features);
+                return product(sizes, Matrix::rows(x, features), weight, y, classes, true);
+            }
+            // The product copies what gives the columns of its result together: better the images than the many more weights.
+            T::with_scratch(|transposed, _| {
+                transposed.clear();
+                transposed.resize(classes * rows, T::ZERO);
+                let sizes = (classes, features, rows);
+                let x = Matrix::transposed(x, features);
+                product(sizes, Matrix::rows(weight, features), x, transposed, rows, false);
+                for (row, y) in y.chunks_exact_mut(classes).enumerate() {
+                    for (y, value) in y.iter_mut().zip(transposed[row..].iter().step_by(rows)) {
+                        *y += *value;
+                    }
+                }
+            });
         });
         y
     }

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
-use super::CHUNK;
+use super::{CHUNK, Element};
 
 /// One step of stochastic gradient descent with momentum, as PyTorch's `SGD` without dampening:
 /// `d = gradient + weight_decay · parameter`, `velocity = momentum · velocity + d`, and the parameter moves by
@@ -29,14 +29,14 @@ pub(crate) fn sgd(
     state.inplace_op3(
         &gradient,
         &values,
-        &Elementwise(|velocity: f32, [gradient, value]: [f32; 2]| {
+        &Elementwise(move |velocity: f32, [gradient, value]: [f32; 2]| {
             momentum * velocity + (gradient + decay * value)
         }),
     )?;
     values.inplace_op3(
         &gradient,
         &state,
-        &Elementwise(|value: f32, [gradient, velocity]: [f32; 2]| {
+        &Elementwise(move |value: f32, [gradient, velocity]: [f32; 2]| {
             let direction = if nesterov { gradient + decay * value + momentum * velocity } else { velocity };
             value - rate * direction
         }),
@@ -72,16 +72,16 @@ pub(crate) fn adamw(
     let (size, root, keep, epsilon) = (size as f32, root as f32, keep as f32, epsilon as f32);
     mean.inplace_op2(
         &gradient,
-        &Elementwise(|mean: f32, [gradient]: [f32; 1]| mean + (gradient - mean) * weight1),
+        &Elementwise(move |mean: f32, [gradient]: [f32; 1]| mean + (gradient - mean) * weight1),
     )?;
     square.inplace_op2(
         &gradient,
-        &Elementwise(|square: f32, [gradient]: [f32; 1]| square * beta2 + weight2 * gradient * gradient),
+        &Elementwise(move |square: f32, [gradient]: [f32; 1]| square * beta2 + weight2 * gradient * gradient),
     )?;
     values.inplace_op3(
         &mean,
         &square,
-        &Elementwise(|value: f32, [mean, square]: [f32; 2]| {
+        &Elementwise(move |value: f32, [mean, square]: [f32; 2]| {
             value * keep - size * (mean / (square.sqrt() / root + epsilon))
         }),
     )
@@ -113,7 +113,7 @@ pub(crate) fn penalize(gradient: &Tensor, parameter: &Var, l2: f64, l1: f64) -> 
     let (l2, l1) = (l2 as f32, l1 as f32);
     penalized.inplace_op2(
         &values,
-        &Elementwise(|gradient: f32, [value]: [f32; 1]| {
+        &Elementwise(move |gradient: f32, [value]: [f32; 1]| {
             let sign = if value == 0.0 { 0.0 } else { value.signum() };
             gradient + l2 * value + l1 * sign
         }),
@@ -149,56 +149,66 @@ pub(crate) fn rmsprop(
     parameter.set(&(values - (direction * learning_rate)?)?)
 }
 
-/// `target = function(target, sources)` for every element, f32 on the CPU.
+/// `target = function(target, sources)` for every element, f32 on the CPU. What the function captures it owns, and a loop works on
+/// a copy of it: behind a reference it could be what the loop writes, for all that the compiler knows.
 struct Elementwise<F>(F);
 
-impl<F> Elementwise<F> {
-    fn run<const N: usize>(
+/// Hands the chunks of `target` and of what is read beside it to `work`, which is compiled for the vectors of this processor.
+#[inline(always)]
+fn by_chunks<const N: usize>(
+    target: &mut CpuStorage,
+    layout: &Layout,
+    sources: [(&CpuStorage, &Layout); N],
+    work: impl Fn(&mut [f32], [&[f32]; N]) + Sync,
+) -> Result<()> {
+    let (CpuStorage::F32(target), Some((start, end))) = (target, layout.contiguous_offsets()) else {
+        bail!("an optimiser updates contiguous f32 parameters only")
+    };
+    let mut slices: [&[f32]; N] = [&[]; N];
+    for (slice, (storage, layout)) in slices.iter_mut().zip(sources) {
+        *slice = super::values(storage, layout)?;
+        if slice.len() != end - start {
+            bail!("an optimiser got {} values for {}", slice.len(), end - start);
+        }
+    }
+    target[start..end].par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, target)| {
+        let sources = slices.map(|slice| &slice[chunk * CHUNK..][..target.len()]);
+        f32::vectorized(
+            #[inline(always)]
+            || work(target, sources),
+        );
+    });
+    Ok(())
+}
+
+impl<F: Fn(f32, [f32; 1]) -> f32 + Copy + Sync> InplaceOp2 for Elementwise<F> {
+    fn name(&self) -> &'static str {
+        "optimiser update"
+    }
+
+    fn cpu_fwd(
         &self,
         target: &mut CpuStorage,
         layout: &Layout,
-        sources: [(&CpuStorage, &Layout); N],
-    ) -> Result<()>
-    where
-        F: Fn(f32, [f32; N]) -> f32 + Sync,
-    {
-        let (CpuStorage::F32(target), Some((start, end))) = (target, layout.contiguous_offsets()) else {
-            bail!("an optimiser updates contiguous f32 parameters only")
-        };
-        let mut slices: [&[f32]; N] = [&[]; N];
-        for (slice, (storage, layout)) in slices.iter_mut().zip(sources) {
-            *slice = super::values(storage, layout)?;
-            if slice.len() != end - start {
-                bail!("an optimiser got {} values for {}", slice.len(), end - start);
-            }
-        }
-        target[start..end].par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, target)| {
-            let sources = slices.map(|slice| &slice[chunk * CHUNK..][..target.len()]);
-            for (index, target) in target.iter_mut().enumerate() {
-                *target = (self.0)(*target, sources.map(|source| source[index]));
-            }
-        });
-        Ok(())
-    }
-}
-
-impl<F: Fn(f32, [f32; 1]) -> f32 + Sync> InplaceOp2 for Elementwise<F> {
-    fn name(&self) -> &'static str {
-        "optimiser update"
-    }
-
-    fn cpu_fwd(
-        &self,
-        target: &mut CpuStorage,
-        target_layout: &Layout,
         source: &CpuStorage,
         source_layout: &Layout,
     ) -> Result<()> {
-        self.run(target, target_layout, [(source, source_layout)])
+        by_chunks(
+            target,
+            layout,
+            [(source, source_layout)],
+            #[inline(always)]
+            |target, [source]| {
+                let function = self.0;
+                for (target, source) in target.iter_mut().zip(source) {
+                    *target = function(*target, [*source]);
+                }
+            },
+        )
     }
 }
 
-impl<F: Fn(f32, [f32; 2]) -> f32 + Sync> InplaceOp3 for Elementwise<F> {
+impl<F: Fn(f32, [f32; 2]) -> f32 + Copy + Sync> InplaceOp3 for Elementwise<F> {
     fn name(&self) -> &'static str {
         "optimiser update"
     }
@@ -206,12 +216,23 @@ impl<F: Fn(f32, [f32; 2]) -> f32 + Sync> InplaceOp3 for Elementwise<F> {
     fn cpu_fwd(
         &self,
         target: &mut CpuStorage,
-        target_layout: &Layout,
+        layout: &Layout,
         first: &CpuStorage,
         first_layout: &Layout,
         second: &CpuStorage,
         second_layout: &Layout,
     ) -> Result<()> {
-        self.run(target, target_layout, [(first, first_layout), (second, second_layout)])
+        by_chunks(
+            target,
+            layout,
+            [(first, first_layout), (second, second_layout)],
+            #[inline(always)]
+            |target, [first, second]| {
+                let function = self.0;
+                for ((target, first), second) in target.iter_mut().zip(first).zip(second) {
+                    *target = function(*target, [*first, *second]);
+                }
+            },
+        )
     }
 }

@@ -471,6 +471,19 @@ fn a_classifier_of_as_many_other_classes_is_not_taken() {
 }
 
 #[test]
+fn a_trainer_of_a_file_is_one_that_was_drawn_and_then_loaded() {
+    let file = trainer(&options("small", 5)).weights(&BTreeMap::new()).expect("bytes");
+    // A head of other classes is drawn, and the moving average begins at what is there.
+    let options = TrainOptions { seed: Seed(6), ema: Some(0.9), ..options("small", 3) };
+    let mut loaded = trainer(&options);
+    loaded.load_weights(&file, Strictness::Strict).expect("the same network");
+    let (built, _) = Trainer::with_weights(&options, &file, Strictness::Strict).expect("the same network");
+    let metadata = BTreeMap::new();
+    assert!(built.checkpoint(&metadata).expect("bytes") == loaded.checkpoint(&metadata).expect("bytes"));
+    assert!(bits(&built).keys().any(|name| name.starts_with("fc.")));
+}
+
+#[test]
 fn wrappers_prefixes_and_counters_are_understood() {
     let donor = trainer(&options("small", 3));
     let mut tensors: Vec<_> =

@@ -1,17 +1,84 @@
-//! `--prior`: how often classes come among the images that are predicted.
+//! `--temperature` and `--prior`: how the probabilities of a model are calibrated, and how often classes come among the
+//! images that it is asked about.
 
 use std::collections::BTreeMap;
 
 use forebay_datasets::escape::one_line;
+use forebay_datasets::store::Store;
+use forebay_train::Classifier;
+
+use super::Model;
+use crate::flow::Error;
+use crate::options::{Config, store_options};
+use crate::plan::folder_and_file;
+use crate::report::note;
 
 /// Shares that are nearer to 1 together than this were meant to be 1, such as 0.333 three times.
 const ROUNDING: f64 = 0.005;
+
+impl Model {
+    /// The classifier with what the options say of its probabilities, and the shares of the classes that they are adjusted to.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the options give no such shares, or the model does not say what it was trained on; others when a
+    /// store fails.
+    pub async fn adjusted(&self, config: &Config) -> Result<(Classifier, Option<Vec<f64>>), Error> {
+        let own = self.classifier.temperature();
+        let classifier = match config.number("model.temperature") {
+            Some(temperature) => {
+                note(&format!(
+                    "probabilities are calibrated by the temperature {temperature}, as the options say"
+                ));
+                self.classifier.clone().with_temperature(temperature)
+            }
+            None => {
+                note(&match own == 1.0 {
+                    true => format!(
+                        "probabilities are as {} gives them: it holds no temperature that was fitted on validation images",
+                        self.place
+                    ),
+                    false => {
+                        format!("probabilities are calibrated by the temperature of the model, {own:.3}")
+                    }
+                });
+                self.classifier.clone()
+            }
+        };
+        let Some(text) = config.text("model.prior") else { return Ok((classifier, None)) };
+        let refused = |why: String| Error::Usage(format!("model.prior: {why}"));
+        let shares = shares_of(&text, classifier.classes(), config).await?.map_err(refused)?;
+        let before = self.logit_prior.clone().ok_or_else(|| {
+            refused(format!(
+                "{} does not say how many images of each class it was trained on, which the prior is compared with; leave it \
+                 out",
+                self.place
+            ))
+        })?;
+        Ok((classifier.adjusted_to(&before, &shares).map_err(refused)?, Some(shares)))
+    }
+}
+
+/// The shares that `--prior` gives, in words or as a file.
+async fn shares_of(
+    text: &str,
+    classes: &[String],
+    config: &Config,
+) -> Result<Result<Vec<f64>, String>, Error> {
+    if text == "uniform" || text.contains('=') {
+        return Ok(of_words(text, classes));
+    }
+    let (folder, file) = folder_and_file(text);
+    Ok(match Store::open(folder, &store_options(config))?.find(file).await? {
+        Some(json) => of_file(&json, classes).map_err(|why| format!("{text} {why}")),
+        None => of_words(text, classes).map_err(|why| format!("{text} is no file, and {why}")),
+    })
+}
 
 /// Shares of the classes by the words of an option, `[classes]`, which are 1 together: `uniform`, or `CLASS=SHARE,..`.
 ///
 /// # Errors
 /// In a line: a class that there is not, or twice; a share that is none; shares that are not 1 together.
-pub(super) fn of_words(text: &str, classes: &[String]) -> Result<Vec<f64>, String> {
+fn of_words(text: &str, classes: &[String]) -> Result<Vec<f64>, String> {
     if text == "uniform" {
         return Ok(vec![1.0 / classes.len() as f64; classes.len()]);
     }
@@ -44,7 +111,7 @@ pub(super) fn of_words(text: &str, classes: &[String]) -> Result<Vec<f64>, Strin
 ///
 /// # Errors
 /// As [`of_words`], and when it is no such file.
-pub(super) fn of_file(json: &[u8], classes: &[String]) -> Result<Vec<f64>, String> {
+fn of_file(json: &[u8], classes: &[String]) -> Result<Vec<f64>, String> {
     let mut numbers: BTreeMap<String, f64> = serde_json::from_slice(json).map_err(|error| {
         format!("is no JSON object of a number for each class: {}", one_line(&error.to_string()))
     })?;
