@@ -8,18 +8,24 @@ use arrow_array::types::Float32Type;
 use arrow_array::{Array, ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
+use forebay_datasets::columns::{self, ColumnBounds, FilePart, Unsound};
 use forebay_datasets::escape::{one_line, printable};
 use forebay_datasets::panics;
 use forebay_datasets::sample::{Label, SampleId, Split};
+use forebay_datasets::store::Store;
 use forebay_train::metrics::{Scored, prediction};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 
-use crate::flow::Error;
+use crate::flow::{Error, in_one_line};
+use crate::options::bytes_in_words;
 
 /// The key of the file's metadata under which the names of the classes stand, as a JSON list.
 pub const CLASSES_KEY: &str = "classes";
@@ -28,11 +34,21 @@ pub const CLASSES_KEY: &str = "classes";
 /// each class, in the order of [`CLASSES_KEY`].
 pub const COLUMNS: [&str; 6] = ["id", "split", "label", "prediction", "confidence", "probabilities"];
 
+/// Those that are read: prediction and confidence follow from the probabilities.
+const READ: [&str; 4] = ["id", "split", "label", "probabilities"];
+
 /// Rows that are encoded, and decoded, at once.
 const ROWS_AT_ONCE: usize = 4096;
 
-/// The most probabilities that a file is read of: 4 GiB. A small file may say that it holds any number of zeros.
-const VALUES_MAX: usize = 1 << 30;
+/// The most bytes that the values of a file become, for each of its own and beside these: Snappy packs 64 bytes into 3, and what
+/// another program writes of a few rows may be packed as it likes. A small file could say that it holds any number of zeros.
+const BYTES_PER_BYTE_MAX: usize = 32;
+const BYTES_BESIDE_MAX: usize = 8 << 20;
+/// The most bytes of a file that is read, and of what it becomes.
+const BYTES_MAX: usize = 4 << 30;
+
+/// The most probabilities that are decoded at once.
+const VALUES_AT_ONCE: usize = 1 << 20;
 
 /// How far from 1 the sum of a row may be, as rounding leaves it.
 const SUM_TOLERANCE: f32 = 1e-3;
@@ -153,8 +169,14 @@ impl Predictions {
     fn encode(&self) -> Result<Vec<u8>, ParquetError> {
         let schema = self.schema();
         let classes = KeyValue::new(CLASSES_KEY.to_string(), schema.metadata().get(CLASSES_KEY).cloned());
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
+        // Ids are distinct, and probabilities nearly so: a dictionary of them would be as large as they are.
+        let [id, .., confidence, probabilities] = COLUMNS;
+        let plain = [vec![id], vec![confidence], vec![probabilities, "list", "item"]];
+        let plain = plain.map(|path| ColumnPath::new(path.into_iter().map(String::from).collect()));
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+        let properties = plain
+            .into_iter()
+            .fold(properties, |properties, path| properties.set_column_dictionary_enabled(path, false))
             .set_key_value_metadata(Some(vec![classes]))
             .build();
         let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?;
@@ -182,6 +204,23 @@ impl Predictions {
         writer.into_inner()
     }
 
+    /// Finds a file of predictions below `folder` and reads it; `place` is what it is called.
+    ///
+    /// # Errors
+    /// As [`Predictions::from_parquet`], and when it cannot be read.
+    pub async fn find(folder: &Store, name: &str, place: &str) -> Result<Option<Predictions>, Error> {
+        if let Some(bytes) = folder.size(name).await?
+            && bytes > BYTES_MAX as u64
+        {
+            let (has, most) = (bytes_in_words(bytes), bytes_in_words(BYTES_MAX as u64));
+            return Err(Error::Usage(format!(
+                "{place} has {has}, and of predictions no more than {most} are read: compare fewer samples at a time"
+            )));
+        }
+        let file = folder.find(name).await?;
+        file.map(|file| Predictions::from_parquet(place, file)).transpose()
+    }
+
     /// Reads a file of predictions; `place` is what it is called. Prediction and confidence follow from the probabilities,
     /// and are not read.
     ///
@@ -200,7 +239,11 @@ impl Predictions {
         if !file.starts_with(b"PAR1") {
             return Err(Unreadable::Foreign("it does not begin as a Parquet file does".into()));
         }
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
+        let bytes = file.len();
+        let metadata = columns::metadata_of_file(&file)?;
+        let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
+        let file = FilePart::whole(file);
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata);
         let classes = reader.schema().metadata().get(CLASSES_KEY);
         let classes: Option<Vec<String>> = classes.and_then(|classes| serde_json::from_str(classes).ok());
         let classes = classes.filter(|classes| !classes.is_empty()).ok_or_else(|| {
@@ -233,12 +276,12 @@ impl Predictions {
                 return Err(Unreadable::Foreign(format!("its column `{name}` is not of {expected}")));
             }
         }
-        let rows = usize::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(usize::MAX);
-        if rows.saturating_mul(classes.len()) > VALUES_MAX {
-            return Err(Unreadable::Damaged(format!("it says that it has {rows} rows")));
-        }
+        check_bounds(reader.metadata(), &Arc::new(file), bytes, classes.len())?;
+        let read = ProjectionMask::columns(reader.parquet_schema(), READ);
+        let reader = reader.with_projection(read);
         let mut predictions = Predictions::new(classes);
-        for batch in reader.with_batch_size(ROWS_AT_ONCE).build()? {
+        let rows_at_once = (VALUES_AT_ONCE / predictions.classes.len()).clamp(1, ROWS_AT_ONCE);
+        for batch in reader.with_batch_size(rows_at_once).build()? {
             let batch =
                 batch.map_err(|error| Unreadable::Damaged(one_line(&error.to_string()).into_owned()))?;
             predictions.append(&batch, &labels)?;
@@ -294,12 +337,51 @@ fn value() -> Arc<Field> {
     Arc::new(Field::new("item", DataType::Float32, false))
 }
 
+/// Refuses a file whose rows would become more than [`BYTES_PER_BYTE_MAX`] allows, before any is unpacked.
+fn check_bounds(
+    metadata: &ParquetMetaData,
+    file: &Arc<FilePart>,
+    bytes: usize,
+    n_classes: usize,
+) -> Result<(), Unreadable> {
+    let bytes_max = bytes.saturating_mul(BYTES_PER_BYTE_MAX).saturating_add(BYTES_BESIDE_MAX).min(BYTES_MAX);
+    let (mut rows, mut rest) = (0, bytes_max);
+    for group in metadata.row_groups() {
+        // A sample has an id of its own, so that a row takes a byte of the file or more.
+        rows += u64::try_from(group.num_rows()).unwrap_or(u64::MAX).min(1 << 40);
+        if rows > bytes as u64 {
+            return Err(Unreadable::Damaged(format!(
+                "it says that it has {rows} rows or more in {bytes} bytes"
+            )));
+        }
+        let unpacked = columns::check_pages(group, file, |column| {
+            let name = column.column_path().parts()[0].as_str();
+            READ.contains(&name).then(|| ColumnBounds {
+                values_per_row: if name == "probabilities" { n_classes } else { 1 },
+                bytes_max: Some(rest),
+                // Of split and label no text is kept beyond a batch.
+                values_at_once: if ["split", "label"].contains(&name) { ROWS_AT_ONCE } else { usize::MAX },
+            })
+        })?;
+        let what =
+            || Unreadable::Damaged(format!("it becomes more than {bytes_max} bytes once it is unpacked"));
+        rest = rest.checked_sub(unpacked).ok_or_else(what)?;
+    }
+    Ok(())
+}
+
 /// Why a file cannot be read.
 enum Unreadable {
     /// It is something else.
     Foreign(String),
     /// It is one, and not as it was written.
     Damaged(String),
+}
+
+impl From<Unsound> for Unreadable {
+    fn from(error: Unsound) -> Unreadable {
+        Unreadable::Damaged(one_line(&in_one_line(&error)).into_owned())
+    }
 }
 
 impl From<ParquetError> for Unreadable {
@@ -380,6 +462,20 @@ mod tests {
             let error = odd(&p);
             assert!(error.to_string().ends_with("which do not share out 1, of odd.png"), "{error}");
         }
+    }
+
+    #[test]
+    fn shares_of_nothing_and_of_everything_are_kept_small_and_come_back() {
+        // As those of a hard vote among many classes.
+        let mut predictions = Predictions::new((0..300).map(|class| format!("class {class}")).collect());
+        for index in 0..5000 {
+            let mut p = [0.0; 300];
+            p[index % 300] = 1.0;
+            predictions.push(format!("photos/of a class/{index:06}.jpg").into(), Some(Split::Test), None, &p);
+        }
+        let file = predictions.to_parquet();
+        assert!(file.len() < 1_000_000, "{} bytes of 6,000,000", file.len());
+        assert_eq!(Predictions::from_parquet("p", file).unwrap(), predictions);
     }
 
     #[test]

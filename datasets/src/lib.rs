@@ -11,6 +11,7 @@ pub mod split;
 pub mod folds;
 pub mod statistics;
 pub mod order;
+pub mod columns;
 pub mod shard;
 mod sealed;
 pub mod manifest;

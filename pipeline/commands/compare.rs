@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use bytes::Bytes;
 use forebay_datasets::escape::printable;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
@@ -66,10 +65,11 @@ async fn read(place: &str, config: &Config) -> Result<Predictions, Error> {
     let options = store_options(config);
     let folder = Store::open(place, &options)?;
     let path = folder.local_root();
-    if path.is_none_or(|path| !path.is_file())
-        && let Some(bytes) = folder.find(files::PREDICTIONS).await?
-    {
-        return decode(&format!("{}/{}", place.trim_end_matches('/'), files::PREDICTIONS), bytes);
+    if path.is_none_or(|path| !path.is_file()) {
+        let named = format!("{}/{}", place.trim_end_matches('/'), files::PREDICTIONS);
+        if let Some(predictions) = Predictions::find(&folder, files::PREDICTIONS, &named).await? {
+            return Ok(predictions);
+        }
     }
     if path.is_some_and(std::path::Path::is_dir) {
         return Err(Error::Usage(format!(
@@ -78,14 +78,8 @@ async fn read(place: &str, config: &Config) -> Result<Predictions, Error> {
         )));
     }
     let (folder, file) = folder_and_file(place);
-    match Store::open(folder, &options)?.find(file).await? {
-        Some(bytes) => decode(place, bytes),
-        None => Err(Error::Usage(format!("{place}: there is no such run folder or file of predictions"))),
-    }
-}
-
-fn decode(place: &str, bytes: Bytes) -> Result<Predictions, Error> {
-    Predictions::from_parquet(place, bytes)
+    let found = Predictions::find(&Store::open(folder, &options)?, file, place).await?;
+    found.ok_or_else(|| Error::Usage(format!("{place}: there is no such run folder or file of predictions")))
 }
 
 /// The samples of a run that are compared.

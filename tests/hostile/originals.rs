@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use bytes::Bytes;
+use forebay::predictions::Predictions;
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::{Footer, Reject, Row, encode};
 use forebay_train::FileDescription;
@@ -180,6 +181,17 @@ pub(super) fn shard() -> Bytes {
     };
     let groups = vec![(0..5).map(|i| row(i, 20 + 7 * i)).collect(), vec![], vec![row(6, 300), row(7, 1)]];
     encode(&["chat".to_string(), "naïve".to_string()], "jpg", groups, footer).expect("it can be written").0
+}
+
+/// What a model said of a few samples of two splits, one of them without a label.
+pub(super) fn predictions() -> Bytes {
+    let mut predictions = Predictions::new(vec!["chat".into(), "naïve".into(), "zèbre".into()]);
+    for index in 0..9u32 {
+        let (split, label) = ([Split::Validation, Split::Test][index as usize % 2], Some(index % 3));
+        let id = format!("chat/{index:04}.jpeg");
+        predictions.push(id.into(), Some(split), label.filter(|_| index != 4), &[0.25, 0.5, 0.25]);
+    }
+    predictions.to_parquet()
 }
 
 /// What `torch.save` writes, in both of its forms.

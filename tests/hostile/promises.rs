@@ -1,8 +1,14 @@
 //! What the program itself says of files that lie.
 
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema};
 use bytes::Bytes;
+use forebay::predictions::Predictions;
 use forebay_datasets::shard::Index;
 
+use super::measure::measured;
 use crate::fixture::Place;
 
 fn draw(place: &Place) {
@@ -82,4 +88,66 @@ fn a_description_of_gigabytes_beside_weights_is_refused_before_it_is_read() {
     place
         .run("train in --model small --weights w/model.safetensors --split none --epochs 1 --out run")
         .refused(2, "w/model.safetensors: the config.json beside it has 5.0 GiB");
+}
+
+/// A file of `n` predictions among `n_classes`, as another program may write it: the same row again and again, which a
+/// dictionary makes a few bytes of.
+fn repeated(n: usize, n_classes: usize, id: impl Fn(usize) -> String) -> Bytes {
+    let item = Arc::new(Field::new("item", DataType::Float32, false));
+    let list = DataType::FixedSizeList(item.clone(), n_classes as i32);
+    let classes: Vec<String> = (0..n_classes).map(|class| class.to_string()).collect();
+    let classes = serde_json::to_string(&classes).expect("text");
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let fields = vec![text("id"), text("split"), text("label"), Field::new("probabilities", list, false)];
+    let schema = Schema::new(fields)
+        .with_metadata(std::collections::HashMap::from([("classes".to_string(), classes)]));
+    let shares = Arc::new(Float32Array::from(vec![1.0 / n_classes as f32; n * n_classes]));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values((0..n).map(id))),
+        Arc::new(StringArray::from_iter_values((0..n).map(|_| "test"))),
+        Arc::new(StringArray::from_iter_values((0..n).map(|_| "0"))),
+        Arc::new(FixedSizeListArray::new(item, n_classes as i32, shares, None)),
+    ];
+    let schema = Arc::new(schema);
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(Vec::new(), schema.clone(), None).expect("a writer");
+    writer.write(&RecordBatch::try_new(schema, columns).expect("columns of one length")).expect("room");
+    writer.into_inner().expect("room").into()
+}
+
+#[test]
+fn predictions_that_become_a_thousand_times_their_file_are_refused_before_that() {
+    for (n, n_classes, id, line) in [
+        (20, 3, None, None),
+        (3_000_000, 1, Some(""), Some(" rows or more in ")),
+        (5_000, 2_000, None, Some("takes more than ")),
+        // A long id of a dictionary, named by every row.
+        (2_000, 2, Some("x"), Some("takes more than ")),
+    ] {
+        let id = |index: usize| match id {
+            None => format!("{index}.jpg"),
+            Some("x") => "x".repeat(100_000),
+            Some(id) => id.to_string(),
+        };
+        let file = repeated(n, n_classes, id);
+        let (bytes, read) = (file.len() as u64, measured(|| Predictions::from_parquet("p", file)));
+        let said = read.result.expect("no panic").map(|_| ()).map_err(|error| error.to_string());
+        assert_eq!(said.is_ok(), line.is_none(), "{said:?}");
+        assert!(line.is_none_or(|line| said.as_ref().is_err_and(|said| said.contains(line))), "{said:?}");
+        let peak = read.peak_bytes;
+        assert!(bytes < 400_000 && peak < (16 << 20), "{n} rows in {bytes} bytes take {peak}");
+    }
+}
+
+#[test]
+fn predictions_of_gigabytes_are_refused_before_they_are_read() {
+    let place = Place::new();
+    for name in ["a", "b"] {
+        place.write(&format!("{name}/predictions.parquet"), b"PAR1");
+        let file =
+            std::fs::File::options().write(true).open(place.path(&format!("{name}/predictions.parquet")));
+        // It has holes, and takes no room on the disk.
+        file.expect("a file").set_len(5 << 30).expect("the file system has large files");
+    }
+    place.run("compare a b").refused(2, "a/predictions.parquet has 5.0 GiB");
 }

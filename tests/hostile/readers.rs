@@ -4,6 +4,7 @@ use bytes::Bytes;
 use forebay::flow::in_one_line;
 use forebay::hub::{Hub, Reference};
 use forebay::options::Config;
+use forebay::predictions::Predictions;
 use forebay::report::{EpochMetrics, StepPoint, training_curves};
 use forebay::weights;
 use forebay_datasets::escape::is_printable;
@@ -54,6 +55,7 @@ pub(super) fn all() -> Vec<Reader> {
     let mut readers = images();
     readers.extend(weights_files());
     readers.extend(shards());
+    readers.extend(predictions());
     readers.extend(datasets());
     readers.extend(runs());
     readers
@@ -275,6 +277,45 @@ fn shards() -> Vec<Reader> {
         reader("shard's metadata", &metadata, false, Box::new(of_metadata)),
         reader("shard's own footer", &metadata[json.clone()], true, Box::new(of_json)),
         reader("shard's pages", &data, false, Box::new(of_data)),
+    ]
+}
+
+/// What `compare` reads.
+fn predictions() -> Vec<Reader> {
+    let whole = originals::predictions();
+    let start = metadata_start(&whole);
+    let (data, metadata) = (whole.slice(..start), whole.slice(start..whole.len() - 8));
+    let read = |bytes: Bytes| {
+        let found = Predictions::from_parquet("p.parquet", bytes).map_err(|error| in_one_line(&error))?;
+        // A sample that comes twice is found here.
+        found.scored(None, "p.parquet").map(drop).map_err(|error| in_one_line(&error))
+    };
+    let reader = |name, original: &[u8], read: Read| Reader {
+        name,
+        originals: vec![original.to_vec()],
+        is_text: false,
+        repair: as_it_is,
+        bytes_max: 64 * MIB,
+        bytes_per_byte: 256,
+        limit: "8 MiB of values, 256 bytes a byte of the file",
+        read,
+    };
+    let of_metadata = {
+        let data = data.clone();
+        move |bytes: &[u8]| read(with_metadata(&data, bytes))
+    };
+    let of_data = {
+        let (metadata, length) = (metadata.clone(), data.len());
+        move |bytes: &[u8]| {
+            let mut data = bytes.to_vec();
+            data.resize(length, 0);
+            read(with_metadata(&data, &metadata))
+        }
+    };
+    vec![
+        reader("predictions", &whole, Box::new(move |bytes| read(Bytes::copy_from_slice(bytes)))),
+        reader("predictions' metadata", &metadata, Box::new(of_metadata)),
+        reader("predictions' pages", &data, Box::new(of_data)),
     ]
 }
 

@@ -12,16 +12,13 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
-use parquet::file::metadata::{
-    ColumnChunkMetaData, FooterTail, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
-};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use thiserror::Error;
 
-use super::part::FilePart;
 use super::write::schema;
-use super::{FOOTER_KEY, Footer, ROWS_PER_GROUP, Row, ShardError, checksum, pages, thrift};
+use super::{FOOTER_KEY, Footer, ROWS_PER_GROUP, Row, ShardError, checksum};
+use crate::columns::{ColumnBounds, FilePart, TAIL_BYTES, check_pages, end_bytes, guarded, metadata};
 use crate::escape::{escape_text, one_line};
-use crate::panics;
 use crate::sample::{Label, SampleId};
 use crate::store::{Store, StoreError};
 
@@ -58,7 +55,7 @@ pub async fn read_index(store: &Store, key: &str, bytes: u64) -> Result<Index, R
         return Err(ReadError::Damaged(format!("{}/{key}: {bytes} bytes are no shard", store.location())));
     }
     let tail = store.get_range(key, bytes - TAIL_BYTES..bytes).await?;
-    let end = end_bytes(&tail).map_err(damaged)?.min(bytes);
+    let end = end_bytes(&tail).map_err(|error| damaged(error.into()))?.min(bytes);
     let end = store.get_range(key, bytes - end..bytes).await?;
     Index::parse(&end, bytes).map_err(damaged)
 }
@@ -90,26 +87,19 @@ pub struct Index {
     bytes: u64,
 }
 
-/// How many bytes at the end of a file tell the length of its metadata.
-pub const TAIL_BYTES: u64 = 8;
+/// Bytes of the values of a column beside the images, unpacked. Ids are paths, of which a hundred with every letter
+/// escaped take less.
+const VALUES_BYTES_MAX: usize = 8 << 20;
 
-/// How many bytes at the end of a file hold its metadata and the tail itself, as its last [`TAIL_BYTES`] say.
-///
-/// # Errors
-/// [`ShardError::Foreign`] when this is not the end of a Parquet file.
-pub fn end_bytes(tail: &[u8]) -> Result<u64, ShardError> {
-    let foreign = || ShardError::Foreign("it does not end as a Parquet file does".to_string());
-    let tail: [u8; 8] = tail.try_into().map_err(|_| foreign())?;
-    let footer = FooterTail::try_new(&tail).map_err(|_| foreign())?;
-    let bytes = footer.metadata_length() as u64;
-    if bytes > METADATA_BYTES_MAX {
-        return Err(ShardError::Foreign(format!("it says {bytes} bytes about itself, which no shard does")));
+/// What the columns of a shard may hold: no shard packs images.
+fn bounds(column: &ColumnChunkMetaData) -> ColumnBounds {
+    let is_image = column.column_path().parts()[0] == "image";
+    ColumnBounds {
+        values_per_row: 1,
+        bytes_max: (!is_image).then_some(VALUES_BYTES_MAX),
+        values_at_once: usize::MAX,
     }
-    Ok(bytes + TAIL_BYTES)
 }
-
-/// Bytes of the metadata of a shard. A row takes some 20, a row group 2,000.
-const METADATA_BYTES_MAX: u64 = 256 << 20;
 
 impl Index {
     /// Reads the index from the last [`end_bytes`] bytes of a file of `bytes` bytes.
@@ -121,7 +111,7 @@ impl Index {
     }
 
     fn parse_unguarded(end: &Bytes, bytes: u64) -> Result<Index, ShardError> {
-        let metadata = metadata(&end[..end.len().saturating_sub(TAIL_BYTES as usize)])?;
+        let metadata = metadata(&end[..end.len().saturating_sub(TAIL_BYTES as usize)], bytes)?;
         let key = |name: &str| {
             let pairs = metadata.file_metadata().key_value_metadata()?;
             pairs.iter().find(|pair| pair.key == name)?.value.clone()
@@ -139,10 +129,6 @@ impl Index {
             names.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_string())).collect();
         if !agree(&footer, metadata.row_groups()) {
             return Err(ShardError::Foreign("its footer and its row groups disagree".to_string()));
-        }
-        let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
-        if !columns.into_iter().all(|column| is_inside(column, bytes)) {
-            return Err(ShardError::Foreign("its row groups lie outside the file".to_string()));
         }
         let reader = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
         let ours = schema(&[]);
@@ -223,7 +209,9 @@ impl Index {
         let mut rows = Vec::with_capacity(self.footer.groups[group]);
         // One row group at a time: several may hold more than the 2 GiB of images that one column can.
         for row_group in self.row_groups_of(group) {
-            pages::check(self.metadata().row_group(row_group), &Arc::new(part.clone()), |_| true)?;
+            check_pages(self.metadata().row_group(row_group), &Arc::new(part.clone()), |column| {
+                Some(bounds(column))
+            })?;
             let reader =
                 ParquetRecordBatchReaderBuilder::new_with_metadata(part.clone(), self.reader.clone())
                     .with_row_groups(vec![row_group])
@@ -290,7 +278,9 @@ impl Index {
         let is_read = |column: &ColumnChunkMetaData| {
             ["id", "copy", "label"].contains(&&*column.column_path().parts()[0])
         };
-        pages::check(self.metadata().row_group(row_group), &Arc::new(part.clone()), is_read)?;
+        check_pages(self.metadata().row_group(row_group), &Arc::new(part.clone()), |column| {
+            is_read(column).then(|| bounds(column))
+        })?;
         let schema = self.reader.parquet_schema();
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(part, self.reader.clone())
             .with_row_groups(vec![row_group])
@@ -310,22 +300,6 @@ impl Index {
         }
         Ok(identities)
     }
-}
-
-/// What [`panics::guard`] makes of a panic of the Parquet crate.
-pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, ShardError>) -> Result<T, ShardError> {
-    panics::guard(read).unwrap_or_else(|message| {
-        Err(ShardError::Foreign(format!("the Parquet reader panicked: {}", one_line(&message))))
-    })
-}
-
-/// The Parquet metadata of a file, from the bytes before its tail.
-///
-/// # Errors
-/// When it is damaged, or makes the Parquet crate panic.
-pub(super) fn metadata(bytes: &[u8]) -> Result<ParquetMetaData, ShardError> {
-    thrift::check(bytes)?;
-    guarded(|| Ok(ParquetMetaDataReader::decode_metadata(bytes)?))
 }
 
 /// Whether a footer tells of these row groups, and of no others: everything that is summed and sliced later on.
@@ -349,13 +323,6 @@ fn agree(footer: &Footer, row_groups: &[RowGroupMetaData]) -> bool {
         && (row_crc32c.is_empty() || row_crc32c.len() == groups.len())
         && sums_agree
         && holes.is_sorted_by(|a, b| a < b)
-}
-
-/// Whether a column lies inside a file of `bytes` bytes; Parquet's own arithmetic panics where it does not.
-fn is_inside(column: &ColumnChunkMetaData, bytes: u64) -> bool {
-    let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
-    let end = start.checked_add(column.compressed_size());
-    start >= 0 && column.compressed_size() >= 0 && end.is_some_and(|end| end as u64 <= bytes)
 }
 
 fn odd(name: &str) -> ShardError {

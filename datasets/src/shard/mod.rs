@@ -4,19 +4,17 @@
 //! class names. What a shard knows beyond its rows stands in its footer under the key `forebay`.
 
 mod index;
-mod pages;
-mod part;
 mod row;
 mod standing;
-mod thrift;
 mod write;
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use serde::{Deserialize, Serialize};
 
+use crate::columns::Unsound;
 use crate::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
-pub use index::{Index, ReadError, TAIL_BYTES, end_bytes, read_identities, read_index};
+pub use index::{Index, ReadError, read_identities, read_index};
 pub use row::read_row;
 pub use standing::{StandingShard, standing};
 pub use write::{ROW_GROUP_BYTES_MAX, ShardWriter, ascii_json, encode, huggingface_metadata, schema};
@@ -173,6 +171,15 @@ pub enum ShardError {
     Arrow(#[from] arrow_schema::ArrowError),
 }
 
+impl From<Unsound> for ShardError {
+    fn from(error: Unsound) -> ShardError {
+        match error {
+            Unsound::Odd(what) => ShardError::Foreign(what),
+            Unsound::Parquet(error) => ShardError::Parquet(error),
+        }
+    }
+}
+
 /// The columns beside `image` and `label`, with their Hugging Face types, in their order.
 pub const VALUE_COLUMNS: [(&str, &str); 6] = [
     ("id", "string"),
@@ -225,6 +232,7 @@ mod tests {
 
     use super::write::{file_name, image_fields};
     use super::*;
+    use crate::columns::TAIL_BYTES;
     use crate::store::Store;
     use parquet::column::page::Page;
     use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -479,7 +487,7 @@ mod tests {
                         .set_column_dictionary_enabled(id.clone(), false)
                         .set_column_encoding(id, Encoding::DELTA_BYTE_ARRAY),
                 ),
-                "in an encoding that no shard has",
+                "in an encoding that none of ours has",
             ),
         ] {
             let said = read(&file).expect_err("a bomb");

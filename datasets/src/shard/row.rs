@@ -6,9 +6,9 @@ use bytes::Bytes;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::page_index::index_reader::decode_offset_index;
 
-use super::index::{Index, ReadError, guarded};
-use super::thrift::{PageHeader, PageKind};
-use super::{ShardError, StoredRow, checksum, pages, thrift};
+use super::index::{Index, ReadError};
+use super::{ShardError, StoredRow, checksum};
+use crate::columns::{PLAIN, PageHeader, PageKind, check_structure, guarded};
 use crate::store::Store;
 
 /// Where a row lies: its row group, and its place in it.
@@ -99,8 +99,8 @@ struct ImagePage {
 }
 
 fn page_of(index: &Index, address: RowAddress, pages: &[u8]) -> Result<ImagePage, ShardError> {
-    thrift::check(pages)?;
-    let pages = guarded(|| Ok(decode_offset_index(pages)?))?;
+    check_structure(pages)?;
+    let pages = guarded(|| Ok::<_, ShardError>(decode_offset_index(pages)?))?;
     let pages = pages.page_locations();
     let row = address.row as i64;
     let page = pages.iter().rfind(|page| (0..=row).contains(&page.first_row_index));
@@ -117,7 +117,7 @@ fn page_of(index: &Index, address: RowAddress, pages: &[u8]) -> Result<ImagePage
 /// The bytes of the row's image, out of the page that holds it: images are not packed, and have no dictionary.
 fn image(page: &ImagePage, stored: &Bytes) -> Result<Bytes, ShardError> {
     let header = PageHeader::read(stored).filter(|header| {
-        (header.kind, header.encoding) == (PageKind::Data, pages::PLAIN)
+        (header.kind, header.encoding) == (PageKind::Data, PLAIN)
             && header.bytes == header.unpacked_bytes
             && header.header_bytes + header.bytes == stored.len()
             && page.row < header.values

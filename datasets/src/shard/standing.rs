@@ -1,7 +1,7 @@
 //! What a file is that stands where a shard would: ours, damaged, or another program's.
 
-use super::index::{TAIL_BYTES, end_bytes, metadata};
 use super::{FOOTER_KEY, Footer};
+use crate::columns::{TAIL_BYTES, end_bytes, metadata};
 use crate::store::{Store, StoreError};
 
 /// What a file is that stands where a shard would, as far as its end tells.
@@ -33,7 +33,7 @@ pub async fn standing(store: &Store, key: &str, bytes: u64) -> Result<StandingSh
         return Ok(StandingShard::Damaged);
     };
     let Some(end) = read(bytes - end..bytes - TAIL_BYTES).await? else { return Ok(StandingShard::Damaged) };
-    let Ok(metadata) = metadata(&end) else {
+    let Ok(metadata) = metadata(&end, bytes) else {
         return Ok(StandingShard::Damaged);
     };
     let pairs = metadata.file_metadata().key_value_metadata();

@@ -8,46 +8,66 @@ use parquet::column::page::{Page, PageReader};
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::ShardError;
+use super::Unsound;
 use super::part::FilePart;
 use super::thrift::{PageHeader, PageKind};
 
-/// Bytes of the values of a column beside the images, unpacked. Ids are paths, of which a hundred with every letter
-/// escaped take less.
-const VALUES_BYTES_MAX: usize = 8 << 20;
-
 /// PLAIN: the values themselves.
-pub(super) const PLAIN: i64 = 0;
+pub(crate) const PLAIN: i64 = 0;
 /// Numbers of values of the dictionary, by their older and their newer name.
 const OF_DICTIONARY: [i64; 2] = [2, 8];
 
-fn odd(column: &ColumnChunkMetaData, what: &str) -> ShardError {
-    ShardError::Foreign(format!("its column `{}` {what}", column.column_path().string()))
+/// What a column may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColumnBounds {
+    /// Values of each row.
+    pub values_per_row: usize,
+    /// Bytes of its values in a row group, unpacked; `None` for a column that is stored as it is, neither packed nor with a
+    /// dictionary, and so takes no more than the file does.
+    pub bytes_max: Option<usize>,
+    /// Values that are unpacked from a dictionary at a time.
+    pub values_at_once: usize,
 }
 
-/// Refuses pages that no shard has, or that become more than [`VALUES_BYTES_MAX`]. `part` holds the columns that
-/// `is_read`.
+fn odd(column: &ColumnChunkMetaData, what: &str) -> Unsound {
+    Unsound::Odd(format!("its column `{}` {what}", column.column_path().string()))
+}
+
+/// Refuses pages that no file of ours has, or that become more than their bounds. `part` holds the columns that are read:
+/// those with `bounds`. Returns the bytes that they take unpacked.
 ///
 /// # Errors
-/// [`ShardError::Foreign`] with the name of the column.
-pub(super) fn check(
+/// [`Unsound`] with the name of the column.
+pub fn check_pages(
     row_group: &RowGroupMetaData,
     part: &Arc<FilePart>,
-    is_read: impl Fn(&ColumnChunkMetaData) -> bool,
-) -> Result<(), ShardError> {
-    let rows = row_group.num_rows() as usize;
-    for column in row_group.columns().iter().filter(|column| is_read(column)) {
-        check_column(column, part, rows)?;
+    bounds: impl Fn(&ColumnChunkMetaData) -> Option<ColumnBounds>,
+) -> Result<usize, Unsound> {
+    let rows = usize::try_from(row_group.num_rows())
+        .map_err(|_| Unsound::Odd("a row group has fewer rows than none".to_string()))?;
+    let mut bytes: usize = 0;
+    for column in row_group.columns() {
+        if let Some(bounds) = bounds(column) {
+            bytes = bytes.saturating_add(check_column(column, part, rows, bounds)?);
+        }
     }
-    Ok(())
+    Ok(bytes)
 }
 
-fn check_column(column: &ColumnChunkMetaData, part: &Arc<FilePart>, rows: usize) -> Result<(), ShardError> {
-    let is_image = column.column_path().parts()[0] == "image";
+fn check_column(
+    column: &ColumnChunkMetaData,
+    part: &Arc<FilePart>,
+    rows: usize,
+    bounds: ColumnBounds,
+) -> Result<usize, Unsound> {
     let is_packed = column.compression() != Compression::UNCOMPRESSED;
-    if is_image && is_packed {
-        return Err(odd(column, "is packed, and no shard packs images"));
+    let as_it_is = bounds.bytes_max.is_none();
+    if as_it_is && is_packed {
+        return Err(odd(column, "is packed, and none of ours is"));
     }
+    let bytes_max = bounds.bytes_max.unwrap_or(usize::MAX);
+    let too_large = || odd(column, &format!("takes more than {bytes_max} bytes once it is unpacked"));
+    let all = rows.checked_mul(bounds.values_per_row).ok_or_else(too_large)?;
     let (start, length) = column.byte_range();
     let mut rest = part.slice(start, length as usize)?;
     let (mut values, mut unpacked, mut longest) = (0, 0, None);
@@ -59,19 +79,15 @@ fn check_column(column: &ColumnChunkMetaData, part: &Arc<FilePart>, rows: usize)
             return Err(odd(column, "has a page of another length than it says"));
         }
         unpacked += header.unpacked_bytes;
-        // Images are stored as they are, and take no more than the file does.
-        if unpacked > VALUES_BYTES_MAX && !is_image {
-            return Err(odd(
-                column,
-                &format!("takes more than {VALUES_BYTES_MAX} bytes once it is unpacked"),
-            ));
+        if unpacked > bytes_max {
+            return Err(too_large());
         }
-        if header.values > rows {
+        if header.values > all {
             return Err(odd(column, "has a page of more values than there are rows"));
         }
         match header.kind {
-            PageKind::Dictionary if is_image || values > 0 || longest.is_some() => {
-                return Err(odd(column, "has a dictionary where no shard has one"));
+            PageKind::Dictionary if as_it_is || values > 0 || longest.is_some() => {
+                return Err(odd(column, "has a dictionary where none of ours has one"));
             }
             PageKind::Dictionary => {
                 longest = Some(longest_value(column, part, rows)?);
@@ -81,28 +97,25 @@ fn check_column(column: &ColumnChunkMetaData, part: &Arc<FilePart>, rows: usize)
                 let is_known = header.encoding == PLAIN
                     || (longest.is_some() && OF_DICTIONARY.contains(&header.encoding));
                 if !is_known {
-                    return Err(odd(column, "has a page in an encoding that no shard has"));
+                    return Err(odd(column, "has a page in an encoding that none of ours has"));
                 }
             }
         }
         rest = page.slice(header.bytes..);
     }
-    if values != rows {
+    if values != all {
         return Err(odd(column, "has another number of values than there are rows"));
     }
-    if longest.unwrap_or(0).saturating_mul(rows) > VALUES_BYTES_MAX {
-        return Err(odd(column, &format!("takes more than {VALUES_BYTES_MAX} bytes once it is unpacked")));
+    let of_dictionary = longest.unwrap_or(0).saturating_mul(all.min(bounds.values_at_once));
+    match of_dictionary > bytes_max {
+        true => Err(too_large()),
+        false => Ok(unpacked.max(of_dictionary)),
     }
-    Ok(())
 }
 
 /// The bytes of the longest value of the dictionary with which a column begins. What it becomes unpacked is known to be
 /// within bounds.
-fn longest_value(
-    column: &ColumnChunkMetaData,
-    part: &Arc<FilePart>,
-    rows: usize,
-) -> Result<usize, ShardError> {
+fn longest_value(column: &ColumnChunkMetaData, part: &Arc<FilePart>, rows: usize) -> Result<usize, Unsound> {
     if column.column_type() != Type::BYTE_ARRAY {
         return Ok(size_of::<u64>());
     }

@@ -1,7 +1,7 @@
 //! Parquet's structures (Thrift's compact protocol), walked before the Parquet crate reads them: it allocates what the
 //! length of a list promises, and unpacks a page into as many bytes as its header says.
 
-use super::ShardError;
+use super::Unsound;
 
 /// How deep structures may lie in each other; Parquet's own reach 6.
 const DEPTH_MAX: usize = 16;
@@ -124,40 +124,38 @@ impl Walk<'_> {
 /// Refuses a structure whose lists hold less than they say, or that lies in itself too deeply.
 ///
 /// # Errors
-/// [`ShardError::Foreign`].
-pub(super) fn check(bytes: &[u8]) -> Result<(), ShardError> {
+/// [`Unsound::Odd`].
+pub(crate) fn check(bytes: &[u8]) -> Result<(), Unsound> {
     let mut walk = Walk { bytes, at: 0 };
     let whole = walk.structure(1, None, &mut |_, _, _| {});
-    whole.ok_or_else(|| {
-        ShardError::Foreign("what stands about its columns is cut short or damaged".to_string())
-    })
+    whole.ok_or_else(|| Unsound::Odd("what stands about its columns is cut short or damaged".to_string()))
 }
 
 /// What the header of a page says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PageHeader {
-    pub(super) kind: PageKind,
+pub(crate) struct PageHeader {
+    pub(crate) kind: PageKind,
     /// Once it is unpacked.
-    pub(super) unpacked_bytes: usize,
+    pub(crate) unpacked_bytes: usize,
     /// As it is stored, after the header.
-    pub(super) bytes: usize,
-    pub(super) values: usize,
+    pub(crate) bytes: usize,
+    pub(crate) values: usize,
     /// The number of its encoding.
-    pub(super) encoding: i64,
+    pub(crate) encoding: i64,
     /// Of the header itself.
-    pub(super) header_bytes: usize,
+    pub(crate) header_bytes: usize,
 }
 
-/// The pages that shards have.
+/// The pages that our files have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PageKind {
+pub(crate) enum PageKind {
     Data,
     Dictionary,
 }
 
 impl PageHeader {
-    /// Reads the header at the start of `bytes`; `None` where it is none, or of a page that no shard has.
-    pub(super) fn read(bytes: &[u8]) -> Option<PageHeader> {
+    /// Reads the header at the start of `bytes`; `None` where it is none, or of a page that no file of ours has.
+    pub(crate) fn read(bytes: &[u8]) -> Option<PageHeader> {
         let mut walk = Walk { bytes, at: 0 };
         // Kind, bytes, stored bytes; values and encoding of a page of data; the same of a dictionary.
         const WANTED: [FieldPath; 7] = [[1, 0], [2, 0], [3, 0], [5, 1], [5, 2], [7, 1], [7, 2]];
