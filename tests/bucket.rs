@@ -131,6 +131,69 @@ fn the_whole_job_runs_from_and_to_a_bucket() {
 }
 
 #[test]
+fn images_and_shards_of_a_bucket_are_predicted_by_a_run_in_it_and_its_runs_compared() {
+    let server = Server::start();
+    let place = server.place(SECRET);
+    crate::evaluation::images(&place, 60);
+    place.write("in/dark/broken.png", b"no image");
+    copy(&place.path("in"), &server.root.join("in"));
+    let endpoint = server.endpoint();
+    let run = |arguments: &str| place.run(&format!("{arguments} {endpoint}"));
+    let train = format!("{} --max-rejects 3", crate::evaluation::QUICK);
+    for seed in 1..=2 {
+        run(&format!("train s3://bucket/in --out s3://bucket/run{seed} --seed {seed} {train}")).done();
+        copy(&server.root.join(format!("run{seed}")), &place.path(&format!("run{seed}")));
+    }
+    run("prepare s3://bucket/in s3://bucket/shards --size original --encode png --max-rejects 3").done();
+
+    // A prefix of images, as the same folder on a disk.
+    let rejected = "1 of 61 images could not be read, and the others are answered: dark/broken.png";
+    let local = place.run("predict run1 in --format jsonl").refused(3, rejected);
+    let remote = run("predict s3://bucket/run1 s3://bucket/in/ --format jsonl").refused(3, rejected);
+    assert_eq!((remote.stdout.lines().count(), &remote.stdout), (61, &local.stdout));
+    let one = run("predict s3://bucket/run1/ s3://bucket/in/dark/000.png --format jsonl").done();
+    assert_eq!(one.json()["id"], "s3://bucket/in/dark/000.png");
+    run("predict s3://bucket/run1 s3://bucket/in/none.png").refused(2, "no image in s3://bucket/in/none.png");
+    run("predict s3://bucket/nothing s3://bucket/in/").refused(2, "s3://bucket/nothing");
+
+    // Tables of a folder of shards, and of the prefix, back to the bucket.
+    let ids = |split: &str| -> std::collections::BTreeSet<String> {
+        split.lines().map(|line| line.split(',').next().unwrap().to_string()).collect()
+    };
+    let stored = |name: &str| std::fs::read(server.root.join(name)).unwrap();
+    run("predict s3://bucket/run1 s3://bucket/shards/ --output s3://bucket/out/shards.csv").done();
+    run("predict s3://bucket/run1 s3://bucket/in/ --output s3://bucket/out/in.csv").refused(3, rejected);
+    let (shards, images) = (stored("out/shards.csv"), stored("out/in.csv"));
+    let (shards, images) = (String::from_utf8(shards).unwrap(), String::from_utf8(images).unwrap());
+    assert_eq!((shards.lines().count(), images.lines().count()), (61, 62));
+    assert!(ids(&images).is_superset(&ids(&shards)), "{shards}");
+    run("predict s3://bucket/run1 s3://bucket/in/ --output s3://bucket/out/in.parquet").refused(3, rejected);
+    let table =
+        forebay::predictions::Predictions::from_parquet("in", stored("out/in.parquet").into()).unwrap();
+    assert_eq!(table.len(), 60);
+    run("predict s3://bucket/run1 s3://bucket/in/ --output s3://bucket/out/in.csv")
+        .refused(2, "s3://bucket/out/in.csv is there already");
+    run("predict s3://bucket/run1 s3://bucket/in/ --overwrite --output s3://bucket/in/dark/000.png --format csv")
+        .refused(2, "is one of the images");
+
+    // What eval and compare say of runs in the bucket is what they say of them on a disk.
+    let said = run("compare s3://bucket/run1 s3://bucket/run2 --json").done().json();
+    let local = place.run("compare run1 run2 --json").done().json();
+    assert_eq!(said["runs"][1]["run"], "s3://bucket/run2");
+    for key in ["evaluation", "classification_report"] {
+        assert_eq!(said["runs"][1][key], local["runs"][1][key]);
+    }
+    let scored =
+        "eval s3://bucket/run1 s3://bucket/in --split validation --out s3://bucket/scored --max-rejects 3";
+    run(&format!("{scored} --json")).done();
+    let bytes = stored("scored/predictions.parquet");
+    assert!(!forebay::predictions::Predictions::from_parquet("scored", bytes.into()).unwrap().is_empty());
+    run("compare s3://bucket/scored s3://bucket/run2 --split validation").done();
+    run("compare s3://bucket/run1 s3://bucket/none.parquet")
+        .refused(2, "s3://bucket/none.parquet: there is no such");
+}
+
+#[test]
 fn a_wrong_secret_and_a_missing_bucket_get_one_line() {
     let server = Server::start();
     let wrong = server.place("another-secret-that-is-wrong");

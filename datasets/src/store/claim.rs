@@ -115,11 +115,19 @@ impl Store {
     /// Whether `key` here and `other_key` there are one object, however each is spelled: links are followed, and a file
     /// with two names is one. What is not there is no object, but its place is compared.
     pub fn is_same_object(&self, key: &str, other: &Store, other_key: &str) -> bool {
-        let (Some(one), Some(two)) = (self.local_root(), other.local_root()) else {
-            return self.is_same_place(other) && key == other_key;
-        };
-        let (one, two) = (one.join(key), two.join(other_key));
-        real(&one) == real(&two) || identity(&one).is_some_and(|one| Some(one) == identity(&two))
+        match (&self.root, &other.root) {
+            (Root::Local(one), Root::Local(two)) => {
+                let (one, two) = (one.root.join(key), two.root.join(other_key));
+                real(&one) == real(&two) || identity(&one).is_some_and(|one| Some(one) == identity(&two))
+            }
+            // One object has a key below each prefix of its name.
+            (Root::S3(_), Root::S3(_)) => {
+                let name =
+                    |store: &Store, key: &str| format!("{}/{key}", store.location.trim_end_matches('/'));
+                name(self, key) == name(other, other_key)
+            }
+            _ => self.is_same_place(other) && key == other_key,
+        }
     }
 
     /// Whether this place lies below the other one.
