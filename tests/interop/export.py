@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Exports every network as ONNX and compares onnxruntime's logits with those of `forebay forward` and of PyTorch.
+"""Exports every network as ONNX and compares onnxruntime's logits with those of `forebay forward` and of PyTorch, and the
+probabilities of ensembles with those of `forebay predict`; and opens the tables of `predict` and `eval` in pyarrow and pandas.
 
 usage: export.py FOREBAY [ARCH ...]
 
-Needs torch, torchvision, numpy, safetensors, pillow, onnx and onnxruntime. Weights are random, as in parity.py; sides are
+Needs torch, torchvision, numpy, safetensors, pillow, onnx, onnxruntime, pyarrow and pandas. Weights are random, as in parity.py; sides are
 odd but for some. Every file passes onnx's full check. Prints one line per network and exits 1 if an error is over 1e-4 of
 the largest logit. Where random weights make PyTorch's own single precision miss its double precision by half of that or
 more, as in resnet101, two sound programs may be further apart: the bound is then twice what PyTorch misses. Without the libraries nothing is checked, which is said loudly, with exit code 77.
@@ -18,6 +19,9 @@ try:
     import numpy
     import onnx
     import onnxruntime
+    import pandas
+    import pyarrow
+    import pyarrow.parquet
     import torch
     from PIL import Image
     from safetensors.torch import load_file, save_file
@@ -38,12 +42,15 @@ SIDES = {
     "mobilenet_v3_small": [73, 224], "mobilenet_v3_large": [75], "efficientnet_b0": [71, 224],
 }
 BOUND = 1e-4
+# Between probabilities.
+SHARE_BOUND = 1e-5
 
 
 def run(*command):
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}: {done.stderr}")
+    return done.stdout
 
 
 def opened(path, size):
@@ -100,17 +107,24 @@ def check(program, arch, side):
     return fine
 
 
+NAMES = [f"class {index}|é" for index in range(parity.CLASSES)]
+
+
+def draw(root, n):
+    """So many images of 17 px of each class, the darker the class the lower its number."""
+    draws = numpy.random.default_rng(1)
+    for label, name in enumerate(NAMES):
+        (root / name).mkdir(parents=True)
+        for index in range(n):
+            pixels = draws.integers(0, 36 * (label + 1), (17, 17, 3), dtype=numpy.uint8)
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+
+
 def check_run(program, activation, function):
     """A run folder whose head has a hidden layer, against PyTorch, and what the file says about it."""
-    draws = numpy.random.default_rng(1)
-    names = [f"class {index}|é" for index in range(parity.CLASSES)]
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        for label, name in enumerate(names):
-            (folder / "in" / name).mkdir(parents=True)
-            for index in range(4):
-                pixels = draws.integers(0, 36 * (label + 1), (17, 17, 3), dtype=numpy.uint8)
-                Image.fromarray(pixels).save(folder / "in" / name / f"{index}.png")
+        draw(folder / "in", 4)
         run(program, "train", folder / "in", "--out", folder / "run", "--size", 17, "--epochs", 2, "--split", "none",
             "--head-width", 24, "--head-activation", activation, "--mean", "0.5,0.4,0.3", "--crop-pct", 0.9)
         run(program, "export", folder / "run", "--output", folder / "model.onnx")
@@ -124,13 +138,86 @@ def check_run(program, activation, function):
     with torch.no_grad():
         expected = network(images).numpy()
     told = session.get_modelmeta().custom_metadata_map
-    assert json.loads(told["classes"]) == sorted(names) and told["architecture"] == "small", told
+    assert json.loads(told["classes"]) == sorted(NAMES) and told["architecture"] == "small", told
     assert (json.loads(told["mean"]), told["size"], told["crop_pct"]) == ([0.5, 0.4, 0.3], "17", "0.9"), told
     far = error(session.run(["logits"], {"images": images.numpy()})[0], expected)
     fine = far <= BOUND
     print(f"{'ok  ' if fine else 'FAIL'} a run of small with a hidden layer and {activation}: error to PyTorch {far:.1e}",
           flush=True)
     return fine
+
+
+def check_ensemble(program, folder, vote):
+    """An ensemble of two runs, exported: its probabilities of images are those of `predict`."""
+    name, model = folder / vote, folder / f"{vote}.onnx"
+    run(program, "ensemble", folder / "run1", folder / "run2", "--out", name, "--vote", vote)
+    run(program, "export", name, "--output", model)
+    session = opened(model, 17)
+    told = session.get_modelmeta().custom_metadata_map
+    classes, temperature = json.loads(told["classes"]), float(told["temperature"])
+    mean, std = (numpy.array(json.loads(told[key]), dtype=numpy.float32) for key in ("mean", "std"))
+    said = run(program, "predict", name, folder / "in", "--format", "jsonl", "--top", len(classes))
+    rows = [json.loads(line) for line in said.splitlines()]
+    assert len(rows) == sum(1 for _ in (folder / "in").rglob("*.png")), len(rows)
+    images = [numpy.asarray(Image.open(folder / "in" / row["id"]).convert("RGB"), dtype=numpy.float32) for row in rows]
+    images = ((numpy.stack(images) / 255 - mean) / std).transpose(0, 3, 1, 2)
+    logits = session.run(["logits"], {"images": images})[0].astype(float) / temperature
+    shares = numpy.exp(logits - logits.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    ours = [{top["class"]: top["probability"] for top in row["top"]} for row in rows]
+    ours = numpy.array([[row[name] for name in classes] for row in ours])
+    far = float(numpy.abs(shares - ours).max())
+    fine = far <= SHARE_BOUND and numpy.ptp(ours, axis=1).min() > 0
+    print(f"{'ok  ' if fine else 'FAIL'} an ensemble of two runs with --vote {vote}: probabilities of {len(rows)} images at "
+          f"temperature {temperature:.3f}, error of onnxruntime to predict {far:.1e}", flush=True)
+    return fine
+
+
+def check_tables(program, folder):
+    """What pyarrow and pandas read of the tables of `predict` and of `eval`."""
+    run(program, "predict", folder / "run1", folder / "in", "--output", folder / "predicted.parquet")
+    run(program, "eval", folder / "run1", folder / "in", "--split", "all", "--out", folder / "scored")
+    said = run(program, "predict", folder / "run1", folder / "in", "--format", "jsonl", "--top", len(NAMES))
+    expected = {row["id"]: row for row in map(json.loads, said.splitlines())}
+    classes = sorted(NAMES)
+    text, number = pyarrow.string(), pyarrow.float32()
+    types = {"id": text, "split": text, "label": text, "prediction": text, "confidence": number}
+    for path, has_labels in ((folder / "predicted.parquet", False), (folder / "scored" / "predictions.parquet", True)):
+        table = pyarrow.parquet.read_table(path)
+        lists = table.schema.field("probabilities").type
+        assert pyarrow.types.is_fixed_size_list(lists), lists
+        assert (lists.list_size, lists.value_type) == (len(classes), number), lists
+        assert table.schema.names == [*types, "probabilities"], table.schema.names
+        assert all(table.schema.field(name).type == type for name, type in types.items()), table.schema
+        assert json.loads(table.schema.metadata[b"classes"]) == classes, table.schema.metadata
+        frame = pandas.read_parquet(path)
+        assert list(frame.columns) == table.schema.names and frame["confidence"].dtype == numpy.float32, frame.dtypes
+        assert set(frame["id"]) == set(expected) and len(frame) == len(expected), frame["id"]
+        assert frame["label"].isna().all() == (not has_labels), frame["label"]
+        if has_labels:
+            assert (frame["label"] == frame["id"].str.split("/").str[0]).all(), frame
+        shares = numpy.stack(frame["probabilities"].to_list())
+        assert (shares.dtype, shares.shape) == (numpy.float32, (len(frame), len(classes))), shares
+        assert numpy.abs(shares.sum(1) - 1).max() < 1e-6, shares.sum(1)
+        assert (shares.max(1) == frame["confidence"]).all(), frame
+        for row, share in zip(frame.itertuples(), shares):
+            assert row.prediction == classes[share.argmax()] == expected[row.id]["prediction"], row
+            for top in expected[row.id]["top"]:
+                assert abs(top["probability"] - share[classes.index(top["class"])]) <= SHARE_BOUND, (row, top)
+    print(f"ok   tables of {len(expected)} images: pyarrow {pyarrow.__version__} and pandas {pandas.__version__} read what "
+          "predict and eval wrote", flush=True)
+    return True
+
+
+def check_votes(program):
+    """Ensembles of two runs on one split, and the tables of one of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        draw(folder / "in", 8)
+        for seed in (1, 2):
+            run(program, "train", folder / "in", "--out", folder / f"run{seed}", "--seed", seed, "--size", 17, "--epochs", 2,
+                "--batch-size", 8, "--doctor", "off", "--split", "0.5,0.3,0.2")
+        return [*(check_ensemble(program, folder, vote) for vote in ("soft", "hard")), check_tables(program, folder)]
 
 
 def main():
@@ -141,7 +228,8 @@ def main():
         for activation, function in (("relu", torch.nn.ReLU()), ("gelu", torch.nn.GELU()), ("silu", torch.nn.SiLU()),
                                      ("hard-swish", torch.nn.Hardswish())):
             results.append(check_run(program, activation, function))
-    print(f"{sum(results)} of {len(results)} exported files give the logits that they should in onnxruntime "
+        results.extend(check_votes(program))
+    print(f"{sum(results)} of {len(results)} exported files and tables are what they should be in onnxruntime "
           f"{onnxruntime.__version__}")
     sys.exit(0 if all(results) else 1)
 

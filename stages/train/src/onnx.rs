@@ -10,8 +10,9 @@ use crate::protobuf::Message;
 
 const IR_VERSION: u64 = 8;
 const OPERATOR_SET: u64 = 17;
-/// `TensorProto.FLOAT`.
+/// `TensorProto.FLOAT` and `TensorProto.BOOL`.
 const FLOAT: u64 = 1;
+const BOOL: u64 = 9;
 /// The name of the input `[batch, 3, side, side]`.
 const IMAGES: &str = "images";
 /// The name of the output `[batch, classes]`.
@@ -288,18 +289,20 @@ impl Graph {
         let mut sum: Option<Value> = None;
         for (logits, temperature, share) in members {
             let shape = logits.shape.clone();
-            let axis = vec![("axis", Attribute::Integer(1))];
-            let temperature = self.number(*temperature)?;
-            let scaled = self.node("Div", &[logits.name(), &temperature], vec![], shape.clone());
-            let mut says = self.node("Softmax", &[scaled.name()], axis, shape.clone());
-            if !soft {
+            let says = if soft {
+                let axis = vec![("axis", Attribute::Integer(1))];
+                let temperature = self.number(*temperature)?;
+                let scaled = self.node("Div", &[logits.name(), &temperature], vec![], shape.clone());
+                self.node("Softmax", &[scaled.name()], axis, shape.clone())
+            } else {
+                // Of logits: their probabilities may be equal where they are not.
                 let over_classes =
                     vec![("axes", Attribute::Integers(vec![1])), ("keepdims", Attribute::Integer(1))];
-                let largest = self.node("ReduceMax", &[says.name()], over_classes, vec![1]);
-                let is_largest = self.boolean("Equal", &[says.name(), largest.name()], shape.clone());
+                let largest = self.node("ReduceMax", &[logits.name()], over_classes, vec![1]);
+                let is_largest = self.boolean("Equal", &[logits.name(), largest.name()], shape.clone());
                 let to_float = vec![("to", Attribute::Integer(FLOAT as usize))];
-                says = self.node("Cast", &[is_largest.name()], to_float, shape.clone());
-            }
+                self.node("Cast", &[is_largest.name()], to_float, shape.clone())
+            };
             let share = self.number(*share)?;
             let part = self.product(&says, &share);
             sum = Some(match sum {
@@ -317,7 +320,7 @@ impl Graph {
         Ok(())
     }
 
-    /// A node whose output is true or false, of which the file says nothing more.
+    /// A node whose output is true or false.
     fn boolean(&mut self, operator: &'static str, inputs: &[&str], shape: Vec<usize>) -> Value {
         let output = self.node(operator, inputs, vec![], shape);
         self.nodes.last_mut().expect("it was added").is_boolean = true;
@@ -381,11 +384,11 @@ impl Graph {
                 tensor.bytes(9, raw);
             });
         }
-        graph.message(11, |input| self.images.write(input));
+        graph.message(11, |input| self.images.write(FLOAT, input));
         let (last, others) = self.nodes.split_last().expect("there is an output");
-        graph.message(12, |output| last.output.write(output));
-        for node in others.iter().filter(|node| !node.is_boolean) {
-            graph.message(13, |value| node.output.write(value));
+        graph.message(12, |output| last.output.write(FLOAT, output));
+        for node in others {
+            graph.message(13, |value| node.output.write(if node.is_boolean { BOOL } else { FLOAT }, value));
         }
         Ok(())
     }
@@ -421,12 +424,12 @@ impl OnnxNode {
 }
 
 impl Value {
-    /// Its name and type: f32 in a shape whose first side is the batch.
-    fn write(&self, message: &mut Message) {
+    /// Its name and type: elements of a type in a shape whose first side is the batch.
+    fn write(&self, element: u64, message: &mut Message) {
         message.bytes(1, &self.name);
         message.message(2, |kind| {
             kind.message(1, |tensor| {
-                tensor.integer(1, FLOAT);
+                tensor.integer(1, element);
                 tensor.message(2, |shape| {
                     shape.message(1, |side| side.bytes(2, "batch"));
                     for &side in &self.shape {
