@@ -149,3 +149,26 @@ fn windows_that_are_put_out_large_stay_below_the_plan() {
     let augment = "--set augment.random_resized_crop.side=2048";
     check_prepare(&place, &format!("--size 64 --threads 8 --memory 64MiB --max-bytes 64MiB {augment}"));
 }
+
+#[test]
+fn many_images_are_predicted_in_the_memory_of_a_few() {
+    let place = Place::new();
+    crate::evaluation::images(&place, 30);
+    place.run(&format!("train in --out run {}", crate::evaluation::QUICK)).done();
+    let png = flat(600, 600, ::png::ColorType::Rgb, ::png::BitDepth::Eight);
+    let peak = |n: usize, ending: &str| -> f64 {
+        (0..n).for_each(|index| place.write(&format!("{n}/{index:05}.png"), &png));
+        let predict = format!("predict run {n} --memory 64MiB --output {n}.{ending} --json");
+        let peak = place.run(&predict).done().json()["peak_memory_bytes"].as_f64().unwrap();
+        println!("{predict}: peak {:.1} MiB", peak / 1024.0 / 1024.0);
+        peak
+    };
+    // As many are decoded and waiting as fit into the memory.
+    let few = peak(100, "csv");
+    for ending in ["csv", "parquet"] {
+        // Decoded they are 400 MiB.
+        let many = peak(400, ending);
+        assert!(many < 64.0 * 1024.0 * 1024.0 + 2.0 * PROGRAM_BYTES, "{many}");
+        assert!(many < few + PROGRAM_BYTES / 2.0, "{many} of many, {few} of few");
+    }
+}

@@ -47,6 +47,11 @@ fn eval_says_of_a_run_what_its_training_said_and_counts_each_look_at_the_test() 
     let said = place.run("eval run --split validation --json").done().json();
     assert_eq!(said["evaluation"], kept["validation"]);
     assert_eq!(said["test_openings"], Value::Null);
+    // A page whose text alone is more than it may take is written, and said to be.
+    let said = place.run("eval run --split validation --out page --report-bytes 1KiB").done();
+    let line = "without any image, more than the 1.0 KiB of --report-bytes";
+    assert_eq!(said.stderr.matches(line).count(), 1, "{}", said.stderr);
+    assert!(!String::from_utf8_lossy(&place.files("page")["report.html"]).contains("data:image/jpeg"));
     // Another folder of images has no split: all of it is scored, by the names of its classes.
     std::fs::rename(place.path("in/light"), place.path("light")).unwrap();
     std::fs::create_dir_all(place.path("other/light")).unwrap();

@@ -180,3 +180,22 @@ fn what_would_have_no_effect_or_correct_twice_is_refused_in_one_line_each() {
         .refused(2, "balance.mode: smote is for the features of a frozen network");
     place.run(&format!("{TRAIN} forced --loss bsm --balance over --force")).done();
 }
+
+#[test]
+fn advice_names_a_class_without_training_images_and_needs_validation_images() {
+    let place = Place::new();
+    for index in 0..24 {
+        let (split, class) = (["train", "train", "val"][index % 3], ["a", "b"][index / 3 % 2]);
+        place.write_png(&format!("in/{split}/{class}/{index}.png"), 16, 16, index as u64);
+    }
+    place.write_png("in/val/c/0.png", 16, 16, 99);
+    place.run(&format!("train in --out base {}", crate::evaluation::QUICK)).done();
+    let advise = format!("advise in --weights base/model.safetensors --seeds 1 {}", crate::evaluation::QUICK);
+    let said = place.run(&format!("{advise} --json")).done();
+    let line = "no train image of c: a model cannot learn it";
+    assert_eq!(said.stderr.matches(line).count(), 1, "{}", said.stderr);
+    assert!(said.json()["recommended"].is_string());
+    std::fs::remove_dir_all(place.path("in/val")).unwrap();
+    let said = place.run(&advise).refused(2, "advise compares on validation images, and there are none");
+    assert!(!said.stdout.contains("advice"), "{}", said.stdout);
+}

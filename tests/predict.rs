@@ -48,6 +48,16 @@ fn lines(text: &str) -> Vec<Value> {
         .collect()
 }
 
+/// A run folder of this name whose network is whole, and so large that its logits are infinite.
+fn write_unsound(place: &Place, name: &str) {
+    let trainer = trainer();
+    let map = trainer.predictor().var_map();
+    let weight = map.data().lock().unwrap()["fc.weight"].clone();
+    weight.set(&Tensor::full(f32::MAX, weight.dims(), weight.device()).unwrap()).unwrap();
+    place.write(&format!("{name}/model.safetensors"), &file(&trainer, &[]));
+    place.write(&format!("{name}/config.toml"), b"source = \"in\"\n");
+}
+
 /// Eleven images in folders of some depth, of which number 3 is none.
 fn write_images(place: &Place) -> Vec<String> {
     let mut ids = Vec::new();
@@ -287,4 +297,28 @@ fn nothing_is_predicted_for_a_reader_that_has_gone() {
     assert!(first.starts_with("000.png"), "{first}");
     drop(stdout);
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_network_that_gives_no_numbers_is_named_and_leaves_nothing() {
+    let place = Place::new();
+    write_run(&place, &[]);
+    write_unsound(&place, "unsound");
+    for index in 0..40 {
+        place.write_png(&format!("in/{}/{index}.png", CLASSES[index as usize % 4]), 16, 16, index);
+    }
+    for (command, line) in [
+        ("eval unsound in --split all --out made", "cannot score the images: the logits of "),
+        ("predict unsound in --output made.csv", "the network gives no numbers"),
+        ("predict unsound in --output made.parquet --tta flip", "the network gives no numbers"),
+        ("ensemble run unsound --out made", "cannot take unsound into the ensemble: "),
+        ("ensemble run unsound --out made --soup", "cannot take unsound into the ensemble: "),
+        ("ensemble run unsound --out made --vote hard", "cannot take unsound into the ensemble: "),
+    ] {
+        let said = place.run(command).refused(1, line);
+        assert_eq!(said.stderr.lines().filter(|said| said.starts_with("forebay: ")).count(), 1, "{command}");
+        for made in ["made", "made.csv", "made.parquet"] {
+            assert!(!place.path(made).exists(), "{command} has written {made}");
+        }
+    }
 }

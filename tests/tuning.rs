@@ -116,6 +116,15 @@ fn killed_at_any_point_a_search_goes_on_with_the_trials_of_an_undisturbed_one() 
     let other = tune("whole", "--resume").replace("1e-1,log", "1e-2,log");
     place.run(&other).refused(2, "another space (train.learning_rate)");
     place.run(&tune("nowhere", "--resume")).refused(2, "leave --resume out");
+    // A journal that somebody has changed.
+    let text = String::from_utf8(place.files("whole")["journal.jsonl"].clone()).unwrap();
+    let point = text.split("\"point\":").nth(1).and_then(|rest| rest.split(']').next()).unwrap();
+    for other in ["[", "[7.5", "[0.5,0.5"] {
+        place.write("whole/journal.jsonl", text.replacen(point, other, 1).as_bytes());
+        place
+            .run(&tune("whole", "--resume").replace("--trials 3", "--trials 5"))
+            .refused(4, "line 2 of whole/journal.jsonl is of a trial that lies outside the space");
+    }
 }
 
 #[test]
@@ -157,6 +166,14 @@ fn a_grid_is_tried_whole_and_a_trial_that_cannot_be_trained_is_a_result() {
         let reason = trial.get("reason").and_then(Value::as_str);
         assert_eq!(reason.is_some_and(|reason| reason.contains("nowhere")), fails, "{trial}");
     }
+    // So is one whose network comes to give no numbers.
+    let rates = "--epochs 4 --schedule constant --optimizer sgd --momentum 0.99 --space train.learning_rate=100.0,0.001";
+    let tune =
+        format!("tune in --out rates --size 16 --batch-size 8 --doctor off {rates} --search grid --json");
+    let said = place.run(&tune).done().json();
+    let trials = said["trials"].as_array().unwrap();
+    assert_eq!((&trials[0]["outcome"], &trials[1]["outcome"]), (&"failed".into(), &"done".into()));
+    assert!(trials[0]["reason"].as_str().unwrap().contains("gives no numbers"), "{}", trials[0]);
     let only = "--space train.freeze=nowhere,elsewhere";
     place
         .run(&format!("tune in --out none {QUICK} {only} --search grid"))

@@ -20,7 +20,7 @@ use crate::model::{Model, viewing};
 use crate::options::{Config, Invocation, PredictFormat, store_options};
 use crate::plan::{Purpose, folder_and_file, refuse_folder, refuse_unreached};
 use crate::predictions::Predictions;
-use crate::report::{is_read, say, say_as_it_is, say_json, warn};
+use crate::report::{Usage, is_read, say, say_as_it_is, say_json, warn};
 use crate::train::train_error;
 
 /// What a prediction came to.
@@ -42,6 +42,8 @@ pub struct Predicted {
     pub output: Option<String>,
     /// Where heatmaps were written.
     pub explained: Option<String>,
+    /// The largest resident set of the process.
+    pub peak_memory_bytes: u64,
 }
 
 /// Everything that is settled before the first image is read.
@@ -196,6 +198,7 @@ async fn begin(run: &Run, config: &Config, json: bool) -> Result<(Prediction, Pr
         prior,
         output,
         explained,
+        peak_memory_bytes: 0,
     };
     let asking = Asking { classifier, per_image: viewing.tta.views(), heatmaps };
     Ok((Prediction { asking, flows, rejects: found.rejects, wording, target }, predicted))
@@ -313,6 +316,7 @@ pub async fn predict(run: &Run, config: &Config, json: bool) -> Result<(Predicte
         store.put(&file, bytes).await?;
     }
     predicted.rejected = answers.rejected;
+    predicted.peak_memory_bytes = Usage::now().peak_memory_bytes;
     Ok((predicted, answers.first_reject))
 }
 

@@ -13,7 +13,7 @@ use toml::Value;
 
 use crate::flow::{Error, Run};
 use crate::options::Config;
-use crate::report::note;
+use crate::report::{note, warn};
 use crate::train::{KeptFeatures, TrainPlan, TrainSources, trial};
 
 /// What is compared: a name, the options that make it, and whether it counts rare classes more from the first step on by
@@ -227,6 +227,9 @@ pub async fn advise(
                 of_variant = of_variant.with(key, *value);
             }
             let plan = Arc::new(TrainPlan::on(&of_variant, &sources).await?);
+            if tried.is_empty() && by_seed.is_empty() {
+                warn(&plan.warnings);
+            }
             if plan.feed.rows(Split::Validation) == 0 {
                 return Err(Error::Usage(
                     "advise compares on validation images, and there are none; see --split".to_string(),

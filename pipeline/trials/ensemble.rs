@@ -86,8 +86,12 @@ pub async fn ensemble(run: &Run, config: &Config) -> Result<Ensembled, Error> {
     let mut scored = Vec::new();
     if let Some((feed, _)) = &opened.validation {
         feed.begin(run, &[Split::Validation])?;
-        for network in &opened.networks {
-            scored.push(score_one(run, &opened, network.predictor.clone()).await?);
+        for (name, network) in opened.names.iter().zip(&opened.networks) {
+            let one = score_one(run, &opened, network.predictor.clone()).await;
+            scored.push(one.map_err(|error| match error {
+                Error::Failed { .. } => Error::failed(format!("take {name} into the ensemble"), error),
+                other => other,
+            })?);
         }
     } else {
         note(

@@ -47,6 +47,11 @@ impl JournalHeader {
         FORMAT
     }
 
+    /// Whether a point lies in the space: a coordinate for each option that is searched.
+    fn has(&self, point: &[f64]) -> bool {
+        point.len() == self.space.len() && point.iter().all(|at| (0.0..=1.0).contains(at))
+    }
+
     /// What another search has otherwise, in a few words; `None` where it is the same.
     fn difference(&self, other: &JournalHeader) -> Option<String> {
         let JournalHeader { format, search, prune, seed, folds, epochs, monitor, space, training } = self;
@@ -227,7 +232,10 @@ impl Journal {
             bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate();
         let read = |number: usize, line: &[u8]| {
             serde_json::from_slice::<Event>(line).map_err(|error| {
-                Error::Integrity(format!("line {} of {place} cannot be understood: {error}", number + 1))
+                Error::Integrity(format!(
+                    "line {} of {place} cannot be understood: {error}; search anew with another --out",
+                    number + 1
+                ))
             })
         };
         match lines.next() {
@@ -240,14 +248,22 @@ impl Journal {
                         )));
                     }
                 }
-                _ => return Err(Error::Integrity(format!("{place} does not begin with what was searched"))),
+                _ => {
+                    return Err(Error::Integrity(format!(
+                        "{place} does not begin with what was searched; search anew with another --out"
+                    )));
+                }
             },
         }
         for (number, line) in lines {
             let event = read(number, line)?;
-            if !journal.take(event) {
+            let problem = match &event {
+                Event::Begun { point, .. } if !header.has(point) => Some("lies outside the space"),
+                _ => (!journal.take(event)).then_some("is not under way there"),
+            };
+            if let Some(problem) = problem {
                 return Err(Error::Integrity(format!(
-                    "line {} of {place} is of a trial that is not under way there",
+                    "line {} of {place} is of a trial that {problem}; search anew with another --out",
                     number + 1
                 )));
             }
@@ -435,7 +451,13 @@ mod tests {
     fn a_journal_that_contradicts_itself_is_refused_with_its_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(Journal::NAME);
-        for event in ["{\"event\":\"epoch\",\"trial\":2,\"epoch\":1,\"score\":0.5}", "nonsense"] {
+        for event in [
+            r#"{"event":"epoch","trial":2,"epoch":1,"score":0.5}"#,
+            r#"{"event":"begun","trial":1,"point":[],"settings":{}}"#,
+            r#"{"event":"begun","trial":1,"point":[0.5,0.5],"settings":{}}"#,
+            r#"{"event":"begun","trial":1,"point":[7.5],"settings":{}}"#,
+            "nonsense",
+        ] {
             let _ = std::fs::remove_file(&path);
             drop(Journal::begin(folder.path(), &header()).unwrap());
             let text = std::fs::read_to_string(&path).unwrap() + event + "\n";
