@@ -176,6 +176,22 @@ fn images_and_shards_of_a_bucket_are_predicted_by_a_run_in_it_and_its_runs_compa
     run("predict s3://bucket/run1 s3://bucket/in/ --overwrite --output s3://bucket/in/dark/000.png --format csv")
         .refused(2, "is one of the images");
 
+    for output in
+        ["shards/data/train-00000-of-00001.parquet", "shards/data/new.parquet", "shards/manifest.json"]
+    {
+        run(&format!("predict s3://bucket/run1 s3://bucket/shards/ --overwrite --format parquet --output s3://bucket/{output}"))
+            .refused(2, "would be part of the dataset of shards s3://bucket/shards");
+    }
+    run("predict s3://bucket/run1 s3://bucket/in/ --explain s3://bucket/in/maps")
+        .refused(2, "lies in s3://bucket/in");
+    for folder in ["shards", "shards/data", "shards/data/maps"] {
+        run(&format!("predict s3://bucket/run1 s3://bucket/in/dark/000.png --explain s3://bucket/{folder}"))
+            .refused(2, "is part of the dataset of shards s3://bucket/shards");
+    }
+    run("verify s3://bucket/shards").done();
+    run("predict s3://bucket/run1 s3://bucket/in/ --explain s3://bucket/maps").refused(3, rejected);
+    assert_eq!(files(&server.root.join("maps")).len(), 60);
+
     // What eval and compare say of runs in the bucket is what they say of them on a disk.
     let said = run("compare s3://bucket/run1 s3://bucket/run2 --json").done().json();
     let local = place.run("compare run1 run2 --json").done().json();

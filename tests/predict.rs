@@ -239,6 +239,17 @@ fn heatmaps_are_written_beside_the_answers() {
     place.run("predict run in --explain maps").refused(2, "a%2Fx.png.png is there already");
     place.run("predict run in --explain maps --overwrite --tta flip").done();
     place.run("predict run in --explain in/maps").refused(2, "--explain");
+    let url = format!("file://{}", place.path("in").display());
+    place.run(&format!("predict run {url} --explain in/maps")).refused(2, "--explain");
+    place.run(&format!("predict run in --explain {url}/maps")).refused(2, "--explain");
+    assert_eq!(place.files("in").len(), 2);
+    // Among shards neither heatmaps of the images of a folder nor of one alone.
+    place.run("prepare in shards --size 16 --encode png").done();
+    for images in ["in", "in/a/x.png"] {
+        for folder in ["shards", "shards/data", "shards/data/maps"] {
+            place.run(&format!("predict run {images} --explain {folder}")).refused(2, "dataset of shards");
+        }
+    }
     place.run("predict run in --explain more --tta five-crop").refused(2, "predict.explain");
 }
 

@@ -4,7 +4,7 @@ mod answers;
 mod overlay;
 
 use forebay_datasets::sample::{Fault, Sample, SampleId};
-use forebay_datasets::store::{Store, local_path};
+use forebay_datasets::store::Store;
 use forebay_datasets::words::Words;
 use forebay_stages::collate::Batch;
 use forebay_stages::views::Tta;
@@ -160,10 +160,9 @@ async fn begin(run: &Run, config: &Config, json: bool) -> Result<(Prediction, Pr
         Some(folder) => {
             refuse_unreached("--explain", folder, Purpose::Output)?;
             let store = Store::open(folder, &store_options(config))?;
-            let folders = images.iter().filter(|place| local_path(place).is_ok_and(|path| path.is_dir()));
-            for place in folders {
-                let images = Store::open(place, &store_options(config))?;
-                refuse_folder("--explain", &store, Some(&images)).await?;
+            refuse_folder("--explain", &store, None).await?;
+            for images in &found.folders {
+                refuse_folder("--explain", &store, Some(images)).await?;
             }
             Some(Heatmaps { store, may_replace: config.is_on("overwrite") })
         }

@@ -26,6 +26,8 @@ use crate::plan::{self, Purpose, Rooms, folder_and_file, refuse_unreached};
 #[derive(Clone)]
 pub struct Unlabelled {
     places: Vec<ImagePlace>,
+    /// Where they were found, but for images that were named one by one.
+    pub folders: Vec<Store>,
     /// What can be no image, and why.
     pub rejects: Vec<(SampleId, Fault)>,
     /// What a user would want to know before going on.
@@ -55,7 +57,7 @@ impl Unlabelled {
     /// # Errors
     /// [`Error::Usage`] when a place is not there or holds no image; others when a store fails.
     pub async fn find(places: &[String], config: &Config) -> Result<Unlabelled, Error> {
-        let mut found = Unlabelled { places: vec![], rejects: vec![], warnings: vec![] };
+        let mut found = Unlabelled { places: vec![], folders: vec![], rejects: vec![], warnings: vec![] };
         for place in places {
             refuse_unreached("IMAGES", place, Purpose::Images)?;
             let is_alone = places.len() == 1;
@@ -113,6 +115,7 @@ impl Unlabelled {
 
     async fn add_folder(&mut self, place: &str, is_alone: bool, config: &Config) -> Result<(), Error> {
         let store = Store::open(place, &store_options(config))?;
+        self.folders.push(store.clone());
         if let Some(manifest) = plan::finished(&store).await? {
             let prepared = plan::prepared(&store, &manifest)?;
             let shards = Arc::new(Shards::open(&store, manifest).await?);

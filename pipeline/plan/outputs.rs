@@ -4,7 +4,7 @@ use std::path::Path;
 
 use forebay_datasets::manifest::{CARD_KEY, MANIFEST_KEY, PLAN_KEY, REJECTS_KEY};
 use forebay_datasets::shard;
-use forebay_datasets::store::{Store, StoreOptions};
+use forebay_datasets::store::Store;
 
 use super::places::{has_plan, manifest};
 use crate::flow::Error;
@@ -76,14 +76,7 @@ pub(crate) async fn refuse_file(folder: &Store, file: &str) -> Result<(), Error>
 
 /// The dataset of shards that a place is, or among whose shards it lies.
 async fn dataset_around(place: &Store) -> Result<Option<Store>, Error> {
-    let mut candidates = vec![place.clone()];
-    if let Some(path) = place.local_root().and_then(|path| std::path::absolute(path).ok()) {
-        let among =
-            path.ancestors().filter(|path| path.file_name().is_some_and(|name| name == shard::FOLDER));
-        for dataset in among.filter_map(|path| path.parent()) {
-            candidates.push(Store::open(&dataset.to_string_lossy(), &StoreOptions::default())?);
-        }
-    }
+    let candidates = [vec![place.clone()], place.around(shard::FOLDER)].concat();
     for dataset in candidates {
         let is_one = match manifest(&dataset).await {
             Ok(Some(_)) | Err(Error::Integrity(_) | Error::Usage(_)) => true,

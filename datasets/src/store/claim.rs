@@ -130,6 +130,31 @@ impl Store {
         }
     }
 
+    /// The places that folders called `name` lie in, of those that this place is or lies in, the nearest first.
+    pub fn around(&self, name: &str) -> Vec<Store> {
+        match &self.root {
+            Root::Local(local) => {
+                let absolute = std::path::absolute(&local.root).unwrap_or_else(|_| local.root.to_path_buf());
+                let named = absolute.ancestors().filter(|path| path.file_name().is_some_and(|of| of == name));
+                let places = named.filter_map(Path::parent);
+                places
+                    .map(|path| Store::local(path.to_path_buf(), path.to_string_lossy().into_owned()))
+                    .collect()
+            }
+            Root::S3(s3) => {
+                let parts: Vec<&str> = s3.prefix.split_terminator('/').collect();
+                let place = |n: usize| {
+                    // Of the location as many names are left out as of the prefix.
+                    let location = self.location.rsplitn(parts.len() - n + 1, '/').last();
+                    let location = location.expect("a text has a last part").to_string();
+                    Store { location, root: Root::S3(s3.at(&parts[..n].join("/"))) }
+                };
+                (0..parts.len()).rev().filter(|n| parts[*n] == name).map(place).collect()
+            }
+            Root::Memory(_) => vec![],
+        }
+    }
+
     /// Whether this place lies below the other one.
     pub fn is_below(&self, other: &Store) -> bool {
         match (&self.root, &other.root) {

@@ -46,7 +46,7 @@ pub(super) struct S3 {
     /// Whether nothing but TCP's sums of 16 bits guards what comes.
     is_plain: bool,
     /// Of the root; empty, or with `/` at its end.
-    prefix: Arc<str>,
+    pub(super) prefix: Arc<str>,
     /// What no message may contain, whatever a server sends back.
     secrets: Arc<[String]>,
 }
@@ -190,6 +190,14 @@ impl S3 {
             secrets,
         };
         Ok((location.trim_end_matches('/').to_string(), s3))
+    }
+
+    /// The folder of the bucket with a prefix: the whole names of folders, or nothing.
+    pub(super) fn at(&self, prefix: &str) -> S3 {
+        let key = Key::parse(prefix).expect("the first names of a key");
+        let objects = Arc::new(PrefixStore::new(Arc::clone(&self.whole), key));
+        let end = if prefix.is_empty() { "" } else { "/" };
+        S3 { objects, prefix: format!("{prefix}{end}").into(), ..self.clone() }
     }
 
     pub(super) fn server(&self) -> &str {
