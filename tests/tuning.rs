@@ -166,7 +166,7 @@ fn a_grid_is_tried_whole_and_a_trial_that_cannot_be_trained_is_a_result() {
 #[test]
 fn what_contradicts_what_else_a_trial_has_is_left_out_of_it() {
     let place = place();
-    let space = "--space train.loss=cross-entropy,balanced-softmax --space train.class_weights=none,inverse \
+    let space = "--space train.loss=ce,balanced-softmax --space train.class_weights=none,inverse \
                  --space balance.mode=none,over";
     let said = place
         .run(
