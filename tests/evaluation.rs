@@ -172,6 +172,8 @@ fn an_ensemble_answers_as_its_members_vote_and_refuses_what_does_not_fit() {
         let whole = place.run("eval other --split validation --json").done().json();
         assert_eq!(whole["evaluation"]["confusion"], said.json()["validation"]["confusion"], "{more}");
     }
+    let seen = place.run("eval both --split train").done().stderr;
+    assert!(seen.contains("training has seen some of these images"), "{seen}");
     place.run("ensemble run1 run2 --out both").refused(2, "already");
     place.run("ensemble run1 --out alone").refused(2, "train --snapshots), and run1 has none");
     place.run("ensemble run1/model.safetensors --out alone").refused(2, "two RUNs");
