@@ -284,17 +284,28 @@ async fn count_classes(
     if !is_known {
         return Ok(());
     }
-    let resampled = features.and_then(|features| features.resampled_counts(plan.options.classes.len()));
-    let counts = match resampled {
-        Some(counts) => counts,
-        None if run.rejects().rejected() == 0 => plan.options.class_counts.clone(),
+    if let Some(counts) = known_counts(run, plan, features).await? {
+        lock(session).trainer.set_class_counts(counts);
+    }
+    Ok(())
+}
+
+/// How many rows of each class there are to train on, as far as images are known that cannot be read; `None` where these are made
+/// features that are not there any more.
+async fn known_counts(
+    run: &Run,
+    plan: &TrainPlan,
+    features: Option<&Arc<Features>>,
+) -> Result<Option<Vec<f64>>, Error> {
+    match features.and_then(|features| features.resampled_counts(plan.options.classes.len())) {
+        Some(counts) => Ok(Some(counts)),
+        None if plan.resampling.is_some() => Ok(None),
+        None if run.rejects().rejected() == 0 => Ok(Some(plan.options.class_counts.clone())),
         None => {
             let refused = run.rejects().list().into_iter().map(|reject| reject.into_fault().0);
-            plan.feed.class_counts_without(&refused.collect()).await?
+            plan.feed.class_counts_without(&refused.collect()).await.map(Some)
         }
-    };
-    lock(session).trainer.set_class_counts(counts);
-    Ok(())
+    }
 }
 
 /// Writes the finished epochs, one a line.

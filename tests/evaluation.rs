@@ -84,6 +84,18 @@ fn folds_hold_out_every_image_once_and_leave_the_test_sealed() {
     let planned = |split: &str| plain["images"][split].as_u64().unwrap();
     assert_eq!(images, planned("train") + planned("validation"));
     assert!(place.files("cv").contains_key("fold-2/model.safetensors"));
+    // The report is of what all folds held out, and has its pictures.
+    let page = String::from_utf8_lossy(&place.files("cv")["report.html"]).into_owned();
+    for part in [
+        &*format!("{images} held-out images"),
+        "Fold 2: ",
+        "data:image/jpeg;base64,",
+        "forebay train in --",
+        "--folds 3",
+    ] {
+        assert!(page.contains(part), "the report lacks {part}");
+    }
+    assert!(place.files("cv").contains_key("fixes.csv"));
     // By default what a fold held out is what its model is scored on.
     let fold = place.run("eval cv/fold-2 --json").done().json();
     assert_eq!(fold["split"], "validation");
@@ -165,6 +177,8 @@ fn an_ensemble_answers_as_its_members_vote_and_refuses_what_does_not_fit() {
         let whole = place.run("eval other --split validation --json").done().json();
         assert_eq!(whole["evaluation"]["confusion"], said.json()["validation"]["confusion"], "{more}");
     }
+    let seen = place.run("eval both --split train").done().stderr;
+    assert!(seen.contains("training has seen some of these images"), "{seen}");
     place.run("ensemble run1 run2 --out both").refused(2, "already");
     place.run("ensemble run1 --out alone").refused(2, "train --snapshots), and run1 has none");
     place.run("ensemble run1/model.safetensors --out alone").refused(2, "two RUNs");

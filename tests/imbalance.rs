@@ -97,6 +97,11 @@ fn an_image_that_cannot_be_read_is_counted_in_no_class() {
     let train = TRAIN.replace("--freeze backbone ", "");
     place.run(&format!("{train} images --max-rejects 0.2 --loss bsm")).done();
     assert_eq!(described(&place, "images/last.safetensors").class_counts(), counts);
+    // The model says it of any number of epochs, and the report with it.
+    place.run(&format!("{} one --max-rejects 0.2 --loss bsm", train.replace("--epochs 2", "--epochs 1"))).done();
+    assert_eq!(description(&place, "one").class_counts(), counts);
+    let prior = description(&place, "one").logit_prior();
+    assert_eq!(prior, Some(vec![1.0 / 3.0; 3]), "what the loss corrected");
 }
 
 #[test]

@@ -181,6 +181,32 @@ fn a_grid_is_tried_whole_and_a_trial_that_cannot_be_trained_is_a_result() {
 }
 
 #[test]
+fn what_contradicts_what_else_a_trial_has_is_left_out_of_it() {
+    let place = place();
+    let space = "--space train.loss=ce,balanced-softmax --space train.class_weights=none,inverse \
+                 --space balance.mode=none,over";
+    let said = place
+        .run(
+            &format!("tune in --out tune {QUICK} --epochs 1 {space} --search grid --json")
+                .replace("--epochs 2 ", ""),
+        )
+        .done()
+        .json();
+    let trials = said["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 8);
+    for trial in trials {
+        assert_eq!(trial["outcome"], "done", "{trial}");
+        let has = |key: &str, value: &str| trial["settings"][key] == value;
+        let corrections = [
+            has("train.loss", "balanced-softmax"),
+            has("train.class_weights", "inverse"),
+            has("balance.mode", "over"),
+        ];
+        assert!(corrections.iter().filter(|corrects| **corrects).count() <= 1, "{trial}");
+    }
+}
+
+#[test]
 fn pruned_trials_end_at_a_rung_and_folds_are_scored_by_their_mean() {
     let place = place();
     let rates = "--space train.learning_rate=1e-6..1e-1,log";

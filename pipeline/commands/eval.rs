@@ -36,6 +36,8 @@ pub struct Evaluated {
     pub unknown: u64,
     /// How often the test images of the run were scored, with this time; `None` where these are others.
     pub test_openings: Option<u64>,
+    /// Whether training has seen some of the images.
+    pub seen: bool,
     /// Every figure.
     pub evaluation: Evaluation,
     /// What was said of each image, split by split.
@@ -48,6 +50,8 @@ struct Chosen {
     split: EvalSplit,
     passes: Vec<Pass>,
     openings: Option<u64>,
+    /// Whether training has seen some of them.
+    seen: bool,
 }
 
 /// Chooses the images of a feed.
@@ -106,6 +110,12 @@ async fn choose(
         split,
         passes: splits.into_iter().map(|split| Pass::evaluate(split, access)).collect(),
         openings: (tests && of_run.is_some()).then_some(access.openings),
+        seen: of_run.is_some()
+            && match split {
+                EvalSplit::Train | EvalSplit::All => true,
+                EvalSplit::Validation => !model.is_validated,
+                EvalSplit::Test => false,
+            },
     })
 }
 
@@ -175,6 +185,9 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     if !alignment.absent.is_empty() {
         note(&format!("classes of the model without images here: {}", alignment.absent.join(", ")));
     }
+    if chosen.seen {
+        warn(&[SEEN.to_string()]);
+    }
     let splits: Vec<Split> = chosen.passes.iter().map(|pass| pass.split()).collect();
     feed.begin(run, &splits)?;
     let (classifier, prior) = model.adjusted(config).await?;
@@ -210,6 +223,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         rejected: run.rejects().rejected(),
         unknown,
         test_openings: chosen.openings,
+        seen: chosen.seen,
         evaluation,
         predictions,
     };
@@ -220,6 +234,9 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     }
     Ok(done)
 }
+
+/// What is said where images are scored that the model learned from.
+const SEEN: &str = "training has seen some of these images: their figures say little of others";
 
 /// Writes the report, its plots, and the labels that look wrong.
 async fn report(
@@ -254,10 +271,8 @@ async fn report(
         let times = if openings == 1 { "once".to_string() } else { format!("{openings} times") };
         remarks.push(format!("The test images of the run were scored {times}, with this."));
     }
-    if *split == EvalSplit::Train.name() || *split == EvalSplit::All.name() {
-        remarks.push(
-            "Where training has seen some of these images, their figures say little of others.".to_string(),
-        );
+    if done.seen {
+        remarks.push(format!("Note that {SEEN}."));
     }
     let command = format!("forebay eval {}", config.to_arguments(Command::Eval).join(" "));
     let images = match *split {

@@ -17,7 +17,7 @@ use crate::report::{
     Bar, EpochMetrics, Live, Trained, Unit, Usage, detail, note, say, say_json, tell, terminal, warn, watched,
 };
 use crate::train::{self, RunFolder, Start, TrainPlan, Watch, files};
-use crate::trials::folds::{CrossValidated, FoldScores, cross_validate};
+use crate::trials::folds::{CrossValidated, FOLDS, FoldScores, cross_validate};
 
 /// Runs the command.
 ///
@@ -122,12 +122,12 @@ async fn folds(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let done = cross_validate(run, &asked.config, each).await?;
     match asked.json {
         true => say_json(&done),
-        false => say(&folds_in_words(&done)),
+        false => say(&folds_in_words(&done, &asked.config.text("out").unwrap_or_default())),
     }
     Ok(())
 }
 
-fn folds_in_words(done: &CrossValidated) -> String {
+fn folds_in_words(done: &CrossValidated, out: &str) -> String {
     let mut text =
         format!("\n{:>4} {:>7} {:>9} {:>9} {:>6}  run\n", "fold", "images", "accuracy", "macro F1", "epoch");
     for fold in &done.scores {
@@ -151,7 +151,7 @@ fn folds_in_words(done: &CrossValidated) -> String {
         percent(accuracy.high),
         printable(&majority.class),
         percent(majority.accuracy),
-    )
+    ) + &format!("\nwritten to {out}: {}, {FOLDS}, {}, {}\n", files::REPORT, files::PREDICTIONS, files::FIXES)
 }
 
 /// Trains, and shows how it goes: in the live view, as a progress bar, or line by line without a terminal.

@@ -428,11 +428,27 @@ pub(super) fn soft_targets(run: &Situation<'_>) -> Effect {
     }
 }
 
+/// Refuses to correct twice for the numbers of images: by the images or features themselves, and by the loss.
+fn once(run: &Situation<'_>, corrects: bool) -> Effect {
+    let is_even = run.config.choice::<Balance>("balance.mode") != Balance::None;
+    match corrects && is_even && !run.config.is_on("force") {
+        true => Effect::No(
+            "--balance evens the classes out already, and both would overdo it; leave one out, or --force"
+                .to_string(),
+        ),
+        false => Effect::Yes,
+    }
+}
+
+pub(super) fn loss(run: &Situation<'_>) -> Effect {
+    once(run, run.config.choice::<Loss>("train.loss").corrects_priors())
+}
+
 pub(super) fn class_weights(run: &Situation<'_>) -> Effect {
     let loss = run.config.choice::<Loss>("train.loss");
     let weighs = run.config.chosen::<ClassWeights>(run.key) != Some(ClassWeights::None);
     match loss.corrects_priors() && loss != Loss::Ldam {
-        false => Effect::Yes,
+        false => once(run, weighs),
         true if !weighs => Effect::Idle,
         true => Effect::No(format!(
             "loss {loss} corrects for the numbers of images by itself; leave it out, or --loss cross-entropy"

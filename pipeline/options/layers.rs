@@ -19,6 +19,24 @@ use super::values::{Config, Layer, nest};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<String>);
 
+impl OptionRow {
+    /// The value that a text stands for, further names of a choice included.
+    fn read(&self, text: &str) -> Result<Value, String> {
+        self.kind.read(word_of(self.key, text))
+    }
+
+    /// A value of a run file as it counts, further names of a choice included.
+    ///
+    /// # Errors
+    /// In a line, when the option cannot be this.
+    pub fn check(&self, value: &Value) -> Result<Value, String> {
+        self.kind.check(match value {
+            Value::String(text) => Value::from(word_of(self.key, text)),
+            other => other.clone(),
+        })
+    }
+}
+
 impl Config {
     /// Merges the layers, weakest first: the run file, `--set` pairs, flags. Flags come as text by key.
     ///
@@ -53,7 +71,7 @@ impl Config {
             match (option(key), key.strip_prefix("augment.")) {
                 (Some(row), _) => {
                     let place = format!("--set {key}");
-                    config.set(row, Layer::Set, row.kind.read(word_of(key, text)), &place, &mut problems)
+                    config.set(row, Layer::Set, row.read(text), &place, &mut problems)
                 }
                 (None, Some(rest)) => {
                     single.push((rest, text.parse::<Value>().unwrap_or_else(|_| Value::from(text))));
@@ -66,7 +84,7 @@ impl Config {
             let name = if row.flag.is_empty() { row.value.to_string() } else { format!("--{}", row.flag) };
             let value = match row.kind {
                 Kind::Switch(value) => Ok(Value::Boolean(value)),
-                kind => kind.read(word_of(key, text)),
+                _ => row.read(text),
             };
             config.set(row, Layer::Flag, value, &name, &mut problems);
         }
@@ -145,12 +163,7 @@ impl Config {
             let is_table = OPTIONS.iter().any(|row| row.key.starts_with(&format!("{key}.")));
             match (option(&key), value) {
                 (Some(row), value) => {
-                    let value = match value {
-                        Value::String(text) => Value::from(word_of(&key, text)),
-                        other => other.clone(),
-                    };
-                    let value = row.kind.check(value);
-                    self.set(row, Layer::File, value, &format!("{file}: {key}"), problems);
+                    self.set(row, Layer::File, row.check(value), &format!("{file}: {key}"), problems);
                 }
                 (None, Value::Table(table)) if is_table => {
                     self.merge(table, &format!("{key}."), file, problems)

@@ -15,6 +15,7 @@ use forebay_train::{Predictor, Strictness, TEMPERATURE};
 use super::error::train_error;
 use super::frozen::Features;
 use super::input::TrainInput;
+use super::known_counts;
 use super::plan::TrainPlan;
 use super::run_folder::{RunFolder, files};
 use super::run_page::{self, HeldOutAnswers};
@@ -263,6 +264,9 @@ pub(super) async fn test(
     let Progress { epoch, best, .. } = lock(&session).progress;
     let model = load_best(run, folder, &session).await?;
     let verdict = Verdict::of(run, plan, folder, &session, features).await?;
+    if let Some(counts) = known_counts(run, plan, features).await? {
+        lock(&session).trainer.set_class_counts(counts);
+    }
     let split = [Split::Test, Split::Validation].into_iter().find(|split| verdict.scored.contains_key(split));
     let confusion = match split.map(|split| &verdict.scored[&split]) {
         Some(scored) => scored.confusion(),
@@ -302,14 +306,15 @@ pub(super) async fn test(
         validation: verdict.scored.get(&Split::Validation).cloned(),
         starved: nodes.iter().find(|node| node.name == "train").map_or(0.0, |node| node.starved),
     };
-    if let Some(fit) = &verdict.temperature {
-        let described = seal::describe(&model, |file| {
-            file.metadata.insert(TEMPERATURE.to_string(), fit.usable().to_string());
-        });
-        let described = described.map_err(|error| train_error("write the temperature", error))?;
-        folder.put(files::MODEL, described).await?;
-        kill_point("train: after the temperature");
-    }
+    let described = seal::describe(&model, |file| {
+        // The images that could not be read are known only now.
+        file.metadata.extend(lock(&session).trainer.priors_as_metadata(file.step));
+        let temperature = verdict.temperature.as_ref().map(|fit| fit.usable().to_string());
+        file.metadata.extend(temperature.map(|temperature| (TEMPERATURE.to_string(), temperature)));
+    });
+    let described = described.map_err(|error| train_error("describe the model", error))?;
+    folder.put(files::MODEL, described).await?;
+    kill_point("train: after the temperature");
     folder.put(files::REJECTS, Reject::to_lines(&run.rejects().list())).await?;
     let curves = crate::report::training_curves(&trained.epochs, &live.seen().points);
     for (name, curve) in files::CURVES.iter().zip(&curves) {
@@ -330,7 +335,8 @@ pub(super) async fn test(
         scored: &verdict.scored[&split],
         evaluation: &verdict.evaluations[&split],
     });
-    run_page::write(run, plan, folder, &trained, &curves, judged).await?;
+    let counts = lock(&session).trainer.class_counts().to_vec();
+    run_page::write(run, plan, folder, (&trained, &counts), &curves, judged).await?;
     folder.put(files::SUMMARY, forebay_datasets::manifest::to_json(&trained)).await?;
     Ok(trained)
 }

@@ -1,7 +1,6 @@
 //! How a run trains: what is frozen and when it thaws, how fast each part learns, what the loss counts.
 
 use forebay_datasets::seed::Seed;
-use forebay_stages::balance::Balance;
 use forebay_stages::chain::Chain;
 use forebay_train::models::Head;
 use forebay_train::ops::Activation;
@@ -231,25 +230,16 @@ fn correction_in_words(
     })
 }
 
-/// Refuses to correct twice for the numbers of images: by the images or features themselves, and by the loss.
-fn refuse_double(config: &Config, is_balanced: bool, loss: Loss, weights: ClassWeights) -> Vec<String> {
+/// Refuses to correct for the numbers of images of shards that are even already.
+fn refuse_double(config: &Config, is_balanced: bool, loss: Loss, weights: ClassWeights) -> Option<String> {
     let key = match (weights, loss.corrects_priors()) {
-        (ClassWeights::None, false) => return Vec::new(),
+        (ClassWeights::None, false) => return None,
         (_, true) => "train.loss",
         (_, false) => "train.class_weights",
     };
-    let mut problems = Vec::new();
-    if config.choice::<Balance>("balance.mode") != Balance::None && !config.is_on("force") {
-        problems.push(format!(
-            "{key}: --balance evens the classes out already, and both would overdo it; leave one out, or --force"
-        ));
-    }
-    if is_balanced && !config.is_on("force") {
-        problems.push(format!(
-            "{key}: the shards are balanced already, and both would overdo it; leave it out, or --force"
-        ));
-    }
-    problems
+    (is_balanced && !config.is_on("force")).then(|| {
+        format!("{key}: the shards are balanced already, and both would overdo it; leave it out, or --force")
+    })
 }
 
 fn mixing(config: &Config) -> Option<Mixing> {

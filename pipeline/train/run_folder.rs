@@ -44,7 +44,8 @@ pub mod files {
     /// The report for people, with every curve and table.
     pub const REPORT: &str = "report.html";
     /// The plots of what the best epoch said of held-out images.
-    pub const PLOTS: [&str; 4] = ["roc.svg", "precision_recall.svg", "reliability.svg", "coverage.svg"];
+    pub const PLOTS: [&str; 5] =
+        ["confusion.svg", "roc.svg", "precision_recall.svg", "reliability.svg", "coverage.svg"];
     /// Labels of held-out images that look wrong, for `prepare --fixes`.
     pub const FIXES: &str = "fixes.csv";
     /// What the best epoch said of the validation and the test images.
@@ -87,7 +88,7 @@ pub mod files {
     }
 
     /// Every file that a run writes under a fixed name, the checkpoint first; beside them it writes event files and snapshots.
-    pub const ALL: [&str; 24] = [
+    pub const ALL: [&str; 25] = [
         LAST,
         MODEL,
         TIMM,
@@ -108,6 +109,7 @@ pub mod files {
         PLOTS[1],
         PLOTS[2],
         PLOTS[3],
+        PLOTS[4],
         FIXES,
         PREDICTIONS,
         EVALUATION,

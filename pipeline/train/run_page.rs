@@ -28,12 +28,12 @@ pub(super) async fn write(
     run: &Run,
     plan: &TrainPlan,
     folder: &RunFolder,
-    done: &Trained,
+    (done, counts): (&Trained, &[f64]),
     curves: &[String],
     judged: Option<HeldOutAnswers<'_>>,
 ) -> Result<(), Error> {
     let facts = plan.facts();
-    let priors = priors(plan);
+    let priors = priors(plan, counts);
     let place = folder.location().trim_end_matches('/');
     let command = format!(
         "forebay train --config {} --out {}",
@@ -72,15 +72,15 @@ pub(super) async fn write(
     folder.put(files::REPORT, page.html).await
 }
 
-/// What training saw of each class.
-fn priors(plan: &TrainPlan) -> Vec<ClassPrior> {
-    let weights = plan.options.class_weights.of(&plan.options.class_counts);
+/// What training saw of each class, in `counts` rows of it.
+fn priors(plan: &TrainPlan, counts: &[f64]) -> Vec<ClassPrior> {
+    let weights = plan.options.class_weights.of(counts);
     let prior = |(class, name): (usize, &String)| {
-        let (images, rows) = match &plan.balance {
-            Some(summary) => (summary.classes[class].before, summary.classes[class].after),
-            None => (plan.class_counts[class], plan.options.class_counts[class] as u64),
+        let images = match &plan.balance {
+            Some(summary) => summary.classes[class].before,
+            None => plan.class_counts[class],
         };
-        ClassPrior { class: name.clone(), images, rows, weight: weights[class] }
+        ClassPrior { class: name.clone(), images, rows: counts[class] as u64, weight: weights[class] }
     };
     plan.options.classes.iter().enumerate().map(prior).collect()
 }

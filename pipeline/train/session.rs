@@ -43,7 +43,7 @@ impl Progress {
     fn to_metadata(self, plan: &TrainPlan, trainer: &Trainer) -> BTreeMap<String, String> {
         // A float is kept as its bits, so that a resumed epoch reports what an uninterrupted one does.
         let mut metadata = plan.preparation.to_metadata();
-        metadata.extend(trainer.priors_as_metadata());
+        metadata.extend(trainer.priors_as_metadata(trainer.steps_done()));
         metadata.extend([
             (IDENTITY.to_string(), plan.identity.clone()),
             ("epoch".to_string(), self.epoch.to_string()),

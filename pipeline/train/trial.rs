@@ -29,6 +29,8 @@ pub struct Trial {
     pub best_epoch: u32,
     /// Its score by the monitor of the plan, the higher the better.
     pub score: f64,
+    /// The rows of each class that it trained on, without images that could not be read.
+    pub class_counts: Vec<f64>,
     /// What it said of the validation images, each once; `None` where there are none.
     pub validation: Option<Scored>,
 }
@@ -65,6 +67,15 @@ pub async fn trial(
     let (mut best, live) = (None, Arc::new(Live::default()));
     let keep = &mut Keep::Scores(&mut best);
     let done = epochs(run, plan, keep, &session, features.as_ref(), Vec::new(), &live, on_epoch).await?;
-    let progress = lock(&session).progress;
-    Ok(Trial { epochs: done, best_epoch: progress.best.epoch, score: progress.best.score, validation: best })
+    let (progress, class_counts) = {
+        let session = lock(&session);
+        (session.progress, session.trainer.class_counts().to_vec())
+    };
+    Ok(Trial {
+        class_counts,
+        epochs: done,
+        best_epoch: progress.best.epoch,
+        score: progress.best.score,
+        validation: best,
+    })
 }

@@ -238,7 +238,7 @@ pub async fn advise(
             let done = trial(run, &plan, &kept, &mut |_| ControlFlow::Continue(())).await?;
             let scored = done.validation.expect("there are validation images");
             if variant.name == PLAIN {
-                adjusted.push(TrialAnswers::adjusted(&scored, &plan.options.class_counts));
+                adjusted.push(TrialAnswers::adjusted(&scored, &done.class_counts));
                 classes.clone_from(&plan.options.classes);
                 found.clone_from(&plan.class_counts);
             }

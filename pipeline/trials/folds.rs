@@ -5,11 +5,14 @@ use forebay_datasets::store::Store;
 use forebay_train::metrics::{Evaluation, EvaluationOptions, Scored};
 use serde::Serialize;
 
+use crate::feed::Pass;
 use crate::flow::{Error, Run};
-use crate::options::{Config, store_options};
+use crate::model::{ModelKind, NetworkFile, OfRun, feed_for, weights_of};
+use crate::options::{Command, Config, store_options};
 use crate::predictions::Predictions;
-use crate::report::Trained;
-use crate::train::files;
+use crate::report::html::{self, EvaluationPage, Judged, ScoredAnswers};
+use crate::report::{Trained, warn};
+use crate::train::{files, show};
 
 /// What the trainings of a cross-validation came to.
 #[derive(Clone, Debug, Serialize)]
@@ -123,11 +126,67 @@ pub async fn cross_validate(
         scored,
     };
     let store = Store::open(out, &store_options(config))?;
+    report(run, config, &store, &done).await?;
     let mut predictions = Predictions::new(done.scored.classes().to_vec());
     predictions.push_scored(&done.scored, Split::Validation, 1.0);
     store.put(files::PREDICTIONS, predictions.to_parquet()).await?;
     store.put(FOLDS, forebay_datasets::manifest::to_json(&done).into()).await?;
     Ok(done)
+}
+
+/// Writes the report of all held-out images with its plots, and their labels that look wrong.
+async fn report(run: &Run, config: &Config, store: &Store, done: &CrossValidated) -> Result<(), Error> {
+    let CrossValidated { scores, scored, evaluation, .. } = done;
+    // The training and the validation images of any one fold are those that all of them hold out.
+    let place = scores[0].run.clone();
+    let (settings, pool) = (config.clone(), run.clone());
+    let opening = run.until_stopped(move || async move {
+        let network =
+            NetworkFile::open(&pool, &weights_of(&place, &settings).await?, None, &settings).await?;
+        let of_run = OfRun::of_model(&place, ModelKind::Run, &settings).await?;
+        let source = of_run.as_ref().and_then(OfRun::source);
+        let source = source.ok_or_else(|| Error::Integrity(format!("{place} has no {}", files::CONFIG)))?;
+        let chain = network.predictor.chain();
+        let (feed, _) = feed_for(&settings, (&source, &place), chain, of_run.as_ref()).await?;
+        Ok((feed, network.architecture, source))
+    });
+    let (feed, architecture, source) = opening.await?;
+    feed.begin(run, &[Split::Train, Split::Validation])?;
+    let budget = config.whole("report.bytes");
+    let passes = [Pass::training_images(), Pass::validation()];
+    let shown = show(run, (&feed, &passes), (scored, evaluation), budget).await?;
+    for (name, bytes) in shown.files {
+        store.put(name, bytes.into()).await?;
+    }
+    let mut remarks = vec![format!(
+        "Each image is called by the training that did not see it: accuracy {:.2} % ± {:.2} over {} folds (standard deviation), \
+         macro F1 {:.4} ± {:.4}. The epoch of each was chosen by the images that score it, which flatters it a little; test \
+         images were not looked at.",
+        done.accuracy.mean * 100.0,
+        done.accuracy.deviation * 100.0,
+        done.folds,
+        done.macro_f1.mean,
+        done.macro_f1.deviation
+    )];
+    remarks.extend(scores.iter().map(|fold| {
+        format!(
+            "Fold {}: {:.2} % of {} images, macro F1 {:.4}, epoch {}.",
+            fold.fold,
+            fold.accuracy * 100.0,
+            fold.images,
+            fold.macro_f1,
+            fold.best_epoch
+        )
+    }));
+    let answers = ScoredAnswers::of(scored, &shown.errors.suspects, evaluation.temperature);
+    let judged = Judged { evaluation, answers: &answers, gallery: &shown.gallery, images: "held-out images" };
+    let command = format!("forebay train {}", config.to_arguments(Command::Train).join(" "));
+    let model = format!("{architecture} in {} folds", done.folds);
+    let page =
+        EvaluationPage { model: &model, source: &source, judged, remarks: &remarks, command: &command };
+    let page = html::evaluation(&page, budget);
+    warn(&Vec::from_iter(page.note));
+    Ok(store.put(files::REPORT, page.html.into()).await?)
 }
 
 /// Adds what one training said of the images that it held out, as logarithms of calibrated probabilities, so that those of

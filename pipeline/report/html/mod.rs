@@ -396,8 +396,9 @@ fn member_table(members: &[MemberRow], whole: Option<&Evaluation>) -> String {
 }
 
 /// The plots of an evaluation as files: name and SVG.
-pub fn evaluation_plots(evaluation: &Evaluation) -> [(&'static str, String); 4] {
+pub fn evaluation_plots(evaluation: &Evaluation) -> [(&'static str, String); 5] {
     [
+        ("confusion.svg", quality::confusion(evaluation)),
         ("roc.svg", quality::roc(evaluation)),
         ("precision_recall.svg", quality::precision_recall(evaluation)),
         ("reliability.svg", quality::reliability(evaluation)),

@@ -1,9 +1,10 @@
-//! The plots of an evaluation: ROC, precision and recall, reliability, accuracy against coverage.
+//! The plots of an evaluation: confusion, ROC, precision and recall, reliability, accuracy against coverage.
 
 use forebay_train::metrics::{CurvePoint, Curves, Evaluation, Figure};
 
-use super::super::palette::{INK, SERIES};
-use super::chart::{Chart, ChartLine, Side};
+use super::super::palette::{GRID, INK, SERIES};
+use super::chart::{self, Chart, ChartLine, Side};
+use crate::plan::shorten;
 
 /// Classes that each have a colour and a line in the legend; of more, so many of the worst.
 const NAMED_MAX: usize = 8;
@@ -83,6 +84,58 @@ fn interpolated(curve: &[CurvePoint], x: f64) -> f64 {
         (Some(last), None) => last.y,
         (None, next) => next.map_or(0.0, |next| next.y),
     }
+}
+
+/// The side of the field of a confusion matrix, pixels, and of its cells at most.
+const FIELD: f64 = 460.0;
+const CELL_MAX: f64 = 44.0;
+
+/// The smallest cell that has room for its number, and for the name of its class beside it.
+const CELL_WITH_NUMBER: f64 = 22.0;
+const CELL_WITH_NAME: f64 = 9.0;
+
+/// The most characters of a name beside a matrix.
+const NAME_MAX: usize = 18;
+
+/// The confusion matrix: a row for each true class, its images by what they were taken for.
+pub(super) fn confusion(evaluation: &Evaluation) -> String {
+    let Evaluation { classes, confusion, .. } = evaluation;
+    let cell = (FIELD / classes.len() as f64).min(CELL_MAX);
+    let (left, top, field) = (150.0, 172.0, cell * classes.len() as f64);
+    let mut svg = chart::open(
+        left + field + 70.0,
+        top + field + 16.0,
+        "Confusion: true class by what it was taken for",
+    );
+    let at = |index: usize| index as f64 * cell;
+    for (index, class) in classes.iter().enumerate().filter(|_| cell >= CELL_WITH_NAME) {
+        let (name, middle) = (shorten(class, NAME_MAX), at(index) + cell / 2.0);
+        svg += &chart::label(left - 7.0, top + middle + 4.0, "end", &name);
+        let (x, y) = (left + middle + 4.0, top - 8.0);
+        svg += &format!(
+            "<g transform=\"rotate(-60 {x:.1} {y:.1})\">{}</g>\n",
+            chart::label(x, y, "start", &name).trim_end()
+        );
+    }
+    for (truth, counts) in confusion.iter().enumerate() {
+        let total = counts.iter().sum::<u64>().max(1) as f64;
+        for (prediction, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let (x, y) = (left + at(prediction), top + at(truth));
+            let color = if truth == prediction { SERIES[0] } else { SERIES[1] };
+            // The ink stays readable on a share of 1.
+            let shade = 0.07 + 0.48 * *count as f64 / total;
+            svg += &format!(
+                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{cell:.2}\" height=\"{cell:.2}\" fill=\"{color}\" fill-opacity=\"{shade:.3}\"/>\n"
+            );
+            if cell >= CELL_WITH_NUMBER {
+                svg += &chart::label(x + cell / 2.0, y + cell / 2.0 + 4.0, "middle", &count.to_string());
+            }
+        }
+    }
+    svg += &format!(
+        "<rect x=\"{left}\" y=\"{top}\" width=\"{field:.1}\" height=\"{field:.1}\" fill=\"none\" stroke=\"{GRID}\"/>\n</svg>\n"
+    );
+    svg
 }
 
 /// The ROC curves: each class against the rest, micro and macro averages.

@@ -288,7 +288,7 @@ fn range(row: &OptionRow, entry: &Value) -> Result<Range, String> {
         Value::Array(values) => {
             let read = |value: &Value| match value.as_str() {
                 Some(UNSET) => Ok(None),
-                _ => row.kind.check(value.clone()).map(Some),
+                _ => row.check(value).map(Some),
             };
             let values = values.iter().map(read).collect::<Result<Vec<_>, String>>()?;
             if values.is_empty() {
@@ -306,7 +306,7 @@ fn range(row: &OptionRow, entry: &Value) -> Result<Range, String> {
             let end = |name: &str| {
                 let value =
                     table.get(name).ok_or_else(|| format!("{name} is missing; expected {EXPECTED}"))?;
-                row.kind.check(value.clone())
+                row.check(value)
             };
             let (low, high) = (end("low")?, end("high")?);
             let log = match table.get("log") {

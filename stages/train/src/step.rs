@@ -217,10 +217,11 @@ impl Trainer {
         &self.options.class_counts
     }
 
-    /// What a file keeps of the training images of each class and of the shares that its logits stand for, key by key.
-    pub fn priors_as_metadata(&self) -> [(String, String); 2] {
+    /// What a file of the weights after so many steps keeps of the training images of each class and of the shares that its logits
+    /// stand for, key by key.
+    pub fn priors_as_metadata(&self, steps: u64) -> [(String, String); 2] {
         let TrainOptions { loss, class_weights, class_counts, .. } = &self.options;
-        let weights = match self.step > self.options.class_weights_from {
+        let weights = match steps > self.options.class_weights_from {
             true => *class_weights,
             false => ClassWeights::None,
         };
