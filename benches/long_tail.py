@@ -91,7 +91,7 @@ def main():
         out = asked.work / f"{run.name}-adjusted"
         if not (out / "evaluation.json").exists():
             forebay("eval", run, "--split", "test", "--prior", "uniform", "--out", out)
-        return json.loads((out / "evaluation.json").read_text())
+        return json.loads((out / "evaluation.json").read_text())["test"]
 
     recipe = ["--epochs", asked.epochs, "--optimizer", "sgd", "--lr", "0.1", "--weight-decay", "2e-4"]
     recipe += ["--batch-size", "128", "--augment", "light", "--warmup", "2", "--seed", "1"]
@@ -106,7 +106,7 @@ def main():
         )
         if not options:
             found = adjusted(run)
-            accuracy, f1 = found["accuracy"], found["macro_f1"]
+            accuracy, f1 = found["accuracy"], found["macro_average"]["f1"]
             print(
                 f"| {name}, logits adjusted afterwards | {percent(accuracy['value'])} |"
                 f" {percent(accuracy['low'])} to {percent(accuracy['high'])} | {percent(f1['value'])} |",
