@@ -145,6 +145,8 @@ enum Keep<'a> {
     Folder(&'a RunFolder),
     /// What the best epoch said of the validation images.
     Scores(&'a mut Option<Scored>),
+    /// Nothing but the metrics of the epochs.
+    Nothing,
 }
 
 /// Trains the epochs that are left, and adds them to the history. `on_epoch` may end it after any of them.
@@ -162,7 +164,7 @@ async fn epochs(
     let validates = plan.feed.rows(Split::Validation) > 0;
     let folder = match keep_in {
         Keep::Folder(folder) => Some(*folder),
-        Keep::Scores(_) => None,
+        Keep::Scores(_) | Keep::Nothing => None,
     };
     loop {
         let Progress { epoch, best, .. } = lock(session).progress;

@@ -40,7 +40,7 @@ fn a_difference_that_could_be_chance_is_said_to_be_not_significant() {
     );
     for line in [
         "accuracy, %                    50.33  93.46 (88.39 to 96.41)      96.08 (91.71 to 98.19)",
-        "b is better than a by 2.61 points of accuracy (95 %: +0.00 to +5.25): the difference is not significant \
+        "b scored 2.61 points of accuracy above a (95 %: +0.00 to +5.25): the difference is not significant \
          (McNemar's exact test, p = 0.1250, n = 153); on 153 samples, a difference below 5.1 points is found with less \
          than 80 % probability.",
     ] {

@@ -182,6 +182,19 @@ fn an_ensemble_answers_as_its_members_vote_and_refuses_what_does_not_fit() {
     place.run("ensemble run1 run2 --out both").refused(2, "already");
     place.run("ensemble run1 --out alone").refused(2, "train --snapshots), and run1 has none");
     place.run("ensemble run1/model.safetensors --out alone").refused(2, "two RUNs");
+    // What cannot be made replaces nothing, and only an ensemble is replaced.
+    let before = place.files("both");
+    place.run("ensemble run1 nowhere --out both --overwrite").refused(2, "no such run folder");
+    assert!(place.files("both") == before, "the ensemble that was there");
+    place.run("eval run1 --split validation --out judged").done();
+    place.run("ensemble run1 run2 --out judged --overwrite").refused(2, "of no ensemble");
+    place.run("ensemble run1 run2 --out run1 --overwrite").refused(2, "of no ensemble");
+    place.run("ensemble run1 run1 --out twice").refused(2, "named twice");
+    place.run("eval both/member-1.safetensors --split validation").done();
+    let file = String::from_utf8(place.files("both")["ensemble.json"].clone()).unwrap();
+    let cold = file.replacen("\"temperature\": ", "\"temperature\": -", 1);
+    place.write("both/ensemble.json", cold.as_bytes());
+    place.run("eval both --split validation").refused(4, "is no temperature");
     place.run("ensemble run1 run2 --out in").refused(2, "of no ensemble");
     place.run("ensemble run1 run2 --out in/both").refused(2, "whose folders are classes");
     place.run(&format!("tune in --out in/tune {QUICK} --trials 1")).refused(2, "whose folders are classes");
@@ -287,4 +300,51 @@ fn a_model_is_scored_as_it_predicts_with_another_prior() {
         assert!(page.contains(part), "the command lacks {part}");
     }
     place.run("eval run --prior cow=1").refused(2, "the model has no class cow");
+}
+
+#[test]
+fn sealed_test_images_stay_so_however_the_run_and_its_images_are_named() {
+    let place = Place::new();
+    images(&place, 90);
+    let train = format!("train in --out run {QUICK}");
+    place.run(&format!("{train} --seal-test")).done();
+    let absolute = place.path("in").to_string_lossy().into_owned();
+    place.run_with(&["eval", "run", &absolute, "--split", "all"]).refused(2, "sealed");
+    // A run that is resumed without the seal keeps it.
+    place.run(&format!("{train} --resume")).done();
+    place.run("eval run --split test").refused(2, "sealed");
+    // A copy without the count is sealed by its run file; a run file that cannot be read hides nothing.
+    place.write("copy/model.safetensors", &place.files("run")["model.safetensors"]);
+    place.write(
+        "copy/config.toml",
+        &[&place.files("run")["config.toml"][..], b"\n[train2]\nx = 1\n"].concat(),
+    );
+    place.run("eval copy in").refused(4, "train2");
+    place.write("copy/config.toml", &place.files("run")["config.toml"]);
+    place.run("train in --out open --size 16 --epochs 2 --batch-size 8 --doctor off").done();
+    // What is done and resumed is not looked at again.
+    place.run("train in --out open --size 16 --epochs 2 --batch-size 8 --doctor off --resume").done();
+    let tests: Value = serde_json::from_slice(&place.files("open")["test.json"]).unwrap();
+    assert_eq!(tests["openings"], 1);
+    // One fold alone is sealed too.
+    place.run(&format!("train in --out fold --folds 3 --fold 1 {QUICK}")).done();
+    place.run("eval fold --split test").refused(2, "sealed");
+}
+
+#[test]
+fn folds_take_no_folder_of_another_kind_and_a_persons_marks_stay() {
+    let place = Place::new();
+    images(&place, 60);
+    place.run(&format!("train in --out run {QUICK}")).done();
+    let before = place.files("run");
+    place.run(&format!("train in --out run --folds 2 {QUICK}")).refused(2, "folder of one run");
+    assert!(place.files("run") == before);
+    place.write("mine/fixes.csv", b"mine");
+    place.run(&format!("train in --out mine --folds 2 {QUICK}")).refused(2, "of no cross-validation");
+    place.write("eval/roc.svg", b"mine");
+    place.run("eval run --split validation --out eval").refused(2, "roc.svg already");
+    place.write("run/fixes.csv", b"id,action,label,suggested,probability,margin\nmarked,drop,,,,\n");
+    place.run(&format!("train in --out run {QUICK} --resume")).done();
+    assert!(place.files("run")["fixes.csv"].ends_with(b"marked,drop,,,,\n"), "what a person decided");
+    place.run("eval run --set split.seed=9").refused(2, "--set split.seed: forebay eval has no such option");
 }

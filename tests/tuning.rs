@@ -222,8 +222,10 @@ fn pruned_trials_end_at_a_rung_and_folds_are_scored_by_their_mean() {
         place.run(&format!("tune in --out folded {QUICK} {rates} --trials 1 --folds 2 --json")).done().json();
     let score = folded["trials"][0]["score"].as_f64().unwrap();
     let best = String::from_utf8(place.files("folded")["best.toml"].clone()).unwrap();
-    assert!(best.contains("folds = 2") && !best.contains("fold = 1"), "{best}");
-    place.run("train --config folded/best.toml --out folds").done();
+    assert!(best.contains("--folds 2 trains again") && !best.contains("fold = 1"), "{best}");
+    place.run("train --config folded/best.toml --out one").done();
+    assert!(place.files("one").contains_key("model.safetensors"), "it trains a model");
+    place.run("train --config folded/best.toml --folds 2 --out folds").done();
     let folds: Value = serde_json::from_slice(&place.files("folds")["folds.json"]).unwrap();
     assert_eq!(folds["accuracy"]["mean"].as_f64(), Some(score));
 }

@@ -39,7 +39,10 @@ fn text(advised: &Advised, config: &Config) -> String {
     let _ = writeln!(text, "  {}", advised.why);
     let chosen = advised.variants.iter().find(|scores| scores.name == advised.recommended);
     let options = chosen.iter().flat_map(|scores| &scores.options).map(option);
-    let words: Vec<String> = config.to_arguments(Command::Train).into_iter().chain(options).collect();
+    // What was compared are heads on a frozen network.
+    let freeze = (!config.is_given("train.freeze")).then(|| "--freeze backbone".to_string());
+    let words: Vec<String> =
+        config.to_arguments(Command::Train).into_iter().chain(freeze).chain(options).collect();
     let _ = writeln!(text, "  forebay train {} --out RUN", words.join(" "));
     if advised.recommended.starts_with("post-hoc") {
         text += "  forebay predict RUN IMAGES --prior uniform\n";

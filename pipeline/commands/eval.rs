@@ -129,7 +129,8 @@ async fn refuse_results(out: &Store, config: &Config) -> Result<(), Error> {
     if is_there(files::MODEL).await? || is_there(files::LAST).await? {
         return Err(Error::Usage(format!("--out {place} is a run folder: give a place of its own")));
     }
-    for name in [files::EVALUATION, files::PREDICTIONS, files::REPORT, files::FIXES] {
+    let tables = [files::EVALUATION, files::PREDICTIONS, files::REPORT, files::FIXES];
+    for name in tables.into_iter().chain(files::PLOTS) {
         if !config.is_on("overwrite") && is_there(name).await? {
             return Err(Error::Usage(format!(
                 "{place} holds {name} already: give another --out, or --overwrite to replace it"
@@ -155,7 +156,14 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         let source = settings.text("source").or(own).ok_or_else(|| {
             Error::Usage(format!("{place} does not say where its images are: give a SOURCE"))
         })?;
+        let is_of_run = of_run.is_some();
         let of_run = of_run.filter(|of_run| of_run.is_of(&source, &settings));
+        if is_of_run && of_run.is_none() {
+            note(&format!(
+                "{source} is not where the images of the run came from, and all of it is new to the model as far as is known: \
+                 where it holds images that the run was trained on, figures say little of others"
+            ));
+        }
         let chain = model.classifier.chain();
         let (feed, warnings) = feed_for(&settings, (&source, &place), chain, of_run.as_ref()).await?;
         let out =

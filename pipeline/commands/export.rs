@@ -84,10 +84,18 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
     let chain = chain_at(chain, wanted, asked, &arch);
     let size = asked.or(wanted.and_then(|wanted| wanted.side)).unwrap_or_else(|| side_of(&arch));
     let classes = own.as_ref().map(|own| own.classes.as_slice());
+    let temperature = own.as_ref().and_then(FileDescription::temperature).unwrap_or(1.0);
     let what = Export {
         head: own.as_ref().map_or(Head::linear(1), |own| own.head),
         side: size as usize,
-        description: describe(&arch, classes, size, chain.as_ref(), provenance.licence.as_deref()),
+        description: describe(
+            &arch,
+            classes,
+            size,
+            chain.as_ref(),
+            provenance.licence.as_deref(),
+            temperature,
+        ),
         arch,
     };
     let written = run.install(|| write(&what, &bytes));
@@ -132,8 +140,8 @@ async fn ensemble(run: &Run, config: &Config, model: Model, output: String) -> R
     let Model { classifier, architectures, warnings, .. } = model;
     let size = classifier.chain().side().expect("a model takes squares");
     let arch = format!("ensemble of {}", architectures.join(", "));
-    let mut described = describe(&arch, Some(classifier.classes()), size, Some(classifier.chain()), None);
-    described.properties.push(("temperature".to_string(), classifier.temperature().to_string()));
+    let (classes, chain) = (classifier.classes(), classifier.chain());
+    let described = describe(&arch, Some(classes), size, Some(chain), None, classifier.temperature());
     let written = run.install(|| export_ensemble(&classifier, size as usize, &described));
     let written = written.map_err(|error| train_error(&arch, error))?;
     let bytes = written.len();
@@ -142,15 +150,17 @@ async fn ensemble(run: &Run, config: &Config, model: Model, output: String) -> R
     Ok(Exported { output, arch, classes, size: size as usize, bytes, warnings })
 }
 
-/// What the file says for people and, key by key, for programs. A list is JSON.
+/// What the file says for people and, key by key, for programs. A list is JSON. Probabilities are the softmax of the logits divided
+/// by `temperature`.
 fn describe(
     arch: &str,
     classes: Option<&[String]>,
     size: u32,
     chain: Option<&Chain>,
     licence: Option<&str>,
+    temperature: f64,
 ) -> Description {
-    let mut properties = vec![("architecture", arch.to_owned())];
+    let mut properties = vec![("architecture", arch.to_owned()), ("temperature", temperature.to_string())];
     if let Some(classes) = classes {
         properties.push(("classes", json!(classes).to_string()));
     }

@@ -40,7 +40,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
         say_before(&plan);
         return find_lr::run(run, asked, &plan).await.map(|()| None);
     }
-    let has_snapshots = plan.cycle.is_some();
+    let cycle = plan.cycle;
     let (done, folder) = one(run, asked, config, plan).await?;
     let location = folder.location();
     if asked.json && asked.command == Command::Train {
@@ -57,7 +57,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<Option<Trained>, Error
         say(&terminal::rejected(&run.rejects().list(), &place));
         say(&format!("\nwritten to {location}: {}, {}, {}\n", files::MODEL, files::METRICS, files::REPORT));
         if asked.command == Command::Train {
-            say(&next(location, has_snapshots));
+            say(&next(location, cycle.is_some_and(|cycle| done.epochs.len() >= 2 * cycle as usize)));
         }
     }
     Ok(Some(done))

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use forebay_datasets::escape::printable;
+use forebay_datasets::escape::{printable, shell};
 use serde_json::Value;
 
 use crate::flow::{Error, Run};
@@ -171,17 +171,17 @@ fn summary(done: &Tuned) -> String {
             important.iter().take(IMPORTANT).map(|(key, share)| format!("{key} {:.0} %", *share * 100.0));
         let _ = writeln!(text, "what mattered most: {}", shares.collect::<Vec<_>>().join(", "));
     }
-    let place = printable(&done.output);
+    let (place, best) = (printable(&done.output), format!("{}/{}", done.output, tune_files::BEST));
+    let best = shell(&best);
     let _ = writeln!(
         text,
         "the best of many trials on the same validation images flatters itself: look at the test images once, in the end\n\
          written to {place}: {}, {}, {}, {}\n\
-         next: forebay train --config {place}/{} --out RUN\n      forebay eval RUN --final",
+         next: forebay train --config {best} --out RUN\n      forebay eval RUN --final",
         tune_files::REPORT,
         tune_files::BEST,
         tune_files::TRIALS,
         tune_files::SUMMARY,
-        tune_files::BEST
     );
     text
 }

@@ -50,6 +50,17 @@ impl EnsembleFile {
     /// What the file is called.
     pub const NAME: &str = "ensemble.json";
 
+    /// The file of a member, counted from 1.
+    pub fn member_file(number: usize) -> String {
+        format!("member-{number}.safetensors")
+    }
+
+    /// Whether a file is one of a member.
+    pub fn is_member(name: &str) -> bool {
+        let number = name.strip_prefix("member-").and_then(|rest| rest.strip_suffix(".safetensors"));
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+
     /// Reads the file of a folder; `None` where there is none.
     ///
     /// # Errors
@@ -81,10 +92,14 @@ impl EnsembleFile {
         folder: &Store,
         config: &Config,
     ) -> Result<Model, Error> {
-        let vote = Vote::WORDS.iter().position(|word| *word == self.vote);
-        let vote = vote.map(|index| [Vote::Soft, Vote::Hard][index]).ok_or_else(|| {
-            Error::Integrity(format!("{}: \"{}\" is no vote", folder.name(EnsembleFile::NAME), self.vote))
-        })?;
+        let odd = |what: String| Error::Integrity(format!("{}: {what}", folder.name(EnsembleFile::NAME)));
+        let vote = Vote::of_word(&self.vote).ok_or_else(|| odd(format!("\"{}\" is no vote", self.vote)))?;
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            return Err(odd(format!("{} is no temperature, which is a number above 0", self.temperature)));
+        }
+        if let Some(member) = self.members.iter().find(|member| !EnsembleFile::is_member(&member.file)) {
+            return Err(odd(format!("{} is no file of a member", member.file)));
+        }
         let (mut members, mut architectures, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
         for member in &self.members {
             let name = format!("{}/{}", place.trim_end_matches('/'), member.file);

@@ -6,7 +6,7 @@ use forebay_stages::augment::Augment;
 use forebay_stages::chain::Chain;
 use forebay_stages::views::Tta;
 
-use super::{Model, ModelKind};
+use super::{EnsembleFile, Model, ModelKind};
 use crate::feed::{self, Feed, Viewing};
 use crate::flow::Error;
 use crate::hub::Reference;
@@ -32,13 +32,20 @@ impl OfRun {
     /// That of a run folder; `None` where the folder does not say what the run was.
     ///
     /// # Errors
-    /// When the store fails.
+    /// [`Error::Integrity`] when what it says cannot be read; others when the store fails.
     pub async fn read(place: &str, config: &Config) -> Result<Option<OfRun>, Error> {
         let folder = RunFolder::open(&config.clone().with("out", place))?;
         let Some(text) = folder.get(files::CONFIG).await? else { return Ok(None) };
         let text = String::from_utf8_lossy(&text).into_owned();
-        let Ok(resolved) = Config::resolve(Some((files::CONFIG, &text)), &[], &[]) else { return Ok(None) };
-        let tests = RunTests::read(&folder).await?;
+        let resolved = Config::resolve(Some((files::CONFIG, &text)), &[], &[]).map_err(|problems| {
+            let first = problems.0.first().cloned().unwrap_or_default();
+            Error::Integrity(format!(
+                "{place}: it is not known what the run was trained on, and so which images it has not seen: {first}"
+            ))
+        })?;
+        let mut tests = RunTests::read(&folder).await?;
+        // Also a copy without the count is of a sealed run.
+        tests.sealed |= resolved.is_on("train.seal_test");
         Ok(Some(OfRun { folder, config: resolved, tests }))
     }
 
@@ -51,7 +58,8 @@ impl OfRun {
         match (kind, folder_and_file(place)) {
             (ModelKind::Run | ModelKind::Ensemble, _) => OfRun::read(place, config).await,
             (ModelKind::Weights, (folder, file))
-                if files::is_model(file) && Reference::parse(place).is_none() =>
+                if (files::is_model(file) || EnsembleFile::is_member(file))
+                    && Reference::parse(place).is_none() =>
             {
                 OfRun::read(folder, config).await
             }

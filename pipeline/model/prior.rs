@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use forebay_datasets::escape::one_line;
 use forebay_datasets::store::Store;
-use forebay_train::Classifier;
+use forebay_train::{Classifier, Vote};
 
 use super::Model;
 use crate::flow::Error;
@@ -47,6 +47,13 @@ impl Model {
         let Some(text) = config.text("model.prior") else { return Ok((classifier, None)) };
         let refused = |why: String| Error::Usage(format!("model.prior: {why}"));
         let shares = shares_of(&text, classifier.classes(), config).await?.map_err(refused)?;
+        if classifier.vote() == Vote::Hard && classifier.members().len() > 1 {
+            return Err(refused(format!(
+                "{} votes hard, which leaves no probabilities that a prior could adjust; leave it out, or make the ensemble with \
+                 --vote soft",
+                self.place
+            )));
+        }
         let before = self.logit_prior.clone().ok_or_else(|| {
             refused(format!(
                 "{} does not say how many images of each class it was trained on, which the prior is compared with; leave it \

@@ -112,7 +112,11 @@ pub async fn score(
             }
             let logits = pool.install(|| classifier.logits_of_views(&viewed.batch, per_image));
             let logits = logits.map_err(|error| train_error("evaluate", error))?;
-            for (Sample { id, label, .. }, row) in viewed.readable().zip(logits) {
+            for (Sample { id, label, copy, .. }, row) in viewed.readable().zip(logits) {
+                // What balanced shards hold again was scored.
+                if *copy > 0 {
+                    continue;
+                }
                 let Some(label) = alignment.class(*label) else {
                     scores.unknown += 1;
                     continue;

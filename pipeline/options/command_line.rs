@@ -14,7 +14,7 @@ use super::layers::Problems;
 use super::nearest::nearest;
 use super::spellings::{Spelling, instead_of};
 use super::table::{Kind, OPTIONS, OptionRow, at_home};
-use super::values::Config;
+use super::values::{Config, Layer};
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -281,7 +281,18 @@ pub fn resolve(
         }
     }
     let file = file.as_ref().map(|(path, text)| (*path, text.as_str()));
-    let config = Config::resolve(file, &sets, &flags)?.only_of(command);
+    let config = Config::resolve(file, &sets, &flags)?;
+    // A run file is of several commands, and --set is of this one.
+    let foreign = |row: &&OptionRow| config.given(row.key) == Some(Layer::Set) && !row.is_of(command);
+    let foreign: Vec<String> = OPTIONS
+        .iter()
+        .filter(foreign)
+        .map(|row| format!("--set {}: forebay {} has no such option; leave it out", row.key, known.name))
+        .collect();
+    if !foreign.is_empty() {
+        return Err(Problems(foreign));
+    }
+    let config = config.only_of(command);
     let problems = match known.checks_options {
         true => Vec::new(),
         false => config.without_effect(command, &Facts::default()),

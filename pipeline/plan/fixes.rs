@@ -39,6 +39,8 @@ pub struct Fix {
     pub action: FixAction,
     /// The name of the class that it becomes; empty where none is given.
     pub suggested: String,
+    /// The class that it had when the file was written; empty where the file does not say.
+    pub label: String,
 }
 
 /// The file for these suspects, the most suspicious first, each with the action `keep`.
@@ -76,7 +78,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Fix>, Vec<String>> {
             COLUMNS.join(",")
         )]);
     };
-    let suggested = column("suggested");
+    let (suggested, label) = (column("suggested"), column("label"));
     let mut fixes = Vec::new();
     let (mut unknown, mut without, mut twice, mut seen) =
         (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
@@ -95,6 +97,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Fix>, Vec<String>> {
                 }),
             },
             suggested: field(suggested).trim().to_string(),
+            label: field(label).trim().to_string(),
         };
         if fix.action == FixAction::Relabel && fix.suggested.is_empty() {
             without.push(format!("{} (line {line})", printable(&fix.id)));
@@ -133,7 +136,7 @@ pub fn apply(catalog: Catalog, fixes: &[Fix]) -> Result<(Catalog, FixedLabels), 
     let ids: BTreeMap<&str, usize> =
         catalog.entries().iter().enumerate().map(|(index, entry)| (&*entry.id, index)).collect();
     let class = |name: &str| catalog.classes().binary_search_by(|class| class.as_str().cmp(name)).ok();
-    let (mut unknown, mut classless) = (Vec::new(), Vec::new());
+    let (mut unknown, mut classless, mut stale) = (Vec::new(), Vec::new(), Vec::new());
     let mut done = FixedLabels::default();
     let (mut labels, mut dropped) = (Vec::new(), Vec::new());
     for fix in fixes {
@@ -141,6 +144,16 @@ pub fn apply(catalog: Catalog, fixes: &[Fix]) -> Result<(Catalog, FixedLabels), 
             unknown.push(printable(&fix.id).into_owned());
             continue;
         };
+        let label = &catalog.classes()[catalog.entries()[index].label as usize];
+        if fix.action != FixAction::Keep && !fix.label.is_empty() && fix.label != *label {
+            stale.push(format!(
+                "{} ({} there, {} here)",
+                printable(&fix.id),
+                printable(&fix.label),
+                printable(label)
+            ));
+            continue;
+        }
         match (fix.action, class(&fix.suggested)) {
             (FixAction::Keep, _) => done.kept += 1,
             (FixAction::Drop, _) => {
@@ -158,6 +171,7 @@ pub fn apply(catalog: Catalog, fixes: &[Fix]) -> Result<(Catalog, FixedLabels), 
     }
     let problems = [
         said("these are the ids of no image of SOURCE:", &unknown),
+        said("these have another class in SOURCE than when the file was written:", &stale),
         said(&format!("SOURCE has no class called (it has {}):", in_short(catalog.classes())), &classless),
     ];
     let problems = problems.concat();
@@ -225,6 +239,19 @@ mod tests {
         let fixes = parse(csv.as_bytes()).unwrap();
         let (mended, done) = apply(catalog(), &fixes).unwrap();
         assert_eq!((mended, done), (catalog(), FixedLabels { relabelled: 0, dropped: 0, kept: 2 }));
+    }
+
+    #[test]
+    fn a_file_of_another_state_of_the_labels_is_refused() {
+        let fixes =
+            parse(b"id,action,label,suggested\ncat/2.png,relabel,dog,cat\ndog/1.png,keep,cat,dog\n").unwrap();
+        let problems = apply(catalog(), &fixes).unwrap_err();
+        assert_eq!(
+            problems,
+            [
+                "these have another class in SOURCE than when the file was written: cat/2.png (dog there, cat here)"
+            ]
+        );
     }
 
     #[test]

@@ -224,8 +224,13 @@ impl Verdict {
             let found = score(run, plan, session, features, Pass::validation()).await?;
             scored.insert(Split::Validation, found);
         }
-        if plan.feed.rows(Split::Test) > 0 && !plan.seals_test {
-            let access = RunTests::open(folder).await?;
+        let is_sealed = plan.seals_test || RunTests::read(folder).await?.sealed;
+        if plan.feed.rows(Split::Test) > 0 && !is_sealed {
+            // A run that was done and is resumed says the same again.
+            let access = match folder.get(files::SUMMARY).await? {
+                Some(_) => RunTests::again(folder).await?,
+                None => RunTests::open(folder).await?,
+            };
             test_openings = Some(access.openings);
             let pass = Pass::evaluate(Split::Test, access);
             scored.insert(Split::Test, score(run, plan, session, features, pass).await?);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use forebay_datasets::sample::Split;
-use forebay_datasets::store::Store;
+use forebay_datasets::store::{Store, local_path};
 use forebay_stages::balance::BalanceSummary;
 use forebay_train::schedule::Plateau;
 use forebay_train::{Strictness, TrainOptions};
@@ -17,6 +17,7 @@ use super::resampling::Resampling;
 use super::{check, recipe, timm};
 use crate::feed::{self, Feed};
 use crate::flow::Error;
+use crate::hub::Reference;
 use crate::options::{Command, Config, Doctor, FreezePlan, Identity};
 use crate::plan::{self, gather, refuse};
 use crate::report::RunFacts;
@@ -252,7 +253,8 @@ impl TrainPlan {
             feature_cache,
             unfreeze_patience: config.whole("train.unfreeze_patience") as u32,
             fits_micro_batch: config.get("train.micro_batch").and_then(Value::as_str) == Some("auto"),
-            seals_test: config.is_on("train.seal_test"),
+            // Folds are compared with each other, also where each is trained alone.
+            seals_test: config.is_on("train.seal_test") || config.get("split.fold").is_some(),
             cycle: recipe::cycle(config, epochs),
             class_counts: found,
             report_bytes: config.whole("report.bytes"),
@@ -261,11 +263,25 @@ impl TrainPlan {
             weights: initial.map(|initial| (initial.name, initial.bytes)),
             strictness: check::strictness(config),
             preparation,
-            run_file: config.to_toml(Command::Train, &facts),
+            run_file: from_anywhere(config).to_toml(Command::Train, &facts),
             settings: settings(&[&of_run[..], &[Identity::Neither]].concat()),
             warnings,
         })
     }
+}
+
+/// The options with the places of images and weights as they are found from any working directory.
+fn from_anywhere(config: &Config) -> Config {
+    let mut config = config.clone();
+    for key in ["source", "train.weights"] {
+        let path = config.text(key).filter(|place| Reference::parse(place).is_none());
+        let path =
+            path.and_then(|place| local_path(&place).ok()).and_then(|path| std::path::absolute(path).ok());
+        if let Some(path) = path.as_deref().and_then(std::path::Path::to_str) {
+            config = config.with(key, path);
+        }
+    }
+    config
 }
 
 impl TrainPlan {

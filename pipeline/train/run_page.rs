@@ -11,7 +11,7 @@ use crate::feed::{Pass, TestAccess};
 use crate::flow::{Error, Run};
 use crate::report::Trained;
 use crate::report::html::{self, ClassPrior, Judged, RunPage, ScoredAnswers};
-use crate::report::warn;
+use crate::report::{note, warn};
 
 /// What the best epoch said of the images by which a run is judged.
 pub(super) struct HeldOutAnswers<'a> {
@@ -63,7 +63,11 @@ pub(super) async fn write(
     let shown = show(run, (&plan.feed, &[pass]), (scored, evaluation), plan.report_bytes).await?;
     let answers = ScoredAnswers::of(scored, &shown.errors.suspects, evaluation.temperature);
     for (name, bytes) in shown.files {
-        folder.put(name, bytes).await?;
+        let kept = if name == files::FIXES { folder.get(name).await? } else { None };
+        match kept.is_some_and(|kept| kept != bytes) {
+            true => note(&format!("{name} was changed since it was written, and stays as it is")),
+            false => folder.put(name, bytes).await?,
+        }
     }
     let images = format!("{split} images");
     page.judged = Some(Judged { evaluation, answers: &answers, gallery: &shown.gallery, images: &images });

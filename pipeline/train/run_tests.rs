@@ -41,9 +41,25 @@ impl RunTests {
     /// As [`RunTests::read`].
     pub async fn open(folder: &RunFolder) -> Result<TestAccess, Error> {
         let mut tests = RunTests::read(folder).await?;
-        tests.openings += 1;
+        tests.openings = tests.openings.saturating_add(1);
         tests.put(folder).await?;
         Ok(TestAccess { openings: tests.openings })
+    }
+
+    /// A look at what was looked at already, by the same model on the same images; the first one counts.
+    ///
+    /// # Errors
+    /// As [`RunTests::read`].
+    pub(super) async fn again(folder: &RunFolder) -> Result<TestAccess, Error> {
+        match RunTests::read(folder).await?.openings {
+            0 => RunTests::open(folder).await,
+            openings => Ok(TestAccess { openings }),
+        }
+    }
+
+    /// Of several runs on the same test images: what any of them knows.
+    pub fn together(self, other: RunTests) -> RunTests {
+        RunTests { openings: self.openings.max(other.openings), sealed: self.sealed || other.sealed }
     }
 
     /// The bytes of the file.

@@ -31,11 +31,11 @@ pub struct Trial {
     pub score: f64,
     /// The rows of each class that it trained on, without images that could not be read.
     pub class_counts: Vec<f64>,
-    /// What it said of the validation images, each once; `None` where there are none.
+    /// What it said of the validation images, each once; `None` where there are none, or they were not asked for.
     pub validation: Option<Scored>,
 }
 
-/// Trains without a run folder and keeps what the best epoch said of the validation images. `on_epoch` is told of each epoch
+/// Trains without a run folder and, where `answers` are wanted, keeps what the best epoch said of the validation images. `on_epoch` is told of each epoch
 /// and may end the training. Test images are neither read nor scored.
 ///
 /// # Errors
@@ -44,6 +44,7 @@ pub async fn trial(
     run: &Run,
     plan: &Arc<TrainPlan>,
     kept: &KeptFeatures,
+    answers: bool,
     on_epoch: &mut (dyn FnMut(&EpochMetrics) -> ControlFlow<()> + Send),
 ) -> Result<Trial, Error> {
     const SPLITS: [Split; 2] = [Split::Train, Split::Validation];
@@ -65,7 +66,7 @@ pub async fn trial(
         None => None,
     };
     let (mut best, live) = (None, Arc::new(Live::default()));
-    let keep = &mut Keep::Scores(&mut best);
+    let keep = &mut if answers { Keep::Scores(&mut best) } else { Keep::Nothing };
     let done = epochs(run, plan, keep, &session, features.as_ref(), Vec::new(), &live, on_epoch).await?;
     let (progress, class_counts) = {
         let session = lock(&session);

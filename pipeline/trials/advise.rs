@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use forebay_datasets::escape;
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_train::metrics::Scored;
@@ -43,12 +44,13 @@ const VARIANTS: &[Variant] = &[
 ];
 
 /// How often samples and seeds are drawn anew for the intervals.
-const DRAWS: usize = 500;
+const DRAWS: usize = 2000;
 
 /// The level of the intervals.
 const LEVEL: f64 = 0.95;
 
-/// A mean over seeds and the middle 95 % of what resampled seeds and samples make of it.
+/// A mean over seeds and the middle of what resampled seeds and samples make of it: 95 %, of differences 95 % for all ways
+/// together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MeanRange {
     /// On all seeds and samples.
@@ -60,10 +62,16 @@ pub struct MeanRange {
 }
 
 impl MeanRange {
-    fn of(value: f64, mut draws: Vec<f64>) -> MeanRange {
+    /// The difference the other way round.
+    fn negated(self) -> MeanRange {
+        MeanRange { value: -self.value, low: -self.high, high: -self.low }
+    }
+
+    /// The middle of the draws that leaves out a share of `outside` of them.
+    fn of(value: f64, mut draws: Vec<f64>, outside: f64) -> MeanRange {
         draws.sort_by(f64::total_cmp);
         let at = |share: f64| draws[((draws.len() - 1) as f64 * share).round() as usize];
-        let tail = (1.0 - LEVEL) / 2.0;
+        let tail = outside / 2.0;
         MeanRange { value, low: at(tail).min(value), high: at(1.0 - tail).max(value) }
     }
 }
@@ -128,7 +136,7 @@ impl TrialAnswers {
     fn adjusted(scored: &Scored, counts: &[f64]) -> TrialAnswers {
         let largest = |index: usize| {
             let logits = scored.logits(index).iter().zip(counts);
-            let adjusted = logits.map(|(logit, count)| f64::from(*logit) - count.max(1.0).ln());
+            let adjusted = logits.map(|(logit, count)| f64::from(*logit) - count.ln());
             let best = adjusted.enumerate().fold((0, f64::NEG_INFINITY), |best, (class, logit)| {
                 if logit > best.1 { (class, logit) } else { best }
             });
@@ -235,8 +243,17 @@ pub async fn advise(
                     "advise compares on validation images, and there are none; see --split".to_string(),
                 ));
             }
-            let done = trial(run, &plan, &kept, &mut |_| ControlFlow::Continue(())).await?;
+            let done = trial(run, &plan, &kept, true, &mut |_| ControlFlow::Continue(())).await?;
             let scored = done.validation.expect("there are validation images");
+            let empty = done.class_counts.iter().position(|count| *count == 0.0);
+            if let Some(empty) = empty {
+                return Err(Error::Usage(format!(
+                    "{} has no training image that can be read of {}: nothing treats a class that is not there; take its folder \
+                     away, or see --split",
+                    plan.feed.store.location(),
+                    escape::printable(&plan.options.classes[empty])
+                )));
+            }
             if variant.name == PLAIN {
                 adjusted.push(TrialAnswers::adjusted(&scored, &done.class_counts));
                 classes.clone_from(&plan.options.classes);
@@ -296,11 +313,14 @@ fn weigh(
         .collect();
     let place = |name: &str| tried.iter().position(|tried| tried.name == name).expect("it was tried");
     let range = |at: usize, of: fn(&Figures) -> f64| {
-        MeanRange::of(of(&values[at]), draws[at].iter().map(of).collect())
+        MeanRange::of(of(&values[at]), draws[at].iter().map(of).collect(), 1.0 - LEVEL)
     };
+    // The best of many differences is more often above 0 by chance than one: together they are so in 5 % of cases (Bonferroni).
+    let outside = (1.0 - LEVEL) / (tried.len() - 1) as f64;
     let over = |at: usize, other: usize, of: fn(&Figures) -> f64| {
         let pairs = draws[at].iter().zip(&draws[other]);
-        MeanRange::of(of(&values[at]) - of(&values[other]), pairs.map(|(a, b)| of(a) - of(b)).collect())
+        let pairs = pairs.map(|(a, b)| of(a) - of(b)).collect();
+        MeanRange::of(of(&values[at]) - of(&values[other]), pairs, outside)
     };
     let (plain, post_hoc) = (place(PLAIN), place(POST_HOC));
     let mut variants: Vec<VariantScores> = (0..tried.len())
@@ -318,7 +338,7 @@ fn weigh(
         })
         .collect();
     let counts: Vec<u64> = training_images.iter().map(|(_, count)| *count).collect();
-    let (recommended, why) = decide(&variants[plain], &variants[post_hoc], &variants, &counts);
+    let (recommended, why) = decide(&variants[post_hoc], &variants, &counts);
     let warnings = tried.iter().zip(&variants).filter(|(tried, _)| tried.is_naive);
     let warnings = warnings.filter_map(|(_, scores)| harm(scores)).collect();
     variants.sort_by(|a, b| b.balanced_accuracy.value.total_cmp(&a.balanced_accuracy.value));
@@ -327,12 +347,7 @@ fn weigh(
 
 /// Which way to take, and why: adjusting the logits of plain training, which needs no other training, unless classes are
 /// even or another way is better by more than chance.
-fn decide(
-    plain: &VariantScores,
-    post_hoc: &VariantScores,
-    all: &[VariantScores],
-    counts: &[u64],
-) -> (&'static str, String) {
+fn decide(post_hoc: &VariantScores, all: &[VariantScores], counts: &[u64]) -> (&'static str, String) {
     let there = || counts.iter().copied().filter(|count| *count > 0);
     let ratio = there().max().unwrap_or(1) as f64 / there().min().unwrap_or(1) as f64;
     if ratio < 1.5 {
@@ -368,7 +383,7 @@ fn decide(
             "it needs no other training than plain one, gains {} of balanced accuracy over it, and nothing that was tried is \
              better by more than chance; it costs {} of accuracy where classes come as they do here",
             points(gain),
-            points(plain.accuracy_over(post_hoc))
+            points(post_hoc.accuracy_over_plain.negated())
         ),
         false => format!(
             "nothing that was tried differs from plain training by more than chance ({} of balanced accuracy): this needs no \
@@ -377,14 +392,6 @@ fn decide(
         ),
     };
     (POST_HOC, why)
-}
-
-impl VariantScores {
-    /// The difference of the accuracies, by the ends of what `other` has over plain training.
-    fn accuracy_over(&self, other: &VariantScores) -> MeanRange {
-        let MeanRange { value, low, high } = other.accuracy_over_plain;
-        MeanRange { value: -value, low: -high, high: -low }
-    }
 }
 
 /// What harm weighing or repeating rare classes does here, where it is more than chance.

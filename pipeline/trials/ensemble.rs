@@ -64,8 +64,18 @@ struct OpenRuns {
     /// The validation images that all of them have, and none was trained on.
     validation: Option<(Feed, Alignment)>,
     target: Store,
+    /// The files of the ensemble that is replaced.
+    replaced: Vec<String>,
     /// The first run's files that describe images and classes to other programs.
     described: Vec<(&'static str, Bytes)>,
+}
+
+impl OpenRuns {
+    /// Deletes the ensemble that is replaced: when the new one is ready to be written.
+    async fn discard(&self) -> Result<(), Error> {
+        let names: Vec<&str> = self.replaced.iter().map(String::as_str).collect();
+        Ok(self.target.delete(&names, is_ours).await?)
+    }
 }
 
 /// Makes an ensemble of the runs that the options name.
@@ -138,13 +148,19 @@ async fn members_of(runs: Vec<String>, config: &Config) -> Result<Vec<String>, E
 
 async fn open(run: &Run, runs: Vec<String>, out: &str, config: &Config) -> Result<OpenRuns, Error> {
     let names = members_of(runs, config).await?;
+    if let Some(twice) = names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
+        return Err(Error::Usage(format!("{} is named twice: a member votes once", twice.1)));
+    }
     let target = Store::open(out, &store_options(config))?;
     refuse_folder("--out", &target, None).await?;
-    refuse_full(&target, config).await?;
+    let replaced = replaced(&target, config).await?;
     let (mut networks, mut runs) = (Vec::new(), Vec::new());
     for name in &names {
         let file = weights_of(name, config).await?;
         networks.push(NetworkFile::open(run, &file, None, config).await?);
+        if Store::open(name, &store_options(config)).is_ok_and(|run| run.is_same_place(&target)) {
+            return Err(Error::Usage(format!("--out {out} is a member: give another --out")));
+        }
         let kind = if file == *name { ModelKind::Weights } else { ModelKind::Run };
         runs.push(OfRun::of_model(name, kind, config).await?);
     }
@@ -186,28 +202,33 @@ async fn open(run: &Run, runs: Vec<String>, out: &str, config: &Config) -> Resul
             described.extend(of_run.folder.get(name).await?.map(|bytes| (name, bytes)));
         }
     }
-    let sealed = runs.iter().flatten().any(|of_run| of_run.tests.sealed);
-    described.push((files::TESTS, RunTests { openings: 0, sealed }.to_json().into()));
-    Ok(OpenRuns { names, networks, validation, target, described })
+    // What is known of the test by one member is known by the whole.
+    let tests = runs.iter().flatten().map(|of_run| of_run.tests);
+    let of_members = tests.reduce(RunTests::together).unwrap_or_default();
+    described.push((files::TESTS, of_members.to_json().into()));
+    Ok(OpenRuns { names, networks, validation, target, replaced, described })
 }
 
-/// Refuses a folder that holds something, unless `--overwrite` is given and it is an ensemble.
-async fn refuse_full(target: &Store, config: &Config) -> Result<(), Error> {
+/// What an ensemble left in a folder, which a new one replaces.
+///
+/// # Errors
+/// [`Error::Usage`] for a folder that holds something, unless `--overwrite` is given and it is an ensemble, or a soup.
+async fn replaced(target: &Store, config: &Config) -> Result<Vec<String>, Error> {
     if target.local_root().is_some_and(|root| !root.is_dir()) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let names: Vec<String> = target.list("").await?.into_iter().map(|(name, _)| name).collect();
     let place = target.location();
-    match names.first() {
-        None => Ok(()),
-        Some(_) if config.is_on("overwrite") && names.iter().all(|name| is_ours(name)) => {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            Ok(target.delete(&names, is_ours).await?)
-        }
-        Some(name) if names.iter().all(|name| is_ours(name)) => Err(Error::Usage(format!(
-            "{place} holds {name} already: give another --out, or --overwrite to replace the ensemble"
+    let Some(first) = names.first() else { return Ok(names) };
+    let has = |name: &str| names.iter().any(|other| other == name);
+    // A run has a checkpoint or metrics beside its model, and a soup has neither.
+    let is_one = has(EnsembleFile::NAME) || has(files::MODEL) && !has(files::LAST) && !has(files::METRICS);
+    match (is_one && names.iter().all(|name| is_ours(name)), config.is_on("overwrite")) {
+        (true, true) => Ok(names),
+        (true, false) => Err(Error::Usage(format!(
+            "{place} holds {first} already: give another --out, or --overwrite to replace the ensemble"
         ))),
-        Some(_) => Err(Error::Usage(format!(
+        (false, _) => Err(Error::Usage(format!(
             "{place} holds files that are of no ensemble: give another --out, which is new or empty"
         ))),
     }
@@ -215,11 +236,7 @@ async fn refuse_full(target: &Store, config: &Config) -> Result<(), Error> {
 
 /// Whether an ensemble writes a file of this name.
 fn is_ours(name: &str) -> bool {
-    let is_member = name
-        .strip_prefix("member-")
-        .and_then(|rest| rest.strip_suffix(".safetensors"))
-        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
-    name == EnsembleFile::NAME || is_member || files::ALL.contains(&name)
+    name == EnsembleFile::NAME || EnsembleFile::is_member(name) || files::ALL.contains(&name)
 }
 
 /// Refuses members of which some have other classes, or prepare images in another way.
@@ -298,7 +315,7 @@ fn members(
     (0..opened.names.len()).map(of).collect()
 }
 
-/// The least share of a vote that a member is kept for.
+/// The least share of a fitted vote that a member is kept for.
 const SHARE_MIN: f64 = 0.01;
 
 /// A vote of the members.
@@ -321,18 +338,25 @@ async fn vote(
         }
         let fitted = fit_vote(&scored.iter().collect::<Vec<_>>(), temperatures);
         weights = fitted.map_err(|line| Error::failed("fit the weights of the vote", line))?;
+        let largest = weights.iter().copied().fold(0.0, f64::max);
+        weights
+            .iter_mut()
+            .filter(|weight| **weight < SHARE_MIN.min(largest))
+            .for_each(|weight| *weight = 0.0);
+        let kept: f64 = weights.iter().sum();
+        weights.iter_mut().for_each(|weight| *weight /= kept);
     }
     let mut listed = members(run, opened, scored, temperatures, config)?;
     let (mut kept, mut files_of) = (Vec::new(), Vec::new());
     for (index, network) in opened.networks.iter().enumerate() {
-        if weights[index] < SHARE_MIN {
+        if weights[index] == 0.0 {
             continue;
         }
         listed[index].weight = Some(weights[index]);
         let predictor = network.predictor.clone();
         kept.push((index, Member { predictor, weight: weights[index], temperature: temperatures[index] }));
         files_of.push(EnsembleMember {
-            file: format!("member-{}.safetensors", index + 1),
+            file: EnsembleFile::member_file(index + 1),
             from: opened.names[index].clone(),
             weight: weights[index],
             temperature: temperatures[index],
@@ -354,6 +378,7 @@ async fn vote(
         validation = Some(evaluation(run, &whole, file.temperature, config)?);
         of_whole = Some(whole);
     }
+    opened.discard().await?;
     for (member, index) in
         file.members.iter().zip(listed.iter().enumerate().filter(|(_, m)| m.weight.is_some()))
     {
@@ -440,6 +465,7 @@ async fn soup(
         }
     });
     let described = described.map_err(|error| train_error("the mean of weights", error))?;
+    opened.discard().await?;
     for (name, bytes) in &opened.described {
         opened.target.put(name, bytes.clone()).await?;
     }

@@ -11,7 +11,7 @@ use crate::model::{ModelKind, NetworkFile, OfRun, feed_for, weights_of};
 use crate::options::{Command, Config, store_options};
 use crate::predictions::Predictions;
 use crate::report::html::{self, EvaluationPage, Judged, ScoredAnswers};
-use crate::report::{Trained, warn};
+use crate::report::{Trained, note, warn};
 use crate::train::{files, show};
 
 /// What the trainings of a cross-validation came to.
@@ -84,6 +84,7 @@ pub async fn cross_validate(
     let folds = config.whole("split.folds") as u32;
     let out = config.text("out").ok_or_else(|| Error::Usage("train needs --out RUN".to_string()))?;
     let out = out.trim_end_matches('/');
+    refuse_full(out, config).await?;
     let (mut scores, mut pooled) = (Vec::new(), None::<Scored>);
     for fold in 1..=folds {
         let place = format!("{out}/fold-{fold}");
@@ -134,6 +135,47 @@ pub async fn cross_validate(
     Ok(done)
 }
 
+/// Refuses a folder with files that are of no cross-validation, or with those of one that is neither resumed nor replaced; what an
+/// earlier one left that is replaced goes, also its other folds.
+async fn refuse_full(out: &str, config: &Config) -> Result<(), Error> {
+    let store = Store::open(out, &store_options(config))?;
+    if store.local_root().is_some_and(|root| !root.is_dir()) {
+        return Ok(());
+    }
+    let names: Vec<String> = store.list("").await?.into_iter().map(|(name, _)| name).collect();
+    let has = |name: &str| names.iter().any(|other| other == name);
+    let is_ours = |name: &str| name == FOLDS || files::ALL.contains(&name);
+    if let Some(name) = [files::LAST, files::MODEL].into_iter().find(|name| has(name)) {
+        return Err(Error::Usage(format!(
+            "{out} holds {name}, so it is the folder of one run: give another --out"
+        )));
+    }
+    let written = names.iter().find(|name| is_ours(name));
+    match (written, has(FOLDS), config.is_on("train.resume"), config.is_on("overwrite")) {
+        (None, ..) | (_, true, true, _) => Ok(()),
+        (Some(name), false, ..) => Err(Error::Usage(format!(
+            "{out} holds {name}, which is of no cross-validation: give another --out"
+        ))),
+        (Some(name), true, false, false) => Err(Error::Usage(format!(
+            "{out} holds {name} of a cross-validation: --resume goes on with it, --overwrite starts again"
+        ))),
+        (Some(_), true, false, true) => {
+            let folds = config.whole("split.folds");
+            let stale = names.iter().filter(|name| {
+                let fold =
+                    name.strip_prefix("fold-").and_then(|rest| rest.split('/').next()?.parse::<u64>().ok());
+                fold.is_some_and(|fold| fold > folds)
+            });
+            if let Some(stale) = stale.min() {
+                return Err(Error::Usage(format!(
+                    "{out} holds {stale} of a cross-validation with more folds: give another --out, or delete it"
+                )));
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Writes the report of all held-out images with its plots, and their labels that look wrong.
 async fn report(run: &Run, config: &Config, store: &Store, done: &CrossValidated) -> Result<(), Error> {
     let CrossValidated { scores, scored, evaluation, .. } = done;
@@ -156,7 +198,12 @@ async fn report(run: &Run, config: &Config, store: &Store, done: &CrossValidated
     let passes = [Pass::training_images(), Pass::validation()];
     let shown = show(run, (&feed, &passes), (scored, evaluation), budget).await?;
     for (name, bytes) in shown.files {
-        store.put(name, bytes.into()).await?;
+        let is_kept = name == files::FIXES && config.is_on("train.resume");
+        let kept = if is_kept { store.find(name).await? } else { None };
+        match kept.is_some_and(|kept| kept != bytes) {
+            true => note(&format!("{name} was changed since it was written, and stays as it is")),
+            false => store.put(name, bytes.into()).await?,
+        }
     }
     let mut remarks = vec![format!(
         "Each image is called by the training that did not see it: accuracy {:.2} % ± {:.2} over {} folds (standard deviation), \

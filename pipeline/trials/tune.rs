@@ -17,7 +17,7 @@ use super::search::{
     pages, tune_files,
 };
 use crate::flow::{Error, Run};
-use crate::options::{Command, Config, Facts, Monitor, option, store_options};
+use crate::options::{Command, Config, Facts, Monitor, store_options};
 use crate::plan::refuse_folder;
 use crate::report::warn;
 use crate::train::{KeptFeatures, TrainPlan, TrainSources, time_of, trial};
@@ -84,7 +84,7 @@ struct Tuning {
 enum Tracked {
     Ended(Ended),
     /// The time was over: it is left for another search.
-    OutOfTime,
+    OutOfTime(f64),
 }
 
 /// Searches, and writes what was found: also when it is interrupted.
@@ -112,7 +112,8 @@ pub async fn tune(
         (None, _) => TRIALS,
     };
     let done: Vec<TrialResult> = tuning.journal.trials().iter().filter_map(TrialResult::of).collect();
-    tuning.spent = done.iter().map(|done| done.ended.seconds).sum();
+    let left: f64 = tuning.journal.trials().iter().map(|record| record.seconds_left).sum();
+    tuning.spent = left + done.iter().map(|done| done.ended.seconds).sum::<f64>();
     warn(&base_plan.warnings);
     told(Told::Begin { space: &tuning.space, done: &done, monitor: tuning.monitor, trials });
     let ended_by = tuning.run(run, trials, told).await;
@@ -205,7 +206,7 @@ async fn open(config: &Config) -> Result<(Store, Tuning, TrainPlan), Error> {
     let journal = match config.is_on("tune.resume") {
         true => Journal::resume(&folder, &header)?,
         false => {
-            refuse_full(&store).await?;
+            Journal::refuse_full(&store).await?;
             std::fs::create_dir_all(&folder)
                 .map_err(|error| Error::failed(format!("make {}", folder.display()), error))?;
             Journal::begin(&folder, &header)?
@@ -229,24 +230,6 @@ async fn open(config: &Config) -> Result<(Store, Tuning, TrainPlan), Error> {
         spent: 0.0,
     };
     Ok((store, tuning, plan))
-}
-
-/// Refuses a folder that holds something.
-async fn refuse_full(store: &Store) -> Result<(), Error> {
-    if store.local_root().is_some_and(|root| !root.is_dir()) {
-        return Ok(());
-    }
-    let place = store.location();
-    let there = store.list("").await?;
-    match there.first() {
-        None => Ok(()),
-        Some(_) if there.iter().any(|(name, _)| name == Journal::NAME) => Err(Error::Usage(format!(
-            "{place} holds a search already: --resume goes on with it, or give another --out"
-        ))),
-        Some((name, _)) => Err(Error::Usage(format!(
-            "{place} holds {name}, which is of no search: give another --out, which is new or empty"
-        ))),
-    }
 }
 
 impl Tuning {
@@ -304,9 +287,12 @@ impl Tuning {
                     None => self.one(run, number, &config, told).await?,
                 }
             };
-            let Tracked::Ended(ended) = ended else {
-                self.journal.add(Event::Left { trial: number })?;
-                return Ok(EndedBy::Budget);
+            let ended = match ended {
+                Tracked::Ended(ended) => ended,
+                Tracked::OutOfTime(seconds) => {
+                    self.journal.add(Event::Left { trial: number, seconds })?;
+                    return Ok(EndedBy::Budget);
+                }
             };
             self.journal.add(Event::Ended { trial: number, ended })?;
             let results: Vec<TrialResult> =
@@ -394,9 +380,9 @@ impl Tuning {
                 )))
             }
             Ok(Some(ended)) => Ok(Tracked::Ended(Ended { seconds, ..ended })),
-            Ok(None) => Ok(Tracked::OutOfTime),
+            Ok(None) => Ok(Tracked::OutOfTime(seconds)),
             Err(error @ Error::Interrupted(_)) => {
-                self.journal.add(Event::Left { trial: number })?;
+                self.journal.add(Event::Left { trial: number, seconds })?;
                 Err(error)
             }
             // What is wrong with the data or the disk is wrong with every trial.
@@ -440,7 +426,7 @@ impl Tuning {
             late = epoch < epochs && self.is_out_of_time();
             if pruned || late { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let done = trial(run, &plan, &features, &mut on_epoch).await?;
+        let done = trial(run, &plan, &features, false, &mut on_epoch).await?;
         if let Some(error) = broken {
             return Err(error);
         }
@@ -475,7 +461,7 @@ impl Tuning {
                 late = (fold, metrics.epoch) < (folds, epochs) && self.is_out_of_time();
                 if late { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let done = trial(run, &plan, &self.features, &mut on_epoch).await?;
+            let done = trial(run, &plan, &self.features, false, &mut on_epoch).await?;
             if late {
                 return Ok(None);
             }
@@ -535,24 +521,27 @@ impl Tuning {
         let best = tuned.best.and_then(|best| tuned.trials.iter().find(|trial| trial.trial == best));
         if let Some(best) = best {
             let (config, _) = self.space.settings(&self.base, &best.point);
-            let fold = option("split.fold").expect("the table has it");
             let planned = match self.folds {
                 Some(_) => TrainPlan::on(&config.clone().with("split.fold", 1), &self.sources).await?,
                 None => TrainPlan::on(&config, &self.sources).await?,
             };
             let mut file: toml::Table = planned.run_file.parse().expect("its own text");
             if let (Some(_), Some(toml::Value::Table(split))) = (self.folds, file.get_mut("split")) {
-                split.remove(fold.key.trim_start_matches("split."));
+                // It trains the one model that is wanted in the end.
+                split.remove("fold");
+                split.remove("folds");
             }
             let text = format!(
                 "# Trial {} of the search in {}, with a score of {} on the validation images ({}).\n\
-                 # To train it again: forebay train --config {}/{} --out RUN\n\n{}",
+                 # To train it again: forebay train --config {} --out RUN{}\n\n{}",
                 best.trial,
                 forebay_datasets::escape::printable(&tuned.output),
                 best.ended.score.unwrap_or(f64::NAN),
                 tuned.monitor,
-                forebay_datasets::escape::printable(&tuned.output),
-                tune_files::BEST,
+                forebay_datasets::escape::shell(&format!("{}/{}", tuned.output, tune_files::BEST)),
+                self.folds.map_or(String::new(), |folds| format!(
+                    "; its score is the mean over folds, which --folds {folds} trains again"
+                )),
                 toml::to_string_pretty(&file).expect("a table of plain values")
             );
             store.put(tune_files::BEST, text.into()).await?;

@@ -41,7 +41,16 @@ impl ResampledRows {
                 }
             }
         }
-        Ok(run.install(|| ResampledRows { values, labels, how }.resample(&plan.options.classes, width)))
+        let (n, clean) = (labels.len(), how.clean);
+        let resampled =
+            run.install(|| ResampledRows { values, labels, how }.resample(&plan.options.classes, width));
+        if n > 1 && resampled.labels.len() < 2 {
+            return Err(Error::NothingLeft(format!(
+                "--clean {clean} leaves out all but {} of the features, so that nothing is left to train on: leave it out",
+                resampled.labels.len()
+            )));
+        }
+        Ok(resampled)
     }
 
     fn resample(mut self, classes: &[String], width: usize) -> ResampledRows {

@@ -9,6 +9,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use forebay_datasets::escape::printable;
+use forebay_datasets::store::Store;
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{Error, kill_point};
@@ -138,6 +139,9 @@ pub enum Event {
     Left {
         /// Which.
         trial: u32,
+        /// How long it was trained until then.
+        #[serde(default)]
+        seconds: f64,
     },
     /// An epoch of a trial ended.
     Epoch {
@@ -169,6 +173,8 @@ pub struct TrialRecord {
     pub settings: BTreeMap<String, serde_json::Value>,
     /// The best score up to each of its epochs.
     pub scores: Vec<Option<f64>>,
+    /// Seconds of training that were left for another time, and so done again.
+    pub seconds_left: f64,
     /// Its end; `None` while it is under way.
     pub ended: Option<Ended>,
     beginnings: u32,
@@ -190,6 +196,27 @@ pub struct Journal {
 }
 
 impl Journal {
+    /// Refuses a folder that holds something.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that says what; others when the store fails.
+    pub async fn refuse_full(store: &Store) -> Result<(), Error> {
+        if store.local_root().is_some_and(|root| !root.is_dir()) {
+            return Ok(());
+        }
+        let place = store.location();
+        let there = store.list("").await?;
+        match there.first() {
+            None => Ok(()),
+            Some(_) if there.iter().any(|(name, _)| name == Journal::NAME) => Err(Error::Usage(format!(
+                "{place} holds a search already: --resume goes on with it, or give another --out"
+            ))),
+            Some((name, _)) => Err(Error::Usage(format!(
+                "{place} holds {name}, which is of no search: give another --out, which is new or empty"
+            ))),
+        }
+    }
+
     /// The name of the file.
     pub const NAME: &'static str = "journal.jsonl";
 
@@ -326,13 +353,15 @@ impl Journal {
                             scores,
                             ended,
                             beginnings: 1,
+                            seconds_left: 0.0,
                         });
                         is_next
                     }
                 }
             }
-            Event::Left { trial } => self.under_way(trial).is_some_and(|record| {
+            Event::Left { trial, seconds } => self.under_way(trial).is_some_and(|record| {
                 record.beginnings = 0;
+                record.seconds_left += seconds;
                 true
             }),
             Event::Epoch { trial, epoch, score } => self.under_way(trial).is_some_and(|record| {
@@ -422,7 +451,7 @@ mod tests {
             journal.add(begun(1)).unwrap();
             assert_eq!(journal.trials()[0].is_deadly(), times == 3);
         }
-        journal.add(Event::Left { trial: 1 }).unwrap();
+        journal.add(Event::Left { trial: 1, seconds: 0.5 }).unwrap();
         assert!(!journal.trials()[0].is_deadly());
     }
 

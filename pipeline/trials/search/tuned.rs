@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use forebay_datasets::escape::shell;
 use serde::Serialize;
 
 use super::journal::{Ended, Outcome, TrialRecord};
@@ -156,7 +157,9 @@ pub(in crate::trials) fn pages(
         tuned.importance.iter().map(|(key, share)| (key.clone(), *share)).collect();
     let place = tuned.output.trim_end_matches('/');
     let best_command = match tuned.best {
-        Some(_) => format!("forebay train --config {place}/{} --out RUN", tune_files::BEST),
+        Some(_) => {
+            format!("forebay train --config {} --out RUN", shell(&format!("{place}/{}", tune_files::BEST)))
+        }
         None => String::new(),
     };
     let title = format!("Search on {}", tuned.source);
@@ -178,7 +181,11 @@ pub(in crate::trials) fn pages(
         importance: &importance,
         best: tuned.best.map(u64::from),
         best_command: &best_command,
-        command: &format!("forebay tune --config {place}/{} --out {place}-again", tune_files::CONFIG),
+        command: &format!(
+            "forebay tune --config {} --out {}",
+            shell(&format!("{place}/{}", tune_files::CONFIG)),
+            shell(&format!("{place}-again"))
+        ),
         run_file,
     };
     let report = html::tuning(&page, bytes);

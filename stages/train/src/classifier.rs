@@ -107,14 +107,6 @@ impl Classifier {
         Classifier { classes, ..self }
     }
 
-    /// The same with at most so many images in a network at a time.
-    pub fn with_micro_batch(mut self, micro_batch: Option<usize>) -> Classifier {
-        for member in &mut self.members {
-            member.predictor = member.predictor.clone().with_micro_batch(micro_batch);
-        }
-        self
-    }
-
     /// The same for images of which a share of `after` is of each class, where it learned from shares of `before`: the
     /// logarithms of the probabilities are shifted by those of `after / before` (Saerens, Latinne and Decaestecker 2002,
     /// equation 2.4; the same as Menon et al., arXiv 2007.07314, after training).

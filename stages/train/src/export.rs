@@ -88,9 +88,11 @@ pub fn export_ensemble(
         let exported = network.export(&Pass::new(store, Mode::Evaluate), &mut graph);
         let logits = exported.and_then(|()| graph.last());
         let logits = logits.map_err(compute("write the network as a graph"))?;
-        members.push((logits, *temperature as f32, (weight / total) as f32));
+        // The logits of one member are its own: what divides them is the temperature of the whole.
+        let temperature = if classifier.members().len() == 1 { 1.0 } else { *temperature };
+        members.push((logits, temperature as f32, (weight / total) as f32));
     }
-    let soft = classifier.vote() == Vote::Soft;
+    let soft = classifier.vote() == Vote::Soft || classifier.members().len() == 1;
     graph.vote(&members, soft, NO_VOTE as f32).map_err(compute("write the vote as a graph"))?;
     graph.into_bytes(description).map_err(compute("write the graph"))
 }

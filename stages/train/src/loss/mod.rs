@@ -80,9 +80,8 @@ impl Loss {
             _ => class_weights.of(counts),
         };
         let left = 1.0 - self.tau();
+        // Of a class without images nothing was learned, whatever the loss makes of its logit.
         let shares = counts.iter().zip(weights).map(|(count, weight)| match *count > 0.0 {
-            // Taken out of the logits, a prior without images counts as one image.
-            false if left < 1.0 => 1.0,
             false => 0.0,
             true => count.powf(left) * weight,
         });
@@ -151,5 +150,19 @@ impl ClassWeights {
             ClassWeights::Effective { beta } => (1.0 - beta) / -(count * beta.ln()).exp_m1(),
         };
         counts.iter().map(|&count| if count > 0.0 { weigh(count) } else { 0.0 }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_stand_for_no_share_of_a_class_that_was_never_seen() {
+        let counts = [2.0, 0.0, 1.0];
+        let prior = |loss: Loss| loss.logit_prior(ClassWeights::None, &counts);
+        assert_eq!(prior(Loss::CrossEntropy), [2.0 / 3.0, 0.0, 1.0 / 3.0]);
+        assert_eq!(prior(Loss::BalancedSoftmax), [0.5, 0.0, 0.5]);
+        assert_eq!(prior(Loss::LogitAdjustment { tau: 1.0 }), [0.5, 0.0, 0.5]);
     }
 }

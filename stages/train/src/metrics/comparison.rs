@@ -198,19 +198,30 @@ impl Comparison {
 
     /// What the comparison says of the accuracies, in a sentence; `p` as for [`is_significant`](Comparison::is_significant).
     pub fn in_words(&self, first: &str, second: &str, p: f64) -> String {
-        let Difference { difference, low, high, .. } = self.accuracy();
+        let &Difference { difference, low, high, .. } = self.accuracy();
         let n = self.samples;
         let test = if self.mcnemar.is_exact { "exact" } else { "chi-squared" };
-        let mut text = match difference.total_cmp(&0.0) {
-            std::cmp::Ordering::Equal => format!("{second} is right as often as {first}"),
-            order => format!(
-                "{second} is {} than {first} by {:.2} points of accuracy ({:.0} %: {:+.2} to {:+.2})",
-                if order.is_gt() { "better" } else { "worse" },
-                100.0 * difference.abs(),
-                100.0 * self.level,
-                100.0 * low,
-                100.0 * high
-            ),
+        // With few samples that differ the bootstrap is too sure, and the exact test is what counts.
+        let is_sure = low > 0.0 || high < 0.0;
+        let interval = match is_sure && !self.is_significant(p) {
+            true => String::new(),
+            false => {
+                let [level, low, high] = [self.level, low, high].map(|share| 100.0 * share);
+                format!(" ({level:.0} %: {low:+.2} to {high:+.2})")
+            }
+        };
+        let points = format!("{:.2} points of accuracy", 100.0 * difference.abs());
+        let order = difference.total_cmp(&0.0);
+        let mut text = match (order, self.is_significant(p)) {
+            (std::cmp::Ordering::Equal, _) => format!("{second} is right as often as {first}"),
+            (order, true) => {
+                let is = if order.is_gt() { "better" } else { "worse" };
+                format!("{second} is {is} than {first} by {points}{interval}")
+            }
+            (order, false) => {
+                let than = if order.is_gt() { "above" } else { "below" };
+                format!("{second} scored {points} {than} {first}{interval}")
+            }
         };
         let p_words = if p < 1e-4 { "p < 0.0001".into() } else { format!("p = {p:.4}") };
         let finding = match self.is_significant(p) {
@@ -356,7 +367,7 @@ mod tests {
         );
         assert_eq!(comparison.mcnemar, McNemar { p: 0.125, is_exact: true });
         let text = comparison.in_words("one", "two", comparison.mcnemar.p);
-        assert!(text.starts_with("two is better than one by 2.61 points of accuracy (95 %: "), "{text}");
+        assert!(text.starts_with("two scored 2.61 points of accuracy above one (95 %: "), "{text}");
         let finding = "the difference is not significant (McNemar's exact test, p = 0.1250, n = 153); on 153 samples, a \
                        difference below ";
         assert!(text.contains(finding), "{text}");

@@ -142,12 +142,21 @@ pub(super) fn in_danger(rows: FeatureRows<'_>, labels: &[u32], own: &[u32]) -> V
 }
 
 /// How many rows ADASYN makes of each, in proportion to its neighbours of other classes, rounded to even as by NumPy; none
-/// where no row has such neighbours.
+/// where no row has such neighbours. Where each share is below one half (imbalanced-learn refuses that), the rows with the most
+/// such neighbours get one.
 pub(super) fn adasyn_numbers(threats: &[usize], wanted: usize) -> Vec<usize> {
     let all: usize = threats.iter().sum();
     let number = |&threats: &usize| match all {
         0 => 0,
         _ => (threats as f64 / all as f64 * wanted as f64).round_ties_even() as usize,
     };
-    threats.iter().map(number).collect()
+    let numbers: Vec<usize> = threats.iter().map(number).collect();
+    if numbers.iter().any(|number| *number > 0) || all == 0 {
+        return numbers;
+    }
+    let mut order: Vec<usize> = (0..threats.len()).filter(|row| threats[*row] > 0).collect();
+    order.sort_by_key(|row| std::cmp::Reverse(threats[*row]));
+    let mut numbers = numbers;
+    order.iter().cycle().take(wanted).for_each(|row| numbers[*row] += 1);
+    numbers
 }
