@@ -274,7 +274,8 @@ impl TrainPlan {
 fn from_anywhere(config: &Config) -> Config {
     let mut config = config.clone();
     for key in ["source", "train.weights"] {
-        let path = config.text(key).filter(|place| Reference::parse(place).is_none());
+        let is_path = |place: &String| !place.contains("://") && Reference::parse(place).is_none();
+        let path = config.text(key).filter(is_path);
         let path =
             path.and_then(|place| local_path(&place).ok()).and_then(|path| std::path::absolute(path).ok());
         if let Some(path) = path.as_deref().and_then(std::path::Path::to_str) {

@@ -109,7 +109,7 @@ pub(super) fn sentence(evaluation: &Evaluation, images: &str) -> String {
     )
 }
 
-/// Every figure of an evaluation: its name, how it reads, and whether it lies between 0 and 1.
+/// Every figure of an evaluation: its name, and how it reads.
 pub(crate) fn all(evaluation: &Evaluation) -> Vec<(&'static str, Figure, Reads)> {
     use Reads::{Percent, Plain};
     let Evaluation { macro_average, weighted_average, roc_auc, average_precision, .. } = evaluation;
@@ -141,8 +141,9 @@ pub(super) fn figures(evaluation: &Evaluation) -> String {
     let level = level(evaluation);
     let mut rows = String::new();
     for (name, figure, reads) in all(evaluation) {
-        // A loss has no scale from 0 to 1.
-        let bar = if name == "log loss" { String::new() } else { range(&figure) };
+        // A loss has no scale from 0 to 1, and what may be negative leaves it.
+        let is_on_scale = name != "log loss" && figure.low >= 0.0 && figure.high <= 1.0;
+        let bar = if is_on_scale { range(&figure) } else { String::new() };
         let baseline = figure.baseline.map_or("–".to_string(), |value| reads.value(value));
         let _ = writeln!(
             rows,

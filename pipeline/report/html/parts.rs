@@ -15,9 +15,9 @@ use crate::report::run::{ClassRow, Trained};
 pub struct ClassPrior {
     /// Its name.
     pub class: String,
-    /// Training images of it, after rejects.
+    /// Training images of it that were found, before rejects.
     pub images: u64,
-    /// Rows of it in an epoch: its images with the copies that the balance gives them.
+    /// Rows of it in an epoch: its images that could be read, with the copies that the balance gives them.
     pub rows: u64,
     /// What the loss weighs each of them by; 1 without class weights.
     pub weight: f64,

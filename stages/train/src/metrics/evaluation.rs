@@ -61,7 +61,8 @@ pub struct RankFigures {
     /// The mean over the classes for which it is defined, each against the rest. `None` where there is no such class.
     #[serde(rename = "macro")]
     pub macro_average: Option<Figure>,
-    /// All (sample, class) pairs ranked together. `None` for one class, and for more than 2^24 pairs.
+    /// All (sample, class) pairs ranked together. `None` for more than 2^24 pairs; with one class `None` for ROC, where no pair is
+    /// negative, and 1 for average precision.
     #[serde(rename = "micro")]
     pub micro_average: Option<Figure>,
     /// That of the second class, where there are two.
