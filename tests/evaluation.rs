@@ -310,6 +310,15 @@ fn sealed_test_images_stay_so_however_the_run_and_its_images_are_named() {
     place.run(&format!("{train} --seal-test")).done();
     let absolute = place.path("in").to_string_lossy().into_owned();
     place.run_with(&["eval", "run", &absolute, "--split", "all"]).refused(2, "sealed");
+    // The same images in another place are the same, and others in the same place are not.
+    place.run("eval run in --split validation").done();
+    crate::bucket::copy(&place.path("in"), &place.path("moved"));
+    let said = place.run("eval run moved --split validation --json").done();
+    assert!(said.stderr.contains("holds the images of the run in another place"), "{}", said.stderr);
+    place.run("eval run moved --split test").refused(2, "sealed");
+    place.write_png("moved/dark/more.png", 16, 16, 999);
+    let said = place.run("eval run moved").done();
+    assert!(said.stderr.contains("does not hold the images of the run"), "{}", said.stderr);
     // A run that is resumed without the seal keeps it.
     place.run(&format!("{train} --resume")).done();
     place.run("eval run --split test").refused(2, "sealed");

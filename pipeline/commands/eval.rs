@@ -156,16 +156,35 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         let source = settings.text("source").or(own).ok_or_else(|| {
             Error::Usage(format!("{place} does not say where its images are: give a SOURCE"))
         })?;
-        let is_of_run = of_run.is_some();
-        let of_run = of_run.filter(|of_run| of_run.is_of(&source, &settings));
-        if is_of_run && of_run.is_none() {
-            note(&format!(
-                "{source} is not where the images of the run came from, and all of it is new to the model as far as is known: \
-                 where it holds images that the run was trained on, figures say little of others"
-            ));
-        }
         let chain = model.classifier.chain();
-        let (feed, warnings) = feed_for(&settings, (&source, &place), chain, of_run.as_ref()).await?;
+        let named = of_run.as_ref().filter(|of_run| of_run.is_of(&source, &settings));
+        let (mut feed, mut warnings) = feed_for(&settings, (&source, &place), chain, named).await?;
+        let known = of_run.as_ref().and_then(|of_run| of_run.tests.images.clone());
+        let is_same = known.as_ref().is_some_and(|known| feed.source.samples_fingerprint() == *known);
+        let of_run = match (of_run, is_same) {
+            (Some(of_run), true) if !of_run.is_of(&source, &settings) => {
+                note(&format!("{source} holds the images of the run in another place, and they are split as there"));
+                (feed, warnings) = feed_for(&settings, (&source, &place), chain, Some(&of_run)).await?;
+                Some(of_run)
+            }
+            (Some(of_run), false) if of_run.is_of(&source, &settings) => {
+                warnings.extend(known.map(|_| {
+                    format!(
+                        "the images in {source} are others than when the run was trained: what it was trained on may be among \
+                         those that are scored"
+                    )
+                }));
+                Some(of_run)
+            }
+            (Some(_), false) => {
+                note(&format!(
+                    "{source} does not hold the images of the run, as far as is known: where some of them are among these, \
+                     figures say little of others"
+                ));
+                None
+            }
+            (of_run, _) => of_run,
+        };
         let out =
             settings.text("eval.out").map(|out| Store::open(&out, &store_options(&settings))).transpose()?;
         if let Some(out) = &out {
@@ -174,15 +193,17 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         }
         let has_splits =
             of_run.is_some() || feed.source.declares_splits() || feed.source.manifest().is_some();
+        let alignment =
+            Alignment::of(feed.classes(), model.classifier.classes(), model.names_classes);
+        let alignment = alignment.map_err(Error::Usage)?;
+        // Whatever refuses an evaluation has refused it by now: a look at test images is counted.
         let chosen = choose(&feed, &settings, has_splits, (&model, of_run.as_ref())).await?;
         let viewing = viewing(&model, &settings).await?;
-        Ok((model, feed, warnings, chosen, out, viewing))
+        Ok((model, feed, warnings, chosen, out, viewing, alignment))
     });
-    let (model, feed, warnings, chosen, out, viewing) = opening.await?;
+    let (model, feed, warnings, chosen, out, viewing, alignment) = opening.await?;
     warn(&model.warnings);
     warn(&warnings);
-    let alignment = Alignment::of(feed.classes(), model.classifier.classes(), model.names_classes);
-    let alignment = alignment.map_err(Error::Usage)?;
     if alignment.by_order {
         warn(&[format!(
             "{} does not name its classes: they are taken for those of {}, in this order",

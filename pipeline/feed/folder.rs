@@ -145,6 +145,10 @@ impl Source for Folder {
         plan::fingerprint(&self.rows, &Default::default())
     }
 
+    fn samples_fingerprint(&self) -> String {
+        plan::samples_fingerprint(&self.rows)
+    }
+
     fn images_identity(&self) -> serde_json::Value {
         // Images of another folder may have the same names and sizes.
         let root = self.store.local_root().and_then(|root| root.canonicalize().ok());

@@ -100,6 +100,10 @@ impl Source for Pooled {
         format!("{}, training and validation images in one", self.0.fingerprint())
     }
 
+    fn samples_fingerprint(&self) -> String {
+        self.0.samples_fingerprint()
+    }
+
     fn images_identity(&self) -> serde_json::Value {
         self.0.images_identity()
     }

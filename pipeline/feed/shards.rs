@@ -349,6 +349,12 @@ impl Source for Shards {
         self.manifest.fingerprint.clone()
     }
 
+    fn samples_fingerprint(&self) -> String {
+        let mut shards = plan::Digest::default();
+        self.manifest.shards.iter().for_each(|shard| shards.field(&shard.blake3));
+        shards.hex()
+    }
+
     fn images_identity(&self) -> serde_json::Value {
         self.manifest.shards.iter().map(|shard| &*shard.blake3).collect()
     }

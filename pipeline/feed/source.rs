@@ -58,6 +58,9 @@ pub trait Source: Send + Sync {
     /// What makes this dataset this dataset: samples, labels and splits.
     fn fingerprint(&self) -> String;
 
+    /// By what the same images are known in another place: names, sizes and labels of a folder, checksums of shards.
+    fn samples_fingerprint(&self) -> String;
+
     /// What makes its images these images, whatever their split and order.
     fn images_identity(&self) -> serde_json::Value;
 

@@ -47,6 +47,17 @@ pub(crate) fn fingerprint(rows: &Rows, settings: &BTreeMap<String, serde_json::V
     digest.hex()
 }
 
+/// By what the images of a folder are known in another place: (id, size, class) of each.
+pub(crate) fn samples_fingerprint(rows: &Rows) -> String {
+    let mut digest = Digest::default();
+    for entry in rows.catalog.entries() {
+        digest.field(&entry.id);
+        digest.field(&entry.bytes().to_string());
+        digest.field(&rows.catalog.classes()[entry.label as usize]);
+    }
+    digest.hex()
+}
+
 /// The identity of the images of a folder: (id, size, version) of each.
 pub(crate) fn images_fingerprint(rows: &Rows) -> String {
     let mut digest = Digest::default();

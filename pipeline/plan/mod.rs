@@ -20,7 +20,7 @@ mod text;
 
 pub(crate) use destination::is_leftover;
 pub use destination::{DestState, Destination};
-pub(crate) use identity::{Digest, fingerprint, images_fingerprint};
+pub(crate) use identity::{Digest, fingerprint, images_fingerprint, samples_fingerprint};
 pub(crate) use in_words::shorten;
 pub use in_words::{augment_in_words, balance_in_words, schedule_in_words};
 pub use memory::{check_memory, sum_of_largest};

@@ -7,12 +7,15 @@ use crate::feed::TestAccess;
 use crate::flow::Error;
 
 /// `test.json` of a run folder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunTests {
     /// How often a model of the run was scored on the test images.
     pub openings: u64,
     /// Whether they are kept for one look at the end, as those of runs among which a search chose.
     pub sealed: bool,
+    /// By what the images of the run are known, wherever they are; `None` in a file of before this was kept.
+    #[serde(default)]
+    pub images: Option<String>,
 }
 
 impl RunTests {
@@ -27,12 +30,12 @@ impl RunTests {
         })
     }
 
-    /// Says of a run that begins whether its test images are sealed.
+    /// Says of a run that begins which its images are, and whether those for the test are sealed.
     ///
     /// # Errors
     /// When the store fails.
-    pub(super) async fn begin(folder: &RunFolder, sealed: bool) -> Result<(), Error> {
-        RunTests { openings: 0, sealed }.put(folder).await
+    pub(super) async fn begin(folder: &RunFolder, sealed: bool, images: String) -> Result<(), Error> {
+        RunTests { openings: 0, sealed, images: Some(images) }.put(folder).await
     }
 
     /// Counts one more look at the test images, before it is taken.
@@ -59,12 +62,16 @@ impl RunTests {
 
     /// Of several runs on the same test images: what any of them knows.
     pub fn together(self, other: RunTests) -> RunTests {
-        RunTests { openings: self.openings.max(other.openings), sealed: self.sealed || other.sealed }
+        RunTests {
+            openings: self.openings.max(other.openings),
+            sealed: self.sealed || other.sealed,
+            images: self.images.filter(|images| other.images.as_ref() == Some(images)),
+        }
     }
 
     /// The bytes of the file.
-    pub fn to_json(self) -> Vec<u8> {
-        forebay_datasets::manifest::to_json(&self)
+    pub fn to_json(&self) -> Vec<u8> {
+        forebay_datasets::manifest::to_json(self)
     }
 
     async fn put(&self, folder: &RunFolder) -> Result<(), Error> {

@@ -66,7 +66,7 @@ pub(super) async fn start(
         discard(folder).await?;
         // Before anything else is written: whatever is in the folder then, the run can be resumed.
         folder.put(files::LAST, checkpoint(plan, &trainer, progress, &reactions, None)?).await?;
-        RunTests::begin(folder, plan.seals_test).await?;
+        RunTests::begin(folder, plan.seals_test, plan.feed.source.samples_fingerprint()).await?;
         kill_point("train: after the first checkpoint");
     }
     // A resume may have changed how long the run goes on.

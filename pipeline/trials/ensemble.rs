@@ -203,7 +203,7 @@ async fn open(run: &Run, runs: Vec<String>, out: &str, config: &Config) -> Resul
         }
     }
     // What is known of the test by one member is known by the whole.
-    let tests = runs.iter().flatten().map(|of_run| of_run.tests);
+    let tests = runs.iter().flatten().map(|of_run| of_run.tests.clone());
     let of_members = tests.reduce(RunTests::together).unwrap_or_default();
     described.push((files::TESTS, of_members.to_json().into()));
     Ok(OpenRuns { names, networks, validation, target, replaced, described })
