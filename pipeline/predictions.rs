@@ -29,6 +29,8 @@ use crate::options::bytes_in_words;
 
 /// The key of the file's metadata under which the names of the classes stand, as a JSON list.
 pub const CLASSES_KEY: &str = "classes";
+/// Under which key of the metadata the options stand that they were made with, beside the model's own.
+const ASKED_KEY: &str = "asked";
 
 /// The columns: id, split and label where they are known, the predicted class and its probability, and the probability of
 /// each class, in the order of [`CLASSES_KEY`].
@@ -62,6 +64,8 @@ pub struct Predictions {
     labels: Vec<Option<Label>>,
     /// Row by row.
     probabilities: Vec<f32>,
+    /// What the model was asked with, beside its own: views, another prior, another temperature; as options, empty without.
+    asked: String,
 }
 
 impl Predictions {
@@ -73,7 +77,18 @@ impl Predictions {
             splits: Vec::new(),
             labels: Vec::new(),
             probabilities: Vec::new(),
+            asked: String::new(),
         }
+    }
+
+    /// The same, made with these options beside what the model itself says.
+    pub fn asked_with(self, asked: String) -> Predictions {
+        Predictions { asked, ..self }
+    }
+
+    /// The options that they were made with, beside what the model itself says; empty without.
+    pub fn asked(&self) -> &str {
+        &self.asked
     }
 
     /// Adds what was said of a sample: a probability per class.
@@ -169,6 +184,10 @@ impl Predictions {
     fn encode(&self) -> Result<Vec<u8>, ParquetError> {
         let schema = self.schema();
         let classes = KeyValue::new(CLASSES_KEY.to_string(), schema.metadata().get(CLASSES_KEY).cloned());
+        let asked = match self.asked.is_empty() {
+            true => vec![],
+            false => vec![KeyValue::new(ASKED_KEY.to_string(), self.asked.clone())],
+        };
         // Ids are distinct, and probabilities nearly so: a dictionary of them would be as large as they are.
         let [id, .., confidence, probabilities] = COLUMNS;
         let plain = [vec![id], vec![confidence], vec![probabilities, "list", "item"]];
@@ -177,7 +196,7 @@ impl Predictions {
         let properties = plain
             .into_iter()
             .fold(properties, |properties, path| properties.set_column_dictionary_enabled(path, false))
-            .set_key_value_metadata(Some(vec![classes]))
+            .set_key_value_metadata(Some([vec![classes], asked].concat()))
             .build();
         let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?;
         let n_classes = self.classes.len();
@@ -249,6 +268,7 @@ impl Predictions {
         let classes = classes.filter(|classes| !classes.is_empty()).ok_or_else(|| {
             Unreadable::Foreign(format!("its metadata has no list of names under `{CLASSES_KEY}`"))
         })?;
+        let asked = reader.schema().metadata().get(ASKED_KEY).cloned().unwrap_or_default();
         let labels: HashMap<String, Label> =
             classes.iter().enumerate().map(|(label, name)| (name.clone(), label as Label)).collect();
         if labels.len() < classes.len() {
@@ -279,7 +299,7 @@ impl Predictions {
         check_bounds(reader.metadata(), &Arc::new(file), bytes, classes.len())?;
         let read = ProjectionMask::columns(reader.parquet_schema(), READ);
         let reader = reader.with_projection(read);
-        let mut predictions = Predictions::new(classes);
+        let mut predictions = Predictions::new(classes).asked_with(asked);
         let rows_at_once = (VALUES_AT_ONCE / predictions.classes.len()).clamp(1, ROWS_AT_ONCE);
         for batch in reader.with_batch_size(rows_at_once).build()? {
             let batch =

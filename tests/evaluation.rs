@@ -295,6 +295,8 @@ fn a_model_is_scored_as_it_predicts_with_another_prior() {
     let class = scored.classes().iter().position(|class| top["class"] == **class).unwrap();
     let gap = number(top, &["probability"]) - scored.probabilities(0, 1.0)[class];
     assert!(gap.abs() < 1e-5, "{gap}");
+    let compared = place.run("compare scored run --split validation").done().stderr;
+    assert!(compared.contains("scored was scored with --prior dark=0.7"), "{compared}");
     let page = String::from_utf8_lossy(&place.files("scored")["report.html"]).into_owned();
     for part in ["forebay eval run --", "--split validation", "--prior", "dark=0.7", "--out scored"] {
         assert!(page.contains(part), "the command lacks {part}");

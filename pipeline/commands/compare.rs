@@ -16,7 +16,7 @@ use crate::flow::{Error, Run};
 use crate::options::{Config, EvalSplit, Invocation, store_options};
 use crate::plan::{Purpose, folder_and_file, refuse_unreached};
 use crate::predictions::Predictions;
-use crate::report::{say, say_json};
+use crate::report::{say, say_json, warn};
 use crate::train::files;
 
 /// What a comparison came to.
@@ -121,7 +121,14 @@ pub async fn compare(run: &Run, config: &Config) -> Result<Compared, Error> {
     let reading = run.until_stopped(move || async move {
         let mut runs = Vec::new();
         for place in &named {
-            runs.push(chosen(place, &read(place, &settings).await?, split)?);
+            let predictions = read(place, &settings).await?;
+            if !predictions.asked().is_empty() {
+                warn(&[format!(
+                    "{place} was scored with {}: what differs may come of that, and not of the model",
+                    printable(predictions.asked())
+                )]);
+            }
+            runs.push(chosen(place, &predictions, split)?);
         }
         Ok(runs)
     });

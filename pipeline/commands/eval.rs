@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use forebay_datasets::escape::shell;
 use forebay_datasets::manifest::to_json;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::Store;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use crate::feed::{Feed, Pass, TestAccess};
 use crate::flow::{Error, Run};
 use crate::model::{Alignment, Model, OfRun, feed_for, score, viewing};
-use crate::options::{Command, Config, EvalSplit, Invocation, store_options};
+use crate::options::{Command, Config, EvalSplit, Invocation, option, store_options};
 use crate::plan::refuse_folder;
 use crate::predictions::Predictions;
 use crate::report::html::{self, EvaluationPage, Judged, ScoredAnswers};
@@ -104,12 +105,12 @@ async fn choose(
             ));
         }
         Some(of_run) => RunTests::open(&of_run.folder).await?,
-        None => TestAccess { openings: 1 },
+        None => TestAccess::of_no_run(),
     };
     Ok(Chosen {
         split,
         passes: splits.into_iter().map(|split| Pass::evaluate(split, access)).collect(),
-        openings: (tests && of_run.is_some()).then_some(access.openings),
+        openings: (tests && of_run.is_some()).then_some(access.openings()),
         seen: of_run.is_some()
             && match split {
                 EvalSplit::Train | EvalSplit::All => true,
@@ -224,6 +225,7 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         if alignment.by_order { classifier.with_classes(feed.classes().to_vec()) } else { classifier };
     let mut scored = Scored::new(classifier.classes().to_vec());
     let (mut predictions, mut unknown) = (Predictions::new(classifier.classes().to_vec()), 0);
+    predictions = predictions.asked_with(asked(config));
     for pass in &chosen.passes {
         let of_split = score(run, &feed, &classifier, &alignment, *pass, &viewing).await?;
         unknown += of_split.unknown;
@@ -262,6 +264,14 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         report(run, config, &feed, &chosen.passes, (&done, &scored), out).await?;
     }
     Ok(done)
+}
+
+/// The options that change what a model says.
+fn asked(config: &Config) -> String {
+    let rows = ["model.temperature", "model.prior", "model.tta"].into_iter().filter_map(option);
+    let given = rows.filter(|row| config.is_given(row.key));
+    let given = given.filter_map(|row| Some(format!("--{} {}", row.flag, shell(&config.text(row.key)?))));
+    given.collect::<Vec<_>>().join(" ")
 }
 
 /// What is said where images are scored that the model learned from.

@@ -14,8 +14,24 @@ pub struct Pass {
 /// The right to look at test images: whoever makes one has counted it, or shows nothing of what they score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TestAccess {
+    openings: u64,
+}
+
+impl TestAccess {
+    /// A look at the test images of a run, of which a model was scored on them so often, with this one: that is counted.
+    pub(crate) fn counted(openings: u64) -> TestAccess {
+        TestAccess { openings }
+    }
+
+    /// A look at the test images of a source that no run is of.
+    pub(crate) fn of_no_run() -> TestAccess {
+        TestAccess { openings: 1 }
+    }
+
     /// How often a model of the run was scored on its test images, with this one.
-    pub openings: u64,
+    pub fn openings(self) -> u64 {
+        self.openings
+    }
 }
 
 impl Pass {

@@ -141,7 +141,13 @@ pub async fn feed_for(
         }
         None => fed = fed.with("split.shares", "none"),
     }
-    let fed = weights::apply_wanted(&fed, model, chain.wanted())?;
+    let fed = weights::apply_wanted(&fed, model, chain.wanted()).map_err(|error| match error {
+        // The chain is that of the model, and nothing forces another one on it.
+        Error::Plan(lines) => {
+            Error::Plan(lines.into_iter().map(|line| line.replace(", or --force", "")).collect())
+        }
+        other => other,
+    })?;
     let (feed, _, warnings) = feed::resolve(&fed, Command::Eval).await?;
     Ok((feed, warnings))
 }

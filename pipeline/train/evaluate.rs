@@ -231,7 +231,7 @@ impl Verdict {
                 Some(_) => RunTests::again(folder).await?,
                 None => RunTests::open(folder).await?,
             };
-            test_openings = Some(access.openings);
+            test_openings = Some(access.openings());
             let pass = Pass::evaluate(Split::Test, access);
             scored.insert(Split::Test, score(run, plan, session, features, pass).await?);
         }

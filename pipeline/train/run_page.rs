@@ -56,7 +56,7 @@ pub(super) async fn write(
     };
     let pass = match split {
         // That these images were looked at is counted already.
-        Split::Test => Pass::evaluate(split, TestAccess { openings: done.test_openings.unwrap_or(1) }),
+        Split::Test => Pass::evaluate(split, TestAccess::counted(done.test_openings.unwrap_or(1))),
         Split::Validation => Pass::validation(),
         Split::Train => Pass::training_images(),
     };

@@ -46,7 +46,7 @@ impl RunTests {
         let mut tests = RunTests::read(folder).await?;
         tests.openings = tests.openings.saturating_add(1);
         tests.put(folder).await?;
-        Ok(TestAccess { openings: tests.openings })
+        Ok(TestAccess::counted(tests.openings))
     }
 
     /// A look at what was looked at already, by the same model on the same images; the first one counts.
@@ -56,7 +56,7 @@ impl RunTests {
     pub(super) async fn again(folder: &RunFolder) -> Result<TestAccess, Error> {
         match RunTests::read(folder).await?.openings {
             0 => RunTests::open(folder).await,
-            openings => Ok(TestAccess { openings }),
+            openings => Ok(TestAccess::counted(openings)),
         }
     }
 

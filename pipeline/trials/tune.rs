@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
-use forebay_datasets::store::Store;
+use forebay_datasets::store::{Claim, Store};
 use forebay_train::search::{
     self, Axis, Bracket, Method, Pruning, Tried, brackets, goes_on, grid_points, importance,
 };
@@ -98,14 +98,8 @@ pub async fn tune(
     told: &mut (dyn FnMut(Told<'_>) + Send),
 ) -> Result<Tuned, Error> {
     let settings = config.clone();
-    let (store, mut tuning, base_plan) =
+    let (store, mut tuning, base_plan, _claim) =
         run.until_stopped(move || async move { open(&settings).await }).await?;
-    let _claim = store.claim_alone()?.ok_or_else(|| {
-        Error::Usage(format!(
-            "another process writes {}: wait until it has ended, or give another --out",
-            store.location()
-        ))
-    })?;
     let trials = match (config.integer("tune.trials"), tuning.method) {
         (Some(trials), _) => trials,
         (None, Method::Grid) => grid_points(&tuning.axes),
@@ -138,7 +132,7 @@ pub async fn tune(
 }
 
 /// Checks the options and opens all that trials have in common.
-async fn open(config: &Config) -> Result<(Store, Tuning, TrainPlan), Error> {
+async fn open(config: &Config) -> Result<(Store, Tuning, TrainPlan, Option<Claim>), Error> {
     let out = config.text("tune.out").ok_or_else(|| Error::Usage("tune needs --out DIR".to_string()))?;
     if config.text("source").is_none() {
         return Err(Error::Usage("tune needs a SOURCE of images".to_string()));
@@ -203,14 +197,23 @@ async fn open(config: &Config) -> Result<(Store, Tuning, TrainPlan), Error> {
         space: space.to_json(),
         training: plan.identity.clone(),
     };
-    let journal = match config.is_on("tune.resume") {
+    let resumes = config.is_on("tune.resume");
+    if !resumes {
+        Journal::refuse_full(&store).await?;
+    }
+    // Nobody reads a journal while another process writes it. A folder that is not there has none.
+    let claim = match folder.is_dir() || !resumes {
+        true => Some(store.claim_alone()?.ok_or_else(|| {
+            Error::Usage(format!(
+                "another process writes {}: wait until it has ended, or give another --out",
+                store.location()
+            ))
+        })?),
+        false => None,
+    };
+    let journal = match resumes {
         true => Journal::resume(&folder, &header)?,
-        false => {
-            Journal::refuse_full(&store).await?;
-            std::fs::create_dir_all(&folder)
-                .map_err(|error| Error::failed(format!("make {}", folder.display()), error))?;
-            Journal::begin(&folder, &header)?
-        }
+        false => Journal::begin(&folder, &header)?,
     };
     let tuning = Tuning {
         base,
@@ -229,7 +232,7 @@ async fn open(config: &Config) -> Result<(Store, Tuning, TrainPlan), Error> {
         began: Instant::now(),
         spent: 0.0,
     };
-    Ok((store, tuning, plan))
+    Ok((store, tuning, plan, claim))
 }
 
 impl Tuning {

@@ -1,8 +1,9 @@
 //! Features of the same images that were computed for another split of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::{ROWS_PER_GROUP, Reject};
 use forebay_datasets::store::Store;
@@ -20,6 +21,16 @@ struct Other {
     /// Whether its features are what was written; known once they were read.
     is_whole: Option<bool>,
 }
+
+/// The files that rows are taken from, and the bytes of the last few that were read whole: rows that follow each other mostly lie
+/// in the same ones.
+struct Others {
+    files: Vec<Other>,
+    held: VecDeque<(usize, Bytes)>,
+}
+
+/// Files whose bytes are held.
+const HELD_MAX: usize = 4;
 
 /// Writes those of these shards whose rows all have features in other folders of the same images, and returns the
 /// others.
@@ -67,7 +78,7 @@ pub(super) async fn gather(
         }
         others.push(Other { key: file, record, is_whole: None });
     }
-    let mut left = Vec::new();
+    let (mut left, mut others) = (Vec::new(), Others { files: others, held: VecDeque::new() });
     for shard in missing {
         let (mut values, mut record) = (Vec::new(), Record::new(&shards.shape));
         'groups: for group in shards.groups_of(shard) {
@@ -76,7 +87,7 @@ pub(super) async fn gather(
                 let place = known.get(&(sample.id.to_string(), copy_of(sample.copy)));
                 let Some((other, range)) = place else { break 'groups };
                 if let Ok(range) = range {
-                    let Some(features) = others[*other].row(store, range).await? else { break 'groups };
+                    let Some(features) = others.row(store, *other, range).await? else { break 'groups };
                     values.extend_from_slice(&features);
                 }
                 of_group.push(Row {
@@ -98,19 +109,27 @@ pub(super) async fn gather(
     Ok(left)
 }
 
-impl Other {
-    /// The features of a row; `None` when they are not what was written.
+impl Others {
+    /// The features of a row of a file; `None` when they are not what was written.
     async fn row(
         &mut self,
         store: &Store,
+        file: usize,
         range: &std::ops::Range<u64>,
     ) -> Result<Option<Arc<[f32]>>, Failure> {
-        if self.is_whole.is_none() {
-            self.is_whole = Some(self.record.matches(&store.get(&self.key).await?));
+        let other = &mut self.files[file];
+        if other.is_whole.is_none() {
+            let bytes = store.get(&other.key).await?;
+            other.is_whole = Some(other.record.matches(&bytes));
+            self.held.truncate(HELD_MAX - 1);
+            self.held.push_front((file, bytes));
         }
-        match self.is_whole {
-            Some(true) => Ok(Some(numbers(&store.get_range(&self.key, range.clone()).await?))),
-            _ => Ok(None),
+        if other.is_whole == Some(false) {
+            return Ok(None);
         }
+        Ok(Some(match self.held.iter().find(|(held, _)| *held == file) {
+            Some((_, bytes)) => numbers(&bytes[range.start as usize..range.end as usize]),
+            None => numbers(&store.get_range(&other.key, range.clone()).await?),
+        }))
     }
 }

@@ -92,6 +92,17 @@ impl<'a> Measured<'a> {
         self.scored.probabilities(self.order[sample], self.temperature)
     }
 
+    /// The largest logit of a sample, and the sum of the powers that its probabilities are shares of.
+    fn scale(&self, logits: &[f32]) -> (f64, f64) {
+        let largest = logits.iter().map(|logit| f64::from(*logit)).fold(f64::NEG_INFINITY, f64::max);
+        (largest, logits.iter().map(|logit| self.power(*logit, largest)).sum())
+    }
+
+    /// What the softmax makes of a logit before it is divided.
+    fn power(&self, logit: f32, largest: f64) -> f64 {
+        ((f64::from(logit) - largest) / self.temperature).exp()
+    }
+
     /// How many samples have their class among their `k` most probable; of equal ones, the first come first.
     pub(super) fn among_top(&self, k: usize) -> u64 {
         let is_among = |sample: &usize| {
@@ -107,7 +118,10 @@ impl<'a> Measured<'a> {
     /// more than [`MICRO_PAIRS_MAX`].
     pub(super) fn rankings(&self) -> (Vec<Ranking>, Option<Ranking>) {
         let points_max = (CURVE_POINTS_MAX / self.classes.max(1)).clamp(POINTS_MAX / 10, POINTS_MAX);
-        // The softmax of each sample is found again for a few classes at a time, so that no more than these are held.
+        // Columns of a few classes at a time, so that no more than these are held; what the softmax of a sample is divided by is found
+        // once.
+        let scales: Vec<(f64, f64)> =
+            self.order.iter().map(|row| self.scale(self.scored.logits(*row))).collect();
         let per_pass = (COLUMN_VALUES_MAX / self.len().max(1)).clamp(1, self.classes.max(1));
         let mut by_class = Vec::with_capacity(self.classes);
         let mut pairs = Vec::new();
@@ -115,10 +129,11 @@ impl<'a> Measured<'a> {
         for first in (0..self.classes).step_by(per_pass) {
             let classes = first..(first + per_pass).min(self.classes);
             let mut columns = vec![Vec::with_capacity(self.len()); classes.len()];
-            for sample in 0..self.len() {
-                let probabilities = self.probabilities(sample);
+            for (sample, &(largest, sum)) in scales.iter().enumerate() {
+                let logits = self.scored.logits(self.order[sample]);
                 for (column, class) in columns.iter_mut().zip(classes.clone()) {
-                    column.push((sample as u32, probabilities[class], class == self.labels[sample]));
+                    let probability = self.power(logits[class], largest) / sum;
+                    column.push((sample as u32, probability, class == self.labels[sample]));
                 }
             }
             if has_micro {
