@@ -352,6 +352,14 @@ fn folds_take_no_folder_of_another_kind_and_a_persons_marks_stay() {
     assert!(place.files("run") == before);
     place.write("mine/fixes.csv", b"mine");
     place.run(&format!("train in --out mine --folds 2 {QUICK}")).refused(2, "of no cross-validation");
+    // One that was killed between its report and its scores goes on; one with fewer folds leaves none of another behind.
+    place.run(&format!("train in --out cv --folds 3 {QUICK}")).done();
+    let scores = place.files("cv")["folds.json"].clone();
+    std::fs::remove_file(place.path("cv/folds.json")).unwrap();
+    place.run(&format!("train in --out cv --folds 3 {QUICK}")).refused(2, "--resume goes on");
+    place.run(&format!("train in --out cv --folds 3 {QUICK} --resume")).done();
+    assert!(place.files("cv")["folds.json"] == scores);
+    place.run(&format!("train in --out cv --folds 2 {QUICK} --overwrite")).refused(2, "with more folds");
     place.write("eval/roc.svg", b"mine");
     place.run("eval run --split validation --out eval").refused(2, "roc.svg already");
     place.write("run/fixes.csv", b"id,action,label,suggested,probability,margin\nmarked,drop,,,,\n");

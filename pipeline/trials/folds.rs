@@ -135,44 +135,30 @@ pub async fn cross_validate(
     Ok(done)
 }
 
-/// Refuses a folder with files that are of no cross-validation, or with those of one that is neither resumed nor replaced; what an
-/// earlier one left that is replaced goes, also its other folds.
+/// Refuses the folder of one run, files that no cross-validation wrote, and those of one that is neither resumed nor replaced, or
+/// that had more folds. What one wrote is known by the folders of its folds, which are there before anything beside them.
 async fn refuse_full(out: &str, config: &Config) -> Result<(), Error> {
     let store = Store::open(out, &store_options(config))?;
     if store.local_root().is_some_and(|root| !root.is_dir()) {
         return Ok(());
     }
     let names: Vec<String> = store.list("").await?.into_iter().map(|(name, _)| name).collect();
-    let has = |name: &str| names.iter().any(|other| other == name);
-    let is_ours = |name: &str| name == FOLDS || files::ALL.contains(&name);
-    if let Some(name) = [files::LAST, files::MODEL].into_iter().find(|name| has(name)) {
-        return Err(Error::Usage(format!(
-            "{out} holds {name}, so it is the folder of one run: give another --out"
-        )));
+    let refuse = |what: String| Err(Error::Usage(format!("{out} holds {what}: give another --out")));
+    if let Some(name) = names.iter().find(|name| [files::LAST, files::MODEL].contains(&name.as_str())) {
+        return refuse(format!("{name}, so it is the folder of one run"));
     }
-    let written = names.iter().find(|name| is_ours(name));
-    match (written, has(FOLDS), config.is_on("train.resume"), config.is_on("overwrite")) {
-        (None, ..) | (_, true, true, _) => Ok(()),
-        (Some(name), false, ..) => Err(Error::Usage(format!(
-            "{out} holds {name}, which is of no cross-validation: give another --out"
-        ))),
-        (Some(name), true, false, false) => Err(Error::Usage(format!(
-            "{out} holds {name} of a cross-validation: --resume goes on with it, --overwrite starts again"
-        ))),
-        (Some(_), true, false, true) => {
-            let folds = config.whole("split.folds");
-            let stale = names.iter().filter(|name| {
-                let fold =
-                    name.strip_prefix("fold-").and_then(|rest| rest.split('/').next()?.parse::<u64>().ok());
-                fold.is_some_and(|fold| fold > folds)
-            });
-            if let Some(stale) = stale.min() {
-                return Err(Error::Usage(format!(
-                    "{out} holds {stale} of a cross-validation with more folds: give another --out, or delete it"
-                )));
-            }
-            Ok(())
-        }
+    let fold_of = |name: &String| name.strip_prefix("fold-")?.split_once('/')?.0.parse::<u64>().ok();
+    let most = names.iter().filter_map(fold_of).max();
+    let (resumes, replaces) = (config.is_on("train.resume"), config.is_on("overwrite"));
+    if let Some(most) = most.filter(|most| replaces && *most > config.whole("split.folds")) {
+        return refuse(format!("fold-{most} of a cross-validation with more folds, which would stay"));
+    }
+    match names.iter().find(|name| *name == FOLDS || files::ALL.contains(&name.as_str())) {
+        Some(name) if most.is_none() => refuse(format!("{name}, which is of no cross-validation")),
+        Some(name) if !resumes && !replaces => refuse(format!(
+            "{name} of a cross-validation, with which --resume goes on and which --overwrite begins again"
+        )),
+        _ => Ok(()),
     }
 }
 
