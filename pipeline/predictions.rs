@@ -8,7 +8,7 @@ use arrow_array::types::Float32Type;
 use arrow_array::{Array, ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
-use forebay_datasets::columns::{self, ColumnBounds, FilePart, Unsound};
+use forebay_datasets::columns::{self, ColumnBounds, FilePart, Unsound, Writer};
 use forebay_datasets::escape::{one_line, printable};
 use forebay_datasets::panics;
 use forebay_datasets::sample::{Label, SampleId, Split};
@@ -381,6 +381,7 @@ fn check_bounds(
                 bytes_max: Some(rest),
                 // Of split and label no text is kept beyond a batch.
                 values_at_once: if ["split", "label"].contains(&name) { ROWS_AT_ONCE } else { usize::MAX },
+                writer: Writer::Forebay,
             })
         })?;
         let what =

@@ -4,7 +4,6 @@
 //! from image bytes to tensor, metrics, the last checkpoint, the best model as timm and transformers open it, and
 //! a report.
 
-mod cache_home;
 mod check;
 mod error;
 mod evaluate;

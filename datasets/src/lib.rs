@@ -15,3 +15,4 @@ pub mod columns;
 pub mod shard;
 mod sealed;
 pub mod manifest;
+pub mod formats;

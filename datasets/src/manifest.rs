@@ -265,24 +265,9 @@ impl Replacement {
 /// The dataset card: with it, `datasets.load_dataset(DIR)` finds splits, columns and class names without a guess.
 /// It lists every column and true counts, since `datasets` refuses a card that does not.
 pub fn card(manifest: &Manifest) -> String {
-    let mut text = String::from("---\nconfigs:\n- config_name: default\n  data_files:\n");
-    for SplitSummary { split, .. } in &manifest.splits {
-        text += &format!("  - split: {split}\n    path: data/{split}-*\n");
-    }
-    text += "dataset_info:\n  features:\n  - name: image\n    dtype: image\n  - name: label\n    dtype:\n      class_label:\n        names:\n";
-    for (label, name) in manifest.classes.iter().enumerate() {
-        text += &format!("          '{label}': {}\n", yaml(name));
-    }
-    for (name, dtype) in VALUE_COLUMNS {
-        text += &format!("  - name: {name}\n    dtype: {dtype}\n");
-    }
-    text += "  splits:\n";
-    for SplitSummary { split, rows, bytes, .. } in &manifest.splits {
-        text += &format!("  - name: {split}\n    num_bytes: {bytes}\n    num_examples: {rows}\n");
-    }
-    let bytes: u64 = manifest.splits.iter().map(|split| split.bytes).sum();
-    text += &format!("  download_size: {bytes}\n  dataset_size: {bytes}\n---\n\n");
-    text += &format!(
+    let splits: Vec<(Split, u64, u64)> =
+        manifest.splits.iter().map(|split| (split.split, split.rows, split.bytes)).collect();
+    let mut text = format!(
         "An image classification dataset of {} rows in {} classes, written by Forebay.\n",
         manifest.counts.rows,
         manifest.classes.len()
@@ -293,7 +278,35 @@ pub fn card(manifest: &Manifest) -> String {
             "Of the images of the source, {relabelled} were relabelled and {dropped} left out by a person who looked at them.\n"
         );
     }
-    text
+    dataset_card(&manifest.classes, &VALUE_COLUMNS, &splits, &text)
+}
+
+/// A dataset card for columns beside image and label, each with its type, for splits with their rows and bytes, and with
+/// what is told to people.
+pub(crate) fn dataset_card(
+    classes: &[String],
+    columns: &[(&str, &str)],
+    splits: &[(Split, u64, u64)],
+    about: &str,
+) -> String {
+    let mut text = String::from("---\nconfigs:\n- config_name: default\n  data_files:\n");
+    for (split, ..) in splits {
+        text += &format!("  - split: {split}\n    path: data/{split}-*\n");
+    }
+    text += "dataset_info:\n  features:\n  - name: image\n    dtype: image\n  - name: label\n    dtype:\n      class_label:\n        names:\n";
+    for (label, name) in classes.iter().enumerate() {
+        text += &format!("          '{label}': {}\n", yaml(name));
+    }
+    for (name, dtype) in columns {
+        text += &format!("  - name: {name}\n    dtype: {dtype}\n");
+    }
+    text += "  splits:\n";
+    for (split, rows, bytes) in splits {
+        text += &format!("  - name: {split}\n    num_bytes: {bytes}\n    num_examples: {rows}\n");
+    }
+    let bytes: u64 = splits.iter().map(|(.., bytes)| bytes).sum();
+    text += &format!("  download_size: {bytes}\n  dataset_size: {bytes}\n---\n\n");
+    text + about
 }
 
 #[cfg(test)]

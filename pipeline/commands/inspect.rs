@@ -191,8 +191,9 @@ fn look(decode: &Decode, sample: Sample<Encoded>) -> Sample<FoundImage> {
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let store = plan::open_source(&asked.config)?;
-    let opened = store.clone();
-    if let Some(manifest) = run.until_stopped(move || async move { plan::finished(&opened).await }).await? {
+    let (opened, config) = (store.clone(), asked.config.clone());
+    let shards = run.until_stopped(move || async move { plan::shards_of(&opened, &config).await });
+    if let Some(manifest) = shards.await? {
         match asked.json {
             true => say_json(&manifest),
             false => say(&dataset(store.location(), &manifest)),

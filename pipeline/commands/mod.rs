@@ -4,6 +4,7 @@ pub mod advise;
 pub mod bench;
 pub mod bench_model;
 pub mod compare;
+pub mod convert;
 pub mod demo;
 pub mod ensemble;
 pub mod eval;
@@ -101,6 +102,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         Command::Inspect => inspect::run(run, asked).await,
         Command::Models => models::run(asked),
         Command::Prepare => prepare::run(run, asked).await,
+        Command::Convert => convert::run(run, asked).await,
         Command::Verify => verify::run(run, asked).await,
         Command::Train => train::run(run, asked).await.map(drop),
         Command::Bench => bench::run(run, asked).await,

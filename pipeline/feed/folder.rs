@@ -121,7 +121,10 @@ impl Source for Folder {
         let largest = self.rows.catalog.entries().iter().map(|entry| entry.bytes()).max().unwrap_or(0);
         let read = rooms.read();
         let chunks = (read.slots + read.queue + 1) as u64;
-        vec![("files read and not yet decoded", chunks * self.chunk as u64 * largest)]
+        let mut parts = vec![("files read and not yet decoded", chunks * self.chunk as u64 * largest)];
+        let unpacked = self.rows.catalog.unpacked_bytes_max();
+        parts.extend((unpacked > 0).then_some(("unpacked parts of the source", unpacked)));
+        parts
     }
 
     fn mean_bytes(&self) -> u64 {

@@ -5,7 +5,8 @@ use forebay_datasets::sample::{Encoded, Fault, Pixels, Sample};
 use forebay_datasets::seed::Seed;
 use forebay_datasets::store::Store;
 use forebay_stages::weight::{Scales, Step, Weight, parts};
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
+use futures::executor::block_on;
 
 use crate::flow::{Chunk, Error, Flow, Room, blocking};
 use crate::plan::Rooms;
@@ -18,9 +19,8 @@ pub(crate) async fn read<L: Send + 'static>(
 ) -> Result<Chunk<Encoded, L>, Error> {
     if store.local_root().is_some() {
         let read = move || {
-            let local = |sample| {
-                read_one(&store, sample).now_or_never().expect("a local read blocks and does not wait")
-            };
+            // It blocks, and may wait for another thread that unpacks what it needs.
+            let local = |sample| block_on(read_one(&store, sample));
             chunk.into_iter().map(local).collect()
         };
         return blocking(read).await;

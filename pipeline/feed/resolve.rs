@@ -73,7 +73,7 @@ impl OpenedSource {
     pub async fn open(config: &Config) -> Result<OpenedSource, Error> {
         let store = open_source(config)?;
         let mut warnings = Vec::new();
-        let (source, prepared): (Arc<dyn Source>, _) = match plan::finished(&store).await? {
+        let (source, prepared): (Arc<dyn Source>, _) = match plan::shards_of(&store, config).await? {
             Some(manifest) => {
                 let prepared = plan::prepared(&store, &manifest)?;
                 (Arc::new(Shards::open(&store, manifest).await?), prepared)

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use forebay_datasets::catalog::{self, ImageFile, ImageFiles, Locator};
+use forebay_datasets::catalog::{self, ImageFile, ImageFiles, LayoutKind, Locator};
 use forebay_datasets::escape::escape_text;
 use forebay_datasets::order::{Epoch, PlannedRows, Rank};
 use forebay_datasets::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
@@ -19,7 +19,7 @@ use super::read::read;
 use super::viewed::{ViewMaker, ViewedBatch, Viewing};
 use super::{Reading, Shards, Source};
 use crate::flow::{Chunk, Error, Flow, Room, Run};
-use crate::options::{Config, decode, store_options};
+use crate::options::{Config, dataset_file, decode, layout_at, store_options};
 use crate::plan::{self, Purpose, Rooms, folder_and_file, refuse_unreached};
 
 /// Images to predict, found and not yet read.
@@ -61,7 +61,12 @@ impl Unlabelled {
         for place in places {
             refuse_unreached("IMAGES", place, Purpose::Images)?;
             let is_alone = places.len() == 1;
-            match file_at(place, config).await? {
+            // A table or a tar file is no image.
+            let image = match dataset_file(place) {
+                None => file_at(place, config).await?,
+                Some(_) => None,
+            };
+            match image {
                 Some(image) => found.add(vec![image]),
                 None => found.add_folder(place, is_alone, config).await?,
             }
@@ -114,15 +119,18 @@ impl Unlabelled {
     }
 
     async fn add_folder(&mut self, place: &str, is_alone: bool, config: &Config) -> Result<(), Error> {
-        let store = Store::open(place, &store_options(config))?;
+        let layout = layout_at(config, place);
+        let folder = dataset_file(place).map_or(place, |(folder, _)| folder);
+        let store = Store::open(folder, &store_options(config))?;
         self.folders.push(store.clone());
-        if let Some(manifest) = plan::finished(&store).await? {
+        let is_whole = layout.layout == LayoutKind::Auto && layout.file.is_none();
+        if let Some(manifest) = if is_whole { plan::finished(&store).await? } else { None } {
             let prepared = plan::prepared(&store, &manifest)?;
             let shards = Arc::new(Shards::open(&store, manifest).await?);
             self.places.push(ImagePlace::Shards { store, shards, prepared });
             return Ok(());
         }
-        let ImageFiles { images, rejects, ignored } = catalog::images(&store).await?;
+        let ImageFiles { images, rejects, ignored } = catalog::images(&store, &layout).await?;
         if !ignored.is_empty() {
             let kinds: Vec<String> = ignored.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
             self.warnings.push(format!("passed over in {}: {}", store.location(), kinds.join(", ")));

@@ -16,8 +16,17 @@ use crate::train::{RunFolder, RunTests, files};
 use crate::weights;
 
 /// What decides which images are in which split of a source, and which of them are refused.
-const SPLIT_KEYS: [&str; 6] =
-    ["split.shares", "split.seed", "split.folds", "split.fold", "decode.max_side", "decode.max_bytes"];
+const SPLIT_KEYS: [&str; 9] = [
+    "split.shares",
+    "split.seed",
+    "split.folds",
+    "split.fold",
+    "decode.max_side",
+    "decode.max_bytes",
+    "data.layout",
+    "data.image_column",
+    "data.label_column",
+];
 
 /// The run of a model.
 pub struct OfRun {

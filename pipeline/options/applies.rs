@@ -214,6 +214,13 @@ pub(super) fn store(run: &Situation<'_>) -> Effect {
     }
 }
 
+pub(super) fn layout(run: &Situation<'_>) -> Effect {
+    match run.facts.prepared {
+        None => Effect::Yes,
+        Some(_) => run.no("the source is shards, which say themselves what they hold; leave it out"),
+    }
+}
+
 /// What only `prepare` can decide, where the source is shards: fine when what is `given` is what they were prepared
 /// with.
 fn as_prepared(run: &Situation<'_>, of: impl Fn(&PreparedRows) -> Option<String>, given: String) -> Effect {

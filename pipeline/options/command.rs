@@ -9,6 +9,8 @@ pub enum Command {
     Inspect,
     /// `forebay prepare` and `forebay plan prepare`
     Prepare,
+    /// `forebay convert`
+    Convert,
     /// `forebay verify`
     Verify,
     /// `forebay train` and `forebay plan train`
@@ -89,6 +91,16 @@ pub const COMMANDS: &[CommandRow] = &[
         example: "forebay prepare photos/ shards/ --size 224 --fit crop\n  forebay prepare photos/ s3://bucket/shards --encode raw --balance over --augment light",
         shows_plan: true,
         checks_options: true,
+        runs_networks: false,
+    },
+    CommandRow {
+        command: Command::Convert,
+        name: "convert",
+        below: None,
+        about: "Write a dataset in another form, its image files as they are: Parquet, WebDataset or MDS",
+        example: "forebay convert photos/ tars/ --format webdataset\n  forebay convert shards/ mds/ --format mds",
+        shows_plan: false,
+        checks_options: false,
         runs_networks: false,
     },
     CommandRow {

@@ -311,6 +311,9 @@ mod tests {
         type Case<'a> = (Command, &'a Facts, &'a [(&'static str, &'a str)], &'a str, &'a str);
         let cases: &[Case<'_>] = &[
             (Train, &any, &[("train.momentum", "0.8")], "train.momentum", "adamw"),
+            (Train, &shards, &[("data.layout", "auto")], "data.layout", "shards"),
+            (Train, &shards, &[("data.image_column", "x")], "data.image_column", "shards"),
+            (Train, &shards, &[("data.label_column", "x")], "data.label_column", "shards"),
             (
                 Train,
                 &any,

@@ -2,6 +2,7 @@
 
 mod applies;
 mod bytes;
+mod cache_home;
 mod choices;
 mod command;
 mod command_line;
@@ -17,6 +18,7 @@ mod values;
 
 pub use applies::{Effect, Facts, PreparedRows, Situation};
 pub use bytes::{bytes_in_words, parse_bytes};
+pub(crate) use cache_home::cache_home;
 pub use choices::{
     Background, BenchFrozen, Doctor, EvalSplit, HeadActivation, Level, ModelPass, Monitor, NormMode,
     PredictFormat, Recipe, ScheduleKind, ShardOrder, VoteWeights,
@@ -26,6 +28,8 @@ pub use command_line::{Invocation, command_line, explain, resolve, switches_last
 pub use freezing::{FreezePlan, Thaw};
 pub use layers::{Problems, unknown as unknown_key};
 pub(crate) use sections::{augment, balance_options, fold_problem, shares};
-pub use sections::{class_weights, decode, deferred_share, fold, layout, loss, store_options, wanted};
+pub use sections::{
+    class_weights, dataset_file, decode, deferred_share, fold, layout, layout_at, loss, store_options, wanted,
+};
 pub use table::{Heading, Identity, InRangeTest, Kind, OPTIONS, OptionRow, option};
 pub use values::{Config, Layer};

@@ -12,6 +12,7 @@ use forebay_stages::normalize::Normalize;
 use forebay_train::{ClassWeights, Loss};
 use toml::Value;
 
+use super::cache_home::cache_home;
 use super::choices::Background;
 use super::values::Config;
 use crate::flow::open_files_max;
@@ -33,9 +34,35 @@ fn requests_max() -> usize {
     (open_files_max() / 4).clamp(2, 256)
 }
 
-/// Which layout a source is read as. No option decides it yet: there is one layout, and it has none of its own.
-pub fn layout(_: &Config) -> LayoutOptions {
-    LayoutOptions::Auto
+/// Which layout SOURCE is read as.
+pub fn layout(config: &Config) -> LayoutOptions {
+    let source = config.text("source");
+    layout_at(config, source.as_deref().unwrap_or_default())
+}
+
+/// Which layout a place is read as.
+pub fn layout_at(config: &Config, place: &str) -> LayoutOptions {
+    LayoutOptions {
+        layout: config.choice("data.layout"),
+        file: dataset_file(place).map(|(_, file)| file.to_string()),
+        image_column: config.text("data.image_column"),
+        label_column: config.text("data.label_column"),
+        index_folder: cache_home().map(|folder| folder.join("indexes")),
+    }
+}
+
+/// The folder and the name of a file that holds samples or names them, where a place is one: `photos/labels.csv`,
+/// `shards/train-{000..031}.tar`. A folder that is called so is a folder.
+pub fn dataset_file(place: &str) -> Option<(&str, &str)> {
+    const EXTENSIONS: [&str; 6] = ["csv", "tsv", "jsonl", "ndjson", "parquet", "tar"];
+    let (folder, file) = match place.rsplit_once('/') {
+        Some(("", file)) => ("/", file),
+        Some(parts) => parts,
+        None => (".", place),
+    };
+    let extension = file.rsplit_once('.')?.1.to_lowercase();
+    let is_folder = || !place.contains("://") && std::path::Path::new(place).is_dir();
+    (EXTENSIONS.contains(&&*extension) && !folder.ends_with(":/") && !is_folder()).then_some((folder, file))
 }
 
 /// How image files are decoded by the run file, on the background that a chain has.

@@ -1,5 +1,7 @@
 //! The one table of options: each row is a flag, its key in the run file, what its value may be, and what it does.
 
+use forebay_datasets::catalog::LayoutKind;
+use forebay_datasets::formats::DatasetFormat;
 use forebay_datasets::words;
 use forebay_datasets::words::Words;
 use forebay_stages::augment::Augment;
@@ -23,8 +25,8 @@ use super::nearest::nearest;
 use super::space;
 
 use Command::{
-    Advise, Bench, BenchModel, Compare, Demo, Ensemble, Eval, Export, Forward, Inspect, Models, Predict,
-    Prepare, Train, Tune, Verify,
+    Advise, Bench, BenchModel, Compare, Convert, Demo, Ensemble, Eval, Export, Forward, Inspect, Models,
+    Predict, Prepare, Train, Tune, Verify,
 };
 use Identity::{Neither, Once, Pixels, Rows, Run, Views};
 use InRangeTest::{Absent, Ignored, Read};
@@ -194,18 +196,20 @@ words!(Heading {
 });
 
 const EVERY: &[Command] = &[
-    Demo, Inspect, Prepare, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Compare, Ensemble,
-    Predict,
+    Demo, Inspect, Prepare, Convert, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Compare,
+    Ensemble, Predict,
 ];
-const SOURCES: &[Command] = &[Inspect, Prepare, Verify, Train, Bench, Eval];
+const SOURCES: &[Command] = &[Inspect, Prepare, Convert, Verify, Train, Bench, Eval];
 const STORES: &[Command] =
-    &[Inspect, Prepare, Verify, Train, Bench, Export, Eval, Compare, Ensemble, Predict];
+    &[Inspect, Prepare, Convert, Verify, Train, Bench, Export, Eval, Compare, Ensemble, Predict];
 /// What turns images into batches as its own options say.
 const PREPARES: &[Command] = &[Prepare, Train, Bench, Eval];
+/// What reads sources of any layout.
+const LAYOUTS: &[Command] = &[Inspect, Prepare, Convert, Train, Bench, Eval, Predict];
 /// What decodes images.
 const READS: &[Command] = &[Prepare, Train, Bench, Eval, Ensemble, Predict];
 /// What ends when too many images cannot be read.
-const REJECTS: &[Command] = &[Prepare, Train, Bench, Eval, Ensemble];
+const REJECTS: &[Command] = &[Prepare, Convert, Train, Bench, Eval, Ensemble];
 
 macro_rules! options {
     ($($key:literal, $flag:literal, $value:literal, $kind:expr, $default:literal, $commands:expr, $identity:expr, $range_test:expr, $applies:expr, $often:ident $heading:ident, $help:literal;)*) => {
@@ -225,8 +229,8 @@ macro_rules! options {
 pub const OPTIONS: &[OptionRow] = options![
     "model", "", "MODEL", Kind::Place, "", &[Predict, Eval], Neither, Absent, applies::always, usual Data, "A run folder, an ensemble, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
     "predict.images", "", "IMAGES", Kind::Places, "", &[Predict], Neither, Absent, applies::always, usual Data, "Images: files, folders of any depth, or folders of shards; paths, or URLs such as s3://bucket/prefix";
-    "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, Read, applies::always, usual Data, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
-    "dest", "", "DEST", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, usual Data, "Where the shards go: a path, or a URL such as s3://bucket/prefix";
+    "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, Read, applies::always, usual Data, "Images with labels in any layout, one of their files (labels.csv, train-{000..031}.tar), or a folder of shards: a path, or a URL such as s3://bucket/prefix";
+    "dest", "", "DEST", Kind::Place, "", &[Prepare, Convert], Neither, Absent, applies::always, usual Data, "Where the shards go: a path, or a URL such as s3://bucket/prefix";
 
     "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name";
     "models.arch", "", "NETWORK", Kind::Choice(NAMES), "", &[Models], Neither, Absent, applies::always, usual Network, "The network that is described [default: all are listed]";
@@ -280,7 +284,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, Read, applies::always, usual Machine, "The most memory that images on their way may take, decoding and storing included";
     "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Compare, Ensemble, Predict], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
     "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", REJECTS, Neither, Read, applies::always, more Data, "How many samples may be refused before the run fails";
-    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward, Eval, Ensemble, Predict], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
+    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Convert, Train, Export, Forward, Eval, Ensemble, Predict], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
     "force", "force", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, more Training, "Continue where shards, weights and options contradict each other: the shards win, then the options; also balance or augment again shards that are balanced or augmented already";
 
     "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Address of an S3-compatible server; a plain http:// one is allowed";
@@ -300,6 +304,11 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "encode.format", "encode", "FORMAT", Kind::Choice(Encoding::WORDS), "jpeg", &[Prepare], Pixels, Absent, applies::always, usual Images, "How images are stored; png and raw (PPM) lose nothing";
     "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], Pixels, Absent, applies::quality, more Images, "Quality of stored JPEGs (4:2:0)";
+
+    "convert.format", "format", "FORMAT", Kind::Choice(DatasetFormat::WORDS), "parquet", &[Convert], Neither, Absent, applies::always, usual Output, "The form of DEST: parquet as Hugging Face datasets has it, webdataset, or mds of MosaicML Streaming";
+    "data.layout", "layout", "LAYOUT", Kind::Choice(LayoutKind::WORDS), "auto", LAYOUTS, Neither, Read, applies::layout, more Data, "How SOURCE holds its samples: a folder per class, a table of files and labels (CSV, TSV, JSON lines, Parquet), WebDataset's tar files, Parquet files of images as on the Hugging Face hub, MosaicML's MDS, CIFAR's binary files, or MNIST's IDX; auto finds out";
+    "data.image_column", "image-column", "NAME", Kind::Text, "", LAYOUTS, Neither, Read, applies::layout, more Data, "Column of the images or of their file names; of tar files the extension of the images [default: the usual names]";
+    "data.label_column", "label-column", "NAME", Kind::Text, "", LAYOUTS, Neither, Read, applies::layout, more Data, "Column of the labels; of tar files their extension, or a key of .json [default: the usual names]";
 
     "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], Rows, Read, applies::shares, usual Data, "Shares of a source without validation and test folders; none keeps all in train";
     "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], Rows, Read, applies::split_seed, more Data, "Seed of the split and of the order in shards";

@@ -2,13 +2,14 @@
 
 use std::io::ErrorKind;
 
+use forebay_datasets::catalog::LayoutKind;
 use forebay_datasets::escape::{escape_text, one_line};
 use forebay_datasets::manifest::{MANIFEST_KEY, Manifest, ManifestError, PLAN_KEY, PlanRecord};
 use forebay_datasets::store::{Store, without_credentials};
 use forebay_stages::chain::Chain;
 
 use crate::flow::Error;
-use crate::options::{Config, store_options};
+use crate::options::{Config, dataset_file, layout, store_options};
 
 /// Opens the place that `key` names.
 ///
@@ -19,7 +20,8 @@ pub fn open(config: &Config, key: &'static str, what: &str) -> Result<Store, Err
         .text(key)
         .ok_or_else(|| Error::Usage(format!("{what} is missing: name it, or set `{key}` in the run file")))?;
     refuse_unreached(what, &location, if key == "source" { Purpose::Images } else { Purpose::Output })?;
-    Store::open(&location, &store_options(config)).map_err(Error::from)
+    let folder = dataset_file(&location).filter(|_| key == "source").map_or(&*location, |(folder, _)| folder);
+    Store::open(folder, &store_options(config)).map_err(Error::from)
 }
 
 /// Opens SOURCE. A local one is a folder that can be listed.
@@ -34,7 +36,8 @@ pub fn open_source(config: &Config) -> Result<Store, Error> {
         ErrorKind::NotFound => format!("cannot read {location}: there is no such folder"),
         ErrorKind::NotADirectory => {
             format!(
-                "{location} is a file: give the folder that holds one folder per class, or a folder of shards"
+                "{location} is a file: give the folder that holds one folder per class or the dataset's files; what is \
+                 packed (.zip, .tar.gz) has to be unpacked first"
             )
         }
         ErrorKind::PermissionDenied => format!("cannot list {location}: permission denied"),
@@ -116,6 +119,19 @@ fn without_secrets(location: &str) -> String {
         false => without_credentials(location),
     })
     .into_owned()
+}
+
+/// The manifest of SOURCE, where it is a dataset of shards and is to be read as one: with a `--layout`, or as one file of it,
+/// it is what it would be to another program.
+///
+/// # Errors
+/// As [`finished`].
+pub async fn shards_of(store: &Store, config: &Config) -> Result<Option<Manifest>, Error> {
+    let layout = layout(config);
+    match layout.layout == LayoutKind::Auto && layout.file.is_none() {
+        true => finished(store).await,
+        false => Ok(None),
+    }
 }
 
 /// The manifest of a source that is a dataset of shards; `None` where it is none.

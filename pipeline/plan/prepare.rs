@@ -24,7 +24,7 @@ use super::identity::fingerprint;
 use super::memory::{check_memory, sum_of_largest};
 use super::nodes::PlannedNode;
 use super::outputs::refuse_destination;
-use super::places::{Purpose, finished, folder_and_file, open, open_source, refuse_unreached};
+use super::places::{Purpose, folder_and_file, open, open_source, refuse_unreached, shards_of};
 use super::rooms::Rooms;
 use super::rows::{Rows, rows};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
@@ -109,11 +109,11 @@ impl PreparePlan {
             )));
         }
         refuse_destination(&dest, &source).await?;
-        if finished(&source).await?.is_some() {
+        if shards_of(&source, config).await?.is_some() {
             let source = source.location();
             return Err(Error::Usage(format!(
-                "SOURCE {source} is shards already: train on them (forebay train {source} --out RUN), or prepare from the \
-                 images that they were made of"
+                "SOURCE {source} is shards already: train on them (forebay train {source} --out RUN), prepare from the images \
+                 that they were made of, or prepare their images once more (--layout parquet)"
             )));
         }
         let catalog = catalog::read(&source, &options::layout(config)).await?;
@@ -285,7 +285,8 @@ impl PreparePlan {
         // A row group is ended by its bytes or by its rows; an image may be larger than either.
         let group = (ROW_GROUP_BYTES_MAX as u64 + stored).min(ROWS_PER_GROUP as u64 * stored);
         let (pack, write) = (self.rooms.shard(), self.rooms.shard());
-        vec![
+        let unpacked = self.rows.catalog.unpacked_bytes_max();
+        let mut parts = vec![
             (
                 "files read and not yet decoded",
                 sum_of_largest(sizes, (read.slots + read.queue + 2) * self.chunk),
@@ -293,7 +294,9 @@ impl PreparePlan {
             ("decoded images (memory)", heaviest.max(self.rooms.memory_bytes)),
             ("group of rows being encoded, as pages and as bytes of the file", 2 * group),
             ("groups of rows being written", (pack.slots + pack.queue + write.slots) as u64 * group),
-        ]
+        ];
+        parts.extend((unpacked > 0).then_some(("unpacked parts of the source", unpacked)));
+        parts
     }
 }
 

@@ -2,9 +2,8 @@
 
 use forebay_datasets::store::StoreOptions;
 
-use super::cache_home::cache_home;
 use crate::flow::Error;
-use crate::options::{Config, store_options};
+use crate::options::{Config, cache_home, store_options};
 
 /// Where the features of frozen parts are kept.
 #[derive(Clone, Debug)]

@@ -6,9 +6,8 @@ use bytes::Bytes;
 use forebay_datasets::store::Store;
 
 use super::Start;
-use super::cache_home::cache_home;
 use crate::flow::Error;
-use crate::options::Config;
+use crate::options::{Config, cache_home};
 use crate::plan::{folder_and_file, open, refuse_folder};
 
 /// The files of a run folder.

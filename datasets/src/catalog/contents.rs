@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{CatalogError, Entry};
+use super::packed;
+use super::{CatalogError, Entry, ImageFile};
 use crate::escape::is_printable;
 use crate::sample::{Fault, SampleId, Split};
 
@@ -15,6 +16,8 @@ pub struct SourceContents {
     pub classes: Vec<String>,
     /// The samples.
     pub entries: Vec<Entry>,
+    /// Images of which the source does not say the class; those of folders are in a class always.
+    pub unlabelled: Vec<ImageFile>,
     /// Images that cannot be samples and why. A name that is not printable is escaped.
     pub rejects: Vec<(SampleId, Fault)>,
     /// How many files were passed over, by extension (`.txt`) or kind (`(hidden)`).
@@ -93,6 +96,12 @@ impl Catalog {
     /// Why what was taken for classes hardly is what the user means, and what probably is.
     pub fn mistake(&self) -> Option<&str> {
         self.contents.mistake.as_deref()
+    }
+
+    /// The most memory that unpacked pieces of the source take while it is read, bytes: none where each sample can be read
+    /// alone.
+    pub fn unpacked_bytes_max(&self) -> u64 {
+        packed::bytes_max(self.contents.entries.iter().filter_map(|entry| entry.locator.piece()))
     }
 
     /// Whether the source cuts itself: it has folders for validation or test.

@@ -1,11 +1,14 @@
 //! One sample of a source: what it is, where its bytes are, and which bytes they are.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::packed::{PackedRow, Piece};
+use super::pixels::RawPixels;
 use crate::sample::{Label, SampleId, Split};
-use crate::store::{ASKS, ObjectName, Store, StoreError, Version};
+use crate::store::{ObjectName, Store, StoreError, Version};
 
 /// One sample of a catalog. Its id says what it is, its locator where its bytes are: a sample may be a file, or
 /// a piece of one.
@@ -58,6 +61,10 @@ enum Part {
     Whole(u64),
     /// A range of its bytes, as the members of a tar file are.
     Range(Range<u64>),
+    /// Pixels from this byte on, which are a file once they have a header.
+    Pixels(u64, RawPixels),
+    /// A row of a piece that is unpacked as a whole, as a group of rows of a Parquet file may be.
+    Packed(PackedRow),
 }
 
 impl Locator {
@@ -72,16 +79,42 @@ impl Locator {
         is_inside.then_some(Locator { object, part: Part::Range(range) })
     }
 
+    /// The pixels from byte `start` of an object of `object_bytes` on; `None` when it ends before they do.
+    pub(super) fn pixels(
+        object: ObjectName,
+        start: u64,
+        pixels: RawPixels,
+        object_bytes: u64,
+    ) -> Option<Locator> {
+        let end = start.checked_add(pixels.bytes())?;
+        (end <= object_bytes).then_some(Locator { object, part: Part::Pixels(start, pixels) })
+    }
+
+    /// A row of a packed piece.
+    pub(super) fn packed(row: PackedRow) -> Locator {
+        Locator { object: row.object().clone(), part: Part::Packed(row) }
+    }
+
     /// The object that holds the sample.
     pub fn object(&self) -> &ObjectName {
         &self.object
     }
 
-    /// How many bytes it is.
+    /// How many bytes it is; of a row of a packed piece, the mean of its rows.
     pub fn bytes(&self) -> u64 {
         match &self.part {
             Part::Whole(bytes) => *bytes,
             Part::Range(range) => range.end - range.start,
+            Part::Pixels(_, pixels) => pixels.file_bytes(),
+            Part::Packed(row) => row.mean_bytes(),
+        }
+    }
+
+    /// The piece that is unpacked to reach it, if it lies in one.
+    pub(super) fn piece(&self) -> Option<&Arc<Piece>> {
+        match &self.part {
+            Part::Packed(row) => Some(row.piece()),
+            _ => None,
         }
     }
 
@@ -93,6 +126,11 @@ impl Locator {
         let start = match &self.part {
             Part::Whole(_) => 0,
             Part::Range(range) => range.start,
+            // Small, or read at once in any case.
+            Part::Pixels(..) | Part::Packed(_) => {
+                let whole = self.read(store).await?;
+                return Ok(whole.slice(..whole.len().min(usize::try_from(bytes).unwrap_or(usize::MAX))));
+            }
         };
         store.read(&self.object, Some(start..start + bytes.min(self.bytes())), bytes).await
     }
@@ -104,19 +142,14 @@ impl Locator {
     /// [`StoreError::LeaveOut`] when only this sample is lost, [`StoreError::Stop`] when its object changed or
     /// the store fails.
     pub async fn read(&self, store: &Store) -> Result<Bytes, StoreError> {
-        let mut asked = 0;
-        loop {
-            let bytes = match &self.part {
-                Part::Whole(_) => store.read(&self.object, None, self.bytes()).await?,
-                Part::Range(range) => store.read(&self.object, Some(range.clone()), self.bytes()).await?,
-            };
-            asked += 1;
-            if bytes.len() as u64 == self.bytes() {
-                return Ok(bytes);
+        match &self.part {
+            Part::Whole(bytes) => store.read_whole(&self.object, *bytes).await,
+            Part::Range(range) => store.read_exactly(&self.object, range.clone()).await,
+            Part::Pixels(start, pixels) => {
+                let bytes = store.read_exactly(&self.object, *start..start + pixels.bytes()).await?;
+                Ok(pixels.file(&bytes))
             }
-            if asked == ASKS {
-                return Err(store.other_size(&self.object.printable(), bytes.len(), self.bytes()));
-            }
+            Part::Packed(row) => row.read(store).await,
         }
     }
 }

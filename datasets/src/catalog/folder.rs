@@ -5,32 +5,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::listing::{File, Listing};
 use super::one_deeper::mistake;
 use super::{
-    Catalog, Entry, Layout, LayoutOptions, Locator, Misfit, Reading, STAGE, SourceContents, split_called,
+    Entry, Layout, LayoutKind, Locator, Misfit, Reading, STAGE, Source, SourceContents, named, split_called,
 };
 use crate::sample::{Fault, Label, SampleId, Split};
-use crate::store::Store;
 
 /// `class/image` or `split/class/image`; folders below a class belong to it.
 pub(super) struct FolderPerClass;
 
 impl Layout for FolderPerClass {
+    fn kind(&self) -> LayoutKind {
+        LayoutKind::Folder
+    }
+
     fn looks_for(&self) -> &'static str {
         "CLASS/IMAGE or train/CLASS/IMAGE with images called .jpg, .png, .webp, .gif, .bmp, .tif or .ppm"
     }
 
-    fn is_allowed_by(&self, options: &LayoutOptions) -> bool {
-        match options {
-            LayoutOptions::Auto | LayoutOptions::FolderPerClass => true,
-        }
+    fn finds(&self, _: &Source<'_>) -> Option<String> {
+        None
     }
 
-    fn read<'a>(&'a self, store: &'a Store, listing: &'a Listing, _: &'a LayoutOptions) -> Reading<'a> {
-        Box::pin(async { catalog(store.location(), listing) })
+    fn read<'a>(&'a self, source: &'a Source<'a>) -> Reading<'a> {
+        Box::pin(async { contents(source.store.location(), source.listing) })
     }
 }
 
-/// Brings what stands in a source into a catalog, which depends on it only and not on the order it was found in.
-fn catalog(location: &str, listing: &Listing) -> Result<Catalog, Misfit> {
+/// Whether there are several folders of images that may be classes.
+pub(super) fn may_be_classes(listing: &Listing) -> bool {
+    let images: Vec<&File> = listing.files.iter().filter(|file| file.is_image()).collect();
+    let stand = ClassFolders::of(&images, listing);
+    let mut classes = images.iter().filter_map(|file| Some(stand.place(&file.id)?.1));
+    classes.next().is_some_and(|first| classes.any(|class| class != first))
+}
+
+/// Brings what stands in a source into contents, which depend on it only and not on the order it was found in.
+fn contents(location: &str, listing: &Listing) -> Result<SourceContents, Misfit> {
     let mut ignored = listing.ignored.clone();
     let (images, others): (Vec<&File>, Vec<&File>) = listing.files.iter().partition(|file| file.is_image());
     for file in &others {
@@ -90,7 +99,7 @@ fn catalog(location: &str, listing: &Listing) -> Result<Catalog, Misfit> {
         ClassFolders::AtTop { .. } => mistake(location, entries.iter().map(|entry| &*entry.id)),
         ClassFolders::InSplits { .. } => None,
     };
-    let contents = SourceContents {
+    Ok(SourceContents {
         mistake,
         layout: stand.to_string(),
         classes: classes.keys().map(ToString::to_string).collect(),
@@ -99,8 +108,8 @@ fn catalog(location: &str, listing: &Listing) -> Result<Catalog, Misfit> {
         ignored,
         warnings,
         declared: stand.declared(),
-    };
-    Catalog::new(contents).map_err(Misfit::Broken)
+        unlabelled: Vec::new(),
+    })
 }
 
 /// Where the classes stand.
@@ -235,16 +244,6 @@ fn warnings(
     warnings
 }
 
-/// Up to five names, and how many more there are.
-fn named(names: &[impl AsRef<str>], suffix: &str) -> String {
-    let shown: Vec<String> = names.iter().take(5).map(|name| format!("{}{suffix}", name.as_ref())).collect();
-    let more = match names.len() {
-        0..=5 => String::new(),
-        n => format!(" and {} more", n - 5),
-    };
-    shown.join(", ") + &more
-}
-
 /// What a source holds that has no sample, as it reads after "it holds".
 fn held(rejects: &[(SampleId, Fault)], ignored: &BTreeMap<String, u64>) -> String {
     match rejects.first() {
@@ -270,10 +269,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::catalog::{CatalogError, read};
+    use crate::catalog::{Catalog, CatalogError, LayoutOptions, read};
     use crate::seed::Seed;
     use crate::split::{Assignment, Shares, SplitRule};
-    use crate::store::StoreOptions;
+    use crate::store::{Store, StoreOptions};
     use futures::executor::block_on;
 
     fn folder(files: &[&str]) -> tempfile::TempDir {
@@ -292,7 +291,10 @@ mod tests {
 
     fn local(folder: &Path) -> Result<Catalog, CatalogError> {
         let location = folder.to_str().expect("UTF-8");
-        block_on(read(&Store::open(location, &StoreOptions::default()).expect("opens"), &LayoutOptions::Auto))
+        block_on(read(
+            &Store::open(location, &StoreOptions::default()).expect("opens"),
+            &LayoutOptions::default(),
+        ))
     }
 
     /// The catalog in one line: `CLASSES: ID=LABEL(SPLIT) …`.
@@ -396,7 +398,7 @@ mod tests {
                 listing.files.extend((0..3).map(|n| file(&format!("{folder}/{n}.jpg"))));
             }
             let splits = |listing: &Listing| -> Option<BTreeMap<SampleId, (Split, String)>> {
-                let catalog = catalog("place", listing).ok()?;
+                let catalog = Catalog::new(contents("place", listing).ok()?).ok()?;
                 let rule = SplitRule::of(&catalog, Some(Shares::default()), seed);
                 let splits = Assignment::of(&catalog, rule, None).splits(&catalog);
                 let entries = catalog.entries().iter().zip(splits);
@@ -604,7 +606,7 @@ mod tests {
         };
         let files = folder(&files);
         assert_eq!(
-            unversioned(block_on(read(&store, &LayoutOptions::Auto))),
+            unversioned(block_on(read(&store, &LayoutOptions::default()))),
             unversioned(local(files.path()))
         );
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{CatalogError, Locator, STAGE, list};
+use super::{
+    CatalogError, Entry, LAYOUTS, LayoutKind, LayoutOptions, Listing, Locator, STAGE, Source, first_of, list,
+};
 use crate::sample::{Fault, SampleId};
 use crate::store::Store;
 
@@ -26,12 +28,47 @@ pub struct ImageFiles {
     pub ignored: BTreeMap<String, u64>,
 }
 
-/// The images below a folder, at any depth; folders mean nothing. A local folder is walked on the calling thread.
+/// The images of a source, labelled or not. Files are taken at any depth, and folders mean nothing; a source without image
+/// files, or one of which the options say more, is read by its layout. A local folder is walked on the calling thread.
 ///
 /// # Errors
-/// When the folder cannot be listed or holds no image.
-pub async fn images(store: &Store) -> Result<ImageFiles, CatalogError> {
+/// When the source cannot be listed or holds no image.
+pub async fn images(store: &Store, options: &LayoutOptions) -> Result<ImageFiles, CatalogError> {
     let listing = list(store).await?;
+    let is_folder = match options.layout {
+        LayoutKind::Folder => true,
+        LayoutKind::Auto => {
+            let names_more = options.file.is_some() || options.image_column.is_some();
+            !names_more && listing.files.iter().any(super::File::is_image)
+        }
+        _ => false,
+    };
+    if is_folder {
+        return of_folder(store, listing);
+    }
+    let contents = match first_of(&LAYOUTS, &Source { store, listing: &listing, options }).await {
+        Ok(contents) => contents,
+        Err(_) if options.layout == LayoutKind::Auto && !holds_others(&listing, store, options) => {
+            return of_folder(store, listing);
+        }
+        Err(error) => return Err(error),
+    };
+    let labelled = contents.entries.into_iter().map(|Entry { id, locator, .. }| ImageFile { id, locator });
+    let mut images: Vec<ImageFile> = labelled.chain(contents.unlabelled).collect();
+    images.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    if let Some(pair) = images.windows(2).find(|pair| pair[0].id == pair[1].id) {
+        return Err(CatalogError::Correct(format!("two samples are called {}", pair[0].id)));
+    }
+    Ok(ImageFiles { images, rejects: contents.rejects, ignored: contents.ignored })
+}
+
+/// Whether a layout other than folders finds something here.
+fn holds_others(listing: &Listing, store: &Store, options: &LayoutOptions) -> bool {
+    let source = Source { store, listing, options };
+    LAYOUTS.iter().any(|layout| layout.finds(&source).is_some())
+}
+
+fn of_folder(store: &Store, listing: Listing) -> Result<ImageFiles, CatalogError> {
     let mut found = ImageFiles { ignored: listing.ignored, ..ImageFiles::default() };
     for file in listing.files {
         match file.fault {
@@ -69,7 +106,7 @@ mod tests {
         for key in ["b/2.JPG", "a/deep/er/x.webp", "1.png", "notes.txt", "b/README", ".hidden/y.png"] {
             block_on(store.put(key, "bytes".into())).expect("an object");
         }
-        let found = block_on(images(&store)).expect("images");
+        let found = block_on(images(&store, &LayoutOptions::default())).expect("images");
         let ids: Vec<&str> = found.images.iter().map(|image| &*image.id).collect();
         assert_eq!(ids, ["1.png", "a/deep/er/x.webp", "b/2.JPG"]);
         let ignored: Vec<String> = found.ignored.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
@@ -80,7 +117,9 @@ mod tests {
     #[test]
     fn a_folder_without_images_is_told_what_it_holds() {
         let store = Store::memory();
-        let refused = |store: &Store| block_on(images(store)).expect_err("no image").to_string();
+        let refused = |store: &Store| {
+            block_on(images(store, &LayoutOptions::default())).expect_err("no image").to_string()
+        };
         assert!(refused(&store).contains("it holds nothing"), "{}", refused(&store));
         block_on(store.put("notes.txt", "x".into())).expect("an object");
         assert!(refused(&store).contains("it holds 1 .txt"), "{}", refused(&store));

@@ -40,10 +40,15 @@ const EXTENSIONS: [&str; 15] = [
     "pnm",
 ];
 
+/// Whether images are called so; in lower case and without the dot.
+pub(super) fn is_image_extension(extension: &str) -> bool {
+    EXTENSIONS.contains(&extension)
+}
+
 impl File {
     /// Whether it is called like an image.
     pub(super) fn is_image(&self) -> bool {
-        self.extension().is_some_and(|extension| EXTENSIONS.contains(&&*extension))
+        self.extension().is_some_and(|extension| is_image_extension(&extension))
     }
 
     /// Of a file that is no image: its extension with the dot, or that it has none.

@@ -1,24 +1,45 @@
 //! What is in a source: its classes and samples, and what cannot be one, found without opening a single image.
 
+mod cifar;
 mod contents;
 mod entry;
 mod folder;
+mod gathered;
+mod idx;
 mod images;
 mod listing;
+mod mds;
 mod one_deeper;
+mod packed;
+mod parquet;
+mod pixels;
+mod rows;
+mod table;
+mod tar;
+mod webdataset;
+mod window;
 
 use std::future::Future;
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 
+use self::cifar::CifarBinary;
 use self::folder::FolderPerClass;
-use self::listing::Listing;
+use self::idx::MnistIdx;
+use self::listing::{File, Listing};
+use self::mds::Mds;
+use self::parquet::HuggingFaceParquet;
+use self::table::Table;
+use self::webdataset::WebDataset;
 use crate::sample::Split;
 use crate::store::{Store, StoreError};
+use crate::words;
 
 pub use self::contents::{Catalog, SourceContents};
 pub use self::entry::{Entry, Locator};
 pub use self::images::{ImageFile, ImageFiles, images};
+pub(crate) use self::webdataset::ID_KEY as FOREBAY_ID;
 
 /// The stage that faults of a catalog name.
 pub const STAGE: &str = "catalog";
@@ -34,30 +55,108 @@ pub enum CatalogError {
     Store(#[from] StoreError),
 }
 
-/// Which layout a source is read as, with the options of that layout.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum LayoutOptions {
-    /// The first one that the source is of, as it is without options.
+/// How a source can hold samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LayoutKind {
+    /// The first layout that the source is of.
     #[default]
     Auto,
-    /// One folder per class, which has no options.
-    FolderPerClass,
+    /// A folder per class.
+    Folder,
+    /// A table of files and their labels: CSV, TSV, JSON lines or Parquet.
+    Table,
+    /// Tar files whose members stand together by their names.
+    WebDataset,
+    /// Parquet files that hold the images, as Hugging Face `datasets` writes them.
+    Parquet,
+    /// MosaicML Streaming's shards.
+    Mds,
+    /// The binary version of CIFAR-10 and CIFAR-100.
+    Cifar,
+    /// The files of MNIST and of what took its form.
+    Idx,
 }
 
-/// A way in which a source can hold samples. Adding one is a file, and a line in [`LAYOUTS`].
+words!(LayoutKind {
+    Auto => "auto",
+    Folder => "folder",
+    Table => "table",
+    WebDataset => "webdataset",
+    Parquet => "parquet",
+    Mds => "mds",
+    Cifar => "cifar",
+    Idx => "idx",
+});
+
+/// Which layout a source is read as, and what of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayoutOptions {
+    /// The layout.
+    pub layout: LayoutKind,
+    /// The file of the source that was named, where it is not all of the source: `labels.csv`, or several as in
+    /// `train-{000..031}.tar`.
+    pub file: Option<String>,
+    /// The column of the images or of their names; of a tar file the extension of the images.
+    pub image_column: Option<String>,
+    /// The column of the labels; of a tar file their extension, or a key of `.json`.
+    pub label_column: Option<String>,
+    /// A local folder in which what takes long to find is kept for the next time.
+    pub index_folder: Option<PathBuf>,
+}
+
+/// A way in which a source can hold samples. Adding one is a file, a line in [`LAYOUTS`] and a word of [`LayoutKind`].
 trait Layout: Sync {
+    /// Its word.
+    fn kind(&self) -> LayoutKind;
+
     /// What a source of this layout looks like, as it reads after "looked for".
     fn looks_for(&self) -> &'static str;
 
-    /// Whether the options leave it to the source to be of this layout.
-    fn is_allowed_by(&self, options: &LayoutOptions) -> bool;
+    /// What of the listing it would read, such as `labels.csv` or `4 tar files`, by names alone.
+    fn finds(&self, source: &Source<'_>) -> Option<String>;
 
-    /// The catalog of a source in which this stands, by the options of this layout. It may read objects of the store,
-    /// such as a table of labels, but opens no image.
-    fn read<'a>(&'a self, store: &'a Store, listing: &'a Listing, options: &'a LayoutOptions) -> Reading<'a>;
+    /// Whether what it finds says more than folders do, so that it is asked before them.
+    fn precedes_folders(&self, _: &Source<'_>) -> bool {
+        false
+    }
+
+    /// Whether its samples have columns, which options name.
+    fn has_columns(&self) -> bool {
+        false
+    }
+
+    /// What stands in a source. It may read objects of the store, such as a table of labels, but opens no image.
+    fn read<'a>(&'a self, source: &'a Source<'a>) -> Reading<'a>;
 }
 
-type Reading<'a> = Pin<Box<dyn Future<Output = Result<Catalog, Misfit>> + Send + 'a>>;
+/// A source that was listed.
+struct Source<'a> {
+    store: &'a Store,
+    listing: &'a Listing,
+    options: &'a LayoutOptions,
+}
+
+impl<'a> Source<'a> {
+    /// The files with one of these extensions; where one file was named, those of its name.
+    fn files_called(&self, extensions: &[&str]) -> Vec<&'a File> {
+        let named: Option<Vec<String>> = self.options.file.as_deref().map(expand_braces);
+        let is_named = |file: &&'a File| {
+            let name = file.name.text();
+            named.as_ref().is_none_or(|named| name.is_some_and(|name| named.iter().any(|one| one == name)))
+        };
+        let is_called = |file: &&'a File| {
+            file.fault.is_none() && file.extension().is_some_and(|found| extensions.contains(&&*found))
+        };
+        self.listing.files.iter().filter(is_called).filter(is_named).collect()
+    }
+
+    /// A name below the source, for messages.
+    fn name(&self, file: &File) -> String {
+        self.store.name(&file.id)
+    }
+}
+
+type Reading<'a> = Pin<Box<dyn Future<Output = Result<SourceContents, Misfit>> + Send + 'a>>;
 
 /// Why a layout gives no catalog.
 #[derive(Debug)]
@@ -68,15 +167,28 @@ enum Misfit {
     Broken(CatalogError),
 }
 
+impl From<StoreError> for Misfit {
+    fn from(error: StoreError) -> Misfit {
+        Misfit::Broken(error.into())
+    }
+}
+
 /// Every layout, in the order in which a source is asked whether it is of it.
-const LAYOUTS: [&dyn Layout; 1] = [&FolderPerClass];
+const LAYOUTS: [&dyn Layout; 7] =
+    [&CifarBinary, &MnistIdx, &Mds, &HuggingFaceParquet, &WebDataset, &Table, &FolderPerClass];
 
 /// Reads the catalog of a source. A local folder is walked on the calling thread.
 ///
 /// # Errors
-/// When the source cannot be listed or is of no layout that the options allow.
+/// When the source cannot be listed or is of no layout that the options allow, or has no labels.
 pub async fn read(store: &Store, options: &LayoutOptions) -> Result<Catalog, CatalogError> {
-    first_of(&LAYOUTS, store, &list(store).await?, options).await
+    let listing = list(store).await?;
+    let source = Source { store, listing: &listing, options };
+    let contents = first_of(&LAYOUTS, &source).await?;
+    match (contents.entries.is_empty(), contents.unlabelled.first()) {
+        (true, Some(image)) => Err(CatalogError::Correct(no_labels(&source, &contents, &image.id))),
+        _ => Catalog::new(contents),
+    }
 }
 
 /// Everything that stands in a source.
@@ -87,24 +199,115 @@ async fn list(store: &Store) -> Result<Listing, CatalogError> {
     }
 }
 
-/// The catalog by the first of `layouts` that the source is of; else why it is of none, each with its own reason.
-async fn first_of(
-    layouts: &[&dyn Layout],
-    store: &Store,
-    listing: &Listing,
-    options: &LayoutOptions,
-) -> Result<Catalog, CatalogError> {
+/// What the first of `layouts` finds that the source is of; else why it is of none, each with its own reason.
+///
+/// Where folders may be classes, they are read as such, unless another layout says more than they do; what else could have
+/// been read is then said.
+async fn first_of(layouts: &[&dyn Layout], source: &Source<'_>) -> Result<SourceContents, CatalogError> {
+    let options = source.options;
+    let names_columns = options.image_column.is_some() || options.label_column.is_some();
+    let is_auto = options.layout == LayoutKind::Auto;
+    let is_allowed = |layout: &&&dyn Layout| match is_auto {
+        false => layout.kind() == options.layout,
+        true if layout.kind() == LayoutKind::Folder => !names_columns && options.file.is_none(),
+        true => !names_columns || layout.has_columns(),
+    };
+    let mut asked: Vec<&dyn Layout> = layouts.iter().filter(is_allowed).copied().collect();
+    if is_auto && folder::may_be_classes(source.listing) {
+        // Stable: those that come before folders keep their order, and so do the others.
+        asked.sort_by_key(|layout| match layout.kind() {
+            LayoutKind::Folder => 1,
+            _ if layout.precedes_folders(source) => 0,
+            _ => 2,
+        });
+    }
     let mut reasons: Vec<String> = Vec::new();
-    for layout in layouts.iter().filter(|layout| layout.is_allowed_by(options)) {
-        match layout.read(store, listing, options).await {
-            Ok(catalog) => return Ok(catalog),
-            Err(Misfit::Broken(error)) => return Err(error),
-            Err(Misfit::Holds(what)) => {
-                reasons.push(format!("it holds {what}; looked for {}", layout.looks_for()));
+    let mut passed_over: Vec<String> = Vec::new();
+    for (at, layout) in asked.iter().enumerate() {
+        let found = layout.finds(source);
+        let holds = match (&found, layout.kind()) {
+            (None, kind) if kind != LayoutKind::Folder => None,
+            _ => match layout.read(source).await {
+                Ok(mut contents) => {
+                    let rest = asked[at + 1..].iter().filter(|_| is_auto);
+                    for other in rest.filter(|layout| layout.kind() != LayoutKind::Folder) {
+                        if let Some(what) = other.finds(source) {
+                            let kind = other.kind();
+                            passed_over
+                                .push(format!("{what} stands there too: --layout {kind} reads that instead"));
+                        }
+                    }
+                    contents.warnings.extend(passed_over);
+                    return Ok(contents);
+                }
+                Err(Misfit::Broken(error)) => return Err(error),
+                Err(Misfit::Holds(what)) => Some(what),
+            },
+        };
+        match holds {
+            Some(holds) => {
+                if let Some(found) = found {
+                    passed_over.push(format!("{found} was not read: the source holds {holds}"));
+                }
+                reasons.push(format!("it holds {holds}; looked for {}", layout.looks_for()));
             }
+            None if !is_auto => {
+                reasons.push(format!("it holds none of it; looked for {}", layout.looks_for()));
+            }
+            None => {}
         }
     }
-    Err(CatalogError::Correct(format!("no dataset in {}: {}", store.location(), reasons.join("; or "))))
+    if reasons.is_empty() {
+        let looked: Vec<&str> = asked.iter().map(|layout| layout.looks_for()).collect();
+        reasons.push(format!("looked for {}", looked.join("; or ")));
+    }
+    let location = match &options.file {
+        Some(file) => source.store.name(file),
+        None => source.store.location().to_string(),
+    };
+    Err(CatalogError::Correct(format!("no dataset in {location}: {}", reasons.join("; or "))))
+}
+
+fn no_labels(source: &Source<'_>, contents: &SourceContents, first: &str) -> String {
+    let n = contents.unlabelled.len();
+    let how = match source.options.label_column {
+        Some(_) => "predict takes them as they are",
+        None => "name the column of the labels (--label-column), or predict them as they are",
+    };
+    format!(
+        "{}: {}: none of its {n} images has a label, such as {first}: {how}",
+        source.store.location(),
+        contents.layout
+    )
+}
+
+/// The names that one with numbers in braces stands for: `a-{08..10}.tar` is `a-08.tar`, `a-09.tar` and `a-10.tar`.
+fn expand_braces(name: &str) -> Vec<String> {
+    /// More files than any dataset has.
+    const NAMES_MAX: u64 = 1_000_000;
+    let range = || {
+        let (before, rest) = name.split_once('{')?;
+        let (range, after) = rest.split_once('}')?;
+        let (first, last) = range.split_once("..")?;
+        let (from, to): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        (to.checked_sub(from)? < NAMES_MAX).then_some((before, from..=to, first.len(), after))
+    };
+    match range() {
+        None => vec![name.to_string()],
+        Some((before, numbers, width, after)) => {
+            numbers.flat_map(|number| expand_braces(&format!("{before}{number:0width$}{after}"))).collect()
+        }
+    }
+}
+
+/// Up to five names, and how many more there are.
+fn named(names: &[impl AsRef<str>], suffix: &str) -> String {
+    let shown: Vec<String> = names.iter().take(5).map(|name| format!("{}{suffix}", name.as_ref())).collect();
+    let more = match names.len() {
+        0..=5 => String::new(),
+        n => format!(" and {} more", n - 5),
+    };
+    shown.join(", ") + &more
 }
 
 /// The split that a folder is named after, in any case.
@@ -136,35 +339,27 @@ mod tests {
     use super::*;
     use futures::executor::block_on;
 
-    /// A layout of a table, which the source never has.
-    struct Table;
-
-    impl Layout for Table {
-        fn looks_for(&self) -> &'static str {
-            "a table of labels"
-        }
-
-        fn is_allowed_by(&self, options: &LayoutOptions) -> bool {
-            *options == LayoutOptions::Auto
-        }
-
-        fn read<'a>(&'a self, _: &'a Store, _: &'a Listing, _: &'a LayoutOptions) -> Reading<'a> {
-            Box::pin(async { Err(Misfit::Holds("no labels.csv".to_string())) })
-        }
+    #[test]
+    fn a_source_of_no_layout_is_told_what_was_looked_for() {
+        let store = Store::memory();
+        let of = |layout: LayoutKind| {
+            let options = LayoutOptions { layout, ..LayoutOptions::default() };
+            block_on(read(&store, &options)).expect_err("no dataset").to_string()
+        };
+        let start = format!("no dataset in {}: ", store.location());
+        let folders = format!("{start}it holds nothing; looked for {}", FolderPerClass.looks_for());
+        assert_eq!(of(LayoutKind::Auto), folders);
+        assert_eq!(of(LayoutKind::Folder), folders);
+        let tars = format!("{start}it holds none of it; looked for {}", WebDataset.looks_for());
+        assert_eq!(of(LayoutKind::WebDataset), tars);
     }
 
     #[test]
-    fn a_source_of_no_layout_is_told_what_each_of_them_found() {
-        let store = Store::memory();
-        let of = |options: &LayoutOptions| {
-            block_on(first_of(&[&Table, &FolderPerClass], &store, &Listing::default(), options))
-                .expect_err("no dataset")
-                .to_string()
-        };
-        let folders = format!("it holds nothing; looked for {}", FolderPerClass.looks_for());
-        let start = format!("no dataset in {}: ", store.location());
-        let table = "it holds no labels.csv; looked for a table of labels";
-        assert_eq!(of(&LayoutOptions::Auto), format!("{start}{table}; or {folders}"));
-        assert_eq!(of(&LayoutOptions::FolderPerClass), format!("{start}{folders}"));
+    fn braces_stand_for_numbers_of_their_width() {
+        assert_eq!(expand_braces("a-{08..10}.tar"), ["a-08.tar", "a-09.tar", "a-10.tar"]);
+        assert_eq!(expand_braces("{0..1}-{1..2}"), ["0-1", "0-2", "1-1", "1-2"]);
+        for plain in ["a.tar", "a{b}.tar", "{3..1}", "{..2}", "{0..99999999999}"] {
+            assert_eq!(expand_braces(plain), [plain]);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Parquet files of others: what one says of itself is checked before the Parquet crate believes it, so that a file of a
 //! few bytes takes no gigabytes.
 
+mod others;
 mod pages;
 mod part;
 mod thrift;
@@ -11,8 +12,9 @@ use parquet::file::metadata::{ColumnChunkMetaData, FooterTail, ParquetMetaData, 
 
 use crate::escape::one_line;
 use crate::panics;
+pub(crate) use others::{ByteStrings, OthersColumn, OthersFile, OthersFileError, Value, byte_range};
 pub(crate) use pages::PLAIN;
-pub use pages::{ColumnBounds, check_pages};
+pub use pages::{ColumnBounds, Writer, check_pages};
 pub use part::FilePart;
 pub(crate) use thrift::{PageHeader, PageKind, check as check_structure};
 

@@ -16,6 +16,20 @@ use super::thrift::{PageHeader, PageKind};
 pub(crate) const PLAIN: i64 = 0;
 /// Numbers of values of the dictionary, by their older and their newer name.
 const OF_DICTIONARY: [i64; 2] = [2, 8];
+/// Encodings of other programs that make no more of a page than it says: RLE of booleans, DELTA_BINARY_PACKED of numbers,
+/// DELTA_LENGTH_BYTE_ARRAY and BYTE_STREAM_SPLIT.
+const OF_OTHERS: [i64; 4] = [3, 5, 6, 9];
+/// DELTA_BYTE_ARRAY: a value may repeat all that the page held before it.
+const REPEATING: i64 = 7;
+
+/// Whose files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// Forebay wrote it, in the few ways in which it writes.
+    Forebay,
+    /// Anybody: pages of the second version and the usual encodings are read too.
+    Anybody,
+}
 
 /// What a column may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +41,8 @@ pub struct ColumnBounds {
     pub bytes_max: Option<usize>,
     /// Values that are unpacked from a dictionary at a time.
     pub values_at_once: usize,
+    /// Whose file it is.
+    pub writer: Writer,
 }
 
 fn odd(column: &ColumnChunkMetaData, what: &str) -> Unsound {
@@ -70,7 +86,7 @@ fn check_column(
     let all = rows.checked_mul(bounds.values_per_row).ok_or_else(too_large)?;
     let (start, length) = column.byte_range();
     let mut rest = part.slice(start, length as usize)?;
-    let (mut values, mut unpacked, mut longest) = (0, 0, None);
+    let (mut values, mut unpacked, mut repeated, mut longest) = (0, 0, 0, None);
     while !rest.is_empty() {
         let header =
             PageHeader::read(&rest).ok_or_else(|| odd(column, "has a page whose header is damaged"))?;
@@ -92,10 +108,19 @@ fn check_column(
             PageKind::Dictionary => {
                 longest = Some(longest_value(column, part, rows)?);
             }
-            PageKind::Data => {
+            PageKind::DataV2 if bounds.writer == Writer::Forebay => {
+                return Err(odd(column, "has a page whose header is damaged"));
+            }
+            PageKind::Data | PageKind::DataV2 => {
                 values += header.values;
                 let is_known = header.encoding == PLAIN
-                    || (longest.is_some() && OF_DICTIONARY.contains(&header.encoding));
+                    || (longest.is_some() && OF_DICTIONARY.contains(&header.encoding))
+                    || (bounds.writer == Writer::Anybody && OF_OTHERS.contains(&header.encoding));
+                let repeats = bounds.writer == Writer::Anybody && header.encoding == REPEATING;
+                if repeats {
+                    repeated = repeated.max(header.unpacked_bytes);
+                }
+                let is_known = is_known || repeats;
                 if !is_known {
                     return Err(odd(column, "has a page in an encoding that none of ours has"));
                 }
@@ -106,10 +131,10 @@ fn check_column(
     if values != all {
         return Err(odd(column, "has another number of values than there are rows"));
     }
-    let of_dictionary = longest.unwrap_or(0).saturating_mul(all.min(bounds.values_at_once));
-    match of_dictionary > bytes_max {
+    let repeated = longest.unwrap_or(0).max(repeated).saturating_mul(all.min(bounds.values_at_once));
+    match repeated > bytes_max {
         true => Err(too_large()),
-        false => Ok(unpacked.max(of_dictionary)),
+        false => Ok(unpacked.max(repeated)),
     }
 }
 

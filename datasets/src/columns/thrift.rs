@@ -146,37 +146,40 @@ pub(crate) struct PageHeader {
     pub(crate) header_bytes: usize,
 }
 
-/// The pages that our files have.
+/// The pages that hold values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageKind {
     Data,
+    /// Of the second version, which none of ours is.
+    DataV2,
     Dictionary,
 }
 
 impl PageHeader {
-    /// Reads the header at the start of `bytes`; `None` where it is none, or of a page that no file of ours has.
+    /// Reads the header at the start of `bytes`; `None` where it is none, or of a page that holds no values.
     pub(crate) fn read(bytes: &[u8]) -> Option<PageHeader> {
         let mut walk = Walk { bytes, at: 0 };
-        // Kind, bytes, stored bytes; values and encoding of a page of data; the same of a dictionary.
-        const WANTED: [FieldPath; 7] = [[1, 0], [2, 0], [3, 0], [5, 1], [5, 2], [7, 1], [7, 2]];
-        let mut numbers: [Option<i64>; 7] = [None; 7];
+        // Kind, bytes, stored bytes; values and encoding of a page of data; the same of a dictionary, and of a page of
+        // data of the second version.
+        const WANTED: [FieldPath; 9] =
+            [[1, 0], [2, 0], [3, 0], [5, 1], [5, 2], [7, 1], [7, 2], [8, 1], [8, 4]];
+        let mut numbers: [Option<i64>; 9] = [None; 9];
         let mut is_odd = false;
         walk.structure(0, None, &mut |path, kind, value| {
             if let Some(place) = WANTED.iter().position(|wanted| *wanted == path) {
                 // A field that is there twice means one thing here and another elsewhere.
                 is_odd |= kind != I32 || numbers[place].replace(value).is_some();
             }
-            is_odd |= matches!(path, [5 | 7, 0]) && kind != STRUCT;
-            is_odd |= matches!(path, [6 | 8, 0]);
+            is_odd |= matches!(path, [5 | 7 | 8, 0]) && kind != STRUCT;
+            is_odd |= matches!(path, [6, 0]);
         })?;
-        let [Some(kind), Some(unpacked), Some(stored), data_values, data_encoding, values, encoding] =
-            numbers
-        else {
-            return None;
-        };
+        let [Some(kind), Some(unpacked), Some(stored), of_kinds @ ..] = numbers else { return None };
+        let [data_values, data_encoding, dictionary_values, dictionary_encoding, v2_values, v2_encoding] =
+            of_kinds;
         let (kind, values, encoding) = match kind {
             0 => (PageKind::Data, data_values?, data_encoding?),
-            2 => (PageKind::Dictionary, values?, encoding?),
+            2 => (PageKind::Dictionary, dictionary_values?, dictionary_encoding?),
+            3 => (PageKind::DataV2, v2_values?, v2_encoding?),
             _ => return None,
         };
         let size = |value: i64| i32::try_from(value).ok().and_then(|value| usize::try_from(value).ok());

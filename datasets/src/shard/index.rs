@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::write::schema;
 use super::{FOOTER_KEY, Footer, ROWS_PER_GROUP, Row, ShardError, checksum};
-use crate::columns::{ColumnBounds, FilePart, TAIL_BYTES, check_pages, end_bytes, guarded, metadata};
+use crate::columns::{ColumnBounds, FilePart, TAIL_BYTES, Writer, check_pages, end_bytes, guarded, metadata};
 use crate::escape::{escape_text, one_line};
 use crate::sample::{Label, SampleId};
 use crate::store::{Store, StoreError};
@@ -98,6 +98,7 @@ fn bounds(column: &ColumnChunkMetaData) -> ColumnBounds {
         values_per_row: 1,
         bytes_max: (!is_image).then_some(VALUES_BYTES_MAX),
         values_at_once: usize::MAX,
+        writer: Writer::Forebay,
     }
 }
 

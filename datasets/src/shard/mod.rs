@@ -18,6 +18,7 @@ pub use index::{Index, ReadError, read_identities, read_index};
 pub use row::read_row;
 pub use standing::{StandingShard, standing};
 pub use write::{ROW_GROUP_BYTES_MAX, ShardWriter, ascii_json, encode, huggingface_metadata, schema};
+pub(crate) use write::{file_name, huggingface_features, image_fields, properties};
 
 /// Planned rows per group: what `datasets` itself uses for images, and what the dataset viewer scans best.
 /// It is the unit of reading and of shuffling, so it never depends on the size of an image.

@@ -43,15 +43,20 @@ pub fn schema(classes: &[String]) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-pub(super) fn image_fields() -> Fields {
+pub(crate) fn image_fields() -> Fields {
     Fields::from(vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)])
 }
 
 /// The value of the `huggingface` key, byte for byte as Python's `json.dumps` prints it: readers compare the
 /// features, and people compare files.
 pub fn huggingface_metadata(classes: &[String]) -> String {
+    huggingface_features(classes, &VALUE_COLUMNS)
+}
+
+/// The same for other columns beside image and label, each with its type.
+pub(crate) fn huggingface_features(classes: &[String], columns: &[(&str, &str)]) -> String {
     let names: Vec<String> = classes.iter().map(|name| ascii_json(name)).collect();
-    let values: Vec<String> = VALUE_COLUMNS
+    let values: Vec<String> = columns
         .iter()
         .map(|(name, dtype)| format!(r#""{name}": {{"dtype": "{dtype}", "_type": "Value"}}"#))
         .collect();
@@ -81,7 +86,8 @@ pub fn ascii_json(text: &str) -> String {
     out
 }
 
-fn properties(schema: &Schema) -> WriterProperties {
+/// How the files of images are written: images as they are, in pages of their own, and with a page index.
+pub(crate) fn properties(schema: &Schema) -> WriterProperties {
     let huggingface = schema.metadata().get("huggingface").cloned();
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
@@ -286,7 +292,7 @@ fn batch(schema: &SchemaRef, rows: &[Row], extension: &str) -> Result<RecordBatc
 }
 
 /// The base name of a sample with the extension of what is stored.
-pub(super) fn file_name(id: &str, extension: &str) -> String {
+pub(crate) fn file_name(id: &str, extension: &str) -> String {
     let name = id.rsplit('/').next().unwrap_or(id);
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| if stem.is_empty() { name } else { stem });
     format!("{stem}.{extension}")

@@ -340,6 +340,43 @@ impl Store {
         self.part(key, range, Some(listed)).await
     }
 
+    /// Reads a whole object that was listed with so many bytes. What has another size is asked for again, and ends the run
+    /// if it stays so: a changed object never becomes a sample in silence.
+    ///
+    /// # Errors
+    /// As [`Store::read`], and [`StoreError::Stop`] for another size.
+    pub async fn read_whole(&self, name: &ObjectName, bytes: u64) -> Result<Bytes, StoreError> {
+        self.read_listed(name, None, bytes).await
+    }
+
+    /// Reads a range of the bytes of an object that was listed with as many or more.
+    ///
+    /// # Errors
+    /// As [`Store::read_whole`].
+    pub async fn read_exactly(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let bytes = range.end - range.start;
+        self.read_listed(name, Some(range), bytes).await
+    }
+
+    async fn read_listed(
+        &self,
+        name: &ObjectName,
+        range: Option<Range<u64>>,
+        expected: u64,
+    ) -> Result<Bytes, StoreError> {
+        let mut asked = 0;
+        loop {
+            let bytes = self.read(name, range.clone(), expected).await?;
+            asked += 1;
+            if bytes.len() as u64 == expected {
+                return Ok(bytes);
+            }
+            if asked == ASKS {
+                return Err(self.other_size(&name.printable(), bytes.len(), expected));
+            }
+        }
+    }
+
     /// `key` below the root, for messages; line breaks and control characters escaped.
     pub fn name(&self, key: &str) -> String {
         let separator = if key.is_empty() { "" } else { "/" };

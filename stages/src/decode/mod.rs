@@ -109,6 +109,19 @@ impl Format {
         }
     }
 
+    /// What the names of such files end in, in lower case and without a dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Jpeg => "jpg",
+            Format::Png => "png",
+            Format::WebP => "webp",
+            Format::Gif => "gif",
+            Format::Bmp => "bmp",
+            Format::Tiff => "tif",
+            Format::Pnm => "ppm",
+        }
+    }
+
     /// Recognises a file by its first bytes.
     fn of(bytes: &[u8]) -> Result<Format, Fault> {
         use image::ImageFormat as Known;

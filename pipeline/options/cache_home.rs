@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The folder of this program below the user's cache folder; `None` where there is none that can be used. Nothing is
 /// made or written.
-pub(super) fn cache_home() -> Option<PathBuf> {
+pub(crate) fn cache_home() -> Option<PathBuf> {
     usable(std::env::var_os("XDG_CACHE_HOME"), std::env::home_dir())
 }
 

@@ -1,0 +1,447 @@
+//! MosaicML Streaming's shards (MDS): `index.json` beside `shard.00000.mds`.
+//!
+//! A shard is the number of its samples, where each begins and where the last ends (u32, from the start of the file), the
+//! columns as JSON, and the samples. A sample is the sizes (u32) of those of its columns whose encoding has none, and then
+//! its columns, in the order of the index.
+
+use serde::Deserialize;
+
+use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
+use super::listing::File;
+use super::pixels::{PixelOrder, RawPixels};
+use super::table::LABEL_COLUMNS;
+use super::window::ByteWindow;
+use super::{Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, named};
+use crate::escape::{escape_text, one_line};
+use crate::store::StoreError;
+
+/// Bytes of an index.
+const INDEX_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes of a label or an id.
+const VALUE_BYTES_MAX: u64 = 64 << 10;
+
+/// Encodings of image files, and of pixels with their size before them.
+const IMAGE_ENCODINGS: [&str; 4] = ["jpeg", "png", "pil", "bytes"];
+
+/// MdsColumns of classes' names, before those that may hold numbers.
+const NAME_COLUMNS: [&str; 2] = ["class_name", "label_name"];
+
+/// Shards of samples with columns.
+pub(super) struct Mds;
+
+impl Layout for Mds {
+    fn kind(&self) -> LayoutKind {
+        LayoutKind::Mds
+    }
+
+    fn looks_for(&self) -> &'static str {
+        "index.json beside the .mds shards that it names (MosaicML Streaming)"
+    }
+
+    fn finds(&self, source: &Source<'_>) -> Option<String> {
+        let indexes = indexes(source);
+        let names: Vec<&str> = indexes.iter().map(|file| &*file.id).collect();
+        (!names.is_empty()).then(|| named(&names, ""))
+    }
+
+    fn has_columns(&self) -> bool {
+        true
+    }
+
+    fn read<'a>(&'a self, source: &'a Source<'a>) -> Reading<'a> {
+        Box::pin(read(source))
+    }
+}
+
+/// The indexes that have a shard beside them.
+fn indexes<'a>(source: &Source<'a>) -> Vec<&'a File> {
+    fn folder(file: &File) -> &str {
+        file.id.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+    let with_shards: std::collections::HashSet<&str> =
+        source.listing.files.iter().filter(|file| file.id.contains(".mds")).map(folder).collect();
+    let is_index =
+        |file: &&File| file.id.rsplit('/').next() == Some("index.json") && with_shards.contains(folder(file));
+    source.files_called(&["json"]).into_iter().filter(is_index).collect()
+}
+
+#[derive(Deserialize)]
+struct MdsIndex {
+    version: u64,
+    shards: Vec<MdsShard>,
+}
+
+#[derive(Deserialize)]
+struct MdsShard {
+    format: String,
+    column_names: Vec<String>,
+    column_encodings: Vec<String>,
+    column_sizes: Vec<Option<u64>>,
+    compression: Option<String>,
+    raw_data: RawData,
+    samples: u64,
+}
+
+#[derive(Deserialize)]
+struct RawData {
+    basename: String,
+}
+
+async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
+    let mut found = Gathered::default();
+    let mut n_shards = 0;
+    let mut said = String::new();
+    for file in indexes(source) {
+        let odd = |what: &str| broken(format!("cannot read {}: {what}", source.name(file)));
+        if file.bytes > INDEX_BYTES_MAX {
+            return Err(odd("it is larger than any such index"));
+        }
+        let json = source.store.read_whole(&file.name, file.bytes).await?;
+        let index: MdsIndex = serde_json::from_slice(&json)
+            .map_err(|error| odd(&format!("it is no index of MDS: {}", one_line(&error.to_string()))))?;
+        if index.version != 2 {
+            return Err(odd(&format!("it is of version {}, and version 2 is read", index.version)));
+        }
+        found.splits.extend(split_of_path(&file.id));
+        let folder = file.id.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        for shard in &index.shards {
+            n_shards += 1;
+            let path = format!("{folder}{}", escape_text(&shard.raw_data.basename));
+            if let Some(compression) = &shard.compression {
+                return Err(odd(&format!(
+                    "{path} is packed with {}, which is not read: write it without compression",
+                    escape_text(compression)
+                )));
+            }
+            if shard.format != "mds" {
+                return Err(odd(&format!(
+                    "{path} is of the format {}, and mds is read",
+                    escape_text(&shard.format)
+                )));
+            }
+            let there = source.listing.files.iter().find(|file| *file.id == *path && file.fault.is_none());
+            let there = there.ok_or_else(|| odd(&format!("it names {path}, which is not there")))?;
+            let columns = MdsColumns::of(shard, source.options).map_err(|why| odd(&why))?;
+            said = columns.in_words(shard);
+            samples(source, there, shard, &columns, &mut found).await?;
+        }
+    }
+    found.layout = format!("MDS, {n_shards} shards, {said}");
+    found.into_contents()
+}
+
+/// The columns of a shard that are read, by their places.
+struct MdsColumns {
+    image: usize,
+    label: Option<usize>,
+    id: Option<usize>,
+}
+
+impl MdsColumns {
+    fn of(shard: &MdsShard, options: &LayoutOptions) -> Result<MdsColumns, String> {
+        let MdsShard { column_names: names, column_encodings: encodings, column_sizes: sizes, .. } = shard;
+        if names.len() != encodings.len() || names.len() != sizes.len() {
+            return Err("its columns, encodings and sizes are not as many".to_string());
+        }
+        let having = || named(names, "");
+        let called = |wanted: &str| names.iter().position(|name| name == wanted);
+        let exactly = |wanted: &str| {
+            called(wanted).ok_or_else(|| format!("has no column `{wanted}`; it has {}", having()))
+        };
+        let image = match &options.image_column {
+            Some(name) => exactly(name)?,
+            None => {
+                let of_encoding = |wanted: &str| encodings.iter().position(|encoding| encoding == wanted);
+                IMAGE_ENCODINGS.into_iter().find_map(of_encoding).ok_or_else(|| {
+                    format!("has no column of images; it has {}: say which (--image-column)", having())
+                })?
+            }
+        };
+        if !IMAGE_ENCODINGS.contains(&&*encodings[image]) {
+            return Err(format!(
+                "holds its column `{}` as {}, and images are read as {}",
+                names[image],
+                escape_text(&encodings[image]),
+                IMAGE_ENCODINGS.join(", ")
+            ));
+        }
+        let is_label = |at: &usize| encodings[*at] == "str" || integer_bytes(&encodings[*at]).is_some();
+        let label = match &options.label_column {
+            Some(name) => Some(exactly(name)?),
+            None => NAME_COLUMNS.into_iter().chain(LABEL_COLUMNS).find_map(called),
+        };
+        if let Some(at) = label.filter(|at| !is_label(at)) {
+            return Err(format!(
+                "holds its column `{}` as {}, which can be no class",
+                names[at],
+                escape_text(&encodings[at])
+            ));
+        }
+        Ok(MdsColumns { image, label, id: called("id").filter(|at| encodings[*at] == "str") })
+    }
+
+    fn in_words(&self, shard: &MdsShard) -> String {
+        let name = |at: usize| shard.column_names[at].as_str();
+        match self.label {
+            None => format!("images in `{}`, no labels", name(self.image)),
+            Some(label) => format!("images in `{}` and labels in `{}`", name(self.image), name(label)),
+        }
+    }
+}
+
+/// The bytes of a whole number of this encoding, and whether it has a sign.
+fn integer_bytes(encoding: &str) -> Option<(u64, bool)> {
+    Some(match encoding {
+        "int" | "int64" => (8, true),
+        "int8" => (1, true),
+        "int16" => (2, true),
+        "int32" => (4, true),
+        "uint8" => (1, false),
+        "uint16" => (2, false),
+        "uint32" => (4, false),
+        "uint64" => (8, false),
+        _ => return None,
+    })
+}
+
+async fn samples(
+    source: &Source<'_>,
+    file: &File,
+    shard: &MdsShard,
+    columns: &MdsColumns,
+    found: &mut Gathered,
+) -> Result<(), Misfit> {
+    let damaged = |what: &str| broken(format!("cannot read {}: {what}", source.name(file)));
+    let mut window = ByteWindow::new(source.store, &file.name, file.bytes);
+    let n = shard.samples;
+    let table_bytes = n.checked_add(2).and_then(|n| n.checked_mul(4)).filter(|bytes| *bytes <= file.bytes);
+    let table_bytes = table_bytes.ok_or_else(|| damaged("it is shorter than its index says"))?;
+    let table = source.store.read_exactly(&file.name, 0..table_bytes).await?;
+    let mut numbers = table.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().expect("four")));
+    if numbers.next().map(u64::from) != Some(n) {
+        return Err(damaged("it holds another number of samples than its index says"));
+    }
+    let offsets: Vec<u64> = numbers.map(u64::from).collect();
+    if !offsets.is_sorted() || offsets.last().is_some_and(|end| *end > file.bytes) {
+        return Err(damaged("its samples lie outside of it: it is cut short or damaged"));
+    }
+    let n_sizes = shard.column_sizes.iter().filter(|size| size.is_none()).count() as u64;
+    let split = split_of_path(&file.id);
+    for (row, place) in offsets.windows(2).enumerate() {
+        let id = format!("{}/{row:06}", file.id);
+        let (start, end) = (place[0], place[1]);
+        let cut = || damaged(&format!("sample {row} is shorter than its columns"));
+        if end - start < 4 * n_sizes {
+            return Err(cut());
+        }
+        let sizes = window.at(start, 4 * n_sizes).await?;
+        let mut sizes =
+            sizes.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().expect("four")));
+        let mut at = start + 4 * n_sizes;
+        let mut places = Vec::with_capacity(shard.column_sizes.len());
+        for size in &shard.column_sizes {
+            let size = size.unwrap_or_else(|| sizes.next().map_or(0, u64::from));
+            let next = at.checked_add(size).filter(|next| *next <= end).ok_or_else(cut)?;
+            places.push((at, size));
+            at = next;
+        }
+        let image =
+            image(source, file, &mut window, &shard.column_encodings[columns.image], places[columns.image])
+                .await?;
+        let mut value = async |column: usize| -> Result<Result<String, String>, StoreError> {
+            let ((at, size), encoding) = (places[column], &shard.column_encodings[column]);
+            if size > VALUE_BYTES_MAX {
+                return Ok(Err(format!(
+                    "its column `{}` is too long for a class",
+                    shard.column_names[column]
+                )));
+            }
+            let bytes = window.at(at, size).await?;
+            Ok(match integer_bytes(encoding) {
+                Some((n, is_signed)) if n == size => {
+                    let mut number = [if is_signed && bytes[n as usize - 1] >= 0x80 { 0xff } else { 0 }; 16];
+                    number[..n as usize].copy_from_slice(&bytes);
+                    Ok(i128::from_le_bytes(number).to_string())
+                }
+                Some(_) => Err("its label is of another size than its encoding".to_string()),
+                None => String::from_utf8(bytes.to_vec()).map_err(|_| "its label is no text".to_string()),
+            })
+        };
+        let own_id = match columns.id {
+            None => None,
+            Some(column) => value(column).await?.ok().filter(|id| !id.is_empty()),
+        };
+        let label = match columns.label {
+            None => Ok(None),
+            Some(column) => value(column).await?.map(|label| class_name(&label)),
+        };
+        match (image, label) {
+            (Ok(locator), Ok(class)) => found.samples.push(FoundSample {
+                id: id.into(),
+                own_id: own_id.map(|id| escape_text(&id).into()),
+                class,
+                split,
+                locator,
+                version: file.version,
+            }),
+            (Err(why), _) | (_, Err(why)) => found.reject(id.into(), why),
+        }
+    }
+    Ok(())
+}
+
+/// Where the image of a sample is; else why it has none.
+async fn image(
+    source: &Source<'_>,
+    file: &File,
+    window: &mut ByteWindow<'_>,
+    encoding: &str,
+    (at, size): (u64, u64),
+) -> Result<Result<Locator, String>, Misfit> {
+    let whole = || Locator::range(file.name.clone(), at..at + size, file.bytes);
+    let lost = || broken(format!("cannot read {}: an image lies outside of it", source.name(file)));
+    if encoding != "pil" {
+        return whole().map(Ok).ok_or_else(lost);
+    }
+    // Width, height and the length of the mode (u32), the mode, and the pixels.
+    if size < 12 {
+        return Ok(Err("its pixels have no size".to_string()));
+    }
+    let header = window.at(at, 12).await?;
+    let number = |n: usize| u64::from(u32::from_le_bytes(header[4 * n..4 * n + 4].try_into().expect("four")));
+    let (width, height, mode_bytes) = (number(0), number(1), number(2));
+    if mode_bytes > 16 || 12 + mode_bytes > size {
+        return Ok(Err("its pixels have no mode".to_string()));
+    }
+    let mode = window.at(at + 12, mode_bytes).await?;
+    let channels = match &mode[..] {
+        b"L" => PixelOrder::Gray,
+        b"RGB" => PixelOrder::Rgb,
+        other => {
+            let mode = escape_text(&String::from_utf8_lossy(other)).into_owned();
+            return Ok(Err(format!("its pixels are of the mode {mode}, and RGB and L are read")));
+        }
+    };
+    let sizes = u16::try_from(width).ok().zip(u16::try_from(height).ok());
+    let pixels = sizes.map(|(width, height)| RawPixels { width, height, channels });
+    let pixels = pixels.filter(|pixels| 12 + mode_bytes + pixels.bytes() == size && pixels.bytes() > 0);
+    let Some(pixels) = pixels else { return Ok(Err(format!("it has no {width}x{height} pixels"))) };
+    let start = at + 12 + mode_bytes;
+    Locator::pixels(file.name.clone(), start, pixels, file.bytes).map(Ok).ok_or_else(lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Catalog, read};
+    use crate::store::Store;
+    use futures::executor::block_on;
+
+    /// A shard of these samples, each its columns: variable ones with their size.
+    fn shard(samples: &[Vec<(&[u8], bool)>]) -> Vec<u8> {
+        let config = b"{}";
+        let mut at = 4 * (samples.len() as u32 + 2) + config.len() as u32;
+        let mut file = (samples.len() as u32).to_le_bytes().to_vec();
+        let mut data = Vec::new();
+        for sample in samples {
+            file.extend(at.to_le_bytes());
+            let start = data.len();
+            for (bytes, _) in sample.iter().filter(|(_, is_variable)| *is_variable) {
+                data.extend((bytes.len() as u32).to_le_bytes());
+            }
+            sample.iter().for_each(|(bytes, _)| data.extend(*bytes));
+            at += (data.len() - start) as u32;
+        }
+        file.extend(at.to_le_bytes());
+        file.extend(config);
+        file.extend(data);
+        file
+    }
+
+    fn index(samples: usize, columns: &str, compression: &str) -> String {
+        format!(
+            r#"{{"version": 2, "shards": [{{"format": "mds", "version": 2, {columns}, "compression": {compression},
+            "hashes": [], "raw_data": {{"basename": "shard.00000.mds", "bytes": 1, "hashes": {{}}}}, "samples": {samples},
+            "size_limit": 1, "zip_data": null}}]}}"#
+        )
+    }
+
+    const COLUMNS: &str = r#""column_names": ["id", "image", "label"], "column_encodings": ["str", "jpeg", "int"], "column_sizes": [null, null, 8]"#;
+
+    fn catalog(files: &[(&str, Vec<u8>)]) -> Result<(Store, Catalog), String> {
+        let store = Store::memory();
+        for (name, bytes) in files {
+            block_on(store.put(name, bytes.clone().into())).expect("an object");
+        }
+        let catalog = block_on(read(&store, &LayoutOptions::default())).map_err(|error| error.to_string())?;
+        Ok((store, catalog))
+    }
+
+    #[test]
+    fn samples_are_read_by_their_columns() {
+        let (one, two) = (1_i64.to_le_bytes(), 12_i64.to_le_bytes());
+        let samples = [
+            vec![(b"x/b".as_slice(), true), (b"image b", true), (&one, false)],
+            vec![(b"x/a", true), (b"image a", true), (&two, false)],
+        ];
+        let files =
+            [("val/index.json", index(2, COLUMNS, "null").into()), ("val/shard.00000.mds", shard(&samples))];
+        let (store, found) = catalog(&files).expect("a catalog");
+        let of = |entry: &crate::catalog::Entry| {
+            let image = block_on(entry.locator.read(&store)).expect("an image");
+            let class = &found.classes()[entry.label as usize];
+            format!("{} {class} {} {}", entry.id, entry.split.expect("one"), String::from_utf8_lossy(&image))
+        };
+        let found_in_words: Vec<String> = found.entries().iter().map(of).collect();
+        assert_eq!(found_in_words, ["x/a 12 validation image a", "x/b 1 validation image b"]);
+        assert_eq!(found.layout(), "MDS, 1 shards, images in `image` and labels in `label`");
+    }
+
+    #[test]
+    fn pixels_with_their_size_become_images() {
+        let columns = r#""column_names": ["class", "x"], "column_encodings": ["uint8", "pil"], "column_sizes": [1, null]"#;
+        let pil = |width: u32, mode: &[u8], pixels: &[u8]| {
+            [&width.to_le_bytes(), &1_u32.to_le_bytes(), &(mode.len() as u32).to_le_bytes(), mode, pixels]
+                .concat()
+        };
+        let images =
+            [pil(1, b"RGB", &[1, 2, 3]), pil(2, b"L", &[4, 5]), pil(2, b"L", &[4]), pil(1, b"1", &[4])];
+        let samples: Vec<Vec<(&[u8], bool)>> =
+            images.iter().map(|image| vec![([200].as_slice(), false), (&image[..], true)]).collect();
+        let files = [("index.json", index(4, columns, "null").into()), ("shard.00000.mds", shard(&samples))];
+        let (store, found) = catalog(&files).expect("a catalog");
+        let images: Vec<_> =
+            found.entries().iter().map(|e| block_on(e.locator.read(&store)).expect("one")).collect();
+        assert_eq!(images, ["P6\n1 1\n255\n\x01\x02\x03".as_bytes(), b"P5\n2 1\n255\n\x04\x05"]);
+        assert_eq!(found.classes(), ["200"]);
+        let reasons: Vec<&str> = found.rejects().iter().map(|(_, fault)| &*fault.reason).collect();
+        assert_eq!(reasons, ["it has no 2x1 pixels", "its pixels are of the mode 1, and RGB and L are read"]);
+    }
+
+    #[test]
+    fn a_dataset_that_cannot_be_read_is_refused_in_one_line() {
+        let one = 1_i64.to_le_bytes();
+        let whole = shard(&[vec![(b"x", true), (b"image", true), (&one, false)]]);
+        let line = |index: String, shard: Vec<u8>| {
+            catalog(&[("index.json", index.into()), ("shard.00000.mds", shard)]).expect_err("refused")
+        };
+        let packed = line(index(1, COLUMNS, "\"zstd\""), whole.clone());
+        assert!(packed.contains("shard.00000.mds is packed with zstd"), "{packed}");
+        for n in [2, 0] {
+            let other = line(index(n, COLUMNS, "null"), whole.clone());
+            assert!(other.contains("another number of samples"), "{other}");
+        }
+        let mut cut = whole.clone();
+        cut.truncate(whole.len() - 3);
+        let cut = line(index(1, COLUMNS, "null"), cut);
+        assert!(cut.contains("cut short or damaged"), "{cut}");
+        let mut lying = whole.clone();
+        lying[14..18].copy_from_slice(&u32::MAX.to_le_bytes());
+        let lying = line(index(1, COLUMNS, "null"), lying);
+        assert!(lying.contains("sample 0 is shorter than its columns"), "{lying}");
+        let pickled = COLUMNS.replace("jpeg", "pkl");
+        let pickled = line(index(1, &pickled, "null"), whole);
+        assert!(pickled.contains("has no column of images; it has id, image, label"), "{pickled}");
+    }
+}

@@ -1,0 +1,679 @@
+//! Tables of images and their labels: `metadata.csv` beside the images as Hugging Face's `imagefolder` has it, lists of
+//! paths, and a table of ids beside a folder of images as competitions give it.
+//!
+//! A row names its image by a path relative to the table or to the source, with or without the extension, or by a name
+//! that only one image of the source has.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
+use super::listing::File;
+use super::rows::{EXTENSIONS, Rows, RowsError};
+use super::{
+    Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, named, split_called,
+};
+use crate::columns::Value;
+use crate::escape::escape_text;
+use crate::sample::Split;
+
+/// The names of columns that say which image a row is about, the first first.
+const IMAGE_COLUMNS: [&str; 17] = [
+    "file_name",
+    "filename",
+    "file",
+    "image",
+    "img",
+    "image_path",
+    "img_path",
+    "path",
+    "filepath",
+    "file_path",
+    "image_name",
+    "image_id",
+    "img_id",
+    "id_code",
+    "image_url",
+    "url",
+    "id",
+];
+
+/// The names of columns of labels, the first first.
+pub(super) const LABEL_COLUMNS: [&str; 11] = [
+    "label",
+    "labels",
+    "class",
+    "target",
+    "category",
+    "class_name",
+    "label_name",
+    "cls",
+    "breed",
+    "species",
+    "y",
+];
+
+/// The names of columns that say the split.
+const SPLIT_COLUMNS: [&str; 3] = ["split", "subset", "set"];
+
+/// A table of files.
+pub(super) struct Table;
+
+impl Layout for Table {
+    fn kind(&self) -> LayoutKind {
+        LayoutKind::Table
+    }
+
+    fn looks_for(&self) -> &'static str {
+        "a table (.csv, .tsv, .jsonl, .parquet) with a column of file names and one of labels"
+    }
+
+    fn finds(&self, source: &Source<'_>) -> Option<String> {
+        match &tables(source)[..] {
+            [] => None,
+            tables => {
+                let names: Vec<&str> = tables.iter().map(|file| &*file.id).collect();
+                Some(named(&names, ""))
+            }
+        }
+    }
+
+    fn precedes_folders(&self, source: &Source<'_>) -> bool {
+        tables(source).iter().any(|file| is_metadata(file))
+    }
+
+    fn has_columns(&self) -> bool {
+        true
+    }
+
+    fn read<'a>(&'a self, source: &'a Source<'a>) -> Reading<'a> {
+        Box::pin(read(source))
+    }
+}
+
+fn name_of(file: &File) -> &str {
+    file.id.rsplit('/').next().unwrap_or(&file.id)
+}
+
+/// A table of Hugging Face's `imagefolder`.
+fn is_metadata(file: &File) -> bool {
+    name_of(file).rsplit_once('.').is_some_and(|(stem, _)| stem == "metadata")
+}
+
+/// The tables of a source: those at its top and those called `metadata` anywhere; of a competition not the example of what
+/// to hand in.
+fn tables<'a>(source: &Source<'a>) -> Vec<&'a File> {
+    let mut files = source.files_called(&EXTENSIONS);
+    if source.options.file.is_none() {
+        files.retain(|file| {
+            let is_example = name_of(file).to_lowercase().starts_with("sample_submission");
+            is_metadata(file) || (!file.id.contains('/') && !is_example)
+        });
+    }
+    files
+}
+
+async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
+    let mut found = Gathered::default();
+    let mut images = NamedImages::of(source);
+    let mut rows: BTreeMap<usize, Named> = BTreeMap::new();
+    let mut missing: HashSet<String> = HashSet::new();
+    let mut without: Vec<String> = Vec::new();
+    let mut said: Vec<String> = Vec::new();
+    for file in tables(source) {
+        let refuse = |error: RowsError| match error {
+            RowsError::Store(error) => Misfit::from(error),
+            RowsError::Odd(what) => broken(format!("cannot read {}: {what}", source.name(file))),
+        };
+        let table = Rows::open(source.store, file).await.map_err(refuse)?;
+        let columns = match TableColumns::of(&table.columns, source.options) {
+            Ok(columns) => columns,
+            Err(why) if source.options.file.is_some() || source.options.layout == LayoutKind::Table => {
+                return Err(broken(format!("{} {why}", source.name(file))));
+            }
+            Err(why) => {
+                without.push(format!("{} {why}", file.id));
+                continue;
+            }
+        };
+        said.push(format!("{} ({})", file.id, columns.in_words(&table.columns)));
+        let mut reader = RowReader {
+            columns: &columns,
+            names: &table.columns,
+            file,
+            images: &mut images,
+            rows: &mut rows,
+            missing: &mut missing,
+            found: &mut found,
+            reads_split: None,
+        };
+        let wanted = columns.all();
+        table
+            .each(source.store, &wanted, &mut |row, values| reader.row(row, values))
+            .await
+            .map_err(refuse)?;
+        found.splits.extend(split_of_path(&file.id));
+    }
+    if said.is_empty() {
+        return Err(Misfit::Holds(match without.is_empty() {
+            true => "no table".to_string(),
+            false => named(&without, ""),
+        }));
+    }
+    found.layout = format!("table {}", named(&said, ""));
+    if rows.is_empty() && missing.is_empty() {
+        return Err(broken(format!("{}: {} has no row", source.store.location(), found.layout)));
+    }
+    if rows.is_empty() {
+        let first = found.rejects.first().map(|(id, fault)| format!(", such as {id}: {}", fault.reason));
+        return Err(broken(format!(
+            "{}: no row of {} names an image that is there{}",
+            source.store.location(),
+            found.layout,
+            first.unwrap_or_default()
+        )));
+    }
+    refuse_measures(source, &rows, &found.layout)?;
+    let n_unnamed = images.files.len() - rows.len();
+    if n_unnamed > 0 {
+        *found.ignored.entry("(images without a row in the table)".to_string()).or_default() +=
+            n_unnamed as u64;
+    }
+    for file in source.listing.files.iter().filter(|file| !file.is_image()) {
+        found.ignore(&file.kind());
+    }
+    for (kind, n) in &source.listing.ignored {
+        *found.ignored.entry(kind.clone()).or_default() += n;
+    }
+    let n_rows = rows.len();
+    for (index, Named { class, split, conflict, .. }) in rows {
+        let file = images.files[index];
+        match (&file.fault, conflict) {
+            (Some(fault), _) => found.reject(file.id.clone(), fault),
+            (None, Some(conflict)) => found.reject(file.id.clone(), conflict),
+            (None, None) => found.samples.push(FoundSample {
+                id: file.id.clone(),
+                own_id: None,
+                class,
+                split,
+                locator: Locator::whole(file.name.clone(), file.bytes),
+                version: file.version,
+            }),
+        }
+    }
+    let classes: HashSet<&Arc<str>> =
+        found.samples.iter().filter_map(|sample| sample.class.as_ref()).collect();
+    if n_rows > 20 && classes.len() * 2 > n_rows {
+        found.warnings.push(format!(
+            "{} classes in {n_rows} rows: is another column the label (--label-column)?",
+            classes.len()
+        ));
+    }
+    found.into_contents()
+}
+
+/// Labels that are all numbers, some with fractions, are measures and no classes.
+fn refuse_measures(source: &Source<'_>, rows: &BTreeMap<usize, Named>, layout: &str) -> Result<(), Misfit> {
+    let classes = || rows.values().filter_map(|row| row.class.as_deref());
+    let has_fraction = |class: &str| class.contains('.') && class.parse::<f64>().is_ok();
+    let Some(example) = classes().find(|class| has_fraction(class)) else { return Ok(()) };
+    if !classes().all(|class| class.parse::<f64>().is_ok()) {
+        return Ok(());
+    }
+    Err(broken(format!(
+        "{}: the labels of {layout} are numbers with fractions, such as {example}, and no classes: give a column of names or \
+         whole numbers (--label-column)",
+        source.store.location()
+    )))
+}
+
+/// What a row says of an image.
+struct Named {
+    class: Option<Arc<str>>,
+    split: Option<Split>,
+    /// The table and the row that said it first.
+    row: String,
+    /// Why it cannot be a sample.
+    conflict: Option<String>,
+}
+
+/// The columns of a table that are read, by their places.
+#[derive(Debug)]
+struct TableColumns {
+    image: usize,
+    label: LabelColumns,
+    split: Option<usize>,
+}
+
+#[derive(Debug)]
+enum LabelColumns {
+    /// None.
+    Absent,
+    /// One holds the class.
+    One(usize),
+    /// One for each class, which holds 1 where an image is of it.
+    OneHot(Vec<usize>),
+}
+
+impl TableColumns {
+    /// Those of these names by the options; else why they are not known, as it reads after the name of the table.
+    fn of(names: &[String], options: &LayoutOptions) -> Result<TableColumns, String> {
+        let having = || named(names, "");
+        let exactly = |wanted: &str| names.iter().position(|name| name == wanted);
+        let called = |wanted: &str| names.iter().position(|name| name.to_lowercase() == wanted);
+        let image = match &options.image_column {
+            Some(name) => {
+                exactly(name).ok_or_else(|| format!("has no column `{name}`; it has {}", having()))?
+            }
+            None => IMAGE_COLUMNS.into_iter().find_map(called).ok_or_else(|| {
+                format!("has no column of file names; it has {}: say which (--image-column)", having())
+            })?,
+        };
+        let split = SPLIT_COLUMNS.into_iter().find_map(called);
+        // An index that pandas wrote has no name.
+        let rest: Vec<usize> = (0..names.len())
+            .filter(|at| *at != image && Some(*at) != split && !names[*at].is_empty())
+            .filter(|at| !names[*at].starts_with("Unnamed:"))
+            .collect();
+        let label = match &options.label_column {
+            Some(name) => LabelColumns::One(
+                exactly(name).ok_or_else(|| format!("has no column `{name}`; it has {}", having()))?,
+            ),
+            None => match (LABEL_COLUMNS.into_iter().find_map(called), &rest[..]) {
+                (Some(label), _) => LabelColumns::One(label),
+                (None, []) => LabelColumns::Absent,
+                (None, [one]) => LabelColumns::One(*one),
+                (None, several) => LabelColumns::OneHot(several.to_vec()),
+            },
+        };
+        Ok(TableColumns { image, label, split })
+    }
+
+    /// All of them; the first is that of the images, the last that of the split, where there is one.
+    fn all(&self) -> Vec<usize> {
+        let labels = match &self.label {
+            LabelColumns::Absent => Vec::new(),
+            LabelColumns::One(label) => vec![*label],
+            LabelColumns::OneHot(labels) => labels.clone(),
+        };
+        [self.image].into_iter().chain(labels).chain(self.split).collect()
+    }
+
+    fn in_words(&self, names: &[String]) -> String {
+        match &self.label {
+            LabelColumns::Absent => format!("images in `{}`, no labels", names[self.image]),
+            LabelColumns::One(label) => {
+                format!("images in `{}`, labels in `{}`", names[self.image], names[*label])
+            }
+            LabelColumns::OneHot(labels) => {
+                format!("images in `{}`, a column for each of {} classes", names[self.image], labels.len())
+            }
+        }
+    }
+}
+
+/// What goes through the rows of one table.
+struct RowReader<'a, 'b> {
+    columns: &'a TableColumns,
+    names: &'a [String],
+    file: &'a File,
+    images: &'a mut NamedImages<'b>,
+    rows: &'a mut BTreeMap<usize, Named>,
+    missing: &'a mut HashSet<String>,
+    found: &'a mut Gathered,
+    /// Whether the column of splits holds such; `None` before its first value.
+    reads_split: Option<bool>,
+}
+
+impl RowReader<'_, '_> {
+    fn row(&mut self, row: u64, values: &[Value]) -> Result<(), String> {
+        let (image, rest) = values.split_first().expect("a table has a column of images");
+        let place = format!("row {row} of {}", self.file.id);
+        let name = match image {
+            Value::Text(name) => name.to_string(),
+            Value::Integer(name) => name.to_string(),
+            Value::Null => {
+                self.found.reject(place.clone().into(), "it names no image");
+                return Ok(());
+            }
+            Value::Number(_) | Value::Other => {
+                return Err(format!(
+                    "{place}: its column `{}` holds no file names",
+                    self.names[self.columns.image]
+                ));
+            }
+        };
+        let (labels, split) = match self.columns.split {
+            None => (rest, None),
+            Some(_) => rest.split_last().map_or((rest, None), |(split, labels)| (labels, Some(split))),
+        };
+        let split = match self.split(split) {
+            Ok(split) => split.or_else(|| split_of_path(&self.file.id)),
+            Err(why) => return Err(format!("{place}: {why}")),
+        };
+        let class = self.class(labels, &place)?;
+        match self.images.find(&name, self.file, split) {
+            Ok(index) => match self.rows.get_mut(&index) {
+                None => {
+                    self.rows.insert(index, Named { class, split, row: place, conflict: None });
+                }
+                Some(earlier) if earlier.class == class && earlier.split == split => {}
+                Some(earlier) => {
+                    let first = &earlier.row;
+                    let what = if earlier.class == class { "splits" } else { "labels" };
+                    earlier.conflict.get_or_insert(format!("{first} and {place} give it different {what}"));
+                }
+            },
+            Err(why) => {
+                if self.missing.insert(name.clone()) {
+                    self.found.reject(escape_text(&name).into(), format!("{why} ({place})"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn split(&mut self, value: Option<&Value>) -> Result<Option<Split>, String> {
+        let Some(Value::Text(text)) = value else { return Ok(None) };
+        let split = split_called(text);
+        if *self.reads_split.get_or_insert(split.is_some()) {
+            return split.map(Some).ok_or_else(|| {
+                format!("its split is {}, which is none of train, validation and test", escape_text(text))
+            });
+        }
+        Ok(None)
+    }
+
+    fn class(&self, labels: &[Value], place: &str) -> Result<Option<Arc<str>>, String> {
+        match &self.columns.label {
+            LabelColumns::Absent => Ok(None),
+            LabelColumns::One(column) => match &labels[0] {
+                Value::Null => Ok(None),
+                Value::Text(name) => Ok(class_name(name)),
+                Value::Integer(label) => Ok(class_name(&label.to_string())),
+                // Refused later, with an example.
+                Value::Number(label) => Ok(class_name(&format!("{label:?}"))),
+                Value::Other => Err(format!(
+                    "{place}: its column `{}` holds several labels, and an image has one class here",
+                    self.names[*column]
+                )),
+            },
+            LabelColumns::OneHot(columns) => {
+                let mut of: Option<usize> = None;
+                for (value, column) in labels.iter().zip(columns) {
+                    let number = match value {
+                        Value::Integer(number) => Some(*number as f64),
+                        Value::Number(number) => Some(*number),
+                        Value::Text(text) => text.parse().ok(),
+                        Value::Null | Value::Other => None,
+                    };
+                    match number {
+                        Some(0.0) => {}
+                        Some(1.0) if of.is_none() => of = Some(*column),
+                        Some(1.0) => {
+                            return Err(format!(
+                                "{place} has several labels, {} and {}, and an image has one class here",
+                                self.names[of.unwrap_or(*column)],
+                                self.names[*column]
+                            ));
+                        }
+                        _ => {
+                            let names: Vec<&str> =
+                                columns.iter().map(|at| self.names[*at].as_str()).collect();
+                            return Err(format!(
+                                "no column is known to hold the labels, among {}: say which (--label-column)",
+                                named(&names, "")
+                            ));
+                        }
+                    }
+                }
+                Ok(of.and_then(|column| class_name(&self.names[column])))
+            }
+        }
+    }
+}
+
+/// The images of a source by the names that rows have for them.
+struct NamedImages<'a> {
+    files: Vec<&'a File>,
+    by_id: HashMap<&'a str, usize>,
+    /// By the path without its extension, made when it is needed.
+    by_stem: Option<HashMap<&'a str, Vec<usize>>>,
+    /// By what stands behind the last slash, with and without the extension.
+    by_name: Option<HashMap<&'a str, Vec<usize>>>,
+}
+
+impl<'a> NamedImages<'a> {
+    fn of(source: &Source<'a>) -> NamedImages<'a> {
+        let files: Vec<&File> = source.listing.files.iter().filter(|file| file.is_image()).collect();
+        let by_id = files.iter().enumerate().map(|(index, file)| (&*file.id, index)).collect();
+        NamedImages { files, by_id, by_stem: None, by_name: None }
+    }
+
+    /// The image that a row of `table` names, or why there is none.
+    fn find(&mut self, name: &str, table: &File, split: Option<Split>) -> Result<usize, String> {
+        if name.contains("://") {
+            return Err("it is a URL, and images of a table are read from the source".to_string());
+        }
+        let slashes = name.replace('\\', "/");
+        let name = if self.by_id.contains_key(&*escape_text(name)) { name } else { &slashes };
+        let name = name.trim_start_matches("./");
+        if name.starts_with('/') || name.split('/').any(|part| part == "..") {
+            return Err("its path leads out of the source".to_string());
+        }
+        let name = escape_text(name);
+        let folder = table.id.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let beside = if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") };
+        if let Some(index) = self.by_id.get(&*beside).or_else(|| self.by_id.get(&*name)) {
+            return Ok(*index);
+        }
+        let files = &self.files;
+        let stem = |id: &'a str| {
+            let base = id.rfind('/').map_or(0, |slash| slash + 1);
+            id[base..].rfind('.').map_or(id, |dot| &id[..base + dot])
+        };
+        let by_stem = self.by_stem.get_or_insert_with(|| {
+            let mut by_stem: HashMap<&str, Vec<usize>> = HashMap::new();
+            for (index, file) in files.iter().enumerate() {
+                by_stem.entry(stem(&file.id)).or_default().push(index);
+            }
+            by_stem
+        });
+        if let Some(found) = by_stem.get(&*beside).or_else(|| by_stem.get(&*name)) {
+            return only(files, found, split);
+        }
+        let by_name = self.by_name.get_or_insert_with(|| {
+            let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+            for (index, file) in files.iter().enumerate() {
+                let base = name_of(file);
+                by_name.entry(base).or_default().push(index);
+                if stem(base) != base {
+                    by_name.entry(stem(base)).or_default().push(index);
+                }
+            }
+            by_name
+        });
+        let base = name.rsplit('/').next().unwrap_or(&name);
+        match by_name.get(base) {
+            Some(found) => only(files, found, split),
+            None => Err("there is no such image".to_string()),
+        }
+    }
+}
+
+/// The only one of several images, or the only one in a folder of the split.
+fn only(files: &[&File], found: &[usize], split: Option<Split>) -> Result<usize, String> {
+    let of_split: Vec<usize> = found
+        .iter()
+        .copied()
+        .filter(|index| split.is_some() && split_of_path(&files[*index].id) == split)
+        .collect();
+    match (found, &of_split[..]) {
+        ([only], _) | (_, [only]) => Ok(*only),
+        ([first, second, ..], _) => {
+            Err(format!("several images are called so, {} and {}", files[*first].id, files[*second].id))
+        }
+        ([], _) => Err("there is no such image".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Catalog, Entry, read as read_catalog};
+    use crate::store::Store;
+    use futures::executor::block_on;
+
+    fn catalog(files: &[(&str, &str)], options: &LayoutOptions) -> Result<Catalog, String> {
+        let store = Store::memory();
+        for (name, text) in files {
+            block_on(store.put(name, text.to_string().into())).expect("an object");
+        }
+        block_on(read_catalog(&store, options)).map_err(|error| error.to_string())
+    }
+
+    fn summary(catalog: &Catalog) -> String {
+        let of = |entry: &Entry| {
+            let split = entry.split.map_or(String::new(), |split| format!("({split})"));
+            format!("{}={}{split}", entry.id, catalog.classes()[entry.label as usize])
+        };
+        catalog.entries().iter().map(of).collect::<Vec<_>>().join(" ")
+    }
+
+    fn check(files: &[(&str, &str)], expected: &str) -> Catalog {
+        let catalog = catalog(files, &LayoutOptions::default()).expect("a catalog");
+        assert_eq!(summary(&catalog), expected);
+        catalog
+    }
+
+    fn refused(files: &[(&str, &str)]) -> String {
+        catalog(files, &LayoutOptions::default()).expect_err("refused")
+    }
+
+    #[test]
+    fn a_row_names_its_image_by_path_with_or_without_extension_or_by_a_name_of_its_own() {
+        check(
+            &[("labels.csv", "file_name,label\na/1.jpg,x\n2.png,y\n"), ("a/1.jpg", ""), ("2.png", "")],
+            "2.png=y a/1.jpg=x",
+        );
+        check(
+            &[
+                ("labels.csv", "\u{feff}id,breed\r\n\"1\",\"a, b\"\r\n2,c\r\n"),
+                ("train/1.jpg", ""),
+                ("train/2.jpg", ""),
+                ("sample_submission.csv", "id,a,b\n3,0.5,0.5\n"),
+            ],
+            "train/1.jpg=a, b train/2.jpg=c",
+        );
+        check(
+            &[
+                (
+                    "x.jsonl",
+                    "{\"image\": \"1.jpg\", \"label\": 3}\n\n{\"image\": \".\\\\2.jpg\", \"label\": 10}\n",
+                ),
+                ("1.jpg", ""),
+                ("2.jpg", ""),
+            ],
+            "1.jpg=3 2.jpg=10",
+        );
+        check(
+            &[
+                ("x.tsv", "path\tclass\tsplit\n1.jpg\ta\tval\n2.jpg\ta\ttrain\n"),
+                ("1.jpg", ""),
+                ("2.jpg", ""),
+            ],
+            "1.jpg=a(validation) 2.jpg=a(train)",
+        );
+        check(
+            &[
+                ("train.csv", "image_id,healthy,rust\n1,1,0\n2,0,1\n"),
+                ("images/1.jpg", ""),
+                ("images/2.jpg", ""),
+            ],
+            "images/1.jpg=healthy(train) images/2.jpg=rust(train)",
+        );
+        check(
+            &[
+                ("train/metadata.csv", "file_name,label\n1.jpg,a\n"),
+                ("test/metadata.csv", "file_name,label\n1.jpg,b\n"),
+                ("train/1.jpg", ""),
+                ("test/1.jpg", ""),
+            ],
+            "test/1.jpg=b(test) train/1.jpg=a(train)",
+        );
+    }
+
+    #[test]
+    fn rows_that_name_nothing_are_counted_and_images_without_a_row_too() {
+        let found = check(
+            &[
+                (
+                    "l.csv",
+                    "path,label\n1.jpg,a\nno.jpg,a\n../1.jpg,a\n/etc/x.jpg,b\nx,b\n2.jpg,\n3.jpg,a\n3.jpg,b\n",
+                ),
+                ("1.jpg", ""),
+                ("2.jpg", ""),
+                ("3.jpg", ""),
+                ("4.jpg", ""),
+                ("a/x.jpg", ""),
+                ("a/b/x.jpg", ""),
+            ],
+            "1.jpg=a",
+        );
+        let rejects: Vec<String> =
+            found.rejects().iter().map(|(id, fault)| format!("{id}: {}", fault.reason)).collect();
+        assert_eq!(
+            rejects,
+            [
+                "../1.jpg: its path leads out of the source (row 3 of l.csv)",
+                "/etc/x.jpg: its path leads out of the source (row 4 of l.csv)",
+                "3.jpg: row 7 of l.csv and row 8 of l.csv give it different labels",
+                "no.jpg: there is no such image (row 2 of l.csv)",
+                "x: several images are called so, a/b/x.jpg and a/x.jpg (row 5 of l.csv)",
+            ]
+        );
+        assert_eq!(found.ignored().get("(images without a row in the table)"), Some(&3));
+        assert!(found.warnings().iter().any(|line| line.contains("no label")), "{:?}", found.warnings());
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_meant_is_told_in_one_line() {
+        let line = refused(&[("l.csv", "path,label\n1.jpg,0.5\n"), ("1.jpg", "")]);
+        assert!(line.contains("numbers with fractions, such as 0.5"), "{line}");
+        let line = refused(&[("l.csv", "path,label\n"), ("1.jpg", "")]);
+        assert!(line.contains("has no row"), "{line}");
+        let line = refused(&[("l.csv", "path,label\nx.jpg,a\n"), ("1.jpg", "")]);
+        assert!(line.contains("no row of table l.csv") && line.contains("x.jpg"), "{line}");
+        let line = refused(&[("l.csv", "image_id,a,b\n1,1,1\n"), ("1.jpg", "")]);
+        assert!(line.contains("row 1 of l.csv has several labels, a and b"), "{line}");
+        let line = refused(&[("l.csv", "image_id,age,weight\n1,3,7\n"), ("1.jpg", "")]);
+        assert!(line.contains("among age, weight: say which (--label-column)"), "{line}");
+        let line = refused(&[("l.jsonl", "{\"path\": \"1.jpg\", \"label\": [1, 2]}\n"), ("1.jpg", "")]);
+        assert!(line.contains("holds several labels"), "{line}");
+        let line = refused(&[("l.csv", "path,label\n1.jpg,a,b\n"), ("1.jpg", "")]);
+        assert!(line.contains("cannot read memory/l.csv: CSV error"), "{line}");
+        let line = refused(&[("l.csv", "path,label\n1.jpg,\n"), ("1.jpg", "")]);
+        assert!(line.contains("none of its 1 images has a label"), "{line}");
+    }
+
+    #[test]
+    fn folders_are_classes_unless_a_table_says_more_and_what_was_not_read_is_said() {
+        let files = [("l.csv", "path,label\na/1.jpg,x\nb/1.jpg,y\n"), ("a/1.jpg", ""), ("b/1.jpg", "")];
+        let found = check(&files, "a/1.jpg=a b/1.jpg=b");
+        assert!(
+            found
+                .warnings()
+                .contains(&"l.csv stands there too: --layout table reads that instead".to_string()),
+            "{:?}",
+            found.warnings()
+        );
+        let table = LayoutOptions { layout: LayoutKind::Table, ..LayoutOptions::default() };
+        assert_eq!(summary(&catalog(&files, &table).expect("a catalog")), "a/1.jpg=x b/1.jpg=y");
+        let label = LayoutOptions { label_column: Some("label".to_string()), ..LayoutOptions::default() };
+        assert_eq!(summary(&catalog(&files, &label).expect("a catalog")), "a/1.jpg=x b/1.jpg=y");
+        check(
+            &[("metadata.csv", "file_name,label\na/1.jpg,x\nb/1.jpg,y\n"), files[1], files[2]],
+            "a/1.jpg=x b/1.jpg=y",
+        );
+    }
+}

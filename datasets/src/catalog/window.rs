@@ -1,0 +1,42 @@
+//! Small parts of a large object, read in an order that mostly ascends.
+
+use bytes::Bytes;
+
+use crate::store::{ObjectName, Store, StoreError};
+
+/// The least and the most that is read at once.
+const STEP_BYTES: [u64; 2] = [4 << 10, 256 << 10];
+
+/// What was read last of an object, and how much is read next.
+pub(super) struct ByteWindow<'a> {
+    store: &'a Store,
+    object: &'a ObjectName,
+    object_bytes: u64,
+    start: u64,
+    bytes: Bytes,
+    step: u64,
+}
+
+impl<'a> ByteWindow<'a> {
+    /// A window on an object of so many bytes.
+    pub(super) fn new(store: &'a Store, object: &'a ObjectName, object_bytes: u64) -> ByteWindow<'a> {
+        ByteWindow { store, object, object_bytes, start: 0, bytes: Bytes::new(), step: STEP_BYTES[0] }
+    }
+
+    /// `length` bytes from `start` on, which the object has.
+    pub(super) async fn at(&mut self, start: u64, length: u64) -> Result<Bytes, StoreError> {
+        let end = start + length;
+        let held = self.start..self.start + self.bytes.len() as u64;
+        if start < held.start || end > held.end {
+            // What lies close together is read in larger steps, and what lies far apart in smaller ones.
+            let skipped = start.saturating_sub(held.end);
+            let [least, most] = STEP_BYTES;
+            self.step = if skipped > self.step { self.step / 2 } else { self.step * 2 }.clamp(least, most);
+            let until = (start + length.max(self.step)).min(self.object_bytes);
+            self.bytes = self.store.read_exactly(self.object, start..until).await?;
+            self.start = start;
+        }
+        let first = (start - self.start) as usize;
+        Ok(self.bytes.slice(first..first + length as usize))
+    }
+}
