@@ -186,7 +186,7 @@ impl Unpack for PackedImages {
             images.extend_from_slice(&self.pixels.file(pixels));
             rows.push(Some(start..images.len()));
         }
-        Ok(Unpacked { bytes: images.into(), rows, is_as_stored: false })
+        Ok(Unpacked { bytes: images.into(), rows })
     }
 }
 

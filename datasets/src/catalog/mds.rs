@@ -10,10 +10,9 @@ use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
 use super::listing::File;
 use super::pixels::{PixelOrder, RawPixels};
 use super::table::LABEL_COLUMNS;
-use super::window::ByteWindow;
 use super::{Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, named};
 use crate::escape::{escape_text, one_line};
-use crate::store::StoreError;
+use crate::store::{ByteWindow, StoreError};
 
 /// Bytes of an index.
 const INDEX_BYTES_MAX: u64 = 256 << 20;

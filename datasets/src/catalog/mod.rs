@@ -17,7 +17,6 @@ mod rows;
 mod table;
 mod tar;
 mod webdataset;
-mod window;
 
 use std::future::Future;
 use std::io;

@@ -7,15 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
-use futures::lock;
+use futures::future::{BoxFuture, ready};
+use futures::{FutureExt, lock};
 
-use crate::store::{ObjectName, Store, StoreError};
+use crate::store::{ByteWindow, ObjectName, Store, StoreError};
 
 /// Bytes of unpacked pieces that are kept for the next reader; a larger piece is kept alone.
 pub(super) const KEPT_BYTES_MAX: u64 = 256 << 20;
 
 /// A piece that is unpacked while others are waits for its turn where it is larger than this.
 const LARGE_BYTES: u64 = 16 << 20;
+
+/// Rows of so many bytes are read alone from a disk.
+const READ_ALONE_BYTES: u64 = 8 << 10;
 
 /// Bytes that a piece may have, unpacked.
 pub(super) const PIECE_BYTES_MAX: u64 = 2 << 30;
@@ -24,7 +28,15 @@ pub(super) const PIECE_BYTES_MAX: u64 = 2 << 30;
 pub(super) trait Unpack: Send + Sync + fmt::Debug {
     /// The rows of the piece, or why it has none, in one line.
     fn unpack(&self, bytes: Bytes) -> Result<Unpacked, String>;
+
+    /// Where each row lies in the object, where it lies there as it is, so that it can be read alone.
+    fn places<'a>(&'a self, _: &'a mut ByteWindow<'_>) -> BoxFuture<'a, Result<Option<Places>, StoreError>> {
+        ready(Ok(None)).boxed()
+    }
 }
+
+/// Where each row lies in an object; `None` for a row without an image.
+pub(super) type Places = Vec<Option<Range<u64>>>;
 
 /// The rows of a piece.
 #[derive(Debug)]
@@ -32,8 +44,6 @@ pub(super) struct Unpacked {
     pub(super) bytes: Bytes,
     /// Where each row lies among the bytes; `None` for a row without an image.
     pub(super) rows: Vec<Option<Range<usize>>>,
-    /// Whether the bytes are those of the object, so that each row can be read alone from now on.
-    pub(super) is_as_stored: bool,
 }
 
 /// A range of the bytes of an object that holds several samples.
@@ -47,8 +57,10 @@ pub(super) struct Piece {
     /// Bytes of its samples, unpacked, as far as is known before.
     pub(super) unpacked_bytes: u64,
     unpack: Box<dyn Unpack>,
-    /// Where its rows lie in the object, once that is known and they lie there as they are.
-    places: OnceLock<Vec<Option<Range<usize>>>>,
+    /// Where its rows lie in the object, once that was looked for; `None` where they do not lie there as they are.
+    places: OnceLock<Option<Places>>,
+    /// Why it cannot be unpacked, once that was tried.
+    damage: OnceLock<String>,
     /// One reader unpacks it, and others wait for that.
     turn: lock::Mutex<()>,
     shelf: Arc<Shelf>,
@@ -78,8 +90,9 @@ impl Piece {
         shelf: &Arc<Shelf>,
     ) -> Arc<Piece> {
         let number = shelf.made.fetch_add(1, Ordering::Relaxed);
-        let (places, turn, shelf) = (OnceLock::new(), lock::Mutex::default(), shelf.clone());
-        Arc::new(Piece { object, range, rows, unpacked_bytes, unpack, places, turn, shelf, number })
+        let (places, damage, turn) = (OnceLock::new(), OnceLock::new(), lock::Mutex::default());
+        let shelf = shelf.clone();
+        Arc::new(Piece { object, range, rows, unpacked_bytes, unpack, places, damage, turn, shelf, number })
     }
 
     /// Its samples, in their order.
@@ -91,6 +104,9 @@ impl Piece {
         if let Some(found) = self.shelf.find(self.number) {
             return Ok(found);
         }
+        if let Some(reason) = self.damage.get() {
+            return Err(self.refuse(store, reason));
+        }
         let _turn = self.turn.lock().await;
         if let Some(found) = self.shelf.find(self.number) {
             return Ok(found);
@@ -100,17 +116,41 @@ impl Piece {
             false => None,
         };
         let bytes = store.read_exactly(&self.object, self.range.clone()).await?;
+        self.look_for_places(&mut ByteWindow::held(self.range.start, bytes.clone())).await?;
         let unpacked = self.unpack.unpack(bytes).and_then(|unpacked| match unpacked.rows.len() {
             n if n == self.rows as usize => Ok(unpacked),
             n => Err(format!("{n} rows were found where {} were promised", self.rows)),
         });
-        let unpacked = Arc::new(unpacked.map_err(|reason| self.refuse(store, &reason))?);
-        if unpacked.is_as_stored {
-            // Another reader may have been as fast, and found the same.
-            let _ = self.places.set(unpacked.rows.clone());
-        }
+        let unpacked = unpacked.map_err(|reason| {
+            let reason = self.damage.get_or_init(|| reason);
+            self.refuse(store, reason)
+        });
+        let unpacked = Arc::new(unpacked?);
         self.shelf.keep(self.number, unpacked.clone());
         Ok(unpacked)
+    }
+
+    /// Where its rows lie, where that is known or can be found on a disk by a few bytes at a time. Small rows come faster
+    /// together.
+    async fn places(&self, store: &Store) -> Result<Option<&Places>, StoreError> {
+        if let Some(places) = self.places.get() {
+            return Ok(places.as_ref());
+        }
+        let mean_bytes = self.unpacked_bytes / u64::from(self.rows.max(1));
+        if store.local_root().is_none() || mean_bytes < READ_ALONE_BYTES {
+            return Ok(None);
+        }
+        let _turn = self.turn.lock().await;
+        self.look_for_places(&mut ByteWindow::new(store, &self.object, self.range.end)).await
+    }
+
+    async fn look_for_places(&self, window: &mut ByteWindow<'_>) -> Result<Option<&Places>, StoreError> {
+        if self.places.get().is_none() {
+            let places = self.unpack.places(window).await?;
+            // Another reader may have been as fast, and found the same.
+            let _ = self.places.set(places.filter(|places| places.len() == self.rows as usize));
+        }
+        Ok(self.places.get().and_then(Option::as_ref))
     }
 
     fn refuse(&self, store: &Store, reason: &str) -> StoreError {
@@ -190,10 +230,8 @@ impl PackedRow {
             let range = unpacked.rows[row].clone().ok_or_else(missing)?;
             return Ok(Bytes::copy_from_slice(&unpacked.bytes[range]));
         }
-        if let Some(places) = self.piece.places.get() {
+        if let Some(places) = self.piece.places(store).await? {
             let range = places[row].clone().ok_or_else(missing)?;
-            let start = self.piece.range.start;
-            let range = start + range.start as u64..start + range.end as u64;
             return store.read_exactly(&self.piece.object, range).await;
         }
         let unpacked = self.piece.unpacked(store).await?;

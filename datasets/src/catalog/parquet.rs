@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use parquet::basic::Compression;
 use serde_json::Value as Json;
 
 use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
 use super::listing::File;
-use super::packed::{KEPT_BYTES_MAX, PIECE_BYTES_MAX, Piece, Shelf, Unpack, Unpacked};
+use super::packed::{KEPT_BYTES_MAX, PIECE_BYTES_MAX, Piece, Places, Shelf, Unpack, Unpacked};
 use super::table::LABEL_COLUMNS;
 use super::{
     Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, named, split_called,
@@ -21,6 +22,7 @@ use super::{
 use crate::columns::{ByteStrings, OthersColumn, OthersFile, OthersFileError, Value, byte_range};
 use crate::escape::escape_text;
 use crate::sample::SampleId;
+use crate::store::{ByteWindow, StoreError};
 
 /// Files whose footers are read at once.
 const AT_ONCE: usize = 16;
@@ -409,8 +411,15 @@ struct ImageColumn(OthersColumn);
 impl Unpack for ImageColumn {
     fn unpack(&self, bytes: Bytes) -> Result<Unpacked, String> {
         let found = self.0.byte_strings(bytes, PIECE_BYTES_MAX as usize);
-        let ByteStrings { bytes, rows, is_as_stored } = found.map_err(|error| error.to_string())?;
-        Ok(Unpacked { bytes, rows, is_as_stored })
+        let ByteStrings { bytes, rows } = found.map_err(|error| error.to_string())?;
+        Ok(Unpacked { bytes, rows })
+    }
+
+    fn places<'a>(
+        &'a self,
+        window: &'a mut ByteWindow<'_>,
+    ) -> BoxFuture<'a, Result<Option<Places>, StoreError>> {
+        self.0.places(window).boxed()
     }
 }
 

@@ -4,8 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::window::ByteWindow;
-use crate::store::{ObjectName, Store, StoreError};
+use crate::store::{ByteWindow, ObjectName, Store, StoreError};
 
 /// A header, and what data is rounded up to.
 const BLOCK: u64 = 512;

@@ -11,6 +11,7 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, Field};
 use bytes::Bytes;
+use futures::FutureExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
@@ -23,7 +24,7 @@ use super::{
     guarded, metadata,
 };
 use crate::escape::one_line;
-use crate::store::{ObjectName, Store, StoreError};
+use crate::store::{ByteWindow, ObjectName, Store, StoreError};
 
 /// The end of a file that is read at once: the metadata of most files is smaller, and needs no second request.
 const END_BYTES: u64 = 64 << 10;
@@ -203,8 +204,6 @@ pub(crate) struct ByteStrings {
     pub(crate) bytes: Bytes,
     /// Where each lies in it.
     pub(crate) rows: Vec<Option<Range<usize>>>,
-    /// Whether `bytes` are those of the file.
-    pub(crate) is_as_stored: bool,
 }
 
 impl OthersColumn {
@@ -221,10 +220,15 @@ impl OthersColumn {
         bytes: Bytes,
         bytes_max: usize,
     ) -> Result<ByteStrings, OthersFileError> {
-        if let Some(rows) = self.rows_as_stored(&bytes) {
-            return Ok(ByteStrings { bytes, rows, is_as_stored: true });
-        }
         let range = byte_range(self.metadata().column(self.leaf));
+        let mut window = ByteWindow::held(range.start, bytes.clone());
+        let places = self.places(&mut window).now_or_never().expect("what is held is not waited for");
+        if let Some(places) = places? {
+            let inside =
+                |place: Range<u64>| (place.start - range.start) as usize..(place.end - range.start) as usize;
+            let rows = places.into_iter().map(|place| place.map(inside)).collect();
+            return Ok(ByteStrings { bytes, rows });
+        }
         let part = FilePart { start: range.start, bytes, file_bytes: self.file_bytes };
         let (mut unpacked, mut rows) = (Vec::new(), Vec::new());
         self.decode(part, bytes_max, &mut |array| {
@@ -241,48 +245,66 @@ impl OthersColumn {
             }
             Ok(())
         })?;
-        Ok(ByteStrings { bytes: unpacked.into(), rows, is_as_stored: false })
+        Ok(ByteStrings { bytes: unpacked.into(), rows })
     }
 
-    /// Where the values lie among the bytes of the column, where they lie there as they are: none is missing, nothing is
-    /// packed, and all pages are PLAIN.
-    fn rows_as_stored(&self, bytes: &Bytes) -> Option<Vec<Option<Range<usize>>>> {
+    /// Where the values lie in the file, found by their lengths alone; `None` where they do not lie there as they are: one
+    /// is missing, something is packed, or a page is not PLAIN.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn places(
+        &self,
+        window: &mut ByteWindow<'_>,
+    ) -> Result<Option<Vec<Option<Range<u64>>>>, StoreError> {
+        /// The header of a page and the levels of its values, which are a few bytes where all are the same.
+        const HEAD_BYTES: u64 = 256;
         let column = self.metadata().column(self.leaf);
         let levels = column.column_descr();
         if column.compression() != Compression::UNCOMPRESSED || levels.max_rep_level() > 0 {
-            return None;
+            return Ok(None);
         }
+        let Range { start, end } = byte_range(column);
         let mut rows = Vec::new();
-        let mut at = 0;
-        while at < bytes.len() {
-            let header = PageHeader::read(&bytes[at..])?;
+        let mut at = start;
+        while at < end {
+            let head = window.at(at, HEAD_BYTES.min(end - at)).await?;
+            let Some(header) = PageHeader::read(&head) else { return Ok(None) };
             if (header.kind, header.encoding) != (PageKind::Data, PLAIN) {
-                return None;
+                return Ok(None);
             }
-            let start = at + header.header_bytes;
-            let end = start.checked_add(header.bytes).filter(|end| *end <= bytes.len())?;
-            let page = &bytes[start..end];
-            let mut value = 0;
+            let page = at + header.header_bytes as u64;
+            let page_end = page + header.bytes as u64;
+            if page_end > end {
+                return Ok(None);
+            }
+            let mut value = page;
             if levels.max_def_level() > 0 {
-                let (length, rest) = page.split_first_chunk::<4>()?;
-                let length = u32::from_le_bytes(*length) as usize;
-                if !is_all(rest.get(..length)?, header.values, levels.max_def_level() as u64) {
-                    return None;
+                let of_levels = head.slice(header.header_bytes..);
+                let Some((length, rest)) = of_levels.split_first_chunk::<4>() else { return Ok(None) };
+                let length = u32::from_le_bytes(*length);
+                let most = levels.max_def_level() as u64;
+                match rest.get(..length as usize) {
+                    Some(levels) if is_all(levels, header.values, most) => value += 4 + u64::from(length),
+                    _ => return Ok(None),
                 }
-                value = 4 + length;
             }
             for _ in 0..header.values {
-                let length = page.get(value..value + 4)?.try_into().ok()?;
-                let first = value + 4;
-                value = first.checked_add(u32::from_le_bytes(length) as usize)?;
-                rows.push(Some(start + first..start + value));
-                if value > page.len() {
-                    return None;
+                if page_end - value < 4 {
+                    return Ok(None);
                 }
+                let length = window.at(value, 4).await?;
+                let Ok(length) = <[u8; 4]>::try_from(&length[..]) else { return Ok(None) };
+                let first = value + 4;
+                value = first + u64::from(u32::from_le_bytes(length));
+                if value > page_end {
+                    return Ok(None);
+                }
+                rows.push(Some(first..value));
             }
-            at = end;
+            at = page_end;
         }
-        (rows.len() as i64 == self.metadata().num_rows()).then_some(rows)
+        Ok((rows.len() as i64 == self.metadata().num_rows()).then_some(rows))
     }
 
     /// Decodes the column batch by batch: `each` gets an array of its values.

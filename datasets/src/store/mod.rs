@@ -12,6 +12,7 @@ mod object;
 mod patience;
 mod s3;
 mod upload;
+mod window;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -37,6 +38,7 @@ pub use self::object::{Object, ObjectName, Version};
 pub use self::patience::{ASKS, Pace, Patience, TooSlow};
 pub use self::s3::{endpoint, install_tls, without_credentials};
 pub use self::upload::Upload;
+pub(crate) use self::window::ByteWindow;
 
 /// How a location is opened. The default asks for nothing beyond the `AWS_*` variables.
 #[derive(Clone, Debug)]
