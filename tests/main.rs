@@ -13,6 +13,7 @@ mod fixture;
 mod first_steps;
 mod imbalance;
 mod input_size;
+mod inspect;
 mod hostile;
 mod ownership;
 mod plans;

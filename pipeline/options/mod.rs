@@ -18,7 +18,7 @@ mod values;
 pub use applies::{Effect, Facts, PreparedRows, Situation};
 pub use bytes::{bytes_in_words, parse_bytes};
 pub use choices::{
-    Background, BenchFrozen, Doctor, EvalSplit, HeadActivation, Level, ModelPass, Monitor, NormMode,
+    Background, BenchFrozen, Doctor, EvalSplit, FailOn, HeadActivation, Level, ModelPass, Monitor, NormMode,
     PredictFormat, Recipe, ScheduleKind, ShardOrder, VoteWeights,
 };
 pub use command::{COMMANDS, Command, CommandRow};

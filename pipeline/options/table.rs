@@ -226,6 +226,8 @@ pub const OPTIONS: &[OptionRow] = options![
     "model", "", "MODEL", Kind::Place, "", &[Predict, Eval], Neither, Absent, applies::always, usual Data, "A run folder, an ensemble, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
     "predict.images", "", "IMAGES", Kind::Places, "", &[Predict], Neither, Absent, applies::always, usual Data, "Images: files, folders of any depth, or folders of shards; paths, or URLs such as s3://bucket/prefix";
     "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, Read, applies::always, usual Data, "An image folder, or a folder of shards: a path, or a URL such as s3://bucket/prefix";
+    "inspect.html", "html", "FILE", Kind::Place, "", &[Inspect], Neither, Absent, applies::always, usual Output, "Also write what was found as a page with charts and thumbnails: a path, or a URL";
+    "inspect.fail_on", "fail-on", "KINDS", Kind::Text, "", &[Inspect], Neither, Absent, applies::always, usual Output, "End with exit code 3 where there are such, separated by commas: leaks, the same image in several splits; duplicates; rejects; mislabelled, files with the extension of another format; shortcuts, facts beside the picture that predict its class";
     "dest", "", "DEST", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, usual Data, "Where the shards go: a path, or a URL such as s3://bucket/prefix";
 
     "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name";
@@ -274,13 +276,13 @@ pub const OPTIONS: &[OptionRow] = options![
     "eval.out", "out", "DIR", Kind::Place, "", &[Eval], Neither, Absent, applies::always, usual Output, "Where predictions.parquet, evaluation.json and the report go: a path, or a URL [default: nothing is kept]";
     "eval.draws", "draws", "N", Kind::Integer(0, 1_000_000), "1000", &[Eval, Compare], Neither, Absent, applies::always, more Training, "How often the samples are drawn anew for the intervals that have no formula";
     "eval.level", "level", "SHARE", Kind::Number(0.5, 0.9999), "0.95", &[Eval, Compare], Neither, Absent, applies::always, more Training, "Confidence level of the intervals";
-    "report.bytes", "report-bytes", "BYTES", Kind::Bytes, "8 MiB", &[Train, Demo, Eval, Ensemble], Neither, Ignored, applies::always, more Output, "The most that report.html may take: what is left by its text holds thumbnails of images";
+    "report.bytes", "report-bytes", "BYTES", Kind::Bytes, "8 MiB", &[Train, Demo, Eval, Ensemble, Inspect], Neither, Ignored, applies::always, more Output, "The most that report.html may take: what is left by its text holds thumbnails of images";
     "out", "out", "RUN", Kind::Place, "", &[Train, Demo], Neither, Read, applies::always, usual Output, "Where checkpoints, metrics and the report go: a path, or a URL";
     "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, Neither, Read, applies::always, usual Machine, "Threads of the one pool that does all CPU work [default: one per core]";
     "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, Read, applies::always, usual Machine, "The most memory that images on their way may take, decoding and storing included";
     "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Compare, Ensemble, Predict], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
     "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", REJECTS, Neither, Read, applies::always, more Data, "How many samples may be refused before the run fails";
-    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward, Eval, Ensemble, Predict], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
+    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Train, Export, Forward, Eval, Ensemble, Predict, Inspect], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
     "force", "force", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, more Training, "Continue where shards, weights and options contradict each other: the shards win, then the options; also balance or augment again shards that are balanced or augmented already";
 
     "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Address of an S3-compatible server; a plain http:// one is allowed";
