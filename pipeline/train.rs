@@ -18,6 +18,7 @@ mod learn;
 mod pictures;
 mod plan;
 mod preparation;
+mod priors;
 mod recipe;
 mod recorder;
 mod resampling;

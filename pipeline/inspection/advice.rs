@@ -43,21 +43,22 @@ pub(super) struct Grounds<'a> {
 pub(super) fn suggest(grounds: Grounds<'_>) -> Suggestion {
     let Grounds { place, catalog, shorter_sides, crop_loss, n_rejects, class_shares, duplicates } = grounds;
     let sides = ShorterSides::of_pixels(shorter_sides);
-    let (size, by) = sides.side(OF_A_SHARD_PX);
+    let (size, _) = sides.side(OF_A_SHARD_PX);
     let mut command = format!("forebay prepare {} shards --size {size}", escape::shell(place));
-    let mut reasons = vec![format!("size {size}: {by} px on the shorter side")];
+    let median = sides.median().map(|median| format!("size {size}: the median shorter side is {median} px"));
+    let mut reasons = Vec::from_iter(median);
     match crop_loss {
-        Some(Percentiles { max, .. }) if max == 0.0 => {
+        Some(Percentiles { max: 0.0, .. }) => {
             command += " --fit crop";
             reasons.push("fit crop: all images are squares, nothing is cut".to_string());
         }
         Some(Percentiles { p95, .. }) if p95 <= CROP_LOSS_MAX => {
             command += " --fit crop";
-            reasons.push(format!("fit crop: it cuts off {:.0} % of 1 image in 20 or more", 100.0 * p95));
+            reasons.push(format!("fit crop: 19 of 20 images lose at most {:.0} %", 100.0 * p95));
         }
         Some(Percentiles { p95, .. }) => {
             command += " --fit shortest";
-            reasons.push(format!("fit shortest: a crop would cut {:.0} % off 1 image in 20", 100.0 * p95));
+            reasons.push(format!("fit shortest: a crop cuts {:.0} % or more off 1 in 20", 100.0 * p95));
         }
         None => {}
     }

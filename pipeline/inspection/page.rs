@@ -6,7 +6,9 @@ use forebay_stages::facts::Flaw;
 use super::pass::{ImageFacts, Looked};
 use super::{DuplicateImage, Inspected, Percentiles};
 use crate::options::bytes_in_words;
-use crate::report::html::{self, DataBlock, DataPage, DataSection, DataTile, Gallery, Picture, ReportPage};
+use crate::report::html::{
+    self, DataBlock, DataPage, DataSection, DataTile, Gallery, PagePicture, ReportPage,
+};
 
 /// Groups of duplicates that are shown, and images of each.
 const GROUPS_SHOWN: usize = 24;
@@ -158,7 +160,7 @@ fn duplicates(found: &Inspected) -> Option<DataSection> {
         if group.across_classes {
             caption += ", in several classes";
         }
-        let picture = |image: &DuplicateImage| Picture {
+        let picture = |image: &DuplicateImage| PagePicture {
             id: image.id.as_str().into(),
             lines: vec![image.id.clone(), format!("{} · {}", image.class, image.split)],
         };
@@ -182,7 +184,8 @@ fn pictures(found: &Inspected) -> Option<DataSection> {
             Flaw::OddAspect => "Long: one side is below 0.35 of the other",
         };
         let shown = images.iter().take(PER_FLAW);
-        let pictures = shown.map(|id| Picture { id: id.as_str().into(), lines: vec![id.clone()] }).collect();
+        let pictures =
+            shown.map(|id| PagePicture { id: id.as_str().into(), lines: vec![id.clone()] }).collect();
         let more = match images.len().saturating_sub(PER_FLAW) {
             0 => String::new(),
             _ => format!(", the worst {PER_FLAW}"),

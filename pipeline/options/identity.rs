@@ -171,6 +171,9 @@ mod tests {
             "seed" => &[("augment", "light")],
             "resize.crop_pct" => &[("resize.fit", "crop")],
             "balance.ratio" | "balance.max_repeats" => &[("balance.mode", "over")],
+            "balance.beta" => &[("balance.mode", "effective-number")],
+            "balance.threshold" => &[("balance.mode", "repeat-factor")],
+            "balance.targets" => &[("balance.mode", "targets")],
             "store.endpoint" | "store.region" | "store.anonymous" | "store.instance_metadata" => {
                 &[("source", "s3://bucket/images")]
             }
@@ -212,6 +215,7 @@ mod tests {
             (Kind::Number(..) | Kind::ShareOrCount, _) => "0.25",
             (Kind::Text | Kind::Place | Kind::Places, _) => "elsewhere",
             (Kind::Space, _) => "train.dropout=0..0.5",
+            (Kind::Counts, _) => "{ant = 3}",
         }
     }
 
@@ -541,6 +545,9 @@ mod tests {
             (Prepare, &any, &[("resize.crop_pct", "0.9")], "resize.crop_pct", "--fit crop"),
             (Prepare, &any, &[("balance.ratio", "0.5")], "balance.ratio", "--balance"),
             (Prepare, &any, &[("balance.ratio", "0.5"), ("balance.mode", "sqrt")], "balance.ratio", "sqrt"),
+            (Prepare, &any, &[("balance.beta", "0.9")], "balance.beta", "--balance effective-number"),
+            (Prepare, &any, &[("balance.threshold", "0.1")], "balance.threshold", "--balance repeat-factor"),
+            (Prepare, &any, &[("balance.targets", "{a = 1}")], "balance.targets", "--balance targets"),
             (
                 Prepare,
                 &any,

@@ -5,6 +5,7 @@ mod bytes;
 mod choices;
 mod command;
 mod command_line;
+mod counts;
 mod freezing;
 mod identity;
 mod layers;

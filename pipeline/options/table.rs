@@ -19,6 +19,7 @@ use super::choices::{
     Recipe, ScheduleKind, ShardOrder, VoteWeights,
 };
 use super::command::Command;
+use super::counts;
 use super::nearest::nearest;
 use super::space;
 
@@ -58,6 +59,8 @@ pub enum Kind {
     ShareOrCount,
     /// A preset by name, or a table of settings.
     Preset(&'static [&'static str]),
+    /// A table of whole numbers by name; the flag takes a CSV file of them.
+    Counts,
     /// What a search tries: a table of options, each with a range or a list of values. The flag is given once for each.
     Space,
 }
@@ -132,6 +135,9 @@ const NOT_OF_ADVICE: &[&str] = &[
     "balance.mode",
     "balance.ratio",
     "balance.max_repeats",
+    "balance.beta",
+    "balance.threshold",
+    "balance.targets",
     "balance.clean",
     "train.loss",
     "train.focal_gamma",
@@ -311,9 +317,12 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, Absent, applies::always, more Data, "Split anew where DEST was split by another --split or --split-seed, or by other train, validation and test folders: images move between training and test";
     "fixes", "fixes", "FILE", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, more Data, "A fixes.csv in which a person has decided what to do about labels that look wrong: keep, relabel or drop, by id. eval --out and train write one";
-    "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, Read, applies::balance, usual Data, "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only. smote, borderline-smote, adasyn: make features of rare classes between those that are there, in train with --freeze backbone";
+    "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, Read, applies::balance, usual Data, "Repeat samples of rare classes, drop samples of common ones, both, or go towards the square root of the counts or an even share by effective numbers; repeat-factor: repeat classes rarer than --balance-threshold, as LVIS; targets: by the table [balance.targets] or --balance-targets; training split only. smote, borderline-smote, adasyn: make features of rare classes between those that are there, in train with --freeze backbone";
     "balance.clean", "clean", "HOW", Kind::Choice(Clean::WORDS), "none", &[Train], Rows, Ignored, applies::clean, more Data, "Leave out training images by their features, with --freeze backbone and after what --balance makes of them: tomek, those of two classes that are each other's nearest; enn, those whose three nearest are not all of their class. Without --balance smote none of the rarest class";
     "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], Rows, Read, applies::balance_ratio, more Data, "Ratio of the smallest class to the largest one that balancing aims at";
+    "balance.beta", "balance-beta", "X", Kind::Number(0.0, 0.999_999_999), "0.9999", &[Prepare, Train, Bench], Rows, Read, applies::of_one_balance, more Data, "Beta of the effective number (1 - beta^n) / (1 - beta) of --balance effective-number: 0 leaves the classes as they are, near 1 they are even";
+    "balance.threshold", "balance-threshold", "SHARE", Kind::Number(0.000_000_001, 1.0), "", &[Prepare, Train, Bench], Rows, Read, applies::of_one_balance, more Data, "With --balance repeat-factor, the share of the images below which those of a class are repeated [default: one over the number of classes; LVIS 0.001]";
+    "balance.targets", "balance-targets", "FILE", Kind::Counts, "", &[Prepare, Train, Bench], Rows, Read, applies::of_one_balance, more Data, "With --balance targets, the images of each class: a CSV file with a head and the columns class and images, or a table [balance.targets] in the run file; other classes stay as they are";
     "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], Rows, Read, applies::max_repeats, more Data, "Most copies of one sample";
 
     "augment", "augment", "PRESET", Kind::Preset(&Augment::PRESETS), "none", &[Prepare, Train, Bench], Views, Read, applies::always, usual Data, "Random changes of training images: a preset here, or a table of settings in the run file";
@@ -397,6 +406,7 @@ impl Kind {
             // No argument of a program holds a zero byte.
             Kind::Places => Some(text.split('\0').map(Value::from).collect::<Vec<_>>().into()),
             Kind::Space => return space::read(text).map(Value::Table),
+            Kind::Counts => return counts::read(text).map(Value::Table),
             _ => Some(Value::from(text)),
         };
         self.check(value.unwrap_or_else(|| Value::from(text)))
@@ -475,6 +485,11 @@ impl Kind {
                 (share || within(0, i64::MAX), "a share from 0.0 to 1.0, or a whole number".to_string())
             }
             Kind::Space => (value.is_table(), "a table of options, each with a range or values".to_string()),
+            Kind::Counts => {
+                let is_count = |value: &Value| value.as_integer().is_some_and(|n| n >= 0);
+                let fits = value.as_table().is_some_and(|table| table.values().all(is_count));
+                (fits, "a table of whole numbers, one for each class".to_string())
+            }
             Kind::Preset(words) => {
                 (word(words) || value.is_table(), format!("one of {}, or a table of settings", list(words)))
             }

@@ -81,13 +81,13 @@ pub enum DataBlock {
         /// What they have in common.
         caption: String,
         /// The images.
-        pictures: Vec<Picture>,
+        pictures: Vec<PagePicture>,
     },
 }
 
 /// An image of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
+pub struct PagePicture {
     /// The sample.
     pub id: SampleId,
     /// What stands below it.
@@ -140,7 +140,7 @@ impl DataBlock {
             DataBlock::Drawing(svg) => svg.clone(),
             DataBlock::Pictures { caption, pictures } => {
                 let mut items = String::new();
-                for Picture { id, lines } in pictures {
+                for PagePicture { id, lines } in pictures {
                     let lines: Vec<String> =
                         lines.iter().map(|line| escape::html(line).to_string()).collect();
                     let _ = writeln!(

@@ -24,7 +24,7 @@ use forebay_datasets::sample::Split;
 use forebay_train::metrics::{Evaluation, Figure};
 
 pub use answers::ScoredAnswers;
-pub use data::{DataBlock, DataPage, DataSection, DataTile, Picture, data};
+pub use data::{DataBlock, DataPage, DataSection, DataTile, PagePicture, data};
 pub(crate) use failures::confused;
 pub(crate) use figures::{all as all_figures, level};
 pub use gallery::{Gallery, THUMBNAIL_PX, thumbnail, thumbnail_of_planes};

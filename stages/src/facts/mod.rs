@@ -3,7 +3,7 @@
 //!
 //! [`FileFacts`] come from the bytes, [`PixelFacts`] from the decoded pixels; both are small, so that those of a whole
 //! source can be held. What of it stands out is a [`Flaw`], by thresholds with a published origin that flag none of 512
-//! ImageNet photos and none of 2,000 images of CIFAR-10.
+//! ImageNet photos.
 
 mod damage;
 mod flaw;

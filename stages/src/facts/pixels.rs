@@ -86,34 +86,37 @@ impl Grid {
         let (width, height) = (cells_of(pixels.width), cells_of(pixels.height));
         let edge = |at: usize, side: usize, cells: usize| at * side / cells;
         let mut cells = Vec::with_capacity(width * height);
-        let mut sums = vec![0u32; columns];
+        // Per byte of a line, so that the loop over all bytes is one addition each; a column of 16,384 lines fits.
+        let mut sums = vec![0u32; 3 * columns];
         let mut totals = [0u64; 3];
         let mut is_gray = true;
-        let mut lines = pixels.data.chunks_exact((columns * 3).max(3));
+        let mut lines = pixels.data.chunks_exact((3 * columns).max(3));
         for row in 0..height {
             let n_lines = edge(row + 1, rows, height) - edge(row, rows, height);
             sums.fill(0);
             for line in lines.by_ref().take(n_lines) {
-                let mut line_sums = [0u32; 3];
-                for (sum, pixel) in sums.iter_mut().zip(line.chunks_exact(3)) {
-                    let [red, green, blue] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
-                    // BT.601 in 16ths of a 16th: 77 + 150 + 29 = 256. A column of 16,384 lines fits: 2¹⁴ · 2¹⁶ < 2³².
-                    *sum += 77 * red + 150 * green + 29 * blue;
-                    line_sums[0] += red;
-                    line_sums[1] += green;
-                    line_sums[2] += blue;
-                }
-                for (total, sum) in totals.iter_mut().zip(line_sums) {
-                    *total += u64::from(sum);
+                for (sum, byte) in sums.iter_mut().zip(line) {
+                    *sum = sum.wrapping_add(u32::from(*byte));
                 }
                 if is_gray {
                     is_gray = line.chunks_exact(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]);
                 }
             }
+            let (by_column, _) = sums.as_chunks::<3>();
             for column in 0..width {
                 let (from, to) = (edge(column, columns, width), edge(column + 1, columns, width));
-                let sum: u64 = sums[from..to].iter().map(|sum| u64::from(*sum)).sum();
-                cells.push(sum as f32 / (256 * (to - from) * n_lines) as f32);
+                let mut cell = [0u64; 3];
+                for pixel in &by_column[from..to] {
+                    for (sum, value) in cell.iter_mut().zip(pixel) {
+                        *sum = sum.wrapping_add(u64::from(*value));
+                    }
+                }
+                for (total, sum) in totals.iter_mut().zip(cell) {
+                    *total += sum;
+                }
+                // BT.601 in 256ths: 77 + 150 + 29.
+                let luma = 77 * cell[0] + 150 * cell[1] + 29 * cell[2];
+                cells.push(luma as f32 / (256 * (to - from) * n_lines) as f32);
             }
         }
         let n = (columns * rows).max(1) as f64 * 255.0;

@@ -38,7 +38,8 @@ fn zigzag() -> [usize; 64] {
     let cells = (0..15).flat_map(|diagonal: usize| {
         let along = diagonal.saturating_sub(7)..=diagonal.min(7);
         // An even diagonal runs up, an odd one down.
-        along.map(move |at| if diagonal % 2 == 0 { (diagonal - at, at) } else { (at, diagonal - at) })
+        along
+            .map(move |at| if diagonal.is_multiple_of(2) { (diagonal - at, at) } else { (at, diagonal - at) })
     });
     for (place, (row, column)) in places.iter_mut().zip(cells) {
         *place = 8 * row + column;

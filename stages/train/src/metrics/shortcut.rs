@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_says_nothing_gives_no_probe() {
-        let labels = vec![0, 1].repeat(50);
+        let labels = [0, 1].repeat(50);
         assert_eq!(shortcut_probe(&[noise("a", 100)], &[0; 100], Seed(0)), None);
         assert_eq!(shortcut_probe(&[noise("a", 10)], &labels[..10], Seed(0)), None);
         let same = ImageAttribute { name: "same", columns: vec![vec![1.0; 100]] };
