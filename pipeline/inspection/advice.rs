@@ -68,13 +68,12 @@ pub(super) fn suggest(grounds: Grounds<'_>) -> Suggestion {
     }
     reasons.push(match (catalog.declares_splits(), duplicates.across_splits) {
         (true, 0) => "split: as the folders say".to_string(),
-        (true, n) => format!("split: as the folders say; first see to {n} leaks"),
+        (true, n) => format!("split: as the folders say; first see to leaks ({n})"),
         (false, _) => "split: 80, 10 and 10 % by hash, as none is given".to_string(),
     });
     match class_shares.imbalance {
         Some(ratio) if ratio >= IMBALANCE_MIN => {
-            reasons.push(format!("balance: none here; {ratio:.1} to 1 is seen to in train"));
-            reasons.push("  at no cost on disk: forebay advise compares ways".to_string());
+            reasons.push(format!("balance {ratio:.1} to 1: leave it to train; see forebay advise"));
         }
         _ => reasons.push("balance: none, the classes are even enough".to_string()),
     }

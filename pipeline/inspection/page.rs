@@ -250,7 +250,7 @@ fn files(found: &Inspected) -> DataSection {
         let shown = found.rejects.iter().take(ROWS_MAX);
         blocks.push(DataBlock::Table {
             caption: format!(
-                "{} files would be rejected: {}",
+                "Files that would be rejected: {} ({})",
                 found.rejects.len(),
                 damaged.collect::<Vec<_>>().join(", ")
             ),
@@ -263,7 +263,7 @@ fn files(found: &Inspected) -> DataSection {
     if !files.mislabelled.is_empty() {
         let shown = files.mislabelled.iter().take(ROWS_MAX);
         blocks.push(DataBlock::Table {
-            caption: format!("{} files have the extension of another format", files.mislabelled.len()),
+            caption: format!("Files with the extension of another format: {}", files.mislabelled.len()),
             names: ["file", "extension", "content"].map(String::from).to_vec(),
             rows: shown
                 .map(|file| vec![file.id.clone(), file.extension.clone(), file.content.clone()])

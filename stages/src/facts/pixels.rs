@@ -5,6 +5,9 @@ use forebay_datasets::sample::Pixels;
 /// The most cells along the longer side of a picture: at this scale sizes hardly matter, and noise does not.
 const CELLS_MAX: u32 = 128;
 
+/// Parts of a grey level in which cells are kept: whole numbers add up in any order, and so several at once.
+const QUARTERS: usize = 4;
+
 /// What a picture is like, whatever its size: it is first averaged into at most 128 cells along its longer side.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PixelFacts {
@@ -33,12 +36,15 @@ impl PixelFacts {
     pub fn of(pixels: &Pixels) -> PixelFacts {
         let grid = Grid::of(pixels);
         let n = grid.cells.len().max(1) as f64;
-        let mean = grid.cells.iter().map(|cell| f64::from(*cell)).sum::<f64>() / n;
-        let variance = grid.cells.iter().map(|cell| (f64::from(*cell) - mean).powi(2)).sum::<f64>() / n;
-        let mut histogram = [0u32; 256];
+        let (mut sum, mut squares, mut histogram) = (0u64, 0u64, [0u32; 256]);
         for cell in &grid.cells {
-            histogram[(*cell as usize).min(255)] += 1;
+            sum += u64::from(*cell);
+            squares += u64::from(*cell) * u64::from(*cell);
+            histogram[(usize::from(*cell) / QUARTERS).min(255)] += 1;
         }
+        let quarters = QUARTERS as f64;
+        let mean = sum as f64 / n / quarters;
+        let variance = (squares as f64 / n / quarters / quarters - mean * mean).max(0.0);
         let shares = histogram.iter().filter(|count| **count > 0).map(|count| f64::from(*count) / n);
         let entropy: f64 = shares.map(|share| -share * share.log2()).sum();
         let level = |share: f64| {
@@ -68,8 +74,8 @@ impl PixelFacts {
 struct Grid {
     width: usize,
     height: usize,
-    /// `[height, width]`, 0 to 255.
-    cells: Vec<f32>,
+    /// `[height, width]`, in quarters of a grey level: 0 to 1020.
+    cells: Vec<u16>,
     mean_color: [f32; 3],
     is_gray: bool,
 }
@@ -116,7 +122,8 @@ impl Grid {
                 }
                 // BT.601 in 256ths: 77 + 150 + 29.
                 let luma = 77 * cell[0] + 150 * cell[1] + 29 * cell[2];
-                cells.push(luma as f32 / (256 * (to - from) * n_lines) as f32);
+                let quarters = luma as f32 / (256 / QUARTERS * (to - from) * n_lines) as f32;
+                cells.push((quarters + 0.5) as u16);
             }
         }
         let n = (columns * rows).max(1) as f64 * 255.0;
@@ -129,18 +136,27 @@ impl Grid {
         if *width < 3 || *height < 3 {
             return None;
         }
-        let (mut sum, mut squares, mut n) = (0.0, 0.0, 0.0);
+        let (mut sum, mut squares) = (0i64, 0u64);
         for row in 1..height - 1 {
             let line = |row: usize| &cells[row * width..(row + 1) * width];
             let (above, here, below) = (line(row - 1), line(row), line(row + 1));
-            for column in 1..width - 1 {
-                let around = above[column] + below[column] + here[column - 1] + here[column + 1];
-                let value = f64::from(4.0 * here[column] - around);
-                sum += value;
-                squares += value * value;
-                n += 1.0;
+            let (mut row_sum, mut row_squares) = (0i32, 0u32);
+            for (((above, below), left), (middle, right)) in
+                above[1..].iter().zip(&below[1..]).zip(here).zip(here[1..width - 1].iter().zip(&here[2..]))
+            {
+                let [above, below, left, middle, right] =
+                    [above, below, left, middle, right].map(|cell| i32::from(*cell));
+                let value = 4 * middle - above - below - left - right;
+                // At most 4080, of at most 128 cells: 4080² * 128 < 2³².
+                row_sum = row_sum.wrapping_add(value);
+                row_squares = row_squares.wrapping_add(value.wrapping_mul(value) as u32);
             }
+            sum += i64::from(row_sum);
+            squares += u64::from(row_squares);
         }
+        let n = ((width - 2) * (height - 2)) as f64;
+        let quarters = QUARTERS as f64;
+        let (sum, squares) = (sum as f64 / quarters, squares as f64 / quarters / quarters);
         let mean = sum / n;
         Some((squares / n - mean * mean).max(0.0) as f32)
     }
