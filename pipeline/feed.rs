@@ -186,14 +186,18 @@ impl Feed {
     /// Gives each training sample the copies that `options` ask for.
     ///
     /// # Errors
-    /// When the labels of the shards cannot be read.
+    /// When the labels of the shards cannot be read, or a table of targets names what is no class.
     pub async fn balance(&mut self, options: &BalanceOptions, seed: Seed) -> Result<BalanceSummary, Error> {
         let labels = self.source.labels(Split::Train).await?;
         let samples = (0..).zip(&labels).filter(|(row, _)| self.trains_on(*row));
         let samples = samples.map(|(_, (id, label))| (id, *label, Split::Train));
         let train = TrainSamples::among(samples, self.classes().len());
-        let copies = balance::copies(&train, options, seed);
-        let summary = BalanceSummary::of(&train, &copies, options);
+        let problems = options.problems_of(self.classes(), &train.counts());
+        if !problems.is_empty() {
+            return Err(Error::Plan(problems));
+        }
+        let copies = balance::copies(&train, self.classes(), options, seed);
+        let summary = BalanceSummary::of(&train, self.classes(), &copies, options);
         let mut of_trained = copies.into_iter();
         let copies = (0..labels.len()).map(|row| match self.trains_on(row) {
             true => of_trained.next().expect("one for each"),

@@ -5,6 +5,7 @@ pub mod trials;
 pub mod model;
 pub mod train;
 pub mod prepare;
+pub mod inspection;
 pub mod weights;
 pub mod feed;
 pub mod predictions;

@@ -17,6 +17,7 @@ mod learn;
 mod pictures;
 mod plan;
 mod preparation;
+mod priors;
 mod recipe;
 mod recorder;
 mod resampling;

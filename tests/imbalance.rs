@@ -210,3 +210,59 @@ fn advice_names_a_class_without_training_images_and_needs_validation_images() {
     let said = place.run(&advise).refused(2, "advise compares on validation images, and there are none");
     assert!(!said.stdout.contains("advice"), "{}", said.stdout);
 }
+
+#[test]
+fn each_plan_of_a_balance_says_its_counts_and_what_each_class_then_counts() {
+    let place = place();
+    place.write("targets.csv", b"class,images\nb,20\nc,20\n");
+    place.write("run.toml", b"[balance]\nmode = \"targets\"\n[balance.targets]\nb = 20\nc = 20\n");
+    for (options, rows) in [
+        ("--balance repeat-factor", ["30", "12", "8"]),
+        ("--balance repeat-factor --balance-threshold 0.001", ["30", "10", "4"]),
+        ("--balance effective-number", ["15", "15", "14"]),
+        ("--balance effective-number --balance-beta 0", ["30", "10", "4"]),
+        ("--balance targets --balance-targets targets.csv", ["30", "20", "20"]),
+        ("--config run.toml", ["30", "20", "20"]),
+    ] {
+        for command in ["plan train in --size 16", "plan prepare in out --size 16"] {
+            let said = place.run(&format!("{command} {options}")).done();
+            let cells = |name: &str| -> Vec<Vec<&str>> {
+                let lines = said.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+                lines.filter(|cells| cells.first() == Some(&name)).collect()
+            };
+            for (class, rows) in ["a", "b", "c"].into_iter().zip(rows) {
+                assert_eq!(cells(class)[0][2], rows, "{command} {options}: {}", said.stdout);
+            }
+            if command.contains("train") {
+                let share = |class| cells(class)[1][3].parse::<f64>().expect("a share");
+                let sum = share("a") + share("b") + share("c");
+                assert!((sum - 100.0).abs() < 0.2, "{}", said.stdout);
+            }
+        }
+    }
+    let said = place.run(&format!("{TRAIN} targets --balance targets --balance-targets {{c=10}}")).done();
+    assert_eq!(description(&place, "targets").class_counts(), Some(vec![30.0, 10.0, 10.0]));
+    assert!(
+        said.stderr
+            .contains("balance targets: the classes count in the loss as a 60.0 %, b 20.0 %, c 20.0 %")
+    );
+}
+
+#[test]
+fn a_table_of_targets_that_names_no_class_and_a_plan_that_corrects_twice_are_refused() {
+    let place = place();
+    place.run("plan train in --balance targets").refused(2, "needs a number for at least one class");
+    for command in ["plan train in", "plan prepare in out"] {
+        let command = format!("{command} --size 16 --balance targets --balance-targets {{d=3}}");
+        place.run(&command).refused(2, "\"d\" is no class of the source");
+    }
+    place
+        .run("plan train in --balance-targets none.csv --balance targets")
+        .refused(2, "none.csv: cannot read it");
+    place.run("plan train in --balance-targets {c=3}").refused(2, "--balance targets, which is not given");
+    let twice = "plan train in --size 16 --balance targets --balance-targets {c=90}";
+    let line = "c has 4 images and would count 9.0 times as much as b with 10";
+    place.run(twice).refused(2, line);
+    let said = place.run(&format!("{twice} --force --json")).done();
+    assert!(said.stdout.contains(line) || said.stderr.contains(line), "{} {}", said.stdout, said.stderr);
+}

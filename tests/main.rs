@@ -13,6 +13,7 @@ mod fixture;
 mod first_steps;
 mod imbalance;
 mod input_size;
+mod inspect;
 mod layouts;
 mod hostile;
 mod ownership;

@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 10] = [
     &["trials"],
     &["demo", "model"],
     &["train"],
-    &["prepare", "weights"],
+    &["inspection", "prepare", "weights"],
     &["feed", "hub", "predictions"],
     &["report"],
     &["plan"],

@@ -119,20 +119,28 @@ pub struct Channels {
 impl Channels {
     /// Adds pixels, `[n, 3]`.
     pub fn add(&mut self, data: &[u8]) {
+        let data = &data[..data.len() / 3 * 3];
         self.pixels += (data.len() / 3) as u64;
-        // Blocks whose sums fit into 32 bits: 65,025 * 16,384 < 2³².
-        for block in data.chunks(3 * 16_384) {
-            let (mut sums, mut squares) = ([0u32; 3], [0u32; 3]);
-            for pixel in block.chunks_exact(3) {
-                for channel in 0..3 {
-                    let value = u32::from(pixel[channel]);
-                    sums[channel] += value;
-                    squares[channel] += value * value;
+        // Each byte of 16 pixels has sums of its own, so that vectors of bytes need not be taken apart by channel. Of 256 times
+        // 16 pixels they fit: 255 * 256 < 2¹⁶ and 65,025 * 256 < 2³².
+        for block in data.chunks(48 * 256) {
+            let (mut sums, mut squares) = ([0u16; 48], [0u32; 48]);
+            let (whole, rest) = block.as_chunks::<48>();
+            for bytes in whole {
+                for lane in 0..48 {
+                    let value = u16::from(bytes[lane]);
+                    sums[lane] = sums[lane].wrapping_add(value);
+                    squares[lane] = squares[lane].wrapping_add(u32::from(value.wrapping_mul(value)));
                 }
             }
-            for channel in 0..3 {
-                self.sums[channel] += u64::from(sums[channel]);
-                self.squares[channel] += u64::from(squares[channel]);
+            for lane in 0..48 {
+                self.sums[lane % 3] += u64::from(sums[lane]);
+                self.squares[lane % 3] += u64::from(squares[lane]);
+            }
+            for (at, byte) in rest.iter().enumerate() {
+                let value = u64::from(*byte);
+                self.sums[at % 3] += value;
+                self.squares[at % 3] += value * value;
             }
         }
     }

@@ -66,7 +66,8 @@ pub async fn export(run: &Run, config: &Config) -> Result<Exported, Error> {
     let (named, place, settings) = (source.clone(), output.clone(), config.clone());
     let looking = run.until_stopped(move || async move {
         let weights = weights_of(&named, &settings).await?;
-        let (target, file) = super::output(&settings, &place, std::slice::from_ref(&weights)).await?;
+        let (target, file) =
+            super::output(&settings, "--output", &place, std::slice::from_ref(&weights)).await?;
         Ok((weights, target, file))
     });
     let (weights, target, file) = looking.await?;
@@ -135,7 +136,8 @@ async fn ensemble(run: &Run, config: &Config, model: Model, output: String) -> R
     }
     let (settings, place) = (config.clone(), output.clone());
     let inputs = vec![format!("{}/{}", model.place.trim_end_matches('/'), EnsembleFile::NAME)];
-    let looking = run.until_stopped(move || async move { super::output(&settings, &place, &inputs).await });
+    let looking =
+        run.until_stopped(move || async move { super::output(&settings, "--output", &place, &inputs).await });
     let (target, file) = looking.await?;
     let Model { classifier, architectures, warnings, .. } = model;
     let size = classifier.chain().side().expect("a model takes squares");

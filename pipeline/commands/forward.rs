@@ -24,7 +24,7 @@ pub async fn forward_files(run: &Run, config: &Config) -> Result<WeightsReport, 
         needed("forward.output", "--output")?,
     );
     let arch = arch(config)?;
-    let (store, file) = super::output(config, &output, &[weights.clone(), input.clone()]).await?;
+    let (store, file) = super::output(config, "--output", &output, &[weights.clone(), input.clone()]).await?;
     let read = |name: &str| {
         std::fs::read(local_path(name)?).map_err(|error| Error::Usage(format!("cannot read {name}: {error}")))
     };

@@ -43,8 +43,13 @@ fn say_plan(asked: &Invocation, plan: &impl std::fmt::Display, json: impl FnOnce
 ///
 /// # Errors
 /// [`Error::Usage`] with what is in the way.
-async fn output(config: &Config, place: &str, inputs: &[String]) -> Result<(Store, String), Error> {
-    let refuse = |why: &str| Err(Error::Usage(format!("--output {place} {why}: choose another --output")));
+async fn output(
+    config: &Config,
+    flag: &str,
+    place: &str,
+    inputs: &[String],
+) -> Result<(Store, String), Error> {
+    let refuse = |why: &str| Err(Error::Usage(format!("{flag} {place} {why}: choose another {flag}")));
     let (folder, file) = folder_and_file(place);
     // Stores write `NAME#1` beside a file that is under way.
     let is_temporary =
@@ -55,7 +60,7 @@ async fn output(config: &Config, place: &str, inputs: &[String]) -> Result<(Stor
     if is_temporary || Reference::parse(place).is_some() {
         return refuse("is no name for a file");
     }
-    refuse_unreached("--output", place, Purpose::Output)?;
+    refuse_unreached(flag, place, Purpose::Output)?;
     let options = store_options(config);
     let store = Store::open(folder, &options)?;
     for name in inputs.iter().map(String::as_str).chain(config.file()) {
@@ -75,7 +80,7 @@ async fn output(config: &Config, place: &str, inputs: &[String]) -> Result<(Stor
     refuse_file(&store, file).await?;
     if !config.is_on("overwrite") && there.is_some() {
         return Err(Error::Usage(format!(
-            "{place} is there already: choose another --output, or --overwrite to replace it"
+            "{place} is there already: choose another {flag}, or --overwrite to replace it"
         )));
     }
     let file = file.to_string();

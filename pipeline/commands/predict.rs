@@ -145,7 +145,7 @@ async fn begin(run: &Run, config: &Config, json: bool) -> Result<(Prediction, Pr
     let output = config.text("predict.output");
     let target = match &output {
         Some(output) => {
-            let target = super::output(config, output, &images).await?;
+            let target = super::output(config, "--output", output, &images).await?;
             if found.reads(&target.0, &target.1) {
                 return Err(Error::Usage(format!(
                     "--output {output} is one of the images: choose another --output"

@@ -99,7 +99,9 @@ fn rows(run: &Run, feed: &Feed, epoch: u32, done: u64) -> Vec<(SampleId, u32)> {
     chunks.into_iter().flatten().map(|sample| (sample.id, sample.copy)).collect()
 }
 
-const OVER: BalanceOptions = BalanceOptions { mode: Balance::Over, ratio: 1.0, max_repeats: 1000 };
+fn over() -> BalanceOptions {
+    BalanceOptions { max_repeats: 1000, ..BalanceOptions::of(Balance::Over) }
+}
 
 /// Of 5000 images one in a hundred is of a class that makes up half of the balanced epoch. Its copies lie
 /// everywhere, and yet no more is read than the dataset and a fifth.
@@ -109,7 +111,7 @@ fn an_imbalance_of_100_to_1_reads_at_most_one_and_a_fifth_of_the_dataset_in_an_e
     for bytes in [3_000, 20_000] {
         let (store, manifest, all) = dataset(&run, 5_000, bytes);
         let mut feed = feed(&run, &store, manifest, WINDOW_BYTES_MAX);
-        run.block_on(feed.balance(&OVER, Seed(0))).unwrap();
+        run.block_on(feed.balance(&over(), Seed(0))).unwrap();
         assert_eq!(feed.rows(Split::Train), 2 * 4_950);
         for epoch in 0..2 {
             let before = feed.source.bytes_read();
@@ -127,7 +129,7 @@ fn an_imbalance_of_100_to_1_reads_at_most_one_and_a_fifth_of_the_dataset_in_an_e
 fn rows_come_in_one_order_whether_groups_are_read_or_rows_and_whatever_is_kept() {
     let run = run();
     let (store, manifest, _) = dataset(&run, 1_030, 500);
-    for balance in [None, Some(OVER)] {
+    for balance in [None, Some(over())] {
         let of = |window_bytes_max: u64, memory_bytes: u64, done: u64| {
             let mut feed = feed(&run, &store, manifest.clone(), window_bytes_max);
             feed.rooms.memory_bytes = memory_bytes;

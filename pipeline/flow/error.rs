@@ -46,6 +46,10 @@ pub enum Error {
     #[error("{0}")]
     LeftOut(String),
 
+    /// Look at what an inspection found: it was asked to fail on this.
+    #[error("{0}")]
+    Found(String),
+
     /// Do not trust what is stored: it differs from what was written.
     #[error("{0}")]
     Integrity(String),
@@ -87,13 +91,14 @@ impl Error {
         Error::failed(attempt, format!("it panicked: {message}"))
     }
 
-    /// What the process exits with: 1 run failed, 2 usage or plan, 3 too many rejects or nothing left,
+    /// What the process exits with: 1 run failed, 2 usage or plan, 3 too many rejects, nothing left, or a
+    /// fault that was asked for,
     /// 4 integrity, 129, 130 or 143 interrupted.
     pub fn exit_code(&self) -> i32 {
         match self {
             Error::Store(_) | Error::Failed { .. } => 1,
             Error::Usage(_) | Error::Plan(_) => 2,
-            Error::TooManyRejects { .. } | Error::NothingLeft(_) | Error::LeftOut(_) => 3,
+            Error::TooManyRejects { .. } | Error::NothingLeft(_) | Error::LeftOut(_) | Error::Found(_) => 3,
             Error::Integrity(_) => 4,
             Error::Interrupted(interrupt) => interrupt.exit_code(),
         }

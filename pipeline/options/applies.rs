@@ -290,13 +290,28 @@ pub(super) fn balance_ratio(run: &Situation<'_>) -> Effect {
         Balance::Over | Balance::Under | Balance::Both => Effect::Yes,
         Balance::Smote | Balance::BorderlineSmote | Balance::Adasyn => Effect::Yes,
         Balance::None => Effect::No("nothing is balanced; leave it out, or --balance over".to_string()),
-        Balance::Sqrt => Effect::No("balance sqrt has no ratio; leave it out, or --balance over".to_string()),
+        balance @ (Balance::Sqrt | Balance::EffectiveNumber | Balance::RepeatFactor | Balance::Targets) => {
+            Effect::No(format!("balance {balance} has no ratio; leave it out, or --balance over"))
+        }
+    }
+}
+
+pub(super) fn of_one_balance(run: &Situation<'_>) -> Effect {
+    let mode = match run.key {
+        "balance.beta" => Balance::EffectiveNumber,
+        "balance.threshold" => Balance::RepeatFactor,
+        _ => Balance::Targets,
+    };
+    match run.config.choice::<Balance>("balance.mode") == mode {
+        true => Effect::Yes,
+        false => Effect::No(format!("it is of --balance {mode}, which is not given; leave it out")),
     }
 }
 
 pub(super) fn max_repeats(run: &Situation<'_>) -> Effect {
     match run.config.choice("balance.mode") {
         Balance::Over | Balance::Both | Balance::Sqrt => Effect::Yes,
+        Balance::EffectiveNumber | Balance::RepeatFactor | Balance::Targets => Effect::Yes,
         Balance::None => Effect::No("nothing is balanced; leave it out, or --balance over".to_string()),
         balance @ (Balance::Under | Balance::Smote | Balance::BorderlineSmote | Balance::Adasyn) => {
             Effect::No(format!("balance {balance} repeats nothing; leave it out, or --balance over"))

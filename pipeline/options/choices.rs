@@ -68,6 +68,28 @@ pub enum EvalSplit {
 }
 words!(EvalSplit { Train => "train", Validation => "validation", Test => "test", All => "all" });
 
+/// What ends an inspection with exit code 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailOn {
+    /// The same image in several splits.
+    Leaks,
+    /// The same image twice.
+    Duplicates,
+    /// A file that cannot be decoded.
+    Rejects,
+    /// A file with the extension of another format.
+    Mislabelled,
+    /// A fact beside the picture that predicts its class.
+    Shortcuts,
+}
+words!(FailOn {
+    Leaks => "leaks",
+    Duplicates => "duplicates",
+    Rejects => "rejects",
+    Mislabelled => "mislabelled",
+    Shortcuts => "shortcuts",
+});
+
 /// How predictions are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PredictFormat {

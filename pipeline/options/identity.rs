@@ -100,6 +100,17 @@ impl Config {
         }
     }
 
+    /// SOURCE and how it is read, as words of a shell for any command that reads it.
+    pub fn source_arguments(&self) -> Vec<String> {
+        let keys = ["source", "data.layout", "data.image_column", "data.label_column"];
+        let given = OPTIONS.iter().filter(|row| keys.contains(&row.key) && self.is_given(row.key));
+        let words = given.filter_map(|row| {
+            let value = shell(&self.text(row.key)?);
+            Some(if row.flag.is_empty() { value } else { format!("--{} {value}", row.flag) })
+        });
+        words.collect()
+    }
+
     /// What was given on the command line, with the run file, as words of a shell for `command`: its own options only.
     pub fn to_arguments(&self, command: Command) -> Vec<String> {
         let word = |value: &Value| match value {
@@ -171,6 +182,9 @@ mod tests {
             "seed" => &[("augment", "light")],
             "resize.crop_pct" => &[("resize.fit", "crop")],
             "balance.ratio" | "balance.max_repeats" => &[("balance.mode", "over")],
+            "balance.beta" => &[("balance.mode", "effective-number")],
+            "balance.threshold" => &[("balance.mode", "repeat-factor")],
+            "balance.targets" => &[("balance.mode", "targets")],
             "store.endpoint" | "store.region" | "store.anonymous" | "store.instance_metadata" => {
                 &[("source", "s3://bucket/images")]
             }
@@ -212,6 +226,7 @@ mod tests {
             (Kind::Number(..) | Kind::ShareOrCount, _) => "0.25",
             (Kind::Text | Kind::Place | Kind::Places, _) => "elsewhere",
             (Kind::Space, _) => "train.dropout=0..0.5",
+            (Kind::Counts, _) => "{ant = 3}",
         }
     }
 
@@ -544,6 +559,9 @@ mod tests {
             (Prepare, &any, &[("resize.crop_pct", "0.9")], "resize.crop_pct", "--fit crop"),
             (Prepare, &any, &[("balance.ratio", "0.5")], "balance.ratio", "--balance"),
             (Prepare, &any, &[("balance.ratio", "0.5"), ("balance.mode", "sqrt")], "balance.ratio", "sqrt"),
+            (Prepare, &any, &[("balance.beta", "0.9")], "balance.beta", "--balance effective-number"),
+            (Prepare, &any, &[("balance.threshold", "0.1")], "balance.threshold", "--balance repeat-factor"),
+            (Prepare, &any, &[("balance.targets", "{a = 1}")], "balance.targets", "--balance targets"),
             (
                 Prepare,
                 &any,

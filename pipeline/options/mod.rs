@@ -6,6 +6,7 @@ mod cache_home;
 mod choices;
 mod command;
 mod command_line;
+mod counts;
 mod freezing;
 mod identity;
 mod layers;
@@ -20,7 +21,7 @@ pub use applies::{Effect, Facts, PreparedRows, Situation};
 pub use bytes::{bytes_in_words, parse_bytes};
 pub(crate) use cache_home::cache_home;
 pub use choices::{
-    Background, BenchFrozen, Doctor, EvalSplit, HeadActivation, Level, ModelPass, Monitor, NormMode,
+    Background, BenchFrozen, Doctor, EvalSplit, FailOn, HeadActivation, Level, ModelPass, Monitor, NormMode,
     PredictFormat, Recipe, ScheduleKind, ShardOrder, VoteWeights,
 };
 pub use command::{COMMANDS, Command, CommandRow};

@@ -1,5 +1,7 @@
 //! Sections of the run file as the types that they stand for.
 
+use std::collections::BTreeMap;
+
 use forebay_datasets::catalog::LayoutOptions;
 use forebay_datasets::folds::Fold;
 use forebay_datasets::split::Shares;
@@ -110,9 +112,19 @@ pub(crate) fn balance_options(config: &Config, problems: &mut Vec<String>) -> Ba
         mode: config.choice("balance.mode"),
         ratio: config.real("balance.ratio"),
         max_repeats: config.whole("balance.max_repeats") as u32,
+        beta: config.real("balance.beta"),
+        threshold: config.number("balance.threshold"),
+        targets: balance_targets(config),
     };
     problems.extend(options.problems());
     options
+}
+
+/// `[balance.targets]`: images by class.
+fn balance_targets(config: &Config) -> BTreeMap<String, u64> {
+    let table = config.get("balance.targets").and_then(Value::as_table);
+    let number = |value: &Value| value.as_integer().expect("targets are checked by kind") as u64;
+    table.into_iter().flatten().map(|(class, images)| (class.clone(), number(images))).collect()
 }
 
 pub(crate) fn shares(config: &Config, problems: &mut Vec<String>) -> Option<Shares> {

@@ -21,6 +21,7 @@ use super::choices::{
     Recipe, ScheduleKind, ShardOrder, VoteWeights,
 };
 use super::command::Command;
+use super::counts;
 use super::nearest::nearest;
 use super::space;
 
@@ -60,6 +61,8 @@ pub enum Kind {
     ShareOrCount,
     /// A preset by name, or a table of settings.
     Preset(&'static [&'static str]),
+    /// A table of whole numbers by name; the flag takes a CSV file of them.
+    Counts,
     /// What a search tries: a table of options, each with a range or a list of values. The flag is given once for each.
     Space,
 }
@@ -134,6 +137,9 @@ const NOT_OF_ADVICE: &[&str] = &[
     "balance.mode",
     "balance.ratio",
     "balance.max_repeats",
+    "balance.beta",
+    "balance.threshold",
+    "balance.targets",
     "balance.clean",
     "train.loss",
     "train.focal_gamma",
@@ -230,6 +236,8 @@ pub const OPTIONS: &[OptionRow] = options![
     "model", "", "MODEL", Kind::Place, "", &[Predict, Eval], Neither, Absent, applies::always, usual Data, "A run folder, an ensemble, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
     "predict.images", "", "IMAGES", Kind::Places, "", &[Predict], Neither, Absent, applies::always, usual Data, "Images: files, folders of any depth, or folders of shards; paths, or URLs such as s3://bucket/prefix";
     "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, Read, applies::always, usual Data, "Images with labels in any layout, one of their files (labels.csv, train-{000..031}.tar), or a folder of shards: a path, or a URL such as s3://bucket/prefix";
+    "inspect.html", "html", "FILE", Kind::Place, "", &[Inspect], Neither, Absent, applies::always, usual Output, "Also write what was found as a page with charts and thumbnails: a path, or a URL";
+    "inspect.fail_on", "fail-on", "KINDS", Kind::Text, "", &[Inspect], Neither, Absent, applies::always, usual Output, "End with exit code 3 where there are such, separated by commas: leaks, the same image in several splits; duplicates; rejects; mislabelled, files with the extension of another format; shortcuts, facts beside the picture that predict its class";
     "dest", "", "DEST", Kind::Place, "", &[Prepare, Convert], Neither, Absent, applies::always, usual Data, "Where the shards go: a path, or a URL such as s3://bucket/prefix";
 
     "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name";
@@ -278,13 +286,13 @@ pub const OPTIONS: &[OptionRow] = options![
     "eval.out", "out", "DIR", Kind::Place, "", &[Eval], Neither, Absent, applies::always, usual Output, "Where predictions.parquet, evaluation.json and the report go: a path, or a URL [default: nothing is kept]";
     "eval.draws", "draws", "N", Kind::Integer(0, 1_000_000), "1000", &[Eval, Compare], Neither, Absent, applies::always, more Training, "How often the samples are drawn anew for the intervals that have no formula";
     "eval.level", "level", "SHARE", Kind::Number(0.5, 0.9999), "0.95", &[Eval, Compare], Neither, Absent, applies::always, more Training, "Confidence level of the intervals";
-    "report.bytes", "report-bytes", "BYTES", Kind::Bytes, "8 MiB", &[Train, Demo, Eval, Ensemble], Neither, Ignored, applies::always, more Output, "The most that report.html may take: what is left by its text holds thumbnails of images";
+    "report.bytes", "report-bytes", "BYTES", Kind::Bytes, "8 MiB", &[Train, Demo, Eval, Ensemble, Inspect], Neither, Ignored, applies::always, more Output, "The most that report.html may take: what is left by its text holds thumbnails of images";
     "out", "out", "RUN", Kind::Place, "", &[Train, Demo], Neither, Read, applies::always, usual Output, "Where checkpoints, metrics and the report go: a path, or a URL";
     "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, Neither, Read, applies::always, usual Machine, "Threads of the one pool that does all CPU work [default: one per core]";
     "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, Read, applies::always, usual Machine, "The most memory that images on their way may take, decoding and storing included";
     "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Compare, Ensemble, Predict], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
     "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", REJECTS, Neither, Read, applies::always, more Data, "How many samples may be refused before the run fails";
-    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Convert, Train, Export, Forward, Eval, Ensemble, Predict], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
+    "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Convert, Train, Export, Forward, Eval, Ensemble, Predict, Inspect], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
     "force", "force", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, more Training, "Continue where shards, weights and options contradict each other: the shards win, then the options; also balance or augment again shards that are balanced or augmented already";
 
     "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Address of an S3-compatible server; a plain http:// one is allowed";
@@ -318,9 +326,12 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, Absent, applies::always, more Data, "Split anew where DEST was split by another --split or --split-seed, or by other train, validation and test folders: images move between training and test";
     "fixes", "fixes", "FILE", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, more Data, "A fixes.csv in which a person has decided what to do about labels that look wrong: keep, relabel or drop, by id. eval --out and train write one";
-    "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, Read, applies::balance, usual Data, "Repeat samples of rare classes, drop samples of common ones, both, or towards the square root of the counts; training split only. smote, borderline-smote, adasyn: make features of rare classes between those that are there, in train with --freeze backbone";
+    "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, Read, applies::balance, usual Data, "Repeat samples of rare classes, drop samples of common ones, both, or go towards the square root of the counts or an even share by effective numbers; repeat-factor: repeat classes rarer than --balance-threshold, as LVIS; targets: by the table [balance.targets] or --balance-targets; training split only. smote, borderline-smote, adasyn: make features of rare classes between those that are there, in train with --freeze backbone";
     "balance.clean", "clean", "HOW", Kind::Choice(Clean::WORDS), "none", &[Train], Rows, Ignored, applies::clean, more Data, "Leave out training images by their features, with --freeze backbone and after what --balance makes of them: tomek, those of two classes that are each other's nearest; enn, those whose three nearest are not all of their class. Without --balance smote none of the rarest class";
     "balance.ratio", "balance-ratio", "0-1", Kind::Number(0.0, 1.0), "1.0", &[Prepare, Train, Bench], Rows, Read, applies::balance_ratio, more Data, "Ratio of the smallest class to the largest one that balancing aims at";
+    "balance.beta", "balance-beta", "X", Kind::Number(0.0, 0.999_999_999), "0.9999", &[Prepare, Train, Bench], Rows, Read, applies::of_one_balance, more Data, "Beta of the effective number (1 - beta^n) / (1 - beta) of --balance effective-number: 0 leaves the classes as they are, near 1 they are even";
+    "balance.threshold", "balance-threshold", "SHARE", Kind::Number(0.000_000_001, 1.0), "", &[Prepare, Train, Bench], Rows, Read, applies::of_one_balance, more Data, "With --balance repeat-factor, the share of the images below which those of a class are repeated [default: one over the number of classes; LVIS 0.001]";
+    "balance.targets", "balance-targets", "FILE", Kind::Counts, "", &[Prepare, Train, Bench], Rows, Read, applies::of_one_balance, more Data, "With --balance targets, the images of each class: a CSV file with a head and the columns class and images, or a table [balance.targets] in the run file; other classes stay as they are";
     "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], Rows, Read, applies::max_repeats, more Data, "Most copies of one sample";
 
     "augment", "augment", "PRESET", Kind::Preset(&Augment::PRESETS), "none", &[Prepare, Train, Bench], Views, Read, applies::always, usual Data, "Random changes of training images: a preset here, or a table of settings in the run file";
@@ -404,6 +415,7 @@ impl Kind {
             // No argument of a program holds a zero byte.
             Kind::Places => Some(text.split('\0').map(Value::from).collect::<Vec<_>>().into()),
             Kind::Space => return space::read(text).map(Value::Table),
+            Kind::Counts => return counts::read(text).map(Value::Table),
             _ => Some(Value::from(text)),
         };
         self.check(value.unwrap_or_else(|| Value::from(text)))
@@ -482,6 +494,11 @@ impl Kind {
                 (share || within(0, i64::MAX), "a share from 0.0 to 1.0, or a whole number".to_string())
             }
             Kind::Space => (value.is_table(), "a table of options, each with a range or values".to_string()),
+            Kind::Counts => {
+                let is_count = |value: &Value| value.as_integer().is_some_and(|n| n >= 0);
+                let fits = value.as_table().is_some_and(|table| table.values().all(is_count));
+                (fits, "a table of whole numbers, one for each class".to_string())
+            }
             Kind::Preset(words) => {
                 (word(words) || value.is_table(), format!("one of {}, or a table of settings", list(words)))
             }

@@ -33,6 +33,6 @@ pub(crate) use problems::{gather, refuse};
 pub use rooms::Rooms;
 pub use rows::{PlannedRow, Rows, rows};
 pub use shards::{PlannedShard, chunk, chunk_of};
-pub use side::{DecidedBy, OF_A_BATCH_PX, ShorterSides, side_of};
+pub use side::{DecidedBy, OF_A_BATCH_PX, OF_A_SHARD_PX, ShorterSides, side_of};
 pub(crate) use text::indented;
 pub use text::{memory_as_json, memory_in_words};

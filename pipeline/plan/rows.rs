@@ -84,6 +84,7 @@ pub fn rows(
     if !balance {
         options.mode = Balance::None;
     }
+    let names = catalog.classes().to_vec();
     let split_seed = config.whole("split.seed");
     let seed = Seed(config.whole("seed"));
     let rule = SplitRule::of(&catalog, shares, split_seed);
@@ -92,8 +93,12 @@ pub fn rows(
     let warnings = [catalog.warnings(), &assignment.warnings(&catalog)].concat();
 
     let train = TrainSamples::of(&catalog, &splits);
-    let copies = balance::copies(&train, &options, seed);
-    let summary = BalanceSummary::of(&train, &copies, &options);
+    let problems = options.problems_of(&names, &train.counts());
+    if !problems.is_empty() {
+        return Err(Error::Plan(problems));
+    }
+    let copies = balance::copies(&train, &names, &options, seed);
+    let summary = BalanceSummary::of(&train, &names, &copies, &options);
     let mut copies = copies.into_iter();
     let mut planned = [const { Vec::new() }; 3];
     for (index, split) in splits.iter().enumerate() {

@@ -18,7 +18,7 @@ use crate::flow::Error;
 pub const OF_A_BATCH_PX: u32 = 224;
 
 /// The largest side that stored images get by their own size: some room for the crops of a training.
-pub(super) const OF_A_SHARD_PX: u32 = 256;
+pub const OF_A_SHARD_PX: u32 = 256;
 
 /// Sides are multiples of this, as most networks halve their planes five times.
 const STEP_PX: u32 = 32;
@@ -72,7 +72,11 @@ pub struct ShorterSides(Vec<u32>);
 impl ShorterSides {
     /// Those of images with these headers.
     pub fn of(headers: impl IntoIterator<Item = Header>) -> ShorterSides {
-        let mut sides: Vec<u32> = headers.into_iter().map(|header| header.width.min(header.height)).collect();
+        ShorterSides::of_pixels(headers.into_iter().map(|header| header.width.min(header.height)).collect())
+    }
+
+    /// Those of images with these shorter sides, pixels.
+    pub fn of_pixels(mut sides: Vec<u32>) -> ShorterSides {
         sides.sort_unstable();
         ShorterSides(sides)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use forebay_datasets::sample::Split;
 use forebay_datasets::store::{Store, local_path};
-use forebay_stages::balance::BalanceSummary;
+use forebay_stages::balance::{Balance, BalanceSummary};
 use forebay_train::schedule::Plateau;
 use forebay_train::{Strictness, TrainOptions};
 use toml::Value;
@@ -13,6 +13,7 @@ use toml::Value;
 use super::feature_cache::FeatureCache;
 use super::keeping::Keeping;
 use super::preparation::Preparation;
+use super::priors::EffectivePriors;
 use super::resampling::Resampling;
 use super::{check, recipe, timm};
 use crate::feed::{self, Feed};
@@ -105,6 +106,13 @@ impl TrainSources {
 }
 
 impl TrainPlan {
+    /// What each class counts in the training.
+    pub(super) fn priors(&self) -> EffectivePriors<'_> {
+        let TrainOptions { classes, class_counts, loss, class_weights, .. } = &self.options;
+        let shares = loss.logit_prior(*class_weights, class_counts);
+        EffectivePriors { classes, images: &self.class_counts, rows: class_counts, shares }
+    }
+
     /// Checks a training run: first its options, then the source, the initial weights and, where one is named, the run folder,
     /// each for all that is wrong with it. One that `begins` needs a run folder.
     ///
@@ -205,6 +213,26 @@ impl TrainPlan {
         };
         let (options, plateau, mut notes) =
             recipe::resolve(config, &freezing, context).map_err(Error::Plan)?;
+        let priors = EffectivePriors {
+            classes: &options.classes,
+            images: &found,
+            rows: &options.class_counts,
+            shares: options.loss.logit_prior(options.class_weights, &options.class_counts),
+        };
+        if balance.is_some() || resampling.is_some() {
+            let mode: Balance = config.choice("balance.mode");
+            notes.push(format!("balance {mode}: the classes count in the loss as {}", priors.line()));
+        }
+        if let Some(line) = priors.overcorrected() {
+            let too_much = format!("balance and class weights together correct beyond even classes: {line}");
+            match config.is_on("force") {
+                true => warnings.push(too_much),
+                false => {
+                    let advice = "lower one of them, or --force";
+                    return Err(Error::Plan(vec![format!("balance.mode: {too_much}; {advice}")]));
+                }
+            }
+        }
         let opens_in_timm = timm::architecture(&options.model, &options.head).is_some();
         let preparation = Preparation {
             chain: feed.chain.clone(),
@@ -306,6 +334,7 @@ impl TrainPlan {
             "threads": self.feed.rooms.threads,
             "memory": plan::memory_as_json(&self.memory()),
             "identity": self.identity,
+            "effective_prior": self.priors().shares,
             "notes": self.notes,
             "warnings": self.warnings,
         })

@@ -38,6 +38,7 @@ impl Resampling {
             mode: Balance::None,
             ratio: config.real("balance.ratio"),
             max_repeats: config.whole("balance.max_repeats") as u32,
+            ..BalanceOptions::of(Balance::Over)
         };
         let targets = match oversampling {
             Some(_) => balance.feature_targets(found),

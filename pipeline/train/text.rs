@@ -1,6 +1,7 @@
 //! The plan of a training run as people read it.
 
 use forebay_datasets::sample::Split;
+use forebay_train::ClassWeights;
 use forebay_train::schedule::Shape;
 
 use super::plan::TrainPlan;
@@ -21,6 +22,11 @@ impl std::fmt::Display for TrainPlan {
             let mode = self.settings.get("balance.mode").and_then(|mode| mode.as_str()).unwrap_or_default();
             writeln!(f, "  balance      {mode}, training split:")?;
             f.write_str(&indented(&balance_in_words(&options.classes, summary)))?;
+        }
+        let is_corrected = options.loss.corrects_priors() || options.class_weights != ClassWeights::None;
+        if is_corrected || self.balance.is_some() || self.resampling.is_some() {
+            writeln!(f, "  prior        after balance and loss:")?;
+            f.write_str(&indented(&self.priors().table()))?;
         }
         writeln!(f, "  model        {} with {} classes", options.model, options.classes.len())?;
         if let Some(programs) = self.preparation.opens_in(&options.model, &options.head) {

@@ -10,12 +10,17 @@
 //! | `under` | at most ⌊min n / r⌋: larger classes are cut to it, smaller ones stay |
 //! | `both` | between ⌈m · √r⌉ and ⌊m / √r⌋ with m = √(min n · max n); where no whole number lies between, m rounded |
 //! | `sqrt` | Σn · √n_c / Σ√n, rounded so that the sum stays Σn (largest remainders first, then the lower class) |
+//! | `effective-number` | Σn · (n_c / E_c) / Σ(n / E) with the effective numbers E_c = (1 - β^n_c) / (1 - β) of Cui et al. 2019, rounded as for `sqrt`: β 0 leaves the classes as they are, and β towards 1 evens them out |
+//! | `repeat-factor` | n_c · max(1, √(t / f_c)) to the nearest whole number, with f_c = n_c / Σn, as LVIS repeats images (Gupta et al. 2019); t is one over the number of classes where none is given |
+//! | `targets` | what a table says, and n_c of a class that it does not name |
 //! | `smote`, `borderline-smote`, `adasyn` | n_c: features are made instead, see [`BalanceOptions::feature_targets`] |
 //!
 //! and never more than n_c times the most repeats. A class without images stays without. A product within
 //! 10⁻⁹ of a whole number counts as that number, so that 0.1 · 30 is 3. Within a class with target t each
 //! image gets ⌊t / n⌋ copies, and t mod n of them, those that `seed.rank("balance", id, 0, 0)` puts first, one
 //! more. After `over`, `under` or `both` without a cap, every class holds at least r times the largest.
+
+use std::collections::BTreeMap;
 
 use forebay_datasets::seed::Seed;
 use forebay_datasets::split::TrainSamples;
@@ -24,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the classes of the train split are evened out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Balance {
     /// As they come.
     #[default]
@@ -37,10 +42,15 @@ pub enum Balance {
     Both,
     /// Classes in proportion to the square roots of their sizes, and as many images in all as before.
     Sqrt,
+    /// Classes in proportion to their images over their effective numbers, and as many images in all as before.
+    EffectiveNumber,
+    /// Images of classes rarer than a share are repeated, by the square root of how much rarer they are.
+    RepeatFactor,
+    /// As many images of each class as a table says.
+    Targets,
     /// Features of rare classes are made between those that are there: no image is repeated or dropped.
     Smote,
     /// The same from those that lie among other classes.
-    #[serde(rename = "borderline-smote")]
     BorderlineSmote,
     /// The same, the more the more other classes lie around one.
     Adasyn,
@@ -52,6 +62,9 @@ words!(Balance {
     Under => "under",
     Both => "both",
     Sqrt => "sqrt",
+    EffectiveNumber => "effective-number",
+    RepeatFactor => "repeat-factor",
+    Targets => "targets",
     Smote => "smote",
     BorderlineSmote => "borderline-smote",
     Adasyn => "adasyn",
@@ -65,7 +78,7 @@ impl Balance {
 }
 
 /// The settings of balancing.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BalanceOptions {
     /// What is done.
@@ -74,6 +87,27 @@ pub struct BalanceOptions {
     pub ratio: f64,
     /// The most copies of one image, at least 1.
     pub max_repeats: u32,
+    /// Beta of the effective numbers, at least 0 and below 1.
+    pub beta: f64,
+    /// The share of the images below which `repeat-factor` repeats those of a class, above 0 and at most 1; `None` for one
+    /// over the number of classes that have any.
+    pub threshold: Option<f64>,
+    /// The images of each class that `targets` asks for, by name.
+    pub targets: BTreeMap<String, u64>,
+}
+
+impl BalanceOptions {
+    /// A mode with ratio 1 and what else is the default: at most 100 copies, and beta 0.9999.
+    pub fn of(mode: Balance) -> BalanceOptions {
+        BalanceOptions {
+            mode,
+            ratio: 1.0,
+            max_repeats: 100,
+            beta: 0.9999,
+            threshold: None,
+            targets: BTreeMap::new(),
+        }
+    }
 }
 
 impl BalanceOptions {
@@ -86,34 +120,61 @@ impl BalanceOptions {
         if self.max_repeats == 0 {
             problems.push("balance.max_repeats: 0 would drop every image".to_string());
         }
+        if !(0.0..1.0).contains(&self.beta) {
+            problems.push(format!("balance.beta: {} is not at least 0 and below 1", self.beta));
+        }
+        if let Some(threshold) = self.threshold.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
+            problems.push(format!("balance.threshold: {threshold} is not above 0 and at most 1"));
+        }
+        if self.mode == Balance::Targets && self.targets.is_empty() {
+            problems.push(
+                "balance.targets: --balance targets needs a number for at least one class: a table [balance.targets] in the run \
+                 file, or --balance-targets FILE"
+                    .to_string(),
+            );
+        }
         problems
     }
 }
 
 impl BalanceOptions {
+    /// A line for each class that the table of targets names and that there is not, or that has no image to be repeated.
+    pub fn problems_of(&self, classes: &[String], counts: &[u64]) -> Vec<String> {
+        let named = self.targets.iter().filter(|_| self.mode == Balance::Targets);
+        let problem = |(name, target): (&String, &u64)| match classes.iter().position(|class| class == name) {
+            None => Some(format!("balance.targets: {name:?} is no class of the source")),
+            Some(class) if counts[class] == 0 && *target > 0 => {
+                Some(format!("balance.targets: {name:?} has no training image that could be repeated"))
+            }
+            Some(_) => None,
+        };
+        named.filter_map(problem).collect()
+    }
+
     /// How many features of each class there are to be where features are made, from how many images there are: as for
     /// `over`, without a cap.
     pub fn feature_targets(&self, counts: &[u64]) -> Vec<u64> {
-        targets(counts, &BalanceOptions { mode: Balance::Over, ..*self })
+        targets(counts, &[], &BalanceOptions { mode: Balance::Over, ..self.clone() })
     }
 }
 
-/// How many copies to make of each train sample, in the order of `train.samples()`; 0 drops it.
+/// How many copies to make of each train sample, in the order of `train.samples()`; 0 drops it. `classes` are the names of
+/// the labels.
 ///
 /// # Panics
 /// When the options have [`problems`](BalanceOptions::problems).
-pub fn copies(train: &TrainSamples, options: &BalanceOptions, seed: Seed) -> Vec<u32> {
+pub fn copies(train: &TrainSamples, classes: &[String], options: &BalanceOptions, seed: Seed) -> Vec<u32> {
     let problems = options.problems();
     assert!(problems.is_empty(), "balance with {problems:?}");
     let counts = train.counts();
-    let targets = capped(&counts, &targets(&counts, options), options);
+    let targets = capped(&counts, &targets(&counts, classes, options), options);
 
-    let mut classes: Vec<Vec<(u128, usize)>> = vec![vec![]; train.classes()];
+    let mut by_class: Vec<Vec<(u128, usize)>> = vec![vec![]; train.classes()];
     for (index, (id, label)) in train.samples().iter().enumerate() {
-        classes[*label as usize].push((seed.rank("balance", id, 0, 0), index));
+        by_class[*label as usize].push((seed.rank("balance", id, 0, 0), index));
     }
     let mut copies = vec![0; train.samples().len()];
-    for (class, target) in classes.iter_mut().zip(targets) {
+    for (class, target) in by_class.iter_mut().zip(targets) {
         class.sort_unstable();
         let n = class.len() as u64;
         for (rank, (_, index)) in (0..).zip(class.iter()) {
@@ -125,7 +186,7 @@ pub fn copies(train: &TrainSamples, options: &BalanceOptions, seed: Seed) -> Vec
 }
 
 /// `[classes]`: the wanted number of images of each class, before the cap.
-fn targets(counts: &[u64], options: &BalanceOptions) -> Vec<u64> {
+fn targets(counts: &[u64], classes: &[String], options: &BalanceOptions) -> Vec<u64> {
     let filled = || counts.iter().copied().filter(|n| *n > 0);
     let (Some(least), Some(most)) = (filled().min(), filled().max()) else { return counts.to_vec() };
     let (least, most, ratio) = (least as f64, most as f64, options.ratio);
@@ -133,7 +194,21 @@ fn targets(counts: &[u64], options: &BalanceOptions) -> Vec<u64> {
         Balance::None | Balance::Smote | Balance::BorderlineSmote | Balance::Adasyn => {
             return counts.to_vec();
         }
-        Balance::Sqrt => return by_square_root(counts),
+        Balance::Sqrt => return in_proportion(counts, |n| n.sqrt()),
+        Balance::EffectiveNumber => {
+            let beta = options.beta;
+            return in_proportion(counts, |n| n * (1.0 - beta) / (1.0 - beta.powf(n)));
+        }
+        Balance::RepeatFactor => {
+            let threshold = options.threshold.unwrap_or(1.0 / filled().count() as f64);
+            let total = counts.iter().sum::<u64>() as f64;
+            let target = |n: f64| (n * (threshold * total / n).sqrt().max(1.0)).round() as u64;
+            return counts.iter().map(|n| if *n == 0 { 0 } else { target(*n as f64) }).collect();
+        }
+        Balance::Targets => {
+            let named = |class: usize| classes.get(class).and_then(|name| options.targets.get(name)).copied();
+            return counts.iter().enumerate().map(|(class, n)| named(class).unwrap_or(*n)).collect();
+        }
         Balance::Over => (up(ratio * most), u64::MAX),
         Balance::Under => (0, down(least / ratio)),
         Balance::Both => {
@@ -145,16 +220,19 @@ fn targets(counts: &[u64], options: &BalanceOptions) -> Vec<u64> {
     counts.iter().map(|n| if *n == 0 { 0 } else { (*n).clamp(low, high) }).collect()
 }
 
-fn by_square_root(counts: &[u64]) -> Vec<u64> {
+/// As many images in all, and of each class in proportion to a weight of its number, which rises with that number and less
+/// than it does.
+fn in_proportion(counts: &[u64], weight: impl Fn(f64) -> f64) -> Vec<u64> {
     let total: u64 = counts.iter().sum();
-    let roots: f64 = counts.iter().map(|n| (*n as f64).sqrt()).sum();
-    let exact: Vec<f64> = counts.iter().map(|n| total as f64 * (*n as f64).sqrt() / roots).collect();
-    // No class is lost: the square root raises the smallest, so that all are at least what that one was.
+    let weights: Vec<f64> = counts.iter().map(|n| if *n == 0 { 0.0 } else { weight(*n as f64) }).collect();
+    let all: f64 = weights.iter().sum();
+    let exact: Vec<f64> = weights.iter().map(|weight| total as f64 * weight / all).collect();
+    // No class is lost: the smallest is raised, so that all are at least what that one was.
     let mut targets: Vec<u64> = exact.iter().map(|exact| down(*exact)).collect();
     let mut order: Vec<usize> = (0..counts.len()).filter(|class| counts[*class] > 0).collect();
     let remainder = |class: usize| exact[class] - targets[class] as f64;
     order.sort_by(|a, b| remainder(*b).total_cmp(&remainder(*a)).then(a.cmp(b)));
-    let rest = total - targets.iter().sum::<u64>();
+    let rest = total.saturating_sub(targets.iter().sum::<u64>());
     for class in order.into_iter().take(rest as usize) {
         targets[class] += 1;
     }
@@ -199,17 +277,25 @@ impl BalanceSummary {
     ///
     /// # Panics
     /// When there is not one number of copies per sample.
-    pub fn of(train: &TrainSamples, copies: &[u32], options: &BalanceOptions) -> BalanceSummary {
+    pub fn of(
+        train: &TrainSamples,
+        classes: &[String],
+        copies: &[u32],
+        options: &BalanceOptions,
+    ) -> BalanceSummary {
         assert_eq!(train.samples().len(), copies.len(), "one number of copies per sample");
         let counts = train.counts();
         let mut after = vec![0; train.classes()];
         for ((_, label), n) in train.samples().iter().zip(copies) {
             after[*label as usize] += u64::from(*n);
         }
-        let classes =
-            counts.iter().zip(&after).zip(targets(&counts, options)).map(|((before, after), target)| {
-                ClassBalance { before: *before, after: *after, wanted: (target > *after).then_some(target) }
-            });
+        let classes = counts.iter().zip(&after).zip(targets(&counts, classes, options)).map(
+            |((before, after), target)| ClassBalance {
+                before: *before,
+                after: *after,
+                wanted: (target > *after).then_some(target),
+            },
+        );
         let dropped = copies.iter().filter(|n| **n == 0).count() as u64;
         BalanceSummary { classes: classes.collect(), dropped }
     }
@@ -229,13 +315,18 @@ mod tests {
     }
 
     fn options(mode: Balance, ratio: f64, max_repeats: u32) -> BalanceOptions {
-        BalanceOptions { mode, ratio, max_repeats }
+        BalanceOptions { ratio, max_repeats, ..BalanceOptions::of(mode) }
+    }
+
+    /// The names of so many classes: `a`, `b`, ….
+    fn names(n: usize) -> Vec<String> {
+        (b'a'..).take(n).map(|letter| char::from(letter).to_string()).collect()
     }
 
     fn check(counts: &[u64], options: BalanceOptions, expected: &[u64]) {
-        let train = train(counts);
-        let copies = copies(&train, &options, Seed(1));
-        let summary = BalanceSummary::of(&train, &copies, &options);
+        let (train, names) = (train(counts), names(counts.len()));
+        let copies = copies(&train, &names, &options, Seed(1));
+        let summary = BalanceSummary::of(&train, &names, &copies, &options);
         let after: Vec<u64> = summary.classes.iter().map(|class| class.after).collect();
         assert_eq!(after, expected, "{counts:?} with {options:?}");
         for (label, class) in (0..).zip(&summary.classes) {
@@ -260,16 +351,34 @@ mod tests {
         check(&[90, 10, 0, 37], options(Both, 0.25, 10), &[60, 15, 0, 37]);
         check(&[2, 1], options(Both, 1.0, 10), &[1, 1]);
         check(&[81, 16, 1, 0], options(Sqrt, 1.0, 99), &[63, 28, 7, 0]);
+        // 1000, 400 and 40 images are worth 951.7, 392.1 and 39.9 at beta 0.9999: what remains is nearly even.
+        check(&[1000, 400, 40, 0], options(EffectiveNumber, 1.0, 99), &[492, 478, 470, 0]);
+        let beta = |beta| BalanceOptions { beta, ..options(EffectiveNumber, 1.0, 99) };
+        check(&[1000, 40], beta(0.0), &[1000, 40]);
+        // Of 1000, 500 and 20 of 1520 images the last is 1/25 of a third: it is repeated √25.33 times.
+        check(&[1000, 500, 20, 0], options(RepeatFactor, 1.0, 99), &[1000, 503, 101, 0]);
+        let threshold = |share| BalanceOptions { threshold: Some(share), ..options(RepeatFactor, 1.0, 3) };
+        check(&[9900, 90, 10], threshold(0.004), &[9900, 90, 20]);
+        check(&[9900, 90, 10], threshold(0.001), &[9900, 90, 10]);
+        check(&[9900, 90, 10], threshold(0.4), &[9900, 270, 30]);
+        let table = BTreeMap::from([("a".to_string(), 5), ("c".to_string(), 7), ("d".to_string(), 0)]);
+        check(&[9, 4, 3, 2], BalanceOptions { targets: table, ..options(Targets, 1.0, 99) }, &[5, 4, 7, 0]);
         check(&[], options(Over, 1.0, 10), &[]);
         check(&[0, 0], options(Sqrt, 1.0, 10), &[0, 0]);
     }
 
     #[test]
-    fn the_square_root_keeps_the_total() {
+    fn the_square_root_and_the_effective_number_keep_the_total() {
         for counts in [vec![1, 2, 3, 5, 8, 1000], vec![7; 13], vec![1, 1, 1], vec![999, 1]] {
-            let targets = by_square_root(&counts);
-            assert_eq!(targets.iter().sum::<u64>(), counts.iter().sum::<u64>(), "{counts:?}: {targets:?}");
-            assert!(targets.iter().all(|target| *target > 0));
+            for mode in [Balance::Sqrt, Balance::EffectiveNumber] {
+                let targets = targets(&counts, &[], &BalanceOptions::of(mode));
+                assert_eq!(
+                    targets.iter().sum::<u64>(),
+                    counts.iter().sum::<u64>(),
+                    "{counts:?}: {targets:?}"
+                );
+                assert!(targets.iter().all(|target| *target > 0));
+            }
         }
     }
 
@@ -277,8 +386,8 @@ mod tests {
     fn the_cap_holds_and_is_reported() {
         let train = train(&[100, 10, 3]);
         let options = options(Balance::Over, 1.0, 5);
-        let copies = copies(&train, &options, Seed(1));
-        let summary = BalanceSummary::of(&train, &copies, &options);
+        let copies = copies(&train, &names(3), &options, Seed(1));
+        let summary = BalanceSummary::of(&train, &names(3), &copies, &options);
         assert_eq!(copies.iter().max(), Some(&5));
         let class = |before, after, wanted| ClassBalance { before, after, wanted };
         assert_eq!(
@@ -291,10 +400,11 @@ mod tests {
     #[test]
     fn which_image_is_dropped_or_repeated_depends_on_the_seed_and_on_no_other_class() {
         let under = options(Balance::Under, 1.0, 10);
-        let first = copies(&train(&[20, 5]), &under, Seed(1));
+        let copies = |counts: &[u64], seed| copies(&train(counts), &names(counts.len()), &under, Seed(seed));
+        let first = copies(&[20, 5], 1);
         assert_eq!(first.iter().filter(|n| **n == 0).count(), 15);
-        assert_ne!(first, copies(&train(&[20, 5]), &under, Seed(2)));
-        assert_eq!(first[..20], copies(&train(&[20, 5, 9]), &under, Seed(1))[..20]);
+        assert_ne!(first, copies(&[20, 5], 2));
+        assert_eq!(first[..20], copies(&[20, 5, 9], 1)[..20]);
     }
 
     #[test]
@@ -304,10 +414,18 @@ mod tests {
             assert_eq!(options(Balance::Over, ratio, 1).problems().len(), 1);
         }
         assert_eq!(options(Balance::Over, 2.0, 0).problems().len(), 2);
+        let beta = BalanceOptions { beta: 1.0, ..options(Balance::EffectiveNumber, 1.0, 1) };
+        assert_eq!(beta.problems().len(), 1);
+        let threshold = BalanceOptions { threshold: Some(0.0), ..options(Balance::RepeatFactor, 1.0, 1) };
+        assert_eq!(threshold.problems().len(), 1);
+        assert_eq!(options(Balance::Targets, 1.0, 1).problems().len(), 1);
+        let table = BTreeMap::from([("a".to_string(), 5), ("b".to_string(), 7), ("x".to_string(), 1)]);
+        let targets = BalanceOptions { targets: table, ..options(Balance::Targets, 1.0, 1) };
+        assert_eq!(targets.problems_of(&names(2), &[3, 0]).len(), 2);
         assert_eq!("both".parse(), Ok(Balance::Both));
         assert_eq!(
             "most".parse::<Balance>(),
-            Err("\"most\" is not one of none, over, under, both, sqrt, smote, borderline-smote, adasyn"
+            Err("\"most\" is not one of none, over, under, both, sqrt, effective-number, repeat-factor, targets, smote, borderline-smote, adasyn"
                 .to_string())
         );
     }

@@ -13,4 +13,5 @@ pub mod shuffle;
 pub mod group;
 pub mod collate;
 pub mod encode;
+pub mod facts;
 pub mod weight;

@@ -100,6 +100,11 @@ impl Locator {
         &self.object
     }
 
+    /// Whether it is a file of its own, so that its name is that of a file.
+    pub fn is_file(&self) -> bool {
+        matches!(self.part, Part::Whole(_))
+    }
+
     /// How many bytes it is; of a row of a packed piece, the mean of its rows.
     pub fn bytes(&self) -> u64 {
         match &self.part {

@@ -36,7 +36,6 @@ impl Gallery {
     /// kind of mistake, the mistakes of most confidence, suspected labels, right answers of least confidence, and then more
     /// of each cell of the confusion matrix.
     pub fn wanted(answers: &ScoredAnswers<'_>, budget_bytes: u64) -> Gallery {
-        let most = (budget_bytes / THUMBNAIL_BYTES_MIN) as usize;
         let cells = answers.shown_cells();
         let nth = |n: usize, is_mistake: bool| {
             let cells =
@@ -54,8 +53,15 @@ impl Gallery {
             order.extend(nth(n, true));
             order.extend(nth(n, false));
         }
+        Gallery::of(order.into_iter().map(|index| answers.scored.ids()[index].clone()), budget_bytes)
+    }
+
+    /// A gallery without pixels yet, of these images, the most important first: as many as a page of `budget_bytes` could
+    /// show.
+    pub fn of(ids: impl IntoIterator<Item = SampleId>, budget_bytes: u64) -> Gallery {
+        let most = (budget_bytes / THUMBNAIL_BYTES_MIN) as usize;
         let mut wanted = HashSet::new();
-        let ids = order.into_iter().map(|index| answers.scored.ids()[index].clone());
+        let ids = ids.into_iter();
         let order: Vec<SampleId> = ids.filter(|id| wanted.insert(id.clone())).take(most).collect();
         let wanted = order.iter().cloned().collect();
         Gallery { order, wanted, thumbnails: HashMap::new(), side_px: 0 }
@@ -83,10 +89,16 @@ impl Gallery {
 
     /// Adds the image of a sample; one that cannot be encoded is left out.
     pub fn add(&mut self, id: SampleId, pixels: Pixels) {
-        self.side_px = self.side_px.max(pixels.width.max(pixels.height));
+        let side_px = pixels.width.max(pixels.height);
         if let Some(jpeg) = thumbnail(pixels) {
-            self.thumbnails.insert(id, jpeg);
+            self.add_thumbnail(id, side_px, jpeg);
         }
+    }
+
+    /// Adds the [`thumbnail`] of a sample whose longer side has `side_px` pixels.
+    pub fn add_thumbnail(&mut self, id: SampleId, side_px: u32, jpeg: Vec<u8>) {
+        self.side_px = self.side_px.max(side_px);
+        self.thumbnails.insert(id, jpeg);
     }
 
     /// Adds the image of a sample from planes of `[3, side, side]`, as a batch has it.

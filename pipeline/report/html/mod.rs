@@ -1,10 +1,12 @@
-//! Reports for people: one self-contained HTML page for a run, an evaluation, a search over settings, or an ensemble.
+//! Reports for people: one self-contained HTML page for a run, an evaluation, a search over settings, an ensemble, or a source of
+//! images.
 //!
 //! A page needs no network, is readable in light and dark, on a narrow and a wide screen and on paper, and without a script.
 //! It takes plain values: what they are of is the business of whoever makes them.
 
 mod answers;
 mod chart;
+mod data;
 mod failures;
 mod figures;
 mod gallery;
@@ -22,6 +24,7 @@ use forebay_datasets::sample::Split;
 use forebay_train::metrics::{Evaluation, Figure};
 
 pub use answers::ScoredAnswers;
+pub use data::{DataBlock, DataPage, DataSection, DataTile, PagePicture, data};
 pub(crate) use failures::confused;
 pub(crate) use figures::{all as all_figures, level};
 pub use gallery::{Gallery, THUMBNAIL_PX, thumbnail, thumbnail_of_planes};

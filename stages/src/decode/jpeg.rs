@@ -12,7 +12,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::{Limits, exif, fault, oriented, rgb_bytes, turned_bytes};
+use super::{ColorModel, Limits, StoredColor, exif, fault, oriented, rgb_bytes, turned_bytes};
 use crate::stage::Fault;
 
 /// What the markers up to the first scan say.
@@ -108,6 +108,16 @@ impl JpegHeader {
                 _ => {}
             }
         }
+    }
+
+    /// The colours of the file.
+    pub(super) fn color(&self) -> StoredColor {
+        let model = match self.components.len() {
+            1 => ColorModel::Gray,
+            4 => ColorModel::Cmyk,
+            _ => ColorModel::Rgb,
+        };
+        StoredColor { model, has_alpha: false, bits: 8 }
     }
 
     /// The largest sampling factors, horizontal and vertical.
@@ -227,6 +237,35 @@ fn segment(bytes: &[u8], at: usize) -> Result<Segment<'_>, Fault> {
 
 fn be16(two: &[u8]) -> u16 {
     u16::from_be_bytes([two[0], two[1]])
+}
+
+/// The quantisation table with number 0, which is that of luma, in the zigzag order of the file. `None` where there is
+/// none before the first scan.
+pub(crate) fn luma_quantization(bytes: &[u8]) -> Option<[u16; 64]> {
+    let (mut at, mut found) = (2, None);
+    loop {
+        let Segment { marker, mut body, end, .. } = segment(bytes, at).ok()?;
+        at = end;
+        match marker {
+            0xda | 0xd9 => return found,
+            0xdb => {
+                // Each table: precision and number in one byte, then 64 values of one or two bytes.
+                while let Some((&kind, values)) = body.split_first() {
+                    let width = if kind >> 4 == 0 { 1 } else { 2 };
+                    let (values, rest) = values.split_at_checked(64 * width)?;
+                    let value = |at: usize| match width {
+                        1 => u16::from(values[at]),
+                        _ => be16(&values[2 * at..2 * at + 2]),
+                    };
+                    if kind & 15 == 0 {
+                        found = Some(std::array::from_fn(value));
+                    }
+                    body = rest;
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Decodes after the header has passed the limits.

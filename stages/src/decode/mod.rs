@@ -9,7 +9,7 @@
 //! bytes, so they run inside `catch_unwind`: a panic in one is a [`Fault`] of this image and no more.
 
 mod exif;
-mod jpeg;
+pub(crate) mod jpeg;
 mod netpbm;
 mod png;
 mod still;
@@ -123,7 +123,10 @@ impl Format {
     }
 
     /// Recognises a file by its first bytes.
-    fn of(bytes: &[u8]) -> Result<Format, Fault> {
+    ///
+    /// # Errors
+    /// A [`Fault`] of stage `decode` that says what it is instead, as far as that shows.
+    pub(crate) fn of(bytes: &[u8]) -> Result<Format, Fault> {
         use image::ImageFormat as Known;
         if bytes.is_empty() {
             return Err(fault("not an image: the file is empty"));
@@ -191,6 +194,48 @@ pub struct Header {
     pub height: u32,
     /// The most bytes that decoding holds at once beside the file: the decoder's buffers and the RGB pixels.
     pub decode_bytes: u64,
+    /// The colours that it stores, before they become RGB.
+    pub color: StoredColor,
+    /// Whether its EXIF data turn or mirror it.
+    pub is_turned: bool,
+}
+
+/// The colours that a file stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoredColor {
+    /// What the samples of a pixel mean.
+    pub model: ColorModel,
+    /// Whether pixels can be transparent.
+    pub has_alpha: bool,
+    /// Bits of a sample; of a palette those of its colours.
+    pub bits: u8,
+}
+
+/// What the samples of a pixel mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ColorModel {
+    /// One grey level.
+    Gray,
+    /// Red, green and blue, or luma and two chroma.
+    Rgb,
+    /// The place of a colour in a table.
+    Palette,
+    /// Four inks.
+    Cmyk,
+}
+
+impl fmt::Display for StoredColor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let model = match self.model {
+            ColorModel::Gray => "gray",
+            ColorModel::Rgb => "RGB",
+            ColorModel::Palette => "palette",
+            ColorModel::Cmyk => "CMYK",
+        };
+        let alpha = if self.has_alpha { " with alpha" } else { "" };
+        let depth = if self.bits == 8 { String::new() } else { format!(", {} bit", self.bits) };
+        f.pad(&format!("{model}{alpha}{depth}"))
+    }
 }
 
 /// Reads the header only. It allocates nothing of the image's size and applies no limit, so that the caller can
@@ -201,34 +246,38 @@ pub struct Header {
 pub fn probe(bytes: &[u8]) -> Result<Header, Fault> {
     guard(|| {
         let format = Format::of(bytes)?;
-        let (width, height, orientation, decode_bytes) = match format {
+        let (width, height, orientation, decode_bytes, color) = match format {
             Format::Jpeg => {
                 let layout = jpeg::JpegHeader::read(bytes)?;
-                (layout.width, layout.height, layout.orientation, layout.decode_bytes(bytes))
+                (layout.width, layout.height, layout.orientation, layout.decode_bytes(bytes), layout.color())
             }
             Format::Png => {
                 let layout = png::PngHeader::read(bytes)?;
-                (layout.width, layout.height, layout.orientation, layout.decode_bytes())
+                (layout.width, layout.height, layout.orientation, layout.decode_bytes(), layout.color)
             }
             Format::Tiff => {
                 let layout = tiff::TiffHeader::read(bytes)?;
-                (layout.width, layout.height, layout.orientation, layout.decode_bytes())
+                (layout.width, layout.height, layout.orientation, layout.decode_bytes(), layout.color())
             }
             Format::Pnm | Format::WebP | Format::Gif | Format::Bmp => {
                 let ppm = if format == Format::Pnm { netpbm::Ppm::read(bytes) } else { None };
                 match ppm {
                     Some(netpbm::Ppm { width, height, .. }) => {
-                        (width, height, Orientation::NoTransforms, rgb_bytes(width, height))
+                        let color = StoredColor { model: ColorModel::Rgb, has_alpha: false, bits: 8 };
+                        (width, height, Orientation::NoTransforms, rgb_bytes(width, height), color)
                     }
                     None => {
                         let layout = still::StillHeader::read(bytes, format)?;
-                        (layout.width, layout.height, layout.orientation, layout.decode_bytes(bytes, format))
+                        let bytes_held = layout.decode_bytes(bytes, format);
+                        let color = layout.stored_color(bytes, format);
+                        (layout.width, layout.height, layout.orientation, bytes_held, color)
                     }
                 }
             }
         };
         let (width, height) = if swaps_sides(orientation) { (height, width) } else { (width, height) };
-        Ok(Header { format, width, height, decode_bytes })
+        let is_turned = orientation != Orientation::NoTransforms;
+        Ok(Header { format, width, height, decode_bytes, color, is_turned })
     })
 }
 

@@ -7,7 +7,9 @@ use image::ColorType;
 use image::metadata::Orientation;
 use png::{BitDepth, DecodingError, Transformations};
 
-use super::{Decode, exif, fault, image_bytes, oriented, rgb_bytes, still, turned_bytes};
+use super::{
+    ColorModel, Decode, StoredColor, exif, fault, image_bytes, oriented, rgb_bytes, still, turned_bytes,
+};
 use crate::stage::Fault;
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -26,6 +28,7 @@ pub(super) struct PngHeader {
     /// As rows leave the decoder: palettes and transparent colours expanded, at least 8 bits.
     bytes_per_pixel: u64,
     is_interlaced: bool,
+    pub(super) color: StoredColor,
 }
 
 /// A chunk: its four letters, its data, and all of it with length and checksum.
@@ -79,6 +82,15 @@ impl PngHeader {
             orientation: orientation.unwrap_or(Orientation::NoTransforms),
             bytes_per_pixel: channels * if depth == 16 { 2 } else { 1 },
             is_interlaced: interlace != 0,
+            color: StoredColor {
+                model: match color {
+                    0 | 4 => ColorModel::Gray,
+                    3 => ColorModel::Palette,
+                    _ => ColorModel::Rgb,
+                },
+                has_alpha: has_transparency || color >= 4,
+                bits: if color == 3 { 8 } else { depth },
+            },
         })
     }
 

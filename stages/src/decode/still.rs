@@ -7,7 +7,9 @@ use image::error::{DecodingError, ImageError, LimitErrorKind};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageReader};
 
-use super::{Decode, Format, exif, fault, image_bytes, oriented, rgb_bytes, turned_bytes};
+use super::{
+    ColorModel, Decode, Format, StoredColor, exif, fault, image_bytes, oriented, rgb_bytes, turned_bytes,
+};
 use crate::stage::Fault;
 
 /// What the decoder says before it decodes.
@@ -33,6 +35,22 @@ impl StillHeader {
         };
         let orientation = orientation.unwrap_or(Orientation::NoTransforms);
         StillHeader { width, height, orientation, color: decoder.color_type() }
+    }
+
+    /// The colours of the file. What GIF and BMP keep in a palette leaves their decoders as RGB.
+    pub(super) fn stored_color(&self, bytes: &[u8], format: Format) -> StoredColor {
+        // `biBitCount` of a BITMAPINFOHEADER.
+        let is_indexed_bmp = format == Format::Bmp && bytes.get(28).is_some_and(|bits| *bits <= 8);
+        let model = match (format, self.color.has_color()) {
+            (Format::Gif, _) => ColorModel::Palette,
+            _ if is_indexed_bmp => ColorModel::Palette,
+            (_, true) => ColorModel::Rgb,
+            (_, false) => ColorModel::Gray,
+        };
+        // Every frame of a GIF may have a transparent colour; few pictures do.
+        let has_alpha = self.color.has_alpha() && format != Format::Gif;
+        let bits = (self.color.bits_per_pixel() / u16::from(self.color.channel_count())) as u8;
+        StoredColor { model, has_alpha, bits }
     }
 
     /// See [`super::Header::decode_bytes`].

@@ -13,7 +13,7 @@ use tiff::tags::{SampleFormat, Tag};
 use tiff::{ColorType, TiffError};
 
 use super::still::{composite, narrow, quantize};
-use super::{Decode, fault, image_bytes, jpeg, oriented, rgb_bytes, turned_bytes};
+use super::{ColorModel, Decode, StoredColor, fault, image_bytes, jpeg, oriented, rgb_bytes, turned_bytes};
 use crate::stage::Fault;
 
 /// What the first directory says.
@@ -73,6 +73,17 @@ fn open(bytes: Cow<'_, [u8]>) -> Result<Samples<'_>, Fault> {
 }
 
 impl TiffHeader {
+    /// The colours of the file.
+    pub(super) fn color(&self) -> StoredColor {
+        let model = match self.color {
+            Color::Gray => ColorModel::Gray,
+            Color::Palette(_) => ColorModel::Palette,
+            Color::Rgb | Color::YCbCr => ColorModel::Rgb,
+            Color::Cmyk => ColorModel::Cmyk,
+        };
+        StoredColor { model, has_alpha: self.alpha.is_some(), bits: self.sample_bits }
+    }
+
     pub(super) fn read(bytes: &[u8]) -> Result<TiffHeader, Fault> {
         TiffHeader::open(bytes).map(|(layout, _)| layout)
     }

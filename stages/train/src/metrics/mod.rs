@@ -16,6 +16,7 @@ mod label_errors;
 mod measured;
 mod ranking;
 mod interval;
+mod shortcut;
 
 pub use classification_report::classification_report;
 pub use comparison::{Comparison, ComparisonError, Difference, McNemar, holm};
@@ -27,4 +28,5 @@ pub use evaluation::{
 pub use label_errors::{LabelErrors, Suspect};
 pub use logits::{cross_entropy, prediction};
 pub use scored::{ScoreError, Scored};
+pub use shortcut::{AttributeAccuracy, ImageAttribute, ShortcutProbe, shortcut_probe};
 pub use temperature::{TemperatureEnd, TemperatureFit, fit_temperature};

@@ -1,0 +1,114 @@
+//! Images that are there more than once, within and across splits and classes.
+
+use forebay_datasets::catalog::Catalog;
+use forebay_datasets::sample::Split;
+use serde::Serialize;
+
+use super::pass::LookedAt;
+
+/// Images that are there more than once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Duplicates {
+    /// Groups of two or more: those in several splits first, then those in several classes, then the largest.
+    pub groups: Vec<DuplicateGroup>,
+    /// Images that another one of their group stands for already.
+    pub superfluous: u64,
+    /// Groups with images in several splits: what is tested was seen in training.
+    pub across_splits: usize,
+    /// Groups with images in several classes: at least one label is wrong.
+    pub across_classes: usize,
+}
+
+/// The same image several times.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DuplicateGroup {
+    /// Whether all of its files are the same, byte by byte.
+    pub is_exact: bool,
+    /// Whether its images are in several splits.
+    pub across_splits: bool,
+    /// Whether its images are in several classes.
+    pub across_classes: bool,
+    /// Its images, by id.
+    pub images: Vec<DuplicateImage>,
+}
+
+/// An image of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DuplicateImage {
+    /// The sample.
+    pub id: String,
+    /// Its class.
+    pub class: String,
+    /// The split that the source declares for it; `train` where it declares none.
+    pub split: Split,
+}
+
+impl Duplicates {
+    /// Groups of equal files among the images that decode.
+    pub(super) fn of(catalog: &Catalog, images: &[LookedAt]) -> Duplicates {
+        let mut by_hash: Vec<([u8; 16], usize)> =
+            (0..).zip(images).filter_map(|(at, image)| Some((image.as_ref().ok()?.hash, at))).collect();
+        by_hash.sort_unstable();
+        let members = by_hash.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1);
+        Duplicates::among(catalog, members.map(|group| (true, group.iter().map(|(_, at)| *at).collect())))
+    }
+
+    /// Groups of images, each with whether its files are equal and the places of its entries.
+    fn among(catalog: &Catalog, members: impl Iterator<Item = (bool, Vec<usize>)>) -> Duplicates {
+        let mut groups: Vec<DuplicateGroup> = members
+            .map(|(is_exact, mut places)| {
+                places.sort_unstable();
+                let image = |at: usize| {
+                    let entry = &catalog.entries()[at];
+                    let class = catalog.classes()[entry.label as usize].clone();
+                    DuplicateImage {
+                        id: entry.id.to_string(),
+                        class,
+                        split: entry.split.unwrap_or(Split::Train),
+                    }
+                };
+                let images: Vec<DuplicateImage> = places.into_iter().map(image).collect();
+                let across_splits = images.iter().any(|image| image.split != images[0].split);
+                let across_classes = images.iter().any(|image| image.class != images[0].class);
+                DuplicateGroup { is_exact, across_splits, across_classes, images }
+            })
+            .collect();
+        groups.sort_by(|a, b| {
+            let order =
+                |group: &DuplicateGroup| (group.across_splits, group.across_classes, group.images.len());
+            order(b).cmp(&order(a)).then(a.images[0].id.cmp(&b.images[0].id))
+        });
+        Duplicates {
+            superfluous: groups.iter().map(|group| group.images.len() as u64 - 1).sum(),
+            across_splits: groups.iter().filter(|group| group.across_splits).count(),
+            across_classes: groups.iter().filter(|group| group.across_classes).count(),
+            groups,
+        }
+    }
+
+    /// A line for groups in several splits, and one for those in several classes.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let first = |is_it: fn(&&DuplicateGroup) -> bool| {
+            let group = self.groups.iter().find(is_it)?;
+            let other = group.images.iter().find(|image| {
+                (image.split, &image.class) != (group.images[0].split, &group.images[0].class)
+            })?;
+            Some(format!("{} and {}", group.images[0].id, other.id))
+        };
+        let others = |n: usize| if n > 1 { format!(", and {} more", n - 1) } else { String::new() };
+        let mut lines = Vec::new();
+        if let Some(pair) = first(|group| group.across_splits) {
+            lines.push(format!(
+                "the same image is in several splits, which makes scores too good: {pair}{}",
+                others(self.across_splits)
+            ));
+        }
+        if let Some(pair) = first(|group| group.across_classes) {
+            lines.push(format!(
+                "the same image is in several classes, so that a label is wrong: {pair}{}",
+                others(self.across_classes)
+            ));
+        }
+        lines
+    }
+}
