@@ -7,6 +7,7 @@ pub mod escape;
 pub mod panics;
 pub mod store;
 pub mod catalog;
+pub mod duplicates;
 pub mod split;
 pub mod folds;
 pub mod statistics;

@@ -6,6 +6,7 @@ pub mod decode;
 pub mod crop;
 pub mod resize;
 pub mod augment;
+pub mod fingerprint;
 pub mod views;
 pub mod normalize;
 pub mod balance;
