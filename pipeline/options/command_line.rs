@@ -7,9 +7,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
 use forebay_datasets::words::Words;
 
-use super::applies::Facts;
 use super::choices::Level;
 use super::command::{COMMANDS, Command, CommandRow};
+use super::facts::Facts;
 use super::layers::Problems;
 use super::nearest::nearest;
 use super::spellings::{Spelling, instead_of};

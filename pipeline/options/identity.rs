@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use forebay_datasets::escape;
 use toml::{Table, Value};
 
-use super::applies::{Effect, Facts, Situation};
+use super::applies::{Effect, Situation};
 use super::command::Command;
+use super::facts::Facts;
 use super::sections;
 use super::table::{Identity, InRangeTest, Kind, OPTIONS, OptionRow};
 use super::values::{Config, Layer, nest};

@@ -7,6 +7,7 @@ mod choices;
 mod command;
 mod command_line;
 mod counts;
+mod facts;
 mod freezing;
 mod identity;
 mod layers;
@@ -17,7 +18,7 @@ mod spellings;
 mod table;
 mod values;
 
-pub use applies::{Effect, Facts, PreparedRows, Situation};
+pub use applies::{Effect, Situation};
 pub use bytes::{bytes_in_words, parse_bytes};
 pub(crate) use cache_home::cache_home;
 pub use choices::{
@@ -26,6 +27,7 @@ pub use choices::{
 };
 pub use command::{COMMANDS, Command, CommandRow};
 pub use command_line::{Invocation, command_line, explain, resolve, switches_last};
+pub use facts::{Facts, PreparedRows};
 pub use freezing::{FreezePlan, Thaw};
 pub use layers::{Problems, unknown as unknown_key};
 pub(crate) use sections::{augment, balance_options, fold_problem, shares};

@@ -21,7 +21,7 @@ pub(super) struct Candidate {
 }
 
 /// Hashes by each of their quarters.
-pub(super) struct Index {
+pub(super) struct CandidateIndex {
     hashes: Vec<u64>,
     /// Of each band: where the images of each value begin, and these images.
     bands: [(Vec<u32>, Vec<u32>); BANDS],
@@ -31,8 +31,8 @@ fn value(hash: u64, band: usize) -> usize {
     (hash >> (16 * band)) as u16 as usize
 }
 
-impl Index {
-    pub(super) fn new(hashes: Vec<u64>) -> Index {
+impl CandidateIndex {
+    pub(super) fn new(hashes: Vec<u64>) -> CandidateIndex {
         let bands = [0, 1, 2, 3].map(|band| {
             let mut starts = vec![0; (1 << 16) + 1];
             for hash in &hashes {
@@ -49,7 +49,7 @@ impl Index {
             }
             (starts, images)
         });
-        Index { hashes, bands }
+        CandidateIndex { hashes, bands }
     }
 
     /// The images, in their order, that are near one of the hashes of image `at`, as they are or mirrored. An image that
@@ -88,7 +88,7 @@ mod tests {
         let hash = 0x0123_4567_89ab_cdef_u64;
         let spread = [0u32, 5, 17, 30, 34, 47, 50];
         let flipped = spread.iter().fold(hash, |hash, bit| hash ^ (1 << bit));
-        let index = Index::new(vec![hash, flipped, flipped ^ MIRRORED, !hash]);
+        let index = CandidateIndex::new(vec![hash, flipped, flipped ^ MIRRORED, !hash]);
         let found = index.near(0, &[hash; HASHES]);
         let expected = [(1, false), (2, true)].map(|(other, is_mirrored)| Candidate { other, is_mirrored });
         assert_eq!(found, expected);

@@ -11,7 +11,7 @@ mod compare;
 
 use std::collections::HashMap;
 
-use self::candidates::Index;
+use self::candidates::CandidateIndex;
 use crate::sample::SampleId;
 use crate::words;
 
@@ -160,7 +160,7 @@ pub fn find(ids: &[SampleId], fingerprints: &[Fingerprint]) -> Duplicates {
         }
     }
     drop(first_of);
-    let index = Index::new(compared.iter().map(|place| print(*place).hashes[0]).collect());
+    let index = CandidateIndex::new(compared.iter().map(|place| print(*place).hashes[0]).collect());
     for (at, place) in (0..).zip(&compared) {
         for candidate in index.near(at, &print(*place).hashes) {
             let other = compared[candidate.other as usize];
