@@ -203,12 +203,12 @@ mod tests {
             (&|image| cut(image, 8, 0, 152, 114), LinkKind::Cropped),
             (&|image| encode(60)(cut(image, 3, 4, 152, 114)), LinkKind::Cropped),
         ];
+        let others: Vec<Fingerprint> = (10..30).map(|seed| print(picture(seed))).collect();
         for seed in 0..4 {
             let original = picture(seed);
-            let others = (10..30).map(picture);
             for (n, (copy, kind)) in copies.iter().enumerate() {
-                let images = [original.clone(), copy(original.clone())].into_iter().chain(others.clone());
-                let prints: Vec<Fingerprint> = images.map(print).collect();
+                let pair = [original.clone(), copy(original.clone())].map(print);
+                let prints: Vec<Fingerprint> = pair.into_iter().chain(others.clone()).collect();
                 let ids: Vec<SampleId> = (0..prints.len()).map(|n| format!("{n:02}").into()).collect();
                 let found = find(&ids, &prints);
                 let links: Vec<_> = found.links.iter().map(|link| (link.first, link.second)).collect();

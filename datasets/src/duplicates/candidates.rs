@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{HASHES, MIRRORED};
 
-/// Bits in which the hashes of a candidate pair may differ. On 4,000 CIFAR-10 images and 512 of ImageNet 99 of 100 that
+/// Bits in which the hashes of a candidate pair may differ. In a prototype, on 4,000 CIFAR-10 images and 512 of ImageNet 99 of 100 that
 /// were re-encoded at quality 50, resized by 0.7 or both differed in at most 6, and those cropped by 5 % in at most 9
 /// from the nearest window; two different images differ in 12 and more in all but one of ten thousand pairs.
 const DISTANCE_MAX: u32 = 11;
