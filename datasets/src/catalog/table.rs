@@ -120,6 +120,7 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     let mut missing: HashSet<String> = HashSet::new();
     let mut without: Vec<String> = Vec::new();
     let mut said: Vec<String> = Vec::new();
+    let mut read_tables: HashSet<&str> = HashSet::new();
     for file in tables(source) {
         let refuse = |error: RowsError| match error {
             RowsError::Store(error) => Misfit::from(error),
@@ -136,6 +137,7 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
                 continue;
             }
         };
+        read_tables.insert(&file.id);
         said.push(format!("{} ({})", file.id, columns.in_words(&table.columns)));
         let mut reader = RowReader {
             columns: &columns,
@@ -179,7 +181,8 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
         *found.ignored.entry("(images without a row in the table)".to_string()).or_default() +=
             n_unnamed as u64;
     }
-    for file in source.listing.files.iter().filter(|file| !file.is_image()) {
+    let is_other = |file: &&File| !file.is_image() && !read_tables.contains(&&*file.id);
+    for file in source.listing.files.iter().filter(is_other) {
         found.ignore(&file.kind());
     }
     for (kind, n) in &source.listing.ignored {
@@ -258,6 +261,9 @@ enum LabelColumns {
 impl TableColumns {
     /// Those of these names by the options; else why they are not known, as it reads after the name of the table.
     fn of(names: &[String], options: &LayoutOptions) -> Result<TableColumns, String> {
+        if names.iter().all(String::is_empty) {
+            return Err("has no columns".to_string());
+        }
         let having = || named(names, "");
         let exactly = |wanted: &str| names.iter().position(|name| name == wanted);
         let called = |wanted: &str| names.iter().position(|name| name.to_lowercase() == wanted);
@@ -286,7 +292,12 @@ impl TableColumns {
                 (None, several) => LabelColumns::OneHot(several.to_vec()),
             },
         };
-        Ok(TableColumns { image, label, split })
+        let columns = TableColumns { image, label, split };
+        let same = |at: &usize| names.iter().filter(|name| **name == names[*at]).count() > 1;
+        match columns.all().iter().find(|at| same(at)) {
+            Some(at) => Err(format!("has several columns called `{}`: leave one of them", names[*at])),
+            None => Ok(columns),
+        }
     }
 
     /// All of them; the first is that of the images, the last that of the split, where there is one.
@@ -633,6 +644,7 @@ mod tests {
             ]
         );
         assert_eq!(found.ignored().get("(images without a row in the table)"), Some(&3));
+        assert_eq!(found.ignored().get(".csv"), None, "the table itself was read");
         assert!(found.warnings().iter().any(|line| line.contains("no label")), "{:?}", found.warnings());
     }
 
@@ -640,6 +652,10 @@ mod tests {
     fn a_table_that_cannot_be_meant_is_told_in_one_line() {
         let line = refused(&[("l.csv", "path,label\n1.jpg,0.5\n"), ("1.jpg", "")]);
         assert!(line.contains("numbers with fractions, such as 0.5"), "{line}");
+        let line = refused(&[("l.csv", "path,label,label\n1.jpg,a,b\n"), ("1.jpg", "")]);
+        assert!(line.contains("has several columns called `label`"), "{line}");
+        let line = refused(&[("l.csv", "\n"), ("1.jpg", "")]);
+        assert!(line.contains("l.csv has no columns"), "{line}");
         let line = refused(&[("l.csv", "path,label\n"), ("1.jpg", "")]);
         assert!(line.contains("has no row"), "{line}");
         let line = refused(&[("l.csv", "path,label\nx.jpg,a\n"), ("1.jpg", "")]);
