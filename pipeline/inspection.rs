@@ -1,6 +1,6 @@
 //! What is in a source and what is wrong with it: facts about every image, and what they add up to.
 //!
-//! A pass ([`pass`]) reads and decodes every image once and keeps a few dozen bytes of facts about it. Everything else is
+//! A pass (`pass`) reads and decodes every image once and keeps a few dozen bytes of facts about it. Everything else is
 //! a pure function of the catalog and these facts: classes, files, pictures, duplicates, shortcuts, and the command that
 //! this source asks for. Only a page decodes again the few images that it shows.
 
