@@ -244,8 +244,9 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     }
     plan::refuse_folder("DEST", &dest, Some(&source)).await?;
     let mut layout = options::layout(config);
-    let (opened, config_of) = (source.clone(), config.clone());
-    let shards = run.until_stopped(move || async move { plan::shards_of(&opened, &config_of).await }).await?;
+    let (opened, asked_layout) = (source.clone(), layout.clone());
+    let shards =
+        run.until_stopped(move || async move { plan::shards_of(&opened, &asked_layout).await }).await?;
     if shards.is_some() {
         layout = LayoutOptions { layout: LayoutKind::Parquet, ..layout };
     }

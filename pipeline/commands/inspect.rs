@@ -30,8 +30,8 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let kinds = kinds_to_fail_on(config)?;
     let store = plan::open_source(config)?;
     let page = config.text("inspect.html");
-    let (opened, config_of) = (store.clone(), config.clone());
-    let shards = run.until_stopped(move || async move { plan::shards_of(&opened, &config_of).await });
+    let (opened, layout) = (store.clone(), options::layout(config));
+    let shards = run.until_stopped(move || async move { plan::shards_of(&opened, &layout).await });
     if let Some(manifest) = shards.await? {
         if page.is_some() || !kinds.is_empty() {
             return Err(Error::Usage(format!(

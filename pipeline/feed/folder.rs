@@ -1,4 +1,4 @@
-//! An image folder as a source: read file by file, as if it were the shards that `prepare` would write.
+//! Images of any layout as a source: read one by one, as if they were the shards that `prepare` would write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use super::source::{Reading, Source};
 use crate::flow::{Chunk, Error, Flow, Run};
 use crate::plan::{self, PlannedNode, PlannedRow, Rooms, Rows, ShorterSides};
 
-/// An image folder, planned as `prepare` would.
+/// Images of a source, planned as `prepare` would.
 pub struct Folder {
     store: Store,
     rows: Rows,
@@ -160,7 +160,7 @@ impl Source for Folder {
     }
 
     fn kind(&self) -> &'static str {
-        "image folder"
+        "images"
     }
 
     fn declares_splits(&self) -> bool {
@@ -168,6 +168,6 @@ impl Source for Folder {
     }
 
     fn description(&self) -> String {
-        format!("image folder, {}", self.rows.catalog.layout())
+        format!("images, {}", self.rows.catalog.layout())
     }
 }

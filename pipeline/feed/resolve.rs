@@ -73,19 +73,20 @@ impl OpenedSource {
     pub async fn open(config: &Config) -> Result<OpenedSource, Error> {
         let store = open_source(config)?;
         let mut warnings = Vec::new();
-        let (source, prepared): (Arc<dyn Source>, _) = match plan::shards_of(&store, config).await? {
-            Some(manifest) => {
-                let prepared = plan::prepared(&store, &manifest)?;
-                (Arc::new(Shards::open(&store, manifest).await?), prepared)
-            }
-            None => {
-                let catalog = catalog::read(&store, &options::layout(config)).await?;
-                // Copies are made by the feed, as for shards, so that both give the same batches.
-                let rows = plan::rows(config, catalog, None, false)?;
-                warnings.extend(rows.warnings.iter().cloned());
-                (Arc::new(Folder::new(store.clone(), rows)), Chain::of_files())
-            }
-        };
+        let (source, prepared): (Arc<dyn Source>, _) =
+            match plan::shards_of(&store, &options::layout(config)).await? {
+                Some(manifest) => {
+                    let prepared = plan::prepared(&store, &manifest)?;
+                    (Arc::new(Shards::open(&store, manifest).await?), prepared)
+                }
+                None => {
+                    let catalog = catalog::read(&store, &options::layout(config)).await?;
+                    // Copies are made by the feed, as for shards, so that both give the same batches.
+                    let rows = plan::rows(config, catalog, None, false)?;
+                    warnings.extend(rows.warnings.iter().cloned());
+                    (Arc::new(Folder::new(store.clone(), rows)), Chain::of_files())
+                }
+            };
         if let [(id, fault), ..] = source.rejects() {
             warnings.push(format!(
                 "{} of the files can be no samples, and count as rejects: {id}: {fault}{}",

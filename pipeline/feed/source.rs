@@ -12,7 +12,7 @@ use super::kept::KeptRows;
 use crate::flow::{Chunk, Error, Flow, Run};
 use crate::plan::{PlannedNode, Rooms, ShorterSides};
 
-/// Samples in groups of up to [`ROWS_PER_GROUP`] rows: an image folder, or shards. Both give the same rows for the
+/// Samples in groups of up to [`ROWS_PER_GROUP`] rows: images as they are, or shards. Both give the same rows for the
 /// same images, and a feed cannot tell them apart.
 pub trait Source: Send + Sync {
     /// Class names; a label is an index into them.
@@ -64,7 +64,7 @@ pub trait Source: Send + Sync {
     /// What makes its images these images, whatever their split and order.
     fn images_identity(&self) -> serde_json::Value;
 
-    /// `shards` or `image folder`.
+    /// `shards` or `images`.
     fn kind(&self) -> &'static str;
 
     /// Whether it has splits of its own, by its folders, so that nothing is cut.

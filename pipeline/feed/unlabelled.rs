@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use forebay_datasets::catalog::{self, ImageFile, ImageFiles, LayoutKind, Locator};
+use forebay_datasets::catalog::{self, ImageFile, ImageFiles, Locator};
 use forebay_datasets::escape::escape_text;
 use forebay_datasets::order::{Epoch, PlannedRows, Rank};
 use forebay_datasets::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
@@ -123,8 +123,7 @@ impl Unlabelled {
         let folder = dataset_file(place).map_or(place, |(folder, _)| folder);
         let store = Store::open(folder, &store_options(config))?;
         self.folders.push(store.clone());
-        let is_whole = layout.layout == LayoutKind::Auto && layout.file.is_none();
-        if let Some(manifest) = if is_whole { plan::finished(&store).await? } else { None } {
+        if let Some(manifest) = plan::shards_of(&store, &layout).await? {
             let prepared = plan::prepared(&store, &manifest)?;
             let shards = Arc::new(Shards::open(&store, manifest).await?);
             self.places.push(ImagePlace::Shards { store, shards, prepared });

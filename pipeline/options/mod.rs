@@ -30,7 +30,7 @@ pub use command_line::{Invocation, command_line, explain, resolve, switches_last
 pub use facts::{Facts, PreparedRows};
 pub use freezing::{FreezePlan, Thaw};
 pub use layers::{Problems, unknown as unknown_key};
-pub(crate) use sections::{augment, balance_options, fold_problem, shares};
+pub(crate) use sections::{augment, balance_options, fold_problem, folder_and_file, shares};
 pub use sections::{
     class_weights, dataset_file, decode, deferred_share, fold, layout, layout_at, loss, store_options, wanted,
 };

@@ -53,15 +53,20 @@ pub fn layout_at(config: &Config, place: &str) -> LayoutOptions {
     }
 }
 
+/// The folder and the name of a file at a path or URL.
+pub(crate) fn folder_and_file(place: &str) -> (&str, &str) {
+    match place.rsplit_once('/') {
+        Some(("", file)) => ("/", file),
+        Some(parts) => parts,
+        None => (".", place),
+    }
+}
+
 /// The folder and the name of a file that holds samples or names them, where a place is one: `photos/labels.csv`,
 /// `shards/train-{000..031}.tar`. A folder that is called so is a folder.
 pub fn dataset_file(place: &str) -> Option<(&str, &str)> {
     const EXTENSIONS: [&str; 6] = ["csv", "tsv", "jsonl", "ndjson", "parquet", "tar"];
-    let (folder, file) = match place.rsplit_once('/') {
-        Some(("", file)) => ("/", file),
-        Some(parts) => parts,
-        None => (".", place),
-    };
+    let (folder, file) = folder_and_file(place);
     let extension = file.rsplit_once('.')?.1.to_lowercase();
     let is_folder = || !place.contains("://") && std::path::Path::new(place).is_dir();
     (EXTENSIONS.contains(&&*extension) && !folder.ends_with(":/") && !is_folder()).then_some((folder, file))

@@ -18,6 +18,7 @@ mod shards;
 mod side;
 mod text;
 
+pub(crate) use crate::options::folder_and_file;
 pub(crate) use destination::is_leftover;
 pub use destination::{DestState, Destination};
 pub(crate) use identity::{Digest, fingerprint, images_fingerprint, samples_fingerprint};
@@ -26,7 +27,7 @@ pub use in_words::{augment_in_words, balance_in_words, schedule_in_words};
 pub use memory::{check_memory, sum_of_largest};
 pub use nodes::{PlannedNode, nodes_in_words};
 pub(crate) use outputs::{refuse_file, refuse_folder};
-pub(crate) use places::{Purpose, folder_and_file, refuse_unreached};
+pub(crate) use places::{Purpose, refuse_unreached};
 pub use places::{finished, open, open_source, prepared, shards_of};
 pub use prepare::PreparePlan;
 pub(crate) use problems::{gather, refuse};

@@ -2,14 +2,14 @@
 
 use std::io::ErrorKind;
 
-use forebay_datasets::catalog::LayoutKind;
+use forebay_datasets::catalog::LayoutOptions;
 use forebay_datasets::escape::{escape_text, one_line};
 use forebay_datasets::manifest::{MANIFEST_KEY, Manifest, ManifestError, PLAN_KEY, PlanRecord};
 use forebay_datasets::store::{Store, without_credentials};
 use forebay_stages::chain::Chain;
 
 use crate::flow::Error;
-use crate::options::{Config, dataset_file, layout, store_options};
+use crate::options::{Config, dataset_file, store_options};
 
 /// Opens the place that `key` names.
 ///
@@ -43,15 +43,6 @@ pub fn open_source(config: &Config) -> Result<Store, Error> {
         ErrorKind::PermissionDenied => format!("cannot list {location}: permission denied"),
         _ => format!("cannot list {location}: {error}"),
     }))
-}
-
-/// The folder and the name of a file at a path or URL.
-pub(crate) fn folder_and_file(place: &str) -> (&str, &str) {
-    match place.rsplit_once('/') {
-        Some(("", file)) => ("/", file),
-        Some(parts) => parts,
-        None => (".", place),
-    }
 }
 
 /// What is at a place that a command is given.
@@ -126,9 +117,8 @@ fn without_secrets(location: &str) -> String {
 ///
 /// # Errors
 /// As [`finished`].
-pub async fn shards_of(store: &Store, config: &Config) -> Result<Option<Manifest>, Error> {
-    let layout = layout(config);
-    match layout.layout == LayoutKind::Auto && layout.file.is_none() {
+pub async fn shards_of(store: &Store, layout: &LayoutOptions) -> Result<Option<Manifest>, Error> {
+    match layout.leave_it_open() {
         true => finished(store).await,
         false => Ok(None),
     }

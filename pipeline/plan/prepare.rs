@@ -24,7 +24,7 @@ use super::identity::fingerprint;
 use super::memory::{check_memory, sum_of_largest};
 use super::nodes::PlannedNode;
 use super::outputs::refuse_destination;
-use super::places::{Purpose, folder_and_file, open, open_source, refuse_unreached, shards_of};
+use super::places::{Purpose, open, open_source, refuse_unreached, shards_of};
 use super::rooms::Rooms;
 use super::rows::{Rows, rows};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
@@ -109,7 +109,7 @@ impl PreparePlan {
             )));
         }
         refuse_destination(&dest, &source).await?;
-        if shards_of(&source, config).await?.is_some() {
+        if shards_of(&source, &options::layout(config)).await?.is_some() {
             let source = source.location();
             return Err(Error::Usage(format!(
                 "SOURCE {source} is shards already: train on them (forebay train {source} --out RUN), prepare from the images \
@@ -306,7 +306,7 @@ impl PreparePlan {
 /// [`Error::Usage`] when there is no such file; [`Error::Plan`] with all that is wrong with it.
 async fn mended(config: &Config, place: &str, catalog: Catalog) -> Result<(Catalog, FixedLabels), Error> {
     refuse_unreached("--fixes", place, Purpose::File)?;
-    let (folder, file) = folder_and_file(place);
+    let (folder, file) = options::folder_and_file(place);
     let store = Store::open(folder, &options::store_options(config))?;
     let bytes = store.find(file).await?;
     let bytes =

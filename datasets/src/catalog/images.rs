@@ -1,4 +1,4 @@
-//! The images of a folder whatever their class: what is to be predicted has none yet.
+//! The images of a source whatever their class: what is to be predicted has none yet.
 
 use std::collections::BTreeMap;
 
@@ -38,8 +38,8 @@ pub async fn images(store: &Store, options: &LayoutOptions) -> Result<ImageFiles
     let is_folder = match options.layout {
         LayoutKind::Folder => true,
         LayoutKind::Auto => {
-            let names_more = options.file.is_some() || options.image_column.is_some();
-            !names_more && listing.files.iter().any(super::File::is_image)
+            let names_columns = options.image_column.is_some() || options.label_column.is_some();
+            options.leave_it_open() && !names_columns && listing.files.iter().any(super::File::is_image)
         }
         _ => false,
     };

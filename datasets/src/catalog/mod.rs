@@ -46,7 +46,7 @@ pub const STAGE: &str = "catalog";
 /// Why there is no catalog, in one line that says what was looked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
-    /// Correct the source: it is missing, a file, or holds no image in a class folder.
+    /// Correct the source: it is missing, damaged, or of no layout that is read.
     #[error("{0}")]
     Correct(String),
     /// The store refused.
@@ -101,6 +101,13 @@ pub struct LayoutOptions {
     pub label_column: Option<String>,
     /// A local folder in which what takes long to find is kept for the next time.
     pub index_folder: Option<PathBuf>,
+}
+
+impl LayoutOptions {
+    /// Whether they leave all to the source, which may then be shards of Forebay.
+    pub fn leave_it_open(&self) -> bool {
+        self.layout == LayoutKind::Auto && self.file.is_none()
+    }
 }
 
 /// A way in which a source can hold samples. Adding one is a file, a line in [`LAYOUTS`] and a word of [`LayoutKind`].
