@@ -43,7 +43,7 @@ fn balance() {
         ]);
         let run = Run::new(Rooms::of(&options).run_options()).expect("threads");
         let prepared = run.block_on(async {
-            let plan = PreparePlan::resolve(&options).await.expect("a plan");
+            let plan = PreparePlan::resolve(&run, &options).await.expect("a plan");
             prepare(&run, Arc::new(plan)).await.expect("shards")
         });
         let all: u64 = prepared.manifest.shards.iter().map(|shard| shard.bytes).sum();
@@ -55,8 +55,9 @@ fn balance() {
                 ("balance.max_repeats", repeats),
             ]);
             let run = Run::new(Rooms::of(&options).run_options()).expect("threads");
-            let (feed, ..) =
-                run.block_on(feed::resolve(&options, forebay::options::Command::Bench)).expect("a feed");
+            let (feed, ..) = run
+                .block_on(feed::resolve(&run, &options, forebay::options::Command::Bench))
+                .expect("a feed");
             let done = run.block_on(bench(&run, &feed, 1, Arc::new(AtomicU64::new(0)))).expect("an epoch");
             println!(
                 "feed/balance {mode:<4} of {encode:<4}: {} images, {:.2} times the dataset read, {:.0} images/s",
@@ -84,7 +85,7 @@ fn feed(criterion: &mut Criterion) {
         ]);
         let run = Run::new(Rooms::of(&options).run_options()).expect("threads");
         run.block_on(async {
-            let plan = PreparePlan::resolve(&options).await.expect("a plan");
+            let plan = PreparePlan::resolve(&run, &options).await.expect("a plan");
             prepare(&run, Arc::new(plan)).await.expect("shards");
         });
     }
@@ -93,7 +94,7 @@ fn feed(criterion: &mut Criterion) {
     for source in ["images", "jpeg", "raw"] {
         let options = config(&[("source", &path(source)), ("resize.size", "64"), ("max_rejects", "1000000")]);
         let run = Run::new(Rooms::of(&options).run_options()).expect("threads");
-        let (feed, ..) = run.block_on(feed::resolve(&options, Command::Bench)).expect("a feed");
+        let (feed, ..) = run.block_on(feed::resolve(&run, &options, Command::Bench)).expect("a feed");
         group.throughput(Throughput::Elements(feed.rows(forebay_datasets::sample::Split::Train)));
         group.bench_function(source, |bencher| {
             bencher

@@ -16,6 +16,7 @@ fn groups(bytes: usize) -> Vec<Vec<Row>> {
         copy: 0,
         size: (256, 256),
         original_size: (500, 375),
+        provenance: Default::default(),
     };
     let rows: Vec<Row> = (0..N_ROWS).map(row).collect();
     rows.chunks(ROWS_PER_GROUP).map(<[Row]>::to_vec).collect()

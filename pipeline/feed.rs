@@ -8,7 +8,6 @@ mod folder;
 mod folds;
 mod kept;
 mod pass;
-mod read;
 mod resolve;
 mod shards;
 mod source;
@@ -19,8 +18,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use forebay_datasets::order::{Epoch, EpochRow, PlannedRows, Rank, Window};
-use forebay_datasets::sample::{Encoded, Pixels, Sample, SampleId, Split};
-use forebay_datasets::seed::Seed;
+use forebay_datasets::sample::{Encoded, Fault, Label, Pixels, Sample, SampleId, Split};
+use forebay_datasets::seed::{Drawn, Seed};
 use forebay_datasets::shard::ROWS_PER_GROUP;
 use forebay_datasets::split::TrainSamples;
 use forebay_datasets::store::Store;
@@ -35,13 +34,12 @@ use forebay_stages::stage::Regroup;
 use forebay_stages::weight::{Scales, Step};
 
 use crate::flow::{Chunk, Error, Flow, Room, Run};
-use crate::plan::{DecidedBy, PlannedNode, Rooms};
+use crate::plan::{DecidedBy, PlannedNode, Rooms, changed, weighed};
 
 pub use folder::Folder;
 use folds::HeldOut;
 pub use kept::KeptRows;
 pub use pass::{Pass, PassBatch, TestAccess};
-pub(crate) use read::{changed, read, weighed};
 pub use resolve::{OpenedSource, facts, on, problems, resolve};
 pub use shards::Shards;
 pub(crate) use source::Fetch;
@@ -86,6 +84,8 @@ pub struct Feed {
     pub side_by: DecidedBy,
     /// What happens to training images.
     pub augment: Option<Augment>,
+    /// Whether each class is rare, where rare ones are changed in another way.
+    is_rare: Option<Arc<[bool]>>,
     /// Images per batch.
     pub batch_size: usize,
     /// Seed of order and augmentation.
@@ -130,6 +130,7 @@ impl Feed {
             side,
             side_by,
             augment,
+            is_rare: None,
             batch_size,
             seed,
             rooms,
@@ -181,6 +182,20 @@ impl Feed {
     /// Batches of an epoch of training, and so its steps: a function of the plan, whatever can be read.
     pub fn batches_per_epoch(&self) -> u64 {
         self.epoch(Pass::train(0)).batches()
+    }
+
+    /// Looks which classes are rare, where the augmentation asks: by their training images before any balance.
+    ///
+    /// # Errors
+    /// When the labels cannot be read, or a name is no class.
+    async fn look_for_rare(&mut self) -> Result<(), Error> {
+        let Some(minority) = self.augment.as_ref().and_then(|augment| augment.minority.clone()) else {
+            return Ok(());
+        };
+        let counts = self.class_counts().await?;
+        let is_rare = minority.rare(self.classes(), &counts).map_err(|problem| Error::Plan(vec![problem]))?;
+        self.is_rare = Some(is_rare.into());
+        Ok(())
     }
 
     /// Gives each training sample the copies that `options` ask for.
@@ -370,8 +385,35 @@ impl Feed {
     }
 
     /// What makes a square of the batch's size of a file, augmented or not.
+    /// How often each row of a sample comes in an epoch of training, in the order of the source.
+    ///
+    /// # Errors
+    /// When the labels cannot be read.
+    pub async fn copies_of(&self, id: &str) -> Result<Vec<u32>, Error> {
+        let labels = self.source.labels(Split::Train).await?;
+        let planned = self.planned(Split::Train);
+        let places = (0..planned.groups().len() as u32).flat_map(|group| planned.rows_of(group));
+        let rows = labels.iter().zip(places).filter(|((found, _), _)| **found == *id);
+        Ok(rows.map(|(_, place)| planned.copies(place)).collect())
+    }
+
+    /// What is drawn for a training image of a row whose image decodes to `size`, in an epoch.
+    ///
+    /// # Errors
+    /// When the image cannot pass.
+    pub fn drawn(
+        &self,
+        (id, copy, class): (&str, u32, Label),
+        epoch: u32,
+        size: (u32, u32),
+    ) -> Result<Vec<Drawn>, Fault> {
+        self.scales(true).drawn(size, class, self.seed.draws(id, copy, epoch))
+    }
+
     fn scales(&self, is_augmented: bool) -> Scales {
-        let steps = Step::squares(&self.resize, self.augment.as_ref().filter(|_| is_augmented));
+        let augment = self.augment.as_ref().filter(|_| is_augmented);
+        let made = |augment: Option<&Augment>| Step::squares(&self.resize, augment);
+        let steps = Step::by_class(augment, self.is_rare.as_ref(), made);
         Scales { decode: self.decode.clone(), steps, encode: None }
     }
 

@@ -23,7 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use forebay_datasets::sample::{Label, Sample};
+use forebay_datasets::sample::{AsClass, Label, Sample};
 use forebay_datasets::seed::Seed;
 use forebay_stages::stage::{Regroup, Stage};
 use futures::FutureExt;
@@ -482,7 +482,7 @@ impl<T: Send + 'static> Flow<T> {
     }
 }
 
-impl<P: Send + 'static, L: Send + 'static> Flow<Chunk<P, L>> {
+impl<P: Send + 'static, L: AsClass + Send + 'static> Flow<Chunk<P, L>> {
     /// Applies `stage` to each sample on the pool, with the draws of (`seed`, id, copy, `epoch`). A fault makes
     /// the sample a tombstone; tombstones pass, and count against the reject budget once for a sample.
     pub fn stage<S: Stage<In = P>>(
@@ -496,9 +496,9 @@ impl<P: Send + 'static, L: Send + 'static> Flow<Chunk<P, L>> {
         self.pooled(S::NAME, room, move |open, chunk: Chunk<P, L>| {
             let mut samples = Vec::with_capacity(chunk.len());
             for sample in chunk {
-                let (id, copy) = (sample.id.clone(), sample.copy);
+                let (id, copy, class) = (sample.id.clone(), sample.copy, sample.label.as_class());
                 let applied = catch_unwind(AssertUnwindSafe(|| {
-                    sample.map(|input| stage.apply(input, &seed.draws(&id, copy, epoch)))
+                    sample.map(|input| stage.apply_to(input, class, &seed.draws(&id, copy, epoch)))
                 }));
                 let sample = applied.map_err(|panic| {
                     let copy = if copy == 0 { String::new() } else { format!(" (copy {copy})") };

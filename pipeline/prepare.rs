@@ -9,6 +9,7 @@
 mod begin;
 mod commit;
 mod pack;
+mod quarantine;
 mod reread;
 mod work;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 pub use begin::{Begun, begin};
 pub use commit::{Prepared, commit};
+pub use quarantine::{Quarantined, quarantine};
 pub(crate) use reread::{Reread, checksums};
 pub use work::{Worked, work};
 

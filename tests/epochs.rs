@@ -36,7 +36,7 @@ fn batches_of(
     let options = RunOptions { threads: 2, memory_bytes: 64 << 20, max_rejects: MaxRejects::Count(1000) };
     let run = Run::new(options).unwrap();
     run.block_on(async {
-        let (feed, ..) = feed::resolve(&config, forebay::options::Command::Train).await.unwrap();
+        let (feed, ..) = feed::resolve(&run, &config, forebay::options::Command::Train).await.unwrap();
         let found = feed.batches_from(&run, Pass::train(1), 0, rank).collect().await.unwrap();
         let ids =
             |batch: &forebay_stages::collate::Batch| batch.ids.iter().map(|id| id.to_string()).collect();

@@ -125,7 +125,7 @@ fn the_nodes_of_a_plan_are_those_that_run() {
             ("split.shares", "none".into()),
         ]);
         let run = run();
-        let plan = Arc::new(run.block_on(PreparePlan::resolve(&config)).unwrap());
+        let plan = Arc::new(run.block_on(PreparePlan::resolve(&run, &config)).unwrap());
         run.block_on(prepare::prepare(&run, plan.clone())).unwrap();
         let ran: Vec<_> =
             ran(&run).into_iter().filter(|name| !["reread", "checksum", "footers"].contains(name)).collect();
@@ -135,7 +135,7 @@ fn the_nodes_of_a_plan_are_those_that_run() {
         let config =
             config(&[("source", path(source)), ("augment", augment.into()), ("resize.fit", "crop".into())]);
         let run = run();
-        let (feed, ..) = run.block_on(feed::resolve(&config, Command::Bench)).unwrap();
+        let (feed, ..) = run.block_on(feed::resolve(&run, &config, Command::Bench)).unwrap();
         run.block_on(feed.batches(&run, Pass::train(0)).collect()).unwrap();
         assert_eq!(ran(&run), names(&feed.nodes()), "{source} {augment}");
     }

@@ -210,7 +210,7 @@ fn start() -> Run {
 }
 
 fn plan(run: &Run, place: &Place, dest: &str, more: &[&str]) -> Arc<PreparePlan> {
-    Arc::new(run.block_on(PreparePlan::resolve(&config(place, dest, more))).unwrap())
+    Arc::new(run.block_on(PreparePlan::resolve(run, &config(place, dest, more))).unwrap())
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn two_workers_on_disjoint_ranges_write_the_bytes_of_one_process() {
         let begun = prepare::begin(&run, &shared).await.unwrap();
         // The second worker plans anew, as another machine would, and is done before the first.
         let other = start();
-        let planned = Arc::new(PreparePlan::resolve(&config(&place, "two", &[])).await.unwrap());
+        let planned = Arc::new(PreparePlan::resolve(&run, &config(&place, "two", &[])).await.unwrap());
         let worked = prepare::work(&other, &planned, n / 2..n).await.unwrap();
         assert_eq!(worked.reused, 0);
         let early = prepare::commit(&other, &planned, &worked).await.unwrap_err();

@@ -250,7 +250,8 @@ fn batches(
     let options = RunOptions { threads: 2, memory_bytes: 64 << 20, max_rejects: MaxRejects::Count(1000) };
     let run = Run::new(options).unwrap();
     let found = run.block_on(async {
-        let (feed, ..) = forebay::feed::resolve(&config, forebay::options::Command::Train).await.unwrap();
+        let (feed, ..) =
+            forebay::feed::resolve(&run, &config, forebay::options::Command::Train).await.unwrap();
         let rank = forebay_datasets::order::Rank::ALONE;
         let flow = feed.batches_from(&run, forebay::feed::Pass::train(1), done, rank);
         flow.collect().await.unwrap()

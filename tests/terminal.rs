@@ -72,7 +72,7 @@ fn a_shell_completes_commands_options_and_the_words_of_a_choice() {
     let Some(networks) = complete(&["forebay", "train", "--arch", "res"]) else { return };
     assert_eq!(networks.split_whitespace().next(), Some("resnet18"), "{networks}");
     for (words, expected) in [
-        (&["forebay", "tr"][..], "train"),
+        (&["forebay", "trai"][..], "train"),
         (&["forebay", "train", "--img-s"], "--img-size"),
         (&["forebay", "train", "--learning-r"], "--learning-rate"),
         (&["forebay", "plan", "train", "--optimizer", "adamw"], "adamw"),

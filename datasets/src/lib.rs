@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod duplicates;
 pub mod split;
 pub mod folds;
+pub mod groups;
 pub mod statistics;
 pub mod order;
 pub mod columns;

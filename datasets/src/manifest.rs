@@ -5,10 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::KeptColumn;
 use crate::escape::yaml;
 use crate::sample::Split;
 use crate::sealed::{seal, unseal};
-use crate::shard::VALUE_COLUMNS;
+use crate::shard::value_columns;
 use crate::split::{Assignment, SplitRule};
 use crate::words;
 
@@ -209,6 +210,9 @@ pub struct Manifest {
     /// What was mended in the labels of the source; `None` where nothing was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fixes: Option<FixedLabels>,
+    /// The columns of the source that rows keep.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeptColumn>,
     /// How the samples add up.
     pub counts: Counts,
     /// The splits that hold rows.
@@ -278,7 +282,7 @@ pub fn card(manifest: &Manifest) -> String {
             "Of the images of the source, {relabelled} were relabelled and {dropped} left out by a person who looked at them.\n"
         );
     }
-    dataset_card(&manifest.classes, &VALUE_COLUMNS, &splits, &text)
+    dataset_card(&manifest.classes, &value_columns(&manifest.kept), &splits, &text)
 }
 
 /// A dataset card for columns beside image and label, each with its type, for splits with their rows and bytes, and with
@@ -298,7 +302,7 @@ pub(crate) fn dataset_card(
         text += &format!("          '{label}': {}\n", yaml(name));
     }
     for (name, dtype) in columns {
-        text += &format!("  - name: {name}\n    dtype: {dtype}\n");
+        text += &format!("  - name: {}\n    dtype: {dtype}\n", yaml(name));
     }
     text += "  splits:\n";
     for (split, rows, bytes) in splits {
@@ -326,6 +330,7 @@ mod tests {
             stored_format: StoredFormat::Raw,
             settings: serde_json::json!({"seed": 0}),
             fixes: None,
+            kept: vec![],
             counts: Counts { found: 5, written: 3, rejected: 1, dropped: 1, rows: 4 },
             splits: vec![SplitSummary {
                 split: Split::Train,
@@ -345,16 +350,16 @@ mod tests {
         assert_eq!(read, manifest());
         let edited = String::from_utf8(json.clone()).unwrap().replace("\"found\": 5", "\"found\": 6");
         assert!(Manifest::parse(edited.as_bytes()).unwrap_err().to_string().contains("by its checksum"));
-        let newer = String::from_utf8(json.clone()).unwrap().replace("\"format\": 3", "\"format\": 4");
+        let newer = String::from_utf8(json.clone()).unwrap().replace("\"format\": 4", "\"format\": 5");
         let error = Manifest::parse(newer.as_bytes()).unwrap_err().to_string();
         assert_eq!(
             error,
-            "manifest.json was written by another version of Forebay (format 4, this one writes 3)"
+            "manifest.json was written by another version of Forebay (format 5, this one writes 4)"
         );
         for (bytes, what) in [
             (&json[..json.len() / 2], "is damaged"),
             (&b""[..], "is damaged"),
-            (br#"{"format": 3, "fingerprint": 7}"#, "is damaged"),
+            (br#"{"format": 4, "fingerprint": 7}"#, "is damaged"),
             (br#"{"name": "a web app", "icons": []}"#, "was not written by Forebay"),
             (b"[1, 2]", "was not written by Forebay"),
             (b"hello", "is no JSON"),
@@ -386,7 +391,8 @@ mod tests {
         for line in [
             "  - split: train\n    path: data/train-*",
             "          '1': \"yes: \\\"é\\\"\"",
-            "  - name: original_height\n    dtype: int32",
+            "  - name: \"original_height\"\n    dtype: int32",
+            "  - name: \"source_blake3\"\n    dtype: string",
             "    num_examples: 4",
         ] {
             assert!(card.contains(line), "{line} in {card}");

@@ -15,6 +15,24 @@ pub type SampleId = Arc<str>;
 /// The index of a class in the sorted list of class names.
 pub type Label = u32;
 
+/// What may be known of the class of a sample.
+pub trait AsClass {
+    /// The class; `None` of an image that nobody has labelled.
+    fn as_class(&self) -> Option<Label>;
+}
+
+impl AsClass for Label {
+    fn as_class(&self) -> Option<Label> {
+        Some(*self)
+    }
+}
+
+impl AsClass for () {
+    fn as_class(&self) -> Option<Label> {
+        None
+    }
+}
+
 /// Which of the three parts of a dataset a sample belongs to. The names are those of the folders on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -106,6 +124,21 @@ pub struct Encoded {
     pub bytes: Bytes,
 }
 
+/// The file that pixels were decoded from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// Width and height of the image as it was read, after its orientation was applied and before any resize.
+    pub size: (u32, u32),
+    /// BLAKE3 of its bytes, where that was asked for.
+    pub blake3: Option<[u8; 32]>,
+}
+
+impl From<(u32, u32)> for Original {
+    fn from(size: (u32, u32)) -> Original {
+        Original { size, blake3: None }
+    }
+}
+
 /// A decoded image: 8-bit RGB, rows from the top, no padding, values 0 to 255 in the file's own gamma.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pixels {
@@ -115,8 +148,8 @@ pub struct Pixels {
     pub height: u32,
     /// `[height, width, 3]`, `width * height * 3` bytes.
     pub data: Vec<u8>,
-    /// Width and height of the image as it was read, after its orientation was applied and before any resize.
-    pub original: (u32, u32),
+    /// What it was made of.
+    pub original: Original,
 }
 
 impl Pixels {
@@ -126,6 +159,6 @@ impl Pixels {
     /// When `data` is not `width * height * 3` bytes.
     pub fn new(width: u32, height: u32, data: Vec<u8>) -> Pixels {
         assert_eq!(data.len(), width as usize * height as usize * 3, "pixels of a {width}x{height} image");
-        Pixels { width, height, data, original: (width, height) }
+        Pixels { width, height, data, original: (width, height).into() }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::escape::one_line;
 
 /// The version of everything that is written; it is part of every fingerprint.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// The field that holds the checksum.
 const CHECKSUM: &str = "checksum";

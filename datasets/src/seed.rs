@@ -4,6 +4,8 @@
 //! are written here, so that neither a new version of a random-number crate nor another order of calls changes
 //! what a dataset or a training run looks like. Golden vectors below hold this still.
 
+use std::sync::{Arc, Mutex};
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -25,7 +27,7 @@ impl Seed {
         field(&mut key, id.as_bytes());
         key.update(&copy.to_le_bytes());
         key.update(&epoch.to_le_bytes());
-        Draws { key }
+        Draws { key, record: None }
     }
 
     /// A hash that ranks samples for a purpose: sorting by it is a seeded permutation that a missing sample
@@ -58,6 +60,32 @@ fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
 #[derive(Clone, Debug)]
 pub struct Draws {
     key: blake3::Hasher,
+    record: Option<DrawRecord>,
+}
+
+/// What was drawn, for those who want to know why an image became what it is.
+pub type DrawRecord = Arc<Mutex<Vec<Drawn>>>;
+
+/// One draw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drawn {
+    /// The stage that drew.
+    pub stage: String,
+    /// What from.
+    pub from: DrawnFrom,
+    /// What came: a number, or 1 for yes and 0 for no.
+    pub value: f64,
+}
+
+/// What a draw is from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DrawnFrom {
+    /// Yes with this probability.
+    Chance(f64),
+    /// A number between these.
+    Range(f64, f64),
+    /// A whole number below this.
+    Below(u64),
 }
 
 impl Draws {
@@ -66,7 +94,13 @@ impl Draws {
     pub fn of(&self, name: &str) -> Stream {
         let mut key = self.key.clone();
         field(&mut key, name.as_bytes());
-        Stream::new(key)
+        let record = self.record.as_ref().map(|record| (name.to_string(), record.clone()));
+        Stream { record, ..Stream::new(key) }
+    }
+
+    /// The same draws, each of which is put down in `record` as it is made; normal numbers are not.
+    pub fn recorded(self, record: DrawRecord) -> Draws {
+        Draws { record: Some(record), ..self }
     }
 
     /// Draws for a purpose of their own, such as one of several views of the sample: independent of these, and of those for
@@ -75,7 +109,7 @@ impl Draws {
         let mut key = self.key.clone();
         field(&mut key, b"within");
         field(&mut key, purpose.as_bytes());
-        Draws { key }
+        Draws { key, record: self.record.clone() }
     }
 }
 
@@ -83,11 +117,20 @@ impl Draws {
 #[derive(Clone, Debug)]
 pub struct Stream {
     rng: ChaCha8Rng,
+    /// Who draws, and where that is put down.
+    record: Option<(String, DrawRecord)>,
 }
 
 impl Stream {
     fn new(key: blake3::Hasher) -> Stream {
-        Stream { rng: ChaCha8Rng::from_seed(*key.finalize().as_bytes()) }
+        Stream { rng: ChaCha8Rng::from_seed(*key.finalize().as_bytes()), record: None }
+    }
+
+    fn put_down(&self, from: DrawnFrom, value: f64) {
+        if let Some((stage, record)) = &self.record {
+            let drawn = Drawn { stage: stage.clone(), from, value };
+            record.lock().expect("no panic under the lock").push(drawn);
+        }
     }
 
     /// 64 random bits.
@@ -102,7 +145,9 @@ impl Stream {
 
     /// Uniform in `[low, high)`; `low` where both are equal.
     pub fn range(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * self.unit()
+        let value = low + (high - low) * self.unit();
+        self.put_down(DrawnFrom::Range(low, high), value);
+        value
     }
 
     /// Uniform in `0..n` without bias (Lemire's method, arXiv 1805.10941).
@@ -115,14 +160,18 @@ impl Stream {
         loop {
             let product = u128::from(self.bits()) * u128::from(n);
             if product as u64 >= threshold {
-                return (product >> 64) as u64;
+                let value = (product >> 64) as u64;
+                self.put_down(DrawnFrom::Below(n), value as f64);
+                return value;
             }
         }
     }
 
     /// True with probability `p`.
     pub fn chance(&mut self, p: f64) -> bool {
-        self.unit() < p
+        let is_so = self.unit() < p;
+        self.put_down(DrawnFrom::Chance(p), f64::from(u8::from(is_so)));
+        is_so
     }
 
     /// A standard normal number (Box-Muller; the second one is thrown away, so that a draw is a pure function

@@ -1,13 +1,15 @@
 //! Which samples the model learns from, which choose the best checkpoint, and which it never sees.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, Entry};
+use crate::groups::{SamePicture, Together};
 use crate::sample::{Label, SampleId, Split};
 use crate::seed::Seed;
+use crate::words::few;
 
 /// The shares of all samples that go to each split, on average; they add up to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,31 +104,42 @@ impl From<Shares> for [f64; 3] {
 }
 
 /// What decides the split of a sample. A setting without effect on that is no part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "kebab-case")]
 pub enum SplitRule {
     /// What the source declares of it; a sample of which it declares nothing is train.
     Declared,
     /// All samples are train.
     AllTrain,
-    /// Its own hash, or that of its group, against the shares, so that the split of a sample depends on no other
-    /// sample. Shares are met on average, not to the image.
-    Hash {
-        /// The shares of the splits.
-        shares: Shares,
-        /// The seed of the hash.
-        seed: u64,
-    },
+    /// Its own hash, or that of its group, against shares.
+    Hash(HashSplit),
+}
+
+/// A split by the hash of each sample, or of its group: the split of a sample depends on no other sample, and shares are met
+/// on average, not to the image; unless it is stratified.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HashSplit {
+    /// The shares of the splits.
+    pub shares: Shares,
+    /// The seed of the hash.
+    pub seed: u64,
+    /// What else than the source says which samples belong together.
+    #[serde(default)]
+    pub together: Together,
+    /// Whether each class is cut by the shares for itself, to the sample as far as groups allow: the split of a new sample
+    /// then depends on those that are there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stratify: bool,
 }
 
 impl SplitRule {
-    /// The rule for a source: what it declares, where it declares validation or test, or else the shares and the seed
-    /// that were asked for; without shares all is train.
-    pub fn of(catalog: &Catalog, shares: Option<Shares>, seed: u64) -> SplitRule {
-        match shares {
+    /// The rule for a source: what it declares, where it declares validation or test, or else the split that was asked
+    /// for; without one all is train.
+    pub fn of(catalog: &Catalog, wanted: Option<HashSplit>) -> SplitRule {
+        match wanted {
             _ if catalog.declares_splits() => SplitRule::Declared,
             None => SplitRule::AllTrain,
-            Some(shares) => SplitRule::Hash { shares, seed },
+            Some(wanted) => SplitRule::Hash(wanted),
         }
     }
 
@@ -135,7 +148,7 @@ impl SplitRule {
         match self {
             SplitRule::Declared => entry.split.unwrap_or(Split::Train),
             SplitRule::AllTrain => Split::Train,
-            SplitRule::Hash { shares, seed } => shares.split_by_hash(*seed, &entry.group),
+            SplitRule::Hash(HashSplit { shares, seed, .. }) => shares.split_by_hash(*seed, &entry.group),
         }
     }
 }
@@ -145,7 +158,16 @@ impl fmt::Display for SplitRule {
         match self {
             SplitRule::Declared => write!(f, "the train, validation and test folders of its source"),
             SplitRule::AllTrain => write!(f, "--split none"),
-            SplitRule::Hash { shares, seed } => write!(f, "--split {shares} --split-seed {seed}"),
+            SplitRule::Hash(HashSplit { shares, seed, together, stratify }) => {
+                write!(f, "--split {shares} --split-seed {seed}")?;
+                if *stratify {
+                    write!(f, " --stratify")?;
+                }
+                if together.pictures != SamePicture::default() {
+                    write!(f, " --group {}", together.pictures)?;
+                }
+                together.by.iter().try_for_each(|by| write!(f, " --group-by '{by}'"))
+            }
         }
     }
 }
@@ -158,6 +180,8 @@ impl fmt::Display for SplitRule {
 pub struct Assignment {
     rule: SplitRule,
     samples: Vec<(SampleId, Split)>,
+    /// The group of each sample that is not the only one of it, sorted by id.
+    groups: Vec<(SampleId, SampleId)>,
 }
 
 /// An [`Assignment`] as `plan.json` holds it: the names of each split, sorted.
@@ -167,40 +191,72 @@ struct StoredAssignment {
     train: Vec<String>,
     validation: Vec<String>,
     test: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    groups: BTreeMap<String, String>,
 }
 
 impl Assignment {
     /// The assignment of every entry of a catalog.
     ///
-    /// Groups are assigned, and each sample is where its group is. First comes what an earlier assignment of the same
-    /// rule says of a sample of the group, then the rule. One that tears a group is of another rule.
+    /// First comes what an earlier assignment of the same rule says of a sample: what it was, it stays. Of the others each
+    /// group has one split: that of the first of its samples of which the earlier one says something, or else that of
+    /// the rule. See [`Assignment::torn`].
     pub fn of(catalog: &Catalog, rule: SplitRule, earlier: Option<&Assignment>) -> Assignment {
-        let earlier = earlier.filter(|earlier| earlier.rule == rule && earlier.torn(catalog).is_none());
+        let known = |entry: &Entry| earlier.filter(|earlier| earlier.rule == rule)?.split(&entry.id);
         let entries = catalog.entries();
-        let mut groups: HashMap<&SampleId, Split> =
-            entries.iter().map(|entry| (&entry.group, rule.split(entry))).collect();
-        if let Some(earlier) = earlier {
-            let known = |entry: &'_ Entry| earlier.split(&entry.id);
-            groups.extend(entries.iter().filter_map(|entry| Some((&entry.group, known(entry)?))));
+        let mut groups: HashMap<&SampleId, Split> = HashMap::new();
+        for entry in entries {
+            if let Some(split) = known(entry) {
+                groups.entry(&entry.group).or_insert(split);
+            }
+        }
+        if let SplitRule::Hash(HashSplit { shares, seed, stratify: true, .. }) = &rule {
+            stratify(catalog, shares, Seed(*seed), &mut groups);
         }
         // A catalog is sorted by id and holds each once, and so is this.
-        let samples = entries.iter().map(|entry| (entry.id.clone(), groups[&entry.group])).collect();
-        Assignment { rule, samples }
+        let split = |entry: &Entry| {
+            known(entry).or(groups.get(&entry.group).copied()).unwrap_or_else(|| rule.split(entry))
+        };
+        let samples = entries.iter().map(|entry| (entry.id.clone(), split(entry))).collect();
+        let is_alone = |entry: &&Entry| entry.group == entry.id;
+        let mut sizes: HashMap<&SampleId, u32> = HashMap::new();
+        for entry in entries {
+            *sizes.entry(&entry.group).or_default() += 1;
+        }
+        let grouped = entries.iter().filter(|entry| !is_alone(entry) || sizes[&entry.group] > 1);
+        let groups = grouped.map(|entry| (entry.id.clone(), entry.group.clone())).collect();
+        Assignment { rule, samples, groups }
     }
 
-    /// A group of the catalog of which this has samples in more than one split.
-    pub fn torn(&self, catalog: &Catalog) -> Option<SampleId> {
-        let mut groups: HashMap<&SampleId, Split> = HashMap::new();
-        catalog.entries().iter().find_map(|entry| {
-            let split = self.split(&entry.id)?;
-            let is_torn = *groups.entry(&entry.group).or_insert(split) != split;
-            is_torn.then(|| entry.group.clone())
-        })
+    /// Two samples of one group of the catalog that this has in different splits, for each group that has such: another
+    /// sample has joined what was split before.
+    pub fn torn<'a>(&self, catalog: &'a Catalog) -> Vec<[&'a Entry; 2]> {
+        let mut firsts: HashMap<&SampleId, Option<(&Entry, Split)>> = HashMap::new();
+        let mut torn = Vec::new();
+        for (entry, split) in catalog.entries().iter().zip(self.splits(catalog)) {
+            let first = firsts.entry(&entry.group).or_insert(Some((entry, split)));
+            if let Some((other, _)) = first.filter(|(_, of_first)| *of_first != split) {
+                torn.push([other, entry]);
+                *first = None;
+            }
+        }
+        torn
+    }
+
+    /// The samples that are not alone in their group, sorted by id, each with its group.
+    pub fn groups(&self) -> &[(SampleId, SampleId)] {
+        &self.groups
+    }
+
+    /// The group of a sample that was not alone in its own.
+    pub fn group(&self, id: &str) -> Option<&SampleId> {
+        let index = self.groups.binary_search_by(|(sample, _)| (**sample).cmp(id)).ok()?;
+        Some(&self.groups[index].1)
     }
 
     /// What decided the split of each sample.
-    pub fn rule(&self) -> SplitRule {
-        self.rule
+    pub fn rule(&self) -> &SplitRule {
+        &self.rule
     }
 
     /// The split of a sample; `None` for one that is not among them.
@@ -230,7 +286,7 @@ impl Assignment {
     /// What a user would want to know of it, one line each: the classes that get no image in a split that has a
     /// share, and the smallest seed that would give every class one in each.
     pub fn warnings(&self, catalog: &Catalog) -> Vec<String> {
-        let SplitRule::Hash { shares, .. } = self.rule else { return vec![] };
+        let SplitRule::Hash(HashSplit { shares, stratify, .. }) = &self.rule else { return vec![] };
         let mut counts = vec![[0u64; 3]; catalog.classes().len()];
         for (entry, split) in catalog.entries().iter().zip(self.splits(catalog)) {
             counts[entry.label as usize][split as usize] += 1;
@@ -245,8 +301,8 @@ impl Assignment {
                 warnings.push(format!("no image in {split}: class {}", few(&without)));
             }
         }
-        if !warnings.is_empty() {
-            warnings.push(match smallest_seed(catalog, &shares) {
+        if !warnings.is_empty() && !stratify {
+            warnings.push(match smallest_seed(catalog, shares) {
                 Ok(seed) => format!("--split-seed {seed} gives every class an image in each split"),
                 Err(reason) => reason,
             });
@@ -255,11 +311,45 @@ impl Assignment {
     }
 }
 
-/// The first five names, and how many more there are.
-fn few(names: &[&str]) -> String {
-    match names.len() {
-        0..=5 => names.join(", "),
-        n => format!("{} and {} more", names[..5].join(", "), n - 5),
+/// Adds the split of every group that has none yet: of each class the shares are met as nearly as its groups allow, those
+/// that have a split already included. A group is of the class of the first of its samples.
+fn stratify<'a>(
+    catalog: &'a Catalog,
+    shares: &Shares,
+    seed: Seed,
+    splits: &mut HashMap<&'a SampleId, Split>,
+) {
+    let mut of_class: Vec<Vec<&SampleId>> = vec![vec![]; catalog.classes().len()];
+    let mut sizes: HashMap<&SampleId, u32> = HashMap::new();
+    for entry in catalog.entries() {
+        let size = sizes.entry(&entry.group).or_default();
+        if *size == 0 {
+            of_class[entry.label as usize].push(&entry.group);
+        }
+        *size += 1;
+    }
+    for groups in &mut of_class {
+        // In an order that tells nothing, so that those of one folder do not end up in one split.
+        groups.sort_by_cached_key(|group| seed.rank("split", group, 0, 0));
+        let size = |group: &SampleId| f64::from(sizes[group]);
+        let total: f64 = groups.iter().map(|group| size(group)).sum();
+        let mut wanting = Split::ALL.map(|split| shares.of(split) * total);
+        for group in groups.iter() {
+            if let Some(split) = splits.get(group) {
+                wanting[*split as usize] -= size(group);
+            }
+        }
+        for group in groups.iter() {
+            if splits.contains_key(group) {
+                continue;
+            }
+            let most = shares.wanted().reduce(|most, split| {
+                if wanting[split as usize] > wanting[most as usize] { split } else { most }
+            });
+            let split = most.expect("shares add up to 1");
+            wanting[split as usize] -= size(group);
+            splits.insert(group, split);
+        }
     }
 }
 
@@ -319,6 +409,7 @@ impl From<Assignment> for StoredAssignment {
             train: of(Split::Train),
             validation: of(Split::Validation),
             test: of(Split::Test),
+            groups: assignment.groups.iter().map(|(id, group)| (id.to_string(), group.to_string())).collect(),
         }
     }
 }
@@ -327,7 +418,7 @@ impl TryFrom<StoredAssignment> for Assignment {
     type Error = String;
 
     fn try_from(stored: StoredAssignment) -> Result<Assignment, String> {
-        let StoredAssignment { rule, train, validation, test } = stored;
+        let StoredAssignment { rule, train, validation, test, groups } = stored;
         let mut samples: Vec<(SampleId, Split)> = [train, validation, test]
             .into_iter()
             .zip(Split::ALL)
@@ -336,7 +427,12 @@ impl TryFrom<StoredAssignment> for Assignment {
         samples.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         match samples.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             Some(pair) => Err(format!("{} is in the assignment twice", pair[0].0)),
-            None => Ok(Assignment { rule, samples }),
+            // A map is sorted.
+            None => Ok(Assignment {
+                rule,
+                samples,
+                groups: groups.into_iter().map(|(id, group)| (id.into(), group.into())).collect(),
+            }),
         }
     }
 }
@@ -430,7 +526,8 @@ mod tests {
     }
 
     fn rule(train: f64, validation: f64, test: f64, seed: u64) -> SplitRule {
-        SplitRule::Hash { shares: Shares::new(train, validation, test).expect("shares"), seed }
+        let shares = Shares::new(train, validation, test).expect("shares");
+        SplitRule::Hash(HashSplit { shares, seed, ..HashSplit::default() })
     }
 
     fn cut(catalog: &Catalog, rule: SplitRule) -> Vec<Split> {
@@ -466,7 +563,7 @@ mod tests {
     fn adding_or_dropping_images_or_classes_moves_no_other_without_any_memory() {
         for seed in 0..20 {
             let rule = rule(0.6, 0.2, 0.2, seed);
-            let whole = Assignment::of(&catalog(&[300, 40, 7], None), rule, None);
+            let whole = Assignment::of(&catalog(&[300, 40, 7], None), rule.clone(), None);
             let mut part = catalog(&[300, 40], None).entries().to_vec();
             part.retain(|entry| !Seed(seed).rank("keep", &entry.id, 0, 0).is_multiple_of(3));
             let part = Assignment::of(&of_entries(2, part, None), rule, None);
@@ -492,17 +589,14 @@ mod tests {
     #[test]
     fn a_rule_holds_only_what_decides_a_split() {
         let (declared, plain) = (catalog(&[3], Some(Split::Validation)), catalog(&[3], None));
-        let shares = Shares::default();
-        for shares in [None, Some(shares)] {
-            for seed in [0, 7] {
-                assert_eq!(SplitRule::of(&declared, shares, seed), SplitRule::Declared);
-            }
+        let wanted = HashSplit { seed: 7, ..HashSplit::default() };
+        for wanted in [None, Some(wanted.clone())] {
+            assert_eq!(SplitRule::of(&declared, wanted), SplitRule::Declared);
         }
-        assert_eq!(SplitRule::of(&plain, None, 0), SplitRule::of(&plain, None, 7));
-        assert_eq!(SplitRule::of(&plain, Some(shares), 7), SplitRule::Hash { shares, seed: 7 });
+        assert_eq!(SplitRule::of(&plain, Some(wanted.clone())), SplitRule::Hash(wanted));
         // A train folder alone leaves the cut to the shares.
         let lone = catalog(&[3], Some(Split::Train));
-        assert_eq!(SplitRule::of(&lone, None, 7), SplitRule::AllTrain);
+        assert_eq!(SplitRule::of(&lone, None), SplitRule::AllTrain);
         assert_eq!(cut(&lone, rule(0.0, 0.0, 1.0, 0)), [Split::Test; 3]);
         assert_eq!(cut(&declared, SplitRule::Declared), [Split::Validation, Split::Train, Split::Train]);
     }
@@ -526,7 +620,7 @@ mod tests {
     fn samples_of_one_group_are_in_one_split_whatever_decides_it() {
         let catalog = pairs(|n| Some(Split::ALL[n / 2 % 3])).expect("a catalog");
         for rule in [rule(0.4, 0.3, 0.3, 1), SplitRule::Declared] {
-            let splits = cut(&catalog, rule);
+            let splits = cut(&catalog, rule.clone());
             assert!(splits.chunks(2).all(|pair| pair[0] == pair[1]), "{rule}: {splits:?}");
             assert!(Split::ALL.into_iter().all(|split| splits.contains(&split)), "{rule}: {splits:?}");
         }
@@ -535,16 +629,69 @@ mod tests {
         let other = |split: Split| Split::ALL[(split as usize + 1) % 3];
         let moved: Vec<Split> = cut(&catalog, SplitRule::Declared).into_iter().map(other).collect();
         let samples = ids.iter().cloned().zip(moved.iter().copied()).step_by(2).collect();
-        let half = Assignment { rule: SplitRule::Declared, samples };
+        let half = Assignment { rule: SplitRule::Declared, samples, groups: vec![] };
         let splits = Assignment::of(&catalog, SplitRule::Declared, Some(&half)).splits(&catalog);
         assert_eq!(splits, moved);
-        // One that tears a group says nothing of any.
-        let samples = [(ids[0].clone(), Split::Train), (ids[1].clone(), Split::Test)].into();
-        let torn = Assignment { rule: SplitRule::Declared, samples };
-        assert_eq!(torn.torn(&catalog).as_deref(), Some("0"));
-        let splits = Assignment::of(&catalog, SplitRule::Declared, Some(&torn)).splits(&catalog);
-        assert_eq!(splits, cut(&catalog, SplitRule::Declared));
-        assert_eq!(half.torn(&catalog), None);
+        assert_eq!(
+            Assignment::of(&catalog, SplitRule::Declared, Some(&half)).torn(&catalog),
+            <[[&Entry; 2]; 0]>::default()
+        );
+    }
+
+    #[test]
+    fn a_sample_that_joins_what_was_split_moves_nothing_and_is_named() {
+        // Three of the group are known, in two splits; the fourth comes to the first of them.
+        let mut entries = catalog(&[4], None).entries().to_vec();
+        for entry in &mut entries {
+            entry.group = "g".into();
+        }
+        let catalog = of_entries(1, entries, None);
+        let rule = rule(0.0, 0.5, 0.5, 0);
+        let known = [Split::Test, Split::Train, Split::Test];
+        let ids = catalog.entries().iter().map(|entry| entry.id.clone());
+        let earlier =
+            Assignment { rule: rule.clone(), samples: ids.skip(1).zip(known).collect(), groups: vec![] };
+        let now = Assignment::of(&catalog, rule, Some(&earlier));
+        assert_eq!(now.splits(&catalog), [Split::Test, Split::Test, Split::Train, Split::Test]);
+        let torn: Vec<[&str; 2]> =
+            now.torn(&catalog).iter().map(|pair| pair.map(|entry| &*entry.id)).collect();
+        assert_eq!(torn, [["0/00000", "0/00002"]]);
+        assert_eq!(now.group("0/00003").map(|group| &**group), Some("g"));
+    }
+
+    #[test]
+    fn a_stratified_split_meets_the_shares_in_each_class_and_moves_nothing_later() {
+        let SplitRule::Hash(wanted) = rule(0.6, 0.2, 0.2, 1) else { panic!("a rule by hash") };
+        let rule = SplitRule::Hash(HashSplit { stratify: true, ..wanted });
+        let count = |catalog: &Catalog, assignment: &Assignment, class: u32| {
+            let splits = assignment.splits(catalog);
+            let of = |split| {
+                let is = |(entry, of): &(&Entry, &Split)| entry.label == class && **of == split;
+                catalog.entries().iter().zip(&splits).filter(is).count()
+            };
+            Split::ALL.map(of)
+        };
+        let small = catalog(&[50, 5, 10], None);
+        let first = Assignment::of(&small, rule.clone(), None);
+        assert_eq!([0, 1, 2].map(|class| count(&small, &first, class)), [[30, 10, 10], [3, 1, 1], [6, 2, 2]]);
+        let large = catalog(&[100, 5, 25], None);
+        let second = Assignment::of(&large, rule.clone(), Some(&first));
+        assert_eq!(
+            [0, 1, 2].map(|class| count(&large, &second, class)),
+            [[60, 20, 20], [3, 1, 1], [15, 5, 5]]
+        );
+        for (id, split) in first.samples() {
+            assert_eq!(second.split(id), Some(*split), "{id}");
+        }
+        // Groups are kept whole.
+        let mut entries = catalog(&[40], None).entries().to_vec();
+        for (n, entry) in entries.iter_mut().enumerate() {
+            entry.group = format!("{}", n / 4).into();
+        }
+        let grouped = of_entries(1, entries, None);
+        let assignment = Assignment::of(&grouped, rule, None);
+        assert_eq!(count(&grouped, &assignment, 0), [24, 8, 8]);
+        assert!(assignment.torn(&grouped).is_empty());
     }
 
     #[test]
@@ -558,8 +705,11 @@ mod tests {
     #[test]
     fn an_earlier_assignment_wins_where_it_is_of_the_same_rule() {
         let undecided = catalog(&[3], None);
-        let earlier =
-            Assignment { rule: SplitRule::Declared, samples: vec![("0/00001".into(), Split::Test)] };
+        let earlier = Assignment {
+            rule: SplitRule::Declared,
+            samples: vec![("0/00001".into(), Split::Test)],
+            groups: vec![],
+        };
         let of = |rule| Assignment::of(&undecided, rule, Some(&earlier)).splits(&undecided);
         assert_eq!(of(SplitRule::Declared), [Split::Train, Split::Test, Split::Train]);
         assert_eq!(of(SplitRule::AllTrain), [Split::Train; 3]);

@@ -66,3 +66,11 @@ macro_rules! words {
         }
     };
 }
+
+/// The first five names, and how many more there are.
+pub fn few(names: &[&str]) -> String {
+    match names.len() {
+        0..=5 => names.join(", "),
+        n => format!("{} and {} more", names[..5].join(", "), n - 5),
+    }
+}

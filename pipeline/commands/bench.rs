@@ -103,8 +103,9 @@ pub async fn bench(run: &Run, feed: &Feed, epochs: u32, seen: Arc<AtomicU64>) ->
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let config = &asked.config;
-    let planned = config.clone();
-    let planned = run.until_stopped(move || async move { feed::resolve(&planned, Command::Bench).await });
+    let (planned, planning) = (config.clone(), run.clone());
+    let resolve = move || async move { feed::resolve(&planning, &planned, Command::Bench).await };
+    let planned = run.until_stopped(resolve);
     let (feed, _, warnings) = planned.await?;
     warn(&warnings);
     let epochs = match config.is_given("train.epochs") {

@@ -14,10 +14,9 @@ use indicatif::HumanCount;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::feed::read;
 use crate::flow::{Chunk, Error, Run, blocking};
 use crate::options::{self, Config, Invocation, bytes_in_words};
-use crate::plan::{self, Rooms};
+use crate::plan::{self, Rooms, read};
 use crate::report::{Bar, Unit, say, say_json, terminal, warn, watched};
 
 /// Bytes of the images of a shard, after which the next one begins.

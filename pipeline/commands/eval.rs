@@ -150,7 +150,9 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
     let place = place
         .ok_or_else(|| Error::Usage("eval needs a MODEL: a run folder, or a weights file".to_string()))?;
     let (settings, pool) = (config.clone(), run.clone());
+    let opened_by = run.clone();
     let opening = run.until_stopped(move || async move {
+        let run = &opened_by;
         let model = Model::open(&pool, &place, settings.text("model.arch"), &settings).await?;
         let of_run = OfRun::of_model(&place, model.kind, &settings).await?;
         let own = of_run.as_ref().and_then(OfRun::source);
@@ -159,13 +161,13 @@ pub async fn evaluate(run: &Run, config: &Config) -> Result<Evaluated, Error> {
         })?;
         let chain = model.classifier.chain();
         let named = of_run.as_ref().filter(|of_run| of_run.is_of(&source, &settings));
-        let (mut feed, mut warnings) = feed_for(&settings, (&source, &place), chain, named).await?;
+        let (mut feed, mut warnings) = feed_for(run, &settings, (&source, &place), chain, named).await?;
         let known = of_run.as_ref().and_then(|of_run| of_run.tests.images.clone());
         let is_same = known.as_ref().is_some_and(|known| feed.source.samples_fingerprint() == *known);
         let of_run = match (of_run, is_same) {
             (Some(of_run), true) if !of_run.is_of(&source, &settings) => {
                 note(&format!("{source} holds the images of the run in another place, and they are split as there"));
-                (feed, warnings) = feed_for(&settings, (&source, &place), chain, Some(&of_run)).await?;
+                (feed, warnings) = feed_for(run, &settings, (&source, &place), chain, Some(&of_run)).await?;
                 Some(of_run)
             }
             (Some(of_run), false) if of_run.is_of(&source, &settings) => {

@@ -17,16 +17,18 @@ pub mod models;
 pub mod predict;
 pub mod prepare;
 pub mod train;
+pub mod trace;
 pub mod tune;
 pub mod verify;
 
+use forebay_datasets::groups::SamePicture;
 use forebay_datasets::store::{Store, local_path};
 
 use crate::flow::{Error, Run};
 use crate::hub::Reference;
 use crate::options::{Command, Config, Invocation, store_options};
 use crate::plan::{Purpose, folder_and_file, refuse_file, refuse_unreached};
-use crate::report::{say, say_json};
+use crate::report::{detail, say, say_json};
 use crate::train::files;
 
 /// Prints a plan that is only to be looked at: for people, or with `--json` as one object on one line.
@@ -34,6 +36,13 @@ fn say_plan(asked: &Invocation, plan: &impl std::fmt::Display, json: impl FnOnce
     match asked.json {
         true => say_json(&json()),
         false => say(&plan.to_string()),
+    }
+}
+
+/// Says what a plan waits for where it decodes every image.
+fn say_that_it_looks(config: &Config) {
+    if config.choice::<SamePicture>("split.group") == SamePicture::Duplicates {
+        detail("looking for pictures that are there in several forms: every image is decoded once more");
     }
 }
 
@@ -109,6 +118,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         Command::Prepare => prepare::run(run, asked).await,
         Command::Convert => convert::run(run, asked).await,
         Command::Verify => verify::run(run, asked).await,
+        Command::Trace => trace::run(run, asked).await,
         Command::Train => train::run(run, asked).await.map(drop),
         Command::Bench => bench::run(run, asked).await,
         Command::BenchModel => bench_model::run(run, asked),

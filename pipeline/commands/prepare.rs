@@ -9,11 +9,11 @@ use forebay_datasets::sample::Split;
 use forebay_stages::balance::Balance;
 use serde_json::{Value, json};
 
-use super::say_plan;
+use super::{say_plan, say_that_it_looks};
 use crate::flow::{Error, Run};
 use crate::options::{Invocation, bytes_in_words};
 use crate::plan::{self, Destination, PreparePlan, balance_in_words};
-use crate::prepare::{self, Prepared};
+use crate::prepare::{self, Prepared, Quarantined};
 use crate::report::{Bar, Unit, Usage, detail, note, say, say_json, tell, terminal, warn, watched};
 
 /// Runs the command.
@@ -22,9 +22,10 @@ use crate::report::{Bar, Unit, Usage, detail, note, say, say_json, tell, termina
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let (start, config) = (Instant::now(), &asked.config);
-    let options = config.clone();
-    let plan =
-        Arc::new(run.until_stopped(move || async move { PreparePlan::resolve(&options).await }).await?);
+    say_that_it_looks(config);
+    let (options, planning) = (config.clone(), run.clone());
+    let resolve = move || async move { PreparePlan::resolve(&planning, &options).await };
+    let plan = Arc::new(run.until_stopped(resolve).await?);
     if asked.plan_only {
         say_plan(asked, &*plan, || planned(&plan));
         return Ok(());
@@ -57,6 +58,20 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
             }
             false => note(&format!("nothing was changed in {location}")),
         }
+    }
+    let refused = match &done {
+        Ok(done) => done.rejects.clone(),
+        // Whoever has too many looks at them first of all.
+        Err(Error::TooManyRejects { .. }) => run.rejects().list(),
+        Err(_) => Vec::new(),
+    };
+    if let Some(place) = plan.quarantine.clone().filter(|_| !refused.is_empty()) {
+        let Quarantined { copied, without } = prepare::quarantine(&plan, &place, &refused).await?;
+        let without = match without {
+            0 => String::new(),
+            n => format!("; of {n} there is no file to copy"),
+        };
+        note(&format!("{copied} rejected files are copied to {}{without}", place.location()));
     }
     let done = done?;
     let seconds = start.elapsed().as_secs_f64();

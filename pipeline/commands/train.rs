@@ -8,7 +8,7 @@ use forebay_stages::balance::Balance;
 use forebay_train::WeightsReport;
 use forebay_train::metrics::Evaluation;
 
-use super::{find_lr, say_plan};
+use super::{find_lr, say_plan, say_that_it_looks};
 use crate::flow::{Error, Run};
 use crate::options::{Command, Config, Invocation};
 use crate::plan::balance_in_words;
@@ -74,9 +74,10 @@ fn next(run: &str, has_snapshots: bool) -> String {
 }
 
 async fn resolve(run: &Run, config: &Config, begins: bool) -> Result<Arc<TrainPlan>, Error> {
-    let planned = config.clone();
-    let plan = run.until_stopped(move || async move { TrainPlan::resolve(&planned, begins).await });
-    Ok(Arc::new(plan.await?))
+    say_that_it_looks(config);
+    let (planned, planning) = (config.clone(), run.clone());
+    let resolve = move || async move { TrainPlan::resolve(&planning, &planned, begins).await };
+    Ok(Arc::new(run.until_stopped(resolve).await?))
 }
 
 /// What is known of a training before it begins.

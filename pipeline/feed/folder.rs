@@ -1,5 +1,7 @@
 //! Images of any layout as a source: read one by one, as if they were the shards that `prepare` would write.
 
+use std::collections::HashMap;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,9 +14,9 @@ use forebay_datasets::store::Store;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::read::read;
 use super::source::{Reading, Source};
 use crate::flow::{Chunk, Error, Flow, Run};
+use crate::plan::read;
 use crate::plan::{self, PlannedNode, PlannedRow, Rooms, Rows, ShorterSides};
 
 /// Images of a source, planned as `prepare` would.
@@ -86,6 +88,11 @@ impl Source for Folder {
         };
         let labels = self.rows.of(split).iter().map(label).collect();
         futures::future::ready(Ok(labels)).boxed()
+    }
+
+    fn groups_of_samples(&self) -> BoxFuture<'_, Result<HashMap<SampleId, SampleId>, Error>> {
+        let groups = self.rows.assignment.groups().iter().cloned().collect();
+        ready(Ok(groups)).boxed()
     }
 
     fn known_rows(&self, split: Split) -> Option<Vec<Sample<()>>> {

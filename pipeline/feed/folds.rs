@@ -3,6 +3,7 @@
 //! The rows of a fold are masks over the same rows, in their own order, for all folds: so what a cache holds of them (the
 //! features of frozen layers) serves every fold.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use forebay_datasets::folds::{Fold, deal};
@@ -49,6 +50,10 @@ impl Source for Pooled {
             Ok(labels)
         }
         .boxed()
+    }
+
+    fn groups_of_samples(&self) -> BoxFuture<'_, Result<HashMap<SampleId, SampleId>, Error>> {
+        self.0.groups_of_samples()
     }
 
     fn known_rows(&self, split: Split) -> Option<Vec<Sample<()>>> {
@@ -138,7 +143,13 @@ impl Feed {
     /// [`Error::Usage`] when a class has fewer images than there are folds; others when the labels cannot be read.
     pub(super) async fn of_fold(self, fold: Fold, seed: Seed) -> Result<Feed, Error> {
         let source: Arc<dyn Source> = Arc::new(Pooled(self.source.clone()));
-        let rows = source.labels(Split::Train).await?;
+        let mut rows = source.labels(Split::Train).await?;
+        let groups = source.groups_of_samples().await?;
+        for (id, _) in &mut rows {
+            if let Some(group) = groups.get(id) {
+                *id = group.clone();
+            }
+        }
         let dealt = deal(&rows, fold.folds(), seed).map_err(|few| {
             let class = |few: &forebay_datasets::folds::TooFew| {
                 format!("{} ({})", source.classes()[few.label as usize], few.samples)

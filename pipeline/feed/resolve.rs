@@ -14,8 +14,9 @@ use forebay_train::models;
 use toml::Value;
 
 use super::{Feed, Folder, Shards, Source};
-use crate::flow::Error;
+use crate::flow::{Error, Run};
 use crate::options::{self, Command, Config, Facts, PreparedRows};
+use crate::plan::grouping::{GroupedSource, grouped};
 use crate::plan::{self, DecidedBy, OF_A_BATCH_PX, Rooms, ShorterSides, gather, open, open_source};
 
 /// What the options say of a feed, whatever the source holds.
@@ -70,7 +71,7 @@ impl OpenedSource {
     ///
     /// # Errors
     /// [`Error::Plan`] or [`Error::Usage`] for a source that cannot be used, others when a store fails.
-    pub async fn open(config: &Config) -> Result<OpenedSource, Error> {
+    pub async fn open(run: &Run, config: &Config, command: Command) -> Result<OpenedSource, Error> {
         let store = open_source(config)?;
         let mut warnings = Vec::new();
         let (source, prepared): (Arc<dyn Source>, _) =
@@ -81,6 +82,10 @@ impl OpenedSource {
                 }
                 None => {
                     let catalog = catalog::read(&store, &options::layout(config)).await?;
+                    let reading = GroupedSource { run, config, store: &store };
+                    let looks_for_leaks = command == Command::Train;
+                    let (catalog, found) = grouped(&reading, catalog, None, looks_for_leaks).await?;
+                    warnings.extend(found);
                     // Copies are made by the feed, as for shards, so that both give the same batches.
                     let rows = plan::rows(config, catalog, None, false)?;
                     warnings.extend(rows.warnings.iter().cloned());
@@ -112,6 +117,7 @@ impl OpenedSource {
 /// # Errors
 /// [`Error::Plan`] or [`Error::Usage`] for options or a source that cannot be used, others when a store fails.
 pub async fn resolve(
+    run: &Run,
     config: &Config,
     command: Command,
 ) -> Result<(Feed, Option<BalanceSummary>, Vec<String>), Error> {
@@ -119,7 +125,7 @@ pub async fn resolve(
     if !problems.is_empty() {
         return Err(Error::Plan(problems));
     }
-    on(config, command, &OpenedSource::open(config).await?).await
+    on(config, command, &OpenedSource::open(run, config, command).await?).await
 }
 
 /// [`resolve`], with a source that is open.
@@ -171,6 +177,7 @@ pub async fn on(
     if let Some(fold) = options::fold(config) {
         feed = feed.of_fold(fold, Seed(config.whole("split.seed"))).await?;
     }
+    feed.look_for_rare().await?;
     let order = feed.source.manifest().map(|manifest| manifest.row_order);
     if order == Some(RowOrder::Source) && feed.is_mixed_in_windows() {
         warnings.push(

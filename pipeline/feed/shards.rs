@@ -1,10 +1,11 @@
 //! Shards as a source: read group by group, or row by row where the groups of a window would take too much memory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use forebay_datasets::manifest::{Manifest, ShardRecord};
+use forebay_datasets::manifest::{Manifest, PLAN_KEY, PlanRecord, ShardRecord};
 use forebay_datasets::order::{EpochRow, RowPlace};
 use forebay_datasets::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
 use forebay_datasets::shard::{self, Index};
@@ -233,6 +234,15 @@ impl Source for Shards {
                 }
             }
             Ok(labels)
+        }
+        .boxed()
+    }
+
+    fn groups_of_samples(&self) -> BoxFuture<'_, Result<HashMap<SampleId, SampleId>, Error>> {
+        async move {
+            // Shards that were copied without their plan are read all the same.
+            let plan = self.store.find(PLAN_KEY).await?.and_then(|bytes| PlanRecord::parse(&bytes).ok());
+            Ok(plan.map(|plan| plan.assignment.groups().iter().cloned().collect()).unwrap_or_default())
         }
         .boxed()
     }

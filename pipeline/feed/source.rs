@@ -1,5 +1,6 @@
 //! What a feed reads from: which rows there are, and how the rows of a window are read.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use forebay_datasets::manifest::Manifest;
@@ -23,6 +24,9 @@ pub trait Source: Send + Sync {
 
     /// Id and label of every planned row of a split, in its order; labels are below the number of classes.
     fn labels(&self, split: Split) -> BoxFuture<'_, Result<Vec<(SampleId, Label)>, Error>>;
+
+    /// The group of each sample that is not alone in its own.
+    fn groups_of_samples(&self) -> BoxFuture<'_, Result<HashMap<SampleId, SampleId>, Error>>;
 
     /// The rows of a split in their order, where they are known before anything is read.
     fn known_rows(&self, split: Split) -> Option<Vec<Sample<()>>>;

@@ -33,6 +33,7 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
         copy: 0,
         size: (1, 1),
         original_size: (1, 1),
+        provenance: Default::default(),
     };
     let starts: Vec<usize> = (0..rows).step_by(500).collect();
     let mut shards = Vec::new();
@@ -75,6 +76,7 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
         stored_format: StoredFormat::Png,
         settings: serde_json::json!({}),
         fixes: None,
+        kept: vec![],
         counts: Counts::default(),
         splits: vec![],
         shards,
@@ -85,7 +87,7 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
 fn feed(run: &Run, store: &Store, manifest: Manifest, window_bytes_max: u64) -> Feed {
     let shards = run.block_on(Shards::open(store, manifest)).unwrap().with_windows_of(window_bytes_max);
     let decode =
-        Decode { background: None, limits: Limits { side_px_max: 1 << 16, memory_bytes_max: 1 << 26 } };
+        Decode { limits: Limits { side_px_max: 1 << 16, memory_bytes_max: 1 << 26 }, ..Decode::default() };
     let wanted = Wanted { side: Some(256), ..Wanted::default() };
     let composed = Chain::of_files().then(&wanted).expect("files become anything");
     Feed::new(store.clone(), Arc::new(shards), composed, decode, None, 32, Seed(3), ROOMS)

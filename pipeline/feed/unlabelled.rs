@@ -15,11 +15,11 @@ use forebay_datasets::store::{ObjectName, Store};
 use forebay_stages::chain::{Chain, Conflict, ResizeStep};
 use forebay_stages::views::Views;
 
-use super::read::read;
 use super::viewed::{ViewMaker, ViewedBatch, Viewing};
 use super::{Reading, Shards, Source};
 use crate::flow::{Chunk, Error, Flow, Room, Run};
 use crate::options::{Config, dataset_file, decode, layout_at, store_options};
+use crate::plan::read;
 use crate::plan::{self, Purpose, Rooms, folder_and_file, refuse_unreached};
 
 /// Images to predict, found and not yet read.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use forebay_datasets::order::Rank;
-use forebay_datasets::sample::{Encoded, Label, Pixels, Sample};
+use forebay_datasets::sample::{AsClass, Encoded, Label, Pixels, Sample};
 use forebay_datasets::seed::Seed;
 use forebay_stages::augment::Augment;
 use forebay_stages::collate::{Batch, collate_views};
@@ -12,10 +12,10 @@ use forebay_stages::group::Group;
 use forebay_stages::views::{Tta, Views};
 use forebay_stages::weight::Scales;
 
-use super::read::weighed;
 use super::{Feed, Pass};
 use crate::flow::{Chunk, Error, Flow, Room, Run};
 use crate::plan::Rooms;
+use crate::plan::weighed;
 
 /// Batches in work, and those that wait to be answered.
 const COLLATE: Room = Room { slots: 2, queue: 2 };
@@ -59,7 +59,7 @@ pub(super) struct ViewMaker {
 
 impl ViewMaker {
     /// Batches of so many images each, in the order of `images`.
-    pub(super) fn batches<L: Send + 'static>(
+    pub(super) fn batches<L: AsClass + Send + 'static>(
         self,
         images: Flow<Chunk<Encoded, L>>,
         sizes: impl IntoIterator<Item = usize>,

@@ -1,7 +1,10 @@
-//! Images that are there more than once, within and across splits and classes.
+//! Images that are there more than once, as copies or changed a little, within and across splits and classes.
+
+use std::collections::HashMap;
 
 use forebay_datasets::catalog::Catalog;
-use forebay_datasets::sample::Split;
+use forebay_datasets::duplicates::{self, Fingerprint, LinkKind};
+use forebay_datasets::sample::{SampleId, Split};
 use serde::Serialize;
 
 use super::pass::LookedAt;
@@ -19,11 +22,13 @@ pub struct Duplicates {
     pub across_classes: usize,
 }
 
-/// The same image several times.
+/// The same picture several times.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DuplicateGroup {
     /// Whether all of its files are the same, byte by byte.
     pub is_exact: bool,
+    /// How its images are alike where they are least so: exact, near (re-encoded or resized), cropped or mirrored.
+    pub alike: String,
     /// Whether its images are in several splits.
     pub across_splits: bool,
     /// Whether its images are in several classes.
@@ -44,19 +49,31 @@ pub struct DuplicateImage {
 }
 
 impl Duplicates {
-    /// Groups of equal files among the images that decode.
+    /// Groups of the images that decode and show the same picture.
     pub(super) fn of(catalog: &Catalog, images: &[LookedAt]) -> Duplicates {
-        let mut by_hash: Vec<([u8; 16], usize)> =
-            (0..).zip(images).filter_map(|(at, image)| Some((image.as_ref().ok()?.hash, at))).collect();
-        by_hash.sort_unstable();
-        let members = by_hash.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1);
-        Duplicates::among(catalog, members.map(|group| (true, group.iter().map(|(_, at)| *at).collect())))
+        let whole = (0..).zip(images).filter_map(|(at, image)| Some((at, image.as_ref().ok()?)));
+        let (places, facts): (Vec<usize>, Vec<_>) = whole.unzip();
+        let ids: Vec<SampleId> = places.iter().map(|at| catalog.entries()[*at].id.clone()).collect();
+        let prints: Vec<&Fingerprint> = facts.iter().map(|facts| &facts.print).collect();
+        let found = duplicates::find(&ids, &prints);
+        let mut kinds: HashMap<u32, LinkKind> = HashMap::new();
+        for link in &found.links {
+            let kind = kinds.entry(found.group[link.first as usize]).or_insert(link.kind);
+            *kind = link.kind.max(*kind);
+        }
+        let members = found.groups(&ids).into_iter().map(|members| {
+            let kind = kinds[&found.group[members[0] as usize]];
+            let hash = |member: &u32| facts[*member as usize].hash;
+            let is_exact = members.iter().all(|member| hash(member) == hash(&members[0]));
+            (is_exact, kind, members.into_iter().map(|member| places[member as usize]).collect())
+        });
+        Duplicates::among(catalog, members)
     }
 
-    /// Groups of images, each with whether its files are equal and the places of its entries.
-    fn among(catalog: &Catalog, members: impl Iterator<Item = (bool, Vec<usize>)>) -> Duplicates {
+    /// Groups of images, each with whether its files are equal, how its images are alike and the places of its entries.
+    fn among(catalog: &Catalog, members: impl Iterator<Item = (bool, LinkKind, Vec<usize>)>) -> Duplicates {
         let mut groups: Vec<DuplicateGroup> = members
-            .map(|(is_exact, mut places)| {
+            .map(|(is_exact, kind, mut places)| {
                 places.sort_unstable();
                 let image = |at: usize| {
                     let entry = &catalog.entries()[at];
@@ -70,7 +87,8 @@ impl Duplicates {
                 let images: Vec<DuplicateImage> = places.into_iter().map(image).collect();
                 let across_splits = images.iter().any(|image| image.split != images[0].split);
                 let across_classes = images.iter().any(|image| image.class != images[0].class);
-                DuplicateGroup { is_exact, across_splits, across_classes, images }
+                let alike = kind.to_string();
+                DuplicateGroup { is_exact, alike, across_splits, across_classes, images }
             })
             .collect();
         groups.sort_by(|a, b| {

@@ -147,13 +147,21 @@ fn duplicates(found: &Inspected) -> Option<DataSection> {
         return None;
     }
     let mut blocks = vec![DataBlock::Text(format!(
-        "{} groups of images with the same bytes; {} images could go. Those in several splits make scores too good, and of those in \
-         several classes at least one label is wrong.",
+        "{} groups of images that show the same picture, as copies or re-encoded, resized, cropped a little or mirrored; {} \
+         images could go. Those in several splits make scores too good, and of those in several classes at least one \
+         label is wrong.",
         duplicates.groups.len(),
         duplicates.superfluous
     ))];
     for group in duplicates.groups.iter().take(GROUPS_SHOWN) {
-        let mut caption = format!("{} images", group.images.len());
+        let alike = match (group.is_exact, group.alike.as_str()) {
+            (true, _) => "the same file",
+            (false, "exact") => "the same pixels",
+            (false, "near") => "re-encoded or resized",
+            (false, "cropped") => "cropped a little",
+            _ => "mirrored",
+        };
+        let mut caption = format!("{} images, {alike}", group.images.len());
         if group.across_splits {
             caption += ", in several splits";
         }
@@ -171,7 +179,7 @@ fn duplicates(found: &Inspected) -> Option<DataSection> {
         let more = duplicates.groups.len() - GROUPS_SHOWN;
         blocks.push(DataBlock::Text(format!("{more} more groups are in the output of --json.")));
     }
-    Some(DataSection { id: "duplicates", title: "The same image several times", blocks })
+    Some(DataSection { id: "duplicates", title: "The same picture several times", blocks })
 }
 
 fn pictures(found: &Inspected) -> Option<DataSection> {

@@ -3,29 +3,32 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use forebay_datasets::catalog::{Catalog, Entry, Locator};
+use forebay_datasets::catalog::{Catalog, Entry};
+use forebay_datasets::duplicates::Fingerprint;
 use forebay_datasets::sample::{Encoded, Fault, Sample, SampleId};
 use forebay_datasets::seed::Seed;
 use forebay_datasets::statistics::Channels;
 use forebay_datasets::store::Store;
 use forebay_stages::decode::Decode;
 use forebay_stages::facts::{Damage, FileFacts, PixelFacts};
+use forebay_stages::fingerprint::Fingerprinting;
 use forebay_stages::stage::Stage;
-use forebay_stages::weight::Scales;
 
-use crate::feed::{read, weighed};
-use crate::flow::{Chunk, Error, Flow, Run};
+use crate::flow::{Chunk, Error, Run};
 use crate::options::{self, Config};
-use crate::plan::{self, Rooms};
+use crate::plan::Rooms;
+use crate::plan::images_of;
 use crate::report::html::thumbnail;
 
 /// What is kept of an image.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct ImageFacts {
     pub(super) file: FileFacts,
     pub(super) pixels: PixelFacts,
     /// The first half of the BLAKE3 of its file.
     pub(super) hash: [u8; 16],
+    /// What it is known again by.
+    pub(super) print: Fingerprint,
 }
 
 /// What is known of the images of a catalog.
@@ -58,7 +61,7 @@ pub(super) async fn look_at_all(
     seen: Arc<AtomicU64>,
 ) -> Result<Looked, Error> {
     let decode = Arc::new(options::decode(config, None));
-    let images = images(run, config, store, catalog.entries().iter(), &decode);
+    let images = images_of(run, config, store, catalog.entries().iter(), &decode);
     let chunks: Vec<LookedChunk> = images
         .compute(Decode::NAME, Rooms::of(config).compute(), move |chunk: Chunk<Encoded>| {
             seen.fetch_add(chunk.len() as u64, Ordering::Relaxed);
@@ -92,7 +95,7 @@ pub(super) async fn decode_some(
     entries: Vec<&Entry>,
 ) -> Result<Vec<SmallImage>, Error> {
     let decode = Arc::new(options::decode(config, None));
-    let images = images(run, config, store, entries.into_iter(), &decode);
+    let images = images_of(run, config, store, entries.into_iter(), &decode);
     let small: Vec<Vec<SmallImage>> = images
         .compute("thumbnails", Rooms::of(config).compute(), move |chunk: Chunk<Encoded>| {
             let small = |sample: Sample<Encoded>| {
@@ -108,41 +111,18 @@ pub(super) async fn decode_some(
     Ok(small.into_iter().flatten().collect())
 }
 
-/// The bytes of some images in their order, weighed before they are decoded.
-fn images<'a>(
-    run: &Run,
-    config: &Config,
-    store: &Store,
-    entries: impl Iterator<Item = &'a Entry>,
-    decode: &Decode,
-) -> Flow<Chunk<Encoded>> {
-    let rooms = Rooms::of(config);
-    let sample = |entry: &Entry| Sample {
-        id: entry.id.clone(),
-        copy: 0,
-        label: entry.label,
-        payload: Ok(entry.locator.clone()),
-    };
-    let samples: Vec<Sample<Locator>> = entries.map(sample).collect();
-    let bytes = |sample: &Sample<Locator>| sample.payload.as_ref().map_or(0, Locator::bytes);
-    let total: u64 = samples.iter().map(bytes).sum();
-    let chunk = plan::chunk_of(total / samples.len().max(1) as u64);
-    let chunks: Vec<Vec<Sample<Locator>>> = samples.chunks(chunk).map(<[_]>::to_vec).collect();
-    let source = store.clone();
-    let images =
-        run.source("samples", chunks).io("read", rooms.read(), move |chunk| read(source.clone(), chunk));
-    weighed(images, Scales { decode: decode.clone(), steps: Vec::new(), encode: None }, rooms)
-}
-
 /// Decodes a whole image, since only that tells whether it is whole.
 fn look(decode: &Decode, sample: Sample<Encoded>, channels: &mut Channels) -> LookedAt {
     let encoded = sample.payload.map_err(|fault| (Damage::Unreadable, fault))?;
     let bytes = encoded.bytes.clone();
-    let decoded = FileFacts::of(&bytes)
-        .and_then(|file| Ok((file, decode.apply(encoded, &Seed(0).draws(&sample.id, 0, 0))?)));
+    let draws = Seed(0).draws(&sample.id, 0, 0);
+    let decoded = FileFacts::of(&bytes).and_then(|file| Ok((file, decode.apply(encoded, &draws)?)));
     let (file, pixels) = decoded.map_err(|fault| (Damage::of(&bytes, &fault.reason), fault))?;
     channels.add(&pixels.data);
     let mut hash = [0; 16];
     hash.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
-    Ok(ImageFacts { file, pixels: PixelFacts::of(&pixels), hash })
+    let facts = PixelFacts::of(&pixels);
+    let print =
+        Fingerprinting.apply(pixels, &draws).map_err(|fault| (Damage::of(&bytes, &fault.reason), fault))?;
+    Ok(ImageFacts { file, pixels: facts, hash, print })
 }

@@ -107,7 +107,9 @@ fn duplicates(found: &Inspected) -> String {
             0 => String::new(),
             more => format!(" +{more}"),
         };
-        let _ = writeln!(text, "  {}{more}", names.join(" = "));
+        // Copies are equal; others are alike.
+        let between = if group.is_exact { " = " } else { " ~ " };
+        let _ = writeln!(text, "  {}{more}", names.join(between));
     }
     if duplicates.groups.len() > GROUPS_SHOWN {
         let _ = writeln!(text, "  … and {} more groups", duplicates.groups.len() - GROUPS_SHOWN);

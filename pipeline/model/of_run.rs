@@ -8,7 +8,7 @@ use forebay_stages::views::Tta;
 
 use super::{EnsembleFile, Model, ModelKind};
 use crate::feed::{self, Feed, Viewing};
-use crate::flow::Error;
+use crate::flow::{Error, Run};
 use crate::hub::Reference;
 use crate::options::{Command, Config, augment, store_options};
 use crate::plan::folder_and_file;
@@ -16,9 +16,12 @@ use crate::train::{RunFolder, RunTests, files};
 use crate::weights;
 
 /// What decides which images are in which split of a source, and which of them are refused.
-const SPLIT_KEYS: [&str; 9] = [
+const SPLIT_KEYS: [&str; 12] = [
     "split.shares",
     "split.seed",
+    "split.group",
+    "split.group_by",
+    "split.stratify",
     "split.folds",
     "split.fold",
     "decode.max_side",
@@ -81,9 +84,15 @@ impl OfRun {
         self.config.text("source")
     }
 
+    /// Its options, with the source at `source`.
+    pub fn fed_from(&self, source: &str) -> Config {
+        self.config.clone().with("source", source)
+    }
+
     /// How its training images were changed at random; `None` where they were not.
     pub fn augment(&self) -> Option<Augment> {
-        augment(&self.config, &mut Vec::new())
+        let augment = augment(&self.config, &mut Vec::new())?.common();
+        (!augment.is_off()).then_some(augment)
     }
 
     /// Whether `source` is where its images are.
@@ -134,6 +143,7 @@ pub async fn viewing(model: &Model, config: &Config) -> Result<Viewing, Error> {
 /// # Errors
 /// As [`feed::resolve`]; [`Error::Plan`] where the source was prepared in a way that contradicts the chain.
 pub async fn feed_for(
+    run: &Run,
     config: &Config,
     (source, model): (&str, &str),
     chain: &Chain,
@@ -157,6 +167,6 @@ pub async fn feed_for(
         }
         other => other,
     })?;
-    let (feed, _, warnings) = feed::resolve(&fed, Command::Eval).await?;
+    let (feed, _, warnings) = feed::resolve(run, &fed, Command::Eval).await?;
     Ok((feed, warnings))
 }

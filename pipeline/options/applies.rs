@@ -11,9 +11,9 @@ use forebay_train::sampling::Clean;
 use forebay_train::{ClassWeights, Loss, OptimizerKind};
 use toml::Value;
 
-use super::choices::{ModelPass, ScheduleKind, ShardOrder};
+use super::choices::{ModelPass, ScheduleKind};
 use super::command::Command;
-use super::facts::{Facts, PreparedRows};
+use super::facts::Facts;
 use super::freezing::FreezePlan;
 use super::sections;
 use super::values::{Config, Layer};
@@ -43,7 +43,7 @@ pub enum Effect {
 }
 
 /// [`Effect::Yes`] where `holds`, else [`Effect::No`].
-fn only(holds: bool, otherwise: impl Into<String>) -> Effect {
+pub(super) fn only(holds: bool, otherwise: impl Into<String>) -> Effect {
     if holds { Effect::Yes } else { Effect::No(otherwise.into()) }
 }
 
@@ -54,14 +54,14 @@ impl Situation<'_> {
     }
 
     /// As [`Effect::No`], but for a key of a run file that other commands may read too.
-    fn no(&self, why: impl Into<String>) -> Effect {
+    pub(super) fn no(&self, why: impl Into<String>) -> Effect {
         match self.config.given(self.key) {
             Some(Layer::File) => Effect::Idle,
             _ => Effect::No(why.into()),
         }
     }
 
-    fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &str) -> bool {
         self.config.get(key).is_some()
     }
 
@@ -170,22 +170,6 @@ pub(super) fn layout(run: &Situation<'_>) -> Effect {
     }
 }
 
-/// What only `prepare` can decide, where the source is shards: fine when what is `given` is what they were prepared
-/// with.
-fn as_prepared(run: &Situation<'_>, of: impl Fn(&PreparedRows) -> Option<String>, given: String) -> Effect {
-    let Some(prepared) = &run.facts.prepared else { return Effect::Yes };
-    match of(prepared) {
-        Some(prepared) if prepared == given => Effect::Idle,
-        None if run.config.given(run.key) == Some(Layer::File) => Effect::Idle,
-        prepared => {
-            let with = prepared.map(|value| format!(" with {value}")).unwrap_or_default();
-            Effect::No(format!(
-                "the shards were prepared{with}, and {given} cannot change them; leave it out, or prepare them anew"
-            ))
-        }
-    }
-}
-
 pub(super) fn resizes(run: &Situation<'_>) -> Effect {
     let keeps = run.config.get("resize.size").and_then(Value::as_str) == Some("original");
     only(!keeps, "--size original resizes nothing; leave it out, or give a --size in pixels")
@@ -203,35 +187,15 @@ pub(super) fn quality(run: &Situation<'_>) -> Effect {
     only(lossy, format!("{encoding} loses nothing, so it has no quality; leave it out, or --encode jpeg"))
 }
 
-pub(super) fn shares(run: &Situation<'_>) -> Effect {
-    match run.facts.declares_splits {
-        true => run.no("the source has its own folders for validation or test; leave it out, or merge them"),
-        false => {
-            let shares = run
-                .config
-                .numbers("split.shares")
-                .map(|shares| shares.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
-            as_prepared(run, PreparedRows::shares, shares.unwrap_or("none".to_string()))
-        }
-    }
+pub(super) fn traced_epoch(run: &Situation<'_>) -> Effect {
+    only(
+        run.has("trace.run") && run.has("trace.epoch"),
+        "--run and --epoch are of use together; give both, or neither",
+    )
 }
 
 pub(super) fn vote(run: &Situation<'_>) -> Effect {
     only(!run.config.is_on("ensemble.soup"), "--soup makes one network, which needs no vote; leave one out")
-}
-
-pub(super) fn fold(run: &Situation<'_>) -> Effect {
-    only(run.has("split.folds"), "it is one of --folds, which is not given; leave it out, or give --folds")
-}
-
-pub(super) fn split_seed(run: &Situation<'_>) -> Effect {
-    let cuts = run.config.numbers("split.shares").is_some() && !run.facts.declares_splits;
-    let shuffles = run.command != Command::Prepare
-        || run.config.choice::<ShardOrder>("shards.order") == ShardOrder::Shuffled;
-    match cuts || shuffles {
-        true => as_prepared(run, PreparedRows::split_seed, run.config.whole("split.seed").to_string()),
-        false => run.no("nothing is split and --order source shuffles nothing; leave it out"),
-    }
 }
 
 pub(super) fn balance_ratio(run: &Situation<'_>) -> Effect {

@@ -13,6 +13,8 @@ pub enum Command {
     Convert,
     /// `forebay verify`
     Verify,
+    /// `forebay trace`
+    Trace,
     /// `forebay train` and `forebay plan train`
     Train,
     /// `forebay bench`
@@ -109,6 +111,16 @@ pub const COMMANDS: &[CommandRow] = &[
         below: None,
         about: "Read every shard again and compare it with the manifest's checksums",
         example: "forebay verify shards/",
+        shows_plan: false,
+        checks_options: false,
+        runs_networks: false,
+    },
+    CommandRow {
+        command: Command::Trace,
+        name: "trace",
+        below: None,
+        about: "Say where a sample of shards comes from, in which row it lies, and which draws made it",
+        example: "forebay trace shards/ cat/0001.jpg\n  forebay trace shards/ cat/0001.jpg --run runs/first --epoch 3",
         shows_plan: false,
         checks_options: false,
         runs_networks: false,

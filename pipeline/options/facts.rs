@@ -1,10 +1,10 @@
 //! What is known of a source, as far as it decides which options have an effect.
 
 use forebay_datasets::manifest::{Manifest, RowOrder};
-use forebay_datasets::split::SplitRule;
+use forebay_datasets::split::{HashSplit, SplitRule};
 
 /// What `prepare` decided of the rows of shards, and nothing can change when they are read.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PreparedRows {
     /// What decided the split of each sample.
     pub split_rule: SplitRule,
@@ -15,22 +15,32 @@ pub struct PreparedRows {
 impl PreparedRows {
     /// Those of a dataset.
     pub fn of(manifest: &Manifest) -> PreparedRows {
-        PreparedRows { split_rule: manifest.split_rule, row_order: manifest.row_order }
+        PreparedRows { split_rule: manifest.split_rule.clone(), row_order: manifest.row_order }
     }
 
     /// `split.shares`, as it is written; `None` where it was without effect.
     pub(super) fn shares(&self) -> Option<String> {
-        match self.split_rule {
+        match &self.split_rule {
             SplitRule::Declared => None,
             SplitRule::AllTrain => Some("none".to_string()),
-            SplitRule::Hash { shares, .. } => Some(shares.to_string()),
+            SplitRule::Hash(HashSplit { shares, .. }) => Some(shares.to_string()),
+        }
+    }
+
+    /// The split by hash; `None` where there was none.
+    pub(super) fn hash_split(&self) -> Option<&HashSplit> {
+        match &self.split_rule {
+            SplitRule::Hash(split) => Some(split),
+            SplitRule::Declared | SplitRule::AllTrain => None,
         }
     }
 
     /// `split.seed`, as it is written; `None` where it was without effect.
     pub(super) fn split_seed(&self) -> Option<String> {
-        match (self.split_rule, self.row_order) {
-            (SplitRule::Hash { seed, .. }, _) | (_, RowOrder::Shuffled { seed }) => Some(seed.to_string()),
+        match (&self.split_rule, &self.row_order) {
+            (SplitRule::Hash(HashSplit { seed, .. }), _) | (_, RowOrder::Shuffled { seed }) => {
+                Some(seed.to_string())
+            }
             (SplitRule::Declared | SplitRule::AllTrain, RowOrder::Source) => None,
         }
     }

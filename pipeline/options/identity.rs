@@ -159,9 +159,9 @@ impl Config {
 mod tests {
     use super::*;
     use crate::options::{Kind, PreparedRows};
-    use Command::{Ensemble, Prepare, Train};
+    use Command::{Ensemble, Prepare, Trace, Train};
     use forebay_datasets::manifest::RowOrder;
-    use forebay_datasets::split::{Shares, SplitRule};
+    use forebay_datasets::split::{HashSplit, SplitRule};
 
     fn config(flags: &[(&'static str, &str)]) -> Config {
         let flags: Vec<_> = flags.iter().map(|(key, text)| (*key, text.to_string())).collect();
@@ -316,7 +316,7 @@ mod tests {
     fn an_option_that_is_given_without_effect_is_named_with_what_to_do() {
         let shards = Facts {
             prepared: Some(PreparedRows {
-                split_rule: SplitRule::Hash { shares: Shares::default(), seed: 3 },
+                split_rule: SplitRule::Hash(HashSplit { seed: 3, ..HashSplit::default() }),
                 row_order: RowOrder::Shuffled { seed: 3 },
             }),
             ..Facts::default()
@@ -490,6 +490,29 @@ mod tests {
             ),
             (Train, &any, &[("train.feature_views", "2")], "train.feature_views", "--augment"),
             (Train, &any, &[("split.fold", "2")], "split.fold", "--folds"),
+            (
+                Prepare,
+                &any,
+                &[("split.shares", "none"), ("split.group", "none")],
+                "split.group",
+                "nothing is split",
+            ),
+            (
+                Prepare,
+                &any,
+                &[("split.shares", "none"), ("split.group_by", "(a)")],
+                "split.group_by",
+                "nothing is split",
+            ),
+            (
+                Prepare,
+                &any,
+                &[("split.shares", "none"), ("split.stratify", "")],
+                "split.stratify",
+                "nothing is split",
+            ),
+            (Trace, &any, &[("trace.run", "run")], "trace.run", "give both"),
+            (Trace, &any, &[("trace.epoch", "1")], "trace.epoch", "give both"),
             (Ensemble, &any, &[("ensemble.soup", ""), ("ensemble.vote", "hard")], "ensemble.vote", "--soup"),
             (
                 Ensemble,
@@ -612,7 +635,7 @@ mod tests {
             prepared: Some(PreparedRows { split_rule, row_order }),
             ..Facts::default()
         };
-        let hash = |seed: u64| SplitRule::Hash { shares: Shares::default(), seed };
+        let hash = |seed: u64| SplitRule::Hash(HashSplit { seed, ..HashSplit::default() });
         let (shuffled, source) = (RowOrder::Shuffled { seed: 3 }, RowOrder::Source);
         let check = |facts: &Facts, flags: &[(&'static str, &str)], is_accepted: bool| {
             let config = config(flags);

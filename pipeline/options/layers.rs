@@ -15,6 +15,11 @@ use super::spellings::word_of;
 use super::table::{Kind, OPTIONS, OptionRow, option};
 use super::values::{Config, Layer, nest};
 
+/// Whether an option is kept in the table of the augmentation: a preset for rare classes is.
+fn is_of_augmentation(row: &OptionRow) -> bool {
+    row.key.eq("augment.minority")
+}
+
 /// Everything that is wrong with the options of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<String>);
@@ -68,7 +73,7 @@ impl Config {
                 continue;
             };
             let (key, text) = (key.trim(), text.trim());
-            match (option(key), key.strip_prefix("augment.")) {
+            match (option(key).filter(|row| !is_of_augmentation(row)), key.strip_prefix("augment.")) {
                 (Some(row), _) => {
                     let place = format!("--set {key}");
                     config.set(row, Layer::Set, row.read(text), &place, &mut problems)
@@ -86,6 +91,13 @@ impl Config {
                 Kind::Switch(value) => Ok(Value::Boolean(value)),
                 _ => row.read(text),
             };
+            if is_of_augmentation(row) {
+                match value {
+                    Ok(value) => single.push(("minority", value)),
+                    Err(problem) => problems.push(format!("{name}: {problem}")),
+                }
+                continue;
+            }
             config.set(row, Layer::Flag, value, &name, &mut problems);
         }
         if !single.is_empty() {

@@ -15,6 +15,7 @@ mod nearest;
 mod sections;
 mod space;
 mod spellings;
+mod splits;
 mod table;
 mod values;
 
@@ -30,9 +31,10 @@ pub use command_line::{Invocation, command_line, explain, resolve, switches_last
 pub use facts::{Facts, PreparedRows};
 pub use freezing::{FreezePlan, Thaw};
 pub use layers::{Problems, unknown as unknown_key};
-pub(crate) use sections::{augment, balance_options, fold_problem, folder_and_file, shares};
 pub use sections::{
-    class_weights, dataset_file, decode, deferred_share, fold, layout, layout_at, loss, store_options, wanted,
+    GroupBy, class_weights, dataset_file, decode, deferred_share, fold, group_by, keep_columns, layout,
+    layout_at, loss, store_options, together, wanted,
 };
+pub(crate) use sections::{augment, balance_options, fold_problem, folder_and_file, hash_split, shares};
 pub use table::{Heading, Identity, InRangeTest, Kind, OPTIONS, OptionRow, option};
 pub use values::{Config, Layer};

@@ -1,10 +1,12 @@
 //! Sections of the run file as the types that they stand for.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use forebay_datasets::catalog::LayoutOptions;
 use forebay_datasets::folds::Fold;
-use forebay_datasets::split::Shares;
+use forebay_datasets::groups::Together;
+use forebay_datasets::split::{HashSplit, Shares};
 use forebay_datasets::store::StoreOptions;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::BalanceOptions;
@@ -12,6 +14,7 @@ use forebay_stages::chain::Wanted;
 use forebay_stages::decode::{Decode, Limits};
 use forebay_stages::normalize::Normalize;
 use forebay_train::{ClassWeights, Loss};
+use regex::Regex;
 use toml::Value;
 
 use super::cache_home::cache_home;
@@ -49,6 +52,15 @@ pub fn layout_at(config: &Config, place: &str) -> LayoutOptions {
         file: dataset_file(place).map(|(_, file)| file.to_string()),
         image_column: config.text("data.image_column"),
         label_column: config.text("data.label_column"),
+        keep_columns: {
+            let mut columns = keep_columns(config);
+            if let Ok(Some(GroupBy::Column(column))) = group_by(config)
+                && !columns.contains(&column)
+            {
+                columns.push(column);
+            }
+            columns
+        },
         index_folder: cache_home().map(|folder| folder.join("indexes")),
     }
 }
@@ -78,7 +90,7 @@ pub fn decode(config: &Config, background: Option<[u8; 3]>) -> Decode {
         side_px_max: config.whole("decode.max_side") as u32,
         memory_bytes_max: config.whole("decode.max_bytes"),
     };
-    Decode { background, limits }
+    Decode { background, limits, hashes: false }
 }
 
 /// What the run file asks of the preparation of images; what it says nothing of is open.
@@ -137,6 +149,71 @@ pub(crate) fn shares(config: &Config, problems: &mut Vec<String>) -> Option<Shar
     Shares::new(shares[0], shares[1], shares[2])
         .map_err(|problem| problems.push(format!("split.shares: {problem}")))
         .ok()
+}
+
+/// Columns of the source that go into the shards.
+pub fn keep_columns(config: &Config) -> Vec<String> {
+    let text = config.text("data.keep_columns").unwrap_or_default();
+    let mut columns: Vec<String> = Vec::new();
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if !columns.iter().any(|column| column == name) {
+            columns.push(name.to_string());
+        }
+    }
+    columns
+}
+
+/// What decides which samples belong together, beside what the source says of them.
+pub fn together(config: &Config) -> Together {
+    Together { pictures: config.choice("split.group"), by: config.text("split.group_by") }
+}
+
+/// What `--group-by` names.
+#[derive(Clone, Debug)]
+pub enum GroupBy {
+    /// A column of the source: samples of one value belong together.
+    Column(String),
+    /// A pattern of ids, in which parentheses stand around what samples that belong together share.
+    Pattern(Regex),
+}
+
+impl fmt::Display for GroupBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GroupBy::Column(column) => write!(f, "column {column}"),
+            GroupBy::Pattern(pattern) => write!(f, "pattern {pattern}"),
+        }
+    }
+}
+
+/// What `--group-by` names: with a parenthesis a pattern, else a column.
+///
+/// # Errors
+/// One line for a pattern that is none.
+pub fn group_by(config: &Config) -> Result<Option<GroupBy>, String> {
+    let Some(text) = config.text("split.group_by") else { return Ok(None) };
+    if !text.contains('(') {
+        return Ok(Some(GroupBy::Column(text)));
+    }
+    let pattern = Regex::new(&text).map_err(|error| {
+        let error = error.to_string();
+        let last = error.lines().last().unwrap_or_default();
+        format!("split.group_by: {text} is no pattern: {}", last.trim_start_matches("error: "))
+    })?;
+    match pattern.captures_len() {
+        1 => Err(format!(
+            "split.group_by: {text} has no group in parentheses around what samples that belong together share, as ([^_]+)_ \
+             has"
+        )),
+        _ => Ok(Some(GroupBy::Pattern(pattern))),
+    }
+}
+
+/// The split that the options ask for, where the source declares none.
+pub(crate) fn hash_split(config: &Config, problems: &mut Vec<String>) -> Option<HashSplit> {
+    let shares = shares(config, problems)?;
+    let (seed, together) = (config.whole("split.seed"), together(config));
+    Some(HashSplit { shares, seed, together, stratify: config.is_on("split.stratify") })
 }
 
 /// The fold of a cross-validation that a run is; the first where none is named. `None` where nothing is folded.

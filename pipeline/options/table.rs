@@ -2,6 +2,7 @@
 
 use forebay_datasets::catalog::LayoutKind;
 use forebay_datasets::formats::DatasetFormat;
+use forebay_datasets::groups::SamePicture;
 use forebay_datasets::words;
 use forebay_datasets::words::Words;
 use forebay_stages::augment::Augment;
@@ -23,11 +24,11 @@ use super::choices::{
 use super::command::Command;
 use super::counts;
 use super::nearest::nearest;
-use super::space;
+use super::{space, splits};
 
 use Command::{
     Advise, Bench, BenchModel, Compare, Convert, Demo, Ensemble, Eval, Export, Forward, Inspect, Models,
-    Predict, Prepare, Train, Tune, Verify,
+    Predict, Prepare, Trace, Train, Tune, Verify,
 };
 use Identity::{Neither, Once, Pixels, Rows, Run, Views};
 use InRangeTest::{Absent, Ignored, Read};
@@ -202,12 +203,12 @@ words!(Heading {
 });
 
 const EVERY: &[Command] = &[
-    Demo, Inspect, Prepare, Convert, Verify, Train, Bench, BenchModel, Forward, Export, Eval, Compare,
+    Demo, Inspect, Prepare, Convert, Verify, Trace, Train, Bench, BenchModel, Forward, Export, Eval, Compare,
     Ensemble, Predict,
 ];
-const SOURCES: &[Command] = &[Inspect, Prepare, Convert, Verify, Train, Bench, Eval];
+const SOURCES: &[Command] = &[Inspect, Prepare, Convert, Verify, Trace, Train, Bench, Eval];
 const STORES: &[Command] =
-    &[Inspect, Prepare, Convert, Verify, Train, Bench, Export, Eval, Compare, Ensemble, Predict];
+    &[Inspect, Prepare, Convert, Verify, Trace, Train, Bench, Export, Eval, Compare, Ensemble, Predict];
 /// What turns images into batches as its own options say.
 const PREPARES: &[Command] = &[Prepare, Train, Bench, Eval];
 /// What reads sources of any layout.
@@ -238,6 +239,9 @@ pub const OPTIONS: &[OptionRow] = options![
     "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, Read, applies::always, usual Data, "Images with labels in any layout, one of their files (labels.csv, train-{000..031}.tar), or a folder of shards: a path, or a URL such as s3://bucket/prefix";
     "inspect.html", "html", "FILE", Kind::Place, "", &[Inspect], Neither, Absent, applies::always, usual Output, "Also write what was found as a page with charts and thumbnails: a path, or a URL";
     "inspect.fail_on", "fail-on", "KINDS", Kind::Text, "", &[Inspect], Neither, Absent, applies::always, usual Output, "End with exit code 3 where there are such, separated by commas: leaks, the same image in several splits; duplicates; rejects; mislabelled, files with the extension of another format; shortcuts, facts beside the picture that predict its class";
+    "trace.id", "", "ID", Kind::Text, "", &[Trace], Neither, Absent, applies::always, usual Data, "The sample, by its id";
+    "trace.run", "run", "RUN", Kind::Place, "", &[Trace], Neither, Absent, applies::traced_epoch, usual Data, "A run that was trained on SOURCE: with --epoch, also what it drew for the sample";
+    "trace.epoch", "epoch", "N", Kind::Integer(1, 1_000_000), "", &[Trace], Neither, Absent, applies::traced_epoch, usual Data, "The epoch of --run, counted from 1";
     "dest", "", "DEST", Kind::Place, "", &[Prepare, Convert], Neither, Absent, applies::always, usual Data, "Where the shards go: a path, or a URL such as s3://bucket/prefix";
 
     "arch", "", "ARCH", Kind::Choice(NAMES), "", &[Forward, BenchModel], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name";
@@ -318,12 +322,19 @@ pub const OPTIONS: &[OptionRow] = options![
     "data.image_column", "image-column", "NAME", Kind::Text, "", LAYOUTS, Neither, Read, applies::layout, more Data, "Column of the images or of their file names; of tar files the extension of the images [default: the usual names]";
     "data.label_column", "label-column", "NAME", Kind::Text, "", LAYOUTS, Neither, Read, applies::layout, more Data, "Column of the labels; of tar files their extension, or a key of .json [default: the usual names]";
 
-    "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], Rows, Read, applies::shares, usual Data, "Shares of a source without validation and test folders; none keeps all in train";
-    "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], Rows, Read, applies::split_seed, more Data, "Seed of the split and of the order in shards";
+    "split.shares", "split", "TRAIN,VAL,TEST", Kind::ChoiceOrShares(&["none"], 3), "0.8,0.1,0.1", &[Prepare, Train, Bench], Rows, Read, splits::shares, usual Data, "Shares of a source without validation and test folders; none keeps all in train";
+    "split.seed", "split-seed", "N", Kind::Integer(0, i64::MAX), "0", &[Prepare, Train, Bench], Rows, Read, splits::split_seed, more Data, "Seed of the split and of the order in shards";
+
+    "split.group", "group", "WHAT", Kind::Choice(SamePicture::WORDS), "copies", &[Prepare, Train, Bench], Rows, Read, splits::group, more Data, "Images that stay in one split: copies, files that are the same byte by byte; duplicates, also what shows the same picture re-encoded, resized, cropped a little or mirrored, for which every image is decoded once more; none. Where SOURCE has splits of its own it is checked for such";
+    "split.group_by", "group-by", "COLUMN|PATTERN", Kind::Text, "", &[Prepare, Train, Bench], Rows, Read, splits::group, more Data, "Samples of one patient, video or burst stay in one split: a column of the source's table, or a pattern (a regular expression) of ids with parentheses around what they share, such as '([^/_]+)_[0-9]+'";
+    "split.stratify", "stratify", "", Kind::Switch(true), "false", &[Prepare, Train, Bench], Rows, Read, splits::stratify, more Data, "Cut each class by the shares, to the image as far as groups allow; images that are added later may then depend on those that are there";
+    "data.keep_columns", "keep-columns", "NAMES", Kind::Text, "", &[Prepare], Rows, Absent, applies::always, more Data, "Columns of the source's table that go into the shards, separated by commas; of tar files keys of .json";
 
     "split.folds", "folds", "K", Kind::Integer(2, 100), "", &[Train], Rows, Ignored, applies::always, usual Data, "Cross-validation: deal all images but those for the test into K parts of equal mixture, and train K times, each time with another part as the validation images; RUN holds a run for each";
-    "split.fold", "fold", "N", Kind::Integer(1, 100), "", &[Train], Rows, Ignored, applies::fold, more Data, "With --folds, only the training that holds out part N, counted from 1";
+    "split.fold", "fold", "N", Kind::Integer(1, 100), "", &[Train], Rows, Ignored, splits::fold, more Data, "With --folds, only the training that holds out part N, counted from 1";
 
+    "quarantine", "quarantine", "DIR", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, more Output, "Copy rejected files there, each with the stage that refused it and why in rejects.jsonl: a path, or a URL";
+    "replay", "replay", "FILE", Kind::Place, "", &[Prepare], Rows, Absent, applies::always, more Data, "Prepare only the samples of a rejects.jsonl, in the splits that they would be in: a path, or a URL";
     "resplit", "resplit", "", Kind::Switch(true), "false", &[Prepare], Once, Absent, applies::always, more Data, "Split anew where DEST was split by another --split or --split-seed, or by other train, validation and test folders: images move between training and test";
     "fixes", "fixes", "FILE", Kind::Place, "", &[Prepare], Neither, Absent, applies::always, more Data, "A fixes.csv in which a person has decided what to do about labels that look wrong: keep, relabel or drop, by id. eval --out and train write one";
     "balance.mode", "balance", "MODE", Kind::Choice(Balance::WORDS), "none", &[Prepare, Train, Bench], Rows, Read, applies::balance, usual Data, "Repeat samples of rare classes, drop samples of common ones, both, or go towards the square root of the counts or an even share by effective numbers; repeat-factor: repeat classes rarer than --balance-threshold, as LVIS; targets: by the table [balance.targets] or --balance-targets; training split only. smote, borderline-smote, adasyn: make features of rare classes between those that are there, in train with --freeze backbone";
@@ -334,6 +345,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "balance.targets", "balance-targets", "FILE", Kind::Counts, "", &[Prepare, Train, Bench], Rows, Read, applies::of_one_balance, more Data, "With --balance targets, the images of each class: a CSV file with a head and the columns class and images, or a table [balance.targets] in the run file; other classes stay as they are";
     "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], Rows, Read, applies::max_repeats, more Data, "Most copies of one sample";
 
+    "augment.minority", "augment-minority", "PRESET", Kind::Preset(&Augment::PRESETS), "", &[Prepare, Train, Bench], Views, Read, applies::always, more Data, "Other changes of training images of rare classes, those with fewer than half of the images of the largest: a preset here; in the run file a table of settings that may name `preset`, `below` (that share) and `classes`";
     "augment", "augment", "PRESET", Kind::Preset(&Augment::PRESETS), "none", &[Prepare, Train, Bench], Views, Read, applies::always, usual Data, "Random changes of training images: a preset here, or a table of settings in the run file";
 
     "shards.samples_per_shard", "samples-per-shard", "N", Kind::Integer(1, 10_000_000), "", &[Prepare], Rows, Absent, applies::always, more Data, "Rows per shard [default: about 64 MiB, a multiple of 100 between 100 and 10000]";

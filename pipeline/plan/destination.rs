@@ -117,8 +117,8 @@ impl Destination {
     /// read; `None` where nothing stands there.
     pub fn rule(&self) -> Option<SplitRule> {
         match (self.in_effect(), &self.manifest) {
-            (Some(plan), _) => Some(plan.assignment.rule()),
-            (None, Stored::Whole(manifest)) => Some(manifest.split_rule),
+            (Some(plan), _) => Some(plan.assignment.rule().clone()),
+            (None, Stored::Whole(manifest)) => Some(manifest.split_rule.clone()),
             _ => None,
         }
     }

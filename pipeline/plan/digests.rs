@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use forebay_datasets::catalog::KeptColumn;
 use forebay_datasets::manifest::{FORMAT, ShardPlan};
 use forebay_datasets::sample::Split;
 
@@ -27,6 +28,8 @@ pub(super) fn shard_plans(
     shards: &[PlannedShard],
     settings: &BTreeMap<String, serde_json::Value>,
     is_augmented: bool,
+    kept: &[(usize, KeptColumn)],
+    is_rare: Option<&[bool]>,
 ) -> Vec<ShardPlan> {
     let plan = |shard: &PlannedShard| {
         let is_augmented = is_augmented && shard.split == Split::Train;
@@ -39,11 +42,22 @@ pub(super) fn shard_plans(
         for class in rows.catalog.classes() {
             made_of.field(class);
         }
+        for (_, column) in kept {
+            made_of.field(&format!("kept {} {}", column.kind.dtype(), column.name));
+        }
+        if let Some(is_rare) = is_rare.filter(|_| is_augmented) {
+            made_of.field(&format!("rare {is_rare:?}"));
+        }
         let planned = &rows.of(shard.split)[shard.first..shard.first + shard.rows];
         let entry = |row: &PlannedRow| &rows.catalog.entries()[row.entry];
         for row in planned {
             made_of.field(&entry(row).id);
             made_of.field(&format!("{} {} {}", row.copy, entry(row).label, entry(row).bytes()));
+            made_of.field(&entry(row).locator.place());
+            for (at, _) in kept {
+                let value = entry(row).kept.as_ref().map(|kept| &kept[*at]);
+                made_of.field(&format!("{value:?}"));
+            }
         }
         ShardPlan {
             key: shard.key(),

@@ -36,6 +36,7 @@ pub fn augment_in_words(augment: Option<&Augment>) -> String {
         color_jitter,
         gaussian_noise,
         random_erasing,
+        minority,
     } = augment;
     let of_images = |probability: f64| format!("on {} % of images", percent(probability));
     let parts = [
@@ -67,8 +68,16 @@ pub fn augment_in_words(augment: Option<&Augment>) -> String {
         random_erasing
             .as_ref()
             .map(|erasing| format!("erasing {} {}", percents(erasing.scale), of_images(erasing.probability))),
+        minority.as_ref().map(|minority| {
+            let which = match &minority.classes[..] {
+                [] => format!("below {} of the largest", minority.below),
+                classes => classes.join(", "),
+            };
+            format!("of rare classes ({which}): {}", augment_in_words(Some(&minority.changes)))
+        }),
     ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "off".to_string() } else { parts.join(", ") }
 }
 
 /// How the learning rate moves after the warm-up; a factor is written in three digits.

@@ -41,6 +41,19 @@ impl PlannedNode {
                 Step::Augment(augment) => {
                     PlannedNode::new(Augment::NAME, room, augment_in_words(Some(augment)))
                 }
+                Step::ByClass(by_class) => {
+                    let augment = |steps: &[Step]| {
+                        let found = steps.iter().find_map(|step| match step {
+                            Step::Augment(augment) => Some(augment.clone()),
+                            _ => None,
+                        });
+                        augment_in_words(found.as_ref())
+                    };
+                    let n = by_class.is_rare.iter().filter(|is_rare| **is_rare).count();
+                    let (common, rare) = (augment(&by_class.common), augment(&by_class.rare));
+                    let what = format!("{chain}; {common}; of {n} rare classes: {rare}");
+                    PlannedNode::new(Augment::NAME, room, what)
+                }
                 Step::Resize(_) if is_again => PlannedNode::new(Resize::NAME, room, "to a square again"),
                 Step::Resize(_) => PlannedNode::new(Resize::NAME, room, chain.to_string()),
             });

@@ -1,13 +1,19 @@
 //! `forebay prepare` as it is checked before anything starts: what is read, what each stage does, what comes out, and
 //! the most memory that it can hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
-use forebay_datasets::catalog::{self, Catalog};
-use forebay_datasets::manifest::{FORMAT, FixedLabels, PlanRecord, ShardPlan};
+use bytes::Bytes;
+
+use forebay_datasets::catalog::{self, Catalog, KeptColumn};
+use forebay_datasets::manifest::{FORMAT, FixedLabels, PlanRecord, REJECTS_KEY, ShardPlan};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
-use forebay_datasets::shard::{ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP};
+use forebay_datasets::shard::{
+    Provenance, ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP, Reject, ShardError, ShardWriter, has_column,
+};
+use forebay_datasets::split::TrainSamples;
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::chain::{Chain, ResizeStep, Wanted};
@@ -20,16 +26,17 @@ use forebay_stages::weight::{Scales, Step};
 use super::destination::{DestState, Destination};
 use super::digests::shard_plans;
 use super::fixes;
+use super::grouping::{GroupedSource, grouped};
 use super::identity::fingerprint;
 use super::memory::{check_memory, sum_of_largest};
 use super::nodes::PlannedNode;
-use super::outputs::refuse_destination;
+use super::outputs::{refuse_destination, refuse_folder};
 use super::places::{Purpose, open, open_source, refuse_unreached, shards_of};
 use super::rooms::Rooms;
 use super::rows::{Rows, rows};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
 use super::side::{DecidedBy, OF_A_SHARD_PX, ShorterSides};
-use crate::flow::Error;
+use crate::flow::{Error, Run};
 use crate::options::{
     self, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words, shares,
 };
@@ -55,6 +62,8 @@ pub struct PreparePlan {
     pub resize: Resize,
     /// What happens to training images; `None` leaves them alone.
     pub augment: Option<Augment>,
+    /// Whether each class is rare, where rare ones are changed in another way.
+    pub is_rare: Option<Arc<[bool]>>,
     /// Pixels to stored bytes.
     pub encode: Encode,
     /// Seed of every draw.
@@ -65,6 +74,8 @@ pub struct PreparePlan {
     pub shards: Vec<PlannedShard>,
     /// What each of them is made from, in the same order.
     pub shard_plans: Vec<ShardPlan>,
+    /// Columns of the source that go into the shards, each with its place among those of the catalog.
+    pub kept: Vec<(usize, KeptColumn)>,
     /// What makes this dataset this dataset.
     pub fingerprint: String,
     /// The settings behind the fingerprint.
@@ -75,6 +86,8 @@ pub struct PreparePlan {
     pub chunk: usize,
     /// What the destination held when this was planned, and what to do about it.
     pub dest_state: DestState,
+    /// Where rejected files are copied.
+    pub quarantine: Option<Store>,
     /// Whether another dataset may be replaced.
     pub overwrite: bool,
 }
@@ -85,7 +98,7 @@ impl PreparePlan {
     /// # Errors
     /// [`Error::Plan`] with every problem of the options, [`Error::Usage`] for a source or a destination that
     /// cannot be used, other variants when a store fails.
-    pub async fn resolve(config: &Config) -> Result<PreparePlan, Error> {
+    pub async fn resolve(run: &Run, config: &Config) -> Result<PreparePlan, Error> {
         let mut problems = config.without_effect(Command::Prepare, &Facts::default());
         let augment = augment(config, &mut problems);
         balance_options(config, &mut problems);
@@ -109,6 +122,7 @@ impl PreparePlan {
             )));
         }
         refuse_destination(&dest, &source).await?;
+        let quarantine = quarantine(config, &source, &dest).await?;
         if shards_of(&source, &options::layout(config)).await?.is_some() {
             let source = source.location();
             return Err(Error::Usage(format!(
@@ -131,10 +145,26 @@ impl PreparePlan {
             return Err(Error::Plan(problems));
         }
         let resplits = config.is_on("resplit");
-        let mut rows = rows(config, catalog, destination.assignment().filter(|_| !resplits), true)?;
+        let earlier = destination.assignment().filter(|_| !resplits);
+        let reading = GroupedSource { run, config, store: &source };
+        let (catalog, warnings) = grouped(&reading, catalog, earlier, true).await?;
+        let catalog = match config.text("replay") {
+            Some(place) => replayed(config, &place, catalog).await?,
+            None => catalog,
+        };
+        let mut rows = rows(config, catalog, earlier, true)?;
+        rows.warnings.extend(warnings);
         if !resplits {
             same_splits(&dest, &destination, &rows)?;
         }
+        let is_rare = match augment.as_ref().and_then(|augment| augment.minority.as_ref()) {
+            None => None,
+            Some(minority) => {
+                let counts = TrainSamples::of(&rows.catalog, &rows.splits).counts();
+                let is_rare = minority.rare(rows.catalog.classes(), &counts);
+                Some(is_rare.map_err(|problem| Error::Plan(vec![problem]))?.into())
+            }
+        };
         let shorter_sides = ShorterSides::look(&source, rows.catalog.entries()).await?;
 
         let (side, side_by) = match config.integer("resize.size") {
@@ -149,7 +179,7 @@ impl PreparePlan {
         }
         let encoding = encoding(config);
         let resize = chain.steps().first().map_or(Resize::default(), ResizeStep::resize);
-        let decode = Decode { background: chain.background(), ..decode };
+        let decode = Decode { background: chain.background(), hashes: true, ..decode };
         let sample_bytes = stored_bytes(&rows.catalog, &resize, encoding);
         let samples_per_shard = match config.integer("shards.samples_per_shard") {
             Some(samples) => samples as usize,
@@ -171,7 +201,9 @@ impl PreparePlan {
             .into_iter()
             .flat_map(|split| cut(split, rows.of(split).len(), samples_per_shard))
             .collect();
-        let shard_plans = shard_plans(&rows, &shards, &of_shards, augment.is_some());
+        let kept = kept_columns(config, &rows.catalog)?;
+        let shard_plans =
+            shard_plans(&rows, &shards, &of_shards, augment.is_some(), &kept, is_rare.as_deref());
         let mut plan = PreparePlan {
             chunk: chunk(&rows.catalog),
             seed: Seed(config.whole("seed")),
@@ -185,13 +217,16 @@ impl PreparePlan {
             decode,
             resize,
             augment,
+            is_rare,
             samples_per_shard,
             shards,
             shard_plans,
+            kept,
             fingerprint,
             settings,
             rooms,
             dest_state: DestState::Empty,
+            quarantine,
             overwrite,
         };
         plan.dest_state = destination.state(&plan.dest, &plan.record(), overwrite).await?;
@@ -207,6 +242,32 @@ impl PreparePlan {
         let place = (shard.split, shard.index);
         let index = self.shards.binary_search_by_key(&place, |shard| (shard.split, shard.index));
         &self.shard_plans[index.expect("a shard of this plan")]
+    }
+
+    /// A shard of this plan, yet without rows.
+    ///
+    /// # Errors
+    /// When the names of classes or columns do not fit a file.
+    pub fn shard_writer(&self) -> Result<ShardWriter, ShardError> {
+        let kept: Vec<KeptColumn> = self.kept.iter().map(|(_, column)| column.clone()).collect();
+        ShardWriter::new(self.rows.catalog.classes(), self.extension(), &kept)
+    }
+
+    /// Where the row at `place` among those of a shard comes from, whose file has this BLAKE3.
+    ///
+    /// # Panics
+    /// When the shard has no such row.
+    pub fn provenance(&self, shard: &PlannedShard, place: usize, blake3: Option<[u8; 32]>) -> Provenance {
+        let row = &self.rows.of(shard.split)[shard.first + place];
+        let entry = &self.rows.catalog.entries()[row.entry];
+        let kept = entry.kept.as_deref().unwrap_or_default();
+        Provenance {
+            source: entry.locator.place(),
+            source_blake3: blake3
+                .map(|hash| blake3::Hash::from(hash).to_hex().to_string())
+                .unwrap_or_default(),
+            kept: self.kept.iter().map(|(at, _)| kept[*at].clone()).collect(),
+        }
     }
 
     /// The nodes that make shards of images, in the order in which an image meets them.
@@ -230,14 +291,7 @@ impl PreparePlan {
 
     /// What makes the pixels of a row of its file, for images that are augmented or not, and then its stored bytes.
     pub fn scales(&self, augment: Option<&Augment>) -> Scales {
-        let resize = self.resize.clone();
-        let steps = match augment {
-            None => vec![Step::Resize(resize)],
-            Some(augment) => match augment.of_whole_images(&resize) {
-                Some(augment) => vec![Step::Augment(augment), Step::Resize(resize)],
-                None => vec![Step::Resize(resize), Step::Augment(augment.clone())],
-            },
-        };
+        let steps = row_steps(&self.resize, augment, self.is_rare.as_ref());
         Scales { decode: self.decode.clone(), steps, encode: Some(self.encode.clone()) }
     }
 
@@ -251,9 +305,14 @@ impl PreparePlan {
         let Some(augment) = self.augment.as_ref().filter(|_| split == Split::Train) else {
             return self.chain.side();
         };
-        match augment.of_whole_images(&self.resize) {
+        let side = |augment: &Augment| match augment.of_whole_images(&self.resize) {
             Some(augment) => augment.side().map(|side| self.resize.output_size(side, side).0),
             None => augment.side().or(self.chain.side()),
+        };
+        let common = side(&augment.common());
+        match &augment.minority {
+            Some(minority) => common.filter(|common| side(&minority.changes) == Some(*common)),
+            None => common,
         }
     }
 
@@ -300,21 +359,122 @@ impl PreparePlan {
     }
 }
 
+/// What makes the pixels of a row of those of its file.
+pub(crate) fn row_steps(
+    resize: &Resize,
+    augment: Option<&Augment>,
+    is_rare: Option<&Arc<[bool]>>,
+) -> Vec<Step> {
+    Step::by_class(augment, is_rare, |augment| steps_of_all(resize.clone(), augment))
+}
+
+fn steps_of_all(resize: Resize, augment: Option<&Augment>) -> Vec<Step> {
+    match augment {
+        None => vec![Step::Resize(resize)],
+        Some(augment) => match augment.of_whole_images(&resize) {
+            Some(augment) => vec![Step::Augment(augment), Step::Resize(resize)],
+            None => vec![Step::Resize(resize), Step::Augment(augment.clone())],
+        },
+    }
+}
+
+/// The columns that go into the shards, each with its place among those that the catalog keeps.
+///
+/// # Errors
+/// [`Error::Plan`] for one whose name shards have already.
+fn kept_columns(config: &Config, catalog: &Catalog) -> Result<Vec<(usize, KeptColumn)>, Error> {
+    let names = options::keep_columns(config);
+    if let Some(name) = names.iter().find(|name| has_column(name)) {
+        return Err(Error::Plan(vec![format!(
+            "data.keep_columns: shards have a column `{name}` of their own; leave it out, or rename it in the source"
+        )]));
+    }
+    let column = |name: String| {
+        let at = catalog.kept_columns().iter().position(|kept| *kept == name);
+        let at = at.expect("a catalog keeps what is asked for");
+        (at, KeptColumn { name, kind: catalog.kept_kind(at) })
+    };
+    Ok(names.into_iter().map(column).collect())
+}
+
 /// The catalog with its labels mended as the file says, and what was done.
 ///
 /// # Errors
 /// [`Error::Usage`] when there is no such file; [`Error::Plan`] with all that is wrong with it.
 async fn mended(config: &Config, place: &str, catalog: Catalog) -> Result<(Catalog, FixedLabels), Error> {
-    refuse_unreached("--fixes", place, Purpose::File)?;
-    let (folder, file) = options::folder_and_file(place);
-    let store = Store::open(folder, &options::store_options(config))?;
-    let bytes = store.find(file).await?;
-    let bytes =
-        bytes.ok_or_else(|| Error::Usage(format!("cannot read --fixes {place}: there is no such file")))?;
+    let bytes = listed_file(config, "--fixes", place).await?;
     let found = fixes::parse(&bytes).and_then(|found| fixes::apply(catalog, &found));
     found.map_err(|problems| {
         Error::Plan(problems.into_iter().map(|problem| format!("--fixes {place}: {problem}")).collect())
     })
+}
+
+/// Where rejected files are to go: neither among the images nor among the shards.
+async fn quarantine(config: &Config, source: &Store, dest: &Store) -> Result<Option<Store>, Error> {
+    if config.text("quarantine").is_none() {
+        return Ok(None);
+    }
+    let place = open(config, "quarantine", "--quarantine")?;
+    refuse_folder("--quarantine", &place, Some(source)).await?;
+    for (name, other) in [("SOURCE", source), ("DEST", dest)] {
+        if place.is_same_place(other) || place.is_below(other) || other.is_below(&place) {
+            return Err(Error::Usage(format!(
+                "--quarantine {} and {name} {} lie in each other; rejected files go to a folder of their own",
+                place.location(),
+                other.location()
+            )));
+        }
+    }
+    let is_used = !place.list("").await?.is_empty() && place.find(REJECTS_KEY).await?.is_none();
+    match is_used {
+        true => Err(Error::Usage(format!(
+            "--quarantine {} holds other files and no {REJECTS_KEY}; rejected files go to a folder of their own",
+            place.location()
+        ))),
+        false => Ok(Some(place)),
+    }
+}
+
+/// The samples of a catalog that a list of rejects names; classes stay what they are.
+///
+/// # Errors
+/// [`Error::Usage`] when there is no such list, or it names no sample of the catalog.
+async fn replayed(config: &Config, place: &str, catalog: Catalog) -> Result<Catalog, Error> {
+    if config.is_on("split.stratify") {
+        return Err(Error::Plan(vec![
+            "replay: --stratify cuts a class by all of its samples, and only some are prepared; leave one of them out"
+                .to_string(),
+        ]));
+    }
+    let bytes = listed_file(config, "--replay", place).await?;
+    let rejects = Reject::of_lines(&String::from_utf8_lossy(&bytes));
+    let wanted: HashSet<&str> = rejects.iter().map(|reject| reject.id.as_str()).collect();
+    let mut contents = catalog.into_contents();
+    contents.entries.retain(|entry| wanted.contains(&*entry.id));
+    contents.rejects.retain(|(id, _)| wanted.contains(&**id));
+    contents.unlabelled.clear();
+    let n = contents.entries.len() + contents.rejects.len();
+    if n == 0 {
+        return Err(Error::Usage(format!(
+            "--replay {place} names no sample of the source: it has {} lines of rejects",
+            rejects.len()
+        )));
+    }
+    if n < wanted.len() {
+        let missing = wanted.len() - n;
+        contents
+            .warnings
+            .push(format!("{missing} of the {} samples of --replay are not in the source", wanted.len()));
+    }
+    Ok(Catalog::new(contents)?)
+}
+
+/// A file that an option names.
+async fn listed_file(config: &Config, flag: &str, place: &str) -> Result<Bytes, Error> {
+    refuse_unreached(flag, place, Purpose::File)?;
+    let (folder, file) = options::folder_and_file(place);
+    let bytes = Store::open(folder, &options::store_options(config))?.find(file).await?;
+    bytes.ok_or_else(|| Error::Usage(format!("cannot read {flag} {place}: there is no such file")))
 }
 
 /// How the options encode pixels.
@@ -347,20 +507,11 @@ fn prepared(config: &Config, side: u32, problems: &mut Vec<String>) -> Option<Ch
     chain.map_err(|found| problems.extend(found.into_iter().map(|line| format!("resize: {line}")))).ok()
 }
 
-/// Images stay in the splits that they are in: another rule has to be asked for, and so has one split for a group that
-/// was torn.
+/// Images stay in the splits that they are in: another rule has to be asked for.
 fn same_splits(dest: &Store, destination: &Destination, rows: &Rows) -> Result<(), Error> {
     let rule = rows.assignment.rule();
-    let torn = destination.assignment().and_then(|earlier| earlier.torn(&rows.catalog));
-    let why = match (destination.rule(), torn) {
-        (Some(before), _) if before != rule => {
-            format!("was split by {before}, and this run splits by {rule}: go back to that, or")
-        }
-        (_, Some(group)) => {
-            format!("has images of {group} in more than one split, but they belong together:")
-        }
-        _ => return Ok(()),
-    };
+    let Some(before) = destination.rule().filter(|before| before != rule) else { return Ok(()) };
+    let why = format!("was split by {before}, and this run splits by {rule}: go back to that, or");
     Err(Error::Usage(format!(
         "{} {why} --resplit to split anew (with --overwrite where it is finished), which moves images between training \
          and test",

@@ -7,8 +7,9 @@ use forebay_datasets::seed::Seed;
 use forebay_datasets::split::{Assignment, SplitRule, TrainSamples};
 use forebay_stages::balance::{self, Balance, BalanceSummary};
 
+use super::grouping::other_groups;
 use crate::flow::Error;
-use crate::options::{Config, ShardOrder, balance_options, shares};
+use crate::options::{Config, ShardOrder, balance_options, hash_split};
 
 /// One row that is to be written: which entry of the catalog, and which copy of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,19 @@ impl Rows {
     }
 }
 
+/// A line where a sample has joined what an earlier run split: what belongs together is then in several splits.
+fn torn(assignment: &Assignment, catalog: &Catalog) -> Option<String> {
+    let torn = assignment.torn(catalog);
+    let [a, b] = torn.first()?;
+    let [in_a, in_b] = [a, b].map(|entry| assignment.split(&entry.id).unwrap_or(Split::Train));
+    let others = other_groups(torn.len());
+    Some(format!(
+        "an image that came later has joined what was split before, and nothing is moved: {} stays in {in_a} and {} in \
+         {in_b}, though they belong together{others}; --resplit splits anew",
+        a.id, b.id
+    ))
+}
+
 /// Splits, balances and orders what a catalog holds; `earlier` is the assignment of a dataset that this one takes the
 /// place of.
 ///
@@ -76,7 +90,7 @@ pub fn rows(
         return Err(Error::Usage(mistake.to_string()));
     }
     let mut problems = Vec::new();
-    let shares = shares(config, &mut problems);
+    let hash_split = hash_split(config, &mut problems);
     let mut options = balance_options(config, &mut problems);
     if !problems.is_empty() {
         return Err(Error::Plan(problems));
@@ -87,10 +101,11 @@ pub fn rows(
     let names = catalog.classes().to_vec();
     let split_seed = config.whole("split.seed");
     let seed = Seed(config.whole("seed"));
-    let rule = SplitRule::of(&catalog, shares, split_seed);
+    let rule = SplitRule::of(&catalog, hash_split);
     let assignment = Assignment::of(&catalog, rule, earlier);
     let splits = assignment.splits(&catalog);
-    let warnings = [catalog.warnings(), &assignment.warnings(&catalog)].concat();
+    let torn = torn(&assignment, &catalog);
+    let warnings = [catalog.warnings(), &assignment.warnings(&catalog), torn.as_slice()].concat();
 
     let train = TrainSamples::of(&catalog, &splits);
     let problems = options.problems_of(&names, &train.counts());

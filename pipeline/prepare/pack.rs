@@ -66,8 +66,7 @@ impl Packer {
         let open = match &mut self.open {
             Some(open) => open,
             none => none.insert(OpenShard {
-                writer: ShardWriter::new(self.plan.rows.catalog.classes(), self.plan.extension())
-                    .map_err(failed)?,
+                writer: self.plan.shard_writer().map_err(failed)?,
                 place: 0,
                 holes: Vec::new(),
                 rejects: Vec::new(),
@@ -84,7 +83,8 @@ impl Packer {
                     id: sample.id,
                     copy: sample.copy,
                     size: (stored.width, stored.height),
-                    original_size: (stored.original_width, stored.original_height),
+                    original_size: stored.original.size,
+                    provenance: self.plan.provenance(&shard, open.place, stored.original.blake3),
                 };
                 open.writer.push(row).map_err(failed)?;
             }

@@ -13,9 +13,9 @@ use forebay_stages::augment::Augment;
 use super::begin::join;
 use super::pack::{Packer, Writer};
 use super::reread::{Checksums, Reread, checksums};
-use crate::feed::{changed, read, weighed};
 use crate::flow::{Chunk, Error, Flow, Run};
 use crate::plan::{PlannedShard, PreparePlan, Rows};
+use crate::plan::{changed, read, weighed};
 
 /// What work on a range of shards came to.
 #[derive(Clone, Debug, Default)]

@@ -17,7 +17,7 @@ use super::priors::EffectivePriors;
 use super::resampling::Resampling;
 use super::{check, recipe, timm};
 use crate::feed::{self, Feed};
-use crate::flow::Error;
+use crate::flow::{Error, Run};
 use crate::hub::Reference;
 use crate::options::{Command, Config, Doctor, FreezePlan, Identity};
 use crate::plan::{self, gather, refuse};
@@ -93,11 +93,11 @@ impl TrainSources {
     ///
     /// # Errors
     /// As [`TrainPlan::resolve`].
-    pub async fn open(config: &Config) -> Result<TrainSources, Error> {
+    pub async fn open(run: &Run, config: &Config) -> Result<TrainSources, Error> {
         refuse(check::options(config, &FreezePlan::of(config), false)?)?;
         let mut problems = Vec::new();
         let initial = gather(check::initial(config).await, &mut problems)?.flatten();
-        let source = gather(feed::OpenedSource::open(config).await, &mut problems)?;
+        let source = gather(feed::OpenedSource::open(run, config, Command::Train).await, &mut problems)?;
         match (source, &problems[..]) {
             (Some(source), []) => Ok(TrainSources { source, initial }),
             _ => Err(Error::Plan(problems)),
@@ -118,13 +118,13 @@ impl TrainPlan {
     ///
     /// # Errors
     /// [`Error::Plan`] or [`Error::Usage`] for options or a source that cannot be used, others when a store fails.
-    pub async fn resolve(config: &Config, begins: bool) -> Result<TrainPlan, Error> {
+    pub async fn resolve(run: &Run, config: &Config, begins: bool) -> Result<TrainPlan, Error> {
         let freezing = FreezePlan::of(config);
         refuse(check::options(config, &freezing, begins)?)?;
         let mut problems = Vec::new();
         let folder = gather(check::run_folder(config).await, &mut problems)?.flatten();
         let initial = gather(check::initial(config).await, &mut problems)?.flatten();
-        let source = gather(feed::OpenedSource::open(config).await, &mut problems)?;
+        let source = gather(feed::OpenedSource::open(run, config, Command::Train).await, &mut problems)?;
         let Some(source) = source else {
             // What the options say of the weights is wrong too, whatever the source holds.
             let applied = initial.as_ref().map(|initial| weights::apply(config, initial)).transpose();

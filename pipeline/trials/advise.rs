@@ -220,7 +220,8 @@ pub async fn advise(
     };
     let seeds = base.whole("advise.seeds");
     let (settings, opening) = (base.clone(), run.clone());
-    let sources = opening.until_stopped(move || async move { TrainSources::open(&settings).await }).await?;
+    let open = move || async move { TrainSources::open(&opening, &settings).await };
+    let sources = run.until_stopped(open).await?;
     let (kept, mut tried) = (KeptFeatures::default(), Vec::new());
     let (mut classes, mut found) = (Vec::new(), Vec::new());
     let n_trainings = VARIANTS.len() * seeds as usize;

@@ -181,7 +181,7 @@ async fn open(run: &Run, runs: Vec<String>, out: &str, config: &Config) -> Resul
         && let Some(source) = of_run.source()
     {
         let chain = networks[0].predictor.chain();
-        let (feed, _) = feed_for(config, (&source, &names[0]), chain, Some(of_run)).await?;
+        let (feed, _) = feed_for(run, config, (&source, &names[0]), chain, Some(of_run)).await?;
         if feed.rows(Split::Validation) > 0 {
             let alignment =
                 Alignment::of(feed.classes(), &networks[0].classes, true).map_err(Error::Usage)?;

@@ -168,14 +168,16 @@ async fn report(run: &Run, config: &Config, store: &Store, done: &CrossValidated
     // The training and the validation images of any one fold are those that all of them hold out.
     let place = scores[0].run.clone();
     let (settings, pool) = (config.clone(), run.clone());
+    let opened_by = run.clone();
     let opening = run.until_stopped(move || async move {
+        let run = &opened_by;
         let network =
             NetworkFile::open(&pool, &weights_of(&place, &settings).await?, None, &settings).await?;
         let of_run = OfRun::of_model(&place, ModelKind::Run, &settings).await?;
         let source = of_run.as_ref().and_then(OfRun::source);
         let source = source.ok_or_else(|| Error::Integrity(format!("{place} has no {}", files::CONFIG)))?;
         let chain = network.predictor.chain();
-        let (feed, _) = feed_for(&settings, (&source, &place), chain, of_run.as_ref()).await?;
+        let (feed, _) = feed_for(run, &settings, (&source, &place), chain, of_run.as_ref()).await?;
         Ok((feed, network.architecture, source))
     });
     let (feed, architecture, source) = opening.await?;

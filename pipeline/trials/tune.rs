@@ -97,9 +97,9 @@ pub async fn tune(
     config: &Config,
     told: &mut (dyn FnMut(Told<'_>) + Send),
 ) -> Result<Tuned, Error> {
-    let settings = config.clone();
+    let (settings, opening) = (config.clone(), run.clone());
     let (store, mut tuning, base_plan, _claim) =
-        run.until_stopped(move || async move { open(&settings).await }).await?;
+        run.until_stopped(move || async move { open(&opening, &settings).await }).await?;
     let trials = match (config.integer("tune.trials"), tuning.method) {
         (Some(trials), _) => trials,
         (None, Method::Grid) => grid_points(&tuning.axes),
@@ -132,7 +132,7 @@ pub async fn tune(
 }
 
 /// Checks the options and opens all that trials have in common.
-async fn open(config: &Config) -> Result<(Store, Tuning, TrainPlan, Option<Claim>), Error> {
+async fn open(run: &Run, config: &Config) -> Result<(Store, Tuning, TrainPlan, Option<Claim>), Error> {
     let out = config.text("tune.out").ok_or_else(|| Error::Usage("tune needs --out DIR".to_string()))?;
     if config.text("source").is_none() {
         return Err(Error::Usage("tune needs a SOURCE of images".to_string()));
@@ -159,7 +159,7 @@ async fn open(config: &Config) -> Result<(Store, Tuning, TrainPlan, Option<Claim
     }
     // The test is for what is chosen in the end.
     let base = config.clone().with("train.seal_test", true);
-    let sources = TrainSources::open(&base).await?;
+    let sources = TrainSources::open(run, &base).await?;
     let of_fold = |config: &Config| match folds {
         Some(_) => config.clone().with("split.fold", 1),
         None => config.clone(),

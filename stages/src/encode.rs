@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use forebay_datasets::manifest::StoredFormat;
-use forebay_datasets::sample::Pixels;
+use forebay_datasets::sample::{Original, Pixels};
 use forebay_datasets::words;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
@@ -63,10 +63,8 @@ pub struct Stored {
     pub width: u32,
     /// Rows as stored.
     pub height: u32,
-    /// Columns as read, the orientation applied, before any resize.
-    pub original_width: u32,
-    /// Rows as read, the orientation applied, before any resize.
-    pub original_height: u32,
+    /// What it was made of.
+    pub original: Original,
 }
 
 impl Encode {
@@ -95,11 +93,11 @@ impl Stage for Encode {
             Encoding::Png => png(&input)?,
             Encoding::Raw => raw(&input),
         };
-        let (original_width, original_height) = input.original;
+        let original = input.original;
         let (width, height) = (input.width, input.height);
         // Rows wait in memory until their shard is written: not with the room that they grew in.
         let bytes = bytes.into_boxed_slice();
-        Ok(Stored { bytes: bytes.into(), width, height, original_width, original_height })
+        Ok(Stored { bytes: bytes.into(), width, height, original })
     }
 }
 
@@ -214,7 +212,7 @@ mod tests {
         let pixel =
             |x: u32, y: u32| [(x * 255 / width) as u8, (y * 255 / height) as u8, ((x ^ y) & 63) as u8];
         let data = (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y))).collect();
-        Pixels { original: (7, 9), ..Pixels::new(width, height, data) }
+        Pixels { original: (7, 9).into(), ..Pixels::new(width, height, data) }
     }
 
     fn round_trip(pixels: &Pixels, encoding: Encoding) -> (Stored, Pixels) {
@@ -232,7 +230,7 @@ mod tests {
                 let (stored, decoded) = round_trip(&pixels, encoding);
                 assert_eq!(decoded.data, pixels.data, "{encoding} {width}x{height}");
                 assert_eq!((stored.width, stored.height), (width, height));
-                assert_eq!((stored.original_width, stored.original_height), (7, 9));
+                assert_eq!(stored.original.size, (7, 9));
             }
         }
     }

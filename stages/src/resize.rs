@@ -454,7 +454,7 @@ mod tests {
             let pixels = apply(&resize, image(width, height)).unwrap();
             assert_eq!((pixels.width, pixels.height), expected);
             assert_eq!(pixels.data.len() as u32, expected.0 * expected.1 * 3);
-            assert_eq!(pixels.original, (width, height));
+            assert_eq!(pixels.original.size, (width, height));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The two things that can happen: to one image ([`Stage`]) and to the stream of them ([`Regroup`]).
 
-pub use forebay_datasets::sample::Fault;
+pub use forebay_datasets::sample::{Fault, Label};
 pub use forebay_datasets::seed::Draws;
 
 /// What happens to one image: the same input and the same draws give the same output, on any thread, in any
@@ -18,6 +18,14 @@ pub trait Stage: Send + Sync + 'static {
     /// # Errors
     /// A [`Fault`] rejects this image and no other.
     fn apply(&self, input: Self::In, draws: &Draws) -> Result<Self::Out, Fault>;
+
+    /// The same for an image of which the class may be known.
+    ///
+    /// # Errors
+    /// As [`Stage::apply`].
+    fn apply_to(&self, input: Self::In, _class: Option<Label>, draws: &Draws) -> Result<Self::Out, Fault> {
+        self.apply(input, draws)
+    }
 }
 
 /// What a stage makes of an image, and what it takes to.

@@ -168,10 +168,7 @@ impl Views {
     /// The image as one of its random views.
     fn random(&self, input: &Pixels, draws: &Draws) -> Result<Pixels, Fault> {
         let steps = Step::squares(&self.last, self.augment.as_ref());
-        steps.iter().try_fold(input.clone(), |pixels, step| match step {
-            Step::Resize(resize) => resize.apply(pixels, draws),
-            Step::Augment(augment) => augment.apply(pixels, draws),
-        })
+        steps.iter().try_fold(input.clone(), |pixels, step| step.apply_to(pixels, None, draws))
     }
 }
 

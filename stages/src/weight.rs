@@ -1,11 +1,16 @@
 //! How much memory one image takes on its way: told from its header and the stages that it passes, before any of
 //! it is taken.
 
+use std::sync::Arc;
+
+use forebay_datasets::sample::Pixels;
+use forebay_datasets::seed::{DrawRecord, Drawn};
+
 use crate::augment::Augment;
 use crate::decode::{Decode, probe};
 use crate::encode::Encode;
 use crate::resize::Resize;
-use crate::stage::Work;
+use crate::stage::{Draws, Fault, Label, Stage, Work};
 
 /// What one image takes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,9 +29,78 @@ pub enum Step {
     Resize(Resize),
     /// As a training image is changed.
     Augment(Augment),
+    /// Other steps for images of rare classes.
+    ByClass(ByClass),
+}
+
+/// Steps of images that are others for those of rare classes.
+#[derive(Clone, Debug)]
+pub struct ByClass {
+    /// Those of most.
+    pub common: Vec<Step>,
+    /// Those of rare classes.
+    pub rare: Vec<Step>,
+    /// Whether each class is rare.
+    pub is_rare: Arc<[bool]>,
+}
+
+impl ByClass {
+    fn of(&self, class: Option<Label>) -> &[Step] {
+        match class.is_some_and(|class| self.is_rare.get(class as usize).copied().unwrap_or(false)) {
+            true => &self.rare,
+            false => &self.common,
+        }
+    }
+}
+
+impl Stage for ByClass {
+    const NAME: &'static str = Augment::NAME;
+    type In = Pixels;
+    type Out = Pixels;
+
+    fn apply(&self, input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
+        self.apply_to(input, None, draws)
+    }
+
+    fn apply_to(&self, input: Pixels, class: Option<Label>, draws: &Draws) -> Result<Pixels, Fault> {
+        self.of(class).iter().try_fold(input, |image, step| step.apply_to(image, class, draws))
+    }
 }
 
 impl Step {
+    /// What happens to an image of a class.
+    pub(crate) fn apply_to(
+        &self,
+        image: Pixels,
+        class: Option<Label>,
+        draws: &Draws,
+    ) -> Result<Pixels, Fault> {
+        match self {
+            Step::Resize(resize) => resize.apply(image, draws),
+            Step::Augment(augment) => augment.apply(image, draws),
+            Step::ByClass(by_class) => by_class.apply_to(image, class, draws),
+        }
+    }
+
+    /// What `made` gives for the changes of most images; where `augment` has others for rare classes, and it is known which
+    /// are, one step that heeds the class.
+    pub fn by_class(
+        augment: Option<&Augment>,
+        is_rare: Option<&Arc<[bool]>>,
+        made: impl Fn(Option<&Augment>) -> Vec<Step>,
+    ) -> Vec<Step> {
+        let made = |augment: &Augment| made((!augment.is_off()).then_some(augment));
+        let Some(augment) = augment else { return made(&Augment::default()) };
+        let common = made(&augment.common());
+        match (&augment.minority, is_rare) {
+            (Some(minority), Some(is_rare)) => {
+                let rare = made(&minority.changes);
+                vec![Step::ByClass(ByClass { common, rare, is_rare: is_rare.clone() })]
+            }
+            _ => common,
+        }
+    }
+
     /// What makes squares of images that are wanted in one size, changed at random where that is asked for.
     pub fn squares(resize: &Resize, augment: Option<&Augment>) -> Vec<Step> {
         let resize = resize.clone();
@@ -43,8 +117,29 @@ impl Step {
         match self {
             Step::Resize(resize) => resize.work(width, height),
             Step::Augment(augment) => augment.work(width, height),
+            Step::ByClass(ByClass { common, rare, .. }) => {
+                let [a, b] = [common, rare].map(|steps| work_of(steps, width, height));
+                // What comes out may be of either size.
+                let most = if a.out_bytes >= b.out_bytes { a } else { b };
+                let total = a.total().max(b.total());
+                Work { work_bytes: total - most.out_bytes, ..most }
+            }
         }
     }
+}
+
+/// What steps take one after the other, as if they were one.
+fn work_of(steps: &[Step], mut width: u32, mut height: u32) -> Work {
+    let rgb = |width: u32, height: u32| u64::from(width) * u64::from(height) * 3;
+    let before = rgb(width, height);
+    let (mut pixels, mut peak) = (before, before);
+    for step in steps {
+        let work = step.work(width, height);
+        peak = peak.max(pixels + work.total());
+        (width, height, pixels) = (work.width, work.height, work.out_bytes);
+    }
+    // Where nothing is done, the image that goes in is the one that comes out.
+    Work { width, height, out_bytes: pixels, work_bytes: (peak - before).saturating_sub(pixels) }
 }
 
 /// The stages of a flow from files to what leaves it, as a scale for what passes them.
@@ -59,6 +154,25 @@ pub struct Scales {
 }
 
 impl Scales {
+    /// What the steps draw for an image of a class that was decoded to `size`; its pixels decide none of it.
+    ///
+    /// # Errors
+    /// As the steps.
+    pub fn drawn(
+        &self,
+        (width, height): (u32, u32),
+        class: Label,
+        draws: Draws,
+    ) -> Result<Vec<Drawn>, Fault> {
+        let record = DrawRecord::default();
+        let draws = draws.recorded(record.clone());
+        let blank = Pixels::new(width, height, vec![0; width as usize * height as usize * 3]);
+        self.steps.iter().try_fold(blank, |image, step| step.apply_to(image, Some(class), &draws))?;
+        drop(draws);
+        let drawn = std::mem::take(&mut *record.lock().expect("no panic under the lock"));
+        Ok(drawn)
+    }
+
     /// What the image in these bytes takes. One that will be refused by its header takes no more than its file.
     pub fn weigh(&self, file: &[u8]) -> Weight {
         let bytes = file.len() as u64;
@@ -151,7 +265,6 @@ pub fn parts(weights: impl IntoIterator<Item = Weight>, bytes_max: u64) -> Vec<(
 
 #[cfg(test)]
 mod tests {
-    use forebay_datasets::sample::Pixels;
     use forebay_datasets::seed::Seed;
 
     use super::*;
@@ -159,7 +272,6 @@ mod tests {
     use crate::decode::Limits;
     use crate::encode::Encoding;
     use crate::resize::{Fit, Size};
-    use crate::stage::Stage;
 
     fn file(width: u32, height: u32) -> Vec<u8> {
         let pixels = Pixels::new(width, height, vec![7; width as usize * height as usize * 3]);

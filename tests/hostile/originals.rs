@@ -167,6 +167,7 @@ pub(super) fn shard() -> Bytes {
         copy: (index % 3) as u32,
         size: (4, 5),
         original_size: (40, 50),
+        provenance: Default::default(),
     };
     let footer = Footer {
         fingerprint: "f".repeat(64),

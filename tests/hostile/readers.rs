@@ -63,6 +63,7 @@ pub(super) fn all() -> Vec<Reader> {
 
 fn images() -> Vec<Reader> {
     let decode = Decode {
+        hashes: false,
         background: None,
         limits: Limits { memory_bytes_max: DECODE_BYTES_MAX, ..Limits::default() },
     };
@@ -344,7 +345,7 @@ fn datasets() -> Vec<Reader> {
     };
     let checksum = "x";
     let manifest = serde_json::json!({
-        "format": 3, "fingerprint": "abc", "classes": ["cat", "dög \u{1f600}"], "balanced": false, "augmented": true,
+        "format": 4, "fingerprint": "abc", "classes": ["cat", "dög \u{1f600}"], "balanced": false, "augmented": true,
         "chain": {"background": null, "resize": [], "jpeg_quality": 90, "normalize": null},
         "split_rule": {"by": "hash", "shares": [0.8, 0.1, 0.1], "seed": 7},
         "row_order": {"by": "shuffled", "seed": 3}, "stored_format": "jpeg", "settings": {"seed": 0, "a": [1.5, "b"]},
@@ -356,12 +357,12 @@ fn datasets() -> Vec<Reader> {
         "checksum": checksum,
     });
     let plan = serde_json::json!({
-        "format": 3, "fingerprint": "abc", "settings": {"seed": 0}, "classes": ["cat"],
+        "format": 4, "fingerprint": "abc", "settings": {"seed": 0}, "classes": ["cat"],
         "shards": [{"key": "data/train-00000-of-00001.parquet", "fingerprint": "f", "versions": "v"}],
         "assignment": {"rule": {"by": "declared"}, "train": ["a/1", "a/2"], "validation": ["a/3"], "test": []},
     });
     let next =
-        serde_json::json!({"format": 3, "plan": plan, "delete": ["data/train-00000-of-00001.parquet"]});
+        serde_json::json!({"format": 4, "plan": plan, "delete": ["data/train-00000-of-00001.parquet"]});
     let sealed = |value: serde_json::Value| {
         String::from_utf8(with_checksum(&serde_json::to_vec_pretty(&value).expect("JSON"))).expect("UTF-8")
     };

@@ -133,7 +133,15 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
             let locator = Locator::pixels(file.name.clone(), start + n_labels, PIXELS, file.bytes);
             let locator = locator.expect("a whole record");
             let version = file.version;
-            found.samples.push(FoundSample { id, own_id: None, class, split: Some(split), locator, version });
+            found.samples.push(FoundSample {
+                id,
+                own_id: None,
+                class,
+                split: Some(split),
+                locator,
+                version,
+                kept: None,
+            });
         }
     }
     found.into_contents()

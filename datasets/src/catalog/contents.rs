@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::kept::KeptKind;
 use super::packed;
 use super::{CatalogError, Entry, ImageFile};
 use crate::escape::is_printable;
@@ -29,6 +30,8 @@ pub struct SourceContents {
     pub mistake: Option<String>,
     /// The splits that the source itself declares.
     pub declared: BTreeSet<Split>,
+    /// The columns of the source that its samples keep, each with a value of every one.
+    pub kept_columns: Vec<String>,
 }
 
 /// What is in a source, in sorted order throughout. But for the versions of its entries it is a pure function of
@@ -66,6 +69,21 @@ impl Catalog {
     /// The names of the classes, sorted by bytes and each there once; a label is an index into them, in every split.
     pub fn classes(&self) -> &[String] {
         &self.contents.classes
+    }
+
+    /// The columns of the source that its samples keep.
+    pub fn kept_columns(&self) -> &[String] {
+        &self.contents.kept_columns
+    }
+
+    /// What the values of a kept column are, by its place.
+    ///
+    /// # Panics
+    /// When there is no such column.
+    pub fn kept_kind(&self, column: usize) -> KeptKind {
+        KeptKind::of(
+            self.contents.entries.iter().filter_map(|entry| entry.kept.as_ref()).map(|kept| &kept[column]),
+        )
     }
 
     /// The samples, sorted by id.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::kept::Kept;
 use super::packed::{PackedRow, Piece};
 use super::pixels::RawPixels;
 use crate::sample::{Label, SampleId, Split};
@@ -12,7 +13,7 @@ use crate::store::{ObjectName, Store, StoreError, Version};
 
 /// One sample of a catalog. Its id says what it is, its locator where its bytes are: a sample may be a file, or
 /// a piece of one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Its name in the dataset: printable, and unique in its catalog.
     pub id: SampleId,
@@ -27,6 +28,8 @@ pub struct Entry {
     pub locator: Locator,
     /// Which version of its object was listed.
     pub version: Version,
+    /// What the source says of it in the columns that are kept; `None` where none are.
+    pub kept: Option<Kept>,
 }
 
 impl Entry {
@@ -38,7 +41,7 @@ impl Entry {
         locator: Locator,
         version: Version,
     ) -> Entry {
-        Entry { group: id.clone(), id, label, split, locator, version }
+        Entry { group: id.clone(), id, label, split, locator, version, kept: None }
     }
 
     /// The size of its encoded image.
@@ -115,12 +118,62 @@ impl Locator {
         }
     }
 
+    /// Where it is in the source, in words: `a/x.jpg`, `train.tar#bytes=1536-9321` (the first and the last of its bytes, counted
+    /// from 0) or `train.parquet#row=17` (counted from 0).
+    pub fn place(&self) -> String {
+        let object = self.object.printable();
+        let of_bytes = |start: u64, bytes: u64| match bytes {
+            0 => format!("{object}#bytes={start}"),
+            _ => format!("{object}#bytes={start}-{}", start + bytes - 1),
+        };
+        match &self.part {
+            Part::Whole(_) => object.to_string(),
+            Part::Range(range) => of_bytes(range.start, range.end - range.start),
+            Part::Pixels(start, pixels) => of_bytes(*start, pixels.bytes()),
+            Part::Packed(row) => format!("{object}#row={}", row.number()),
+        }
+    }
+
     /// The piece that is unpacked to reach it, if it lies in one.
     pub(super) fn piece(&self) -> Option<&Arc<Piece>> {
         match &self.part {
             Part::Packed(row) => Some(row.piece()),
             _ => None,
         }
+    }
+
+    /// Whether it is a row of a piece that is unpacked as a whole, so that only the mean size of its rows is known.
+    pub fn is_packed(&self) -> bool {
+        self.piece().is_some()
+    }
+
+    /// What samples are sorted by where they are to be read as they lie: one that lies in a piece after those before it there.
+    pub fn order(&self) -> (ObjectName, u64) {
+        let start = match &self.part {
+            Part::Whole(_) => 0,
+            Part::Range(range) => range.start,
+            Part::Pixels(start, _) => *start,
+            Part::Packed(row) => row.number(),
+        };
+        (self.object.clone(), start)
+    }
+
+    /// Reads the last `bytes` of the sample, all of it where it has no more.
+    ///
+    /// # Errors
+    /// As [`Locator::read`].
+    pub async fn read_end(&self, store: &Store, bytes: u64) -> Result<Bytes, StoreError> {
+        let range = match &self.part {
+            Part::Whole(all) => 0..*all,
+            Part::Range(range) => range.clone(),
+            Part::Pixels(..) | Part::Packed(_) => {
+                let whole = self.read(store).await?;
+                return Ok(
+                    whole.slice(whole.len().saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX))..)
+                );
+            }
+        };
+        store.read_exactly(&self.object, range.end - bytes.min(range.end - range.start)..range.end).await
     }
 
     /// Reads the first `bytes` of the sample, all of it where it has no more: enough to look at a header.

@@ -109,6 +109,7 @@ fn contents(location: &str, listing: &Listing) -> Result<SourceContents, Misfit>
         warnings,
         declared: stand.declared(),
         unlabelled: Vec::new(),
+        kept_columns: Vec::new(),
     })
 }
 
@@ -271,7 +272,7 @@ mod tests {
     use super::*;
     use crate::catalog::{Catalog, CatalogError, LayoutOptions, read};
     use crate::seed::Seed;
-    use crate::split::{Assignment, Shares, SplitRule};
+    use crate::split::{Assignment, HashSplit, SplitRule};
     use crate::store::{Store, StoreOptions};
     use futures::executor::block_on;
 
@@ -399,7 +400,7 @@ mod tests {
             }
             let splits = |listing: &Listing| -> Option<BTreeMap<SampleId, (Split, String)>> {
                 let catalog = Catalog::new(contents("place", listing).ok()?).ok()?;
-                let rule = SplitRule::of(&catalog, Some(Shares::default()), seed);
+                let rule = SplitRule::of(&catalog, Some(HashSplit { seed, ..HashSplit::default() }));
                 let splits = Assignment::of(&catalog, rule, None).splits(&catalog);
                 let entries = catalog.entries().iter().zip(splits);
                 let class = |entry: &Entry| catalog.classes()[entry.label as usize].clone();

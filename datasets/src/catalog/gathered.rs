@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::contents::SourceContents;
 use super::images::ImageFile;
+use super::kept::Kept;
 use super::{CatalogError, Entry, Locator, Misfit, STAGE, named, split_called};
 use crate::escape::escape_text;
 use crate::sample::{Fault, Label, SampleId, Split};
@@ -21,6 +22,8 @@ pub(super) struct FoundSample {
     pub(super) split: Option<Split>,
     pub(super) locator: Locator,
     pub(super) version: Version,
+    /// Of the columns that are kept.
+    pub(super) kept: Option<Kept>,
 }
 
 /// All that a layout finds.
@@ -36,6 +39,8 @@ pub(super) struct Gathered {
     pub(super) warnings: Vec<String>,
     /// Splits that the source has, whether or not they hold a sample.
     pub(super) splits: BTreeSet<Split>,
+    /// The columns that samples keep.
+    pub(super) kept_columns: Vec<String>,
 }
 
 impl Gathered {
@@ -51,7 +56,16 @@ impl Gathered {
 
     /// The contents of the source: labels are the places of the classes' names among all of them, sorted by bytes.
     pub(super) fn into_contents(self) -> Result<SourceContents, Misfit> {
-        let Gathered { layout, mut classes, samples, rejects, ignored, mut warnings, mut splits } = self;
+        let Gathered {
+            layout,
+            mut classes,
+            samples,
+            rejects,
+            ignored,
+            mut warnings,
+            mut splits,
+            kept_columns,
+        } = self;
         if samples.is_empty() {
             return Err(match rejects.first() {
                 Some((id, fault)) => broken(format!(
@@ -80,14 +94,14 @@ impl Gathered {
         let mut counts = vec![[0_u64; 3]; classes.len()];
         let mut unlabelled = Vec::new();
         let mut entries = Vec::with_capacity(samples.len());
-        for FoundSample { id, own_id, class, split, locator, version } in samples {
+        for FoundSample { id, own_id, class, split, locator, version, kept } in samples {
             let id = own_id.filter(|_| has_own_ids).unwrap_or(id);
             match class {
                 None => unlabelled.push(ImageFile { id, locator }),
                 Some(class) => {
                     let label = labels[&class];
                     counts[label as usize][split.unwrap_or(Split::Train) as usize] += 1;
-                    entries.push(Entry::new(id, label, split, locator, version));
+                    entries.push(Entry { kept, ..Entry::new(id, label, split, locator, version) });
                 }
             }
         }
@@ -125,6 +139,7 @@ impl Gathered {
             warnings,
             mistake: None,
             declared: splits,
+            kept_columns,
         })
     }
 }

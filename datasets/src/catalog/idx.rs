@@ -133,8 +133,8 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
             true => {
                 let unpack = Box::new(PackedImages { pixels, n });
                 let bytes = n * pixels.file_bytes();
-                let rows = u32::try_from(n).map_err(|_| odd(file, "it holds too many images"))?;
-                Piece::new(file.name.clone(), 0..file.bytes, rows, bytes, unpack, &shelf)
+                u32::try_from(n).map_err(|_| odd(file, "it holds too many images"))?;
+                Piece::new(file.name.clone(), 0..file.bytes, 0..n, bytes, unpack, &shelf)
                     .samples()
                     .map(Locator::packed)
                     .collect()
@@ -157,6 +157,7 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
                 split,
                 locator,
                 version: file.version,
+                kept: None,
             });
         }
     }

@@ -7,10 +7,12 @@
 use serde::Deserialize;
 
 use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
+use super::kept;
 use super::listing::File;
 use super::pixels::{PixelOrder, RawPixels};
 use super::table::LABEL_COLUMNS;
 use super::{Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, named};
+use crate::columns::Value;
 use crate::escape::{escape_text, one_line};
 use crate::store::{ByteWindow, StoreError};
 
@@ -127,6 +129,7 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
         }
     }
     found.layout = format!("MDS, {n_shards} shards, {said}");
+    found.kept_columns.clone_from(&source.options.keep_columns);
     found.into_contents()
 }
 
@@ -135,6 +138,7 @@ struct MdsColumns {
     image: usize,
     label: Option<usize>,
     id: Option<usize>,
+    kept: Vec<usize>,
 }
 
 impl MdsColumns {
@@ -177,7 +181,15 @@ impl MdsColumns {
                 escape_text(&encodings[at])
             ));
         }
-        Ok(MdsColumns { image, label, id: called("id").filter(|at| encodings[*at] == "str") })
+        let kept = kept::places(names, options)?;
+        if let Some(at) = kept.iter().find(|at| !is_label(at) && float_bytes(&encodings[**at]).is_none()) {
+            return Err(format!(
+                "holds its column `{}` as {}, and texts and numbers can be kept",
+                names[*at],
+                escape_text(&encodings[*at])
+            ));
+        }
+        Ok(MdsColumns { image, label, id: called("id").filter(|at| encodings[*at] == "str"), kept })
     }
 
     fn in_words(&self, shard: &MdsShard) -> String {
@@ -186,6 +198,37 @@ impl MdsColumns {
             None => format!("images in `{}`, no labels", name(self.image)),
             Some(label) => format!("images in `{}` and labels in `{}`", name(self.image), name(label)),
         }
+    }
+}
+
+/// The bytes of a number with a fraction of this encoding.
+fn float_bytes(encoding: &str) -> Option<u64> {
+    match encoding {
+        "float32" => Some(4),
+        "float64" => Some(8),
+        _ => None,
+    }
+}
+
+/// A text or a number by its encoding; else what is wrong with it, as it reads after its name.
+fn value_of(bytes: &[u8], encoding: &str) -> Result<Value, String> {
+    let size = bytes.len() as u64;
+    match (integer_bytes(encoding), float_bytes(encoding)) {
+        (Some((n, is_signed)), _) if n == size => {
+            let mut number = [if is_signed && bytes[bytes.len() - 1] >= 0x80 { 0xff } else { 0 }; 16];
+            number[..bytes.len()].copy_from_slice(bytes);
+            let number = i128::from_le_bytes(number);
+            Ok(i64::try_from(number).map_or_else(|_| Value::Text(number.to_string().into()), Value::Integer))
+        }
+        (_, Some(n)) if n == size => Ok(Value::Number(match bytes.try_into() {
+            Ok(bytes) => f64::from(f32::from_le_bytes(bytes)),
+            Err(_) => f64::from_le_bytes(bytes.try_into().expect("eight bytes")),
+        })),
+        (None, None) => match String::from_utf8(bytes.to_vec()) {
+            Ok(text) => Ok(Value::Text(text.into())),
+            Err(_) => Err("is no text".to_string()),
+        },
+        _ => Err("is of another size than its encoding".to_string()),
     }
 }
 
@@ -248,41 +291,46 @@ async fn samples(
         let image =
             image(source, file, &mut window, &shard.column_encodings[columns.image], places[columns.image])
                 .await?;
-        let mut value = async |column: usize| -> Result<Result<String, String>, StoreError> {
-            let ((at, size), encoding) = (places[column], &shard.column_encodings[column]);
+        let mut value = async |column: usize| -> Result<Result<Value, String>, StoreError> {
+            let ((at, size), name) = (places[column], &shard.column_names[column]);
             if size > VALUE_BYTES_MAX {
-                return Ok(Err(format!(
-                    "its column `{}` is too long for a class",
-                    shard.column_names[column]
-                )));
+                return Ok(Err(format!("its column `{name}` is longer than any class")));
             }
             let bytes = window.at(at, size).await?;
-            Ok(match integer_bytes(encoding) {
-                Some((n, is_signed)) if n == size => {
-                    let mut number = [if is_signed && bytes[n as usize - 1] >= 0x80 { 0xff } else { 0 }; 16];
-                    number[..n as usize].copy_from_slice(&bytes);
-                    Ok(i128::from_le_bytes(number).to_string())
-                }
-                Some(_) => Err("its label is of another size than its encoding".to_string()),
-                None => String::from_utf8(bytes.to_vec()).map_err(|_| "its label is no text".to_string()),
-            })
+            Ok(value_of(&bytes, &shard.column_encodings[column])
+                .map_err(|why| format!("its column `{name}` {why}")))
         };
         let own_id = match columns.id {
             None => None,
-            Some(column) => value(column).await?.ok().filter(|id| !id.is_empty()),
+            Some(column) => match value(column).await? {
+                Ok(Value::Text(id)) if !id.is_empty() => Some(escape_text(&id).into()),
+                _ => None,
+            },
         };
         let label = match columns.label {
             None => Ok(None),
-            Some(column) => value(column).await?.map(|label| class_name(&label)),
+            Some(column) => value(column).await?.map(|label| match label {
+                Value::Integer(label) => class_name(&label.to_string()),
+                Value::Text(label) => class_name(&label),
+                Value::Null | Value::Number(_) | Value::Other => None,
+            }),
         };
+        let mut kept = Vec::with_capacity(columns.kept.len());
+        for column in &columns.kept {
+            kept.push(value(*column).await?);
+        }
+        let kept: Result<Vec<Value>, String> = kept.into_iter().collect();
+        let kept = kept.and_then(|kept| kept::values(kept, source.options));
+        let label = label.and_then(|class| Ok((class, kept?)));
         match (image, label) {
-            (Ok(locator), Ok(class)) => found.samples.push(FoundSample {
+            (Ok(locator), Ok((class, kept))) => found.samples.push(FoundSample {
                 id: id.into(),
-                own_id: own_id.map(|id| escape_text(&id).into()),
+                own_id,
                 class,
                 split,
                 locator,
                 version: file.version,
+                kept,
             }),
             (Err(why), _) | (_, Err(why)) => found.reject(id.into(), why),
         }

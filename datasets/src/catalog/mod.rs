@@ -7,6 +7,7 @@ mod folder;
 mod gathered;
 mod idx;
 mod images;
+mod kept;
 mod listing;
 mod mds;
 mod one_deeper;
@@ -38,7 +39,9 @@ use crate::words;
 pub use self::contents::{Catalog, SourceContents};
 pub use self::entry::{Entry, Locator};
 pub use self::images::{ImageFile, ImageFiles, images};
+pub use self::kept::{Kept, KeptColumn, KeptKind, text_of};
 pub(crate) use self::webdataset::ID_KEY as FOREBAY_ID;
+pub use crate::columns::Value;
 
 /// The stage that faults of a catalog name.
 pub const STAGE: &str = "catalog";
@@ -99,6 +102,8 @@ pub struct LayoutOptions {
     pub image_column: Option<String>,
     /// The column of the labels; of a tar file their extension, or a key of `.json`.
     pub label_column: Option<String>,
+    /// Columns that stay with the samples; of tar files keys of `.json`.
+    pub keep_columns: Vec<String>,
     /// A local folder in which what takes long to find is kept for the next time.
     pub index_folder: Option<PathBuf>,
 }
@@ -211,7 +216,8 @@ async fn list(store: &Store) -> Result<Listing, CatalogError> {
 /// been read is then said.
 async fn first_of(layouts: &[&dyn Layout], source: &Source<'_>) -> Result<SourceContents, CatalogError> {
     let options = source.options;
-    let names_columns = options.image_column.is_some() || options.label_column.is_some();
+    let names_columns =
+        options.image_column.is_some() || options.label_column.is_some() || !options.keep_columns.is_empty();
     let is_auto = options.layout == LayoutKind::Auto;
     let is_allowed = |layout: &&&dyn Layout| match is_auto {
         false => layout.kind() == options.layout,

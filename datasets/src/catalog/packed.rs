@@ -54,6 +54,8 @@ pub(super) struct Piece {
     pub(super) range: Range<u64>,
     /// Its samples.
     pub(super) rows: u32,
+    /// The number of the first of them in the object.
+    first_row: u64,
     /// Bytes of its samples, unpacked, as far as is known before.
     pub(super) unpacked_bytes: u64,
     unpack: Box<dyn Unpack>,
@@ -80,19 +82,31 @@ pub(super) struct Shelf {
 }
 
 impl Piece {
-    /// A piece whose unpacked rows stand on `shelf`.
+    /// A piece whose unpacked rows stand on `shelf`: those of these numbers in the object, fewer than 2³².
     pub(super) fn new(
         object: ObjectName,
         range: Range<u64>,
-        rows: u32,
+        rows: Range<u64>,
         unpacked_bytes: u64,
         unpack: Box<dyn Unpack>,
         shelf: &Arc<Shelf>,
     ) -> Arc<Piece> {
         let number = shelf.made.fetch_add(1, Ordering::Relaxed);
         let (places, damage, turn) = (OnceLock::new(), OnceLock::new(), lock::Mutex::default());
-        let shelf = shelf.clone();
-        Arc::new(Piece { object, range, rows, unpacked_bytes, unpack, places, damage, turn, shelf, number })
+        let (first_row, rows) = (rows.start, (rows.end - rows.start) as u32);
+        Arc::new(Piece {
+            object,
+            range,
+            rows,
+            first_row,
+            unpacked_bytes,
+            unpack,
+            places,
+            damage,
+            turn,
+            shelf: shelf.clone(),
+            number,
+        })
     }
 
     /// Its samples, in their order.
@@ -216,6 +230,11 @@ impl PackedRow {
 
     pub(super) fn piece(&self) -> &Arc<Piece> {
         &self.piece
+    }
+
+    /// Its number in the object, counted from 0.
+    pub(super) fn number(&self) -> u64 {
+        self.piece.first_row + u64::from(self.row)
     }
 
     pub(super) fn mean_bytes(&self) -> u64 {

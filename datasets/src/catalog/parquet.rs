@@ -13,6 +13,7 @@ use parquet::basic::Compression;
 use serde_json::Value as Json;
 
 use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
+use super::kept::{self, Kept};
 use super::listing::File;
 use super::packed::{KEPT_BYTES_MAX, PIECE_BYTES_MAX, Piece, Places, Shelf, Unpack, Unpacked};
 use super::table::LABEL_COLUMNS;
@@ -104,6 +105,7 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     found.layout = format!("Parquet, {files_in_words}, {columns}");
     found.classes.extend(columns.names.iter().flatten().filter_map(|name| class_name(name)));
     found.warnings.extend(packing.warning());
+    found.kept_columns.clone_from(&source.options.keep_columns);
     add(&mut found, samples, &columns);
     found.into_contents()
 }
@@ -160,6 +162,7 @@ struct ParquetRow {
     split: Option<crate::sample::Split>,
     locator: Locator,
     version: crate::store::Version,
+    kept: Option<Kept>,
 }
 
 /// How the images of files are packed.
@@ -223,6 +226,9 @@ async fn part(source: &Source<'_>, file: &File, shelf: &Arc<Shelf>) -> Result<Pa
         leaf(name).filter(|_| is_text)
     };
     let (id, copy) = (text("id"), leaf("copy").filter(|_| parquet.key("forebay").is_some()));
+    let names: Vec<String> = parquet.fields().map(|field| field.name().clone()).collect();
+    let kept_places = kept::places(&names, source.options);
+    let kept_places = kept_places.map_err(|why| broken(format!("{} {why}", source.name(file))))?;
     let split = split_of_path(&file.id);
     let (mut rows, mut packing) = (Vec::new(), Packing::default());
     for (row_group, metadata) in parquet.row_groups().iter().enumerate() {
@@ -245,7 +251,9 @@ async fn part(source: &Source<'_>, file: &File, shelf: &Arc<Shelf>) -> Result<Pa
             packing.merge(Packing { kind, bytes, largest: bytes });
         }
         let unpack = Box::new(ImageColumn(parquet.column(row_group, image)));
-        let piece = Piece::new(file.name.clone(), byte_range(column), n, bytes, unpack, shelf);
+        let first = rows.len() as u64;
+        let numbers = first..first + u64::from(n);
+        let piece = Piece::new(file.name.clone(), byte_range(column), numbers, bytes, unpack, shelf);
         let mut read = Vec::new();
         for leaf in [label, id, copy] {
             read.push(match leaf {
@@ -254,6 +262,13 @@ async fn part(source: &Source<'_>, file: &File, shelf: &Arc<Shelf>) -> Result<Pa
             });
         }
         let [labels, ids, copies] = <[Vec<Value>; 3]>::try_from(read).expect("three columns");
+        let mut columns = Vec::new();
+        for place in &kept_places {
+            columns.push(match leaf(&names[*place]) {
+                Some(leaf) => parquet.values(source.store, row_group, leaf).await.map_err(refuse)?,
+                None => vec![Value::Other; n as usize],
+            });
+        }
         let values = labels.into_iter().zip(ids).zip(copies);
         for (row, ((label, id), copy)) in piece.samples().zip(values) {
             let own_id = match (id, copy) {
@@ -263,7 +278,12 @@ async fn part(source: &Source<'_>, file: &File, shelf: &Arc<Shelf>) -> Result<Pa
                 (Value::Text(id), _) if !id.is_empty() => Some(escape_text(&id).into()),
                 _ => None,
             };
+            let at = (row.number() - first) as usize;
+            let kept = columns.iter().map(|column| column[at].clone()).collect();
+            let kept = kept::values(kept, source.options)
+                .map_err(|why| broken(format!("{}: row {}: {why}", source.name(file), rows.len())))?;
             rows.push(ParquetRow {
+                kept,
                 place: format!("{}/{:06}", file.id, rows.len()).into(),
                 own_id,
                 label,
@@ -278,10 +298,10 @@ async fn part(source: &Source<'_>, file: &File, shelf: &Arc<Shelf>) -> Result<Pa
 
 /// Adds the rows of all files.
 fn add(found: &mut Gathered, rows: Vec<ParquetRow>, columns: &ParquetColumns) {
-    for ParquetRow { place, own_id, label, split, locator, version } in rows {
+    for ParquetRow { place, own_id, label, split, locator, version, kept } in rows {
         match class_of(label, columns) {
             Ok(class) => {
-                found.samples.push(FoundSample { id: place, own_id, class, split, locator, version })
+                found.samples.push(FoundSample { id: place, own_id, class, split, locator, version, kept })
             }
             Err(reason) => found.reject(place, reason),
         }

@@ -178,7 +178,8 @@ fn object(line: &[u8]) -> Result<serde_json::Map<String, Json>, String> {
     }
 }
 
-fn value_of(json: Option<&Json>) -> Value {
+/// A value of JSON as one of a column.
+pub(super) fn value_of(json: Option<&Json>) -> Value {
     match json {
         None | Some(Json::Null) => Value::Null,
         Some(Json::String(text)) => match text.trim() {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
+use super::kept::{self, Kept};
 use super::listing::File;
 use super::rows::{EXTENSIONS, Rows, RowsError};
 use super::{
@@ -147,9 +148,10 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
             rows: &mut rows,
             missing: &mut missing,
             found: &mut found,
+            options: source.options,
             reads_split: None,
         };
-        let wanted = columns.all();
+        let wanted = [columns.all(), columns.kept.clone()].concat();
         table
             .each(source.store, &wanted, &mut |row, values| reader.row(row, values))
             .await
@@ -163,6 +165,7 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
         }));
     }
     found.layout = format!("table {}", named(&said, ""));
+    found.kept_columns.clone_from(&source.options.keep_columns);
     if rows.is_empty() && missing.is_empty() {
         return Err(broken(format!("{}: {} has no row", source.store.location(), found.layout)));
     }
@@ -189,7 +192,7 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
         *found.ignored.entry(kind.clone()).or_default() += n;
     }
     let n_rows = rows.len();
-    for (index, Named { class, split, conflict, .. }) in rows {
+    for (index, Named { class, split, kept, conflict, .. }) in rows {
         let file = images.files[index];
         match (&file.fault, conflict) {
             (Some(fault), _) => found.reject(file.id.clone(), fault),
@@ -201,6 +204,7 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
                 split,
                 locator: Locator::whole(file.name.clone(), file.bytes),
                 version: file.version,
+                kept,
             }),
         }
     }
@@ -234,6 +238,7 @@ fn refuse_measures(source: &Source<'_>, rows: &BTreeMap<usize, Named>, layout: &
 struct Named {
     class: Option<Arc<str>>,
     split: Option<Split>,
+    kept: Option<Kept>,
     /// The table and the row that said it first.
     row: String,
     /// Why it cannot be a sample.
@@ -246,6 +251,8 @@ struct TableColumns {
     image: usize,
     label: LabelColumns,
     split: Option<usize>,
+    /// Those that samples keep, whatever else they are.
+    kept: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -292,7 +299,7 @@ impl TableColumns {
                 (None, several) => LabelColumns::OneHot(several.to_vec()),
             },
         };
-        let columns = TableColumns { image, label, split };
+        let columns = TableColumns { image, label, split, kept: kept::places(names, options)? };
         let same = |at: &usize| names.iter().filter(|name| **name == names[*at]).count() > 1;
         match columns.all().iter().find(|at| same(at)) {
             Some(at) => Err(format!("has several columns called `{}`: leave one of them", names[*at])),
@@ -300,7 +307,7 @@ impl TableColumns {
         }
     }
 
-    /// All of them; the first is that of the images, the last that of the split, where there is one.
+    /// All but those that are kept; the first is that of the images, the last that of the split, where there is one.
     fn all(&self) -> Vec<usize> {
         let labels = match &self.label {
             LabelColumns::Absent => Vec::new(),
@@ -332,14 +339,17 @@ struct RowReader<'a, 'b> {
     rows: &'a mut BTreeMap<usize, Named>,
     missing: &'a mut HashSet<String>,
     found: &'a mut Gathered,
+    options: &'a LayoutOptions,
     /// Whether the column of splits holds such; `None` before its first value.
     reads_split: Option<bool>,
 }
 
 impl RowReader<'_, '_> {
     fn row(&mut self, row: u64, values: &[Value]) -> Result<(), String> {
+        let (values, kept) = values.split_at(values.len() - self.columns.kept.len());
         let (image, rest) = values.split_first().expect("a table has a column of images");
         let place = format!("row {row} of {}", self.file.id);
+        let kept = kept::values(kept.to_vec(), self.options).map_err(|why| format!("{place}: {why}"))?;
         let name = match image {
             Value::Text(name) => name.to_string(),
             Value::Integer(name) => name.to_string(),
@@ -366,7 +376,7 @@ impl RowReader<'_, '_> {
         match self.images.find(&name, self.file, split) {
             Ok(index) => match self.rows.get_mut(&index) {
                 None => {
-                    self.rows.insert(index, Named { class, split, row: place, conflict: None });
+                    self.rows.insert(index, Named { class, split, kept, row: place, conflict: None });
                 }
                 Some(earlier) if earlier.class == class && earlier.split == split => {}
                 Some(earlier) => {

@@ -13,9 +13,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
+use super::kept;
 use super::listing::{File, is_image_extension};
+use super::rows::value_of;
 use super::tar::{Member, TarError, members};
 use super::{Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source};
+use crate::columns::Value;
 use crate::escape::escape_text;
 use crate::store::{Store, Version};
 
@@ -62,6 +65,19 @@ impl Layout for WebDataset {
             for file in &files {
                 let members = indexes.next().await.expect("one for each file")?;
                 add(&mut found, file, members, source.options);
+            }
+            found.kept_columns.clone_from(&source.options.keep_columns);
+            let is_absent = |at: &usize| {
+                let has =
+                    |sample: &FoundSample| sample.kept.as_ref().is_some_and(|kept| kept[*at] != Value::Null);
+                !found.samples.iter().any(has)
+            };
+            if let Some(at) = (0..found.kept_columns.len()).find(is_absent) {
+                let key = &found.kept_columns[at];
+                return Err(broken(format!(
+                    "{}: no .json of its samples has a key `{key}`",
+                    source.store.location()
+                )));
             }
             found.into_contents()
         })
@@ -171,14 +187,18 @@ fn add(found: &mut Gathered, file: &File, members: Vec<Member>, options: &Layout
                 let range = image.start..image.start + image.bytes;
                 let locator = Locator::range(file.name.clone(), range, file.bytes)
                     .expect("a member lies inside of its file");
-                match class_of(sample, json.as_ref(), options) {
-                    Ok(class) => found.samples.push(FoundSample {
+                let kept = options.keep_columns.iter();
+                let kept = kept.map(|key| value_of(json.as_ref().and_then(|json| json.get(key)))).collect();
+                let class = class_of(sample, json.as_ref(), options);
+                match class.and_then(|class| Ok((class, kept::values(kept, options)?))) {
+                    Ok((class, kept)) => found.samples.push(FoundSample {
                         id,
                         own_id,
                         class,
                         split: split_of_file,
                         locator,
                         version: file.version,
+                        kept,
                     }),
                     Err(reason) => found.reject(id, reason),
                 }

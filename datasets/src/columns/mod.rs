@@ -12,7 +12,8 @@ use parquet::file::metadata::{ColumnChunkMetaData, FooterTail, ParquetMetaData, 
 
 use crate::escape::one_line;
 use crate::panics;
-pub(crate) use others::{ByteStrings, OthersColumn, OthersFile, OthersFileError, Value, byte_range};
+pub use others::Value;
+pub(crate) use others::{ByteStrings, OthersColumn, OthersFile, OthersFileError, byte_range};
 pub(crate) use pages::PLAIN;
 pub use pages::{ColumnBounds, Writer, check_pages};
 pub use part::FilePart;

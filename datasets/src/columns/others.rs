@@ -69,7 +69,7 @@ impl From<arrow_schema::ArrowError> for OthersFileError {
 
 /// One value of a column.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
     /// None.
     Null,
     /// A text.

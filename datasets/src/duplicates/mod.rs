@@ -9,9 +9,11 @@
 mod candidates;
 mod compare;
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 use self::candidates::CandidateIndex;
+use crate::groups::Joined;
 use crate::sample::SampleId;
 use crate::words;
 
@@ -132,11 +134,11 @@ impl Duplicates {
 ///
 /// # Panics
 /// When there is not one fingerprint per id, or there are more than 2³² of them.
-pub fn find(ids: &[SampleId], fingerprints: &[Fingerprint]) -> Duplicates {
+pub fn find(ids: &[SampleId], fingerprints: &[impl Borrow<Fingerprint>]) -> Duplicates {
     assert_eq!(ids.len(), fingerprints.len(), "one fingerprint per image");
     let mut order: Vec<u32> = (0..u32::try_from(ids.len()).expect("at most 2^32 images")).collect();
     order.sort_unstable_by_key(|index| &ids[*index as usize]);
-    let print = |place: u32| &fingerprints[order[place as usize] as usize];
+    let print = |place: u32| fingerprints[order[place as usize] as usize].borrow();
     let mut joined = Joined::new(ids.len());
     let mut links = Vec::new();
     let mut link = |joined: &mut Joined, first: u32, second: u32, kind, similarity| {
@@ -183,33 +185,6 @@ pub fn find(ids: &[SampleId], fingerprints: &[Fingerprint]) -> Duplicates {
         key(a).cmp(&key(b))
     });
     Duplicates { links, group }
-}
-
-/// Which images are joined (union-find); the root of each is the smallest of its set.
-struct Joined {
-    above: Vec<u32>,
-}
-
-impl Joined {
-    fn new(n: usize) -> Joined {
-        Joined { above: (0..n as u32).collect() }
-    }
-
-    fn root(&mut self, mut at: u32) -> u32 {
-        while self.above[at as usize] != at {
-            let next = self.above[at as usize];
-            self.above[at as usize] = self.above[next as usize];
-            at = next;
-        }
-        at
-    }
-
-    /// Whether they were apart.
-    fn join(&mut self, a: u32, b: u32) -> bool {
-        let (a, b) = (self.root(a), self.root(b));
-        self.above[a.max(b) as usize] = a.min(b);
-        a != b
-    }
 }
 
 #[cfg(test)]
@@ -276,6 +251,6 @@ mod tests {
 
     #[test]
     fn no_images_are_no_groups() {
-        assert_eq!(find(&[], &[]), Duplicates::default());
+        assert_eq!(find(&[], &[] as &[Fingerprint]), Duplicates::default());
     }
 }

@@ -16,7 +16,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMeta
 use thiserror::Error;
 
 use super::write::schema;
-use super::{FOOTER_KEY, Footer, ROWS_PER_GROUP, Row, ShardError, checksum};
+use super::{FOOTER_KEY, Footer, Provenance, ROWS_PER_GROUP, Row, ShardError, checksum};
 use crate::columns::{ColumnBounds, FilePart, TAIL_BYTES, Writer, check_pages, end_bytes, guarded, metadata};
 use crate::escape::{escape_text, one_line};
 use crate::sample::{Label, SampleId};
@@ -92,7 +92,7 @@ pub struct Index {
 const VALUES_BYTES_MAX: usize = 8 << 20;
 
 /// What the columns of a shard may hold: no shard packs images.
-fn bounds(column: &ColumnChunkMetaData) -> ColumnBounds {
+pub(super) fn bounds(column: &ColumnChunkMetaData) -> ColumnBounds {
     let is_image = column.column_path().parts()[0] == "image";
     ColumnBounds {
         values_per_row: 1,
@@ -101,6 +101,10 @@ fn bounds(column: &ColumnChunkMetaData) -> ColumnBounds {
         writer: Writer::Forebay,
     }
 }
+
+/// The columns that rows are read by: where a row comes from is passed over.
+const READ: [&str; 8] =
+    ["image", "label", "id", "copy", "width", "height", "original_width", "original_height"];
 
 impl Index {
     /// Reads the index from the last [`end_bytes`] bytes of a file of `bytes` bytes.
@@ -132,8 +136,9 @@ impl Index {
             return Err(ShardError::Foreign("its footer and its row groups disagree".to_string()));
         }
         let reader = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
-        let ours = schema(&[]);
-        if reader.schema().fields() != ours.fields() {
+        let ours = schema(&[], &[]);
+        // What is kept of the source follows.
+        if !reader.schema().fields().starts_with(ours.fields()) {
             let is_missing =
                 |field: &&Arc<Field>| !reader.schema().fields().iter().any(|found| found == *field);
             let name =
@@ -211,11 +216,12 @@ impl Index {
         // One row group at a time: several may hold more than the 2 GiB of images that one column can.
         for row_group in self.row_groups_of(group) {
             check_pages(self.metadata().row_group(row_group), &Arc::new(part.clone()), |column| {
-                Some(bounds(column))
+                READ.contains(&&*column.column_path().parts()[0]).then(|| bounds(column))
             })?;
             let reader =
                 ParquetRecordBatchReaderBuilder::new_with_metadata(part.clone(), self.reader.clone())
                     .with_row_groups(vec![row_group])
+                    .with_projection(ProjectionMask::columns(self.reader.parquet_schema(), READ))
                     .with_batch_size(ROWS_PER_GROUP)
                     .build()?;
             for batch in reader {
@@ -374,6 +380,7 @@ fn rows_of(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), ShardError> {
                 number("original_width", original_width)?,
                 number("original_height", original_height)?,
             ),
+            provenance: Provenance::default(),
         });
     }
     Ok(())

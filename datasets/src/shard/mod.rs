@@ -6,17 +6,20 @@
 mod index;
 mod row;
 mod standing;
+mod trace;
 mod write;
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use serde::{Deserialize, Serialize};
 
-use crate::columns::Unsound;
+use crate::catalog::KeptColumn;
+use crate::columns::{Unsound, Value};
 use crate::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
 pub use index::{Index, ReadError, read_identities, read_index};
 pub use row::read_row;
 pub use standing::{StandingShard, standing};
+pub use trace::{TracedRow, trace};
 pub use write::{ROW_GROUP_BYTES_MAX, ShardWriter, ascii_json, encode, huggingface_metadata, schema};
 pub(crate) use write::{file_name, huggingface_features, image_fields, properties};
 
@@ -27,8 +30,19 @@ pub const ROWS_PER_GROUP: usize = 100;
 /// The footer key under which [`Footer`] stands.
 pub const FOOTER_KEY: &str = "forebay";
 
+/// Where a row comes from: what nothing is trained on, and what a reader of rows passes over.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Provenance {
+    /// The place of its file in the source, as [`crate::catalog::Locator::place`] says it.
+    pub source: String,
+    /// BLAKE3 of that file, in hexadecimal digits.
+    pub source_blake3: String,
+    /// Its values in the columns of the source that are kept.
+    pub kept: Vec<Value>,
+}
+
 /// One row of a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The image file: JPEG, PNG or PPM.
     pub bytes: Bytes,
@@ -42,6 +56,8 @@ pub struct Row {
     pub size: (u32, u32),
     /// Columns and rows of the image that was read.
     pub original_size: (u32, u32),
+    /// Where it comes from; empty in a row that was read back.
+    pub provenance: Provenance,
 }
 
 /// What of a row is trained on.
@@ -182,14 +198,27 @@ impl From<Unsound> for ShardError {
 }
 
 /// The columns beside `image` and `label`, with their Hugging Face types, in their order.
-pub const VALUE_COLUMNS: [(&str, &str); 6] = [
+pub const VALUE_COLUMNS: [(&str, &str); 8] = [
     ("id", "string"),
     ("copy", "int32"),
     ("width", "int32"),
     ("height", "int32"),
     ("original_width", "int32"),
     ("original_height", "int32"),
+    ("source", "string"),
+    ("source_blake3", "string"),
 ];
+
+/// The columns beside `image` and `label` of shards that keep these of their source.
+pub(crate) fn value_columns(kept: &[KeptColumn]) -> Vec<(&str, &str)> {
+    let kept = kept.iter().map(|column| (column.name.as_str(), column.kind.dtype()));
+    VALUE_COLUMNS.into_iter().chain(kept).collect()
+}
+
+/// Whether shards have a column of this name, whatever they keep of their source.
+pub fn has_column(name: &str) -> bool {
+    ["image", "label"].contains(&name) || VALUE_COLUMNS.iter().any(|(column, _)| *column == name)
+}
 
 impl From<StoredRow> for Sample<Encoded> {
     fn from(row: StoredRow) -> Sample<Encoded> {
@@ -250,6 +279,7 @@ mod tests {
             copy: 0,
             size: (4, 5),
             original_size: (40, 50),
+            provenance: Default::default(),
         }
     }
 
@@ -422,7 +452,7 @@ mod tests {
         use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray, StructArray};
         use std::sync::Arc;
         let n = ids.len();
-        let schema = schema(&classes());
+        let schema = schema(&classes(), &[]);
         let images = BinaryArray::from_iter_values((0..n).map(|_| b"x"));
         let paths = StringArray::from_iter_values((0..n).map(|_| "x.jpg"));
         let image = StructArray::new(image_fields(), vec![Arc::new(images), Arc::new(paths)], None);
@@ -436,6 +466,8 @@ mod tests {
             number(),
             number(),
             number(),
+            Arc::new(StringArray::from(vec!["x"; n])),
+            Arc::new(StringArray::from(vec!["x"; n])),
         ];
         let batch = arrow_array::RecordBatch::try_new(schema.clone(), columns).unwrap();
         let properties = ["bytes", "path"].into_iter().fold(properties, |properties, name| {
@@ -505,7 +537,7 @@ mod tests {
             (101..180).map(|i| row(i, 10)).collect(),
         ];
         let (whole, expected) = encode(&classes(), "jpg", groups.clone(), footer()).unwrap();
-        let mut writer = ShardWriter::new(&classes(), "jpg").unwrap();
+        let mut writer = ShardWriter::new(&classes(), "jpg", &[]).unwrap();
         let mut file = Vec::new();
         let mut largest = 0;
         for group in groups {
@@ -576,7 +608,7 @@ mod tests {
     fn the_metadata_is_what_the_readers_of_hugging_face_expect() {
         let file = shard(vec![vec![row(0, 5)]]);
         let index = Index::of_file(&file).unwrap();
-        let json = r#"{"info": {"features": {"image": {"_type": "Image"}, "label": {"names": ["chat", "na\u00efve \"\ud83d\ude00\""], "_type": "ClassLabel"}, "id": {"dtype": "string", "_type": "Value"}, "copy": {"dtype": "int32", "_type": "Value"}, "width": {"dtype": "int32", "_type": "Value"}, "height": {"dtype": "int32", "_type": "Value"}, "original_width": {"dtype": "int32", "_type": "Value"}, "original_height": {"dtype": "int32", "_type": "Value"}}}}"#;
+        let json = r#"{"info": {"features": {"image": {"_type": "Image"}, "label": {"names": ["chat", "na\u00efve \"\ud83d\ude00\""], "_type": "ClassLabel"}, "id": {"dtype": "string", "_type": "Value"}, "copy": {"dtype": "int32", "_type": "Value"}, "width": {"dtype": "int32", "_type": "Value"}, "height": {"dtype": "int32", "_type": "Value"}, "original_width": {"dtype": "int32", "_type": "Value"}, "original_height": {"dtype": "int32", "_type": "Value"}, "source": {"dtype": "string", "_type": "Value"}, "source_blake3": {"dtype": "string", "_type": "Value"}}}}"#;
         let metadata = index.metadata();
         let pairs = metadata.file_metadata().key_value_metadata().unwrap();
         let value = |key: &str| pairs.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone());

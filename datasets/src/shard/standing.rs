@@ -79,6 +79,7 @@ mod tests {
                 copy: 0,
                 size: (1, 1),
                 original_size: (1, 1),
+                provenance: Default::default(),
             })
             .collect();
         let (file, _) = encode(&["a".to_string()], "jpg", vec![rows], footer()).expect("encodes");

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow_array::{
+    ArrayRef, BinaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
+};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -13,7 +15,8 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use super::{FOOTER_KEY, Footer, Row, RowSums, ShardError, VALUE_COLUMNS, checksum};
+use super::{FOOTER_KEY, Footer, Row, RowSums, ShardError, checksum, value_columns};
+use crate::catalog::{KeptColumn, KeptKind, Value, text_of};
 
 /// A page of images is ended when it reaches this, so that larger images are pages of their own and can be read
 /// alone. An entry in the page index and the page's header take about 60 bytes.
@@ -26,10 +29,10 @@ pub const ROW_GROUP_BYTES_MAX: usize = 32 << 20;
 const ROWS_HELD_BYTES: usize = 1 << 20;
 
 /// The Arrow schema of every shard, whatever its encoding: the `image` struct and `label` of Hugging Face, then
-/// the columns that are ours. It carries the `huggingface` metadata.
-pub fn schema(classes: &[String]) -> SchemaRef {
+/// the columns that are ours, then those of the source that are `kept`. It carries the `huggingface` metadata.
+pub fn schema(classes: &[String], kept: &[KeptColumn]) -> SchemaRef {
     let value = |name: &str, data_type| Field::new(name, data_type, true);
-    let fields = vec![
+    let mut fields = vec![
         value("image", DataType::Struct(image_fields())),
         value("label", DataType::Int64),
         value("id", DataType::Utf8),
@@ -38,8 +41,18 @@ pub fn schema(classes: &[String]) -> SchemaRef {
         value("height", DataType::Int32),
         value("original_width", DataType::Int32),
         value("original_height", DataType::Int32),
+        value("source", DataType::Utf8),
+        value("source_blake3", DataType::Utf8),
     ];
-    let metadata = HashMap::from([("huggingface".to_string(), huggingface_metadata(classes))]);
+    fields.extend(kept.iter().map(|column| {
+        let data_type = match column.kind {
+            KeptKind::String => DataType::Utf8,
+            KeptKind::Int64 => DataType::Int64,
+            KeptKind::Float64 => DataType::Float64,
+        };
+        value(&column.name, data_type)
+    }));
+    let metadata = HashMap::from([("huggingface".to_string(), huggingface_metadata(classes, kept))]);
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
@@ -49,8 +62,8 @@ pub(crate) fn image_fields() -> Fields {
 
 /// The value of the `huggingface` key, byte for byte as Python's `json.dumps` prints it: readers compare the
 /// features, and people compare files.
-pub fn huggingface_metadata(classes: &[String]) -> String {
-    huggingface_features(classes, &VALUE_COLUMNS)
+pub fn huggingface_metadata(classes: &[String], kept: &[KeptColumn]) -> String {
+    huggingface_features(classes, &value_columns(kept))
 }
 
 /// The same for other columns beside image and label, each with its type.
@@ -58,7 +71,7 @@ pub(crate) fn huggingface_features(classes: &[String], columns: &[(&str, &str)])
     let names: Vec<String> = classes.iter().map(|name| ascii_json(name)).collect();
     let values: Vec<String> = columns
         .iter()
-        .map(|(name, dtype)| format!(r#""{name}": {{"dtype": "{dtype}", "_type": "Value"}}"#))
+        .map(|(name, dtype)| format!(r#"{}: {{"dtype": "{dtype}", "_type": "Value"}}"#, ascii_json(name)))
         .collect();
     format!(
         r#"{{"info": {{"features": {{"image": {{"_type": "Image"}}, "label": {{"names": [{}], "_type": "ClassLabel"}}, {}}}}}}}"#,
@@ -127,7 +140,7 @@ pub fn encode(
     groups: Vec<Vec<Row>>,
     footer: Footer,
 ) -> Result<(Bytes, Footer), ShardError> {
-    let mut writer = ShardWriter::new(classes, extension)?;
+    let mut writer = ShardWriter::new(classes, extension, &[])?;
     let mut file = Vec::new();
     for group in groups {
         for row in group {
@@ -145,6 +158,7 @@ pub fn encode(
 /// one row group is all that is ever held, however large the shard is.
 pub struct ShardWriter {
     schema: SchemaRef,
+    kept: Vec<KeptColumn>,
     extension: String,
     writer: ArrowWriter<Vec<u8>>,
     /// Rows that the encoder has not seen.
@@ -165,15 +179,17 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// A shard without rows. `extension` (`jpg`, `png`, `ppm`) ends the `path` of every image.
+    /// A shard without rows. `extension` (`jpg`, `png`, `ppm`) ends the `path` of every image, and `kept` are the columns
+    /// of the source that go along.
     ///
     /// # Errors
     /// [`ShardError`] when the class names do not fit the metadata of a file.
-    pub fn new(classes: &[String], extension: &str) -> Result<ShardWriter, ShardError> {
-        let schema = schema(classes);
+    pub fn new(classes: &[String], extension: &str, kept: &[KeptColumn]) -> Result<ShardWriter, ShardError> {
+        let schema = schema(classes, kept);
         let writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties(&schema)))?;
         Ok(ShardWriter {
             schema,
+            kept: kept.to_vec(),
             extension: extension.to_string(),
             writer,
             held: Vec::new(),
@@ -218,7 +234,7 @@ impl ShardWriter {
     fn hand_on(&mut self) -> Result<(), ShardError> {
         self.held_bytes = 0;
         let rows = std::mem::take(&mut self.held);
-        Ok(self.writer.write(&batch(&self.schema, &rows, &self.extension)?)?)
+        Ok(self.writer.write(&batch(&self.schema, &self.kept, &rows, &self.extension)?)?)
     }
 
     fn end_row_group(&mut self) -> Result<(), ShardError> {
@@ -271,14 +287,22 @@ impl ShardWriter {
     }
 }
 
-fn batch(schema: &SchemaRef, rows: &[Row], extension: &str) -> Result<RecordBatch, ShardError> {
+fn batch(
+    schema: &SchemaRef,
+    kept: &[KeptColumn],
+    rows: &[Row],
+    extension: &str,
+) -> Result<RecordBatch, ShardError> {
     let images = BinaryArray::from_iter_values(rows.iter().map(|row| &row.bytes));
     let paths = StringArray::from_iter_values(rows.iter().map(|row| file_name(&row.id, extension)));
     let image = StructArray::try_new(image_fields(), vec![Arc::new(images), Arc::new(paths)], None)?;
     let int32 = |value: fn(&Row) -> u32| -> ArrayRef {
         Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| value(row) as i32)))
     };
-    let columns: Vec<ArrayRef> = vec![
+    let text = |value: fn(&Row) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(rows.iter().map(value)))
+    };
+    let mut columns: Vec<ArrayRef> = vec![
         Arc::new(image),
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| i64::from(row.label)))),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.id.to_string()))),
@@ -287,8 +311,33 @@ fn batch(schema: &SchemaRef, rows: &[Row], extension: &str) -> Result<RecordBatc
         int32(|row| row.size.1),
         int32(|row| row.original_size.0),
         int32(|row| row.original_size.1),
+        text(|row| &row.provenance.source),
+        text(|row| &row.provenance.source_blake3),
     ];
+    for (at, column) in kept.iter().enumerate() {
+        let values = || rows.iter().map(|row| row.provenance.kept.get(at).unwrap_or(&Value::Null));
+        columns.push(match column.kind {
+            KeptKind::String => Arc::new(values().map(text_of).collect::<StringArray>()),
+            KeptKind::Int64 => Arc::new(values().map(integer_of).collect::<Int64Array>()),
+            KeptKind::Float64 => Arc::new(values().map(number_of).collect::<Float64Array>()),
+        });
+    }
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}
+
+fn integer_of(value: &Value) -> Option<i64> {
+    match value {
+        Value::Integer(number) => Some(*number),
+        _ => None,
+    }
+}
+
+fn number_of(value: &Value) -> Option<f64> {
+    match value {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Number(number) => Some(*number),
+        _ => None,
+    }
 }
 
 /// The base name of a sample with the extension of what is stored.

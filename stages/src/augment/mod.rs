@@ -9,6 +9,7 @@ mod affine;
 mod color_jitter;
 mod flip;
 mod gaussian_noise;
+mod minority;
 mod random_crop;
 mod random_erasing;
 mod random_resized_crop;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use self::color_jitter::ColorJitter;
 pub use self::flip::{HorizontalFlip, VerticalFlip};
 pub use self::gaussian_noise::GaussianNoise;
+pub use self::minority::Minority;
 pub use self::random_crop::RandomCrop;
 pub use self::random_erasing::RandomErasing;
 pub use self::random_resized_crop::RandomResizedCrop;
@@ -72,6 +74,9 @@ pub struct Augment {
     /// A rectangle of one colour.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub random_erasing: Option<RandomErasing>,
+    /// What happens to images of rare classes, in place of the above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minority: Option<Box<Minority>>,
 }
 
 impl Augment {
@@ -95,10 +100,17 @@ impl Augment {
             color_jitter: self.color_jitter.filter(jitters),
             gaussian_noise: self.gaussian_noise.filter(|noise| noise.probability > 0.0 && noise.sigma > 0.0),
             random_erasing: self.random_erasing.filter(|erasing| erasing.probability > 0.0),
+            // Also where it is off: then rare classes alone are left as they are.
+            minority: self.minority,
             // Crops make squares, whatever they choose.
             random_crop: self.random_crop,
             random_resized_crop: self.random_resized_crop,
         }
+    }
+
+    /// What happens to images of classes that are not rare.
+    pub fn common(&self) -> Augment {
+        Augment { minority: None, ..self.clone() }
     }
 
     /// The side of the squares that come out where a crop names one, in pixels; else sizes stay what they were.
@@ -129,6 +141,7 @@ impl Augment {
         check(ColorJitter::NAME, each(&self.color_jitter, ColorJitter::check));
         check(GaussianNoise::NAME, each(&self.gaussian_noise, GaussianNoise::check));
         check(RandomErasing::NAME, each(&self.random_erasing, RandomErasing::check));
+        problems.extend(self.minority.iter().flat_map(|minority| minority.problems()));
         problems
     }
 

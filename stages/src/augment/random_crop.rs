@@ -78,7 +78,7 @@ mod tests {
     /// One grey level per pixel, counting from the top left.
     fn counting(width: u32, height: u32) -> Pixels {
         let data = (0..width * height).flat_map(|place| [place as u8; 3]).collect();
-        Pixels { original: (99, 98), ..Pixels::new(width, height, data) }
+        Pixels { original: (99, 98).into(), ..Pixels::new(width, height, data) }
     }
 
     fn levels(pixels: &Pixels) -> Vec<u8> {
@@ -89,7 +89,7 @@ mod tests {
     fn an_image_smaller_than_the_view_is_enlarged_first() {
         for (width, height) in [(3, 5), (1, 1), (9, 2)] {
             let random = RandomCrop { side: 8, pad: 0 }.apply(counting(width, height), &draws(0)).unwrap();
-            assert_eq!((random.width, random.height, random.original), (8, 8, (99, 98)));
+            assert_eq!((random.width, random.height, random.original.size), (8, 8, (99, 98)));
         }
         let refused = RandomCrop { side: 0, pad: 0 }.apply(counting(2, 2), &draws(0)).unwrap_err();
         assert_eq!(refused.to_string(), "random_crop: the side is 0, and must be at least 1 pixel");

@@ -12,7 +12,7 @@ fn draws(index: u32) -> Draws {
 fn distinct(width: u32, height: u32) -> Pixels {
     let pixel = |x: u32, y: u32| [(x * 7) as u8, (y * 11) as u8, (x + 16 * y) as u8];
     let data = (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y))).collect();
-    Pixels { original: (100, 200), ..Pixels::new(width, height, data) }
+    Pixels { original: (100, 200).into(), ..Pixels::new(width, height, data) }
 }
 
 /// One grey level per pixel, written out.
@@ -145,7 +145,7 @@ fn a_random_resized_crop_has_its_side_and_keeps_the_original_size() {
     let stage = RandomResizedCrop { side: Some(5), ..RandomResizedCrop::default() };
     for (width, height) in [(40, 30), (1, 1), (1, 50), (3, 2)] {
         let pixels = run(&stage, &distinct(width, height), 3);
-        assert_eq!((pixels.width, pixels.height, pixels.original), (5, 5, (100, 200)));
+        assert_eq!((pixels.width, pixels.height, pixels.original.size), (5, 5, (100, 200)));
         assert_eq!(pixels.data.len(), 75);
     }
 }
@@ -246,7 +246,7 @@ fn the_same_draws_give_the_same_pixels_and_a_window_becomes_a_square() {
             let pixels = run(&augment, &image, index);
             assert_eq!(pixels, run(&augment, &image, index));
             let size = if augment.random_resized_crop.is_some() { (30, 30) } else { (40, 30) };
-            assert_eq!(((pixels.width, pixels.height), pixels.original), (size, (100, 200)));
+            assert_eq!(((pixels.width, pixels.height), pixels.original.size), (size, (100, 200)));
         }
     }
     assert!("extreme".parse::<Augment>().unwrap_err().contains("none, light, standard, strong"));

@@ -35,6 +35,9 @@ pub struct Decode {
     pub background: Option<[u8; 3]>,
     /// What is refused by its header.
     pub limits: Limits,
+    /// Whether the pixels know the BLAKE3 of their file.
+    #[serde(skip)]
+    pub hashes: bool,
 }
 
 /// The largest image that is decoded; larger ones are refused by their header.
@@ -300,7 +303,7 @@ impl Stage for Decode {
         guard(|| {
             let bytes = input.bytes.as_ref();
             let format = Format::of(bytes)?;
-            match format {
+            let mut pixels = match format {
                 Format::Jpeg => jpeg::decode(bytes, &self.limits),
                 Format::Png => png::decode(bytes, self),
                 Format::Tiff => tiff::decode(bytes, self),
@@ -309,7 +312,9 @@ impl Stage for Decode {
                     None => still::decode(bytes, format, self),
                 },
                 Format::WebP | Format::Gif | Format::Bmp => still::decode(bytes, format, self),
-            }
+            }?;
+            pixels.original.blake3 = self.hashes.then(|| *blake3::hash(bytes).as_bytes());
+            Ok(pixels)
         })
     }
 }

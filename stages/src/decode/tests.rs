@@ -74,7 +74,7 @@ fn lossless_formats_give_back_every_pixel() {
         let bytes = encoded(image.clone(), written);
         assert_eq!(shape(&bytes), Ok((format, 19, 13)));
         let pixels = decode(&bytes).unwrap();
-        assert_eq!((pixels.width, pixels.height, pixels.original), (19, 13, (19, 13)));
+        assert_eq!((pixels.width, pixels.height, pixels.original.size), (19, 13, (19, 13)));
         assert_eq!(pixels.data, *image.as_raw(), "{format}");
     }
 }
@@ -321,7 +321,7 @@ fn the_orientation_is_applied_in_every_format_that_has_one() {
             assert_eq!((header.width, header.height), (width, height), "{name} {orientation}");
             let pixels = decode(&bytes).unwrap();
             assert_eq!((pixels.width, pixels.height), (width, height), "{name} {orientation}");
-            assert_eq!(pixels.original, (width, height), "{name} {orientation}");
+            assert_eq!(pixels.original.size, (width, height), "{name} {orientation}");
             for (is_right, is_bottom) in [(false, false), (true, false), (false, true), (true, true)] {
                 let x = if is_right { width - 3 } else { 2 };
                 let y = if is_bottom { height - 3 } else { 2 };

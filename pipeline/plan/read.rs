@@ -1,15 +1,17 @@
 //! Reads the files of samples, and tells what they weigh once they are decoded.
 
-use forebay_datasets::catalog::Locator;
+use forebay_datasets::catalog::{Entry, Locator};
 use forebay_datasets::sample::{Encoded, Fault, Pixels, Sample};
 use forebay_datasets::seed::Seed;
 use forebay_datasets::store::Store;
+use forebay_stages::decode::Decode;
 use forebay_stages::weight::{Scales, Step, Weight, parts};
 use futures::StreamExt;
 use futures::executor::block_on;
 
-use crate::flow::{Chunk, Error, Flow, Room, blocking};
-use crate::plan::Rooms;
+use super::{Rooms, chunk_of};
+use crate::flow::{Chunk, Error, Flow, Room, Run, blocking};
+use crate::options::Config;
 
 /// Reads the images of a chunk, each from where its locator says. What cannot be read becomes a tombstone where only
 /// this object is lost.
@@ -46,6 +48,32 @@ async fn read_one<L>(store: &Store, sample: Sample<Locator, L>) -> Result<Sample
     }
 }
 
+/// The bytes of some images in their order, weighed before they are decoded.
+pub(crate) fn images_of<'a>(
+    run: &Run,
+    config: &Config,
+    store: &Store,
+    entries: impl Iterator<Item = &'a Entry>,
+    decode: &Decode,
+) -> Flow<Chunk<Encoded>> {
+    let rooms = Rooms::of(config);
+    let sample = |entry: &Entry| Sample {
+        id: entry.id.clone(),
+        copy: 0,
+        label: entry.label,
+        payload: Ok(entry.locator.clone()),
+    };
+    let samples: Vec<Sample<Locator>> = entries.map(sample).collect();
+    let bytes = |sample: &Sample<Locator>| sample.payload.as_ref().map_or(0, Locator::bytes);
+    let total: u64 = samples.iter().map(bytes).sum();
+    let chunk = chunk_of(total / samples.len().max(1) as u64);
+    let chunks: Vec<Vec<Sample<Locator>>> = samples.chunks(chunk).map(<[_]>::to_vec).collect();
+    let source = store.clone();
+    let images =
+        run.source("samples", chunks).io("read", rooms.read(), move |chunk| read(source.clone(), chunk));
+    weighed(images, Scales { decode: decode.clone(), steps: Vec::new(), encode: None }, rooms)
+}
+
 /// Lets the next stage take from the byte budget what images weigh on their way, told from their headers. A chunk
 /// whose images are heavy together passes in parts.
 pub(crate) fn weighed<L: Send + 'static>(
@@ -79,5 +107,6 @@ pub(crate) fn changed(
     steps.into_iter().fold(images, |images, step| match step {
         Step::Resize(resize) => images.stage(room, seed, epoch, resize),
         Step::Augment(augment) => images.stage(room, seed, epoch, augment),
+        Step::ByClass(by_class) => images.stage(room, seed, epoch, by_class),
     })
 }
