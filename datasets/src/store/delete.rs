@@ -42,7 +42,7 @@ impl Store {
     }
 
     /// Deletes what a killed local [`put`](Store::put) left beside keys that are ours: files called `KEY#NUMBER` below
-    /// `prefix` for which `is_ours(KEY)` holds. Returns how many. On S3 and in memory there are none.
+    /// `prefix` for which `is_ours(KEY)` holds. Returns how many. In a bucket and in memory there are none.
     ///
     /// # Errors
     /// When the folder cannot be listed or a file cannot be removed.

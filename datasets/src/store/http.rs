@@ -31,14 +31,10 @@ const PAGE_BYTES_MAX: usize = 16 << 20;
 pub(super) enum Strange {
     #[error("{0}")]
     Listing(#[from] NoListing),
-    #[error("the server answered {0} without a reason of S3")]
-    NoReason(StatusCode),
-    #[error("the server answered with something else than S3 does: it has no ETag")]
-    NoObject,
-    #[error("the server answered with something else than S3 does: it names no upload")]
-    NoUpload,
-    #[error("the server answered with something else than S3 does: a delete has no body")]
-    NoDelete,
+    #[error("the server answered {status} without a reason of {cloud}")]
+    NoReason { status: StatusCode, cloud: &'static str },
+    #[error("the server answered with something else than {cloud} does: {what}")]
+    Other { cloud: &'static str, what: &'static str },
     #[error("what comes is not what its entity tag says, and something else each time")]
     Damaged,
     #[error("the server announced {announced} bytes and sent fewer")]
@@ -49,19 +45,42 @@ pub(super) enum Strange {
     OtherPart { asked: String, sent: String },
 }
 
+/// Which requests go to the store, and not to a service that gives credentials.
+#[derive(Clone, Debug)]
+pub(super) enum Addressed {
+    /// Every one: there are none for credentials.
+    All,
+    /// Those with this header.
+    WithHeader(&'static str),
+    /// Those to this host and port.
+    ToHost(String),
+}
+
+impl Addressed {
+    fn is_to_store(&self, request: &HttpRequest) -> bool {
+        match self {
+            Addressed::All => true,
+            Addressed::WithHeader(name) => request.headers().contains_key(*name),
+            Addressed::ToHost(host) => {
+                request.uri().authority().is_some_and(|to| to.as_str().eq_ignore_ascii_case(host))
+            }
+        }
+    }
+}
+
 /// Connects as `object_store` does, and looks at the answers.
 #[derive(Debug)]
 pub(super) struct Watching {
     inner: ReqwestConnector,
     patience: Patience,
-    /// Requests bear no signature by which those to the store could be told from those for credentials; but then there
-    /// are none of these.
-    is_anonymous: bool,
+    /// Whose buckets they are, as messages name it.
+    cloud: &'static str,
+    addressed: Addressed,
 }
 
 impl Watching {
-    pub(super) fn new(patience: Patience, is_anonymous: bool) -> Watching {
-        Watching { inner: ReqwestConnector::default(), patience, is_anonymous }
+    pub(super) fn new(patience: Patience, cloud: &'static str, addressed: Addressed) -> Watching {
+        Watching { inner: ReqwestConnector::default(), patience, cloud, addressed }
     }
 
     /// What speaks to the store, and to nobody to whom an answer sends it: a session token would go along, and what came
@@ -69,7 +88,7 @@ impl Watching {
     fn client(&self, options: &ClientOptions) -> object_store::Result<reqwest::Client> {
         let is_on = |key| options.get_config_value(&key).is_some_and(|value| value == "true");
         let failed =
-            |error: reqwest::Error| object_store::Error::Generic { store: "S3", source: error.into() };
+            |error: reqwest::Error| object_store::Error::Generic { store: self.cloud, source: error.into() };
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -91,8 +110,9 @@ impl HttpConnector for Watching {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let credentials = self.inner.connect(options)?;
         let client = HttpClient::new(self.client(options)?);
-        let Watching { patience, is_anonymous, .. } = *self;
-        Ok(HttpClient::new(Watched { client, credentials, patience, is_anonymous }))
+        let Watching { patience, cloud, .. } = *self;
+        let addressed = self.addressed.clone();
+        Ok(HttpClient::new(Watched { client, credentials, patience, cloud, addressed }))
     }
 }
 
@@ -103,7 +123,8 @@ struct Watched {
     /// For those to services that give credentials.
     credentials: HttpClient,
     patience: Patience,
-    is_anonymous: bool,
+    cloud: &'static str,
+    addressed: Addressed,
 }
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
@@ -115,7 +136,7 @@ impl HttpService for Watched {
         Self: 'b,
     {
         Box::pin(async move {
-            if !self.is_anonymous && !request.headers().contains_key("x-amz-content-sha256") {
+            if !self.addressed.is_to_store(&request) {
                 return self.credentials.execute(request).await;
             }
             // As a connection that broke: whoever sent the request knows whether it may be sent again.
@@ -130,7 +151,7 @@ impl Watched {
     async fn once(&self, request: HttpRequest) -> Result<Result<HttpResponse, Strange>, HttpError> {
         let reads = request.method() == Method::GET;
         let query = request.uri().query().unwrap_or_default();
-        let lists = reads && query.split('&').any(|part| part == "list-type=2");
+        let lists = reads && query.split('&').any(|part| ["list-type=2", "comp=list"].contains(&part));
         let asked = request.headers().get("range").and_then(|range| range.to_str().ok()).map(str::to_string);
         let is_head = request.method() == Method::HEAD;
         let puts = request.method() == Method::PUT;
@@ -142,7 +163,7 @@ impl Watched {
         match status {
             StatusCode::OK if lists => self.listing(response).await,
             StatusCode::OK | StatusCode::PARTIAL_CONTENT if reads || is_head || puts => {
-                Ok(object(&response, asked).map(|()| self.paced(response)))
+                Ok(self.object(&response, asked).map(|()| self.paced(response)))
             }
             StatusCode::OK if uploads => self.upload(begins, response).await,
             StatusCode::OK if deletes => self.nothing(response).await,
@@ -159,7 +180,7 @@ impl Watched {
                 let (response, code) = self.refusal(response).await?;
                 Ok(match code {
                     Some(_) => Ok(response),
-                    None => Err(Strange::NoReason(status)),
+                    None => Err(Strange::NoReason { status, cloud: self.cloud }),
                 })
             }
             _ if !status.is_success() => Ok(Ok(self.refusal(response).await?.0)),
@@ -185,8 +206,8 @@ impl Watched {
                 return Ok(Err(error.into()));
             }
         };
+        let empty = Bytes::from_static(page.form.empty());
         parts.extensions.insert(Arc::new(page));
-        let empty = Bytes::from_static(b"<ListBucketResult></ListBucketResult>");
         Ok(Ok(HttpResponse::from_parts(parts, empty.into())))
     }
 
@@ -205,7 +226,7 @@ impl Watched {
         let is_ours = is_late || root.is_some_and(|root| root.ends_with("MultipartUploadResult"));
         Ok(match is_ours {
             true => Ok(HttpResponse::from_parts(parts, body.into())),
-            false => Err(Strange::NoUpload),
+            false => Err(self.other("it names no upload")),
         })
     }
 
@@ -215,7 +236,7 @@ impl Watched {
         let body = self.whole(body).await?;
         Ok(match body.is_empty() {
             true => Ok(HttpResponse::from_parts(parts, body.into())),
-            false => Err(Strange::NoDelete),
+            false => Err(self.other("a delete has no body")),
         })
     }
 
@@ -225,6 +246,18 @@ impl Watched {
         let body = self.whole(body).await?;
         let code = between(&String::from_utf8_lossy(&body), "<Code>", "</Code>").map(str::to_string);
         Ok((HttpResponse::from_parts(parts, body.into()), code.filter(|code| !code.is_empty())))
+    }
+
+    fn other(&self, what: &'static str) -> Strange {
+        Strange::Other { cloud: self.cloud, what }
+    }
+
+    /// Whether this is an object, or of one the part that was asked for.
+    fn object(&self, response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
+        match response.headers().get("etag") {
+            Some(tag) if !tag.is_empty() => part(response, asked),
+            _ => Err(self.other("it has no ETag")),
+        }
     }
 
     fn paced(&self, response: HttpResponse) -> HttpResponse {
@@ -248,12 +281,9 @@ impl Watched {
     }
 }
 
-/// Whether this is an object, or of one the part that was asked for.
-fn object(response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
+/// Whether this is all of an object, or of one the part that was asked for.
+fn part(response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    if header("etag").is_none_or(str::is_empty) {
-        return Err(Strange::NoObject);
-    }
     let Some(asked) = asked.as_deref().and_then(|range| range.strip_prefix("bytes=")) else { return Ok(()) };
     let sent = match response.status() {
         StatusCode::PARTIAL_CONTENT => header("content-range").unwrap_or("a part that it does not name"),
@@ -330,6 +360,10 @@ mod tests {
         }
     }
 
+    fn watched(client: HttpClient, addressed: Addressed) -> Watched {
+        Watched { credentials: client.clone(), client, patience: Patience::usual(), cloud: "S3", addressed }
+    }
+
     /// Asks a server that answers so; `range` as the header has it.
     fn ask(answer: Said, method: Method, uri: &str, range: Option<&str>) -> Result<HttpResponse, String> {
         let mut request = HttpRequest::new(Bytes::new().into());
@@ -339,8 +373,7 @@ mod tests {
             request.headers_mut().insert("range", range.parse().expect("a range"));
         }
         let client = HttpClient::new(Always(answer));
-        let watched =
-            Watched { credentials: client.clone(), client, patience: Patience::usual(), is_anonymous: true };
+        let watched = watched(client, Addressed::All);
         block_on(watched.call(request)).map_err(|error| {
             // The kind that `object_store` sends again where that is harmless.
             assert_eq!(error.kind(), HttpErrorKind::Interrupted);
@@ -373,8 +406,7 @@ mod tests {
         let mut request = HttpRequest::new(Bytes::new().into());
         *request.uri_mut() = "http://169.254.169.254/latest".parse().expect("an address");
         let client = HttpClient::new(Always(PORTAL));
-        let watched =
-            Watched { credentials: client.clone(), client, patience: Patience::usual(), is_anonymous: false };
+        let watched = watched(client, Addressed::WithHeader("x-amz-content-sha256"));
         assert_eq!(block_on(watched.call(request)).expect("an answer").status(), 200);
     }
 

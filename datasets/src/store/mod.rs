@@ -1,8 +1,9 @@
-//! The one place that knows where bytes live: a local folder, a prefix of an S3 bucket, or memory.
+//! The one place that knows where bytes live: a local folder, a prefix of a bucket, or memory.
 //!
 //! Keys are relative to the root, their parts joined by `/`, and are taken as given (`Path::parse`), never
-//! percent-encoded. The futures here need the caller's tokio runtime for S3 and run anywhere otherwise.
+//! percent-encoded. The futures here need the caller's tokio runtime for buckets and run anywhere otherwise.
 
+mod bucket;
 mod claim;
 mod delete;
 mod http;
@@ -10,7 +11,6 @@ mod listing;
 mod local;
 mod object;
 mod patience;
-mod s3;
 mod upload;
 mod window;
 
@@ -27,25 +27,26 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
+use self::bucket::{Bucket, CLOUDS};
 use self::local::Local;
-use self::s3::S3;
 use crate::escape::{escape_text, one_line as in_one_line, printable};
 
+pub use self::bucket::{endpoint, install_tls, without_credentials};
 pub use self::claim::Claim;
-pub use self::listing::{NoListing, Page, PageObject};
+pub use self::listing::{ListingForm, NoListing, Page, PageObject};
 pub use self::local::local_path;
 pub use self::object::{Object, ObjectName, Version};
 pub use self::patience::{ASKS, Pace, Patience, TooSlow};
-pub use self::s3::{endpoint, install_tls, without_credentials};
 pub use self::upload::Upload;
 pub(crate) use self::window::ByteWindow;
 
-/// How a location is opened. The default asks for nothing beyond the `AWS_*` variables.
+/// How a location is opened. The default asks for nothing beyond the variables `AWS_*`, `GOOGLE_*` and `AZURE_*`, each for
+/// its own cloud.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// Address of an S3-compatible server, with its scheme; a plain `http://` one is allowed as given.
+    /// Address of the server of every bucket, with its scheme; a plain `http://` one is allowed as given.
     pub endpoint: Option<String>,
-    /// The region of the bucket, instead of `AWS_REGION`.
+    /// The region of a bucket of S3, instead of `AWS_REGION`.
     pub region: Option<String>,
     /// Sends unsigned requests, as public buckets take them.
     pub anonymous: bool,
@@ -78,20 +79,20 @@ pub struct Store {
 #[derive(Clone)]
 enum Root {
     Local(Local),
-    S3(S3),
+    Bucket(Bucket),
     Memory(Arc<InMemory>),
 }
 
 impl Store {
-    /// Opens a local path or, when `location` contains `://`, a `file://` or `s3://bucket/prefix` URL. A leading
-    /// `~/` is the home folder.
+    /// Opens a local path or, when `location` contains `://`, a URL: `file://`, `s3://bucket/prefix`,
+    /// `gs://bucket/prefix` or `az://container/prefix`. A leading `~/` is the home folder.
     ///
     /// Nothing is read or created and no server is asked: a folder or bucket that does not exist is reported
     /// by the first operation that needs it, by its name. Of the environment, an empty variable is an unset one.
     ///
     /// # Errors
     /// [`StoreError::Correct`] for a scheme this build does not know, a malformed URL, endpoint or variable, or
-    /// an S3 location without credentials.
+    /// a bucket without credentials.
     pub fn open(location: &str, options: &StoreOptions) -> Result<Store, StoreError> {
         let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         let Some((scheme, rest)) = location.split_once("://") else {
@@ -117,14 +118,17 @@ impl Store {
                 })?;
                 Ok(Store::local(path, location.to_string()))
             }
-            "s3" => {
-                let (location, s3) = S3::open(rest, options, variables.into_iter())?;
-                Ok(Store { location, root: Root::S3(s3) })
-            }
-            _ => Err(StoreError::Correct(format!(
-                "{}: unknown scheme {scheme}://: give a local path, file:// or s3://bucket/prefix",
-                escape_text(&without_credentials(location))
-            ))),
+            scheme => match CLOUDS.iter().find(|cloud| cloud.scheme == scheme) {
+                Some(cloud) => {
+                    let (location, bucket) = Bucket::open(cloud, rest, options, variables)?;
+                    Ok(Store { location, root: Root::Bucket(bucket) })
+                }
+                None => Err(StoreError::Correct(format!(
+                    "{}: unknown scheme {scheme}://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix \
+                     or az://container/prefix",
+                    escape_text(&without_credentials(location))
+                ))),
+            },
         }
     }
 
@@ -147,7 +151,7 @@ impl Store {
     /// The server of a bucket, in words that differ where servers do.
     pub fn server(&self) -> Option<&str> {
         match &self.root {
-            Root::S3(s3) => Some(s3.server()),
+            Root::Bucket(bucket) => Some(bucket.server()),
             _ => None,
         }
     }
@@ -187,7 +191,7 @@ impl Store {
         self.check_regular("read", key)?;
         let Some(store) = self.objects("read", key, false)? else { return Err(self.absent("read", key)) };
         let read = match &self.root {
-            Root::S3(s3) => s3.read(&name, range, listed).await,
+            Root::Bucket(bucket) => bucket.read(&name, range, listed).await,
             _ => get_part(&*store, &name, range).await,
         };
         read.map_err(|error| self.explain("read", key, &error))
@@ -213,7 +217,7 @@ impl Store {
         self.check_regular("read", key)?;
         let Some(store) = self.objects("read", key, false)? else { return Ok(None) };
         let found = match &self.root {
-            Root::S3(s3) => s3.size(&name).await,
+            Root::Bucket(bucket) => bucket.size(&name).await,
             _ => match store.head(&name).await {
                 Ok(found) => Ok(Some(found.size)),
                 Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -253,7 +257,7 @@ impl Store {
 
     /// Puts one whole object, replacing what was there: readers see the old one or the new one, never a part.
     /// A local root and the folders of the key are made where they are missing, and the file is on the disk
-    /// (fsync) when this returns. Large objects go to S3 in parts, which are removed when one fails; where the
+    /// (fsync) when this returns. Large objects go to a bucket in parts, which are removed when one fails; where the
     /// process is killed they stay invisible until the bucket's rule for incomplete uploads removes them.
     ///
     /// # Errors
@@ -262,7 +266,7 @@ impl Store {
         let name = self.key("write", key)?;
         self.check_regular("write", key)?;
         let result = match &self.root {
-            Root::S3(s3) => s3.put(&name, &bytes).await,
+            Root::Bucket(bucket) => bucket.put(&name, &bytes).await,
             _ => {
                 let store = self.objects("write", key, true)?.ok_or_else(|| self.absent("write", key))?;
                 store.put(&name, PutPayload::from(bytes)).await.map(drop)
@@ -285,7 +289,7 @@ impl Store {
             }
             _ => {
                 let objects = self.list_objects(prefix).await?;
-                let keys = objects.into_iter().filter(|object| s3::is_key(&object.name));
+                let keys = objects.into_iter().filter(|object| bucket::is_key(&object.name));
                 keys.filter_map(|object| Some((object.name.text()?.to_string(), object.bytes))).collect()
             }
         };
@@ -303,7 +307,7 @@ impl Store {
         let name = self.key("list", prefix)?;
         match &self.root {
             Root::Local(_) => Ok(vec![]),
-            Root::S3(s3) => s3.list(&name, self.line("list", prefix)).await,
+            Root::Bucket(bucket) => bucket.list(&name, self.line("list", prefix)).await,
             Root::Memory(store) => {
                 let listing = store.list(Some(&name)).map_ok(|object| Object {
                     name: object.location.as_ref().into(),
@@ -318,7 +322,7 @@ impl Store {
     /// Whether an object of this name can be read: in a bucket, names with empty parts, `.` or `..` cannot be
     /// asked for.
     pub fn can_read(&self, name: &ObjectName) -> bool {
-        self.local_root().is_some() || s3::is_key(name)
+        self.local_root().is_some() || bucket::is_key(name)
     }
 
     /// Reads an object by its true name, or a range of its bytes (fewer where it ends before). For a local root
@@ -403,7 +407,7 @@ impl Store {
     /// The objects of the root; `None` for a local folder that does not exist, which `make` makes.
     fn objects(&self, verb: &str, key: &str, make: bool) -> Result<Option<Arc<dyn ObjectStore>>, StoreError> {
         match &self.root {
-            Root::S3(s3) => Ok(Some(Arc::clone(&s3.objects))),
+            Root::Bucket(bucket) => Ok(Some(Arc::clone(&bucket.objects))),
             Root::Memory(store) => Ok(Some(Arc::clone(store) as Arc<dyn ObjectStore>)),
             Root::Local(local) => {
                 let store = local.objects(make).map_err(|error| self.explain_io(verb, key, &error))?;
@@ -426,7 +430,7 @@ impl Store {
     fn explain(&self, verb: &str, key: &str, error: &object_store::Error) -> StoreError {
         let line = self.line(verb, key);
         match &self.root {
-            Root::S3(s3) => s3.explain(verb, error, &line),
+            Root::Bucket(bucket) => bucket.explain(verb, error, &line),
             Root::Local(local) => match cause::<io::Error>(error) {
                 Some(error) => local.explain(verb, key, error, line),
                 None => StoreError::Stop(line(&one_line(&innermost(error)))),
@@ -591,12 +595,9 @@ mod tests {
             Store::open(location, &StoreOptions::default()).expect_err("refused").to_string()
         };
         assert_eq!(
-            refused("gs://bucket/x"),
-            "gs://bucket/x: unknown scheme gs://: give a local path, file:// or s3://bucket/prefix"
-        );
-        assert_eq!(
-            refused("http://user:geheim@host/x"),
-            "http://host/x: unknown scheme http://: give a local path, file:// or s3://bucket/prefix"
+            refused("ftp://user:geheim@host/x"),
+            "ftp://host/x: unknown scheme ftp://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix or \
+             az://container/prefix"
         );
         assert_eq!(
             refused("s3://key:geheim@bucket/x"),

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use object_store::path::Path as Key;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 
+use super::bucket::{Before, complete, look_before};
 use super::patience::part_bytes;
-use super::s3::{Before, complete, look_before};
 use super::{Store, StoreError};
 
 /// An object on its way. It is there when [`Upload::finish`] has returned, whole, and not before; one that is dropped
