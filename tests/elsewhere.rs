@@ -104,3 +104,254 @@ fn a_container_that_is_not_there_is_called_so() {
         said.refused(1, "the server answered with something else than");
     }
 }
+
+/// Images that are more than a few bytes each.
+fn noise(n: u64) -> Vec<(String, Vec<u8>)> {
+    let place = Place::new();
+    for index in 0..n {
+        place.write_png(&format!("in/{}/{index}.png", ["a", "b"][index as usize % 2]), 64, 64, index);
+    }
+    place.files("in").into_iter().collect()
+}
+
+#[test]
+fn a_large_object_is_read_in_parts_of_one_version() {
+    let fake = Fake::start(|_| None);
+    for (name, bytes) in noise(2) {
+        fake.put(&format!("/pictures/in/{name}"), bytes);
+    }
+    let mut place = place(&fake, "gs");
+    // What is larger than two parts is read in parts.
+    place.set("FOREBAY_PART_BYTES", "3000");
+    place.run("prepare gs://pictures/in out --size 16 --split none").done();
+    let is_part = |asked: &server::Asked| asked.header("range").is_some() && asked.path().ends_with(".png");
+    let parts: Vec<_> = fake.asked().into_iter().filter(is_part).collect();
+    assert!(parts.len() >= 8, "{} parts", parts.len());
+    let firsts = parts.iter().filter(|asked| asked.header("range") == Some("bytes=0-2999"));
+    assert!(firsts.clone().count() >= 2 && firsts.clone().all(|asked| asked.header("if-match").is_none()));
+    let mut others = parts.iter().filter(|asked| asked.header("range") != Some("bytes=0-2999"));
+    assert!(others.all(|asked| asked.header("if-match").is_some()), "all of one version");
+    let whole = Place::new();
+    for (name, bytes) in noise(2) {
+        whole.write(&format!("in/{name}"), &bytes);
+    }
+    whole.run("prepare in out --size 16 --split none").done();
+    let data = |place: &Place| -> Vec<_> {
+        place.files("out").into_iter().filter(|(name, _)| name != "plan.json").collect()
+    };
+    assert!(data(&whole) == data(&place), "the same shards");
+}
+
+#[test]
+fn an_object_that_changes_while_it_is_read_ends_the_run() {
+    for minds_conditions in [true, false] {
+        let (_, other) = noise(3).pop().unwrap();
+        let fake = Fake::start(move |asked| {
+            let is_late_part = asked.header("range").is_some_and(|range| !range.starts_with("bytes=0-"));
+            let mut asked = asked.clone();
+            if !minds_conditions {
+                asked.headers = asked.headers.replace("if-match:", "x-nothing:");
+            }
+            (asked.target.contains("0%2Epng") && is_late_part).then(|| server::object(&asked, &other))
+        });
+        for (name, bytes) in noise(2) {
+            fake.put(&format!("/pictures/in/{name}"), bytes);
+        }
+        let mut place = place(&fake, "gs");
+        place.set("FOREBAY_PART_BYTES", "3000");
+        let said = place.run("prepare gs://pictures/in out --size 16 --split none");
+        said.refused(1, "0.png: it was changed while it was read: run again");
+    }
+}
+
+#[test]
+fn a_body_that_is_cut_goes_on_where_it_ended() {
+    let files = noise(2);
+    let (name, bytes) = files[0].clone();
+    let path = format!("/pictures/in/{name}");
+    let cut = path.clone();
+    let fake = Fake::start(move |asked| {
+        let is_first = asked.method == "GET" && asked.path() == cut && asked.nth == 0;
+        is_first.then(|| {
+            let whole = server::object(asked, &bytes);
+            server::Answer { sent_bytes: Some(bytes.len() / 2), ..whole }
+        })
+    });
+    for (name, bytes) in &files {
+        fake.put(&format!("/pictures/in/{name}"), bytes.clone());
+    }
+    place(&fake, "gs").run("prepare gs://pictures/in out --size 16 --split none").done();
+    let asked = fake.asked();
+    let mut of_it = asked.iter().filter(|asked| asked.method == "GET" && asked.path() == path).skip(1);
+    let resumed = of_it.next().expect("it is asked for again");
+    assert!(
+        resumed.header("range").is_some_and(|range| !range.starts_with("bytes=0-")),
+        "{}",
+        resumed.headers
+    );
+}
+
+#[test]
+fn a_storm_of_throttling_passes_and_nothing_is_lost() {
+    for (scheme, status, code) in [("gs", 429, "TooManyRequests"), ("az", 503, "ServerBusy")] {
+        let fake = Fake::start(move |asked| {
+            let is_image = asked.method == "GET" && asked.path().ends_with(".png");
+            (is_image && asked.nth < 3).then(|| Answer::refusal(status, code))
+        });
+        for (name, bytes) in png_files(20) {
+            fake.put(&format!("/pictures/in/{name}"), bytes);
+        }
+        let place = place(&fake, scheme);
+        place.run(&format!("prepare {scheme}://pictures/in out --size 8 --split none")).done();
+        place.run("verify out").done();
+        let asked = fake.asked();
+        let images = asked.iter().filter(|asked| asked.method == "GET" && asked.path().ends_with(".png"));
+        assert!(images.count() >= 4 * 20);
+    }
+}
+
+/// Three shards of WebDataset: their names and bytes.
+fn tars() -> Vec<(String, Vec<u8>)> {
+    let place = Place::new();
+    for (index, (name, bytes)) in png_files(12).into_iter().enumerate() {
+        place.write(&format!("in{}/{name}", index % 3), &bytes);
+    }
+    let shard = |index: usize| {
+        place.run(&format!("convert in{index} out{index} --format webdataset")).done();
+        let files = place.files(&format!("out{index}"));
+        files.into_iter().find(|(name, _)| name.ends_with(".tar")).expect("a shard")
+    };
+    (0..3).map(shard).collect()
+}
+
+/// The URL of the tar files, with braces.
+fn numbered(fake: &Fake, tars: &[(String, Vec<u8>)]) -> String {
+    let names: Vec<String> = (0..tars.len()).map(|index| format!("train-{index:03}.tar")).collect();
+    for (name, (_, bytes)) in names.iter().zip(tars) {
+        fake.put(&format!("/data/{name}"), bytes.clone());
+    }
+    format!("http://{}/data/train-{{000..{:03}}}.tar", fake.address, tars.len() - 1)
+}
+
+#[test]
+fn tar_files_of_a_web_server_are_a_dataset() {
+    let tars = tars();
+    assert_eq!(tars.len(), 3);
+    // With parts, and where the server sends none.
+    for has_ranges in [true, false] {
+        let fake = Fake::start(|_| None);
+        let place = Place::new();
+        let url = numbered(&fake, &tars);
+        let plain = match has_ranges {
+            true => None,
+            false => Some(Fake::start({
+                let objects = tars.clone();
+                move |asked| {
+                    let mut asked = asked.clone();
+                    asked.headers = asked.headers.replace("range:", "x-nothing:");
+                    let index: usize =
+                        asked.path().rsplit('-').next()?.trim_end_matches(".tar").parse().ok()?;
+                    Some(server::object(&asked, &objects[index].1))
+                }
+            })),
+        };
+        let url = match &plain {
+            Some(plain) => url.replace(&fake.address.to_string(), &plain.address.to_string()),
+            None => url,
+        };
+        let said = place.run_with(&["inspect", &url, "--json"]).done().json();
+        assert_eq!(said["found"], 12, "{said}");
+        place.run_with(&["prepare", &url, "out", "--size", "8", "--split", "none"]).done();
+        place.run("verify out").done();
+        if has_ranges {
+            let asked = fake.asked();
+            assert!(asked.iter().any(|asked| asked.header("range").is_some()), "it is read in parts");
+            assert!(asked.iter().all(|asked| asked.path().ends_with(".tar")), "nothing else is asked for");
+        }
+    }
+}
+
+#[test]
+fn a_table_of_a_web_server_names_its_images() {
+    let fake = Fake::start(|_| None);
+    let mut table = "file_name,label\n".to_string();
+    for (name, bytes) in png_files(6) {
+        table += &format!("{name},{}\n", &name[..1]);
+        fake.put(&format!("/data/{name}"), bytes);
+    }
+    table += "a/missing.png,a\n";
+    fake.put("/data/labels.csv", table.into_bytes());
+    let place = Place::new();
+    let said = place.run(&format!("inspect http://{}/data/labels.csv --json", fake.address)).done().json();
+    assert_eq!((&said["found"], said["rejects"].as_array().map(Vec::len)), (&7.into(), Some(1)), "{said}");
+    let prepare = format!("prepare http://{}/data/labels.csv out --size 8 --split none", fake.address);
+    place.run(&format!("{prepare} --max-rejects 1")).done();
+    place.run("verify out").done();
+}
+
+#[test]
+fn what_a_web_server_cannot_do_is_one_line() {
+    let fake = Fake::start(|asked| {
+        // Larger than what is read whole, and never in parts.
+        let large = Answer { sent_bytes: Some(0), ..Answer::new(200, vec![0; 17 << 20]) };
+        asked.path().ends_with("large.tar").then_some(large)
+    });
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.03");
+    let at = format!("http://{}/data", fake.address);
+    for (arguments, code, says) in [
+        (format!("inspect {at}"), 2, "a web server does not list what it has: name a file of the dataset ("),
+        (format!("inspect {at}/none.tar"), 2, "/data/none.tar: there is no such file"),
+        (format!("inspect {at}/train-{{0..1}}.tar"), 2, "/data/train-0.tar: there is no such file"),
+        (
+            format!("inspect {at}/large.tar"),
+            1,
+            "the server sends no parts of files, and this one has 17825792 bytes",
+        ),
+        (format!("inspect {at}/x.tar?token=geheim"), 2, "a URL with a query (?..) is not read"),
+        ("inspect http://me:geheim@host/x.tar".to_string(), 2, "a URL may hold no credentials"),
+        (format!("prepare {at}/none.tar {at}/out"), 2, "nothing can be written to the web"),
+    ] {
+        let said = place.run(&arguments).refused(code, says);
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+        assert!(!said.stderr.contains("geheim"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_redirect_from_a_public_server_to_a_private_one_is_refused_unless_it_is_allowed() {
+    let tars = tars();
+    let private = Fake::start(|_| None);
+    let url = numbered(&private, &tars);
+    let port = private.address.port();
+    for host in ["127.0.0.1", "localhost", "2130706433"] {
+        let public = Fake::start_at("127.0.0.2", move |asked| {
+            let to = format!("http://{host}:{port}{}", asked.target);
+            Some(Answer::new(302, "").with("Location", to))
+        });
+        let mut place = Place::new();
+        place.set("FOREBAY_PATIENCE", "0.03");
+        place.set("FOREBAY_PUBLIC_ADDRESS", "127.0.0.2");
+        let url = url.replace(&private.address.to_string(), &public.address.to_string());
+        let said = place
+            .run_with(&["inspect", &url])
+            .refused(1, "a private address, from a public one; --allow-private");
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+        assert!(private.asked().is_empty(), "nothing was asked there: {host}");
+        assert!(public.asked().len() <= 10, "what is hopeless is not tried again");
+        // From one private server to another it leads nowhere new.
+        place.set("FOREBAY_PUBLIC_ADDRESS", "127.0.0.9");
+        if host != "localhost" {
+            place.run_with(&["inspect", &url]).done();
+        }
+        place.set("FOREBAY_PUBLIC_ADDRESS", "127.0.0.2");
+        if host != "localhost" {
+            place.run_with(&["inspect", &url, "--allow-private"]).done();
+            private.forget();
+        }
+    }
+    let public = Fake::start(|asked| Some(Answer::new(302, "").with("Location", asked.target.clone())));
+    let place = Place::new();
+    let url = format!("http://{}/x.tar", public.address);
+    place.run_with(&["inspect", &url]).refused(1, "from one address to another more than 10 times");
+}

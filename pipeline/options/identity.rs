@@ -186,9 +186,11 @@ mod tests {
             "balance.beta" => &[("balance.mode", "effective-number")],
             "balance.threshold" => &[("balance.mode", "repeat-factor")],
             "balance.targets" => &[("balance.mode", "targets")],
-            "store.endpoint" | "store.region" | "store.anonymous" | "store.instance_metadata" => {
-                &[("source", "s3://bucket/images")]
-            }
+            "store.endpoint"
+            | "store.region"
+            | "store.anonymous"
+            | "store.allow_private"
+            | "store.instance_metadata" => &[("source", "s3://bucket/images")],
             "split.fold" => &[("split.folds", "7")],
             "train.recipe" => &[("train.weights", "w.pth")],
             "train.momentum" | "train.nesterov" => &[("train.optimizer", "sgd")],

@@ -25,6 +25,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
         endpoint: config.text("store.endpoint"),
         region: config.text("store.region"),
         anonymous: config.is_on("store.anonymous"),
+        allow_private: config.is_on("store.allow_private"),
         instance_metadata: config.is_on("store.instance_metadata"),
         requests_max: requests_max(),
     }

@@ -298,6 +298,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Address of the server of every bucket, such as one that speaks as S3 does; a plain http:// one is allowed";
     "store.region", "region", "NAME", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Region of a bucket of S3 [default: AWS_REGION, else us-east-1]";
     "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Read a public bucket without credentials";
+    "store.allow_private", "allow-private", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Follow a redirect of a public web server to a private address, such as one of this machine";
     "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Ask the cloud's metadata service for credentials";
 
     "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", PREPARES, Pixels, Read, applies::always, more Images, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";

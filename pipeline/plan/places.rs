@@ -85,6 +85,8 @@ pub(crate) fn refuse_unreached(what: &str, location: &str, purpose: Purpose) -> 
                  AZURE_STORAGE_ACCOUNT_NAME"
             )));
         }
+        // What is packed, or not a dataset's, is known before a server is asked.
+        "http" | "https" if purpose == Purpose::Images && !is_packed(&place) => return Ok(()),
         "http" | "https" => ("the web", format!("curl -LO {place}")),
         _ => return Ok(()),
     };
@@ -106,6 +108,12 @@ pub(crate) fn refuse_unreached(what: &str, location: &str, purpose: Purpose) -> 
         }
     };
     Err(Error::Usage(format!("{what} {place}: {advice}")))
+}
+
+/// Whether a file is called like an archive that is not read as it is.
+fn is_packed(place: &str) -> bool {
+    let extension = place.rsplit(['.', '/']).next().unwrap_or_default().to_lowercase();
+    ["zip", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar"].contains(&&*extension)
 }
 
 /// A location as it may be shown: without a user, a password or a query, which may hold a token.

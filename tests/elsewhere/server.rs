@@ -85,9 +85,17 @@ struct State {
 
 impl Fake {
     /// What `script` does not answer, the server answers of its objects.
-    #[allow(clippy::disallowed_methods, reason = "a server of a test is not a node of a dataflow")]
     pub(crate) fn start(script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static) -> Fake {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Fake::start_at("127.0.0.1", script)
+    }
+
+    /// The same at another address of this machine.
+    #[allow(clippy::disallowed_methods, reason = "a server of a test is not a node of a dataflow")]
+    pub(crate) fn start_at(
+        address: &str,
+        script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Fake {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             objects: Mutex::default(),
@@ -117,6 +125,10 @@ impl Fake {
     pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
         let objects = self.state.objects.lock().unwrap();
         objects.keys().filter(|path| path.starts_with(prefix)).cloned().collect()
+    }
+
+    pub(crate) fn forget(&self) {
+        self.state.asked.lock().unwrap().clear();
     }
 
     /// All that was asked so far.

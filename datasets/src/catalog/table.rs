@@ -4,6 +4,8 @@
 //! A row names its image by a path relative to the table or to the source, with or without the extension, or by a name
 //! that only one image of the source has.
 
+mod unlisted;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -114,6 +116,14 @@ fn tables<'a>(source: &Source<'a>) -> Vec<&'a File> {
 }
 
 async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
+    if source.store.can_list() {
+        return read_listed(source).await;
+    }
+    let listing = unlisted::with_images(source).await?;
+    read_listed(&Source { listing: &listing, ..*source }).await
+}
+
+async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     let mut found = Gathered::default();
     let mut images = NamedImages::of(source);
     let mut rows: BTreeMap<usize, Named> = BTreeMap::new();

@@ -27,7 +27,10 @@ impl Store {
             let name = self.key("delete", key)?;
             let Some(store) = self.objects("delete", key, false)? else { return Ok(()) };
             for asked in 1.. {
-                match object_store::ObjectStoreExt::delete(&*store, &name).await {
+                let turn = self.turn().await;
+                let deleted = object_store::ObjectStoreExt::delete(&*store, &name).await;
+                drop(turn);
+                match deleted {
                     Ok(()) | Err(object_store::Error::NotFound { .. }) => break,
                     // It is not sent again by itself, since it might hit what came in between; but this is our own place.
                     Err(error) => match self.size(key).await {

@@ -20,6 +20,7 @@ use object_store::client::{
 use reqwest::{Method, StatusCode};
 
 use super::between;
+use super::limit::RequestLimit;
 use super::listing::{NoListing, Page, root};
 use super::patience::{Pace, Patience, TooSlow};
 
@@ -41,6 +42,17 @@ pub(super) enum Strange {
     Short { announced: u64 },
     #[error("the server announces {announced} bytes where {listed} were listed")]
     Longer { announced: u64, listed: u64 },
+    #[error("it leads to {0}, a private address, from a public one; --allow-private follows it")]
+    Private(String),
+    #[error("it leads from one address to another more than {0} times")]
+    Redirects(usize),
+    #[error("it leads to what is no web address")]
+    NoAddress,
+    #[error(
+        "the server sends no parts of files, and this one has {}: download it and give its path",
+        .0.map_or("no known size".to_string(), |bytes| format!("{bytes} bytes"))
+    )]
+    NoParts(Option<u64>),
     #[error("the server sent {sent} where bytes {asked} were asked for")]
     OtherPart { asked: String, sent: String },
 }
@@ -76,11 +88,17 @@ pub(super) struct Watching {
     /// Whose buckets they are, as messages name it.
     cloud: &'static str,
     addressed: Addressed,
+    limit: RequestLimit,
 }
 
 impl Watching {
-    pub(super) fn new(patience: Patience, cloud: &'static str, addressed: Addressed) -> Watching {
-        Watching { inner: ReqwestConnector::default(), patience, cloud, addressed }
+    pub(super) fn new(
+        patience: Patience,
+        cloud: &'static str,
+        addressed: Addressed,
+        limit: RequestLimit,
+    ) -> Watching {
+        Watching { inner: ReqwestConnector::default(), patience, cloud, addressed, limit }
     }
 
     /// What speaks to the store, and to nobody to whom an answer sends it: a session token would go along, and what came
@@ -111,8 +129,8 @@ impl HttpConnector for Watching {
         let credentials = self.inner.connect(options)?;
         let client = HttpClient::new(self.client(options)?);
         let Watching { patience, cloud, .. } = *self;
-        let addressed = self.addressed.clone();
-        Ok(HttpClient::new(Watched { client, credentials, patience, cloud, addressed }))
+        let (addressed, limit) = (self.addressed.clone(), self.limit.clone());
+        Ok(HttpClient::new(Watched { client, credentials, patience, cloud, addressed, limit }))
     }
 }
 
@@ -125,6 +143,7 @@ struct Watched {
     patience: Patience,
     cloud: &'static str,
     addressed: Addressed,
+    limit: RequestLimit,
 }
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
@@ -141,7 +160,10 @@ impl HttpService for Watched {
             }
             // As a connection that broke: whoever sent the request knows whether it may be sent again.
             let strange = |strange| HttpError::new(HttpErrorKind::Interrupted, strange);
-            self.once(request).await?.map_err(strange)
+            let begun = self.limit.begin();
+            let answer = self.once(request).await?;
+            self.limit.answered(begun, answer.as_ref().is_ok_and(|answer| is_throttling(answer.status())));
+            answer.map_err(strange)
         })
     }
 }
@@ -261,28 +283,51 @@ impl Watched {
     }
 
     fn paced(&self, response: HttpResponse) -> HttpResponse {
-        let (parts, inner) = response.into_parts();
-        let body = Paced { inner, pace: Pace::new(self.patience), patience: self.patience };
-        HttpResponse::from_parts(parts, HttpResponseBody::new(body))
+        paced(response, self.patience)
     }
 
     async fn whole(&self, body: HttpResponseBody) -> Result<Bytes, HttpError> {
-        let paced = Paced { inner: body, pace: Pace::new(self.patience), patience: self.patience };
-        let mut chunks = HttpResponseBody::new(paced).bytes_stream();
-        let mut whole = BytesMut::new();
-        while let Some(chunk) = chunks.try_next().await? {
-            whole.extend_from_slice(&chunk);
-            if whole.len() > PAGE_BYTES_MAX {
-                let reason = NoListing(format!("it is larger than {} MB", PAGE_BYTES_MAX >> 20));
-                return Err(HttpError::new(HttpErrorKind::Unknown, Strange::from(reason)));
-            }
-        }
-        Ok(whole.freeze())
+        let too_large = || {
+            let reason = NoListing(format!("it is larger than {} MB", PAGE_BYTES_MAX >> 20));
+            HttpError::new(HttpErrorKind::Unknown, Strange::from(reason))
+        };
+        whole(body, self.patience, PAGE_BYTES_MAX).await?.ok_or_else(too_large)
     }
 }
 
+/// An answer whose body ends with an error when it only drips.
+pub(super) fn paced(response: HttpResponse, patience: Patience) -> HttpResponse {
+    let (parts, inner) = response.into_parts();
+    let body = Paced { inner, pace: Pace::new(patience), patience };
+    HttpResponse::from_parts(parts, HttpResponseBody::new(body))
+}
+
+/// A body of at most so many bytes; `None` where it has more.
+pub(super) async fn whole(
+    body: HttpResponseBody,
+    patience: Patience,
+    bytes_max: usize,
+) -> Result<Option<Bytes>, HttpError> {
+    let paced = Paced { inner: body, pace: Pace::new(patience), patience };
+    let mut chunks = HttpResponseBody::new(paced).bytes_stream();
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = chunks.try_next().await? {
+        whole.extend_from_slice(&chunk);
+        if whole.len() > bytes_max {
+            return Ok(None);
+        }
+    }
+    Ok(Some(whole.freeze()))
+}
+
+/// Whether a server says that it is asked too much: S3's `SlowDown` and Azure's `ServerBusy` come with 503, which proxies
+/// mean in the same way.
+pub(super) fn is_throttling(status: StatusCode) -> bool {
+    [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status)
+}
+
 /// Whether this is all of an object, or of one the part that was asked for.
-fn part(response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
+pub(super) fn part(response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let Some(asked) = asked.as_deref().and_then(|range| range.strip_prefix("bytes=")) else { return Ok(()) };
     let sent = match response.status() {
@@ -361,7 +406,8 @@ mod tests {
     }
 
     fn watched(client: HttpClient, addressed: Addressed) -> Watched {
-        Watched { credentials: client.clone(), client, patience: Patience::usual(), cloud: "S3", addressed }
+        let (credentials, patience, limit) = (client.clone(), Patience::usual(), RequestLimit::new(8));
+        Watched { client, credentials, patience, cloud: "S3", addressed, limit }
     }
 
     /// Asks a server that answers so; `range` as the header has it.
@@ -430,6 +476,25 @@ mod tests {
         assert_eq!(part(right).expect("the part").status(), 206);
         assert!(part(other).expect_err("another").contains("bytes 0-4/20 where bytes 5-9"));
         assert!(part(OBJECT).expect_err("the whole").contains("all bytes where bytes 5-9"));
+    }
+
+    #[test]
+    fn a_server_that_throttles_halves_the_limit_and_any_other_answer_grows_it() {
+        for (answer, is_listing, expected) in [
+            ((503, &[][..], "<Error><Code>SlowDown</Code></Error>"), false, 4),
+            ((429, &[], ""), false, 4),
+            ((200, &[], "<Error><Code>SlowDown</Code></Error>"), true, 4),
+            ((500, &[], ""), false, 8),
+            (OBJECT, false, 8),
+            (PORTAL, false, 8),
+        ] {
+            let mut request = HttpRequest::new(Bytes::new().into());
+            let uri = if is_listing { "http://s/b?list-type=2" } else { "http://s/b/x" };
+            *request.uri_mut() = uri.parse().expect("an address");
+            let watched = watched(HttpClient::new(Always(answer)), Addressed::All);
+            let _ = block_on(watched.call(request));
+            assert_eq!(watched.limit.now(), expected, "{answer:?}");
+        }
     }
 
     #[test]

@@ -7,11 +7,13 @@ mod bucket;
 mod claim;
 mod delete;
 mod http;
+mod limit;
 mod listing;
 mod local;
 mod object;
 mod patience;
 mod upload;
+mod web;
 mod window;
 
 use std::ffi::OsString;
@@ -28,6 +30,7 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use self::bucket::{Bucket, CLOUDS};
+use self::limit::Turn;
 use self::local::Local;
 use crate::escape::{escape_text, one_line as in_one_line, printable};
 
@@ -50,9 +53,12 @@ pub struct StoreOptions {
     pub region: Option<String>,
     /// Sends unsigned requests, as public buckets take them.
     pub anonymous: bool,
+    /// Follows a redirect of a public web server to a private address.
+    pub allow_private: bool,
     /// Asks the metadata service of the machine for credentials when the environment holds none.
     pub instance_metadata: bool,
-    /// The most requests to a bucket that wait for their answer at once: each has a socket of its own.
+    /// The most requests to a bucket that wait for their answer at once: each has a socket of its own. A server that says
+    /// that these are too many gets fewer, see [`Store`].
     pub requests_max: usize,
 }
 
@@ -62,6 +68,7 @@ impl Default for StoreOptions {
             endpoint: None,
             region: None,
             anonymous: false,
+            allow_private: false,
             instance_metadata: false,
             // Far below the 1024 files that a process usually may open.
             requests_max: 128,
@@ -70,6 +77,9 @@ impl Default for StoreOptions {
 }
 
 /// The root of a dataset, a destination or a run. Cloning is cheap.
+///
+/// Each bucket that is opened has a limit of requests on their way: a server that throttles (503, 429) halves it, and each
+/// round of other answers adds one again, up to [`StoreOptions::requests_max`].
 #[derive(Clone)]
 pub struct Store {
     location: String,
@@ -79,13 +89,14 @@ pub struct Store {
 #[derive(Clone)]
 enum Root {
     Local(Local),
-    Bucket(Bucket),
+    Bucket(Arc<Bucket>),
     Memory(Arc<InMemory>),
 }
 
 impl Store {
     /// Opens a local path or, when `location` contains `://`, a URL: `file://`, `s3://bucket/prefix`,
-    /// `gs://bucket/prefix` or `az://container/prefix`. A leading `~/` is the home folder.
+    /// `gs://bucket/prefix`, `az://container/prefix`, or `http://` or `https://` for a folder of a web server, which can be
+    /// read and cannot be listed. A leading `~/` is the home folder.
     ///
     /// Nothing is read or created and no server is asked: a folder or bucket that does not exist is reported
     /// by the first operation that needs it, by its name. Of the environment, an empty variable is an unset one.
@@ -118,14 +129,18 @@ impl Store {
                 })?;
                 Ok(Store::local(path, location.to_string()))
             }
-            scheme => match CLOUDS.iter().find(|cloud| cloud.scheme == scheme) {
+            "http" | "https" => {
+                let (location, bucket) = Bucket::open_web(location, options)?;
+                Ok(Store { location, root: Root::Bucket(Arc::new(bucket)) })
+            }
+            scheme => match CLOUDS.iter().find(|(cloud, _)| cloud.scheme == scheme) {
                 Some(cloud) => {
-                    let (location, bucket) = Bucket::open(cloud, rest, options, variables)?;
-                    Ok(Store { location, root: Root::Bucket(bucket) })
+                    let (location, bucket) = Bucket::open(*cloud, rest, options, variables)?;
+                    Ok(Store { location, root: Root::Bucket(Arc::new(bucket)) })
                 }
                 None => Err(StoreError::Correct(format!(
-                    "{}: unknown scheme {scheme}://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix \
-                     or az://container/prefix",
+                    "{}: unknown scheme {scheme}://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix, \
+                     az://container/prefix or https://host/folder",
                     escape_text(&without_credentials(location))
                 ))),
             },
@@ -217,7 +232,7 @@ impl Store {
         self.check_regular("read", key)?;
         let Some(store) = self.objects("read", key, false)? else { return Ok(None) };
         let found = match &self.root {
-            Root::Bucket(bucket) => bucket.size(&name).await,
+            Root::Bucket(bucket) => bucket.look(&name).await.map(|found| Some(found?.size)),
             _ => match store.head(&name).await {
                 Ok(found) => Ok(Some(found.size)),
                 Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -319,6 +334,36 @@ impl Store {
         }
     }
 
+    /// Whether it can be listed and written to, as a web server cannot.
+    pub fn can_list(&self) -> bool {
+        match &self.root {
+            Root::Bucket(bucket) => bucket.is_whole(),
+            _ => true,
+        }
+    }
+
+    /// What a store says of the object at `key` that cannot be listed; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub async fn look(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        let name = self.key("read", key)?;
+        let Root::Bucket(bucket) = &self.root else {
+            let found = self.size(key).await?;
+            let object = |bytes| Object { name: key.into(), bytes, version: Version::UNKNOWN };
+            return Ok(found.map(object));
+        };
+        let found = bucket.look(&name).await.map_err(|error| self.explain("read", key, &error))?;
+        Ok(found.map(|found| Object {
+            name: key.into(),
+            bytes: found.size,
+            version: match found.e_tag {
+                Some(tag) => Version::of_etag(&tag),
+                None => Version::of_time(&found.last_modified.to_rfc2822()),
+            },
+        }))
+    }
+
     /// Whether an object of this name can be read: in a bucket, names with empty parts, `.` or `..` cannot be
     /// asked for.
     pub fn can_read(&self, name: &ObjectName) -> bool {
@@ -397,6 +442,11 @@ impl Store {
     }
 
     fn key(&self, verb: &str, key: &str) -> Result<Key, StoreError> {
+        if ["write", "delete"].contains(&verb) && !self.can_list() {
+            return Err(StoreError::Stop(self.line(verb, key)(
+                "the web is only read: give a local path or a bucket",
+            )));
+        }
         Key::parse(key).map_err(|_| self.no_key(verb, key))
     }
 
@@ -413,6 +463,15 @@ impl Store {
                 let store = local.objects(make).map_err(|error| self.explain_io(verb, key, &error))?;
                 Ok(store.map(|store| Arc::new(store) as Arc<dyn ObjectStore>))
             }
+        }
+    }
+
+    /// The right to have one request on its way to a bucket, to be held until its answer is read; nobody may wait for a
+    /// second one meanwhile.
+    async fn turn(&self) -> Option<Turn> {
+        match &self.root {
+            Root::Bucket(bucket) => Some(bucket.limit.turn().await),
+            _ => None,
         }
     }
 
@@ -596,8 +655,8 @@ mod tests {
         };
         assert_eq!(
             refused("ftp://user:geheim@host/x"),
-            "ftp://host/x: unknown scheme ftp://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix or \
-             az://container/prefix"
+            "ftp://host/x: unknown scheme ftp://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix, \
+             az://container/prefix or https://host/folder"
         );
         assert_eq!(
             refused("s3://key:geheim@bucket/x"),

@@ -3,6 +3,7 @@
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 
 use super::super::http::Addressed;
+use super::super::limit::RequestLimit;
 use super::super::{StoreOptions, innermost, one_line};
 use super::cloud::{
     Cloud, Codes, Opened, Settings, Variables, endpoint, environment, is_on, one_value, one_word, redacted,
@@ -28,10 +29,14 @@ pub(super) const AZURE: Cloud = Cloud {
         old_credentials: &[],
         other_region: &[],
     },
-    open,
 };
 
-fn open(container: &str, options: &StoreOptions, variables: Variables) -> Result<Opened, String> {
+pub(super) fn open(
+    container: &str,
+    options: &StoreOptions,
+    limit: &RequestLimit,
+    variables: Variables,
+) -> Result<Opened, String> {
     use AzureConfigKey::{
         AccessKey, AccountName, AuthorityId, ClientId, ClientSecret, Endpoint, FabricSessionToken,
         FederatedTokenFile, MsiEndpoint, SasKey, SkipSignature, Token, UseAzureCli, UseEmulator,
@@ -93,7 +98,8 @@ fn open(container: &str, options: &StoreOptions, variables: Variables) -> Result
     let secrets = [secrets, signatures].concat();
     // Each request to the store says which version of its interface it means, and none for credentials does.
     let addressed = Addressed::WithHeader("x-ms-version");
-    let settings = Settings::new(AZURE.name, addressed, address.as_deref(), asks_others && !is_unsigned);
+    let settings =
+        Settings::new(AZURE.name, addressed, address.as_deref(), asks_others && !is_unsigned, limit);
     for (key, value) in settings.client {
         builder = builder.with_config(AzureConfigKey::Client(key), value);
     }
@@ -116,7 +122,7 @@ mod tests {
     const KEY: (&str, &str) = ("AZURE_STORAGE_ACCOUNT_KEY", "Z2VoZWltZ2VoZWlt");
 
     fn open(named: &[(&str, &str)], options: &StoreOptions) -> Result<Bucket, String> {
-        match Bucket::open(&AZURE, "pictures/pre", options, variables(named)) {
+        match Bucket::open((&AZURE, super::open), "pictures/pre", options, variables(named)) {
             Ok((location, bucket)) => {
                 assert_eq!(location, "az://pictures/pre");
                 Ok(bucket)

@@ -11,11 +11,12 @@ use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
 use super::super::StoreOptions;
 use super::super::http::{Addressed, Watching};
+use super::super::limit::RequestLimit;
 use super::super::patience::Patience;
 use crate::escape::escape_text;
 
 /// The environment.
-pub(super) type Variables = Vec<(OsString, OsString)>;
+pub(in super::super) type Variables = Vec<(OsString, OsString)>;
 
 /// A kind of buckets: how one is opened, and its words.
 pub(in super::super) struct Cloud {
@@ -32,9 +33,11 @@ pub(in super::super) struct Cloud {
     /// What to do about a bucket of another region.
     pub(super) move_to_region: &'static str,
     pub(super) codes: Codes,
-    /// Opens the bucket of a name. An error is one line without a secret.
-    pub(super) open: fn(&str, &StoreOptions, Variables) -> Result<Opened, String>,
 }
+
+/// Opens the bucket of a name. An error is one line without a secret.
+pub(in super::super) type Opener =
+    fn(&str, &StoreOptions, &RequestLimit, Variables) -> Result<Opened, String>;
 
 /// The codes with which a cloud refuses, by what to do about each.
 pub(super) struct Codes {
@@ -48,7 +51,7 @@ pub(super) struct Codes {
 }
 
 /// A bucket that was opened; nobody was asked yet.
-pub(super) struct Opened {
+pub(in super::super) struct Opened {
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) pages: Arc<dyn PaginatedListStore>,
     /// The address of the server, where it is not the usual one.
@@ -85,6 +88,7 @@ impl Settings {
         addressed: Addressed,
         address: Option<&str>,
         speaks_tls_elsewhere: bool,
+        limit: &RequestLimit,
     ) -> Settings {
         let patience = Patience::usual();
         let time = |time: Duration| format!("{} ms", time.as_millis());
@@ -104,17 +108,22 @@ impl Settings {
         install_tls();
         Settings {
             client,
-            watching: Watching::new(patience, cloud, addressed),
-            retry: RetryConfig {
-                backoff: BackoffConfig {
-                    init_backoff: patience.first_wait,
-                    max_backoff: patience.wait_max,
-                    ..Default::default()
-                },
-                max_retries: patience.tries as usize - 1,
-                retry_timeout: patience.total,
-            },
+            watching: Watching::new(patience, cloud, addressed, limit.clone()),
+            retry: retries(&patience),
         }
+    }
+}
+
+/// How often a request is sent again: with waits that grow and are spread at random.
+pub(super) fn retries(patience: &Patience) -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: patience.first_wait,
+            max_backoff: patience.wait_max,
+            ..Default::default()
+        },
+        max_retries: patience.tries as usize - 1,
+        retry_timeout: patience.total,
     }
 }
 

@@ -3,6 +3,7 @@
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 
 use super::super::http::Addressed;
+use super::super::limit::RequestLimit;
 use super::super::{StoreOptions, innermost, one_line};
 use super::cloud::{
     Cloud, Codes, Opened, Settings, Variables, endpoint, environment, is_on, one_value, one_word, redacted,
@@ -24,13 +25,17 @@ pub(super) const GOOGLE: Cloud = Cloud {
         old_credentials: &["ExpiredToken", "InvalidToken", "TokenRefreshRequired"],
         other_region: &[],
     },
-    open,
 };
 
 /// Where the store is when no variable and no option says another place.
 const USUAL: &str = "https://storage.googleapis.com";
 
-fn open(bucket: &str, options: &StoreOptions, variables: Variables) -> Result<Opened, String> {
+pub(super) fn open(
+    bucket: &str,
+    options: &StoreOptions,
+    limit: &RequestLimit,
+    variables: Variables,
+) -> Result<Opened, String> {
     use GoogleConfigKey::{
         ApplicationCredentials, BaseUrl, BearerToken, ServiceAccount, ServiceAccountKey, SkipSignature,
     };
@@ -73,7 +78,7 @@ fn open(bucket: &str, options: &StoreOptions, variables: Variables) -> Result<Op
         builder = builder.with_skip_signature(true).with_bearer_token("");
     }
     let asks_others = !is_unsigned && token.is_none();
-    let settings = Settings::new(GOOGLE.name, addressed, address.as_deref(), asks_others);
+    let settings = Settings::new(GOOGLE.name, addressed, address.as_deref(), asks_others, limit);
     for (key, value) in settings.client {
         builder = builder.with_config(GoogleConfigKey::Client(key), value);
     }
@@ -104,7 +109,7 @@ mod tests {
     use crate::store::StoreError;
 
     fn open(named: &[(&str, &str)], options: &StoreOptions) -> Result<Bucket, String> {
-        match Bucket::open(&GOOGLE, "bucket/pre", options, variables(named)) {
+        match Bucket::open((&GOOGLE, super::open), "bucket/pre", options, variables(named)) {
             Ok((location, bucket)) => {
                 assert_eq!(location, "gs://bucket/pre");
                 Ok(bucket)

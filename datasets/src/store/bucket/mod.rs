@@ -1,35 +1,34 @@
 //! A prefix of a bucket as a store: how it is opened, listed, read and written, whoever runs it.
 //!
-//! What differs between clouds is one file each: a [`Cloud`], which opens a bucket and has the words.
+//! What differs between clouds is one file each: a [`Cloud`], which has the words, and how a bucket of it is opened.
 
 mod azure;
 mod cloud;
 mod gcs;
 mod parts;
+mod read;
 mod refusal;
 mod s3;
+mod web;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
-use object_store::limit::LimitStore;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path as Key;
 use object_store::prefix::PrefixStore;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
-use self::cloud::{Opened, Variables, is_plain};
+use self::cloud::{Opened, Opener, Variables, is_plain};
 use self::parts::put_parts;
-use self::refusal::code;
-use super::http::Strange;
+use super::limit::RequestLimit;
 use super::listing::Page;
 use super::object::{Object, ObjectName};
 use super::patience::part_bytes;
-use super::{ASKS, StoreError, StoreOptions, one_line};
+use super::{StoreError, StoreOptions, one_line};
 use crate::escape::escape_text;
 
 pub(super) use self::cloud::Cloud;
@@ -37,7 +36,8 @@ pub use self::cloud::{endpoint, install_tls, without_credentials};
 pub(super) use self::parts::{Before, complete, look_before};
 
 /// Every kind of buckets.
-pub(super) const CLOUDS: [&Cloud; 3] = [&s3::S3, &gcs::GOOGLE, &azure::AZURE];
+pub(super) const CLOUDS: [(&Cloud, Opener); 3] =
+    [(&s3::S3, s3::open), (&gcs::GOOGLE, gcs::open), (&azure::AZURE, azure::open)];
 
 /// A prefix of a bucket.
 #[derive(Clone)]
@@ -46,7 +46,10 @@ pub(super) struct Bucket {
     /// Keys relative to the prefix.
     pub(super) objects: Arc<dyn ObjectStore>,
     whole: Arc<dyn ObjectStore>,
-    pages: Arc<dyn PaginatedListStore>,
+    /// `None` where nobody lists what there is, and nothing can be written.
+    pages: Option<Arc<dyn PaginatedListStore>>,
+    /// Of the requests on their way to it.
+    pub(super) limit: RequestLimit,
     bucket: Arc<str>,
     /// The server, in words.
     endpoint: Arc<str>,
@@ -71,7 +74,7 @@ impl fmt::Debug for Bucket {
 impl Bucket {
     /// Opens `rest` of `SCHEME://rest`; also gives the location as messages name it. `variables` is the environment.
     pub(super) fn open(
-        cloud: &'static Cloud,
+        (cloud, open): (&'static Cloud, Opener),
         rest: &str,
         options: &StoreOptions,
         variables: Variables,
@@ -103,16 +106,16 @@ impl Bucket {
         let prefix = Key::parse(prefix)
             .map_err(|error| correct(format!("not a prefix: {}", one_line(&error.to_string()))))?;
 
-        let opened = (cloud.open)(bucket, options, variables).map_err(correct)?;
+        let limit = RequestLimit::new(options.requests_max);
+        let opened = open(bucket, options, &limit, variables).map_err(correct)?;
         let Opened { objects: whole, pages, address, secrets } = opened;
         let endpoint = match &address {
             Some(address) => format!("the endpoint ({})", escape_text(&without_credentials(address))),
             None => "the endpoint".to_string(),
         };
-        let bounded = LimitStore::new(Arc::clone(&whole), options.requests_max.max(1));
         let objects: Arc<dyn ObjectStore> = match prefix.as_ref() {
-            "" => Arc::new(bounded),
-            _ => Arc::new(PrefixStore::new(bounded, prefix.clone())),
+            "" => Arc::clone(&whole),
+            _ => Arc::new(PrefixStore::new(Arc::clone(&whole), prefix.clone())),
         };
         let prefix = match prefix.as_ref() {
             "" => String::new(),
@@ -122,7 +125,8 @@ impl Bucket {
             cloud,
             objects,
             whole,
-            pages,
+            pages: Some(pages),
+            limit,
             tags_are_md5: Arc::default(),
             bucket: bucket.into(),
             endpoint: endpoint.into(),
@@ -142,6 +146,11 @@ impl Bucket {
         Bucket { objects, prefix: format!("{prefix}{end}").into(), ..self.clone() }
     }
 
+    /// Whether it can be listed and written to.
+    pub(super) fn is_whole(&self) -> bool {
+        self.pages.is_some()
+    }
+
     pub(super) fn server(&self) -> &str {
         &self.endpoint
     }
@@ -152,6 +161,9 @@ impl Bucket {
         prefix: &Key,
         line: impl Fn(&str) -> String,
     ) -> Result<Vec<Object>, StoreError> {
+        let Some(pages) = &self.pages else {
+            return Err(StoreError::Stop(line("a web server does not list what it has")));
+        };
         let below = match prefix.as_ref() {
             "" => self.prefix.to_string(),
             prefix => format!("{}{prefix}/", self.prefix),
@@ -163,7 +175,9 @@ impl Bucket {
         let mut token: Option<String> = None;
         loop {
             let options = PaginatedListOptions { page_token: token.clone(), ..Default::default() };
-            let answer = self.pages.list_paginated(asked, options).await;
+            let turn = self.limit.turn().await;
+            let answer = pages.list_paginated(asked, options).await;
+            drop(turn);
             let answer = answer.map_err(|error| self.explain("list", &error, &line))?;
             let page = answer.result.extensions.get::<Arc<Page>>();
             let page =
@@ -189,86 +203,14 @@ impl Bucket {
         }
     }
 
-    /// An object, or a range of its bytes. Fewer bytes than announced are asked for again. So is a whole object that came
-    /// without TLS and is not what its entity tag says, which is the MD5 of most objects: bytes that come twice are it only
-    /// where no tag of this store was an MD5 so far.
-    ///
-    /// `listed` is how many bytes are expected, where that is known: nobody makes room for more.
-    pub(super) async fn read(
-        &self,
-        name: &Key,
-        range: Option<Range<u64>>,
-        listed: Option<u64>,
-    ) -> object_store::Result<Bytes> {
-        let mut before: Option<Bytes> = None;
-        let mut strange = Strange::Damaged;
-        for _ in 0..ASKS {
-            let options = GetOptions { range: range.clone().map(GetRange::Bounded), ..Default::default() };
-            let answer = self.objects.get_opts(name, options).await?;
-            let announced = answer.range.end - answer.range.start;
-            if let Some(listed) = listed.filter(|listed| *listed < announced) {
-                strange = Strange::Longer { announced, listed };
-                continue;
-            }
-            let tag = answer.meta.e_tag.as_deref().map(|tag| tag.trim_matches('"').to_ascii_lowercase());
-            let bytes = match answer.bytes().await {
-                // What lacks bytes at its end is asked for from there, where a true object has none.
-                Err(error) if ["InvalidRange", "InvalidArgument"].contains(&code(&error.to_string())) => {
-                    strange = Strange::Short { announced };
-                    continue;
-                }
-                read => read?,
-            };
-            let is_whole = range.is_none() && self.is_plain;
-            let digest = tag.filter(|tag| is_whole && tag.len() == 32 && !tag.contains('-'));
-            match digest {
-                _ if bytes.len() as u64 != announced => {
-                    strange = Strange::Short { announced };
-                }
-                Some(digest) if digest == hexadecimal_md5(&bytes) => {
-                    self.tags_are_md5.store(true, Ordering::Relaxed);
-                    return Ok(bytes);
-                }
-                Some(_) if self.tags_are_md5.load(Ordering::Relaxed) || before.as_ref() != Some(&bytes) => {
-                    before = Some(bytes);
-                }
-                _ => return Ok(bytes),
-            }
-        }
-        Err(object_store::Error::Generic { store: self.cloud.name, source: Box::new(strange) })
-    }
-
-    /// The bytes of an object, or `None` when there is none. The answer to HEAD has no body: what it denies is asked for
-    /// by GET, whose answer says who denies it.
-    pub(super) async fn size(&self, name: &Key) -> object_store::Result<Option<u64>> {
-        let denied = match self.objects.head(name).await {
-            Ok(found) => return Ok(Some(found.size)),
-            Err(error) => error,
-        };
-        match self.objects.get_range(name, 0..1).await {
-            Err(error @ object_store::Error::NotFound { .. })
-                if self.cloud.codes.no_object.contains(&code(&error.to_string())) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-            // It may be read, and its size not be told; or it came in between.
-            Ok(_) => self.objects.head(name).await.map(|found| Some(found.size)).map_err(|_| denied),
-        }
-    }
-
     /// Puts one object, a large one in parts.
     pub(super) async fn put(&self, key: &Key, bytes: &Bytes) -> object_store::Result<()> {
-        match bytes.len() > part_bytes() {
-            true => put_parts(&*self.objects, key, bytes).await,
-            false => self.objects.put(key, PutPayload::from(bytes.clone())).await.map(drop),
+        if bytes.len() > part_bytes() {
+            return put_parts(self, key, bytes).await;
         }
+        let _turn = self.limit.turn().await;
+        self.objects.put(key, PutPayload::from(bytes.clone())).await.map(drop)
     }
-}
-
-fn hexadecimal_md5(bytes: &[u8]) -> String {
-    use md5::Digest;
-    md5::Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether an object of this name can be asked for: `object_store` names none with empty parts, `.` or `..`.

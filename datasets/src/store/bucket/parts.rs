@@ -6,20 +6,28 @@ use object_store::path::Path as Key;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 
 use super::super::patience::part_bytes;
+use super::Bucket;
 
 /// Parts of one object on their way at once: what `put` holds beyond the object itself is headers only, since
 /// parts share the object's memory.
 const PARTS_IN_FLIGHT: usize = 4;
 
 /// Puts a large object.
-pub(super) async fn put_parts(store: &dyn ObjectStore, key: &Key, bytes: &Bytes) -> object_store::Result<()> {
+pub(super) async fn put_parts(bucket: &Bucket, key: &Key, bytes: &Bytes) -> object_store::Result<()> {
+    let store = &*bucket.objects;
     let before = look_before(store, key).await;
     let mut upload = store.put_multipart(key).await?;
     // Parts are numbered in the order in which their futures are made, so that they may run together.
     let parts: Vec<_> = (0..bytes.len())
         .step_by(part_bytes())
         .map(|start| bytes.slice(start..bytes.len().min(start + part_bytes())))
-        .map(|part| upload.put_part(PutPayload::from(part)))
+        .map(|part| {
+            let put = upload.put_part(PutPayload::from(part));
+            async {
+                let _turn = bucket.limit.turn().await;
+                put.await
+            }
+        })
         .collect();
     let sent = futures::stream::iter(parts).buffer_unordered(PARTS_IN_FLIGHT).try_collect::<Vec<()>>().await;
     match sent {

@@ -39,6 +39,8 @@ impl Bucket {
         let is_missing = matches!(error, object_store::Error::NotFound { .. });
         let is_unknown = matches!(error, object_store::Error::Unauthenticated { .. });
         let is_denied = matches!(error, object_store::Error::PermissionDenied { .. });
+        let is_changed = matches!(error, object_store::Error::Precondition { .. })
+            || between(&text, "status code: ", " ") == Some("412");
         match () {
             () if is(codes.no_bucket) => stop(format!("there is no {} called {name}", cloud.bucket)),
             () if is(codes.bad_credentials) => {
@@ -52,6 +54,9 @@ impl Bucket {
             }
             () if is(codes.other_region) || text.contains("without LOCATION") => {
                 stop(format!("{} {name} is in another region{said}: {}", cloud.bucket, cloud.move_to_region))
+            }
+            () if verb == "read" && is_changed => {
+                stop("it was changed while it was read: run again".to_string())
             }
             () if is_missing && verb == "read" && is(codes.no_object) => {
                 StoreError::LeaveOut(line("no such object".to_string()))

@@ -3,6 +3,7 @@
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
 use super::super::http::Addressed;
+use super::super::limit::RequestLimit;
 use super::super::{StoreOptions, innermost, one_line};
 use super::cloud::{
     Cloud, Codes, Opened, Settings, Variables, endpoint, environment, is_on, one_value, one_word, redacted,
@@ -28,10 +29,14 @@ pub(super) const S3: Cloud = Cloud {
             "IllegalLocationConstraintException",
         ],
     },
-    open,
 };
 
-fn open(bucket: &str, options: &StoreOptions, variables: Variables) -> Result<Opened, String> {
+pub(super) fn open(
+    bucket: &str,
+    options: &StoreOptions,
+    limit: &RequestLimit,
+    variables: Variables,
+) -> Result<Opened, String> {
     let mut builder = from_environment(variables)?.with_bucket_name(bucket);
     if let Some(region) = &options.region {
         builder = builder.with_region(one_word("the region", region)?);
@@ -74,7 +79,7 @@ fn open(bucket: &str, options: &StoreOptions, variables: Variables) -> Result<Op
         false => Addressed::WithHeader("x-amz-content-sha256"),
     };
     let asks_others = !is_unsigned && key_id.is_none();
-    let settings = Settings::new(S3.name, addressed, address.as_deref(), asks_others);
+    let settings = Settings::new(S3.name, addressed, address.as_deref(), asks_others, limit);
     for (key, value) in settings.client {
         builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
     }
@@ -121,7 +126,7 @@ mod tests {
     }
 
     fn open_at(rest: &str, named: Named, options: &StoreOptions) -> Result<(String, Bucket), StoreError> {
-        Bucket::open(&S3, rest, options, variables(named))
+        Bucket::open((&S3, super::open), rest, options, variables(named))
     }
 
     const KEY: (&str, &str) = ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE");
