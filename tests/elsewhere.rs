@@ -355,3 +355,116 @@ fn a_redirect_from_a_public_server_to_a_private_one_is_refused_unless_it_is_allo
     let url = format!("http://{}/x.tar", public.address);
     place.run_with(&["inspect", &url]).refused(1, "from one address to another more than 10 times");
 }
+
+/// The bytes of all files of a folder.
+fn folder_bytes(folder: &std::path::Path) -> u64 {
+    let Ok(files) = std::fs::read_dir(folder) else { return 0 };
+    files.flatten().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// How often images were brought.
+fn brought(fake: &Fake) -> usize {
+    fake.asked().iter().filter(|asked| asked.method == "GET" && asked.path().ends_with(".png")).count()
+}
+
+#[test]
+fn what_is_kept_is_not_asked_for_again_unless_it_changed_or_is_damaged() {
+    let fake = Fake::start(|_| None);
+    for (name, bytes) in noise(6) {
+        fake.put(&format!("/pictures/in/{name}"), bytes);
+    }
+    let place = place(&fake, "gs");
+    let prepare = |out: &str| format!("prepare gs://pictures/in {out} --size 16 --split none --cache kept");
+    place.run(&prepare("out")).done();
+    // What has no size in the header of a PNG is looked at too, by its first bytes.
+    assert_eq!(brought(&fake), 6);
+    fake.forget();
+    place.run(&prepare("again")).done();
+    assert_eq!(brought(&fake), 0);
+    let data = |out: &str| -> Vec<_> {
+        place.files(out).into_iter().filter(|(name, _)| name != "plan.json").collect()
+    };
+    assert!(data("out") == data("again"));
+
+    // Another version of one, and a flipped byte of another.
+    let (name, _) = noise(6).swap_remove(0);
+    let other = noise(7).pop().expect("another one").1;
+    fake.put(&format!("/pictures/in/{name}"), other);
+    let objects = place.path("kept/objects");
+    let damaged = std::fs::read_dir(&objects).unwrap().flatten().next().unwrap().path();
+    let mut bytes = std::fs::read(&damaged).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&damaged, bytes).unwrap();
+    fake.forget();
+    place.run(&prepare("changed")).done();
+    assert!((1..=2).contains(&brought(&fake)), "{}", brought(&fake));
+    fake.forget();
+    place.run(&prepare("at-last")).done();
+    assert_eq!(brought(&fake), 0);
+    assert!(data("changed") == data("at-last"));
+}
+
+#[test]
+fn parts_of_one_object_are_cut_out_of_the_one_that_is_kept() {
+    let tars = tars();
+    let fake = Fake::start(|_| None);
+    let url = numbered(&fake, &tars);
+    let place = Place::new();
+    for out in ["out", "again"] {
+        let prepare = ["prepare", &url, out, "--size", "8", "--split", "none", "--cache", "kept"];
+        place.run_with(&prepare).done();
+        place.run(&format!("verify {out}")).done();
+    }
+    let gets = fake.asked().iter().filter(|asked| asked.method == "GET").count();
+    assert_eq!(gets, 3, "each tar file once");
+}
+
+#[test]
+fn a_limit_smaller_than_an_object_and_a_cache_that_is_no_folder_are_one_line() {
+    let fake = Fake::start(|_| None);
+    for (name, bytes) in noise(2) {
+        fake.put(&format!("/pictures/in/{name}"), bytes);
+    }
+    let place = place(&fake, "gs");
+    let prepare = "prepare gs://pictures/in out --size 16 --split none";
+    let said = place.run(&format!("{prepare} --cache kept --cache-limit 5KiB"));
+    let said = said.refused(2, "and the cache kept may take 5120: raise --cache-limit, or leave --cache out");
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    place.run(&format!("{prepare} --cache-limit 5KiB")).refused(2, "nothing is kept without --cache");
+    place
+        .run(&format!("{prepare} --cache s3://b/x"))
+        .refused(2, "it is a folder of this machine, and no URL");
+    place.write("file", b"");
+    place.run(&format!("{prepare} --cache file")).refused(2, "cannot use the cache file: ");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the threads of a test are no nodes of a dataflow")]
+fn two_processes_never_take_more_than_the_limit_together() {
+    const LIMIT: u64 = 60_000;
+    let fake = Fake::start(|_| None);
+    // Each a fifth of the limit.
+    for (name, bytes) in noise(16) {
+        fake.put(&format!("/pictures/in/{name}"), bytes);
+    }
+    let place = place(&fake, "gs");
+    let start = |out: &str| {
+        let prepare = format!(
+            "prepare gs://pictures/in {out} --size 16 --split none --cache kept --cache-limit {LIMIT}"
+        );
+        place.command(&prepare.split_whitespace().collect::<Vec<_>>()).spawn().unwrap()
+    };
+    for round in 0..3 {
+        let mut children = ["one", "two", "three"].map(|out| start(&format!("{out}{round}")));
+        let mut most = 0;
+        while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
+            most = most.max(folder_bytes(&place.path("kept/objects")));
+        }
+        assert!(most > LIMIT / 3 && most <= LIMIT, "{most}");
+        for child in children {
+            crate::fixture::Said::of(child.wait_with_output().unwrap()).done();
+        }
+    }
+    assert!(folder_bytes(&place.path("kept/objects")) <= LIMIT);
+    assert!(place.files("one0") == place.files("two2"));
+}

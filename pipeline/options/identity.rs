@@ -190,7 +190,9 @@ mod tests {
             | "store.region"
             | "store.anonymous"
             | "store.allow_private"
+            | "store.cache"
             | "store.instance_metadata" => &[("source", "s3://bucket/images")],
+            "store.cache_limit" => &[("source", "s3://bucket/images"), ("store.cache", "kept")],
             "split.fold" => &[("split.folds", "7")],
             "train.recipe" => &[("train.weights", "w.pth")],
             "train.momentum" | "train.nesterov" => &[("train.optimizer", "sgd")],

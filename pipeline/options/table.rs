@@ -299,6 +299,8 @@ pub const OPTIONS: &[OptionRow] = options![
     "store.region", "region", "NAME", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Region of a bucket of S3 [default: AWS_REGION, else us-east-1]";
     "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Read a public bucket without credentials";
     "store.allow_private", "allow-private", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Follow a redirect of a public web server to a private address, such as one of this machine";
+    "store.cache", "cache", "DIR", Kind::Place, "", STORES, Neither, Read, applies::store, more Buckets, "Keep what is read of buckets and web servers in this folder, for the next epoch and the next run; several processes may share it";
+    "store.cache_limit", "cache-limit", "BYTES", Kind::Bytes, "50 GiB", STORES, Neither, Read, applies::cache_limit, more Buckets, "The most bytes that the folder of --cache takes: what was not used for longest gives way";
     "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Ask the cloud's metadata service for credentials";
 
     "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", PREPARES, Pixels, Read, applies::always, more Images, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";

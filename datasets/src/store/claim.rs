@@ -83,6 +83,7 @@ impl Store {
             let turn = self.turn().await;
             let put = store.put_opts(&name, payload, PutMode::Create.into()).await;
             drop(turn);
+            self.forget(key);
             let error = match put {
                 Ok(_) => return Ok(true),
                 Err(
@@ -150,7 +151,11 @@ impl Store {
                     // Of the location as many names are left out as of the prefix.
                     let location = self.location.rsplitn(parts.len() - n + 1, '/').last();
                     let location = location.expect("a text has a last part").to_string();
-                    Store { location, root: Root::Bucket(bucket.at(&parts[..n].join("/")).into()) }
+                    Store {
+                        location,
+                        root: Root::Bucket(bucket.at(&parts[..n].join("/")).into()),
+                        cache: None,
+                    }
                 };
                 (0..parts.len()).rev().filter(|n| parts[*n] == name).map(place).collect()
             }

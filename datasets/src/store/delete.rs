@@ -30,6 +30,7 @@ impl Store {
                 let turn = self.turn().await;
                 let deleted = object_store::ObjectStoreExt::delete(&*store, &name).await;
                 drop(turn);
+                self.forget(key);
                 match deleted {
                     Ok(()) | Err(object_store::Error::NotFound { .. }) => break,
                     // It is not sent again by itself, since it might hit what came in between; but this is our own place.

@@ -4,6 +4,8 @@
 //! percent-encoded. The futures here need the caller's tokio runtime for buckets and run anywhere otherwise.
 
 mod bucket;
+mod cache;
+mod cached;
 mod claim;
 mod delete;
 mod http;
@@ -30,11 +32,13 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use self::bucket::{Bucket, CLOUDS};
+use self::cached::{CachedObjects, described};
 use self::limit::Turn;
 use self::local::Local;
 use crate::escape::{escape_text, one_line as in_one_line, printable};
 
 pub use self::bucket::{endpoint, install_tls, without_credentials};
+pub use self::cache::CacheOptions;
 pub use self::claim::Claim;
 pub use self::listing::{ListingForm, NoListing, Page, PageObject};
 pub use self::local::local_path;
@@ -57,6 +61,8 @@ pub struct StoreOptions {
     pub allow_private: bool,
     /// Asks the metadata service of the machine for credentials when the environment holds none.
     pub instance_metadata: bool,
+    /// Where objects of buckets and web servers are kept for the next time.
+    pub cache: Option<CacheOptions>,
     /// The most requests to a bucket that wait for their answer at once: each has a socket of its own. A server that says
     /// that these are too many gets fewer, see [`Store`].
     pub requests_max: usize,
@@ -70,6 +76,7 @@ impl Default for StoreOptions {
             anonymous: false,
             allow_private: false,
             instance_metadata: false,
+            cache: None,
             // Far below the 1024 files that a process usually may open.
             requests_max: 128,
         }
@@ -84,6 +91,8 @@ impl Default for StoreOptions {
 pub struct Store {
     location: String,
     root: Root,
+    /// Where objects of a bucket or a web server are kept, where the options name a place.
+    cache: Option<Arc<CachedObjects>>,
 }
 
 #[derive(Clone)]
@@ -131,12 +140,12 @@ impl Store {
             }
             "http" | "https" => {
                 let (location, bucket) = Bucket::open_web(location, options)?;
-                Ok(Store { location, root: Root::Bucket(Arc::new(bucket)) })
+                Store::remote(location, bucket, options)
             }
             scheme => match CLOUDS.iter().find(|(cloud, _)| cloud.scheme == scheme) {
                 Some(cloud) => {
                     let (location, bucket) = Bucket::open(*cloud, rest, options, variables)?;
-                    Ok(Store { location, root: Root::Bucket(Arc::new(bucket)) })
+                    Store::remote(location, bucket, options)
                 }
                 None => Err(StoreError::Correct(format!(
                     "{}: unknown scheme {scheme}://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix, \
@@ -149,13 +158,18 @@ impl Store {
 
     /// An empty root in memory.
     pub fn memory() -> Store {
-        Store { location: "memory".to_string(), root: Root::Memory(Arc::new(InMemory::new())) }
+        Store { location: "memory".to_string(), root: Root::Memory(Arc::new(InMemory::new())), cache: None }
     }
 
     fn local(path: PathBuf, location: String) -> Store {
         // It goes into messages, each of which is one line.
         let location = printable(&location).into_owned();
-        Store { location, root: Root::Local(Local { root: path.into() }) }
+        Store { location, root: Root::Local(Local { root: path.into() }), cache: None }
+    }
+
+    fn remote(location: String, bucket: Bucket, options: &StoreOptions) -> Result<Store, StoreError> {
+        let cache = options.cache.as_ref().map(CachedObjects::open).transpose()?;
+        Ok(Store { location, root: Root::Bucket(Arc::new(bucket)), cache: cache.map(Arc::new) })
     }
 
     /// Where this is, for messages: as it was given, without anything secret.
@@ -205,6 +219,16 @@ impl Store {
         let name = self.key("read", key)?;
         self.check_regular("read", key)?;
         let Some(store) = self.objects("read", key, false)? else { return Err(self.absent("read", key)) };
+        // What is read without its size is small and may change, as a manifest does: that always comes from its place.
+        if let (Root::Bucket(bucket), Some(cache)) = (&self.root, &self.cache)
+            && (range.is_some() || listed.is_some())
+        {
+            let explain = |error: &object_store::Error| self.explain("read", key, error);
+            let line = self.line("read", key);
+            if let Some(bytes) = cache.read(bucket, &name, range.as_ref(), &explain, &line).await? {
+                return Ok(bytes);
+            }
+        }
         let read = match &self.root {
             Root::Bucket(bucket) => bucket.read(&name, range, listed).await,
             _ => get_part(&*store, &name, range).await,
@@ -232,7 +256,7 @@ impl Store {
         self.check_regular("read", key)?;
         let Some(store) = self.objects("read", key, false)? else { return Ok(None) };
         let found = match &self.root {
-            Root::Bucket(bucket) => bucket.look(&name).await.map(|found| Some(found?.size)),
+            Root::Bucket(bucket) => return Ok(self.look_at(bucket, key).await?.map(|found| found.bytes)),
             _ => match store.head(&name).await {
                 Ok(found) => Ok(Some(found.size)),
                 Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -287,6 +311,7 @@ impl Store {
                 store.put(&name, PutPayload::from(bytes)).await.map(drop)
             }
         };
+        self.forget(key);
         result.map_err(|error| self.explain("write", key, &error))
     }
 
@@ -322,7 +347,13 @@ impl Store {
         let name = self.key("list", prefix)?;
         match &self.root {
             Root::Local(_) => Ok(vec![]),
-            Root::Bucket(bucket) => bucket.list(&name, self.line("list", prefix)).await,
+            Root::Bucket(bucket) => {
+                let objects = bucket.list(&name, self.line("list", prefix)).await?;
+                if let Some(cache) = &self.cache {
+                    objects.iter().for_each(|object| cache.note(object));
+                }
+                Ok(objects)
+            }
             Root::Memory(store) => {
                 let listing = store.list(Some(&name)).map_ok(|object| Object {
                     name: object.location.as_ref().into(),
@@ -347,21 +378,28 @@ impl Store {
     /// # Errors
     /// When it cannot be told.
     pub async fn look(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        if let Root::Bucket(bucket) = &self.root {
+            return self.look_at(bucket, key).await;
+        }
+        let object = |bytes| Object { name: key.into(), bytes, version: Version::UNKNOWN };
+        Ok(self.size(key).await?.map(object))
+    }
+
+    async fn look_at(&self, bucket: &Bucket, key: &str) -> Result<Option<Object>, StoreError> {
         let name = self.key("read", key)?;
-        let Root::Bucket(bucket) = &self.root else {
-            let found = self.size(key).await?;
-            let object = |bytes| Object { name: key.into(), bytes, version: Version::UNKNOWN };
-            return Ok(found.map(object));
-        };
         let found = bucket.look(&name).await.map_err(|error| self.explain("read", key, &error))?;
-        Ok(found.map(|found| Object {
-            name: key.into(),
-            bytes: found.size,
-            version: match found.e_tag {
-                Some(tag) => Version::of_etag(&tag),
-                None => Version::of_time(&found.last_modified.to_rfc2822()),
-            },
-        }))
+        let found = found.map(|found| described(key, &found));
+        if let (Some(cache), Some(found)) = (&self.cache, &found) {
+            cache.note(found);
+        }
+        Ok(found)
+    }
+
+    /// Of an object that is written or deleted.
+    fn forget(&self, key: &str) {
+        if let Some(cache) = &self.cache {
+            cache.forget(key);
+        }
     }
 
     /// Whether an object of this name can be read: in a bucket, names with empty parts, `.` or `..` cannot be

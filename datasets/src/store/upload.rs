@@ -74,6 +74,7 @@ impl Upload {
         let Some(Parts { mut upload, objects, before, bytes }) = self.parts.take() else {
             unreachable!("a part was sent")
         };
+        self.store.forget(&self.key);
         let done = complete(&*objects, &self.name, &mut *upload, before, bytes).await;
         done.map_err(|error| self.store.explain("write", &self.key, &error))
     }

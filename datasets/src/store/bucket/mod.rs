@@ -151,6 +151,11 @@ impl Bucket {
         self.pages.is_some()
     }
 
+    /// What no other object of any store is called: its server, its bucket and its whole key.
+    pub(super) fn url(&self, key: &str) -> String {
+        format!("{} {}://{}/{}{key}", self.endpoint, self.cloud.scheme, self.bucket, self.prefix)
+    }
+
     pub(super) fn server(&self) -> &str {
         &self.endpoint
     }

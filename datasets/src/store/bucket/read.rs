@@ -25,6 +25,9 @@ struct Come {
     object_bytes: u64,
 }
 
+/// Who takes the bytes of an object, in their order.
+pub(in super::super) type Take<'a> = dyn FnMut(&[u8]) -> object_store::Result<()> + Send + 'a;
+
 /// What a request gave: bytes, or what cannot be right.
 type Tried<T> = object_store::Result<Result<T, Strange>>;
 
@@ -40,6 +43,16 @@ impl Bucket {
         range: Option<Range<u64>>,
         listed: Option<u64>,
     ) -> object_store::Result<Bytes> {
+        self.tagged(name, range, listed).await.map(|(bytes, _)| bytes)
+    }
+
+    /// The same, with the entity tag.
+    async fn tagged(
+        &self,
+        name: &Key,
+        range: Option<Range<u64>>,
+        listed: Option<u64>,
+    ) -> object_store::Result<(Bytes, Option<String>)> {
         let mut before: Option<Bytes> = None;
         let mut strange = Strange::Damaged;
         for _ in 0..ASKS {
@@ -50,17 +63,17 @@ impl Bucket {
                     continue;
                 }
             };
-            let tag = tag.map(|tag| tag.trim_matches('"').to_ascii_lowercase());
+            let digest = tag.as_ref().map(|tag| tag.trim_matches('"').to_ascii_lowercase());
             let is_whole = range.is_none() && self.is_plain;
-            match tag.filter(|tag| is_whole && tag.len() == 32 && !tag.contains('-')) {
+            match digest.filter(|tag| is_whole && tag.len() == 32 && !tag.contains('-')) {
                 Some(digest) if digest == hexadecimal_md5(&bytes) => {
                     self.tags_are_md5.store(true, Ordering::Relaxed);
-                    return Ok(bytes);
+                    return Ok((bytes, tag));
                 }
                 Some(_) if self.tags_are_md5.load(Ordering::Relaxed) || before.as_ref() != Some(&bytes) => {
                     before = Some(bytes);
                 }
-                _ => return Ok(bytes),
+                _ => return Ok((bytes, tag)),
             }
         }
         Err(object_store::Error::Generic { store: self.cloud.name, source: Box::new(strange) })
@@ -104,8 +117,7 @@ impl Bucket {
         })
     }
 
-    /// Reads a large part of an object by several requests at once, all of one version: the one with `tag`, where one was
-    /// seen, else that of the first part.
+    /// Reads a large part of an object into memory.
     async fn in_parts(
         &self,
         name: &Key,
@@ -113,40 +125,78 @@ impl Bucket {
         is_whole: bool,
         seen: Option<Option<String>>,
     ) -> Tried<(Bytes, Option<String>)> {
+        let mut whole = BytesMut::new();
+        let listed = (span.end - span.start) as usize;
+        let mut take = |bytes: &[u8]| {
+            whole.reserve(listed - whole.len());
+            whole.extend_from_slice(bytes);
+            Ok(())
+        };
+        let tag = self.each_part(name, span, is_whole, seen, &mut take).await?;
+        Ok(tag.map(|tag| (whole.freeze(), tag)))
+    }
+
+    /// Hands on a whole object of so many bytes, piece by piece in their order; gives its entity tag.
+    pub(in super::super) async fn bring(
+        &self,
+        name: &Key,
+        bytes: u64,
+        take: &mut Take<'_>,
+    ) -> object_store::Result<Result<Option<String>, Strange>> {
+        if is_large(bytes) {
+            return self.each_part(name, 0..bytes, true, None, take).await;
+        }
+        let (whole, tag) = self.tagged(name, None, Some(bytes)).await?;
+        if whole.len() as u64 != bytes {
+            return Ok(Err(Strange::Short { announced: bytes }));
+        }
+        take(&whole)?;
+        Ok(Ok(tag))
+    }
+
+    /// Hands on a large part of an object, read by several requests at once, all of one version: the one with the tag that
+    /// was `seen`, else that of the first part.
+    async fn each_part(
+        &self,
+        name: &Key,
+        span: Range<u64>,
+        is_whole: bool,
+        seen: Option<Option<String>>,
+        take: &mut Take<'_>,
+    ) -> Tried<Option<String>> {
         let part = part_bytes() as u64;
+        let listed = span.end - span.start;
         let starts = (span.start..span.end).step_by(part_bytes());
         let mut parts = starts.map(|start| start..span.end.min(start + part));
-        let mut whole = BytesMut::new();
         let (tag, object_bytes) = match seen {
             Some(tag) => (tag, None),
             None => {
                 let first = parts.next().expect("a large part is not empty");
-                match self.part(name, first, None, None).await? {
-                    Ok(come) => {
-                        whole.extend_from_slice(&come.bytes);
-                        (come.tag, Some(come.object_bytes))
-                    }
+                let first = match self.part(name, first, None, None).await? {
+                    Ok(first) => first,
                     Err(strange) => return Ok(Err(strange)),
+                };
+                let announced = first.object_bytes;
+                if is_whole && announced > listed {
+                    return Ok(Err(Strange::Longer { announced, listed }));
                 }
+                if is_whole && announced < listed {
+                    return Ok(Err(Strange::Short { announced: listed }));
+                }
+                take(&first.bytes)?;
+                (first.tag, Some(announced))
             }
         };
-        let listed = span.end - span.start;
-        match object_bytes.filter(|_| is_whole) {
-            Some(announced) if announced > listed => return Ok(Err(Strange::Longer { announced, listed })),
-            Some(announced) if announced < listed => return Ok(Err(Strange::Short { announced: listed })),
-            _ => {}
-        }
-        whole.reserve(listed as usize - whole.len());
         let read = parts.map(|range| self.part(name, range, Some(&tag), object_bytes));
         let mut read = futures::stream::iter(read).buffered(PARTS_READ_AT_ONCE);
         while let Some(come) = read.try_next().await? {
             match come {
-                Ok(come) => whole.extend_from_slice(&come.bytes),
+                Ok(come) => take(&come.bytes)?,
                 Err(strange) => return Ok(Err(strange)),
             }
         }
         drop(read);
-        Ok(Ok((whole.freeze(), tag)))
+        Ok(Ok(tag))
     }
 
     /// One part, of the version with a tag and of so many bytes.

@@ -70,7 +70,7 @@ impl Bucket {
             whole,
             pages: None,
             limit,
-            bucket: host.as_str().into(),
+            bucket: format!("{host}{path}").into(),
             endpoint: format!("the address ({}://{host})", url.scheme()).into(),
             tags_are_md5: Arc::default(),
             is_plain: is_plain(url.as_str()),
