@@ -5,6 +5,7 @@ mod server;
 
 use self::server::{Answer, Fake, png_files};
 use crate::fixture::Place;
+use crate::weights::{COMMIT, Hub};
 
 /// A place with the credentials of a fake Google Cloud Storage, or of a fake Azure.
 fn place(fake: &Fake, scheme: &str) -> Place {
@@ -467,4 +468,81 @@ fn two_processes_never_take_more_than_the_limit_together() {
     }
     assert!(folder_bytes(&place.path("kept/objects")) <= LIMIT);
     assert!(place.files("one0") == place.files("two2"));
+}
+
+/// A hub with a dataset, and a place that may read it.
+fn hub(files: &[(String, Vec<u8>)]) -> (Hub, Place) {
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
+    let hub = Hub::start(&files);
+    let mut place = Place::new();
+    hub.connect(&mut place);
+    place.set("HF_TOKEN", "hf_secret");
+    place.set("FOREBAY_PATIENCE", "0.03");
+    (hub, place)
+}
+
+#[test]
+fn a_dataset_of_the_hub_is_read_through_its_cache() {
+    let mut files: Vec<_> =
+        png_files(7).into_iter().map(|(name, bytes)| (format!("{name}.png"), bytes)).collect();
+    for (name, _) in &mut files {
+        *name = name.replace(".png.png", ".png").replace("n ", "n");
+    }
+    let (hub, mut place) = hub(&files);
+    let said = place.run("inspect hf://datasets/o/d --json").done();
+    assert_eq!(said.json()["found"], 7, "{}", said.stdout);
+    assert!(!said.stderr.contains("hf_secret") && !said.stderr.contains("downloading"), "{}", said.stderr);
+    let prepare = |source: &str, out: &str| format!("prepare {source} {out} --size 8 --split none");
+    place.run(&prepare("hf://datasets/o/d", "out")).done();
+    place.run("verify out").done();
+    let cache = place.path(".cache/huggingface/hub/datasets--o--d");
+    assert_eq!(std::fs::read_to_string(cache.join("refs/main")).unwrap(), COMMIT);
+    let (name, bytes) = &files[0];
+    assert_eq!(&std::fs::read(cache.join("snapshots").join(COMMIT).join(name)).unwrap(), bytes);
+
+    // The files of a commit, and their list, are asked for once; which commit it is, each time.
+    let n = hub.state().requests.len();
+    place.run(&prepare("hf://datasets/o/d", "again")).done();
+    assert_eq!(hub.state().requests.len(), n + 1);
+    place.run(&prepare(&format!("hf://datasets/o/d@{COMMIT}"), "at-commit")).done();
+    assert_eq!(hub.state().requests.len(), n + 1);
+    place.set("HF_HUB_OFFLINE", "1");
+    place.run(&prepare("hf://datasets/o/d", "offline")).done();
+    assert_eq!(hub.state().requests.len(), n + 1);
+    for out in ["again", "at-commit", "offline"] {
+        let shards = |out: &str| -> Vec<_> {
+            place.files(out).into_iter().filter(|(name, _)| name.ends_with(".parquet")).collect()
+        };
+        assert!(shards(out) == shards("out"), "{out}");
+    }
+    place.run("inspect hf://datasets/o/other").refused(2, "HF_HUB_OFFLINE is set, and ");
+}
+
+#[test]
+fn tar_files_of_the_hub_are_a_dataset_and_what_it_refuses_is_one_line() {
+    let tars = tars();
+    let named = |index: usize| format!("data/train-{index:03}.tar");
+    let files: Vec<_> =
+        tars.iter().enumerate().map(|(index, (_, bytes))| (named(index), bytes.clone())).collect();
+    let (hub, mut place) = hub(&files);
+    // The first download is cut, and goes on.
+    hub.state().cut = Some(1000);
+    let said = place.run("inspect hf://datasets/o/d/data/train-{000..002}.tar --json").done();
+    assert_eq!(said.json()["found"], 12, "{}", said.stdout);
+    place.run("inspect hf://datasets/o/d/none").refused(2, "o/d at main has no folder none");
+    place.run("inspect hf://datasets/o/d@v9").refused(2, "o/d has no branch, tag or commit v9");
+    place
+        .run("prepare hf://datasets/o/d hf://datasets/o/e")
+        .refused(2, "nothing is written to the Hugging Face");
+    let said =
+        place.run("inspect hf://datasets/o/none").refused(2, "has no repository o/none, or it is private");
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    place.set("HF_TOKEN", "hf_other");
+    let said = place.run("inspect hf://datasets/o/d").refused(2, "has no repository o/d, or it is private");
+    assert!(!said.stderr.contains("hf_other"), "{}", said.stderr);
+    // What comes is compared with what the hub announced.
+    let (hub, place) = self::hub(&files);
+    hub.state().rubbish = Some(vec![0; files[0].1.len()]);
+    let said = place.run("inspect hf://datasets/o/d/data/train-000.tar");
+    said.refused(1, "train-000.tar of o/d is not what ");
 }

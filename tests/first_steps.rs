@@ -40,12 +40,9 @@ fn every_command_says_alike_what_is_wrong_with_a_source() {
         ("notes", "notes"),
         (
             "hf:cifar10",
-            "SOURCE hf:cifar10: data from the Hugging Face hub is not read yet: download it (hf download cifar10 --repo",
+            "SOURCE hf:cifar10: a dataset on the Hugging Face hub is written hf://datasets/OWNER/NAME",
         ),
-        (
-            "hf://datasets/a/b",
-            "SOURCE hf://datasets/a/b: data from the Hugging Face hub is not read yet: download it (hf download a/b ",
-        ),
+        ("hf://b/x", "hf://b/x: expected hf://datasets/OWNER/NAME"),
         ("gs://bucket/images", "gs://bucket/images: no credentials: set GOOGLE_APPLICATION_CREDENTIALS or"),
         (
             "az://container/images",

@@ -69,6 +69,12 @@ pub(crate) fn refuse_unreached(what: &str, location: &str, purpose: Purpose) -> 
     };
     let place = without_secrets(location);
     let (name, download) = match scheme.as_str() {
+        "hf" if purpose == Purpose::Images && location.starts_with("hf://") => return Ok(()),
+        "hf" if purpose == Purpose::Images => {
+            return Err(Error::Usage(format!(
+                "{what} {place}: a dataset on the Hugging Face hub is written hf://datasets/OWNER/NAME"
+            )));
+        }
         "hf" => {
             let repository = place[3..].trim_start_matches('/').trim_start_matches("datasets/");
             let download = format!("hf download {repository} --repo-type dataset --local-dir FOLDER");

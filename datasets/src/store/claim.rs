@@ -159,7 +159,7 @@ impl Store {
                 };
                 (0..parts.len()).rev().filter(|n| parts[*n] == name).map(place).collect()
             }
-            Root::Memory(_) => vec![],
+            Root::Memory(_) | Root::Mirror(_) => vec![],
         }
     }
 

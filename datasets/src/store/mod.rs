@@ -12,6 +12,7 @@ mod http;
 mod limit;
 mod listing;
 mod local;
+mod mirror;
 mod object;
 mod patience;
 mod upload;
@@ -42,6 +43,7 @@ pub use self::cache::CacheOptions;
 pub use self::claim::Claim;
 pub use self::listing::{ListingForm, NoListing, Page, PageObject};
 pub use self::local::local_path;
+pub use self::mirror::{Mirror, MirrorOpener, Mirrored, open_hub_with};
 pub use self::object::{Object, ObjectName, Version};
 pub use self::patience::{ASKS, Pace, Patience, TooSlow};
 pub use self::upload::Upload;
@@ -100,12 +102,13 @@ enum Root {
     Local(Local),
     Bucket(Arc<Bucket>),
     Memory(Arc<InMemory>),
+    Mirror(Arc<dyn Mirror>),
 }
 
 impl Store {
     /// Opens a local path or, when `location` contains `://`, a URL: `file://`, `s3://bucket/prefix`,
     /// `gs://bucket/prefix`, `az://container/prefix`, or `http://` or `https://` for a folder of a web server, which can be
-    /// read and cannot be listed. A leading `~/` is the home folder.
+    /// read and cannot be listed. `hf://` is opened with what [`open_hub_with`] was given. A leading `~/` is the home folder.
     ///
     /// Nothing is read or created and no server is asked: a folder or bucket that does not exist is reported
     /// by the first operation that needs it, by its name. Of the environment, an empty variable is an unset one.
@@ -137,6 +140,13 @@ impl Store {
                     ))
                 })?;
                 Ok(Store::local(path, location.to_string()))
+            }
+            "hf" => {
+                let location = escape_text(location.trim_end_matches('/')).into_owned();
+                let open = mirror::hub().ok_or_else(|| {
+                    StoreError::Correct(format!("{location}: this program does not read from the hub"))
+                })?;
+                Ok(Store { location, root: Root::Mirror(open(rest)?), cache: None })
             }
             "http" | "https" => {
                 let (location, bucket) = Bucket::open_web(location, options)?;
@@ -218,6 +228,16 @@ impl Store {
     ) -> Result<Bytes, StoreError> {
         let name = self.key("read", key)?;
         self.check_regular("read", key)?;
+        if let Root::Mirror(mirror) = &self.root {
+            let Some(listed) = self.look(key).await? else {
+                return Err(StoreError::LeaveOut(self.line("read", key)("no such file")));
+            };
+            let path = mirror.bring(listed.name.text().unwrap_or(key)).await?;
+            let (root, name) = mirror::folder_and_name(&path).ok_or_else(|| self.absent("read", key))?;
+            let read = Local { root }.read(&ObjectName::of_os(name), range.as_ref());
+            return read
+                .map_err(|error| StoreError::Stop(self.line("read", key)(&one_line(&error.to_string()))));
+        }
         let Some(store) = self.objects("read", key, false)? else { return Err(self.absent("read", key)) };
         // What is read without its size is small and may change, as a manifest does: that always comes from its place.
         if let (Root::Bucket(bucket), Some(cache)) = (&self.root, &self.cache)
@@ -252,18 +272,19 @@ impl Store {
     /// # Errors
     /// When it cannot be told.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        match &self.root {
+            Root::Bucket(bucket) => return Ok(self.look_at(bucket, key).await?.map(|found| found.bytes)),
+            Root::Mirror(mirror) => return Ok(mirrored(&**mirror, key).await?.map(|found| found.bytes)),
+            Root::Local(_) | Root::Memory(_) => {}
+        }
         let name = self.key("read", key)?;
         self.check_regular("read", key)?;
         let Some(store) = self.objects("read", key, false)? else { return Ok(None) };
-        let found = match &self.root {
-            Root::Bucket(bucket) => return Ok(self.look_at(bucket, key).await?.map(|found| found.bytes)),
-            _ => match store.head(&name).await {
-                Ok(found) => Ok(Some(found.size)),
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error),
-            },
-        };
-        found.map_err(|error| self.explain("read", key, &error))
+        match store.head(&name).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.explain("read", key, &error)),
+        }
     }
 
     /// The whole object at `key`; `None` when there is no such object, also when it goes while it is looked at.
@@ -354,6 +375,12 @@ impl Store {
                 }
                 Ok(objects)
             }
+            Root::Mirror(mirror) => {
+                let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+                let is_below =
+                    |object: &&Object| object.name.text().is_some_and(|name| name.starts_with(&below));
+                Ok(mirror.list().await?.iter().filter(is_below).cloned().collect())
+            }
             Root::Memory(store) => {
                 let listing = store.list(Some(&name)).map_ok(|object| Object {
                     name: object.location.as_ref().into(),
@@ -365,7 +392,7 @@ impl Store {
         }
     }
 
-    /// Whether it can be listed and written to, as a web server cannot.
+    /// Whether it can be listed, as a web server cannot.
     pub fn can_list(&self) -> bool {
         match &self.root {
             Root::Bucket(bucket) => bucket.is_whole(),
@@ -373,13 +400,19 @@ impl Store {
         }
     }
 
+    fn can_write(&self) -> bool {
+        self.can_list() && !matches!(self.root, Root::Mirror(_))
+    }
+
     /// What a store says of the object at `key` that cannot be listed; `None` when there is none.
     ///
     /// # Errors
     /// When it cannot be told.
     pub async fn look(&self, key: &str) -> Result<Option<Object>, StoreError> {
-        if let Root::Bucket(bucket) = &self.root {
-            return self.look_at(bucket, key).await;
+        match &self.root {
+            Root::Bucket(bucket) => return self.look_at(bucket, key).await,
+            Root::Mirror(mirror) => return mirrored(&**mirror, key).await,
+            Root::Local(_) | Root::Memory(_) => {}
         }
         let object = |bytes| Object { name: key.into(), bytes, version: Version::UNKNOWN };
         Ok(self.size(key).await?.map(object))
@@ -480,9 +513,9 @@ impl Store {
     }
 
     fn key(&self, verb: &str, key: &str) -> Result<Key, StoreError> {
-        if ["write", "delete"].contains(&verb) && !self.can_list() {
+        if ["write", "delete"].contains(&verb) && !self.can_write() {
             return Err(StoreError::Stop(self.line(verb, key)(
-                "the web is only read: give a local path or a bucket",
+                "it is only read: give a local path or a bucket",
             )));
         }
         Key::parse(key).map_err(|_| self.no_key(verb, key))
@@ -497,6 +530,7 @@ impl Store {
         match &self.root {
             Root::Bucket(bucket) => Ok(Some(Arc::clone(&bucket.objects))),
             Root::Memory(store) => Ok(Some(Arc::clone(store) as Arc<dyn ObjectStore>)),
+            Root::Mirror(_) => Err(StoreError::Stop(self.line(verb, key)("it is only read"))),
             Root::Local(local) => {
                 let store = local.objects(make).map_err(|error| self.explain_io(verb, key, &error))?;
                 Ok(store.map(|store| Arc::new(store) as Arc<dyn ObjectStore>))
@@ -532,7 +566,7 @@ impl Store {
                 Some(error) => local.explain(verb, key, error, line),
                 None => StoreError::Stop(line(&one_line(&innermost(error)))),
             },
-            Root::Memory(_) => match error {
+            Root::Memory(_) | Root::Mirror(_) => match error {
                 object_store::Error::NotFound { .. } => StoreError::LeaveOut(line("no such object")),
                 _ => StoreError::Stop(line(&one_line(&innermost(error)))),
             },
@@ -567,6 +601,13 @@ impl StoreError {
     pub fn loses_only_this_object(&self) -> bool {
         matches!(self, StoreError::LeaveOut(_))
     }
+}
+
+/// What the listing of a mirror says of a file.
+async fn mirrored(mirror: &dyn Mirror, key: &str) -> Result<Option<Object>, StoreError> {
+    let listed = mirror.list().await?;
+    let found = listed.binary_search_by(|object| object.name.text().unwrap_or_default().cmp(key));
+    Ok(found.ok().map(|at| listed[at].clone()))
 }
 
 /// An object, or a range of its bytes.
