@@ -3,6 +3,12 @@
 
 mod server;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use forebay_datasets::store::{Store, StoreOptions};
+
 use self::server::{Answer, Fake, png_files};
 use crate::fixture::Place;
 use crate::weights::{COMMIT, Hub};
@@ -545,4 +551,83 @@ fn tar_files_of_the_hub_are_a_dataset_and_what_it_refuses_is_one_line() {
     hub.state().rubbish = Some(vec![0; files[0].1.len()]);
     let said = place.run("inspect hf://datasets/o/d/data/train-000.tar");
     said.refused(1, "train-000.tar of o/d is not what ");
+}
+
+#[test]
+fn images_of_the_web_and_of_the_hub_are_predicted() {
+    let place = Place::new();
+    crate::evaluation::images(&place, 30);
+    place.run(&format!("train in --out run {}", crate::evaluation::QUICK)).done();
+    let files: Vec<_> = place.files("in").into_iter().collect();
+    let fake = Fake::start(|_| None);
+    let (name, bytes) = files[0].clone();
+    fake.put(&format!("/data/{name}"), bytes);
+    let url = format!("http://{}/data/{name}", fake.address);
+    let said = place.run(&format!("predict run {url} --format jsonl")).done().json();
+    assert_eq!(said["id"], url);
+    let (_hub, other) = hub(&files);
+    std::fs::create_dir(other.path("run")).unwrap();
+    for (name, bytes) in place.files("run") {
+        other.write(&format!("run/{name}"), &bytes);
+    }
+    for (images, n) in [("", 30), ("/dark", 10), (&*format!("/{}", files[0].0), 1)] {
+        let said = other.run(&format!("predict run hf://datasets/o/d{images} --format jsonl")).done();
+        assert_eq!(said.stdout.lines().count(), n, "{images}: {}", said.stderr);
+    }
+}
+
+/// How many requests are answered at once, and the most that were.
+#[derive(Default)]
+struct Gauge {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+#[test]
+fn a_storm_halves_the_requests_in_flight_and_they_grow_back() {
+    const MOST: usize = 8;
+    let gauge = Arc::new(Gauge::default());
+    let is_storm = Arc::new(AtomicBool::new(false));
+    let fake = Fake::start({
+        let (gauge, is_storm) = (gauge.clone(), is_storm.clone());
+        move |asked| {
+            let now = gauge.now.fetch_add(1, Ordering::SeqCst) + 1;
+            gauge.most.fetch_max(now, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(15));
+            gauge.now.fetch_sub(1, Ordering::SeqCst);
+            (is_storm.load(Ordering::SeqCst) && asked.nth < 2).then(|| Answer::refusal(503, "SlowDown"))
+        }
+    });
+    for index in 0..100 {
+        fake.put(&format!("/bucket/x{index}"), vec![index; 10]);
+    }
+    let options = StoreOptions {
+        endpoint: Some(format!("http://{}", fake.address)),
+        anonymous: true,
+        requests_max: MOST,
+        ..StoreOptions::default()
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let store = Store::open("gs://bucket", &options).unwrap();
+    // Reads objects, as many at once as anybody lets it, and says how many requests were answered at once.
+    let read = |range: std::ops::Range<u8>| {
+        gauge.most.store(0, Ordering::SeqCst);
+        let one = |index: u8| {
+            let store = &store;
+            async move { assert_eq!(store.get(&format!("x{index}")).await.unwrap(), vec![index; 10]) }
+        };
+        runtime.block_on(futures::future::join_all(range.map(one)));
+        gauge.most.load(Ordering::SeqCst)
+    };
+    assert_eq!(read(0..40), MOST);
+    is_storm.store(true, Ordering::SeqCst);
+    read(40..50);
+    is_storm.store(false, Ordering::SeqCst);
+    let after = read(0..MOST as u8);
+    assert!(after < MOST, "{after} at once after the storm");
+    // A round of answers adds one.
+    for _ in 0..3 {
+        read(0..40);
+    }
+    assert_eq!(read(0..40), MOST);
 }

@@ -499,6 +499,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_next_page_is_that_of_the_link_called_next() {
+        let next = |links: &str| next_link(links);
+        let (a, b) = ("<https://h/a?x=1>; rel=\"prev\"", "<https://h/b?cursor=Zm9v%3D>; rel=\"next\"");
+        assert_eq!(next(&format!("{a}, {b}")).as_deref(), Some("https://h/b?cursor=Zm9v%3D"));
+        assert_eq!(next(a), None);
+        assert_eq!(next("https://h/b; rel=\"next\""), None);
+    }
+
+    #[test]
     fn a_file_is_compared_with_what_its_tag_says() {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(b"hello\n").expect("room");

@@ -120,8 +120,7 @@ impl DiskCache {
         if needed > self.bytes_max {
             return Err(NoRoom::TooLarge);
         }
-        let lock = File::options().create(true).append(true).open(self.beside("lock"))?;
-        lock.lock()?;
+        let lock = lock(&self.objects)?;
         let total = self.total().filter(|total| total.saturating_add(needed) <= self.bytes_max);
         let total = match total {
             Some(total) => total,
@@ -145,17 +144,14 @@ impl DiskCache {
             expected: bytes,
         };
         filling.file.set_len(needed)?;
-        fs::write(self.beside("total"), (total + needed).to_string())?;
+        fs::write(beside(&self.objects, "total"), (total + needed).to_string())?;
+        drop(lock);
         Ok(filling)
-    }
-
-    fn beside(&self, name: &str) -> PathBuf {
-        self.objects.with_file_name(format!("objects.{name}"))
     }
 
     /// What all files take at most; `None` where nobody knows.
     fn total(&self) -> Option<u64> {
-        fs::read_to_string(self.beside("total")).ok()?.trim().parse().ok()
+        fs::read_to_string(beside(&self.objects, "total")).ok()?.trim().parse().ok()
     }
 
     /// Counts what is there, and lets the least recently used go until there is room, and a little more, so that not every
@@ -170,7 +166,11 @@ impl DiskCache {
             if is_part(&path) {
                 match File::open(&path).map(|file| file.try_lock()) {
                     Ok(Err(TryLockError::WouldBlock)) => total += metadata.len(),
-                    Ok(_) => fs::remove_file(&path)?,
+                    // Nobody writes it any more; whoever gave it up may have deleted it by now.
+                    Ok(_) => match fs::remove_file(&path) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => total += metadata.len(),
+                        _ => {}
+                    },
                     Err(_) => {}
                 }
             } else if is_object(&path) {
@@ -191,6 +191,17 @@ impl DiskCache {
         }
         Ok(total)
     }
+}
+
+fn beside(objects: &Path, name: &str) -> PathBuf {
+    objects.with_file_name(format!("objects.{name}"))
+}
+
+/// Waits for the lock of the folder, under which files are counted, begin, get their names and go.
+fn lock(objects: &Path) -> io::Result<File> {
+    let lock = File::options().create(true).append(true).open(beside(objects, "lock"))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 fn is_part(path: &Path) -> bool {
@@ -276,6 +287,8 @@ impl Filling {
         let sums = std::mem::take(&mut self.sums);
         self.file.write_all(&sums)?;
         self.file.write_all(&seal(self.bytes, &sums))?;
+        // Whoever counts meanwhile would see it under neither name, or under both.
+        let _lock = lock(&self.objects)?;
         fs::rename(&self.path, self.objects.join(id))
     }
 }
