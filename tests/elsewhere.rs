@@ -282,17 +282,19 @@ fn tar_files_of_a_web_server_are_a_dataset() {
 fn a_table_of_a_web_server_names_its_images() {
     let fake = Fake::start(|_| None);
     let mut table = "file_name,label\n".to_string();
-    for (name, bytes) in png_files(6) {
-        table += &format!("{name},{}\n", &name[..1]);
+    for (index, (name, bytes)) in png_files(6).into_iter().enumerate() {
+        // Some by their whole URL.
+        let place = if index < 2 { format!("http://{}/data/", fake.address) } else { String::new() };
+        table += &format!("{place}{name},{}\n", &name[..1]);
         fake.put(&format!("/data/{name}"), bytes);
     }
-    table += "a/missing.png,a\n";
+    table += "a/missing.png,a\nhttps://elsewhere.invalid/x.png,a\n";
     fake.put("/data/labels.csv", table.into_bytes());
     let place = Place::new();
     let said = place.run(&format!("inspect http://{}/data/labels.csv --json", fake.address)).done().json();
-    assert_eq!((&said["found"], said["rejects"].as_array().map(Vec::len)), (&7.into(), Some(1)), "{said}");
+    assert_eq!((&said["found"], said["rejects"].as_array().map(Vec::len)), (&8.into(), Some(2)), "{said}");
     let prepare = format!("prepare http://{}/data/labels.csv out --size 8 --split none", fake.address);
-    place.run(&format!("{prepare} --max-rejects 1")).done();
+    place.run(&format!("{prepare} --max-rejects 2")).done();
     place.run("verify out").done();
 }
 

@@ -14,9 +14,15 @@ pub type Mirrored<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// A place that is only read, and whose files come to this machine before they are.
 pub trait Mirror: Send + Sync {
     /// Every file there, by its name relative to the place and sorted by it. Called again, it may answer from memory.
+    ///
+    /// # Errors
+    /// [`StoreError::Correct`] for a place that is not there or may not be read; [`StoreError::Stop`] when it cannot be told.
     fn list(&self) -> Mirrored<'_, Arc<[Object]>>;
 
     /// Brings a file of the listing here, where it is not yet, and says where it lies.
+    ///
+    /// # Errors
+    /// [`StoreError::Stop`] when it cannot be had or is not what was announced.
     fn bring<'a>(&'a self, name: &'a str) -> Mirrored<'a, PathBuf>;
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::listing::{self, Listing};
 use super::super::{Misfit, Source};
-use super::{Rows, TableColumns, Value, tables};
+use super::{Rows, TableColumns, Value, below, tables};
 
 /// What the source was listed with, and the images beside its tables that rows of these name and that are there.
 pub(super) async fn with_images(source: &Source<'_>) -> Result<Listing, Misfit> {
@@ -15,7 +15,7 @@ pub(super) async fn with_images(source: &Source<'_>) -> Result<Listing, Misfit> 
         let Ok(columns) = TableColumns::of(&table.columns, source.options) else { continue };
         let mut note = |_: u64, values: &[Value]| {
             if let Some(Value::Text(name)) = values.first() {
-                let name = name.replace('\\', "/");
+                let name = below(name, source.store.location()).replace('\\', "/");
                 let name = name.trim_start_matches("./");
                 let is_below = |part: &str| !["", ".", ".."].contains(&part);
                 if !name.contains("://") && name.split('/').all(is_below) {

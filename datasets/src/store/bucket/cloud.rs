@@ -18,7 +18,7 @@ use crate::escape::escape_text;
 /// The environment.
 pub(in super::super) type Variables = Vec<(OsString, OsString)>;
 
-/// A kind of buckets: how one is opened, and its words.
+/// A kind of buckets, in words: what messages call it, and what its refusals mean.
 pub(in super::super) struct Cloud {
     /// Of its URLs, without `://`.
     pub(in super::super) scheme: &'static str,
@@ -61,7 +61,7 @@ pub(in super::super) struct Opened {
 }
 
 impl Opened {
-    /// Of a store that lists in pages.
+    /// One store as both: what reads and writes, and what lists in pages.
     pub(super) fn new<T: ObjectStore + PaginatedListStore>(
         whole: T,
         address: Option<String>,
