@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use forebay::commands;
 use forebay::flow::{Error, Run, before_exit, limit_candle};
+use forebay::hub;
 use forebay::options::{self, Invocation, Level};
 use forebay::plan::Rooms;
 use forebay::report::{self, Voice};
@@ -141,6 +142,7 @@ fn run(asked: &Invocation) -> Result<(), Error> {
         true => keep_freed_memory(),
         false => give_back_large_blocks(),
     }
+    hub::serve_datasets();
     let run = Run::new(rooms.run_options())?;
     run.stop_on_signals()?;
     run.block_on(commands::run(&run, asked))

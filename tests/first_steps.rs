@@ -40,14 +40,16 @@ fn every_command_says_alike_what_is_wrong_with_a_source() {
         ("notes", "notes"),
         (
             "hf:cifar10",
-            "SOURCE hf:cifar10: data from the Hugging Face hub is not read yet: download it (hf download cifar10 --repo",
+            "SOURCE hf:cifar10: a dataset on the Hugging Face hub is written hf://datasets/OWNER/NAME",
         ),
+        ("hf://b/x", "hf://b/x: expected hf://datasets/OWNER/NAME"),
+        ("gs://bucket/images", "gs://bucket/images: no credentials: set GOOGLE_APPLICATION_CREDENTIALS or"),
         (
-            "hf://datasets/a/b",
-            "SOURCE hf://datasets/a/b: data from the Hugging Face hub is not read yet: download it (hf download a/b ",
+            "az://container/images",
+            "az://container/images: the storage account is not named: set AZURE_STORAGE_ACC",
         ),
-        ("gs://bucket/images", "SOURCE gs://bucket/images: data from Google Cloud Storage is not read yet"),
-        ("az://container/images", "SOURCE az://container/images: data from Azure storage is not read yet"),
+        ("gcs://b/x", "SOURCE gcs://b/x: a place in Google Cloud Storage is written gs://BUCKET/PREFIX"),
+        ("abfss://b@me/x", "SOURCE abfss://me/x: a place in Azure storage is written az://CONTAINER/PREFIX"),
         ("https://host/a.zip", "SOURCE https://host/a.zip: data from the web is not read yet"),
     ];
     for (source, says) in cases {
@@ -67,16 +69,14 @@ fn a_place_that_nothing_can_be_written_to_is_named() {
     place.run("prepare in hf:me/shards").refused(2, "nothing is written to the Hugging Face hub yet");
     place
         .run("prepare in gs://bucket/shards")
-        .refused(2, "DEST gs://bucket/shards: nothing is written to Google");
+        .refused(2, "gs://bucket/shards: no credentials: set GOOGLE_APPLI");
     place
         .run("train in --out https://host/run")
         .refused(2, "--out RUN https://host/run: nothing can be written");
-    place.run("train in --out az://container/run").refused(2, "azcopy copy");
+    place.run("train in --out az://container/run").refused(2, "AZURE_STORAGE_ACCOUNT_NAME");
     place.run("export run --output gs://b/m.onnx").refused(2, "there is no such run folder");
     place.write("w.safetensors", b"");
-    place
-        .run("export w.safetensors --output gs://b/m.onnx")
-        .refused(2, "nothing is written to Google Cloud Storage");
+    place.run("export w.safetensors --output gs://b/m.onnx").refused(2, "set GOOGLE_APPLICATION_CREDENTIALS");
 }
 
 #[test]

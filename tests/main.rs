@@ -6,6 +6,7 @@ mod bucket;
 mod chain;
 mod command_line;
 mod compare;
+mod elsewhere;
 mod epochs;
 mod evaluation;
 mod faults;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::fixture::Place;
 
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const TRAIN: &str = "train in --model small --batch-size 8 --epochs 1 --split none";
 
 /// Two classes of one colour each, 16 pixels a side.
@@ -42,26 +42,26 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
 
 /// A request as the server saw it.
 #[derive(Clone, Debug)]
-struct Request {
-    method: String,
-    path: String,
-    headers: BTreeMap<String, String>,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
 }
 
 /// What the server has, and how it misbehaves.
 #[derive(Default)]
 pub(crate) struct State {
-    /// Files of the repository `o/n`, and of `o/private`, which wants a token.
-    files: BTreeMap<String, Vec<u8>>,
+    /// Files of the repository `o/n`, of `o/private`, which wants a token, and of the dataset `o/d`, which does too.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// What large files are redirected to, where it is not their host itself.
     pub(crate) front: Option<SocketAddr>,
     /// So many requests are answered with 503 first.
-    failures: usize,
+    pub(crate) failures: usize,
     /// The next download of a large file ends after so many bytes.
-    cut: Option<usize>,
+    pub(crate) cut: Option<usize>,
     /// What a large file really holds, where that is not what was announced.
-    rubbish: Option<Vec<u8>>,
-    requests: Vec<Request>,
+    pub(crate) rubbish: Option<Vec<u8>>,
+    pub(crate) requests: Vec<Request>,
 }
 
 /// A hub, and a host of another origin that large files are redirected to.
@@ -92,7 +92,7 @@ impl Hub {
     }
 
     /// A place whose runs see this hub and a cache of their own.
-    fn connect(&self, place: &mut Place) {
+    pub(crate) fn connect(&self, place: &mut Place) {
         place.set("HF_ENDPOINT", &format!("http://{}", self.hub));
     }
 
@@ -106,6 +106,16 @@ impl Hub {
         let asked = |request: &&Request| request.method == method && request.path.ends_with(file);
         state.requests.iter().filter(asked).cloned().collect()
     }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+}
+
+/// What Git calls a file of these bytes.
+fn git(bytes: &[u8]) -> String {
+    let blob = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
+    hexadecimal(ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &blob).as_ref())
 }
 
 fn answer(stream: TcpStream, state: &Mutex<State>, is_hub: bool, storage: SocketAddr) {
@@ -138,7 +148,11 @@ fn answer(stream: TcpStream, state: &Mutex<State>, is_hub: bool, storage: Socket
     }
     let path = request.path.split('?').next().unwrap_or_default();
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let name = parts.last().copied().unwrap_or_default().to_string();
+    let whole = parts.join("/");
+    let name = match state.files.contains_key(&whole) {
+        true => whole,
+        false => parts.last().copied().unwrap_or_default().to_string(),
+    };
     if !is_hub {
         let bytes = state.rubbish.clone().unwrap_or_else(|| state.files[&name].clone());
         let from = request.headers.get("range").map_or(0, |range| {
@@ -157,6 +171,59 @@ fn answer(stream: TcpStream, state: &Mutex<State>, is_hub: bool, storage: Socket
     };
     let has_token = request.headers.get("authorization").is_some_and(|value| value == "Bearer hf_secret");
     match parts.as_slice() {
+        ["api", "datasets", "o", "d", ..] | ["datasets", "o", "d", ..] if !has_token => {
+            respond("401 Unauthorized", &error("RepoNotFound"), b"")
+        }
+        ["api", "datasets", "o", "d", "revision", "main"] => {
+            let body = format!("{{\"sha\": \"{COMMIT}\", \"private\": true}}");
+            respond("200 OK", &[("Content-Length", body.len().to_string())], body.as_bytes());
+        }
+        ["api", "datasets", "o", "d", "revision", _] => {
+            respond("404 Not Found", &error("RevisionNotFound"), b"")
+        }
+        // Two files a page.
+        ["api", "datasets", "o", "d", "tree", COMMIT] => {
+            let at =
+                request.path.split("cursor=").nth(1).map_or(0, |cursor| cursor.parse::<usize>().unwrap());
+            let entry = |(path, bytes): (&String, &Vec<u8>)| match path.ends_with(".tar") {
+                true => serde_json::json!({"type": "file", "path": path, "size": bytes.len(), "oid": "0",
+                    "lfs": {"oid": sha256(bytes), "size": bytes.len(), "pointerSize": 130}}),
+                false => {
+                    serde_json::json!({"type": "file", "path": path, "size": bytes.len(), "oid": git(bytes)})
+                }
+            };
+            let mut page: Vec<_> = state.files.iter().skip(at).take(2).map(entry).collect();
+            page.push(serde_json::json!({"type": "directory", "path": "a", "oid": "0", "size": 0}));
+            let body = serde_json::Value::from(page).to_string();
+            let mut headers = vec![("Content-Length", body.len().to_string())];
+            if at + 2 < state.files.len() {
+                let host = &request.headers["host"];
+                let next = format!("http://{host}{path}?recursive=true&cursor={}", at + 2);
+                headers.push(("Link", format!("<{next}>; rel=\"next\"")));
+            }
+            respond("200 OK", &headers, body.as_bytes());
+        }
+        ["datasets", "o", "d", "resolve", COMMIT, file @ ..] => {
+            let file = file.join("/");
+            match state.files.get(&file) {
+                None => respond("404 Not Found", &error("EntryNotFound"), b""),
+                Some(bytes) if file.ends_with(".tar") => {
+                    let headers = [
+                        ("Content-Length", "0".to_string()),
+                        ("X-Repo-Commit", COMMIT.into()),
+                        ("X-Linked-Etag", format!("\"{}\"", sha256(bytes))),
+                        ("X-Linked-Size", bytes.len().to_string()),
+                        ("Location", format!("http://{}/{file}", state.front.unwrap_or(storage))),
+                    ];
+                    respond("302 Found", &headers, b"");
+                }
+                Some(bytes) => {
+                    let tag = ("ETag", format!("\"{}\"", git(bytes)));
+                    let length = ("Content-Length", bytes.len().to_string());
+                    respond("200 OK", &[tag, length, ("X-Repo-Commit", COMMIT.to_string())], bytes);
+                }
+            }
+        }
         ["o", "gated", ..] => respond("403 Forbidden", &error("GatedRepo"), b""),
         ["o", "private", ..] if !has_token => respond("401 Unauthorized", &error("RepoNotFound"), b""),
         ["o", "n" | "private", "resolve", "main" | COMMIT, file]

@@ -267,7 +267,9 @@ fn files(run: &Run, images: Vec<StoredImage>, rooms: Rooms) -> Flow<Chunk<Encode
 async fn file_at(place: &str, config: &Config) -> Result<Option<StoredImage>, Error> {
     let (folder, file) = folder_and_file(place);
     let id: SampleId = escape_text(place).into();
-    let is_in_a_folder = !["", ".", ".."].contains(&file) && !folder.ends_with(":/");
+    // A repository of the hub, hf://datasets/OWNER/NAME, is no file.
+    let is_repository = place.starts_with("hf://") && place.split('/').count() <= 5;
+    let is_in_a_folder = !["", ".", ".."].contains(&file) && !folder.ends_with(":/") && !is_repository;
     if !is_in_a_folder {
         return Ok(None);
     }

@@ -1,9 +1,10 @@
-//! Weights from the Hugging Face hub: out of its cache on this machine, or from its server into that cache.
+//! Weights and datasets from the Hugging Face hub: out of its cache on this machine, or from its server into that cache.
 //!
 //! The cache is the one that Python's `huggingface_hub` keeps, so that neither downloads what the other has: a
 //! folder per repository with `refs/REVISION` (the commit), `blobs/ETAG` (the bytes) and
 //! `snapshots/COMMIT/FILE`, which links to a blob. What is there is used without a request.
 
+mod dataset;
 mod files;
 mod reference;
 mod server;
@@ -17,6 +18,7 @@ use reqwest::Url;
 
 use crate::flow::Error;
 
+pub use dataset::serve_datasets;
 pub(crate) use files::sha256;
 use files::{is_commit, link, lock_file, write_error, write_whole};
 pub use reference::Reference;
@@ -139,7 +141,7 @@ impl Hub {
         name: &str,
     ) -> Result<Option<Cached>, Error> {
         let reference = reference.at(commit);
-        let known_missing = self.folder(&reference.repository).join(".no_exist").join(commit).join(name);
+        let known_missing = self.folder(&reference).join(".no_exist").join(commit).join(name);
         if let Some(cached) = self.cached(&reference, name) {
             return Ok(Some(cached));
         }
@@ -158,34 +160,55 @@ impl Hub {
         }
     }
 
-    fn folder(&self, repository: &str) -> PathBuf {
-        self.cache.join(format!("models--{}", repository.replace('/', "--")))
+    fn folder(&self, reference: &Reference) -> PathBuf {
+        let kind = if reference.is_dataset { "datasets" } else { "models" };
+        self.cache.join(format!("{kind}--{}", reference.repository.replace('/', "--")))
     }
 
     /// A file that the cache holds.
     fn cached(&self, reference: &Reference, name: &str) -> Option<Cached> {
-        let folder = self.folder(&reference.repository);
+        let folder = self.folder(reference);
+        let commit = self.cached_commit(reference)?;
+        let path = folder.join("snapshots").join(&commit).join(name);
+        path.is_file().then(|| Cached { name: name.to_string(), path, commit })
+    }
+
+    /// The commit that a revision is of, as far as the cache knows.
+    fn cached_commit(&self, reference: &Reference) -> Option<String> {
         let commit = match is_commit(&reference.revision) {
             true => reference.revision.clone(),
             false => {
-                fs::read_to_string(folder.join("refs").join(&reference.revision)).ok()?.trim().to_string()
+                let refs = self.folder(reference).join("refs").join(&reference.revision);
+                fs::read_to_string(refs).ok()?.trim().to_string()
             }
         };
-        let path = folder.join("snapshots").join(&commit).join(name);
-        (is_commit(&commit) && path.is_file()).then(|| Cached { name: name.to_string(), path, commit })
+        is_commit(&commit).then_some(commit)
+    }
+
+    /// The address of the hub.
+    fn home(&self) -> Result<Url, Error> {
+        let home = endpoint("HF_ENDPOINT", &self.endpoint, "HF_TOKEN").map_err(Error::Usage)?;
+        Url::parse(&home).map_err(|_| Error::Usage(format!("HF_ENDPOINT: {home} is not a URL")))
+    }
+
+    /// Notes which commit a revision is of.
+    fn note_commit(&self, reference: &Reference, commit: &str) -> Result<(), Error> {
+        let at = self.folder(reference).join("refs").join(&reference.revision);
+        let parent = at.parent().expect("it is below the cache");
+        fs::create_dir_all(parent)
+            .and_then(|()| write_whole(&at, commit.as_bytes()))
+            .map_err(|error| write_error(&at, error))
     }
 
     /// Downloads one file into the cache.
     async fn download(&self, reference: &Reference, name: &str) -> Result<Cached, Refusal> {
-        let Reference { repository, revision, .. } = reference;
-        let home = endpoint("HF_ENDPOINT", &self.endpoint, "HF_TOKEN");
-        let home = home.map_err(|line| Refusal::Final(Error::Usage(line)))?;
-        let url = format!("{home}/{repository}/resolve/{}/{name}", revision.replace('/', "%2F"));
-        let url = Url::parse(&url)
-            .map_err(|_| Refusal::Final(Error::Usage(format!("HF_ENDPOINT: {home} is not a URL"))))?;
+        let mut url = self.home().map_err(Refusal::Final)?;
+        let parts = reference.page();
+        let parts = parts.split('/').chain(["resolve", &reference.revision]).chain(name.split('/'));
+        url.path_segments_mut().expect("it is a web address").pop_if_empty().extend(parts);
         let server = Server::new(self.token.as_deref(), &url, reference, name)?;
         let metadata = server.metadata(&url).await?;
-        let folder = self.folder(repository);
+        let folder = self.folder(reference);
         let blob = folder.join("blobs").join(&metadata.etag);
         let path = folder.join("snapshots").join(&metadata.commit).join(name);
         let written = |what: &Path, result: io::Result<()>| {
@@ -210,13 +233,8 @@ impl Hub {
         if !path.is_file() {
             written(&path, link(&blob, &path, name))?;
         }
-        if *revision != metadata.commit {
-            let at = folder.join("refs").join(revision);
-            let parent = at.parent().expect("it is below the cache");
-            written(
-                &at,
-                fs::create_dir_all(parent).and_then(|()| write_whole(&at, metadata.commit.as_bytes())),
-            )?;
+        if reference.revision != metadata.commit {
+            self.note_commit(reference, &metadata.commit).map_err(Refusal::Final)?;
         }
         Ok(Cached { name: name.to_string(), path, commit: metadata.commit })
     }
@@ -232,6 +250,7 @@ mod tests {
             repository: repository.to_string(),
             revision: revision.to_string(),
             file: file.map(str::to_string),
+            is_dataset: false,
         };
         for (text, expected) in [
             ("hf:timm/resnet50.a1_in1k", reference("timm/resnet50.a1_in1k", "main", None)),

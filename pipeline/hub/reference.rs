@@ -2,7 +2,7 @@
 
 use crate::flow::Error;
 
-/// `hf:OWNER/NAME[@REVISION][:FILE]`.
+/// `hf:OWNER/NAME[@REVISION][:FILE]`, of weights; or the repository of a dataset, `hf://datasets/OWNER/NAME[@REVISION]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     /// `OWNER/NAME`.
@@ -11,6 +11,8 @@ pub struct Reference {
     pub revision: String,
     /// The file, where one is given.
     pub file: Option<String>,
+    /// Whether it is a repository of a dataset, and not of a model.
+    pub is_dataset: bool,
 }
 
 impl Reference {
@@ -25,24 +27,14 @@ impl Reference {
             None => (rest, None),
         };
         let (repository, revision) = rest.split_once('@').unwrap_or((rest, "main"));
-        let is_name = |name: &str| {
-            !name.is_empty()
-                && !name.contains("..")
-                && !name.contains("--")
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-        };
-        let is_path = |path: &str| {
-            let is_part =
-                |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', '?', '#', '%']);
-            path.split('/').all(is_part) && !path.chars().any(|c| c.is_control() || c.is_whitespace())
-        };
-        let is_repository =
-            repository.split_once('/').is_some_and(|(owner, name)| is_name(owner) && is_name(name));
-        let is_sound = is_repository && is_path(revision) && file.as_deref().is_none_or(is_path);
+        let is_sound = is_repository(repository) && is_path(revision) && file.as_deref().is_none_or(is_path);
         Some(match is_sound {
-            true => {
-                Ok(Reference { repository: repository.to_string(), revision: revision.to_string(), file })
-            }
+            true => Ok(Reference {
+                repository: repository.to_string(),
+                revision: revision.to_string(),
+                file,
+                is_dataset: false,
+            }),
             false => Err(Error::Usage(format!(
                 "{text}: expected hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:OWNER/NAME:FILE, such as \
                  hf:timm/resnet18.a1_in1k"
@@ -53,5 +45,101 @@ impl Reference {
     /// The same of another revision: a commit, once it is known.
     pub(super) fn at(&self, commit: &str) -> Reference {
         Reference { revision: commit.to_string(), ..self.clone() }
+    }
+
+    /// Reads `datasets/OWNER/NAME[@REVISION][/PATH]`, what follows `hf://` in the spelling of the hub's own file system;
+    /// also gives the path, which is empty where there is none.
+    ///
+    /// # Errors
+    /// One line when it is something else.
+    pub fn parse_dataset(text: &str) -> Result<(Reference, String), String> {
+        let refused = || {
+            format!(
+                "hf://{text}: expected hf://datasets/OWNER/NAME, hf://datasets/OWNER/NAME@REVISION or one with a path \
+                 behind it"
+            )
+        };
+        let rest = text.trim_end_matches('/').strip_prefix("datasets/").ok_or_else(refused)?;
+        let (owner, rest) = rest.split_once('/').ok_or_else(refused)?;
+        let end = rest.find(['/', '@']).unwrap_or(rest.len());
+        let (name, rest) = rest.split_at(end);
+        let (revision, path) = match rest.strip_prefix('@') {
+            None => ("main".to_string(), rest),
+            Some(rest) => {
+                // A branch of the hub's own has parts; a slash in any other one is escaped.
+                let parts = if rest.starts_with("refs/") { 3 } else { 1 };
+                let end = rest.match_indices('/').nth(parts - 1).map_or(rest.len(), |(at, _)| at);
+                let (revision, path) = rest.split_at(end);
+                (revision.replace("%2F", "/").replace("%2f", "/"), path)
+            }
+        };
+        let repository = format!("{owner}/{name}");
+        let path = path.trim_start_matches('/').to_string();
+        match is_repository(&repository) && is_path(&revision) && (path.is_empty() || is_path_of_file(&path))
+        {
+            true => Ok((Reference { repository, revision, file: None, is_dataset: true }, path)),
+            false => Err(refused()),
+        }
+    }
+
+    /// The path of the repository on the hub.
+    pub(super) fn page(&self) -> String {
+        format!("{}{}", if self.is_dataset { "datasets/" } else { "" }, self.repository)
+    }
+}
+
+fn is_repository(repository: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !name.contains("..")
+            && !name.contains("--")
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    repository.split_once('/').is_some_and(|(owner, name)| is_name(owner) && is_name(name))
+}
+
+/// Whether a path can be a revision or a file of weights.
+fn is_path(path: &str) -> bool {
+    is_path_of_file(path) && !path.contains(['?', '#', '%']) && !path.contains(char::is_whitespace)
+}
+
+/// Whether a path leads to a file below a folder, on any disk.
+pub(super) fn is_path_of_file(path: &str) -> bool {
+    path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && !path.contains('\\')
+        && !path.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dataset_of_the_hub_is_named_as_its_own_file_system_names_it() {
+        for (text, repository, revision, path) in [
+            ("datasets/o/n", "o/n", "main", ""),
+            ("datasets/o/n/", "o/n", "main", ""),
+            ("datasets/o/n/data/train", "o/n", "main", "data/train"),
+            ("datasets/o/n@v1.0/data", "o/n", "v1.0", "data"),
+            ("datasets/o/n@refs/convert/parquet/default", "o/n", "refs/convert/parquet", "default"),
+            ("datasets/o/n@refs%2Fpr%2F1/x y", "o/n", "refs/pr/1", "x y"),
+        ] {
+            let (reference, found) = Reference::parse_dataset(text).expect(text);
+            assert_eq!((&*reference.repository, &*reference.revision, &*found), (repository, revision, path));
+            assert!(reference.is_dataset);
+        }
+        for text in [
+            "",
+            "o/n",
+            "datasets",
+            "datasets/n",
+            "datasets/o/..",
+            "datasets/o/n/../x",
+            "datasets/o/n@",
+            "datasets/o/n@a b",
+            "spaces/o/n",
+        ] {
+            assert!(Reference::parse_dataset(text).is_err(), "{text}");
+        }
     }
 }

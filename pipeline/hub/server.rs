@@ -22,6 +22,12 @@ const ROUND_BYTES_MIN: u64 = 64 << 10;
 /// A file that describes weights is not larger.
 const CONFIG_BYTES_MAX: u64 = 16 << 20;
 
+/// The download of a smaller file of a dataset is not worth a line.
+const TOLD_BYTES: u64 = 16 << 20;
+
+/// A page of the list of files is not larger.
+const PAGE_BYTES_MAX: usize = 64 << 20;
+
 const REDIRECTS_MAX: usize = 10;
 
 /// What the server says of a file before it is downloaded.
@@ -218,6 +224,48 @@ impl<'a> Server<'a> {
         Ok(Metadata { commit, etag, bytes })
     }
 
+    /// What the hub's interface answers, and where its next page is.
+    pub(super) async fn json(&self, url: &Url) -> Result<(serde_json::Value, Option<Url>), Refusal> {
+        let mut asked = 0;
+        loop {
+            let (response, _) = self.ask(Method::GET, url, 0, true).await?;
+            if !response.status().is_success() {
+                return Err(self.refusal(&response));
+            }
+            let next = text(response.headers(), "link").and_then(|links| next_link(&links));
+            let next = next.and_then(|next| url.join(&next).ok());
+            asked += 1;
+            // Something in between may have answered, or cut the answer.
+            let problem = match self.page(response).await {
+                Ok(bytes) => match serde_json::from_slice(&bytes) {
+                    Ok(value) => return Ok((value, next)),
+                    Err(_) => "the answer is no JSON".to_string(),
+                },
+                Err(problem) => problem,
+            };
+            if asked == ASKS {
+                return Err(self.no_answer(&problem));
+            }
+            tokio::time::sleep(self.patience.wait_after(asked)).await;
+        }
+    }
+
+    /// The body of an answer.
+    async fn page(&self, mut response: Response) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        let mut pace = Pace::new(self.patience);
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.root_cause(&error))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > PAGE_BYTES_MAX {
+                return Err(format!("the answer is larger than {}", bytes_in_words(PAGE_BYTES_MAX as u64)));
+            }
+            if pace.is_too_slow(chunk.len() as u64) {
+                return Err(TooSlow::from(self.patience).to_string());
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Where a blob lies while it is downloaded.
     pub(super) fn part(blob: &Path) -> PathBuf {
         let mut name = blob.file_name().unwrap_or_default().to_os_string();
@@ -229,7 +277,9 @@ impl<'a> Server<'a> {
     pub(super) async fn fetch(&self, url: &Url, metadata: &Metadata, blob: &Path) -> Result<(), Refusal> {
         let part = Server::part(blob);
         let failed = |error| Refusal::Final(write_error(&part, error));
-        let bytes_max = match super::CONFIGS.contains(&self.name) {
+        // Of a dataset many files are read, one by one.
+        let is_told = !self.reference.is_dataset || metadata.bytes.is_none_or(|bytes| bytes >= TOLD_BYTES);
+        let bytes_max = match super::CONFIGS.contains(&self.name) && !self.reference.is_dataset {
             true => CONFIG_BYTES_MAX,
             false => u64::MAX,
         };
@@ -256,8 +306,10 @@ impl<'a> Server<'a> {
         let mut at = file.seek(io::SeekFrom::End(0)).map_err(failed)?;
         let mut is_resumed = at > 0;
         let size = metadata.bytes.map_or("unknown size".to_string(), bytes_in_words);
-        tell(&format!("downloading {} of {} ({size})\n", self.name, self.reference.repository));
-        let bar = Bar::begin("download", metadata.bytes.unwrap_or(0), Unit::Bytes).from(at);
+        if is_told {
+            tell(&format!("downloading {} of {} ({size})\n", self.name, self.reference.repository));
+        }
+        let bar = is_told.then(|| Bar::begin("download", metadata.bytes.unwrap_or(0), Unit::Bytes).from(at));
         // A server that answers anew from the start, or cuts each answer, must get further to be asked again.
         let (mut furthest, mut vain, mut damaged) = (at, 0, 0);
         loop {
@@ -292,7 +344,7 @@ impl<'a> Server<'a> {
                                 return Err(too_large());
                             }
                             file.write_all(&chunk).map_err(failed)?;
-                            bar.at(at);
+                            bar.iter().for_each(|bar| bar.at(at));
                             if pace.is_too_slow(chunk.len() as u64) {
                                 ended = Err(TooSlow::from(self.patience).to_string());
                             }
@@ -354,14 +406,16 @@ impl<'a> Server<'a> {
         };
         match (status.as_u16(), code.as_str()) {
             (_, "EntryNotFound") => Refusal::NoFile(Error::Usage(format!(
-                "{repository} at {revision} holds no file {}: look at {home}/{repository}/tree/{revision}",
-                self.name
+                "{repository} at {revision} holds no file {}: look at {home}/{}/tree/{revision}",
+                self.name,
+                self.reference.page()
             ))),
             (_, "RevisionNotFound") => {
                 Refusal::Final(Error::Usage(format!("{repository} has no branch, tag or commit {revision}")))
             }
             (_, "GatedRepo") => Refusal::Final(Error::Usage(format!(
-                "{repository} is gated: accept its terms at {home}/{repository}, and {log_in}"
+                "{repository} is gated: accept its terms at {home}/{}, and {log_in}",
+                self.reference.page()
             ))),
             (401 | 404, "RepoNotFound") | (401, _) => Refusal::Final(Error::Usage(format!(
                 "{home} has no repository {repository}, or it is private: check the name, or {log_in}"
@@ -417,6 +471,13 @@ pub(super) fn check(file: &mut File, metadata: &Metadata) -> io::Result<Result<(
     })
 }
 
+/// The target of `rel="next"` in a header of links.
+fn next_link(links: &str) -> Option<String> {
+    let next =
+        links.split(',').find(|link| link.split(';').skip(1).any(|part| part.trim() == "rel=\"next\""))?;
+    Some(next.split_once('<')?.1.split_once('>')?.0.to_string())
+}
+
 /// True when a partial answer begins where the file ends.
 fn goes_on_at(headers: &HeaderMap, at: u64) -> bool {
     let range = text(headers, "content-range");
@@ -436,6 +497,15 @@ fn without_path(url: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_page_is_that_of_the_link_called_next() {
+        let next = |links: &str| next_link(links);
+        let (a, b) = ("<https://h/a?x=1>; rel=\"prev\"", "<https://h/b?cursor=Zm9v%3D>; rel=\"next\"");
+        assert_eq!(next(&format!("{a}, {b}")).as_deref(), Some("https://h/b?cursor=Zm9v%3D"));
+        assert_eq!(next(a), None);
+        assert_eq!(next("https://h/b; rel=\"next\""), None);
+    }
 
     #[test]
     fn a_file_is_compared_with_what_its_tag_says() {

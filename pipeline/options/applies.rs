@@ -163,6 +163,13 @@ pub(super) fn store(run: &Situation<'_>) -> Effect {
     }
 }
 
+pub(super) fn cache_limit(run: &Situation<'_>) -> Effect {
+    match run.config.text("store.cache") {
+        Some(_) => store(run),
+        None => run.no("nothing is kept without --cache; leave it out, or name a folder with --cache"),
+    }
+}
+
 pub(super) fn layout(run: &Situation<'_>) -> Effect {
     match run.facts.prepared {
         None => Effect::Yes,

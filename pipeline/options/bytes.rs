@@ -9,9 +9,11 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
         "kb" => 1_000,
         "mb" => 1_000_000,
         "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
         "k" | "kib" => 1 << 10,
         "m" | "mib" => 1 << 20,
         "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
         _ => return None,
     };
     let number: f64 = text[..digits].parse().ok()?;
@@ -37,7 +39,9 @@ mod tests {
 
     #[test]
     fn bytes_are_read_with_their_unit() {
-        for (text, bytes) in [("1024", 1024), ("1.5 KiB", 1536), ("2GB", 2_000_000_000), ("1g", 1 << 30)] {
+        for (text, bytes) in
+            [("1024", 1024), ("1.5 KiB", 1536), ("2GB", 2_000_000_000), ("1g", 1 << 30), ("2 TiB", 2 << 40)]
+        {
             assert_eq!(parse_bytes(text), Some(bytes), "{text}");
         }
         for text in ["", "x", "-1", "1 XB", "0"] {

@@ -186,9 +186,13 @@ mod tests {
             "balance.beta" => &[("balance.mode", "effective-number")],
             "balance.threshold" => &[("balance.mode", "repeat-factor")],
             "balance.targets" => &[("balance.mode", "targets")],
-            "store.endpoint" | "store.region" | "store.anonymous" | "store.instance_metadata" => {
-                &[("source", "s3://bucket/images")]
-            }
+            "store.endpoint"
+            | "store.region"
+            | "store.anonymous"
+            | "store.allow_private"
+            | "store.cache"
+            | "store.instance_metadata" => &[("source", "s3://bucket/images")],
+            "store.cache_limit" => &[("source", "s3://bucket/images"), ("store.cache", "kept")],
             "split.fold" => &[("split.folds", "7")],
             "train.recipe" => &[("train.weights", "w.pth")],
             "train.momentum" | "train.nesterov" => &[("train.optimizer", "sgd")],

@@ -7,7 +7,7 @@ use forebay_datasets::catalog::LayoutOptions;
 use forebay_datasets::folds::Fold;
 use forebay_datasets::groups::Together;
 use forebay_datasets::split::{HashSplit, Shares};
-use forebay_datasets::store::StoreOptions;
+use forebay_datasets::store::{CacheOptions, StoreOptions};
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::BalanceOptions;
 use forebay_stages::chain::Wanted;
@@ -28,7 +28,12 @@ pub fn store_options(config: &Config) -> StoreOptions {
         endpoint: config.text("store.endpoint"),
         region: config.text("store.region"),
         anonymous: config.is_on("store.anonymous"),
+        allow_private: config.is_on("store.allow_private"),
         instance_metadata: config.is_on("store.instance_metadata"),
+        cache: config.text("store.cache").map(|folder| CacheOptions {
+            folder: folder.into(),
+            bytes_max: config.whole("store.cache_limit"),
+        }),
         requests_max: requests_max(),
     }
 }

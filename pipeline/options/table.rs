@@ -236,7 +236,7 @@ macro_rules! options {
 pub const OPTIONS: &[OptionRow] = options![
     "model", "", "MODEL", Kind::Place, "", &[Predict, Eval], Neither, Absent, applies::always, usual Data, "A run folder, an ensemble, or a weights file: a path or a URL, or hf:OWNER/NAME[@REVISION][:FILE]";
     "predict.images", "", "IMAGES", Kind::Places, "", &[Predict], Neither, Absent, applies::always, usual Data, "Images: files, folders of any depth, or folders of shards; paths, or URLs such as s3://bucket/prefix";
-    "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, Read, applies::always, usual Data, "Images with labels in any layout, one of their files (labels.csv, train-{000..031}.tar), or a folder of shards: a path, or a URL such as s3://bucket/prefix";
+    "source", "", "SOURCE", Kind::Place, "", SOURCES, Neither, Read, applies::always, usual Data, "Images with labels in any layout, one of their files (labels.csv, train-{000..031}.tar), or a folder of shards: a path, or a URL such as s3://bucket/prefix, https://host/train.tar or hf://datasets/OWNER/NAME";
     "inspect.html", "html", "FILE", Kind::Place, "", &[Inspect], Neither, Absent, applies::always, usual Output, "Also write what was found as a page with charts and thumbnails: a path, or a URL";
     "inspect.fail_on", "fail-on", "KINDS", Kind::Text, "", &[Inspect], Neither, Absent, applies::always, usual Output, "End with exit code 3 where there are such, separated by commas: leaks, the same image in several splits; duplicates; rejects; mislabelled, files with the extension of another format; shortcuts, facts beside the picture that predict its class";
     "trace.id", "", "ID", Kind::Text, "", &[Trace], Neither, Absent, applies::always, usual Data, "The sample, by its id";
@@ -299,9 +299,12 @@ pub const OPTIONS: &[OptionRow] = options![
     "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Convert, Train, Export, Forward, Eval, Ensemble, Predict, Inspect], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
     "force", "force", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, more Training, "Continue where shards, weights and options contradict each other: the shards win, then the options; also balance or augment again shards that are balanced or augmented already";
 
-    "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Address of an S3-compatible server; a plain http:// one is allowed";
-    "store.region", "region", "NAME", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Region of the bucket [default: AWS_REGION, else us-east-1]";
+    "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Address of the server of every bucket, such as one that speaks as S3 does; a plain http:// one is allowed";
+    "store.region", "region", "NAME", Kind::Text, "", STORES, Neither, Read, applies::store, more Buckets, "Region of a bucket of S3 [default: AWS_REGION, else us-east-1]";
     "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Read a public bucket without credentials";
+    "store.allow_private", "allow-private", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Follow a redirect of a public web server to a private address, such as one of this machine";
+    "store.cache", "cache", "DIR", Kind::Place, "", STORES, Neither, Read, applies::store, more Buckets, "Keep what is read of buckets and web servers in this folder, for the next epoch and the next run; several processes may share it";
+    "store.cache_limit", "cache-limit", "BYTES", Kind::Bytes, "50 GiB", STORES, Neither, Read, applies::cache_limit, more Buckets, "The most bytes that the folder of --cache takes: what was not used for longest gives way";
     "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Ask the cloud's metadata service for credentials";
 
     "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", PREPARES, Pixels, Read, applies::always, more Images, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";

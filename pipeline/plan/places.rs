@@ -68,37 +68,58 @@ pub(crate) fn refuse_unreached(what: &str, location: &str, purpose: Purpose) -> 
         None => return Ok(()),
     };
     let place = without_secrets(location);
-    let (name, download, upload) = match scheme.as_str() {
+    let (name, download) = match scheme.as_str() {
+        "hf" if purpose == Purpose::Images && location.starts_with("hf://") => return Ok(()),
+        "hf" if purpose == Purpose::Images => {
+            return Err(Error::Usage(format!(
+                "{what} {place}: a dataset on the Hugging Face hub is written hf://datasets/OWNER/NAME"
+            )));
+        }
         "hf" => {
             let repository = place[3..].trim_start_matches('/').trim_start_matches("datasets/");
             let download = format!("hf download {repository} --repo-type dataset --local-dir FOLDER");
-            ("the Hugging Face hub", download, "hf upload")
+            ("the Hugging Face hub", download)
         }
-        "gs" | "gcs" => {
-            ("Google Cloud Storage", format!("gcloud storage cp -r {place} FOLDER"), "gcloud storage cp")
+        "gcs" => {
+            return Err(Error::Usage(format!(
+                "{what} {place}: a place in Google Cloud Storage is written gs://BUCKET/PREFIX"
+            )));
         }
-        "az" | "azure" | "abfs" | "abfss" | "adl" => {
-            ("Azure storage", format!("azcopy copy {place} FOLDER --recursive"), "azcopy copy")
+        "azure" | "abfs" | "abfss" | "adl" => {
+            return Err(Error::Usage(format!(
+                "{what} {place}: a place in Azure storage is written az://CONTAINER/PREFIX, and its account stands in \
+                 AZURE_STORAGE_ACCOUNT_NAME"
+            )));
         }
-        "http" | "https" => ("the web", format!("curl -LO {place}"), ""),
+        // What is packed, or not a dataset's, is known before a server is asked.
+        "http" | "https" if purpose == Purpose::Images && !is_packed(&place) => return Ok(()),
+        "http" | "https" => ("the web", format!("curl -LO {place}")),
         _ => return Ok(()),
     };
-    let advice = match (purpose, upload) {
-        (Purpose::Images, _) => format!(
+    let advice = match purpose {
+        Purpose::Images => format!(
             "data from {name} is not read yet: download it ({download}), unpack it where it is packed, and give the \
              folder that holds one folder of images per class"
         ),
-        (Purpose::File, _) => {
+        Purpose::File => {
             format!("a file from {name} is not read yet: download it ({download}), and give the file")
         }
-        (Purpose::Output, "") => {
-            format!("nothing can be written to {name}: give a local path, or s3://BUCKET/PREFIX")
-        }
-        (Purpose::Output, upload) => format!(
-            "nothing is written to {name} yet: give a local path, or s3://BUCKET/PREFIX, and copy it afterwards ({upload})"
+        Purpose::Output if scheme == "hf" => format!(
+            "nothing is written to {name} yet: give a local path, or a bucket, and copy it afterwards (hf upload)"
         ),
+        Purpose::Output => {
+            format!(
+                "nothing can be written to {name}: give a local path, or a bucket such as s3://BUCKET/PREFIX"
+            )
+        }
     };
     Err(Error::Usage(format!("{what} {place}: {advice}")))
+}
+
+/// Whether a file is called like an archive that is not read as it is.
+fn is_packed(place: &str) -> bool {
+    let extension = place.rsplit(['.', '/']).next().unwrap_or_default().to_lowercase();
+    ["zip", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar"].contains(&&*extension)
 }
 
 /// A location as it may be shown: without a user, a password or a query, which may hold a token.

@@ -34,7 +34,7 @@ pub struct ImageFiles {
 /// # Errors
 /// When the source cannot be listed or holds no image.
 pub async fn images(store: &Store, options: &LayoutOptions) -> Result<ImageFiles, CatalogError> {
-    let listing = list(store).await?;
+    let listing = list(store, options).await?;
     let is_folder = match options.layout {
         LayoutKind::Folder => true,
         LayoutKind::Auto => {

@@ -6,6 +6,8 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use futures::{StreamExt, TryStreamExt};
+
 use super::split_called;
 use crate::escape::{escape, escape_text};
 use crate::sample::SampleId;
@@ -23,7 +25,7 @@ pub(super) struct Listing {
 }
 
 /// A file of a source.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct File {
     /// Its name, escaped so that it is unique and printable.
     pub(super) id: SampleId,
@@ -69,7 +71,7 @@ impl Listing {
         *self.ignored.entry(kind.to_string()).or_default() += 1;
     }
 
-    fn sorted(mut self) -> Listing {
+    pub(super) fn sorted(mut self) -> Listing {
         self.files.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         self
     }
@@ -112,6 +114,30 @@ pub(super) async fn list(store: &Store) -> Result<Listing, StoreError> {
         .collect();
     listing.empty.retain(|folder| !occupied.contains(folder));
     Ok(listing.sorted())
+}
+
+/// Asks for the files of these names, of a store that cannot be listed; also gives the names of which there is none.
+pub(super) async fn of_names(
+    store: &Store,
+    names: Vec<String>,
+) -> Result<(Listing, Vec<String>), StoreError> {
+    /// More would wait for their turn at the store.
+    const ASKED_AT_ONCE: usize = 64;
+    let looks = names.into_iter().map(|name| async move {
+        let found = store.look(&name).await?;
+        Ok::<_, StoreError>((name, found))
+    });
+    let mut looks = futures::stream::iter(looks).buffered(ASKED_AT_ONCE);
+    let (mut listing, mut missing) = (Listing::default(), Vec::new());
+    while let Some((asked, found)) = looks.try_next().await? {
+        match found {
+            Some(Object { name, bytes, version }) => {
+                listing.files.push(File { id: name.printable(), name, bytes, version, fault: None });
+            }
+            None => missing.push(asked),
+        }
+    }
+    Ok((listing.sorted(), missing))
 }
 
 /// The part of a key above its first hidden part, where it has one.

@@ -193,7 +193,7 @@ const LAYOUTS: [&dyn Layout; 7] =
 /// # Errors
 /// When the source cannot be listed or is of no layout that the options allow, or has no labels.
 pub async fn read(store: &Store, options: &LayoutOptions) -> Result<Catalog, CatalogError> {
-    let listing = list(store).await?;
+    let listing = list(store, options).await?;
     let source = Source { store, listing: &listing, options };
     let contents = first_of(&LAYOUTS, &source).await?;
     match (contents.entries.is_empty(), contents.unlabelled.first()) {
@@ -202,8 +202,23 @@ pub async fn read(store: &Store, options: &LayoutOptions) -> Result<Catalog, Cat
     }
 }
 
-/// Everything that stands in a source.
-async fn list(store: &Store) -> Result<Listing, CatalogError> {
+/// Everything that stands in a source; of one that cannot be listed, the files that the options name.
+async fn list(store: &Store, options: &LayoutOptions) -> Result<Listing, CatalogError> {
+    if !store.can_list() {
+        let location = store.location();
+        let Some(file) = &options.file else {
+            return Err(CatalogError::Correct(format!(
+                "{location}: a web server does not list what it has: name a file of the dataset ({location}/train.tar, \
+                 {location}/labels.csv), or several by their numbers ({location}/train-{{000..031}}.tar)"
+            )));
+        };
+        let names = expand_braces(file);
+        let (listing, missing) = listing::of_names(store, names).await?;
+        return match missing.first() {
+            Some(name) => Err(CatalogError::Correct(format!("{}: there is no such file", store.name(name)))),
+            None => Ok(listing),
+        };
+    }
     match store.local_root() {
         Some(root) => listing::walk(root).map_err(|(path, error)| unreadable(store, &path, &error)),
         None => Ok(listing::list(store).await?),

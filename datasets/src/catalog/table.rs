@@ -4,6 +4,8 @@
 //! A row names its image by a path relative to the table or to the source, with or without the extension, or by a name
 //! that only one image of the source has.
 
+mod unlisted;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -115,6 +117,14 @@ fn tables<'a>(source: &Source<'a>) -> Vec<&'a File> {
 }
 
 async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
+    if source.store.can_list() {
+        return read_listed(source).await;
+    }
+    let listing = unlisted::with_images(source).await?;
+    read_listed(&Source { listing: &listing, ..*source }).await
+}
+
+async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     let mut found = Gathered::default();
     let mut images = NamedImages::of(source);
     let mut rows: BTreeMap<usize, Named> = BTreeMap::new();
@@ -456,6 +466,7 @@ impl RowReader<'_, '_> {
 
 /// The images of a source by the names that rows have for them.
 struct NamedImages<'a> {
+    location: &'a str,
     files: Vec<&'a File>,
     by_id: HashMap<&'a str, usize>,
     /// By the path without its extension, made when it is needed.
@@ -464,17 +475,26 @@ struct NamedImages<'a> {
     by_name: Option<HashMap<&'a str, Vec<usize>>>,
 }
 
+/// What a row names below the source, where it names it by its whole URL.
+fn below<'a>(name: &'a str, location: &str) -> &'a str {
+    name.strip_prefix(location).and_then(|rest| rest.strip_prefix('/')).unwrap_or(name)
+}
+
 impl<'a> NamedImages<'a> {
     fn of(source: &Source<'a>) -> NamedImages<'a> {
         let files: Vec<&File> = source.listing.files.iter().filter(|file| file.is_image()).collect();
         let by_id = files.iter().enumerate().map(|(index, file)| (&*file.id, index)).collect();
-        NamedImages { files, by_id, by_stem: None, by_name: None }
+        let location = source.store.location();
+        NamedImages { location, files, by_id, by_stem: None, by_name: None }
     }
 
     /// The image that a row of `table` names, or why there is none.
     fn find(&mut self, name: &str, table: &File, split: Option<Split>) -> Result<usize, String> {
+        let name = below(name, self.location);
         if name.contains("://") {
-            return Err("it is a URL, and images of a table are read from the source".to_string());
+            return Err(
+                "it is a URL of another place, and images of a table are read from the source".to_string()
+            );
         }
         let slashes = name.replace('\\', "/");
         let name = if self.by_id.contains_key(&*escape_text(name)) { name } else { &slashes };

@@ -80,7 +80,11 @@ impl Store {
         let store = self.objects("write", key, true)?.ok_or_else(|| self.absent("write", key))?;
         for asked in 1.. {
             let payload = PutPayload::from(bytes.clone());
-            let error = match store.put_opts(&name, payload, PutMode::Create.into()).await {
+            let turn = self.turn().await;
+            let put = store.put_opts(&name, payload, PutMode::Create.into()).await;
+            drop(turn);
+            self.forget(key);
+            let error = match put {
                 Ok(_) => return Ok(true),
                 Err(
                     object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. },
@@ -121,7 +125,7 @@ impl Store {
                 real(&one) == real(&two) || identity(&one).is_some_and(|one| Some(one) == identity(&two))
             }
             // One object has a key below each prefix of its name.
-            (Root::S3(_), Root::S3(_)) => {
+            (Root::Bucket(_), Root::Bucket(_)) => {
                 let name =
                     |store: &Store, key: &str| format!("{}/{key}", store.location.trim_end_matches('/'));
                 name(self, key) == name(other, other_key)
@@ -141,17 +145,21 @@ impl Store {
                     .map(|path| Store::local(path.to_path_buf(), path.to_string_lossy().into_owned()))
                     .collect()
             }
-            Root::S3(s3) => {
-                let parts: Vec<&str> = s3.prefix.split_terminator('/').collect();
+            Root::Bucket(bucket) => {
+                let parts: Vec<&str> = bucket.prefix.split_terminator('/').collect();
                 let place = |n: usize| {
                     // Of the location as many names are left out as of the prefix.
                     let location = self.location.rsplitn(parts.len() - n + 1, '/').last();
                     let location = location.expect("a text has a last part").to_string();
-                    Store { location, root: Root::S3(s3.at(&parts[..n].join("/"))) }
+                    Store {
+                        location,
+                        root: Root::Bucket(bucket.at(&parts[..n].join("/")).into()),
+                        cache: None,
+                    }
                 };
                 (0..parts.len()).rev().filter(|n| parts[*n] == name).map(place).collect()
             }
-            Root::Memory(_) => vec![],
+            Root::Memory(_) | Root::Mirror(_) => vec![],
         }
     }
 
@@ -162,7 +170,7 @@ impl Store {
                 let (one, other) = (real(&one.root), real(&other.root));
                 one != other && one.starts_with(other)
             }
-            (Root::S3(_), Root::S3(_)) => {
+            (Root::Bucket(_), Root::Bucket(_)) => {
                 self.location.starts_with(&format!("{}/", other.location.trim_end_matches('/')))
             }
             _ => false,

@@ -27,7 +27,11 @@ impl Store {
             let name = self.key("delete", key)?;
             let Some(store) = self.objects("delete", key, false)? else { return Ok(()) };
             for asked in 1.. {
-                match object_store::ObjectStoreExt::delete(&*store, &name).await {
+                let turn = self.turn().await;
+                let deleted = object_store::ObjectStoreExt::delete(&*store, &name).await;
+                drop(turn);
+                self.forget(key);
+                match deleted {
                     Ok(()) | Err(object_store::Error::NotFound { .. }) => break,
                     // It is not sent again by itself, since it might hit what came in between; but this is our own place.
                     Err(error) => match self.size(key).await {
@@ -42,7 +46,7 @@ impl Store {
     }
 
     /// Deletes what a killed local [`put`](Store::put) left beside keys that are ours: files called `KEY#NUMBER` below
-    /// `prefix` for which `is_ours(KEY)` holds. Returns how many. On S3 and in memory there are none.
+    /// `prefix` for which `is_ours(KEY)` holds. Returns how many. In a bucket and in memory there are none.
     ///
     /// # Errors
     /// When the folder cannot be listed or a file cannot be removed.

@@ -20,6 +20,7 @@ use object_store::client::{
 use reqwest::{Method, StatusCode};
 
 use super::between;
+use super::limit::RequestLimit;
 use super::listing::{NoListing, Page, root};
 use super::patience::{Pace, Patience, TooSlow};
 
@@ -31,22 +32,52 @@ const PAGE_BYTES_MAX: usize = 16 << 20;
 pub(super) enum Strange {
     #[error("{0}")]
     Listing(#[from] NoListing),
-    #[error("the server answered {0} without a reason of S3")]
-    NoReason(StatusCode),
-    #[error("the server answered with something else than S3 does: it has no ETag")]
-    NoObject,
-    #[error("the server answered with something else than S3 does: it names no upload")]
-    NoUpload,
-    #[error("the server answered with something else than S3 does: a delete has no body")]
-    NoDelete,
+    #[error("the server answered {status} without a reason of {cloud}")]
+    NoReason { status: StatusCode, cloud: &'static str },
+    #[error("the server answered with something else than {cloud} does: {what}")]
+    Other { cloud: &'static str, what: &'static str },
     #[error("what comes is not what its entity tag says, and something else each time")]
     Damaged,
     #[error("the server announced {announced} bytes and sent fewer")]
     Short { announced: u64 },
     #[error("the server announces {announced} bytes where {listed} were listed")]
     Longer { announced: u64, listed: u64 },
+    #[error("it leads to {0}, a private address, from a public one; --allow-private follows it")]
+    Private(String),
+    #[error("it leads from one address to another more than {0} times")]
+    Redirects(usize),
+    #[error("it leads to what is no web address")]
+    NoAddress,
+    #[error(
+        "the server sends no parts of files, and this one has {}: download it and give its path",
+        .0.map_or("no known size".to_string(), |bytes| format!("{bytes} bytes"))
+    )]
+    NoParts(Option<u64>),
     #[error("the server sent {sent} where bytes {asked} were asked for")]
     OtherPart { asked: String, sent: String },
+}
+
+/// Which requests go to the store, and not to a service that gives credentials.
+#[derive(Clone, Debug)]
+pub(super) enum Addressed {
+    /// Every one: there are none for credentials.
+    All,
+    /// Those with this header.
+    WithHeader(&'static str),
+    /// Those to this host and port.
+    ToHost(String),
+}
+
+impl Addressed {
+    fn is_to_store(&self, request: &HttpRequest) -> bool {
+        match self {
+            Addressed::All => true,
+            Addressed::WithHeader(name) => request.headers().contains_key(*name),
+            Addressed::ToHost(host) => {
+                request.uri().authority().is_some_and(|to| to.as_str().eq_ignore_ascii_case(host))
+            }
+        }
+    }
 }
 
 /// Connects as `object_store` does, and looks at the answers.
@@ -54,14 +85,20 @@ pub(super) enum Strange {
 pub(super) struct Watching {
     inner: ReqwestConnector,
     patience: Patience,
-    /// Requests bear no signature by which those to the store could be told from those for credentials; but then there
-    /// are none of these.
-    is_anonymous: bool,
+    /// Whose buckets they are, as messages name it.
+    cloud: &'static str,
+    addressed: Addressed,
+    limit: RequestLimit,
 }
 
 impl Watching {
-    pub(super) fn new(patience: Patience, is_anonymous: bool) -> Watching {
-        Watching { inner: ReqwestConnector::default(), patience, is_anonymous }
+    pub(super) fn new(
+        patience: Patience,
+        cloud: &'static str,
+        addressed: Addressed,
+        limit: RequestLimit,
+    ) -> Watching {
+        Watching { inner: ReqwestConnector::default(), patience, cloud, addressed, limit }
     }
 
     /// What speaks to the store, and to nobody to whom an answer sends it: a session token would go along, and what came
@@ -69,7 +106,7 @@ impl Watching {
     fn client(&self, options: &ClientOptions) -> object_store::Result<reqwest::Client> {
         let is_on = |key| options.get_config_value(&key).is_some_and(|value| value == "true");
         let failed =
-            |error: reqwest::Error| object_store::Error::Generic { store: "S3", source: error.into() };
+            |error: reqwest::Error| object_store::Error::Generic { store: self.cloud, source: error.into() };
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -91,8 +128,9 @@ impl HttpConnector for Watching {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let credentials = self.inner.connect(options)?;
         let client = HttpClient::new(self.client(options)?);
-        let Watching { patience, is_anonymous, .. } = *self;
-        Ok(HttpClient::new(Watched { client, credentials, patience, is_anonymous }))
+        let Watching { patience, cloud, .. } = *self;
+        let (addressed, limit) = (self.addressed.clone(), self.limit.clone());
+        Ok(HttpClient::new(Watched { client, credentials, patience, cloud, addressed, limit }))
     }
 }
 
@@ -103,7 +141,9 @@ struct Watched {
     /// For those to services that give credentials.
     credentials: HttpClient,
     patience: Patience,
-    is_anonymous: bool,
+    cloud: &'static str,
+    addressed: Addressed,
+    limit: RequestLimit,
 }
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
@@ -115,12 +155,15 @@ impl HttpService for Watched {
         Self: 'b,
     {
         Box::pin(async move {
-            if !self.is_anonymous && !request.headers().contains_key("x-amz-content-sha256") {
+            if !self.addressed.is_to_store(&request) {
                 return self.credentials.execute(request).await;
             }
             // As a connection that broke: whoever sent the request knows whether it may be sent again.
             let strange = |strange| HttpError::new(HttpErrorKind::Interrupted, strange);
-            self.once(request).await?.map_err(strange)
+            let begun = self.limit.begin();
+            let answer = self.once(request).await?;
+            self.limit.answered(begun, answer.as_ref().is_ok_and(|answer| is_throttling(answer.status())));
+            answer.map_err(strange)
         })
     }
 }
@@ -130,7 +173,7 @@ impl Watched {
     async fn once(&self, request: HttpRequest) -> Result<Result<HttpResponse, Strange>, HttpError> {
         let reads = request.method() == Method::GET;
         let query = request.uri().query().unwrap_or_default();
-        let lists = reads && query.split('&').any(|part| part == "list-type=2");
+        let lists = reads && query.split('&').any(|part| ["list-type=2", "comp=list"].contains(&part));
         let asked = request.headers().get("range").and_then(|range| range.to_str().ok()).map(str::to_string);
         let is_head = request.method() == Method::HEAD;
         let puts = request.method() == Method::PUT;
@@ -142,7 +185,7 @@ impl Watched {
         match status {
             StatusCode::OK if lists => self.listing(response).await,
             StatusCode::OK | StatusCode::PARTIAL_CONTENT if reads || is_head || puts => {
-                Ok(object(&response, asked).map(|()| self.paced(response)))
+                Ok(self.object(&response, asked).map(|()| self.paced(response)))
             }
             StatusCode::OK if uploads => self.upload(begins, response).await,
             StatusCode::OK if deletes => self.nothing(response).await,
@@ -159,7 +202,7 @@ impl Watched {
                 let (response, code) = self.refusal(response).await?;
                 Ok(match code {
                     Some(_) => Ok(response),
-                    None => Err(Strange::NoReason(status)),
+                    None => Err(Strange::NoReason { status, cloud: self.cloud }),
                 })
             }
             _ if !status.is_success() => Ok(Ok(self.refusal(response).await?.0)),
@@ -185,8 +228,8 @@ impl Watched {
                 return Ok(Err(error.into()));
             }
         };
+        let empty = Bytes::from_static(page.form.empty());
         parts.extensions.insert(Arc::new(page));
-        let empty = Bytes::from_static(b"<ListBucketResult></ListBucketResult>");
         Ok(Ok(HttpResponse::from_parts(parts, empty.into())))
     }
 
@@ -205,7 +248,7 @@ impl Watched {
         let is_ours = is_late || root.is_some_and(|root| root.ends_with("MultipartUploadResult"));
         Ok(match is_ours {
             true => Ok(HttpResponse::from_parts(parts, body.into())),
-            false => Err(Strange::NoUpload),
+            false => Err(self.other("it names no upload")),
         })
     }
 
@@ -215,7 +258,7 @@ impl Watched {
         let body = self.whole(body).await?;
         Ok(match body.is_empty() {
             true => Ok(HttpResponse::from_parts(parts, body.into())),
-            false => Err(Strange::NoDelete),
+            false => Err(self.other("a delete has no body")),
         })
     }
 
@@ -227,33 +270,65 @@ impl Watched {
         Ok((HttpResponse::from_parts(parts, body.into()), code.filter(|code| !code.is_empty())))
     }
 
+    fn other(&self, what: &'static str) -> Strange {
+        Strange::Other { cloud: self.cloud, what }
+    }
+
+    /// Whether this is an object, or of one the part that was asked for.
+    fn object(&self, response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
+        match response.headers().get("etag") {
+            Some(tag) if !tag.is_empty() => part(response, asked),
+            _ => Err(self.other("it has no ETag")),
+        }
+    }
+
     fn paced(&self, response: HttpResponse) -> HttpResponse {
-        let (parts, inner) = response.into_parts();
-        let body = Paced { inner, pace: Pace::new(self.patience), patience: self.patience };
-        HttpResponse::from_parts(parts, HttpResponseBody::new(body))
+        paced(response, self.patience)
     }
 
     async fn whole(&self, body: HttpResponseBody) -> Result<Bytes, HttpError> {
-        let paced = Paced { inner: body, pace: Pace::new(self.patience), patience: self.patience };
-        let mut chunks = HttpResponseBody::new(paced).bytes_stream();
-        let mut whole = BytesMut::new();
-        while let Some(chunk) = chunks.try_next().await? {
-            whole.extend_from_slice(&chunk);
-            if whole.len() > PAGE_BYTES_MAX {
-                let reason = NoListing(format!("it is larger than {} MB", PAGE_BYTES_MAX >> 20));
-                return Err(HttpError::new(HttpErrorKind::Unknown, Strange::from(reason)));
-            }
-        }
-        Ok(whole.freeze())
+        let too_large = || {
+            let reason = NoListing(format!("it is larger than {} MB", PAGE_BYTES_MAX >> 20));
+            HttpError::new(HttpErrorKind::Unknown, Strange::from(reason))
+        };
+        whole(body, self.patience, PAGE_BYTES_MAX).await?.ok_or_else(too_large)
     }
 }
 
-/// Whether this is an object, or of one the part that was asked for.
-fn object(response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    if header("etag").is_none_or(str::is_empty) {
-        return Err(Strange::NoObject);
+/// An answer whose body ends with an error when it only drips.
+pub(super) fn paced(response: HttpResponse, patience: Patience) -> HttpResponse {
+    let (parts, inner) = response.into_parts();
+    let body = Paced { inner, pace: Pace::new(patience), patience };
+    HttpResponse::from_parts(parts, HttpResponseBody::new(body))
+}
+
+/// A body of at most so many bytes; `None` where it has more.
+pub(super) async fn whole(
+    body: HttpResponseBody,
+    patience: Patience,
+    bytes_max: usize,
+) -> Result<Option<Bytes>, HttpError> {
+    let paced = Paced { inner: body, pace: Pace::new(patience), patience };
+    let mut chunks = HttpResponseBody::new(paced).bytes_stream();
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = chunks.try_next().await? {
+        whole.extend_from_slice(&chunk);
+        if whole.len() > bytes_max {
+            return Ok(None);
+        }
     }
+    Ok(Some(whole.freeze()))
+}
+
+/// Whether a server says that it is asked too much: S3's `SlowDown` and Azure's `ServerBusy` come with 503, which proxies
+/// mean in the same way.
+pub(super) fn is_throttling(status: StatusCode) -> bool {
+    [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status)
+}
+
+/// Whether this is all of an object, or of one the part that was asked for.
+pub(super) fn part(response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let Some(asked) = asked.as_deref().and_then(|range| range.strip_prefix("bytes=")) else { return Ok(()) };
     let sent = match response.status() {
         StatusCode::PARTIAL_CONTENT => header("content-range").unwrap_or("a part that it does not name"),
@@ -330,6 +405,11 @@ mod tests {
         }
     }
 
+    fn watched(client: HttpClient, addressed: Addressed) -> Watched {
+        let (credentials, patience, limit) = (client.clone(), Patience::usual(), RequestLimit::new(8));
+        Watched { client, credentials, patience, cloud: "S3", addressed, limit }
+    }
+
     /// Asks a server that answers so; `range` as the header has it.
     fn ask(answer: Said, method: Method, uri: &str, range: Option<&str>) -> Result<HttpResponse, String> {
         let mut request = HttpRequest::new(Bytes::new().into());
@@ -339,8 +419,7 @@ mod tests {
             request.headers_mut().insert("range", range.parse().expect("a range"));
         }
         let client = HttpClient::new(Always(answer));
-        let watched =
-            Watched { credentials: client.clone(), client, patience: Patience::usual(), is_anonymous: true };
+        let watched = watched(client, Addressed::All);
         block_on(watched.call(request)).map_err(|error| {
             // The kind that `object_store` sends again where that is harmless.
             assert_eq!(error.kind(), HttpErrorKind::Interrupted);
@@ -373,8 +452,7 @@ mod tests {
         let mut request = HttpRequest::new(Bytes::new().into());
         *request.uri_mut() = "http://169.254.169.254/latest".parse().expect("an address");
         let client = HttpClient::new(Always(PORTAL));
-        let watched =
-            Watched { credentials: client.clone(), client, patience: Patience::usual(), is_anonymous: false };
+        let watched = watched(client, Addressed::WithHeader("x-amz-content-sha256"));
         assert_eq!(block_on(watched.call(request)).expect("an answer").status(), 200);
     }
 
@@ -398,6 +476,25 @@ mod tests {
         assert_eq!(part(right).expect("the part").status(), 206);
         assert!(part(other).expect_err("another").contains("bytes 0-4/20 where bytes 5-9"));
         assert!(part(OBJECT).expect_err("the whole").contains("all bytes where bytes 5-9"));
+    }
+
+    #[test]
+    fn a_server_that_throttles_halves_the_limit_and_any_other_answer_grows_it() {
+        for (answer, is_listing, expected) in [
+            ((503, &[][..], "<Error><Code>SlowDown</Code></Error>"), false, 4),
+            ((429, &[], ""), false, 4),
+            ((200, &[], "<Error><Code>SlowDown</Code></Error>"), true, 4),
+            ((500, &[], ""), false, 8),
+            (OBJECT, false, 8),
+            (PORTAL, false, 8),
+        ] {
+            let mut request = HttpRequest::new(Bytes::new().into());
+            let uri = if is_listing { "http://s/b?list-type=2" } else { "http://s/b/x" };
+            *request.uri_mut() = uri.parse().expect("an address");
+            let watched = watched(HttpClient::new(Always(answer)), Addressed::All);
+            let _ = block_on(watched.call(request));
+            assert_eq!(watched.limit.now(), expected, "{answer:?}");
+        }
     }
 
     #[test]

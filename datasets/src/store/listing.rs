@@ -11,10 +11,31 @@ use crate::escape::one_line;
 /// A page as the server wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
+    /// Whose form it has.
+    pub form: ListingForm,
     /// In the order of the server.
     pub objects: Vec<PageObject>,
     /// What the next page is asked with; `None` on the last one.
     pub next: Option<String>,
+}
+
+/// The forms that a page can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListingForm {
+    /// S3's second version, which Google Cloud Storage has too.
+    S3,
+    /// Azure's.
+    Azure,
+}
+
+impl ListingForm {
+    /// A page without objects, for `object_store`.
+    pub(super) fn empty(self) -> &'static [u8] {
+        match self {
+            ListingForm::S3 => b"<ListBucketResult></ListBucketResult>",
+            ListingForm::Azure => b"<EnumerationResults><Blobs></Blobs></EnumerationResults>",
+        }
+    }
 }
 
 /// An object of a page.
@@ -52,8 +73,49 @@ struct Contents {
     etag: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct EnumerationResults {
+    blobs: Blobs,
+    next_marker: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Blobs {
+    #[serde(rename = "Blob", default)]
+    blobs: Vec<Blob>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Blob {
+    name: String,
+    properties: BlobProperties,
+}
+
+#[derive(Deserialize)]
+struct BlobProperties {
+    #[serde(rename = "Content-Length")]
+    bytes: u64,
+    #[serde(rename = "Etag")]
+    etag: Option<String>,
+    #[serde(rename = "Last-Modified")]
+    last_modified: Option<String>,
+    /// Accounts with real folders list these too.
+    #[serde(rename = "ResourceType")]
+    resource_type: Option<String>,
+}
+
+fn version(etag: Option<String>, last_modified: Option<String>) -> Version {
+    match (etag, last_modified) {
+        (Some(tag), _) if !tag.is_empty() => Version::of_etag(&tag),
+        (_, Some(time)) => Version::of_time(&time),
+        (_, None) => Version::UNKNOWN,
+    }
+}
+
 impl Page {
-    /// Reads a `ListBucketResult`, and nothing else.
+    /// Reads a `ListBucketResult` of S3 or the `EnumerationResults` of Azure, and nothing else.
     ///
     /// # Errors
     /// [`NoListing`], one line of what it is instead.
@@ -65,6 +127,7 @@ impl Page {
         let text = std::str::from_utf8(xml).map_err(|_| "it is not text".to_string())?;
         match root(text) {
             Some("ListBucketResult") => {}
+            Some("EnumerationResults") => return Page::of_azure(text),
             Some(other) => {
                 let other: String = other.chars().take(40).collect();
                 let code = super::between(text, "<Code>", "</Code>").filter(|_| other == "Error");
@@ -86,13 +149,25 @@ impl Page {
         let object = |contents: Contents| PageObject {
             key: contents.key,
             bytes: contents.size,
-            version: match (contents.etag, contents.last_modified) {
-                (Some(tag), _) if !tag.is_empty() => Version::of_etag(&tag),
-                (_, Some(time)) => Version::of_time(&time),
-                (_, None) => Version::UNKNOWN,
-            },
+            version: version(contents.etag, contents.last_modified),
         };
-        Ok(Page { objects: list.contents.into_iter().map(object).collect(), next })
+        Ok(Page { form: ListingForm::S3, objects: list.contents.into_iter().map(object).collect(), next })
+    }
+
+    fn of_azure(text: &str) -> Result<Page, String> {
+        let list: EnumerationResults =
+            quick_xml::de::from_str(text).map_err(|error| format!("it is damaged: {error}"))?;
+        let is_object = |blob: &Blob| blob.properties.resource_type.as_deref() != Some("directory");
+        let object = |Blob { name, properties }: Blob| PageObject {
+            key: name,
+            bytes: properties.bytes,
+            version: version(properties.etag, properties.last_modified),
+        };
+        Ok(Page {
+            form: ListingForm::Azure,
+            objects: list.blobs.blobs.into_iter().filter(is_object).map(object).collect(),
+            next: list.next_marker.filter(|marker| !marker.is_empty()),
+        })
     }
 }
 
@@ -130,8 +205,37 @@ mod tests {
         let expected =
             [object("a//x.png", 7, Version::of_etag("t")), object("./z <1>.png", 0, Version::of_time("now"))];
         assert_eq!(page.objects, expected);
+        assert_eq!(page.form, ListingForm::S3);
         let last = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
-        assert_eq!(Page::parse(last.as_bytes()), Ok(Page { objects: vec![], next: None }));
+        assert_eq!(
+            Page::parse(last.as_bytes()),
+            Ok(Page { form: ListingForm::S3, objects: vec![], next: None })
+        );
+    }
+
+    #[test]
+    fn a_page_of_azure_has_its_objects_and_no_folders() {
+        let blob = |name: &str, more: &str| {
+            format!(
+                "<Blob><Name>{name}</Name><Properties><Last-Modified>now</Last-Modified><Etag>0x8D</Etag>\
+                 <Content-Length>7</Content-Length>{more}</Properties><OrMetadata /></Blob>"
+            )
+        };
+        let text = format!(
+            "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults ContainerName=\"c\"><Prefix>a/</Prefix>\
+             <Blobs>{}{}</Blobs><NextMarker>2!80!x</NextMarker></EnumerationResults>",
+            blob("a/x y.png", "<BlobType>BlockBlob</BlobType><ResourceType>file</ResourceType>"),
+            blob("a/b", "<ResourceType>directory</ResourceType>")
+        );
+        let object = PageObject { key: "a/x y.png".to_string(), bytes: 7, version: Version::of_etag("0x8D") };
+        let page = Page { form: ListingForm::Azure, objects: vec![object], next: Some("2!80!x".to_string()) };
+        assert_eq!(Page::parse(text.as_bytes()), Ok(page));
+        let empty = Page { form: ListingForm::Azure, objects: vec![], next: None };
+        assert_eq!(Page::parse(ListingForm::Azure.empty()), Ok(empty.clone()));
+        let last = "<EnumerationResults><Blobs /><NextMarker /></EnumerationResults>";
+        assert_eq!(Page::parse(last.as_bytes()), Ok(empty));
+        let cut = &text[..text.len() - 90];
+        assert!(Page::parse(cut.as_bytes()).is_err(), "{cut}");
     }
 
     #[test]

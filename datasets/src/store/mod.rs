@@ -1,17 +1,22 @@
-//! The one place that knows where bytes live: a local folder, a prefix of an S3 bucket, or memory.
+//! The one place that knows where bytes live: a local folder, a prefix of a bucket, or memory.
 //!
 //! Keys are relative to the root, their parts joined by `/`, and are taken as given (`Path::parse`), never
-//! percent-encoded. The futures here need the caller's tokio runtime for S3 and run anywhere otherwise.
+//! percent-encoded. The futures here need the caller's tokio runtime for buckets and run anywhere otherwise.
 
+mod bucket;
+mod cache;
+mod cached;
 mod claim;
 mod delete;
 mod http;
+mod limit;
 mod listing;
 mod local;
+mod mirror;
 mod object;
 mod patience;
-mod s3;
 mod upload;
+mod web;
 mod window;
 
 use std::ffi::OsString;
@@ -27,31 +32,41 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
+use self::bucket::{Bucket, CLOUDS};
+use self::cached::{CachedObjects, described};
+use self::limit::Turn;
 use self::local::Local;
-use self::s3::S3;
 use crate::escape::{escape_text, one_line as in_one_line, printable};
 
+pub use self::bucket::{endpoint, install_tls, without_credentials};
+pub use self::cache::CacheOptions;
 pub use self::claim::Claim;
-pub use self::listing::{NoListing, Page, PageObject};
+pub use self::listing::{ListingForm, NoListing, Page, PageObject};
 pub use self::local::local_path;
+pub use self::mirror::{Mirror, MirrorOpener, Mirrored, open_hub_with};
 pub use self::object::{Object, ObjectName, Version};
 pub use self::patience::{ASKS, Pace, Patience, TooSlow};
-pub use self::s3::{endpoint, install_tls, without_credentials};
 pub use self::upload::Upload;
 pub(crate) use self::window::ByteWindow;
 
-/// How a location is opened. The default asks for nothing beyond the `AWS_*` variables.
+/// How a location is opened. The default asks for nothing beyond the variables `AWS_*`, `GOOGLE_*` and `AZURE_*`, each for
+/// its own cloud.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// Address of an S3-compatible server, with its scheme; a plain `http://` one is allowed as given.
+    /// Address of the server of every bucket, with its scheme; a plain `http://` one is allowed as given.
     pub endpoint: Option<String>,
-    /// The region of the bucket, instead of `AWS_REGION`.
+    /// The region of a bucket of S3, instead of `AWS_REGION`.
     pub region: Option<String>,
     /// Sends unsigned requests, as public buckets take them.
     pub anonymous: bool,
+    /// Follows a redirect of a public web server to a private address.
+    pub allow_private: bool,
     /// Asks the metadata service of the machine for credentials when the environment holds none.
     pub instance_metadata: bool,
-    /// The most requests to a bucket that wait for their answer at once: each has a socket of its own.
+    /// Where objects of buckets and web servers are kept for the next time.
+    pub cache: Option<CacheOptions>,
+    /// The most requests to a bucket that wait for their answer at once: each has a socket of its own. A server that says
+    /// that these are too many gets fewer, see [`Store`].
     pub requests_max: usize,
 }
 
@@ -61,7 +76,9 @@ impl Default for StoreOptions {
             endpoint: None,
             region: None,
             anonymous: false,
+            allow_private: false,
             instance_metadata: false,
+            cache: None,
             // Far below the 1024 files that a process usually may open.
             requests_max: 128,
         }
@@ -69,29 +86,36 @@ impl Default for StoreOptions {
 }
 
 /// The root of a dataset, a destination or a run. Cloning is cheap.
+///
+/// Each bucket that is opened has a limit of requests on their way: a server that throttles (503, 429) halves it, and each
+/// round of other answers adds one again, up to [`StoreOptions::requests_max`].
 #[derive(Clone)]
 pub struct Store {
     location: String,
     root: Root,
+    /// Where objects of a bucket or a web server are kept, where the options name a place.
+    cache: Option<Arc<CachedObjects>>,
 }
 
 #[derive(Clone)]
 enum Root {
     Local(Local),
-    S3(S3),
+    Bucket(Arc<Bucket>),
     Memory(Arc<InMemory>),
+    Mirror(Arc<dyn Mirror>),
 }
 
 impl Store {
-    /// Opens a local path or, when `location` contains `://`, a `file://` or `s3://bucket/prefix` URL. A leading
-    /// `~/` is the home folder.
+    /// Opens a local path or, when `location` contains `://`, a URL: `file://`, `s3://bucket/prefix`,
+    /// `gs://bucket/prefix`, `az://container/prefix`, or `http://` or `https://` for a folder of a web server, which can be
+    /// read and cannot be listed. `hf://` is opened with what [`open_hub_with`] was given. A leading `~/` is the home folder.
     ///
     /// Nothing is read or created and no server is asked: a folder or bucket that does not exist is reported
     /// by the first operation that needs it, by its name. Of the environment, an empty variable is an unset one.
     ///
     /// # Errors
     /// [`StoreError::Correct`] for a scheme this build does not know, a malformed URL, endpoint or variable, or
-    /// an S3 location without credentials.
+    /// a bucket without credentials.
     pub fn open(location: &str, options: &StoreOptions) -> Result<Store, StoreError> {
         let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         let Some((scheme, rest)) = location.split_once("://") else {
@@ -117,26 +141,45 @@ impl Store {
                 })?;
                 Ok(Store::local(path, location.to_string()))
             }
-            "s3" => {
-                let (location, s3) = S3::open(rest, options, variables.into_iter())?;
-                Ok(Store { location, root: Root::S3(s3) })
+            "hf" => {
+                let location = escape_text(location.trim_end_matches('/')).into_owned();
+                let open = mirror::hub().ok_or_else(|| {
+                    StoreError::Correct(format!("{location}: this program does not read from the hub"))
+                })?;
+                Ok(Store { location, root: Root::Mirror(open(rest)?), cache: None })
             }
-            _ => Err(StoreError::Correct(format!(
-                "{}: unknown scheme {scheme}://: give a local path, file:// or s3://bucket/prefix",
-                escape_text(&without_credentials(location))
-            ))),
+            "http" | "https" => {
+                let (location, bucket) = Bucket::open_web(location, options)?;
+                Store::remote(location, bucket, options)
+            }
+            scheme => match CLOUDS.iter().find(|(cloud, _)| cloud.scheme == scheme) {
+                Some(cloud) => {
+                    let (location, bucket) = Bucket::open(*cloud, rest, options, variables)?;
+                    Store::remote(location, bucket, options)
+                }
+                None => Err(StoreError::Correct(format!(
+                    "{}: unknown scheme {scheme}://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix, \
+                     az://container/prefix or https://host/folder",
+                    escape_text(&without_credentials(location))
+                ))),
+            },
         }
     }
 
     /// An empty root in memory.
     pub fn memory() -> Store {
-        Store { location: "memory".to_string(), root: Root::Memory(Arc::new(InMemory::new())) }
+        Store { location: "memory".to_string(), root: Root::Memory(Arc::new(InMemory::new())), cache: None }
     }
 
     fn local(path: PathBuf, location: String) -> Store {
         // It goes into messages, each of which is one line.
         let location = printable(&location).into_owned();
-        Store { location, root: Root::Local(Local { root: path.into() }) }
+        Store { location, root: Root::Local(Local { root: path.into() }), cache: None }
+    }
+
+    fn remote(location: String, bucket: Bucket, options: &StoreOptions) -> Result<Store, StoreError> {
+        let cache = options.cache.as_ref().map(CachedObjects::open).transpose()?;
+        Ok(Store { location, root: Root::Bucket(Arc::new(bucket)), cache: cache.map(Arc::new) })
     }
 
     /// Where this is, for messages: as it was given, without anything secret.
@@ -147,7 +190,7 @@ impl Store {
     /// The server of a bucket, in words that differ where servers do.
     pub fn server(&self) -> Option<&str> {
         match &self.root {
-            Root::S3(s3) => Some(s3.server()),
+            Root::Bucket(bucket) => Some(bucket.server()),
             _ => None,
         }
     }
@@ -185,9 +228,29 @@ impl Store {
     ) -> Result<Bytes, StoreError> {
         let name = self.key("read", key)?;
         self.check_regular("read", key)?;
+        if let Root::Mirror(mirror) = &self.root {
+            let Some(listed) = self.look(key).await? else {
+                return Err(StoreError::LeaveOut(self.line("read", key)("no such file")));
+            };
+            let path = mirror.bring(listed.name.text().unwrap_or(key)).await?;
+            let (root, name) = mirror::folder_and_name(&path).ok_or_else(|| self.absent("read", key))?;
+            let read = Local { root }.read(&ObjectName::of_os(name), range.as_ref());
+            return read
+                .map_err(|error| StoreError::Stop(self.line("read", key)(&one_line(&error.to_string()))));
+        }
         let Some(store) = self.objects("read", key, false)? else { return Err(self.absent("read", key)) };
+        // What is read without its size is small and may change, as a manifest does: that always comes from its place.
+        if let (Root::Bucket(bucket), Some(cache)) = (&self.root, &self.cache)
+            && (range.is_some() || listed.is_some())
+        {
+            let explain = |error: &object_store::Error| self.explain("read", key, error);
+            let line = self.line("read", key);
+            if let Some(bytes) = cache.read(bucket, &name, range.as_ref(), &explain, &line).await? {
+                return Ok(bytes);
+            }
+        }
         let read = match &self.root {
-            Root::S3(s3) => s3.read(&name, range, listed).await,
+            Root::Bucket(bucket) => bucket.read(&name, range, listed).await,
             _ => get_part(&*store, &name, range).await,
         };
         read.map_err(|error| self.explain("read", key, &error))
@@ -209,18 +272,19 @@ impl Store {
     /// # Errors
     /// When it cannot be told.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        match &self.root {
+            Root::Bucket(bucket) => return Ok(self.look_at(bucket, key).await?.map(|found| found.bytes)),
+            Root::Mirror(mirror) => return Ok(mirrored(&**mirror, key).await?.map(|found| found.bytes)),
+            Root::Local(_) | Root::Memory(_) => {}
+        }
         let name = self.key("read", key)?;
         self.check_regular("read", key)?;
         let Some(store) = self.objects("read", key, false)? else { return Ok(None) };
-        let found = match &self.root {
-            Root::S3(s3) => s3.size(&name).await,
-            _ => match store.head(&name).await {
-                Ok(found) => Ok(Some(found.size)),
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error),
-            },
-        };
-        found.map_err(|error| self.explain("read", key, &error))
+        match store.head(&name).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.explain("read", key, &error)),
+        }
     }
 
     /// The whole object at `key`; `None` when there is no such object, also when it goes while it is looked at.
@@ -253,7 +317,7 @@ impl Store {
 
     /// Puts one whole object, replacing what was there: readers see the old one or the new one, never a part.
     /// A local root and the folders of the key are made where they are missing, and the file is on the disk
-    /// (fsync) when this returns. Large objects go to S3 in parts, which are removed when one fails; where the
+    /// (fsync) when this returns. Large objects go to a bucket in parts, which are removed when one fails; where the
     /// process is killed they stay invisible until the bucket's rule for incomplete uploads removes them.
     ///
     /// # Errors
@@ -262,12 +326,13 @@ impl Store {
         let name = self.key("write", key)?;
         self.check_regular("write", key)?;
         let result = match &self.root {
-            Root::S3(s3) => s3.put(&name, &bytes).await,
+            Root::Bucket(bucket) => bucket.put(&name, &bytes).await,
             _ => {
                 let store = self.objects("write", key, true)?.ok_or_else(|| self.absent("write", key))?;
                 store.put(&name, PutPayload::from(bytes)).await.map(drop)
             }
         };
+        self.forget(key);
         result.map_err(|error| self.explain("write", key, &error))
     }
 
@@ -285,7 +350,7 @@ impl Store {
             }
             _ => {
                 let objects = self.list_objects(prefix).await?;
-                let keys = objects.into_iter().filter(|object| s3::is_key(&object.name));
+                let keys = objects.into_iter().filter(|object| bucket::is_key(&object.name));
                 keys.filter_map(|object| Some((object.name.text()?.to_string(), object.bytes))).collect()
             }
         };
@@ -303,7 +368,19 @@ impl Store {
         let name = self.key("list", prefix)?;
         match &self.root {
             Root::Local(_) => Ok(vec![]),
-            Root::S3(s3) => s3.list(&name, self.line("list", prefix)).await,
+            Root::Bucket(bucket) => {
+                let objects = bucket.list(&name, self.line("list", prefix)).await?;
+                if let Some(cache) = &self.cache {
+                    objects.iter().for_each(|object| cache.note(object));
+                }
+                Ok(objects)
+            }
+            Root::Mirror(mirror) => {
+                let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+                let is_below =
+                    |object: &&Object| object.name.text().is_some_and(|name| name.starts_with(&below));
+                Ok(mirror.list().await?.iter().filter(is_below).cloned().collect())
+            }
             Root::Memory(store) => {
                 let listing = store.list(Some(&name)).map_ok(|object| Object {
                     name: object.location.as_ref().into(),
@@ -315,10 +392,53 @@ impl Store {
         }
     }
 
+    /// Whether it can be listed, as a web server cannot.
+    pub fn can_list(&self) -> bool {
+        match &self.root {
+            Root::Bucket(bucket) => bucket.is_whole(),
+            _ => true,
+        }
+    }
+
+    fn can_write(&self) -> bool {
+        self.can_list() && !matches!(self.root, Root::Mirror(_))
+    }
+
+    /// What a store says of the object at `key` that cannot be listed; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub async fn look(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        match &self.root {
+            Root::Bucket(bucket) => return self.look_at(bucket, key).await,
+            Root::Mirror(mirror) => return mirrored(&**mirror, key).await,
+            Root::Local(_) | Root::Memory(_) => {}
+        }
+        let object = |bytes| Object { name: key.into(), bytes, version: Version::UNKNOWN };
+        Ok(self.size(key).await?.map(object))
+    }
+
+    async fn look_at(&self, bucket: &Bucket, key: &str) -> Result<Option<Object>, StoreError> {
+        let name = self.key("read", key)?;
+        let found = bucket.look(&name).await.map_err(|error| self.explain("read", key, &error))?;
+        let found = found.map(|found| described(key, &found));
+        if let (Some(cache), Some(found)) = (&self.cache, &found) {
+            cache.note(found);
+        }
+        Ok(found)
+    }
+
+    /// Of an object that is written or deleted.
+    fn forget(&self, key: &str) {
+        if let Some(cache) = &self.cache {
+            cache.forget(key);
+        }
+    }
+
     /// Whether an object of this name can be read: in a bucket, names with empty parts, `.` or `..` cannot be
     /// asked for.
     pub fn can_read(&self, name: &ObjectName) -> bool {
-        self.local_root().is_some() || s3::is_key(name)
+        self.local_root().is_some() || bucket::is_key(name)
     }
 
     /// Reads an object by its true name, or a range of its bytes (fewer where it ends before). For a local root
@@ -393,6 +513,11 @@ impl Store {
     }
 
     fn key(&self, verb: &str, key: &str) -> Result<Key, StoreError> {
+        if ["write", "delete"].contains(&verb) && !self.can_write() {
+            return Err(StoreError::Stop(self.line(verb, key)(
+                "it is only read: give a local path or a bucket",
+            )));
+        }
         Key::parse(key).map_err(|_| self.no_key(verb, key))
     }
 
@@ -403,12 +528,22 @@ impl Store {
     /// The objects of the root; `None` for a local folder that does not exist, which `make` makes.
     fn objects(&self, verb: &str, key: &str, make: bool) -> Result<Option<Arc<dyn ObjectStore>>, StoreError> {
         match &self.root {
-            Root::S3(s3) => Ok(Some(Arc::clone(&s3.objects))),
+            Root::Bucket(bucket) => Ok(Some(Arc::clone(&bucket.objects))),
             Root::Memory(store) => Ok(Some(Arc::clone(store) as Arc<dyn ObjectStore>)),
+            Root::Mirror(_) => Err(StoreError::Stop(self.line(verb, key)("it is only read"))),
             Root::Local(local) => {
                 let store = local.objects(make).map_err(|error| self.explain_io(verb, key, &error))?;
                 Ok(store.map(|store| Arc::new(store) as Arc<dyn ObjectStore>))
             }
+        }
+    }
+
+    /// The right to have one request on its way to a bucket, to be held until its answer is read; nobody may wait for a
+    /// second one meanwhile.
+    async fn turn(&self) -> Option<Turn> {
+        match &self.root {
+            Root::Bucket(bucket) => Some(bucket.limit.turn().await),
+            _ => None,
         }
     }
 
@@ -426,12 +561,12 @@ impl Store {
     fn explain(&self, verb: &str, key: &str, error: &object_store::Error) -> StoreError {
         let line = self.line(verb, key);
         match &self.root {
-            Root::S3(s3) => s3.explain(verb, error, &line),
+            Root::Bucket(bucket) => bucket.explain(verb, error, &line),
             Root::Local(local) => match cause::<io::Error>(error) {
                 Some(error) => local.explain(verb, key, error, line),
                 None => StoreError::Stop(line(&one_line(&innermost(error)))),
             },
-            Root::Memory(_) => match error {
+            Root::Memory(_) | Root::Mirror(_) => match error {
                 object_store::Error::NotFound { .. } => StoreError::LeaveOut(line("no such object")),
                 _ => StoreError::Stop(line(&one_line(&innermost(error)))),
             },
@@ -466,6 +601,13 @@ impl StoreError {
     pub fn loses_only_this_object(&self) -> bool {
         matches!(self, StoreError::LeaveOut(_))
     }
+}
+
+/// What the listing of a mirror says of a file.
+async fn mirrored(mirror: &dyn Mirror, key: &str) -> Result<Option<Object>, StoreError> {
+    let listed = mirror.list().await?;
+    let found = listed.binary_search_by(|object| object.name.text().unwrap_or_default().cmp(key));
+    Ok(found.ok().map(|at| listed[at].clone()))
 }
 
 /// An object, or a range of its bytes.
@@ -591,12 +733,9 @@ mod tests {
             Store::open(location, &StoreOptions::default()).expect_err("refused").to_string()
         };
         assert_eq!(
-            refused("gs://bucket/x"),
-            "gs://bucket/x: unknown scheme gs://: give a local path, file:// or s3://bucket/prefix"
-        );
-        assert_eq!(
-            refused("http://user:geheim@host/x"),
-            "http://host/x: unknown scheme http://: give a local path, file:// or s3://bucket/prefix"
+            refused("ftp://user:geheim@host/x"),
+            "ftp://host/x: unknown scheme ftp://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix, \
+             az://container/prefix or https://host/folder"
         );
         assert_eq!(
             refused("s3://key:geheim@bucket/x"),

@@ -55,7 +55,7 @@ impl Patience {
 /// An object larger than this is put in parts of this size. A part is one request, and a request that stalls for a minute
 /// is given up, so that a line of 140 KB/s still suffices.
 pub(super) fn part_bytes() -> usize {
-    for_tests("FOREBAY_PART_BYTES").filter(|bytes| *bytes >= 1.0).map_or(8 << 20, |bytes| bytes as usize)
+    for_tests("FOREBAY_PART_BYTES").filter(|bytes| *bytes >= 1).unwrap_or(8 << 20)
 }
 
 /// Tests do not wait as long.
@@ -63,8 +63,13 @@ fn scale() -> f64 {
     for_tests("FOREBAY_PATIENCE").filter(|factor| (1e-4..=1.0).contains(factor)).unwrap_or(1.0)
 }
 
+/// An address of this machine that tests take for one of the public network.
+pub(super) fn public_for_tests() -> Option<std::net::IpAddr> {
+    for_tests("FOREBAY_PUBLIC_ADDRESS")
+}
+
 /// What builds with debug assertions read from the environment, and the released program does not.
-fn for_tests(name: &str) -> Option<f64> {
+fn for_tests<T: std::str::FromStr>(name: &str) -> Option<T> {
     match cfg!(debug_assertions) {
         true => std::env::var(name).ok()?.parse().ok(),
         false => None,

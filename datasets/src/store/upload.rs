@@ -6,8 +6,8 @@ use bytes::Bytes;
 use object_store::path::Path as Key;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 
+use super::bucket::{Before, complete, look_before};
 use super::patience::part_bytes;
-use super::s3::{Before, complete, look_before};
 use super::{Store, StoreError};
 
 /// An object on its way. It is there when [`Upload::finish`] has returned, whole, and not before; one that is dropped
@@ -74,6 +74,7 @@ impl Upload {
         let Some(Parts { mut upload, objects, before, bytes }) = self.parts.take() else {
             unreachable!("a part was sent")
         };
+        self.store.forget(&self.key);
         let done = complete(&*objects, &self.name, &mut *upload, before, bytes).await;
         done.map_err(|error| self.store.explain("write", &self.key, &error))
     }
@@ -105,7 +106,11 @@ impl Upload {
         }
         let parts = self.parts.as_mut().expect("it was begun");
         parts.bytes += part.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        match parts.upload.put_part(PutPayload::from_iter(part)).await {
+        let put = parts.upload.put_part(PutPayload::from_iter(part));
+        let turn = self.store.turn().await;
+        let put = put.await;
+        drop(turn);
+        match put {
             Ok(()) => Ok(()),
             Err(error) => Err(self.give_up(&error).await),
         }

@@ -1,0 +1,258 @@
+//! How an object of a bucket is read: whole, a part of it, or, where it is large, by several parts at once.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path as Key;
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
+
+use super::super::ASKS;
+use super::super::http::Strange;
+use super::super::patience::part_bytes;
+use super::Bucket;
+use super::refusal::code;
+
+/// Parts of one object that are read at once: enough for one line of 1 GB/s, where one connection brings 250 MB/s.
+const PARTS_READ_AT_ONCE: usize = 4;
+
+/// What came of an object.
+struct Come {
+    bytes: Bytes,
+    tag: Option<String>,
+    /// All bytes of the object.
+    object_bytes: u64,
+}
+
+/// Who takes the bytes of an object, in their order.
+pub(in super::super) type Take<'a> = dyn FnMut(&[u8]) -> object_store::Result<()> + Send + 'a;
+
+/// What a request gave: bytes, or what cannot be right.
+type Tried<T> = object_store::Result<Result<T, Strange>>;
+
+impl Bucket {
+    /// An object, or a range of its bytes. Fewer bytes than announced are asked for again. So is a whole object that came
+    /// without TLS and is not what its entity tag says, which is the MD5 of most objects: bytes that come twice are it only
+    /// where no tag of this store was an MD5 so far. An object that changes while it is read is an error.
+    ///
+    /// `listed` is how many bytes are expected, where that is known: nobody makes room for more.
+    pub(in super::super) async fn read(
+        &self,
+        name: &Key,
+        range: Option<Range<u64>>,
+        listed: Option<u64>,
+    ) -> object_store::Result<Bytes> {
+        self.tagged(name, range, listed).await.map(|(bytes, _)| bytes)
+    }
+
+    /// The same, with the entity tag.
+    async fn tagged(
+        &self,
+        name: &Key,
+        range: Option<Range<u64>>,
+        listed: Option<u64>,
+    ) -> object_store::Result<(Bytes, Option<String>)> {
+        let mut before: Option<Bytes> = None;
+        let mut strange = Strange::Damaged;
+        for _ in 0..ASKS {
+            let (bytes, tag) = match self.once(name, range.clone(), listed).await? {
+                Ok(come) => come,
+                Err(what) => {
+                    strange = what;
+                    continue;
+                }
+            };
+            let digest = tag.as_ref().map(|tag| tag.trim_matches('"').to_ascii_lowercase());
+            let is_whole = range.is_none() && self.is_plain;
+            match digest.filter(|tag| is_whole && tag.len() == 32 && !tag.contains('-')) {
+                Some(digest) if digest == hexadecimal_md5(&bytes) => {
+                    self.tags_are_md5.store(true, Ordering::Relaxed);
+                    return Ok((bytes, tag));
+                }
+                Some(_) if self.tags_are_md5.load(Ordering::Relaxed) || before.as_ref() != Some(&bytes) => {
+                    before = Some(bytes);
+                }
+                _ => return Ok((bytes, tag)),
+            }
+        }
+        Err(object_store::Error::Generic { store: self.cloud.name, source: Box::new(strange) })
+    }
+
+    async fn once(
+        &self,
+        name: &Key,
+        range: Option<Range<u64>>,
+        listed: Option<u64>,
+    ) -> Tried<(Bytes, Option<String>)> {
+        if let Some(listed) = listed.filter(|listed| is_large(*listed)) {
+            let is_whole = range.is_none();
+            let span = range.unwrap_or(0..listed);
+            return self.in_parts(name, span, is_whole, None).await;
+        }
+        let turn = self.limit.turn().await;
+        let options = GetOptions { range: range.clone().map(GetRange::Bounded), ..Default::default() };
+        let answer = self.objects.get_opts(name, options).await?;
+        let span = answer.range.clone();
+        let announced = span.end - span.start;
+        if let Some(listed) = listed.filter(|listed| *listed < announced) {
+            return Ok(Err(Strange::Longer { announced, listed }));
+        }
+        let tag = answer.meta.e_tag.clone();
+        if is_large(announced) {
+            // The rest of this answer is not waited for.
+            drop((answer, turn));
+            return self.in_parts(name, span, range.is_none(), Some(tag)).await;
+        }
+        let bytes = match answer.bytes().await {
+            // What lacks bytes at its end is asked for from there, where a true object has none.
+            Err(error) if ["InvalidRange", "InvalidArgument"].contains(&code(&error.to_string())) => {
+                return Ok(Err(Strange::Short { announced }));
+            }
+            read => read?,
+        };
+        Ok(match bytes.len() as u64 == announced {
+            true => Ok((bytes, tag)),
+            false => Err(Strange::Short { announced }),
+        })
+    }
+
+    /// Reads a large part of an object into memory.
+    async fn in_parts(
+        &self,
+        name: &Key,
+        span: Range<u64>,
+        is_whole: bool,
+        seen: Option<Option<String>>,
+    ) -> Tried<(Bytes, Option<String>)> {
+        let mut whole = BytesMut::new();
+        let listed = (span.end - span.start) as usize;
+        let mut take = |bytes: &[u8]| {
+            whole.reserve(listed - whole.len());
+            whole.extend_from_slice(bytes);
+            Ok(())
+        };
+        let tag = self.each_part(name, span, is_whole, seen, &mut take).await?;
+        Ok(tag.map(|tag| (whole.freeze(), tag)))
+    }
+
+    /// Hands on a whole object of so many bytes, piece by piece in their order; gives its entity tag.
+    pub(in super::super) async fn bring(
+        &self,
+        name: &Key,
+        bytes: u64,
+        take: &mut Take<'_>,
+    ) -> object_store::Result<Result<Option<String>, Strange>> {
+        if is_large(bytes) {
+            return self.each_part(name, 0..bytes, true, None, take).await;
+        }
+        let (whole, tag) = self.tagged(name, None, Some(bytes)).await?;
+        if whole.len() as u64 != bytes {
+            return Ok(Err(Strange::Short { announced: bytes }));
+        }
+        take(&whole)?;
+        Ok(Ok(tag))
+    }
+
+    /// Hands on a large part of an object, read by several requests at once, all of one version: the one with the tag that
+    /// was `seen`, else that of the first part.
+    async fn each_part(
+        &self,
+        name: &Key,
+        span: Range<u64>,
+        is_whole: bool,
+        seen: Option<Option<String>>,
+        take: &mut Take<'_>,
+    ) -> Tried<Option<String>> {
+        let part = part_bytes() as u64;
+        let listed = span.end - span.start;
+        let starts = (span.start..span.end).step_by(part_bytes());
+        let mut parts = starts.map(|start| start..span.end.min(start + part));
+        let (tag, object_bytes) = match seen {
+            Some(tag) => (tag, None),
+            None => {
+                let first = parts.next().expect("a large part is not empty");
+                let first = match self.part(name, first, None, None).await? {
+                    Ok(first) => first,
+                    Err(strange) => return Ok(Err(strange)),
+                };
+                let announced = first.object_bytes;
+                if is_whole && announced > listed {
+                    return Ok(Err(Strange::Longer { announced, listed }));
+                }
+                if is_whole && announced < listed {
+                    return Ok(Err(Strange::Short { announced: listed }));
+                }
+                take(&first.bytes)?;
+                (first.tag, Some(announced))
+            }
+        };
+        let read = parts.map(|range| self.part(name, range, Some(&tag), object_bytes));
+        let mut read = futures::stream::iter(read).buffered(PARTS_READ_AT_ONCE);
+        while let Some(come) = read.try_next().await? {
+            match come {
+                Ok(come) => take(&come.bytes)?,
+                Err(strange) => return Ok(Err(strange)),
+            }
+        }
+        drop(read);
+        Ok(Ok(tag))
+    }
+
+    /// One part, of the version with a tag and of so many bytes.
+    async fn part(
+        &self,
+        name: &Key,
+        range: Range<u64>,
+        tag: Option<&Option<String>>,
+        object_bytes: Option<u64>,
+    ) -> Tried<Come> {
+        let _turn = self.limit.turn().await;
+        let announced = range.end - range.start;
+        // A weak tag matches nothing.
+        let if_match = tag.and_then(|tag| tag.clone()).filter(|tag| !tag.starts_with("W/"));
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), if_match, ..Default::default() };
+        let answer = self.objects.get_opts(name, options).await?;
+        let meta = answer.meta.clone();
+        // Some servers ignore the condition.
+        if tag.is_some_and(|tag| *tag != meta.e_tag) || object_bytes.is_some_and(|bytes| bytes != meta.size) {
+            let source = "another version of it came".into();
+            return Err(object_store::Error::Precondition { path: name.to_string(), source });
+        }
+        let bytes = answer.bytes().await?;
+        Ok(match bytes.len() as u64 == announced {
+            true => Ok(Come { bytes, tag: meta.e_tag, object_bytes: meta.size }),
+            false => Err(Strange::Short { announced }),
+        })
+    }
+
+    /// What the server says of an object, or `None` when there is none. The answer to HEAD has no body: what it denies is
+    /// asked for by GET, whose answer says who denies it.
+    pub(in super::super) async fn look(&self, name: &Key) -> object_store::Result<Option<ObjectMeta>> {
+        let _turn = self.limit.turn().await;
+        if let Ok(found) = self.objects.head(name).await {
+            return Ok(Some(found));
+        }
+        let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..Default::default() };
+        match self.objects.get_opts(name, options).await {
+            Err(error @ object_store::Error::NotFound { .. })
+                if self.cloud.codes.no_object.contains(&code(&error.to_string())) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+            // It may be read, and only HEAD be refused; or it came in between.
+            Ok(found) => Ok(Some(found.meta)),
+        }
+    }
+}
+
+/// What is larger is read in parts.
+fn is_large(bytes: u64) -> bool {
+    bytes > 2 * part_bytes() as u64
+}
+
+fn hexadecimal_md5(bytes: &[u8]) -> String {
+    use md5::Digest;
+    md5::Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,208 @@
+//! Objects of a bucket or a web server by way of the cache: which version is meant, and who brings it.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use bytes::Bytes;
+use futures::lock::Mutex as Turns;
+use object_store::ObjectMeta;
+use object_store::path::Path as Key;
+
+use super::bucket::{Bucket, without_credentials};
+use super::cache::{CacheOptions, DiskCache, Filling, NoRoom};
+use super::http::Strange;
+use super::object::{Object, Version};
+use super::{StoreError, one_line};
+use crate::escape::escape_text;
+
+/// The cache of one place.
+#[derive(Debug)]
+pub(super) struct CachedObjects {
+    disk: DiskCache,
+    /// As messages name it.
+    folder: String,
+    state: Mutex<CacheState>,
+}
+
+#[derive(Debug, Default)]
+struct CacheState {
+    /// What was listed or looked at, by a digest of the key.
+    known: HashMap<[u8; 16], KnownObject>,
+    /// Who brings an object keeps others from bringing it too.
+    brought: HashMap<String, Weak<Turns<()>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct KnownObject {
+    version: Version,
+    bytes: u64,
+}
+
+/// What a store says of an object.
+pub(super) fn described(key: &str, found: &ObjectMeta) -> Object {
+    // Where a server says nothing, `object_store` says the beginning of time.
+    let version = match &found.e_tag {
+        Some(tag) => Version::of_etag(tag),
+        None if found.last_modified.timestamp() == 0 => Version::UNKNOWN,
+        None => Version::of_time(&found.last_modified.to_rfc2822()),
+    };
+    Object { name: key.into(), bytes: found.size, version }
+}
+
+fn digest(key: &str) -> [u8; 16] {
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&blake3::hash(key.as_bytes()).as_bytes()[..16]);
+    digest
+}
+
+impl CachedObjects {
+    /// # Errors
+    /// [`StoreError::Correct`] when the folder cannot be made.
+    pub(super) fn open(options: &CacheOptions) -> Result<CachedObjects, StoreError> {
+        let folder = escape_text(&options.folder.to_string_lossy()).into_owned();
+        if folder.contains("://") {
+            return Err(StoreError::Correct(format!(
+                "the cache {}: it is a folder of this machine, and no URL",
+                without_credentials(&folder)
+            )));
+        }
+        let disk = DiskCache::open(options).map_err(|error| {
+            StoreError::Correct(format!("cannot use the cache {folder}: {}", one_line(&error.to_string())))
+        })?;
+        Ok(CachedObjects { disk, folder, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, CacheState> {
+        self.state.lock().expect("nothing panics while it is held")
+    }
+
+    /// Notes which version of an object is there.
+    pub(super) fn note(&self, object: &Object) {
+        let Some(key) = object.name.text() else { return };
+        let known = KnownObject { version: object.version, bytes: object.bytes };
+        self.state().known.insert(digest(key), known);
+    }
+
+    /// Forgets which version of an object was there.
+    pub(super) fn forget(&self, key: &str) {
+        self.state().known.remove(&digest(key));
+    }
+
+    fn brought(&self, id: &str) -> Arc<Turns<()>> {
+        let brought = &mut self.state().brought;
+        if let Some(turns) = brought.get(id).and_then(Weak::upgrade) {
+            return turns;
+        }
+        brought.retain(|_, turns| turns.strong_count() > 0);
+        let turns = Arc::new(Turns::new(()));
+        brought.insert(id.to_string(), Arc::downgrade(&turns));
+        turns
+    }
+
+    /// A part of an object, or the whole. `None` where the cache does not help: there is no such object, its store has no
+    /// versions, or there is no room just now; then it is read as without a cache. `line` puts a reason behind what was
+    /// attempted.
+    ///
+    /// # Errors
+    /// Those of the bucket through `explain`; [`StoreError::Correct`] for an object that is larger than the cache may be;
+    /// [`StoreError::Stop`] when the folder cannot be written.
+    pub(super) async fn read(
+        &self,
+        bucket: &Bucket,
+        name: &Key,
+        range: Option<&Range<u64>>,
+        explain: &(dyn Fn(&object_store::Error) -> StoreError + Send + Sync),
+        line: &(dyn Fn(&str) -> String + Send + Sync),
+    ) -> Result<Option<Bytes>, StoreError> {
+        let key = name.as_ref();
+        let known = self.state().known.get(&digest(key)).copied();
+        let known = match known {
+            Some(known) => known,
+            None => match bucket.look(name).await.map_err(|error| explain(&error))? {
+                None => return Ok(None),
+                Some(found) => {
+                    let object = described(key, &found);
+                    self.note(&object);
+                    KnownObject { version: object.version, bytes: object.bytes }
+                }
+            },
+        };
+        if known.version == Version::UNKNOWN {
+            return Ok(None);
+        }
+        let id = |version: Version| {
+            let parts = [&*bucket.url(key), "\0", &version.to_string()];
+            blake3::hash(parts.concat().as_bytes()).to_hex().to_string()
+        };
+        let wanted = id(known.version);
+        if let Some(bytes) = self.disk.read(&wanted, range, known.bytes) {
+            return Ok(Some(bytes));
+        }
+        let turns = self.brought(&wanted);
+        let _turn = turns.lock().await;
+        if let Some(bytes) = self.disk.read(&wanted, range, known.bytes) {
+            return Ok(Some(bytes));
+        }
+        let unwritten = |error: &io::Error| {
+            let why = match error.kind() {
+                io::ErrorKind::StorageFull => {
+                    "the disk is full: lower --cache-limit, or name another --cache".into()
+                }
+                _ => one_line(&error.to_string()),
+            };
+            StoreError::Stop(format!("cannot write the cache {}: {why}", self.folder))
+        };
+        let mut filling = match self.disk.begin(known.bytes) {
+            Ok(filling) => filling,
+            Err(NoRoom::Busy) => return Ok(None),
+            Err(NoRoom::Io(error)) => return Err(unwritten(&error)),
+            Err(NoRoom::TooLarge) => {
+                return Err(StoreError::Correct(line(&format!(
+                    "it has {} bytes, and the cache {} may take {}: raise --cache-limit, or leave --cache out",
+                    known.bytes,
+                    self.folder,
+                    self.disk.bytes_max()
+                ))));
+            }
+        };
+        let mut refused: Option<io::Error> = None;
+        let tag = fill(bucket, name, known.bytes, &mut filling, &mut refused).await;
+        if let Some(error) = refused {
+            return Err(unwritten(&error));
+        }
+        // The version that came is the one that is kept; it is another one where the object was changed since.
+        let came = tag.map_err(|error| explain(&error))?.map(|tag| Version::of_etag(&tag));
+        let id = match came {
+            Some(version) if version != known.version => {
+                self.note(&Object { name: key.into(), bytes: known.bytes, version });
+                id(version)
+            }
+            _ => wanted,
+        };
+        filling.finish(&id).map_err(|error| unwritten(&error))?;
+        // Where it had to go again at once, it is read as without a cache.
+        Ok(self.disk.read(&id, range, known.bytes))
+    }
+}
+
+/// Brings an object; gives its entity tag. What the disk refused is put into `refused`.
+async fn fill(
+    bucket: &Bucket,
+    name: &Key,
+    bytes: u64,
+    filling: &mut Filling,
+    refused: &mut Option<io::Error>,
+) -> object_store::Result<Option<String>> {
+    let mut write = |bytes: &[u8]| match filling.write(bytes) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            *refused = Some(error);
+            Err(object_store::Error::Generic { store: "cache", source: "it cannot be written".into() })
+        }
+    };
+    let strange =
+        |strange: Strange| object_store::Error::Generic { store: "cache", source: Box::new(strange) };
+    bucket.bring(name, bytes, &mut write).await?.map_err(strange)
+}

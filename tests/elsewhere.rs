@@ -1,0 +1,635 @@
+//! Datasets in other clouds and on the web: a small server that speaks as each of them does, and what the program makes
+//! of its answers.
+
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use forebay_datasets::store::{Store, StoreOptions};
+
+use self::server::{Answer, Fake, png_files};
+use crate::fixture::Place;
+use crate::weights::{COMMIT, Hub};
+
+/// A place with the credentials of a fake Google Cloud Storage, or of a fake Azure.
+fn place(fake: &Fake, scheme: &str) -> Place {
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.03");
+    match scheme {
+        "gs" => {
+            place.set("GOOGLE_BEARER_TOKEN", "geheim-token");
+            place.set("GOOGLE_BASE_URL", &format!("http://{}", fake.address));
+        }
+        _ => {
+            place.set("AZURE_STORAGE_ACCOUNT_NAME", "me");
+            place.set("AZURE_STORAGE_ACCOUNT_KEY", "Z2VoZWltLXRva2VuLWlzLWl0");
+            place.set("AZURE_STORAGE_ENDPOINT", &format!("http://{}", fake.address));
+        }
+    }
+    place
+}
+
+#[test]
+fn a_dataset_is_prepared_from_and_to_the_buckets_of_other_clouds() {
+    for scheme in ["gs", "az"] {
+        let fake = Fake::start(|_| None);
+        for (name, bytes) in png_files(12) {
+            fake.put(&format!("/pictures/in/{name}"), bytes);
+        }
+        let place = place(&fake, scheme);
+        let inspected = place.run(&format!("inspect {scheme}://pictures/in --json")).done();
+        assert_eq!(inspected.json()["found"], 12, "{scheme}: {}", inspected.stdout);
+        let prepare = format!("prepare {scheme}://pictures/in {scheme}://pictures/out --size 8 --encode png");
+        let prepare = format!("{prepare} --samples-per-shard 5 --split none --json");
+        let said = place.run(&prepare).done();
+        assert_eq!(said.json()["samples"]["written"].as_u64().unwrap_or(12), 12, "{}", said.stdout);
+        place.run(&format!("verify {scheme}://pictures/out")).done();
+        // The same bytes as on a disk.
+        for (name, bytes) in png_files(12) {
+            place.write(&format!("in/{name}"), &bytes);
+        }
+        place.run("prepare in out --size 8 --encode png --samples-per-shard 5 --split none").done();
+        for (name, bytes) in place.files("out").into_iter().filter(|(name, _)| name != "plan.json") {
+            assert!(fake.get(&format!("/pictures/out/{name}")) == Some(bytes), "{scheme}: {name} differs");
+        }
+        // And they go where others take their place.
+        let other = prepare.replace("--samples-per-shard 5", "--samples-per-shard 4 --overwrite");
+        place.run(&other).done();
+        place.run(&format!("verify {scheme}://pictures/out")).done();
+        assert_eq!(fake.keys("/pictures/out/data/").len(), 3, "{scheme}: {:?}", fake.keys("/pictures/out/"));
+        let asked = fake.asked();
+        assert!(
+            asked.iter().all(|asked| asked.headers.contains("authorization:")),
+            "every request is signed"
+        );
+        assert!(
+            asked.iter().any(|asked| asked.target.contains("marker=") || asked.target.contains("-token=")),
+            "{scheme}: the listing has pages"
+        );
+        let heard = [inspected.stdout, inspected.stderr, said.stdout, said.stderr].concat();
+        assert!(!heard.contains("geheim-token") && !heard.contains("Z2VoZWlt"), "the secret was printed");
+    }
+}
+
+#[test]
+fn a_public_bucket_is_read_without_credentials_and_another_one_says_what_is_missing() {
+    for scheme in ["gs", "az"] {
+        let fake = Fake::start(|_| None);
+        for (name, bytes) in png_files(4) {
+            fake.put(&format!("/pictures/in/{name}"), bytes);
+        }
+        let mut place = Place::new();
+        place.set("AZURE_STORAGE_ACCOUNT_NAME", "me");
+        let at = format!("--endpoint http://{}", fake.address);
+        place.run(&format!("inspect {scheme}://pictures/in --anonymous {at}")).done();
+        assert!(fake.asked().iter().all(|asked| !asked.headers.contains("authorization:")));
+        let said =
+            place.run(&format!("inspect {scheme}://pictures/in {at}")).refused(2, "no credentials: set ");
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+
+        let denying = Fake::start(|_| Some(Answer::refusal(403, "AccessDenied")));
+        let at = format!("--endpoint http://{}", denying.address);
+        let said = place.run(&format!("inspect {scheme}://pictures/in --anonymous {at}"));
+        assert!(said.code != 0 && said.stderr.contains("is not public"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_container_that_is_not_there_is_called_so() {
+    for (scheme, code, says) in [
+        ("gs", "NoSuchBucket", "there is no bucket called pictures"),
+        ("az", "ContainerNotFound", "there is no container called pictures"),
+    ] {
+        let fake = Fake::start(move |_| Some(Answer::refusal(404, code)));
+        place(&fake, scheme).run(&format!("inspect {scheme}://pictures/in")).refused(1, says);
+    }
+    let fake = Fake::start(|_| Some(Answer::page(200)));
+    for scheme in ["gs", "az"] {
+        let said = place(&fake, scheme).run(&format!("inspect {scheme}://pictures/in"));
+        said.refused(1, "the server answered with something else than");
+    }
+}
+
+/// Images that are more than a few bytes each.
+fn noise(n: u64) -> Vec<(String, Vec<u8>)> {
+    let place = Place::new();
+    for index in 0..n {
+        place.write_png(&format!("in/{}/{index}.png", ["a", "b"][index as usize % 2]), 64, 64, index);
+    }
+    place.files("in").into_iter().collect()
+}
+
+#[test]
+fn a_large_object_is_read_in_parts_of_one_version() {
+    let fake = Fake::start(|_| None);
+    for (name, bytes) in noise(2) {
+        fake.put(&format!("/pictures/in/{name}"), bytes);
+    }
+    let mut place = place(&fake, "gs");
+    // What is larger than two parts is read in parts.
+    place.set("FOREBAY_PART_BYTES", "3000");
+    place.run("prepare gs://pictures/in out --size 16 --split none").done();
+    let is_part = |asked: &server::Asked| asked.header("range").is_some() && asked.path().ends_with(".png");
+    let parts: Vec<_> = fake.asked().into_iter().filter(is_part).collect();
+    assert!(parts.len() >= 8, "{} parts", parts.len());
+    let firsts = parts.iter().filter(|asked| asked.header("range") == Some("bytes=0-2999"));
+    assert!(firsts.clone().count() >= 2 && firsts.clone().all(|asked| asked.header("if-match").is_none()));
+    let mut others = parts.iter().filter(|asked| asked.header("range") != Some("bytes=0-2999"));
+    assert!(others.all(|asked| asked.header("if-match").is_some()), "all of one version");
+    let whole = Place::new();
+    for (name, bytes) in noise(2) {
+        whole.write(&format!("in/{name}"), &bytes);
+    }
+    whole.run("prepare in out --size 16 --split none").done();
+    let data = |place: &Place| -> Vec<_> {
+        place.files("out").into_iter().filter(|(name, _)| name != "plan.json").collect()
+    };
+    assert!(data(&whole) == data(&place), "the same shards");
+}
+
+#[test]
+fn an_object_that_changes_while_it_is_read_ends_the_run() {
+    for minds_conditions in [true, false] {
+        let (_, other) = noise(3).pop().unwrap();
+        let fake = Fake::start(move |asked| {
+            let is_late_part = asked.header("range").is_some_and(|range| !range.starts_with("bytes=0-"));
+            let mut asked = asked.clone();
+            if !minds_conditions {
+                asked.headers = asked.headers.replace("if-match:", "x-nothing:");
+            }
+            (asked.target.contains("0%2Epng") && is_late_part).then(|| server::object(&asked, &other))
+        });
+        for (name, bytes) in noise(2) {
+            fake.put(&format!("/pictures/in/{name}"), bytes);
+        }
+        let mut place = place(&fake, "gs");
+        place.set("FOREBAY_PART_BYTES", "3000");
+        let said = place.run("prepare gs://pictures/in out --size 16 --split none");
+        said.refused(1, "0.png: it was changed while it was read: run again");
+    }
+}
+
+#[test]
+fn a_body_that_is_cut_goes_on_where_it_ended() {
+    let files = noise(2);
+    let (name, bytes) = files[0].clone();
+    let path = format!("/pictures/in/{name}");
+    let cut = path.clone();
+    let fake = Fake::start(move |asked| {
+        let is_first = asked.method == "GET" && asked.path() == cut && asked.nth == 0;
+        is_first.then(|| {
+            let whole = server::object(asked, &bytes);
+            server::Answer { sent_bytes: Some(bytes.len() / 2), ..whole }
+        })
+    });
+    for (name, bytes) in &files {
+        fake.put(&format!("/pictures/in/{name}"), bytes.clone());
+    }
+    place(&fake, "gs").run("prepare gs://pictures/in out --size 16 --split none").done();
+    let asked = fake.asked();
+    let mut of_it = asked.iter().filter(|asked| asked.method == "GET" && asked.path() == path).skip(1);
+    let resumed = of_it.next().expect("it is asked for again");
+    assert!(
+        resumed.header("range").is_some_and(|range| !range.starts_with("bytes=0-")),
+        "{}",
+        resumed.headers
+    );
+}
+
+#[test]
+fn a_storm_of_throttling_passes_and_nothing_is_lost() {
+    for (scheme, status, code) in [("gs", 429, "TooManyRequests"), ("az", 503, "ServerBusy")] {
+        let fake = Fake::start(move |asked| {
+            let is_image = asked.method == "GET" && asked.path().ends_with(".png");
+            (is_image && asked.nth < 3).then(|| Answer::refusal(status, code))
+        });
+        for (name, bytes) in png_files(20) {
+            fake.put(&format!("/pictures/in/{name}"), bytes);
+        }
+        let place = place(&fake, scheme);
+        place.run(&format!("prepare {scheme}://pictures/in out --size 8 --split none")).done();
+        place.run("verify out").done();
+        let asked = fake.asked();
+        let images = asked.iter().filter(|asked| asked.method == "GET" && asked.path().ends_with(".png"));
+        assert!(images.count() >= 4 * 20);
+    }
+}
+
+/// Three shards of WebDataset: their names and bytes.
+fn tars() -> Vec<(String, Vec<u8>)> {
+    let place = Place::new();
+    for (index, (name, bytes)) in png_files(12).into_iter().enumerate() {
+        place.write(&format!("in{}/{name}", index % 3), &bytes);
+    }
+    let shard = |index: usize| {
+        place.run(&format!("convert in{index} out{index} --format webdataset")).done();
+        let files = place.files(&format!("out{index}"));
+        files.into_iter().find(|(name, _)| name.ends_with(".tar")).expect("a shard")
+    };
+    (0..3).map(shard).collect()
+}
+
+/// The URL of the tar files, with braces.
+fn numbered(fake: &Fake, tars: &[(String, Vec<u8>)]) -> String {
+    let names: Vec<String> = (0..tars.len()).map(|index| format!("train-{index:03}.tar")).collect();
+    for (name, (_, bytes)) in names.iter().zip(tars) {
+        fake.put(&format!("/data/{name}"), bytes.clone());
+    }
+    format!("http://{}/data/train-{{000..{:03}}}.tar", fake.address, tars.len() - 1)
+}
+
+#[test]
+fn tar_files_of_a_web_server_are_a_dataset() {
+    let tars = tars();
+    assert_eq!(tars.len(), 3);
+    // With parts, and where the server sends none.
+    for has_ranges in [true, false] {
+        let fake = Fake::start(|_| None);
+        let place = Place::new();
+        let url = numbered(&fake, &tars);
+        let plain = match has_ranges {
+            true => None,
+            false => Some(Fake::start({
+                let objects = tars.clone();
+                move |asked| {
+                    let mut asked = asked.clone();
+                    asked.headers = asked.headers.replace("range:", "x-nothing:");
+                    let index: usize =
+                        asked.path().rsplit('-').next()?.trim_end_matches(".tar").parse().ok()?;
+                    Some(server::object(&asked, &objects[index].1))
+                }
+            })),
+        };
+        let url = match &plain {
+            Some(plain) => url.replace(&fake.address.to_string(), &plain.address.to_string()),
+            None => url,
+        };
+        let said = place.run_with(&["inspect", &url, "--json"]).done().json();
+        assert_eq!(said["found"], 12, "{said}");
+        place.run_with(&["prepare", &url, "out", "--size", "8", "--split", "none"]).done();
+        place.run("verify out").done();
+        if has_ranges {
+            let asked = fake.asked();
+            assert!(asked.iter().any(|asked| asked.header("range").is_some()), "it is read in parts");
+            assert!(asked.iter().all(|asked| asked.path().ends_with(".tar")), "nothing else is asked for");
+        }
+    }
+}
+
+#[test]
+fn a_table_of_a_web_server_names_its_images() {
+    let fake = Fake::start(|_| None);
+    let mut table = "file_name,label\n".to_string();
+    for (index, (name, bytes)) in png_files(6).into_iter().enumerate() {
+        // Some by their whole URL.
+        let place = if index < 2 { format!("http://{}/data/", fake.address) } else { String::new() };
+        table += &format!("{place}{name},{}\n", &name[..1]);
+        fake.put(&format!("/data/{name}"), bytes);
+    }
+    table += "a/missing.png,a\nhttps://elsewhere.invalid/x.png,a\n";
+    fake.put("/data/labels.csv", table.into_bytes());
+    let place = Place::new();
+    let said = place.run(&format!("inspect http://{}/data/labels.csv --json", fake.address)).done().json();
+    assert_eq!((&said["found"], said["rejects"].as_array().map(Vec::len)), (&8.into(), Some(2)), "{said}");
+    let prepare = format!("prepare http://{}/data/labels.csv out --size 8 --split none", fake.address);
+    place.run(&format!("{prepare} --max-rejects 2")).done();
+    place.run("verify out").done();
+}
+
+#[test]
+fn what_a_web_server_cannot_do_is_one_line() {
+    let fake = Fake::start(|asked| {
+        // Larger than what is read whole, and never in parts.
+        let large = Answer { sent_bytes: Some(0), ..Answer::new(200, vec![0; 17 << 20]) };
+        asked.path().ends_with("large.tar").then_some(large)
+    });
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.03");
+    let at = format!("http://{}/data", fake.address);
+    for (arguments, code, says) in [
+        (format!("inspect {at}"), 2, "a web server does not list what it has: name a file of the dataset ("),
+        (format!("inspect {at}/none.tar"), 2, "/data/none.tar: there is no such file"),
+        (format!("inspect {at}/train-{{0..1}}.tar"), 2, "/data/train-0.tar: there is no such file"),
+        (
+            format!("inspect {at}/large.tar"),
+            1,
+            "the server sends no parts of files, and this one has 17825792 bytes",
+        ),
+        (format!("inspect {at}/x.tar?token=geheim"), 2, "a URL with a query (?..) is not read"),
+        ("inspect http://me:geheim@host/x.tar".to_string(), 2, "a URL may hold no credentials"),
+        (format!("prepare {at}/none.tar {at}/out"), 2, "nothing can be written to the web"),
+    ] {
+        let said = place.run(&arguments).refused(code, says);
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+        assert!(!said.stderr.contains("geheim"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_redirect_from_a_public_server_to_a_private_one_is_refused_unless_it_is_allowed() {
+    let tars = tars();
+    let private = Fake::start(|_| None);
+    let url = numbered(&private, &tars);
+    let port = private.address.port();
+    for host in ["127.0.0.1", "localhost", "2130706433"] {
+        let public = Fake::start_at("127.0.0.2", move |asked| {
+            let to = format!("http://{host}:{port}{}", asked.target);
+            Some(Answer::new(302, "").with("Location", to))
+        });
+        let mut place = Place::new();
+        place.set("FOREBAY_PATIENCE", "0.03");
+        place.set("FOREBAY_PUBLIC_ADDRESS", "127.0.0.2");
+        let url = url.replace(&private.address.to_string(), &public.address.to_string());
+        let said = place
+            .run_with(&["inspect", &url])
+            .refused(1, "a private address, from a public one; --allow-private");
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+        assert!(private.asked().is_empty(), "nothing was asked there: {host}");
+        assert!(public.asked().len() <= 10, "what is hopeless is not tried again");
+        // From one private server to another it leads nowhere new.
+        place.set("FOREBAY_PUBLIC_ADDRESS", "127.0.0.9");
+        if host != "localhost" {
+            place.run_with(&["inspect", &url]).done();
+        }
+        place.set("FOREBAY_PUBLIC_ADDRESS", "127.0.0.2");
+        if host != "localhost" {
+            place.run_with(&["inspect", &url, "--allow-private"]).done();
+            private.forget();
+        }
+    }
+    let public = Fake::start(|asked| Some(Answer::new(302, "").with("Location", asked.target.clone())));
+    let place = Place::new();
+    let url = format!("http://{}/x.tar", public.address);
+    place.run_with(&["inspect", &url]).refused(1, "from one address to another more than 10 times");
+}
+
+/// The bytes of all files of a folder.
+fn folder_bytes(folder: &std::path::Path) -> u64 {
+    let Ok(files) = std::fs::read_dir(folder) else { return 0 };
+    files.flatten().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// How often images were brought.
+fn brought(fake: &Fake) -> usize {
+    fake.asked().iter().filter(|asked| asked.method == "GET" && asked.path().ends_with(".png")).count()
+}
+
+#[test]
+fn what_is_kept_is_not_asked_for_again_unless_it_changed_or_is_damaged() {
+    let fake = Fake::start(|_| None);
+    for (name, bytes) in noise(6) {
+        fake.put(&format!("/pictures/in/{name}"), bytes);
+    }
+    let place = place(&fake, "gs");
+    let prepare = |out: &str| format!("prepare gs://pictures/in {out} --size 16 --split none --cache kept");
+    place.run(&prepare("out")).done();
+    // What has no size in the header of a PNG is looked at too, by its first bytes.
+    assert_eq!(brought(&fake), 6);
+    fake.forget();
+    place.run(&prepare("again")).done();
+    assert_eq!(brought(&fake), 0);
+    let data = |out: &str| -> Vec<_> {
+        place.files(out).into_iter().filter(|(name, _)| name != "plan.json").collect()
+    };
+    assert!(data("out") == data("again"));
+
+    // Another version of one, and a flipped byte of another.
+    let (name, _) = noise(6).swap_remove(0);
+    let other = noise(7).pop().expect("another one").1;
+    fake.put(&format!("/pictures/in/{name}"), other);
+    let objects = place.path("kept/objects");
+    let damaged = std::fs::read_dir(&objects).unwrap().flatten().next().unwrap().path();
+    let mut bytes = std::fs::read(&damaged).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&damaged, bytes).unwrap();
+    fake.forget();
+    place.run(&prepare("changed")).done();
+    assert!((1..=2).contains(&brought(&fake)), "{}", brought(&fake));
+    fake.forget();
+    place.run(&prepare("at-last")).done();
+    assert_eq!(brought(&fake), 0);
+    assert!(data("changed") == data("at-last"));
+}
+
+#[test]
+fn parts_of_one_object_are_cut_out_of_the_one_that_is_kept() {
+    let tars = tars();
+    let fake = Fake::start(|_| None);
+    let url = numbered(&fake, &tars);
+    let place = Place::new();
+    for out in ["out", "again"] {
+        let prepare = ["prepare", &url, out, "--size", "8", "--split", "none", "--cache", "kept"];
+        place.run_with(&prepare).done();
+        place.run(&format!("verify {out}")).done();
+    }
+    let gets = fake.asked().iter().filter(|asked| asked.method == "GET").count();
+    assert_eq!(gets, 3, "each tar file once");
+}
+
+#[test]
+fn a_limit_smaller_than_an_object_and_a_cache_that_is_no_folder_are_one_line() {
+    let fake = Fake::start(|_| None);
+    for (name, bytes) in noise(2) {
+        fake.put(&format!("/pictures/in/{name}"), bytes);
+    }
+    let place = place(&fake, "gs");
+    let prepare = "prepare gs://pictures/in out --size 16 --split none";
+    let said = place.run(&format!("{prepare} --cache kept --cache-limit 5KiB"));
+    let said = said.refused(2, "and the cache kept may take 5120: raise --cache-limit, or leave --cache out");
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    place.run(&format!("{prepare} --cache-limit 5KiB")).refused(2, "nothing is kept without --cache");
+    place
+        .run(&format!("{prepare} --cache s3://b/x"))
+        .refused(2, "it is a folder of this machine, and no URL");
+    place.write("file", b"");
+    place.run(&format!("{prepare} --cache file")).refused(2, "cannot use the cache file: ");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the threads of a test are no nodes of a dataflow")]
+fn two_processes_never_take_more_than_the_limit_together() {
+    const LIMIT: u64 = 60_000;
+    let fake = Fake::start(|_| None);
+    // Each a fifth of the limit.
+    for (name, bytes) in noise(16) {
+        fake.put(&format!("/pictures/in/{name}"), bytes);
+    }
+    let place = place(&fake, "gs");
+    let start = |out: &str| {
+        let prepare = format!(
+            "prepare gs://pictures/in {out} --size 16 --split none --cache kept --cache-limit {LIMIT}"
+        );
+        place.command(&prepare.split_whitespace().collect::<Vec<_>>()).spawn().unwrap()
+    };
+    for round in 0..3 {
+        let mut children = ["one", "two", "three"].map(|out| start(&format!("{out}{round}")));
+        let mut most = 0;
+        while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
+            most = most.max(folder_bytes(&place.path("kept/objects")));
+        }
+        assert!(most > LIMIT / 3 && most <= LIMIT, "{most}");
+        for child in children {
+            crate::fixture::Said::of(child.wait_with_output().unwrap()).done();
+        }
+    }
+    assert!(folder_bytes(&place.path("kept/objects")) <= LIMIT);
+    assert!(place.files("one0") == place.files("two2"));
+}
+
+/// A hub with a dataset, and a place that may read it.
+fn hub(files: &[(String, Vec<u8>)]) -> (Hub, Place) {
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
+    let hub = Hub::start(&files);
+    let mut place = Place::new();
+    hub.connect(&mut place);
+    place.set("HF_TOKEN", "hf_secret");
+    place.set("FOREBAY_PATIENCE", "0.03");
+    (hub, place)
+}
+
+#[test]
+fn a_dataset_of_the_hub_is_read_through_its_cache() {
+    let mut files: Vec<_> =
+        png_files(7).into_iter().map(|(name, bytes)| (format!("{name}.png"), bytes)).collect();
+    for (name, _) in &mut files {
+        *name = name.replace(".png.png", ".png").replace("n ", "n");
+    }
+    let (hub, mut place) = hub(&files);
+    let said = place.run("inspect hf://datasets/o/d --json").done();
+    assert_eq!(said.json()["found"], 7, "{}", said.stdout);
+    assert!(!said.stderr.contains("hf_secret") && !said.stderr.contains("downloading"), "{}", said.stderr);
+    let prepare = |source: &str, out: &str| format!("prepare {source} {out} --size 8 --split none");
+    place.run(&prepare("hf://datasets/o/d", "out")).done();
+    place.run("verify out").done();
+    let cache = place.path(".cache/huggingface/hub/datasets--o--d");
+    assert_eq!(std::fs::read_to_string(cache.join("refs/main")).unwrap(), COMMIT);
+    let (name, bytes) = &files[0];
+    assert_eq!(&std::fs::read(cache.join("snapshots").join(COMMIT).join(name)).unwrap(), bytes);
+
+    // The files of a commit, and their list, are asked for once; which commit it is, each time.
+    let n = hub.state().requests.len();
+    place.run(&prepare("hf://datasets/o/d", "again")).done();
+    assert_eq!(hub.state().requests.len(), n + 1);
+    place.run(&prepare(&format!("hf://datasets/o/d@{COMMIT}"), "at-commit")).done();
+    assert_eq!(hub.state().requests.len(), n + 1);
+    place.set("HF_HUB_OFFLINE", "1");
+    place.run(&prepare("hf://datasets/o/d", "offline")).done();
+    assert_eq!(hub.state().requests.len(), n + 1);
+    for out in ["again", "at-commit", "offline"] {
+        let shards = |out: &str| -> Vec<_> {
+            place.files(out).into_iter().filter(|(name, _)| name.ends_with(".parquet")).collect()
+        };
+        assert!(shards(out) == shards("out"), "{out}");
+    }
+    place.run("inspect hf://datasets/o/other").refused(2, "HF_HUB_OFFLINE is set, and ");
+}
+
+#[test]
+fn tar_files_of_the_hub_are_a_dataset_and_what_it_refuses_is_one_line() {
+    let tars = tars();
+    let named = |index: usize| format!("data/train-{index:03}.tar");
+    let files: Vec<_> =
+        tars.iter().enumerate().map(|(index, (_, bytes))| (named(index), bytes.clone())).collect();
+    let (hub, mut place) = hub(&files);
+    // The first download is cut, and goes on.
+    hub.state().cut = Some(1000);
+    let said = place.run("inspect hf://datasets/o/d/data/train-{000..002}.tar --json").done();
+    assert_eq!(said.json()["found"], 12, "{}", said.stdout);
+    place.run("inspect hf://datasets/o/d/none").refused(2, "o/d at main has no folder none");
+    place.run("inspect hf://datasets/o/d@v9").refused(2, "o/d has no branch, tag or commit v9");
+    place
+        .run("prepare hf://datasets/o/d hf://datasets/o/e")
+        .refused(2, "nothing is written to the Hugging Face");
+    let said =
+        place.run("inspect hf://datasets/o/none").refused(2, "has no repository o/none, or it is private");
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    place.set("HF_TOKEN", "hf_other");
+    let said = place.run("inspect hf://datasets/o/d").refused(2, "has no repository o/d, or it is private");
+    assert!(!said.stderr.contains("hf_other"), "{}", said.stderr);
+    // What comes is compared with what the hub announced.
+    let (hub, place) = self::hub(&files);
+    hub.state().rubbish = Some(vec![0; files[0].1.len()]);
+    let said = place.run("inspect hf://datasets/o/d/data/train-000.tar");
+    said.refused(1, "train-000.tar of o/d is not what ");
+}
+
+#[test]
+fn images_of_the_web_and_of_the_hub_are_predicted() {
+    let place = Place::new();
+    crate::evaluation::images(&place, 30);
+    place.run(&format!("train in --out run {}", crate::evaluation::QUICK)).done();
+    let files: Vec<_> = place.files("in").into_iter().collect();
+    let fake = Fake::start(|_| None);
+    let (name, bytes) = files[0].clone();
+    fake.put(&format!("/data/{name}"), bytes);
+    let url = format!("http://{}/data/{name}", fake.address);
+    let said = place.run(&format!("predict run {url} --format jsonl")).done().json();
+    assert_eq!(said["id"], url);
+    let (_hub, other) = hub(&files);
+    std::fs::create_dir(other.path("run")).unwrap();
+    for (name, bytes) in place.files("run") {
+        other.write(&format!("run/{name}"), &bytes);
+    }
+    for (images, n) in [("", 30), ("/dark", 10), (&*format!("/{}", files[0].0), 1)] {
+        let said = other.run(&format!("predict run hf://datasets/o/d{images} --format jsonl")).done();
+        assert_eq!(said.stdout.lines().count(), n, "{images}: {}", said.stderr);
+    }
+}
+
+/// How many requests are answered at once, and the most that were.
+#[derive(Default)]
+struct Gauge {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+#[test]
+fn a_storm_halves_the_requests_in_flight_and_they_grow_back() {
+    const MOST: usize = 8;
+    let gauge = Arc::new(Gauge::default());
+    let is_storm = Arc::new(AtomicBool::new(false));
+    let fake = Fake::start({
+        let (gauge, is_storm) = (gauge.clone(), is_storm.clone());
+        move |asked| {
+            let now = gauge.now.fetch_add(1, Ordering::SeqCst) + 1;
+            gauge.most.fetch_max(now, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(15));
+            gauge.now.fetch_sub(1, Ordering::SeqCst);
+            (is_storm.load(Ordering::SeqCst) && asked.nth < 2).then(|| Answer::refusal(503, "SlowDown"))
+        }
+    });
+    for index in 0..100 {
+        fake.put(&format!("/bucket/x{index}"), vec![index; 10]);
+    }
+    let options = StoreOptions {
+        endpoint: Some(format!("http://{}", fake.address)),
+        anonymous: true,
+        requests_max: MOST,
+        ..StoreOptions::default()
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let store = Store::open("gs://bucket", &options).unwrap();
+    // Reads objects, as many at once as anybody lets it, and says how many requests were answered at once.
+    let read = |range: std::ops::Range<u8>| {
+        gauge.most.store(0, Ordering::SeqCst);
+        let one = |index: u8| {
+            let store = &store;
+            async move { assert_eq!(store.get(&format!("x{index}")).await.unwrap(), vec![index; 10]) }
+        };
+        runtime.block_on(futures::future::join_all(range.map(one)));
+        gauge.most.load(Ordering::SeqCst)
+    };
+    assert_eq!(read(0..40), MOST);
+    is_storm.store(true, Ordering::SeqCst);
+    read(40..50);
+    is_storm.store(false, Ordering::SeqCst);
+    let after = read(0..MOST as u8);
+    assert!(after < MOST, "{after} at once after the storm");
+    // A round of answers adds one.
+    for _ in 0..3 {
+        read(0..40);
+    }
+    assert_eq!(read(0..40), MOST);
+}
