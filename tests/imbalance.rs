@@ -266,3 +266,63 @@ fn a_table_of_targets_that_names_no_class_and_a_plan_that_corrects_twice_are_ref
     let said = place.run(&format!("{twice} --force --json")).done();
     assert!(said.stdout.contains(line) || said.stderr.contains(line), "{} {}", said.stdout, said.stderr);
 }
+
+#[test]
+fn rare_classes_alone_are_augmented_or_more_strongly() {
+    let place = place();
+    let rows = |dest: &str| -> std::collections::BTreeMap<String, Vec<u8>> {
+        let mut found = std::collections::BTreeMap::new();
+        for (_, bytes) in place.files(dest).into_iter().filter(|(name, _)| name.starts_with("data/train")) {
+            let file = bytes::Bytes::from(bytes);
+            let index = forebay_datasets::shard::Index::of_file(&file).expect("a shard");
+            for group in 0..index.footer().groups.len() {
+                let range = index.group_range(group);
+                let part = file.slice(range.start as usize..range.end as usize);
+                let rows = index.rows(group, part).expect("rows");
+                found.extend(rows.into_iter().map(|row| (row.id.to_string(), row.bytes.to_vec())));
+            }
+        }
+        found
+    };
+    let prepare = |dest: &str, more: &str| {
+        place.run(&format!("prepare in {dest} --size 16 --encode png {more}")).done();
+        rows(dest)
+    };
+    let changed = |one: &std::collections::BTreeMap<String, Vec<u8>>,
+                   other: &std::collections::BTreeMap<String, Vec<u8>>| {
+        let of = |class: &str| {
+            let of_class = one.iter().filter(|(id, _)| id.starts_with(&format!("train/{class}/")));
+            of_class.filter(|(id, bytes)| other[*id] != **bytes).count()
+        };
+        ["a", "b", "c"].map(of)
+    };
+    let plain = prepare("plain", "");
+    // Fewer than half of 30: b and c.
+    assert_eq!(changed(&plain, &prepare("rare", "--augment-minority strong")), [0, 10, 4]);
+    let light = prepare("light", "--augment light");
+    let both = prepare("both", "--augment light --augment-minority strong");
+    assert_eq!(changed(&light, &both), [0, 10, 4]);
+    place.write("run.toml", b"[augment.minority]\npreset = \"strong\"\nbelow = 0.2\n");
+    assert_eq!(changed(&plain, &prepare("few", "--config run.toml")), [0, 0, 4]);
+    place.write("run.toml", b"[augment.minority]\npreset = \"strong\"\nclasses = [\"a\"]\n");
+    assert_eq!(changed(&plain, &prepare("named", "--config run.toml")), [30, 0, 0]);
+    // What it says of itself, and what cannot be.
+    let draws = |id: &str| {
+        let said = place.run(&format!("trace rare {id} --json")).done().json();
+        said["rows"][0]["draws"].as_array().expect("draws").len()
+    };
+    assert!(draws("train/a/0.png") == 0 && draws("train/c/0.png") > 3);
+    let said = place.run("plan train in --size 16 --out run --augment-minority strong").done();
+    assert!(said.stdout.contains("of 2 rare classes: random resized crop"), "{}", said.stdout);
+    for (text, line) in [
+        ("classes = [\"z\"]", "there is no class z"),
+        ("below = 2.0", "below is 2, and must be above 0 and at most 1"),
+        ("preset = \"wild\"", "must be one of none, light"),
+    ] {
+        place.write("run.toml", format!("[augment.minority]\n{text}\n").as_bytes());
+        place.run("plan prepare in other --size 16 --config run.toml").refused(2, line);
+    }
+    let train =
+        format!("{TRAIN} trained --augment-minority strong --arch small").replace("--freeze backbone ", "");
+    place.run(&train).done();
+}
