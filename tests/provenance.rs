@@ -91,7 +91,7 @@ fn rejected_files_are_copied_aside_and_tried_again_alone() {
     photos(&place);
     let prepare = "prepare in out --encode png --size 8 --quarantine aside";
     let said = place.run(prepare).done();
-    assert!(said.stderr.contains("1 rejected files are copied to aside"), "{}", said.stderr);
+    assert!(said.stderr.contains("1 rejected file is copied to aside"), "{}", said.stderr);
     let files = place.files("aside");
     assert_eq!(files["broken.jpg"], place.files("in")["broken.jpg"]);
     let line: Value = serde_json::from_slice(&files["rejects.jsonl"]).expect("a line");

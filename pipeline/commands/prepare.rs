@@ -71,7 +71,8 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
             0 => String::new(),
             n => format!("; of {n} there is no file to copy"),
         };
-        note(&format!("{copied} rejected files are copied to {}{without}", place.location()));
+        let files = if copied == 1 { "rejected file is" } else { "rejected files are" };
+        note(&format!("{copied} {files} copied to {}{without}", place.location()));
     }
     let done = done?;
     let seconds = start.elapsed().as_secs_f64();

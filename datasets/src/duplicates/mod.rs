@@ -41,8 +41,8 @@ pub const DETAIL_MIN: f32 = 2.0;
 /// What an image is known again by: 72 bytes beside its thumbnail of [`THUMBNAIL_BYTES`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fingerprint {
-    /// A hash of width, height and pixels as they were decoded, and not of the file: what differs in metadata or in
-    /// lossless compression is the same image to a model.
+    /// A hash of width, height, a checksum of the pixels as they were decoded and of the image at 32 × 32 pixels, and not of
+    /// the file: what differs in metadata or in lossless compression is the same image to a model.
     pub pixels: [u8; 16],
     /// Signs of the 8 × 8 lowest cosine coefficients of the luma, of the whole image and of each of [`WINDOWS`]. Bit
     /// `16 ((u + 2v) mod 4) + ..` is that of column frequency `u` and row frequency `v`, see [`bit_of`], so that each
