@@ -158,6 +158,13 @@ fn what_declared_splits_share_is_told_and_patterns_are_checked() {
         place.run_with(&["plan", "prepare", "in", "other", "--group-by", by]).refused(2, line);
     }
     place.run("plan prepare in other --stratify").refused(2, "nothing is split by shares");
+    place
+        .run("plan prepare in other --keep-columns age")
+        .refused(2, "(a folder per class has no columns to name)");
+    // Nearly all in one group is worth a word.
+    std::fs::remove_dir_all(place.path("in/test")).expect("a folder");
+    let said = place.run_with(&["plan", "prepare", "in", "other", "--group-by", "/(p)[0-4]"]).done();
+    assert!(said.stdout.contains("5 of 6 samples belong together"), "{}", said.stdout);
 }
 
 #[test]

@@ -60,8 +60,9 @@ pub(super) fn stratify(run: &Situation<'_>) -> Effect {
     match run.facts.declares_splits || run.config.numbers("split.shares").is_none() {
         true => run.no("nothing is split by shares; leave it out"),
         false => {
-            let of = |prepared: &PreparedRows| Some(prepared.hash_split()?.stratify.to_string());
-            as_prepared(run, of, run.config.is_on("split.stratify").to_string())
+            let words = |is_on: bool| if is_on { "--stratify" } else { "no --stratify" }.to_string();
+            let of = |prepared: &PreparedRows| Some(words(prepared.hash_split()?.stratify));
+            as_prepared(run, of, words(run.config.is_on("split.stratify")))
         }
     }
 }

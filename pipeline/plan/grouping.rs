@@ -73,6 +73,7 @@ pub(crate) async fn grouped(
         }
     };
     let groups = join(&groups, pairs);
+    warnings.extend(too_large(&groups));
     if declares {
         warnings.extend(leaks(entries, &groups));
         return Ok((catalog, warnings));
@@ -149,6 +150,21 @@ pub(super) fn other_groups(n: usize) -> String {
         2 => ", and another group".to_string(),
         n => format!(", and {} more groups", n - 1),
     }
+}
+
+/// A line where most samples are in one group, which lies in one split as a whole.
+fn too_large(groups: &[SampleId]) -> Option<String> {
+    let mut sizes: HashMap<&SampleId, usize> = HashMap::new();
+    for group in groups {
+        *sizes.entry(group).or_default() += 1;
+    }
+    let (group, n) = sizes.into_iter().max_by_key(|(group, n)| (*n, *group))?;
+    (n > 2 && 2 * n > groups.len()).then(|| {
+        format!(
+            "{n} of {} samples belong together and are in one split as a whole: group {group}",
+            groups.len()
+        )
+    })
 }
 
 /// A line for the groups that are in several of the splits that the source declares.

@@ -286,7 +286,9 @@ async fn first_of(layouts: &[&dyn Layout], source: &Source<'_>) -> Result<Source
     }
     if reasons.is_empty() {
         let looked: Vec<&str> = asked.iter().map(|layout| layout.looks_for()).collect();
-        reasons.push(format!("looked for {}", looked.join("; or ")));
+        let folders =
+            if is_auto && names_columns { " (a folder per class has no columns to name)" } else { "" };
+        reasons.push(format!("looked for {}{folders}", looked.join("; or ")));
     }
     let location = match &options.file {
         Some(file) => source.store.name(file),
