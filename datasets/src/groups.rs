@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sample::SampleId;
+use crate::sample::{SampleId, Split};
 use crate::words;
 
 /// Which images belong together by what they show.
@@ -51,6 +51,21 @@ pub fn join(groups: &[SampleId], pairs: impl IntoIterator<Item = [u32; 2]>) -> V
     }
     // The root of a set is its smallest place, and names are sorted.
     groups.iter().map(|group| names[joined.root(places[group]) as usize].clone()).collect()
+}
+
+/// Two samples in different splits for each group that has such: the first of the group, and the first that is elsewhere.
+pub fn torn<'a, T: Copy>(samples: impl IntoIterator<Item = (T, &'a SampleId, Split)>) -> Vec<[T; 2]> {
+    let mut firsts: HashMap<&SampleId, Option<(T, Split)>> = HashMap::new();
+    let mut torn = Vec::new();
+    for (sample, group, split) in samples {
+        let first = firsts.entry(group).or_insert(Some((sample, split)));
+        if let Some((other, _)) = first.filter(|(_, of_first)| *of_first != split) {
+            torn.push([other, sample]);
+            // One pair tells of the group.
+            *first = None;
+        }
+    }
+    torn
 }
 
 /// What is joined (union-find); the root of each is the smallest of its set.

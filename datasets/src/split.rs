@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, Entry};
-use crate::groups::{SamePicture, Together};
+use crate::groups::{self, SamePicture, Together};
 use crate::sample::{Label, SampleId, Split};
 use crate::seed::Seed;
 use crate::words::few;
@@ -218,12 +218,11 @@ impl Assignment {
             known(entry).or(groups.get(&entry.group).copied()).unwrap_or_else(|| rule.split(entry))
         };
         let samples = entries.iter().map(|entry| (entry.id.clone(), split(entry))).collect();
-        let is_alone = |entry: &&Entry| entry.group == entry.id;
         let mut sizes: HashMap<&SampleId, u32> = HashMap::new();
         for entry in entries {
             *sizes.entry(&entry.group).or_default() += 1;
         }
-        let grouped = entries.iter().filter(|entry| !is_alone(entry) || sizes[&entry.group] > 1);
+        let grouped = entries.iter().filter(|entry| sizes[&entry.group] > 1);
         let groups = grouped.map(|entry| (entry.id.clone(), entry.group.clone())).collect();
         Assignment { rule, samples, groups }
     }
@@ -231,16 +230,8 @@ impl Assignment {
     /// Two samples of one group of the catalog that this has in different splits, for each group that has such: another
     /// sample has joined what was split before.
     pub fn torn<'a>(&self, catalog: &'a Catalog) -> Vec<[&'a Entry; 2]> {
-        let mut firsts: HashMap<&SampleId, Option<(&Entry, Split)>> = HashMap::new();
-        let mut torn = Vec::new();
-        for (entry, split) in catalog.entries().iter().zip(self.splits(catalog)) {
-            let first = firsts.entry(&entry.group).or_insert(Some((entry, split)));
-            if let Some((other, _)) = first.filter(|(_, of_first)| *of_first != split) {
-                torn.push([other, entry]);
-                *first = None;
-            }
-        }
-        torn
+        let entries = catalog.entries().iter().zip(self.splits(catalog));
+        groups::torn(entries.map(|(entry, split)| (entry, &entry.group, split)))
     }
 
     /// The samples that are not alone in their group, sorted by id, each with its group.

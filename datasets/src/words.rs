@@ -67,10 +67,11 @@ macro_rules! words {
     };
 }
 
-/// The first five names, and how many more there are.
-pub fn few(names: &[&str]) -> String {
+/// Up to five names, and how many more there are.
+pub fn few(names: &[impl AsRef<str>]) -> String {
+    let shown: Vec<&str> = names.iter().take(5).map(AsRef::as_ref).collect();
     match names.len() {
-        0..=5 => names.join(", "),
-        n => format!("{} and {} more", names[..5].join(", "), n - 5),
+        0..=5 => shown.join(", "),
+        n => format!("{} and {} more", shown.join(", "), n - 5),
     }
 }

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use forebay_datasets::catalog::{Catalog, Entry, Locator, text_of};
-use forebay_datasets::duplicates::{self, Duplicates, Fingerprint};
+use forebay_datasets::duplicates::{Fingerprint, find};
 use forebay_datasets::escape::escape_text;
-use forebay_datasets::groups::{SamePicture, Together, join};
-use forebay_datasets::sample::{Encoded, SampleId, Split};
+use forebay_datasets::groups::{SamePicture, Together, join, torn};
+use forebay_datasets::sample::{Encoded, Sample, SampleId, Split};
 use forebay_datasets::seed::Seed;
 use forebay_datasets::split::Assignment;
 use forebay_datasets::store::{Store, StoreError};
@@ -51,7 +51,8 @@ pub(crate) async fn grouped(
     let config = source.config;
     let declares = catalog.declares_splits();
     let is_cut = config.numbers("split.shares").is_some() || config.get("split.folds").is_some();
-    if if declares { !looks_for_leaks } else { !is_cut } {
+    let is_of_use = if declares { looks_for_leaks } else { is_cut };
+    if !is_of_use {
         return Ok((catalog, Vec::new()));
     }
     let entries = catalog.entries();
@@ -67,17 +68,14 @@ pub(crate) async fn grouped(
         (SamePicture::None, _) => Vec::new(),
         (_, Some(earlier)) if !declares => known_pairs(earlier, entries),
         (SamePicture::Copies, _) => copies(source, entries).await?,
-        (SamePicture::Duplicates, _) => {
-            let found = duplicates_among(source, entries).await?;
-            found.links.iter().map(|link| [link.first, link.second]).collect()
-        }
+        (SamePicture::Duplicates, _) => duplicates(source, entries).await?,
     };
     let groups = join(&groups, pairs);
-    warnings.extend(too_large(&groups));
     if declares {
         warnings.extend(leaks(entries, &groups));
         return Ok((catalog, warnings));
     }
+    warnings.extend(too_large(&groups));
     let mut contents = catalog.into_contents();
     for (entry, group) in contents.entries.iter_mut().zip(groups) {
         entry.group = group;
@@ -169,16 +167,8 @@ fn too_large(groups: &[SampleId]) -> Option<String> {
 
 /// A line for the groups that are in several of the splits that the source declares.
 fn leaks(entries: &[Entry], groups: &[SampleId]) -> Option<String> {
-    let mut firsts: HashMap<&SampleId, Option<&Entry>> = HashMap::new();
     let split = |entry: &Entry| entry.split.unwrap_or(Split::Train);
-    let mut torn: Vec<[&Entry; 2]> = Vec::new();
-    for (entry, group) in entries.iter().zip(groups) {
-        let first = firsts.entry(group).or_insert(Some(entry));
-        if let Some(other) = first.filter(|other| split(other) != split(entry)) {
-            torn.push([other, entry]);
-            *first = None;
-        }
-    }
+    let torn = torn(entries.iter().zip(groups).map(|(entry, group)| (entry, group, split(entry))));
     let [a, b] = torn.first()?;
     let others = other_groups(torn.len());
     Some(format!(
@@ -288,41 +278,27 @@ async fn hashes(
     Ok(hashes)
 }
 
-/// Which samples show the same picture: every image is decoded. One that cannot be is alone.
-pub(crate) async fn duplicates_among(
-    source: &GroupedSource<'_>,
-    entries: &[Entry],
-) -> Result<Duplicates, Error> {
+/// Which samples show the same picture: pairs that join those that do. Every image is decoded; one that cannot be is alone.
+async fn duplicates(source: &GroupedSource<'_>, entries: &[Entry]) -> Result<Vec<[u32; 2]>, Error> {
     let GroupedSource { run, config, store } = source;
-    let mut order: Vec<usize> = (0..entries.len()).collect();
-    order.sort_by_cached_key(|at| entries[*at].locator.order());
+    let mut order: Vec<u32> = (0..entries.len() as u32).collect();
+    order.sort_by_cached_key(|at| entries[*at as usize].locator.order());
     let decode = Arc::new(options::decode(config, None));
-    let images = images_of(run, config, store, order.iter().map(|at| &entries[*at]), &decode);
-    let work =
-        images.compute(Fingerprinting::NAME, Rooms::of(config).compute(), move |chunk: Chunk<Encoded>| {
-            let print = |sample: forebay_datasets::sample::Sample<Encoded>| {
-                let draws = Seed(0).draws(&sample.id, 0, 0);
-                let pixels = decode.apply(sample.payload.ok()?, &draws).ok()?;
-                Fingerprinting.apply(pixels, &draws).ok()
-            };
-            Ok(chunk.into_iter().map(print).collect())
-        });
-    let found: Vec<Vec<Option<Fingerprint>>> = work.collect().await?;
-    let prints = order.into_iter().zip(found.into_iter().flatten());
-    let (places, prints): (Vec<usize>, Vec<Fingerprint>) =
+    let images = images_of(run, config, store, order.iter().map(|at| &entries[*at as usize]), &decode);
+    let room = Rooms::of(config).compute();
+    let prints = images.compute(Fingerprinting::NAME, room, move |chunk: Chunk<Encoded>| {
+        let print = |sample: Sample<Encoded>| {
+            let draws = Seed(0).draws(&sample.id, 0, 0);
+            let pixels = decode.apply(sample.payload.ok()?, &draws).ok()?;
+            Fingerprinting.apply(pixels, &draws).ok()
+        };
+        Ok(chunk.into_iter().map(print).collect())
+    });
+    let prints: Vec<Vec<Option<Fingerprint>>> = prints.collect().await?;
+    let prints = order.into_iter().zip(prints.into_iter().flatten());
+    let (places, prints): (Vec<u32>, Vec<Fingerprint>) =
         prints.filter_map(|(at, print)| Some((at, print?))).unzip();
-    let ids: Vec<SampleId> = places.iter().map(|at| entries[*at].id.clone()).collect();
-    let mut found = run.install(|| duplicates::find(&ids, &prints));
-    for link in &mut found.links {
-        link.first = places[link.first as usize] as u32;
-        link.second = places[link.second as usize] as u32;
-    }
-    found.group = {
-        let mut group: Vec<u32> = (0..entries.len() as u32).collect();
-        for (place, of) in places.iter().zip(&found.group) {
-            group[*place] = places[*of as usize] as u32;
-        }
-        group
-    };
-    Ok(found)
+    let ids: Vec<SampleId> = places.iter().map(|at| entries[*at as usize].id.clone()).collect();
+    let found = run.install(|| find(&ids, &prints));
+    Ok(found.links.iter().map(|link| [link.first, link.second].map(|at| places[at as usize])).collect())
 }

@@ -1,11 +1,12 @@
 //! What a source holds: as a layout found it, and as a catalog that was checked.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::kept::KeptKind;
 use super::packed;
 use super::{CatalogError, Entry, ImageFile};
 use crate::escape::is_printable;
+use crate::groups;
 use crate::sample::{Fault, SampleId, Split};
 
 /// What a layout found in a source, in any order and not yet checked.
@@ -174,17 +175,17 @@ fn problem(contents: &SourceContents) -> Option<String> {
 
 /// Two samples of one group that declare different splits.
 fn torn(entries: &[Entry]) -> Option<String> {
-    let mut groups: HashMap<&SampleId, &Entry> = HashMap::new();
-    entries.iter().find_map(|entry| {
-        let first = *groups.entry(&entry.group).or_insert(entry);
-        let [a, b] = [first, entry].map(|entry| entry.split.unwrap_or(Split::Train));
-        (a != b).then(|| {
-            format!(
-                "{} is in {a} and {} in {b}, but both belong to {}, which cannot be in two splits",
-                first.id, entry.id, entry.group
-            )
-        })
-    })
+    let split = |entry: &Entry| entry.split.unwrap_or(Split::Train);
+    let torn = groups::torn(entries.iter().map(|entry| (entry, &entry.group, split(entry))));
+    let [a, b] = torn.first()?;
+    Some(format!(
+        "{} is in {} and {} in {}, but both belong to {}, which cannot be in two splits",
+        a.id,
+        split(a),
+        b.id,
+        split(b),
+        a.group
+    ))
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::listing::{File, Listing};
 use super::one_deeper::mistake;
 use super::{
-    Entry, Layout, LayoutKind, Locator, Misfit, Reading, STAGE, Source, SourceContents, named, split_called,
+    Entry, Layout, LayoutKind, Locator, Misfit, Reading, STAGE, Source, SourceContents, split_called,
 };
 use crate::sample::{Fault, Label, SampleId, Split};
+use crate::words::few;
 
 /// `class/image` or `split/class/image`; folders below a class belong to it.
 pub(super) struct FolderPerClass;
@@ -93,7 +94,7 @@ fn contents(location: &str, listing: &Listing) -> Result<SourceContents, Misfit>
     // What it leads to may be a folder of images, of which none is then seen.
     let lost: Vec<&str> = others.iter().filter(|file| file.fault.is_some()).map(|file| &*file.id).collect();
     if !lost.is_empty() {
-        warnings.push(format!("cannot be read, and may be a folder of images: {}", named(&lost, "")));
+        warnings.push(format!("cannot be read, and may be a folder of images: {}", few(&lost)));
     }
     let mistake = match &stand {
         ClassFolders::AtTop { .. } => mistake(location, entries.iter().map(|entry| &*entry.id)),
@@ -183,7 +184,7 @@ impl std::fmt::Display for ClassFolders {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             ClassFolders::AtTop { .. } => write!(f, "folder per class"),
-            ClassFolders::InSplits { folders } => write!(f, "folder per class, in {}", named(folders, "/")),
+            ClassFolders::InSplits { folders } => write!(f, "folder per class, in {}", few_folders(folders)),
         }
     }
 }
@@ -201,7 +202,7 @@ fn warnings(
     {
         warnings.push(format!(
             "{} named like a split but standing beside other folders: taken as {}",
-            named(like_splits, "/"),
+            few_folders(like_splits),
             if like_splits.len() == 1 { "a class" } else { "classes" },
         ));
     }
@@ -210,16 +211,15 @@ fn warnings(
     };
     let total = |counts: &[u64; 3]| counts.iter().sum::<u64>();
     if classes.len() == 1 {
-        warnings
-            .push(format!("only one class, {}: there is nothing to tell apart", named(&of(&|_| true), "")));
+        warnings.push(format!("only one class, {}: there is nothing to tell apart", few(&of(&|_| true))));
     }
     let empty = of(&|counts| total(counts) == 0);
     if !empty.is_empty() {
-        warnings.push(format!("no image in {}: kept as a class without samples", named(&empty, "/")));
+        warnings.push(format!("no image in {}: kept as a class without samples", few_folders(&empty)));
     }
     let single = of(&|counts| total(counts) == 1);
     if !single.is_empty() && !is_cut_by_source {
-        warnings.push(format!("only one image in {}", named(&single, "/")));
+        warnings.push(format!("only one image in {}", few_folders(&single)));
     }
     if is_cut_by_source {
         for split in
@@ -230,17 +230,17 @@ fn warnings(
                 folders.iter().filter(|top| split_called(top) == Some(*split)).collect();
             warnings.push(format!(
                 "no image that can be used in {}: {split} is declared and stays empty",
-                named(&folders, "/")
+                few_folders(&folders)
             ));
         }
         let untaught = of(&|counts| total(counts) > 0 && counts[Split::Train as usize] == 0);
         if !untaught.is_empty() {
-            warnings.push(format!("no train image of {}: a model cannot learn it", named(&untaught, "")));
+            warnings.push(format!("no train image of {}: a model cannot learn it", few(&untaught)));
         }
     }
     if !without_images.is_empty() {
         let folders: Vec<&str> = without_images.iter().copied().collect();
-        warnings.push(format!("no image but other files in {}: not a class", named(&folders, "/")));
+        warnings.push(format!("no image but other files in {}: not a class", few_folders(&folders)));
     }
     warnings
 }
@@ -254,13 +254,18 @@ fn held(rejects: &[(SampleId, Fault)], ignored: &BTreeMap<String, u64>) -> Strin
         None if ignored.is_empty() => "nothing".to_string(),
         None => {
             let kinds: Vec<String> = ignored.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-            format!("only files that are no images ({})", named(&kinds, ""))
+            format!("only files that are no images ({})", few(&kinds))
         }
     }
 }
 
 fn images(n: usize) -> String {
     if n == 1 { "an image".to_string() } else { format!("{n} images") }
+}
+
+/// Up to five folders, and how many more there are.
+fn few_folders(names: &[impl AsRef<str>]) -> String {
+    few(&names.iter().map(|name| format!("{}/", name.as_ref())).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::contents::SourceContents;
 use super::images::ImageFile;
 use super::kept::Kept;
-use super::{CatalogError, Entry, Locator, Misfit, STAGE, named, split_called};
+use super::{CatalogError, Entry, Locator, Misfit, STAGE, split_called};
 use crate::escape::escape_text;
 use crate::sample::{Fault, Label, SampleId, Split};
 use crate::store::Version;
+use crate::words::few;
 
 /// A sample as a layout finds it.
 pub(super) struct FoundSample {
@@ -114,11 +115,11 @@ impl Gathered {
         }
         let empty = of(&|counts| counts.iter().sum::<u64>() == 0);
         if !empty.is_empty() && !entries.is_empty() {
-            warnings.push(format!("no image of {}: kept as a class without samples", named(&empty, "")));
+            warnings.push(format!("no image of {}: kept as a class without samples", few(&empty)));
         }
         let untaught = of(&|counts| counts[0] == 0 && counts.iter().sum::<u64>() > 0);
         if splits.iter().any(|split| *split != Split::Train) && !untaught.is_empty() {
-            warnings.push(format!("no train image of {}: a model cannot learn it", named(&untaught, "")));
+            warnings.push(format!("no train image of {}: a model cannot learn it", few(&untaught)));
         }
         if !unlabelled.is_empty() && !entries.is_empty() {
             warnings.push(format!(

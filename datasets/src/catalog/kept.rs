@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LayoutOptions, named};
+use super::LayoutOptions;
 use crate::columns::Value;
 use crate::escape::escape_text;
+use crate::words::few;
 
 /// The values of a sample in the columns that are kept, in the order of [`super::Catalog::kept_columns`].
 pub type Kept = Arc<[Value]>;
@@ -84,7 +85,7 @@ pub(super) fn places(names: &[String], options: &LayoutOptions) -> Result<Vec<us
         match (having.next(), having.next()) {
             (Some(at), None) => Ok(at),
             (Some(_), Some(_)) => Err(format!("has several columns called `{wanted}`: leave one of them")),
-            (None, _) => Err(format!("has no column `{wanted}`; it has {}", named(names, ""))),
+            (None, _) => Err(format!("has no column `{wanted}`; it has {}", few(names))),
         }
     };
     options.keep_columns.iter().map(place).collect()

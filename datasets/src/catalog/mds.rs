@@ -11,10 +11,11 @@ use super::kept;
 use super::listing::File;
 use super::pixels::{PixelOrder, RawPixels};
 use super::table::LABEL_COLUMNS;
-use super::{Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, named};
+use super::{Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents};
 use crate::columns::Value;
 use crate::escape::{escape_text, one_line};
 use crate::store::{ByteWindow, StoreError};
+use crate::words::few;
 
 /// Bytes of an index.
 const INDEX_BYTES_MAX: u64 = 256 << 20;
@@ -43,7 +44,7 @@ impl Layout for Mds {
     fn finds(&self, source: &Source<'_>) -> Option<String> {
         let indexes = indexes(source);
         let names: Vec<&str> = indexes.iter().map(|file| &*file.id).collect();
-        (!names.is_empty()).then(|| named(&names, ""))
+        (!names.is_empty()).then(|| few(&names))
     }
 
     fn has_columns(&self) -> bool {
@@ -147,7 +148,7 @@ impl MdsColumns {
         if names.len() != encodings.len() || names.len() != sizes.len() {
             return Err("its columns, encodings and sizes are not as many".to_string());
         }
-        let having = || named(names, "");
+        let having = || few(names);
         let called = |wanted: &str| names.iter().position(|name| name == wanted);
         let exactly = |wanted: &str| {
             called(wanted).ok_or_else(|| format!("has no column `{wanted}`; it has {}", having()))

@@ -329,16 +329,6 @@ fn expand_braces(name: &str) -> Vec<String> {
     }
 }
 
-/// Up to five names, and how many more there are.
-fn named(names: &[impl AsRef<str>], suffix: &str) -> String {
-    let shown: Vec<String> = names.iter().take(5).map(|name| format!("{}{suffix}", name.as_ref())).collect();
-    let more = match names.len() {
-        0..=5 => String::new(),
-        n => format!(" and {} more", n - 5),
-    };
-    shown.join(", ") + &more
-}
-
 /// The split that a folder is named after, in any case.
 fn split_called(name: &str) -> Option<Split> {
     match name.to_lowercase().as_str() {

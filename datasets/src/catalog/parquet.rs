@@ -18,12 +18,13 @@ use super::listing::File;
 use super::packed::{KEPT_BYTES_MAX, PIECE_BYTES_MAX, Piece, Places, Shelf, Unpack, Unpacked};
 use super::table::LABEL_COLUMNS;
 use super::{
-    Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, named, split_called,
+    Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, split_called,
 };
 use crate::columns::{ByteStrings, OthersColumn, OthersFile, OthersFileError, Value, byte_range};
 use crate::escape::escape_text;
 use crate::sample::SampleId;
 use crate::store::{ByteWindow, StoreError};
+use crate::words::few;
 
 /// Files whose footers are read at once.
 const AT_ONCE: usize = 16;
@@ -126,7 +127,7 @@ fn one_configuration(source: &Source<'_>, files: &[&File]) -> Result<(), Misfit>
     Err(broken(format!(
         "{location} holds Parquet files in several folders ({}), which are probably configurations of a dataset: give one \
          of them, such as {location}/{}",
-        named(&folders, ""),
+        few(&folders),
         folders[0]
     )))
 }

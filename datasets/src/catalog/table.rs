@@ -14,11 +14,12 @@ use super::kept::{self, Kept};
 use super::listing::File;
 use super::rows::{EXTENSIONS, Rows, RowsError};
 use super::{
-    Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, named, split_called,
+    Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, split_called,
 };
 use crate::columns::Value;
 use crate::escape::escape_text;
 use crate::sample::Split;
+use crate::words::few;
 
 /// The names of columns that say which image a row is about, the first first.
 const IMAGE_COLUMNS: [&str; 17] = [
@@ -76,7 +77,7 @@ impl Layout for Table {
             [] => None,
             tables => {
                 let names: Vec<&str> = tables.iter().map(|file| &*file.id).collect();
-                Some(named(&names, ""))
+                Some(few(&names))
             }
         }
     }
@@ -171,10 +172,10 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     if said.is_empty() {
         return Err(Misfit::Holds(match without.is_empty() {
             true => "no table".to_string(),
-            false => named(&without, ""),
+            false => few(&without),
         }));
     }
-    found.layout = format!("table {}", named(&said, ""));
+    found.layout = format!("table {}", few(&said));
     found.kept_columns.clone_from(&source.options.keep_columns);
     if rows.is_empty() && missing.is_empty() {
         return Err(broken(format!("{}: {} has no row", source.store.location(), found.layout)));
@@ -281,7 +282,7 @@ impl TableColumns {
         if names.iter().all(String::is_empty) {
             return Err("has no columns".to_string());
         }
-        let having = || named(names, "");
+        let having = || few(names);
         let exactly = |wanted: &str| names.iter().position(|name| name == wanted);
         let called = |wanted: &str| names.iter().position(|name| name.to_lowercase() == wanted);
         let image = match &options.image_column {
@@ -453,7 +454,7 @@ impl RowReader<'_, '_> {
                                 columns.iter().map(|at| self.names[*at].as_str()).collect();
                             return Err(format!(
                                 "no column is known to hold the labels, among {}: say which (--label-column)",
-                                named(&names, "")
+                                few(&names)
                             ));
                         }
                     }
