@@ -1,4 +1,5 @@
-//! The one place that knows where bytes live: a local folder, a prefix of a bucket, or memory.
+//! The one place that knows where bytes live: a local folder, a prefix of a bucket, a folder of a web server, a dataset of the
+//! hub, or memory.
 //!
 //! Keys are relative to the root, their parts joined by `/`, and are taken as given (`Path::parse`), never
 //! percent-encoded. The futures here need the caller's tokio runtime for buckets and run anywhere otherwise.

@@ -114,24 +114,14 @@ pub(super) fn open(
 #[cfg(test)]
 mod tests {
     use super::super::Bucket;
-    use super::super::cloud::variables;
+    use super::super::cloud::opened;
     use super::*;
-    use crate::store::StoreError;
 
     const ACCOUNT: (&str, &str) = ("AZURE_STORAGE_ACCOUNT_NAME", "me");
     const KEY: (&str, &str) = ("AZURE_STORAGE_ACCOUNT_KEY", "Z2VoZWltZ2VoZWlt");
 
     fn open(named: &[(&str, &str)], options: &StoreOptions) -> Result<Bucket, String> {
-        match Bucket::open((&AZURE, super::open), "pictures/pre", options, variables(named)) {
-            Ok((location, bucket)) => {
-                assert_eq!(location, "az://pictures/pre");
-                Ok(bucket)
-            }
-            Err(StoreError::Correct(line)) => {
-                Err(line.strip_prefix("az://pictures/pre: ").expect("the location").to_string())
-            }
-            Err(other) => panic!("{other:?}"),
-        }
+        opened((&AZURE, super::open), "pictures/pre", named, options)
     }
 
     #[test]

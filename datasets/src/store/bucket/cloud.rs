@@ -230,3 +230,24 @@ pub(super) fn redacted(text: &str, secrets: &[String]) -> String {
 pub(super) fn variables(named: &[(&str, &str)]) -> Variables {
     named.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
 }
+
+/// Opens a bucket in an environment of a test: the location is what `rest` says, and is left out of what is refused.
+#[cfg(test)]
+pub(super) fn opened(
+    (cloud, open): (&'static Cloud, Opener),
+    rest: &str,
+    named: &[(&str, &str)],
+    options: &StoreOptions,
+) -> Result<super::Bucket, String> {
+    let expected = format!("{}://{rest}", cloud.scheme);
+    match super::Bucket::open((cloud, open), rest, options, variables(named)) {
+        Ok((location, bucket)) => {
+            assert_eq!(location, expected);
+            Ok(bucket)
+        }
+        Err(crate::store::StoreError::Correct(line)) => {
+            Err(line.strip_prefix(&format!("{expected}: ")).expect("the location").to_string())
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}

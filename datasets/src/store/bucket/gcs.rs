@@ -104,21 +104,11 @@ fn kind(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::Bucket;
-    use super::super::cloud::variables;
+    use super::super::cloud::opened;
     use super::*;
-    use crate::store::StoreError;
 
     fn open(named: &[(&str, &str)], options: &StoreOptions) -> Result<Bucket, String> {
-        match Bucket::open((&GOOGLE, super::open), "bucket/pre", options, variables(named)) {
-            Ok((location, bucket)) => {
-                assert_eq!(location, "gs://bucket/pre");
-                Ok(bucket)
-            }
-            Err(StoreError::Correct(line)) => {
-                Err(line.strip_prefix("gs://bucket/pre: ").expect("the location").to_string())
-            }
-            Err(other) => panic!("{other:?}"),
-        }
+        opened((&GOOGLE, super::open), "bucket/pre", named, options)
     }
 
     #[test]
