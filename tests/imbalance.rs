@@ -315,8 +315,9 @@ fn rare_classes_alone_are_augmented_or_more_strongly() {
     let said = place.run("plan train in --size 16 --out run --augment-minority strong").done();
     assert!(said.stdout.contains("of 2 rare classes: random resized crop"), "{}", said.stdout);
     for (text, line) in [
-        ("classes = [\"z\"]", "there is no class z"),
-        ("below = 2.0", "below is 2, and must be above 0 and at most 1"),
+        ("preset = \"light\"\nclasses = [\"z\"]", "there is no class z"),
+        ("classes = [\"c\"]", "changes rare classes as all others"),
+        ("preset = \"light\"\nbelow = 2.0", "below is 2, and must be above 0 and at most 1"),
         ("preset = \"wild\"", "must be one of none, light"),
     ] {
         place.write("run.toml", format!("[augment.minority]\n{text}\n").as_bytes());

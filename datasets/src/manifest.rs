@@ -183,6 +183,18 @@ impl ShardRecord {
     }
 }
 
+/// How training samples were changed at random: with the id and the copy of a row, all that its draws follow from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AugmentRecord {
+    /// The seed of the draws.
+    pub seed: u64,
+    /// The changes, as `forebay_stages::augment::Augment` writes them.
+    pub changes: serde_json::Value,
+    /// Whether each class is rare, where rare ones are changed in another way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_rare: Option<Vec<bool>>,
+}
+
 /// `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -194,8 +206,9 @@ pub struct Manifest {
     pub classes: Vec<String>,
     /// Whether balancing repeated or dropped training samples.
     pub balanced: bool,
-    /// Whether augmentation changed training samples.
-    pub augmented: bool,
+    /// How training samples were changed at random; `None` where they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<AugmentRecord>,
     /// How an image became a row that was not augmented, as `forebay_stages::chain::Chain` writes it.
     pub chain: serde_json::Value,
     /// What decided the split of each sample.
@@ -323,7 +336,7 @@ mod tests {
             fingerprint: "abc".into(),
             classes: vec!["cat".into(), "yes: \"é\"".into()],
             balanced: false,
-            augmented: false,
+            augment: None,
             chain: serde_json::json!({"resize": []}),
             split_rule: SplitRule::Declared,
             row_order: RowOrder::Shuffled { seed: 3 },

@@ -16,8 +16,8 @@ pub mod manual;
 pub mod models;
 pub mod predict;
 pub mod prepare;
-pub mod train;
 pub mod trace;
+pub mod train;
 pub mod tune;
 pub mod verify;
 

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use forebay_datasets::manifest::{Manifest, PLAN_KEY, PlanRecord, REJECTS_KEY};
+use forebay_datasets::escape::one_line;
+use forebay_datasets::manifest::{AugmentRecord, MANIFEST_KEY, Manifest, PLAN_KEY, PlanRecord, REJECTS_KEY};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::{Drawn, DrawnFrom, Seed};
 use forebay_datasets::shard::{self, ReadError, Reject, TracedRow};
@@ -12,14 +13,14 @@ use forebay_stages::augment::Augment;
 use forebay_stages::chain::ResizeStep;
 use forebay_stages::decode::Decode;
 use forebay_stages::resize::Resize;
-use forebay_stages::weight::Scales;
+use forebay_stages::weight::{Scales, Step};
 use serde::Serialize;
 
 use crate::feed;
 use crate::flow::{Error, Run};
 use crate::model::OfRun;
 use crate::options::{Command, Config, Invocation};
-use crate::plan::{self, row_steps};
+use crate::plan;
 use crate::report::{say, say_json};
 
 /// What is known of a sample.
@@ -127,31 +128,26 @@ fn prepared(
     split: Option<Split>,
 ) -> Result<impl Fn(&str, &TracedRow) -> Result<Vec<String>, Error>, Error> {
     let chain = plan::prepared(store, manifest)?;
-    let augment = &manifest.settings["augment"];
-    let augment: Option<Augment> = match augment.as_str() {
-        Some(preset) => preset.parse().ok(),
-        None => serde_json::from_value(augment.clone()).ok(),
-    };
-    let augment = augment.filter(|_| manifest.augmented && split == Some(Split::Train));
-    let is_rare: Option<Arc<[bool]>> = match augment.as_ref().and_then(|augment| augment.minority.as_ref()) {
+    let resize = chain.steps().first().map_or(Resize::default(), ResizeStep::resize);
+    let record = manifest.augment.as_ref().filter(|_| split == Some(Split::Train));
+    let made = match record {
         None => None,
-        Some(minority) => {
-            let train = manifest.splits.iter().find(|of| of.split == Split::Train);
-            let counts: Vec<u64> =
-                train.iter().flat_map(|of| &of.classes).map(|class| class.samples).collect();
-            minority.rare(&manifest.classes, &counts).ok().map(Into::into)
+        Some(AugmentRecord { seed, changes, is_rare }) => {
+            let augment: Augment = serde_json::from_value(changes.clone()).map_err(|error| {
+                let what = one_line(&error.to_string()).into_owned();
+                Error::Integrity(format!("{}/{MANIFEST_KEY}: its augmentation: {what}", store.location()))
+            })?;
+            let is_rare: Option<Arc<[bool]>> = is_rare.clone().map(Into::into);
+            let of = |augment: Option<&Augment>| Step::of_a_row(&resize, augment);
+            let steps = Step::by_class(Some(&augment), is_rare.as_ref(), of);
+            Some((Seed(*seed), Scales { decode: Decode::default(), steps, encode: None }))
         }
     };
-    let seed = Seed(manifest.settings["seed"].as_u64().unwrap_or_default());
-    Ok(move |id: &str, row: &TracedRow| {
-        let Some(augment) = &augment else { return Ok(Vec::new()) };
-        let resize = chain.steps().first().map_or(Resize::default(), ResizeStep::resize);
-        let scales = Scales {
-            decode: Decode::default(),
-            steps: row_steps(&resize, Some(augment), is_rare.as_ref()),
-            encode: None,
-        };
-        lines(scales.drawn(row.original_size, row.label, seed.draws(id, row.copy, 0)))
+    Ok(move |id: &str, row: &TracedRow| match &made {
+        None => Ok(Vec::new()),
+        Some((seed, scales)) => {
+            lines(scales.drawn(row.original_size, row.label, seed.draws(id, row.copy, 0)))
+        }
     })
 }
 

@@ -174,10 +174,11 @@ pub async fn on(
         Rooms::of(config),
     );
     feed.side_by = side_by;
+    // Before a fold, so that all folds agree: what is kept of changed images serves each.
+    feed.look_for_rare().await?;
     if let Some(fold) = options::fold(config) {
         feed = feed.of_fold(fold, Seed(config.whole("split.seed"))).await?;
     }
-    feed.look_for_rare().await?;
     let order = feed.source.manifest().map(|manifest| manifest.row_order);
     if order == Some(RowOrder::Source) && feed.is_mixed_in_windows() {
         warnings.push(
@@ -294,7 +295,7 @@ fn refuse_twice(
     if manifest.balanced && balance != Balance::None {
         problems.push("balance.mode: the shards are balanced already; leave it out, or --force".to_string());
     }
-    if manifest.augmented && augment.is_some() {
+    if manifest.augment.is_some() && augment.is_some() {
         problems.push("augment: the shards are augmented already; leave it out, or --force".to_string());
     }
     if problems.is_empty() { Ok(()) } else { Err(Error::Plan(problems)) }

@@ -70,7 +70,7 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
         classes,
         chain: serde_json::json!(null),
         balanced: false,
-        augmented: false,
+        augment: None,
         split_rule: SplitRule::AllTrain,
         row_order: RowOrder::Source,
         stored_format: StoredFormat::Png,

@@ -180,7 +180,7 @@ mod tests {
     /// What else must be given for an option to have an effect.
     fn company(key: &str) -> &'static [(&'static str, &'static str)] {
         match key {
-            "seed" => &[("augment", "light")],
+            "seed" | "augment.minority" => &[("augment", "light")],
             "resize.crop_pct" => &[("resize.fit", "crop")],
             "balance.ratio" | "balance.max_repeats" => &[("balance.mode", "over")],
             "balance.beta" => &[("balance.mode", "effective-number")],

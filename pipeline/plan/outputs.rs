@@ -74,6 +74,30 @@ pub(crate) async fn refuse_file(folder: &Store, file: &str) -> Result<(), Error>
     }
 }
 
+/// Refuses a place for rejected files that lies among the images or the shards, or holds files of others.
+///
+/// # Errors
+/// [`Error::Usage`] with what is in the way.
+pub(super) async fn refuse_quarantine(place: &Store, source: &Store, dest: &Store) -> Result<(), Error> {
+    refuse_folder("--quarantine", place, Some(source)).await?;
+    for (name, other) in [("SOURCE", source), ("DEST", dest)] {
+        if place.is_same_place(other) || place.is_below(other) || other.is_below(place) {
+            return Err(Error::Usage(format!(
+                "--quarantine {} and {name} {} lie in each other; rejected files go to a folder of their own",
+                place.location(),
+                other.location()
+            )));
+        }
+    }
+    match !place.list("").await?.is_empty() && place.find(REJECTS_KEY).await?.is_none() {
+        true => Err(Error::Usage(format!(
+            "--quarantine {} holds other files and no {REJECTS_KEY}; rejected files go to a folder of their own",
+            place.location()
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// The dataset of shards that a place is, or among whose shards it lies.
 async fn dataset_around(place: &Store) -> Result<Option<Store>, Error> {
     let candidates = [vec![place.clone()], place.around(shard::FOLDER)].concat();

@@ -1,17 +1,15 @@
 //! `forebay prepare` as it is checked before anything starts: what is read, what each stage does, what comes out, and
 //! the most memory that it can hold.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use forebay_datasets::catalog::{self, Catalog, KeptColumn};
-use forebay_datasets::manifest::{FORMAT, FixedLabels, PlanRecord, REJECTS_KEY, ShardPlan};
+use forebay_datasets::manifest::{FORMAT, FixedLabels, PlanRecord, ShardPlan};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_datasets::shard::{
-    Provenance, ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP, Reject, ShardError, ShardWriter, has_column,
+    Provenance, ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP, ShardError, ShardWriter, has_column,
 };
 use forebay_datasets::split::TrainSamples;
 use forebay_datasets::store::Store;
@@ -30,8 +28,9 @@ use super::grouping::{GroupedSource, grouped};
 use super::identity::fingerprint;
 use super::memory::{check_memory, sum_of_largest};
 use super::nodes::PlannedNode;
-use super::outputs::{refuse_destination, refuse_folder};
-use super::places::{Purpose, open, open_source, refuse_unreached, shards_of};
+use super::outputs::{refuse_destination, refuse_quarantine};
+use super::places::{open, open_source, shards_of};
+use super::replay::{listed_file, replayed};
 use super::rooms::Rooms;
 use super::rows::{Rows, rows};
 use super::shards::{PlannedShard, chunk, cut, stored_bytes};
@@ -122,7 +121,13 @@ impl PreparePlan {
             )));
         }
         refuse_destination(&dest, &source).await?;
-        let quarantine = quarantine(config, &source, &dest).await?;
+        let quarantine = match config.text("quarantine") {
+            Some(_) => Some(open(config, "quarantine", "--quarantine")?),
+            None => None,
+        };
+        if let Some(place) = &quarantine {
+            refuse_quarantine(place, &source, &dest).await?;
+        }
         if shards_of(&source, &options::layout(config)).await?.is_some() {
             let source = source.location();
             return Err(Error::Usage(format!(
@@ -291,7 +296,8 @@ impl PreparePlan {
 
     /// What makes the pixels of a row of its file, for images that are augmented or not, and then its stored bytes.
     pub fn scales(&self, augment: Option<&Augment>) -> Scales {
-        let steps = row_steps(&self.resize, augment, self.is_rare.as_ref());
+        let made = |augment: Option<&Augment>| Step::of_a_row(&self.resize, augment);
+        let steps = Step::by_class(augment, self.is_rare.as_ref(), made);
         Scales { decode: self.decode.clone(), steps, encode: Some(self.encode.clone()) }
     }
 
@@ -359,25 +365,6 @@ impl PreparePlan {
     }
 }
 
-/// What makes the pixels of a row of those of its file.
-pub(crate) fn row_steps(
-    resize: &Resize,
-    augment: Option<&Augment>,
-    is_rare: Option<&Arc<[bool]>>,
-) -> Vec<Step> {
-    Step::by_class(augment, is_rare, |augment| steps_of_all(resize.clone(), augment))
-}
-
-fn steps_of_all(resize: Resize, augment: Option<&Augment>) -> Vec<Step> {
-    match augment {
-        None => vec![Step::Resize(resize)],
-        Some(augment) => match augment.of_whole_images(&resize) {
-            Some(augment) => vec![Step::Augment(augment), Step::Resize(resize)],
-            None => vec![Step::Resize(resize), Step::Augment(augment.clone())],
-        },
-    }
-}
-
 /// The columns that go into the shards, each with its place among those that the catalog keeps.
 ///
 /// # Errors
@@ -407,74 +394,6 @@ async fn mended(config: &Config, place: &str, catalog: Catalog) -> Result<(Catal
     found.map_err(|problems| {
         Error::Plan(problems.into_iter().map(|problem| format!("--fixes {place}: {problem}")).collect())
     })
-}
-
-/// Where rejected files are to go: neither among the images nor among the shards.
-async fn quarantine(config: &Config, source: &Store, dest: &Store) -> Result<Option<Store>, Error> {
-    if config.text("quarantine").is_none() {
-        return Ok(None);
-    }
-    let place = open(config, "quarantine", "--quarantine")?;
-    refuse_folder("--quarantine", &place, Some(source)).await?;
-    for (name, other) in [("SOURCE", source), ("DEST", dest)] {
-        if place.is_same_place(other) || place.is_below(other) || other.is_below(&place) {
-            return Err(Error::Usage(format!(
-                "--quarantine {} and {name} {} lie in each other; rejected files go to a folder of their own",
-                place.location(),
-                other.location()
-            )));
-        }
-    }
-    let is_used = !place.list("").await?.is_empty() && place.find(REJECTS_KEY).await?.is_none();
-    match is_used {
-        true => Err(Error::Usage(format!(
-            "--quarantine {} holds other files and no {REJECTS_KEY}; rejected files go to a folder of their own",
-            place.location()
-        ))),
-        false => Ok(Some(place)),
-    }
-}
-
-/// The samples of a catalog that a list of rejects names; classes stay what they are.
-///
-/// # Errors
-/// [`Error::Usage`] when there is no such list, or it names no sample of the catalog.
-async fn replayed(config: &Config, place: &str, catalog: Catalog) -> Result<Catalog, Error> {
-    if config.is_on("split.stratify") {
-        return Err(Error::Plan(vec![
-            "replay: --stratify cuts a class by all of its samples, and only some are prepared; leave one of them out"
-                .to_string(),
-        ]));
-    }
-    let bytes = listed_file(config, "--replay", place).await?;
-    let rejects = Reject::of_lines(&String::from_utf8_lossy(&bytes));
-    let wanted: HashSet<&str> = rejects.iter().map(|reject| reject.id.as_str()).collect();
-    let mut contents = catalog.into_contents();
-    contents.entries.retain(|entry| wanted.contains(&*entry.id));
-    contents.rejects.retain(|(id, _)| wanted.contains(&**id));
-    contents.unlabelled.clear();
-    let n = contents.entries.len() + contents.rejects.len();
-    if n == 0 {
-        return Err(Error::Usage(format!(
-            "--replay {place} names no sample of the source: it has {} lines of rejects",
-            rejects.len()
-        )));
-    }
-    if n < wanted.len() {
-        let missing = wanted.len() - n;
-        contents
-            .warnings
-            .push(format!("{missing} of the {} samples of --replay are not in the source", wanted.len()));
-    }
-    Ok(Catalog::new(contents)?)
-}
-
-/// A file that an option names.
-async fn listed_file(config: &Config, flag: &str, place: &str) -> Result<Bytes, Error> {
-    refuse_unreached(flag, place, Purpose::File)?;
-    let (folder, file) = options::folder_and_file(place);
-    let bytes = Store::open(folder, &options::store_options(config))?.find(file).await?;
-    bytes.ok_or_else(|| Error::Usage(format!("cannot read {flag} {place}: there is no such file")))
 }
 
 /// How the options encode pixels.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_datasets::manifest::{
-    CARD_KEY, ClassCount, Counts, FORMAT, MANIFEST_KEY, Manifest, REJECTS_KEY, ShardRecord, SplitSummary,
-    card,
+    AugmentRecord, CARD_KEY, ClassCount, Counts, FORMAT, MANIFEST_KEY, Manifest, REJECTS_KEY, ShardRecord,
+    SplitSummary, card,
 };
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::{self, Footer, ROWS_PER_GROUP, Reject, StandingShard};
@@ -71,7 +71,11 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
         fingerprint: plan.fingerprint.clone(),
         classes: rows.catalog.classes().to_vec(),
         balanced: rows.balance.classes.iter().any(|class| class.before != class.after),
-        augmented: plan.augment.is_some(),
+        augment: plan.augment.as_ref().map(|augment| AugmentRecord {
+            seed: plan.seed.0,
+            changes: serde_json::to_value(augment).expect("an augmentation is plain data"),
+            is_rare: plan.is_rare.as_ref().map(|is_rare| is_rare.to_vec()),
+        }),
         chain: serde_json::to_value(&plan.chain).expect("a chain is plain data"),
         split_rule: rows.assignment.rule().clone(),
         row_order: rows.order,

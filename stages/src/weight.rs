@@ -101,6 +101,16 @@ impl Step {
         }
     }
 
+    /// What makes the image of a row of shards, changed at random where that is asked for.
+    pub fn of_a_row(resize: &Resize, augment: Option<&Augment>) -> Vec<Step> {
+        let resize = resize.clone();
+        let Some(augment) = augment else { return vec![Step::Resize(resize)] };
+        match augment.of_whole_images(&resize) {
+            Some(augment) => vec![Step::Augment(augment), Step::Resize(resize)],
+            None => vec![Step::Resize(resize), Step::Augment(augment.clone())],
+        }
+    }
+
     /// What makes squares of images that are wanted in one size, changed at random where that is asked for.
     pub fn squares(resize: &Resize, augment: Option<&Augment>) -> Vec<Step> {
         let resize = resize.clone();
@@ -157,16 +167,27 @@ impl Scales {
     /// What the steps draw for an image of a class that was decoded to `size`; its pixels decide none of it.
     ///
     /// # Errors
-    /// As the steps.
+    /// As the steps, and for a size that no decoded image has.
     pub fn drawn(
         &self,
         (width, height): (u32, u32),
         class: Label,
         draws: Draws,
     ) -> Result<Vec<Drawn>, Fault> {
+        // Sizes come from shards, which are not believed.
+        let bytes = (width.min(height) > 0)
+            .then(|| u64::from(width) * u64::from(height))
+            .and_then(|n| n.checked_mul(3));
+        let most = self.decode.limits.memory_bytes_max;
+        let Some(bytes) = bytes.filter(|bytes| *bytes <= most) else {
+            return Err(Fault::new(
+                Decode::NAME,
+                format!("no image that is decoded has {width}x{height} pixels"),
+            ));
+        };
         let record = DrawRecord::default();
         let draws = draws.recorded(record.clone());
-        let blank = Pixels::new(width, height, vec![0; width as usize * height as usize * 3]);
+        let blank = Pixels::new(width, height, vec![0; bytes as usize]);
         self.steps.iter().try_fold(blank, |image, step| step.apply_to(image, Some(class), &draws))?;
         drop(draws);
         let drawn = std::mem::take(&mut *record.lock().expect("no panic under the lock"));
@@ -281,6 +302,20 @@ mod tests {
 
     fn side(side: u32) -> Step {
         Step::Resize(Resize { size: Size::Side(side), fit: Fit::Squash, ..Resize::default() })
+    }
+
+    #[test]
+    fn what_is_drawn_is_told_of_sizes_that_images_have() {
+        let augment: Augment = "light".parse().expect("a preset");
+        let steps = Step::squares(&Resize { size: Size::Side(8), ..Resize::default() }, Some(&augment));
+        let scales = Scales { decode: Decode::default(), steps, encode: None };
+        let drawn = |size: (u32, u32)| scales.drawn(size, 0, Seed(1).draws("a", 0, 0));
+        let stages: Vec<String> =
+            drawn((40, 30)).expect("draws").into_iter().map(|drawn| drawn.stage).collect();
+        assert!(stages.contains(&"horizontal_flip".to_string()) && stages.len() > 3, "{stages:?}");
+        for size in [(0, 4), (u32::MAX, u32::MAX), (1 << 20, 1 << 20)] {
+            assert!(drawn(size).expect_err("no image").reason.contains("no image that is decoded"));
+        }
     }
 
     #[test]

@@ -345,7 +345,8 @@ fn datasets() -> Vec<Reader> {
     };
     let checksum = "x";
     let manifest = serde_json::json!({
-        "format": 4, "fingerprint": "abc", "classes": ["cat", "dög \u{1f600}"], "balanced": false, "augmented": true,
+        "format": 4, "fingerprint": "abc", "classes": ["cat", "dög \u{1f600}"], "balanced": false,
+        "augment": {"seed": 0, "changes": {"horizontal_flip": {"probability": 0.5}}, "is_rare": [false, true]},
         "chain": {"background": null, "resize": [], "jpeg_quality": 90, "normalize": null},
         "split_rule": {"by": "hash", "shares": [0.8, 0.1, 0.1], "seed": 7},
         "row_order": {"by": "shuffled", "seed": 3}, "stored_format": "jpeg", "settings": {"seed": 0, "a": [1.5, "b"]},

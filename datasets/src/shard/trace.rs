@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 
 use super::index::{Index, ReadError, bounds};
-use super::{ShardError, VALUE_COLUMNS};
+use super::{ShardError, has_column};
 use crate::catalog::{Value, text_of};
 use crate::columns::{FilePart, check_pages, guarded};
 use crate::escape::escape_text;
@@ -93,7 +93,6 @@ fn traced(batch: &RecordBatch, row: usize) -> TracedRow {
     let text = |name: &str| text_of(&value(name)).unwrap_or_default();
     let schema = batch.schema();
     let names = schema.fields().iter().map(|field| field.name().as_str());
-    let is_ours = |name: &str| name == "label" || VALUE_COLUMNS.iter().any(|(ours, _)| *ours == name);
     TracedRow {
         shard: String::new(),
         row_group: 0,
@@ -105,7 +104,7 @@ fn traced(batch: &RecordBatch, row: usize) -> TracedRow {
         source: escape_text(&text("source")).into_owned(),
         source_blake3: escape_text(&text("source_blake3")).into_owned(),
         kept: names
-            .filter(|name| !is_ours(name))
+            .filter(|name| !has_column(name))
             .map(|name| (escape_text(name).into_owned(), escape_text(&text(name)).into_owned()))
             .collect(),
     }

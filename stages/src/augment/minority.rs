@@ -121,6 +121,11 @@ impl From<Minority> for Value {
 mod tests {
     use super::*;
 
+    fn by_name_of(preset: &str) -> Option<Box<Minority>> {
+        let table = serde_json::json!({"minority": preset});
+        serde_json::from_value::<Augment>(table).expect("a preset").minority
+    }
+
     #[test]
     fn a_preset_is_altered_by_single_changes_and_comes_back() {
         let augment: Augment = serde_json::from_str(
@@ -140,6 +145,12 @@ mod tests {
             by_name.minority.map(|minority| minority.changes),
             Some("light".parse().expect("a preset"))
         );
+        // What is the same for all classes is no change of some.
+        let light = || "light".parse::<Augment>().expect("a preset");
+        let same = Augment { minority: by_name_of("light"), ..light() };
+        assert!(same.problems()[0].starts_with("minority changes rare classes as all others"));
+        let off = Augment { minority: by_name_of("none"), ..light() };
+        assert_eq!(off.problems(), Vec::<String>::new());
         for (table, line) in [
             (r#"{"minority": 3}"#, "minority is 3"),
             (r#"{"minority": {"below": "x"}}"#, "minority.below is"),

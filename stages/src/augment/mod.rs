@@ -100,7 +100,7 @@ impl Augment {
             color_jitter: self.color_jitter.filter(jitters),
             gaussian_noise: self.gaussian_noise.filter(|noise| noise.probability > 0.0 && noise.sigma > 0.0),
             random_erasing: self.random_erasing.filter(|erasing| erasing.probability > 0.0),
-            // Also where it is off: then rare classes alone are left as they are.
+            // Also where it is off: then images of rare classes are left as they are.
             minority: self.minority,
             // Crops make squares, whatever they choose.
             random_crop: self.random_crop,
@@ -141,7 +141,14 @@ impl Augment {
         check(ColorJitter::NAME, each(&self.color_jitter, ColorJitter::check));
         check(GaussianNoise::NAME, each(&self.gaussian_noise, GaussianNoise::check));
         check(RandomErasing::NAME, each(&self.random_erasing, RandomErasing::check));
-        problems.extend(self.minority.iter().flat_map(|minority| minority.problems()));
+        if let Some(minority) = &self.minority {
+            problems.extend(minority.problems());
+            if minority.changes == self.common().without_idle() {
+                problems.push(
+                    "minority changes rare classes as all others; give it a preset or changes, or leave it out".to_string(),
+                );
+            }
+        }
         problems
     }
 
