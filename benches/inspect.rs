@@ -11,6 +11,7 @@ use forebay_datasets::seed::Seed;
 use forebay_datasets::statistics::Channels;
 use forebay_stages::decode::Decode;
 use forebay_stages::facts::{FileFacts, PixelFacts};
+use forebay_stages::fingerprint::Fingerprinting;
 use forebay_stages::stage::Stage;
 
 const ROUNDS: usize = 9;
@@ -51,6 +52,8 @@ fn main() {
                     blake3::hash(bytes),
                 ));
                 channels.add(&pixels.data);
+                std::hint::black_box(Fingerprinting.apply(pixels, &draws).is_ok());
+                continue;
             }
             std::hint::black_box(pixels);
         }
