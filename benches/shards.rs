@@ -16,6 +16,7 @@ fn groups(bytes: usize) -> Vec<Vec<Row>> {
         copy: 0,
         size: (256, 256),
         original_size: (500, 375),
+        extension: "jpg",
         provenance: Default::default(),
     };
     let rows: Vec<Row> = (0..N_ROWS).map(row).collect();
@@ -23,17 +24,7 @@ fn groups(bytes: usize) -> Vec<Vec<Row>> {
 }
 
 fn footer() -> Footer {
-    Footer {
-        fingerprint: "bench".into(),
-        holes: vec![],
-        split: Split::Train,
-        index: 0,
-        groups: vec![],
-        row_groups: vec![],
-        rejects: vec![],
-        data_blake3: String::new(),
-        row_crc32c: vec![],
-    }
+    Footer { fingerprint: "bench".into(), ..Footer::of(Split::Train, 0) }
 }
 
 fn shards(criterion: &mut Criterion) {
@@ -43,10 +34,10 @@ fn shards(criterion: &mut Criterion) {
     for bytes in [20_000, 196_623] {
         group.throughput(Throughput::Bytes((N_ROWS * bytes) as u64));
         group.bench_function(format!("encode/{bytes}"), |bencher| {
-            let run = |groups| encode(&classes, "jpg", groups, footer()).expect("rows fit a shard");
+            let run = |groups| encode(&classes, groups, footer()).expect("rows fit a shard");
             bencher.iter_batched(|| groups(bytes), run, BatchSize::PerIteration);
         });
-        let (file, _) = encode(&classes, "jpg", groups(bytes), footer()).expect("rows fit a shard");
+        let (file, _) = encode(&classes, groups(bytes), footer()).expect("rows fit a shard");
         let index = Index::of_file(&file).expect("our own shard");
         group.bench_function(format!("read/{bytes}"), |bencher| {
             bencher.iter(|| {

@@ -633,3 +633,32 @@ fn a_storm_halves_the_requests_in_flight_and_they_grow_back() {
     }
     assert_eq!(read(0..40), MOST);
 }
+
+#[test]
+fn opening_shards_in_a_bucket_costs_one_request_however_many_they_are() {
+    let place_of_shards = Place::new();
+    for (name, bytes) in png_files(30) {
+        place_of_shards.write(&format!("in/{name}"), &bytes);
+    }
+    let options = "--size 8 --fit crop --encode png --samples-per-shard 3 --split none";
+    place_of_shards.run(&format!("prepare in out {options}")).done();
+    let fake = Fake::start(|_| None);
+    let mut shards = 0;
+    for (name, bytes) in place_of_shards.files("out") {
+        shards += usize::from(name.starts_with("data/"));
+        fake.put(&format!("/pictures/out/{name}"), bytes);
+    }
+    assert_eq!(shards, 10);
+    let place = place(&fake, "gs");
+    place.run("bench gs://pictures/out --size 8 --batch-size 4 --epochs 1").done();
+    let asked: Vec<String> = fake.asked().iter().map(|asked| asked.path().to_string()).collect();
+    let first = asked.iter().position(|path| path.contains("/data")).expect("rows are read");
+    assert_eq!(first, 1, "{asked:?}");
+    let rows = asked.iter().filter(|path| path.contains("/data")).count();
+    assert!(rows <= 2 * shards, "no shard is asked for more than its rows, twice for two passes: {asked:?}");
+    // A shard that is missing is named by who wants its rows.
+    fake.remove("/pictures/out/data/train-00004-of-00010.parquet");
+    let said = place.run("bench gs://pictures/out --size 8 --batch-size 4 --epochs 1");
+    assert!(said.code != 0 && said.stderr.contains("train-00004-of-00010.parquet"), "{}", said.stderr);
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+}

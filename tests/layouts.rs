@@ -24,9 +24,12 @@ fn photos(place: &Place) {
     }
 }
 
-/// Split, class, id and pixels of every sample of a source: those of the shards that `prepare` makes of it.
-fn samples(place: &Place, source: &str) -> BTreeSet<(String, String, String, Vec<u8>)> {
-    place.run(&format!("prepare {source} read-back --size original --encode png --overwrite")).done();
+/// Split, class, id and pixels of every sample of a source, read with `options`: those of the shards that `prepare` makes of
+/// it.
+fn samples(place: &Place, source: &str, options: &str) -> BTreeSet<(String, String, String, Vec<u8>)> {
+    place
+        .run(&format!("prepare {source} read-back --size original --encode png --overwrite {options}"))
+        .done();
     let manifest: Value =
         serde_json::from_slice(&place.files("read-back")["manifest.json"]).expect("a manifest");
     let files = place.files("read-back");
@@ -49,35 +52,64 @@ fn samples(place: &Place, source: &str) -> BTreeSet<(String, String, String, Vec
     found
 }
 
+const FORMS: [&str; 3] = ["parquet", "webdataset", "mds"];
+
+/// How a form is read again as what it is to other programs.
+fn reading(form: &str) -> &'static str {
+    if form == "parquet" { "--layout parquet" } else { "" }
+}
+
 #[test]
 fn every_form_becomes_every_other_with_the_same_ids_classes_and_pixels() {
     let place = Place::new();
     photos(&place);
-    let expected = samples(&place, "photos");
+    let expected = samples(&place, "photos", "");
     assert_eq!(expected.len(), 7);
     place.run("prepare photos shards --size original --encode png").done();
-    for first in ["parquet", "webdataset", "mds"] {
+    for first in FORMS {
         for source in ["photos", "shards"] {
             let said = place
                 .run(&format!("convert {source} {source}-{first} --format {first} --json"))
                 .done()
                 .json();
             assert_eq!((&said["written"], &said["rejected"]), (&7.into(), &0.into()), "{said}");
-            assert_eq!(samples(&place, &format!("{source}-{first}")), expected, "{source} as {first}");
+            let found = samples(&place, &format!("{source}-{first}"), reading(first));
+            assert_eq!(found, expected, "{source} as {first}");
         }
     }
-    // The same form again is the same bytes, whatever stood between.
+    // The same form again is the same bytes, whatever stood between; Parquet says where each row comes from.
     let digests = |folder: &str| -> Vec<(String, blake3::Hash)> {
-        let files = place.files(folder).into_iter().filter(|(name, _)| name != "convert.json");
+        let files = place.files(folder).into_iter().filter(|(name, _)| name.starts_with("data/"));
         files.map(|(name, bytes)| (name, blake3::hash(&bytes))).collect()
     };
-    for first in ["parquet", "webdataset", "mds"] {
-        for second in ["parquet", "webdataset", "mds"] {
+    for first in FORMS {
+        for second in FORMS {
             let to = format!("{first}-{second}");
             place.run(&format!("convert photos-{first} {to} --format {second}")).done();
-            assert_eq!(digests(&to), digests(&format!("photos-{second}")), "{to}");
+            match second {
+                "parquet" => assert_eq!(samples(&place, &to, reading(second)), expected, "{to}"),
+                _ => assert_eq!(digests(&to), digests(&format!("photos-{second}")), "{to}"),
+            }
         }
     }
+}
+
+#[test]
+fn a_conversion_keeps_files_byte_for_byte_and_is_trained_on() {
+    let place = Place::new();
+    photos(&place);
+    place.run("convert photos shards").done();
+    let file = place.files("photos")["train/b/0.x.png"].clone();
+    let shard = place.files("shards").into_iter().find(|(name, _)| name.starts_with("data/train"));
+    let shard = shard.expect("a shard").1;
+    assert!(shard.windows(file.len()).any(|bytes| bytes == file), "the file is in the shard as it is");
+    place.run("verify shards").done();
+    let said = place.run("inspect shards").done().stdout;
+    assert!(said.contains("images stored as kept"), "{said}");
+    let traced = place.run("trace shards train/b/0.x.png --json").done().json();
+    let hash = blake3::hash(&file).to_hex().to_string();
+    assert_eq!(traced["rows"][0]["source_blake3"], Value::from(hash), "{traced}");
+    place.run("bench shards --size 16 --batch-size 4 --epochs 1").done();
 }
 
 #[test]
@@ -86,35 +118,54 @@ fn a_conversion_goes_on_where_it_stopped_and_replaces_nothing_unasked() {
     photos(&place);
     place.run("convert photos out --format webdataset").done();
     let whole = place.files("out");
-    std::fs::remove_file(place.path("out/test-000000.tar")).expect("it is there");
-    std::fs::write(place.path("out/train-000000.tar"), "half").expect("a file");
+    std::fs::remove_file(place.path("out/data/test-000000.tar")).expect("it is there");
+    std::fs::write(place.path("out/data/train-000000.tar"), "half").expect("a file");
+    place.run("verify out").refused(4, "train-000000.tar: 4 bytes, the manifest says");
     let again = place.run("convert photos out --format webdataset --json").done().json();
     assert_eq!(again["shards_reused"], 0, "{again}");
     assert_eq!(place.files("out"), whole);
     assert_eq!(place.run("convert photos out --format webdataset --json").done().json()["shards_reused"], 2);
-    place.run("convert photos out --format mds").refused(2, "holds another conversion");
+    place.run("verify out").done();
+    // A record without its shard, a shard of which a byte has flipped, and one that lost its record: each is made again.
+    let key = "out/data/train-000000.tar";
+    let mut flipped = place.files("out")["data/train-000000.tar"].clone();
+    flipped[600] ^= 1;
+    std::fs::write(place.path(key), &flipped).expect("a file");
+    std::fs::remove_file(place.path("out/.forebay/data/test-000000.tar.json")).expect("it is there");
+    let again = place.run("convert photos out --format webdataset --json").done().json();
+    assert_eq!(again["shards_reused"], 0, "{again}");
+    assert_eq!(place.files("out"), whole);
+    place
+        .run("convert photos out --format mds")
+        .refused(2, "holds another dataset: shards.format \"webdataset\" -> \"mds\"");
     assert_eq!(place.files("out"), whole);
     place.run("convert photos out --format mds --overwrite").done();
     let names: Vec<String> = place.files("out").into_keys().collect();
     assert_eq!(
         names,
         [
-            "convert.json",
-            "test/index.json",
-            "test/shard.00000.mds",
-            "train/index.json",
-            "train/shard.00000.mds"
+            ".forebay/data/test/shard.00000.mds.json",
+            ".forebay/data/train/shard.00000.mds.json",
+            "data/test/index.json",
+            "data/test/shard.00000.mds",
+            "data/train/index.json",
+            "data/train/shard.00000.mds",
+            "manifest.json",
+            "plan.json",
+            "rejects.jsonl",
         ]
     );
-    // What a conversion did not write stays, whatever its record says.
-    place.write("mine/notes.txt", b"mine");
-    place.run("convert photos mine --format mds --overwrite").refused(2, "1 files that no conversion wrote");
-    place.write(
-        "mine/convert.json",
-        br#"{"format": "mds", "fingerprint": "x", "files": ["notes.txt"], "is_finished": true}"#,
-    );
-    place.run("convert photos mine --format mds --overwrite").refused(1, "it is no file of Forebay's");
-    assert_eq!(place.files("mine")["notes.txt"], b"mine");
+    place.run("convert photos out --overwrite").done();
+    place.run("verify out").done();
+    assert!(!place.files("out").keys().any(|name| name.contains("mds") || name.contains("index.json")));
+    // What no run of Forebay wrote stays.
+    place.write("mine/data/train-000000.tar", b"mine");
+    for options in ["--format webdataset", "--format mds --overwrite"] {
+        place.run(&format!("convert photos mine {options}")).refused(2, "is not of this program");
+    }
+    place.write("index/data/train/index.json", b"mine");
+    place.run("convert photos index --format mds --overwrite").refused(2, "is not of this program");
+    assert_eq!(place.files("mine").len() + place.files("index").len(), 2);
     place.run("convert photos photos").refused(2, "the same place");
     place.run("convert photos photos/train/b/out").refused(2, "DEST");
     // What changes pixels is of prepare.
@@ -126,13 +177,45 @@ fn a_conversion_goes_on_where_it_stopped_and_replaces_nothing_unasked() {
 }
 
 #[test]
+fn what_is_prepared_is_the_same_in_each_form() {
+    let place = Place::new();
+    for n in 0..230 {
+        let class = ["a", "b", "c"][usize::from(n % 10 == 0) + usize::from(n % 50 == 0)];
+        place.write_png(&format!("photos/{class}/{n:03}.png"), 9 + n % 5, 8, u64::from(n));
+    }
+    place.write("photos/a/broken.png", b"\x89PNG\r\n\x1a\nno more");
+    let options = "--size 8 --fit crop --encode png --balance over --max-repeats 3 --samples-per-shard 100 --group none";
+    for form in FORMS {
+        let prepared = format!("prepare photos {form} {options} --format {form} --json");
+        let said = place.run(&prepared).done().json();
+        assert_eq!((&said["found"], &said["rejected"]), (&231.into(), &1.into()), "{said}");
+        place.run(&format!("verify {form}")).done();
+        let again = place.run(&prepared).done().json();
+        assert_eq!(again["shards_reused"], again["shards"], "{again}");
+    }
+    let rows = |form: &str| {
+        let layout = reading(form);
+        let said = place.run(&format!("inspect {form} {layout} --json")).done().json();
+        (said["found"].clone(), said["classes"].clone())
+    };
+    assert_eq!(rows("webdataset"), rows("parquet"));
+    assert_eq!(rows("mds"), rows("parquet"));
+    let once: Vec<_> = FORMS.iter().map(|form| samples(&place, form, reading(form)).len()).collect();
+    assert!(once.iter().all(|n| *n == once[0] && *n > 230), "{once:?}");
+    place.run("trace webdataset a/001.png").refused(2, "is written as webdataset");
+    place
+        .run("prepare photos more --format mds --size 8 --samples-per-shard 10000000")
+        .refused(2, "give fewer");
+}
+
+#[test]
 fn a_source_may_be_one_file_and_several_by_their_numbers() {
     let place = Place::new();
     photos(&place);
     place.run("convert photos tars --format webdataset").done();
     let n = |source: &str| place.run(&format!("inspect {source} --json")).done().json()["found"].clone();
     assert_eq!(
-        (n("tars"), n("tars/test-000000.tar"), n("tars/train-{000000..000000}.tar")),
+        (n("tars"), n("tars/data/test-000000.tar"), n("tars/data/train-{000000..000000}.tar")),
         (7.into(), 2.into(), 5.into())
     );
     place.write("photos/test/list.csv", b"path,kind\nb/4.x,x\n\xc3\xa9/5.x.png,y\n");

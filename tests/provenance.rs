@@ -36,7 +36,9 @@ fn a_row_says_its_file_its_hash_and_the_columns_that_it_keeps() {
     // In tar files and Parquet a sample is a part of a file.
     for (form, source) in [("webdataset", "#bytes="), ("parquet", "#row=")] {
         place.run(&format!("convert in {form} --format {form}")).done();
-        place.run(&format!("prepare {form} of-{form} --encode png --size 8 --split none")).done();
+        place
+            .run(&format!("prepare {form} of-{form} --layout {form} --encode png --size 8 --split none"))
+            .done();
         let traced = place.run(&format!("trace of-{form} 5.png --json")).done().json();
         let row = &traced["rows"][0];
         assert!(row["source"].as_str().expect("a place").contains(source), "{traced}");

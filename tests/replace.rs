@@ -273,9 +273,10 @@ fn a_sample_that_is_neither_written_nor_rejected_nor_dropped_is_found_out() {
     for (holes, said) in [(vec![], "do not add up"), (vec![1], "is not 12 found")] {
         let mut rows = rows.clone();
         rows.remove(1);
+        rows.iter_mut().for_each(|row| row.extension = "png");
         let mut footer = index.footer().clone();
         (footer.groups, footer.row_groups, footer.holes) = (vec![], vec![], holes);
-        let (file, _) = shard::encode(index.classes(), "png", vec![rows], footer).unwrap();
+        let (file, _) = shard::encode(index.classes(), vec![rows], footer).unwrap();
         place.write(&format!("out/{key}"), &file);
         let error = commit();
         assert!(matches!(&error, Error::Integrity(line) if line.contains(said)), "{said}: {error}");

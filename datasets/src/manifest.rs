@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::KeptColumn;
 use crate::escape::yaml;
+use crate::formats::DatasetFormat;
 use crate::sample::Split;
 use crate::sealed::{seal, unseal};
 use crate::shard::value_columns;
@@ -93,19 +94,10 @@ pub enum StoredFormat {
     Png,
     /// Binary PPM files.
     Raw,
+    /// The files of the source, byte for byte.
+    Kept,
 }
-words!(StoredFormat { Jpeg => "jpeg", Png => "png", Raw => "raw" });
-
-impl StoredFormat {
-    /// What ends the name of such a file.
-    pub fn extension(self) -> &'static str {
-        match self {
-            StoredFormat::Jpeg => "jpg",
-            StoredFormat::Png => "png",
-            StoredFormat::Raw => "ppm",
-        }
-    }
-}
+words!(StoredFormat { Jpeg => "jpeg", Png => "png", Raw => "raw", Kept => "kept" });
 
 /// Samples are conserved: `written + rejected + dropped = found`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +166,21 @@ pub struct ShardRecord {
     pub blake3: String,
     /// Its rows, group by planned group; see [`crate::shard::Footer::groups`].
     pub groups: Vec<usize>,
+    /// Of a shard of Forebay: its index, as [`crate::shard::Index::unpack`] reads it, so that whoever has the manifest need not
+    /// ask the store for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
+}
+
+/// A file that stands among the shards and tells other programs of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BesideRecord {
+    /// Its key in the dataset.
+    pub key: String,
+    /// Its size.
+    pub bytes: u64,
+    /// BLAKE3 of it, in hex.
+    pub blake3: String,
 }
 
 impl ShardRecord {
@@ -217,6 +224,9 @@ pub struct Manifest {
     pub row_order: RowOrder,
     /// What the stored images are.
     pub stored_format: StoredFormat,
+    /// The form of the shards.
+    #[serde(default)]
+    pub dataset_format: DatasetFormat,
     /// The settings of every stage, from image bytes to stored image, as the run file names them. They are for people:
     /// what a program reads back has a field of its own.
     pub settings: serde_json::Value,
@@ -230,6 +240,9 @@ pub struct Manifest {
     pub counts: Counts,
     /// The splits that hold rows.
     pub splits: Vec<SplitSummary>,
+    /// What stands among the shards for other programs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<BesideRecord>,
     /// Every shard, by split and index.
     pub shards: Vec<ShardRecord>,
 }
@@ -295,17 +308,11 @@ pub fn card(manifest: &Manifest) -> String {
             "Of the images of the source, {relabelled} were relabelled and {dropped} left out by a person who looked at them.\n"
         );
     }
-    dataset_card(&manifest.classes, &value_columns(&manifest.kept), &splits, &text)
+    front_matter(&manifest.classes, &value_columns(&manifest.kept), &splits) + &text
 }
 
-/// A dataset card for columns beside image and label, each with its type, for splits with their rows and bytes, and with
-/// what is told to people.
-pub(crate) fn dataset_card(
-    classes: &[String],
-    columns: &[(&str, &str)],
-    splits: &[(Split, u64, u64)],
-    about: &str,
-) -> String {
+/// What a dataset card begins with: columns beside image and label, each with its type, and splits with their rows and bytes.
+fn front_matter(classes: &[String], columns: &[(&str, &str)], splits: &[(Split, u64, u64)]) -> String {
     let mut text = String::from("---\nconfigs:\n- config_name: default\n  data_files:\n");
     for (split, ..) in splits {
         text += &format!("  - split: {split}\n    path: data/{split}-*\n");
@@ -322,8 +329,7 @@ pub(crate) fn dataset_card(
         text += &format!("  - name: {split}\n    num_bytes: {bytes}\n    num_examples: {rows}\n");
     }
     let bytes: u64 = splits.iter().map(|(.., bytes)| bytes).sum();
-    text += &format!("  download_size: {bytes}\n  dataset_size: {bytes}\n---\n\n");
-    text + about
+    text + &format!("  download_size: {bytes}\n  dataset_size: {bytes}\n---\n\n")
 }
 
 #[cfg(test)]
@@ -341,6 +347,7 @@ mod tests {
             split_rule: SplitRule::Declared,
             row_order: RowOrder::Shuffled { seed: 3 },
             stored_format: StoredFormat::Raw,
+            dataset_format: DatasetFormat::Parquet,
             settings: serde_json::json!({"seed": 0}),
             fixes: None,
             kept: vec![],
@@ -352,6 +359,7 @@ mod tests {
                 side_px: Some(64),
                 classes: vec![],
             }],
+            beside: vec![],
             shards: vec![],
         }
     }

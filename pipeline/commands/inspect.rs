@@ -32,7 +32,9 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let page = config.text("inspect.html");
     let (opened, layout) = (store.clone(), options::layout(config));
     let shards = run.until_stopped(move || async move { plan::shards_of(&opened, &layout).await });
-    if let Some(manifest) = shards.await? {
+    if let Some(mut manifest) = shards.await? {
+        // Of no use to people.
+        manifest.shards.iter_mut().for_each(|shard| shard.index = None);
         if page.is_some() || !kinds.is_empty() {
             return Err(Error::Usage(format!(
                 "{} holds shards, of which inspect shows the manifest only: leave out --html and --fail-on, inspect the images that \

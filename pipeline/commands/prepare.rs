@@ -21,6 +21,14 @@ use crate::report::{Bar, Unit, Usage, detail, note, say, say_json, tell, termina
 /// # Errors
 /// The first error of the run.
 pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
+    of(run, asked).await
+}
+
+/// What `prepare` does with these options, whatever command they are of.
+///
+/// # Errors
+/// The first error of the run.
+pub(super) async fn of(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let (start, config) = (Instant::now(), &asked.config);
     say_that_it_looks(config);
     let (options, planning) = (config.clone(), run.clone());
@@ -48,7 +56,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     let rows = plan.rows.planned.iter().map(Vec::len).sum::<usize>() as u64;
     let bar = Bar::begin("prepare", rows, Unit::Images);
     let work = prepare::prepare(run, plan.clone());
-    let done = watched(work, || bar.at(run.meter().samples("encode"))).await;
+    let done = watched(work, || bar.at(run.meter().samples(plan.last_stage()))).await;
     drop(bar);
     if matches!(done, Err(Error::Interrupted(_))) {
         let destination = Destination::read(&plan.dest).await?;

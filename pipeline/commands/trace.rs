@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use forebay_datasets::escape::one_line;
+use forebay_datasets::formats::DatasetFormat;
 use forebay_datasets::manifest::{AugmentRecord, MANIFEST_KEY, Manifest, PLAN_KEY, PlanRecord, REJECTS_KEY};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::{Drawn, DrawnFrom, Seed};
@@ -88,6 +89,12 @@ pub async fn trace(run: &Run, config: &Config) -> Result<Traced, Error> {
     let manifest = plan::finished(&store).await?.ok_or_else(|| {
         Error::Usage(format!("{location} is no dataset of shards, whose samples can be traced"))
     })?;
+    if manifest.dataset_format != DatasetFormat::Parquet {
+        return Err(Error::Usage(format!(
+            "{location} is written as {}, whose files do not say where a row comes from: shards of Forebay do (--format parquet)",
+            manifest.dataset_format
+        )));
+    }
     let planned = store.find(PLAN_KEY).await?.and_then(|bytes| PlanRecord::parse(&bytes).ok());
     let split = planned.as_ref().and_then(|plan| plan.assignment.split(&id));
     let group = planned.as_ref().and_then(|plan| plan.assignment.group(&id)).map(ToString::to_string);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use forebay_datasets::escape::printable;
-use forebay_datasets::manifest::{Manifest, PLAN_KEY, ShardRecord};
+use forebay_datasets::manifest::{BesideRecord, Manifest, PLAN_KEY, ShardRecord};
 use forebay_datasets::shard;
 use forebay_datasets::store::Store;
 use serde_json::json;
@@ -31,11 +31,15 @@ pub struct Verified {
 /// When the store fails; a missing or different shard is no error but a difference.
 pub async fn verify(run: &Run, rooms: &Rooms, store: &Store, manifest: &Manifest) -> Result<Verified, Error> {
     let mut standing: BTreeMap<String, u64> = store.list(shard::FOLDER).await?.into_iter().collect();
-    let files = manifest.shards.iter().filter(|shard| standing.get(&shard.key) == Some(&shard.bytes));
-    let files = files.map(|shard| Reread { key: shard.key.clone(), bytes: shard.bytes, start: 0 }).collect();
+    let shards = manifest.shards.iter().map(|ShardRecord { key, bytes, blake3, .. }| (key, bytes, blake3));
+    let beside = manifest.beside.iter().map(|BesideRecord { key, bytes, blake3 }| (key, bytes, blake3));
+    let listed: Vec<(&String, &u64, &String)> = shards.chain(beside).collect();
+    let files = listed.iter().filter(|(key, bytes, _)| standing.get(*key) == Some(bytes));
+    let files =
+        files.map(|(key, bytes, _)| Reread { key: key.to_string(), bytes: **bytes, start: 0 }).collect();
     let checksums = checksums(run, rooms, store, files).await?;
     let mut differences = Vec::new();
-    for ShardRecord { key, bytes, blake3, .. } in &manifest.shards {
+    for (key, bytes, blake3) in listed {
         let difference = match (standing.remove(key), checksums.get(key)) {
             (None, _) => "missing".to_string(),
             (Some(found), _) if found != *bytes => format!("{found} bytes, the manifest says {bytes}"),

@@ -61,31 +61,43 @@ struct ShardsPass {
 }
 
 impl Shards {
-    /// Reads the index of every shard and compares it with the manifest.
+    /// Takes the index of every shard from the manifest. Where looking costs nothing, which is on a local disk, each is
+    /// compared with the file; a bucket is asked for no shard before its rows are read, each of which has a checksum in the
+    /// index.
     ///
     /// # Errors
     /// [`Error::Integrity`] when a shard is missing or not the one that the manifest lists.
-    pub async fn open(store: &Store, manifest: Manifest) -> Result<Shards, Error> {
+    pub async fn open(store: &Store, mut manifest: Manifest) -> Result<Shards, Error> {
         let mut indexes = Vec::with_capacity(manifest.shards.len());
-        for record in &manifest.shards {
+        for record in &mut manifest.shards {
             let place = format!("{}/{}", store.location(), record.key);
-            let hint = "run `forebay verify`, or `forebay prepare` again";
-            match store.size(&record.key).await? {
-                None => return Err(Error::Integrity(format!("{place} is missing; {hint}"))),
-                Some(bytes) if bytes != record.bytes => {
-                    let expected = record.bytes;
-                    let line = format!("{place} has {bytes} bytes, the manifest says {expected}; {hint}");
-                    return Err(Error::Integrity(line));
-                }
-                Some(bytes) => {
-                    let index = shard::read_index(store, &record.key, bytes).await?;
-                    let footer = index.footer();
-                    if footer.fingerprint != record.fingerprint || footer.groups != record.groups {
-                        return Err(Error::Integrity(format!("{place} belongs to another dataset; {hint}")));
+            let refuse = |why: &str| {
+                Err(Error::Integrity(format!(
+                    "{place} {why}; run `forebay verify`, or `forebay prepare` again"
+                )))
+            };
+            let packed = record.index.take();
+            if packed.is_none() || store.local_root().is_some() {
+                match store.size(&record.key).await? {
+                    None => return refuse("is missing"),
+                    Some(bytes) if bytes != record.bytes => {
+                        return refuse(&format!("has {bytes} bytes, the manifest says {}", record.bytes));
                     }
-                    indexes.push(index);
+                    Some(_) => {}
                 }
             }
+            let index = match packed {
+                Some(packed) => match Index::unpack(&packed, record.bytes) {
+                    Ok(index) => index,
+                    Err(error) => return refuse(&in_one_line(&error)),
+                },
+                None => shard::read_index(store, &record.key, record.bytes).await?,
+            };
+            let footer = index.footer();
+            if footer.fingerprint != record.fingerprint || footer.groups != record.groups {
+                return refuse("belongs to another dataset");
+            }
+            indexes.push(index);
         }
         let store = store.clone();
         let bytes_read = AtomicU64::new(0);

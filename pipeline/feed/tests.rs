@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use forebay_datasets::formats::DatasetFormat;
 use forebay_datasets::manifest::{Counts, FORMAT, Manifest, RowOrder, ShardRecord, StoredFormat};
 use forebay_datasets::sample::SampleId;
 use forebay_datasets::shard::{self, Footer, Row};
@@ -33,6 +34,7 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
         copy: 0,
         size: (1, 1),
         original_size: (1, 1),
+        extension: "png",
         provenance: Default::default(),
     };
     let starts: Vec<usize> = (0..rows).step_by(500).collect();
@@ -40,18 +42,8 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
     for (index, &start) in starts.iter().enumerate() {
         let all: Vec<Row> = (start..(start + 500).min(rows)).map(row).collect();
         let groups = all.chunks(ROWS_PER_GROUP).map(<[Row]>::to_vec).collect();
-        let footer = Footer {
-            fingerprint: "f".into(),
-            split: Split::Train,
-            index,
-            groups: vec![],
-            row_groups: vec![],
-            holes: vec![],
-            rejects: vec![],
-            data_blake3: String::new(),
-            row_crc32c: vec![],
-        };
-        let (file, footer) = shard::encode(&classes, "png", groups, footer).unwrap();
+        let footer = Footer { fingerprint: "f".into(), ..Footer::of(Split::Train, index) };
+        let (file, footer) = shard::encode(&classes, groups, footer).unwrap();
         let key = shard::key(Split::Train, index, starts.len());
         shards.push(ShardRecord {
             key: key.clone(),
@@ -60,6 +52,7 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
             bytes: file.len() as u64,
             blake3: String::new(),
             groups: footer.groups,
+            index: (index % 2 == 0).then(|| shard::packed_index(&file)),
         });
         run.block_on(store.put(&key, file)).unwrap();
     }
@@ -74,11 +67,13 @@ fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
         split_rule: SplitRule::AllTrain,
         row_order: RowOrder::Source,
         stored_format: StoredFormat::Png,
+        dataset_format: DatasetFormat::Parquet,
         settings: serde_json::json!({}),
         fixes: None,
         kept: vec![],
         counts: Counts::default(),
         splits: vec![],
+        beside: vec![],
         shards,
     };
     (store, manifest, all)

@@ -5,13 +5,12 @@
 
 use forebay_datasets::words::Words;
 use forebay_stages::balance::Balance;
-use forebay_stages::encode::Encoding;
 use forebay_stages::resize::Fit;
 use forebay_train::sampling::Clean;
 use forebay_train::{ClassWeights, Loss, OptimizerKind};
 use toml::Value;
 
-use super::choices::{ModelPass, ScheduleKind};
+use super::choices::{ModelPass, ScheduleKind, StoreAs};
 use super::command::Command;
 use super::facts::Facts;
 use super::freezing::FreezePlan;
@@ -177,7 +176,24 @@ pub(super) fn layout(run: &Situation<'_>) -> Effect {
     }
 }
 
+/// Whether `prepare` stores the files as they are, and decodes none.
+fn keeps_files(run: &Situation<'_>) -> bool {
+    run.command == Command::Prepare && run.config.choice::<StoreAs>("encode.format") == StoreAs::Keep
+}
+
+pub(super) fn decodes(run: &Situation<'_>) -> Effect {
+    match keeps_files(run) {
+        true => {
+            run.no("--encode keep stores image files as they are, and decodes none; leave one of them out")
+        }
+        false => Effect::Yes,
+    }
+}
+
 pub(super) fn resizes(run: &Situation<'_>) -> Effect {
+    if keeps_files(run) {
+        return decodes(run);
+    }
     let keeps = run.config.get("resize.size").and_then(Value::as_str) == Some("original");
     only(!keeps, "--size original resizes nothing; leave it out, or give a --size in pixels")
 }
@@ -189,9 +205,9 @@ pub(super) fn crop_pct(run: &Situation<'_>) -> Effect {
 }
 
 pub(super) fn quality(run: &Situation<'_>) -> Effect {
-    let encoding = run.config.choice::<Encoding>("encode.format");
-    let lossy = matches!(encoding, Encoding::Jpeg { .. });
-    only(lossy, format!("{encoding} loses nothing, so it has no quality; leave it out, or --encode jpeg"))
+    let stored = run.config.choice::<StoreAs>("encode.format");
+    let lossy = stored == StoreAs::Jpeg;
+    only(lossy, format!("{stored} loses nothing, so it has no quality; leave it out, or --encode jpeg"))
 }
 
 pub(super) fn traced_epoch(run: &Situation<'_>) -> Effect {

@@ -44,6 +44,20 @@ impl Background {
     }
 }
 
+/// How images are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreAs {
+    /// As JPEG files.
+    Jpeg,
+    /// As PNG files.
+    Png,
+    /// As binary PPM files.
+    Raw,
+    /// As the files that they are.
+    Keep,
+}
+words!(StoreAs { Jpeg => "jpeg", Png => "png", Raw => "raw", Keep => "keep" });
+
 /// In which order the rows of a split stand in its shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShardOrder {

@@ -99,7 +99,7 @@ pub const COMMANDS: &[CommandRow] = &[
         command: Command::Convert,
         name: "convert",
         below: None,
-        about: "Write a dataset in another form, its image files as they are: Parquet, WebDataset or MDS",
+        about: "Write a dataset in another form, its image files as they are: shards of Forebay, WebDataset or MDS",
         example: "forebay convert photos/ tars/ --format webdataset\n  forebay convert shards/ mds/ --format mds",
         shows_plan: false,
         checks_options: false,

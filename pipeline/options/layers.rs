@@ -248,7 +248,7 @@ mod tests {
             problems,
             [
                 "run.toml: colour: unknown key; `forebay --help` shows where the keys are listed",
-                "run.toml: encode.format: \"gif\" is not one of jpeg, png, raw",
+                "run.toml: encode.format: \"gif\" is not one of jpeg, png, raw, keep",
                 "run.toml: encode.qualty: unknown key; did you mean encode.quality?",
                 "run.toml: split.shares: [0.5, 0.5] is not none, or 3 numbers from 0 to 1",
                 "--set quality: unknown key; did you mean encode.quality?",

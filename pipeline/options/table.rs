@@ -7,7 +7,6 @@ use forebay_datasets::words;
 use forebay_datasets::words::Words;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::Balance;
-use forebay_stages::encode::Encoding;
 use forebay_stages::resize::{Filter, Fit};
 use forebay_train::models::NAMES;
 use forebay_train::sampling::Clean;
@@ -19,7 +18,7 @@ use super::applies::{self, Effect, Situation};
 use super::bytes::parse_bytes;
 use super::choices::{
     Background, BenchFrozen, Doctor, EvalSplit, HeadActivation, ModelPass, Monitor, NormMode, PredictFormat,
-    Recipe, ScheduleKind, ShardOrder, VoteWeights,
+    Recipe, ScheduleKind, ShardOrder, StoreAs, VoteWeights,
 };
 use super::command::Command;
 use super::counts;
@@ -293,7 +292,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "report.bytes", "report-bytes", "BYTES", Kind::Bytes, "8 MiB", &[Train, Demo, Eval, Ensemble, Inspect], Neither, Ignored, applies::always, more Output, "The most that report.html may take: what is left by its text holds thumbnails of images";
     "out", "out", "RUN", Kind::Place, "", &[Train, Demo], Neither, Read, applies::always, usual Output, "Where checkpoints, metrics and the report go: a path, or a URL";
     "threads", "threads", "N", Kind::Integer(1, 4096), "", EVERY, Neither, Read, applies::always, usual Machine, "Threads of the one pool that does all CPU work [default: one per core]";
-    "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, Read, applies::always, usual Machine, "The most memory that images on their way may take, decoding and storing included";
+    "memory", "memory", "BYTES", Kind::Bytes, "1 GiB", READS, Neither, Read, applies::decodes, usual Machine, "The most memory that images on their way may take, decoding and storing included";
     "seed", "seed", "N", Kind::Integer(0, i64::MAX), "0", &[Demo, Prepare, Train, Bench, Eval, Compare, Ensemble, Predict], Rows, Read, applies::seed, more Training, "Seed of every random draw but the split";
     "max_rejects", "max-rejects", "SHARE|COUNT", Kind::ShareOrCount, "0.05", REJECTS, Neither, Read, applies::always, more Data, "How many samples may be refused before the run fails";
     "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Convert, Train, Export, Forward, Eval, Ensemble, Predict, Inspect], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
@@ -307,20 +306,19 @@ pub const OPTIONS: &[OptionRow] = options![
     "store.cache_limit", "cache-limit", "BYTES", Kind::Bytes, "50 GiB", STORES, Neither, Read, applies::cache_limit, more Buckets, "The most bytes that the folder of --cache takes: what was not used for longest gives way";
     "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::store, more Buckets, "Ask the cloud's metadata service for credentials";
 
-    "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", PREPARES, Pixels, Read, applies::always, more Images, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
-    "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Pixels, Read, applies::always, more Images, "Refuse images wider or higher than this";
-    "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Pixels, Read, applies::always, more Images, "Refuse images that take more than this to decode";
+    "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", PREPARES, Pixels, Read, applies::decodes, more Images, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
+    "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Pixels, Read, applies::decodes, more Images, "Refuse images wider or higher than this";
+    "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Pixels, Read, applies::decodes, more Images, "Refuse images that take more than this to decode";
 
-    "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", PREPARES, Pixels, Read, applies::always, usual Images, "Side of the images, or original [default: train takes that of the weights, else that of shards of squares, else that of the network, else of the images: their median shorter side, rounded to a multiple of 32, at most 224; prepare 256, or for smaller images their median so rounded]";
+    "resize.size", "size", "PIXELS", Kind::ChoiceOrInteger(&["original"], 1, 16_384), "", PREPARES, Pixels, Read, applies::decodes, usual Images, "Side of the images, or original [default: train takes that of the weights, else that of shards of squares, else that of the network, else of the images: their median shorter side, rounded to a multiple of 32, at most 224; prepare 256, or for smaller images their median so rounded]";
     "resize.fit", "fit", "HOW", Kind::Choice(Fit::WORDS), "", PREPARES, Pixels, Read, applies::resizes, usual Images, "shortest: shorter side to size, aspect kept; crop: then the centre square; pad: whole image on a square, in train with bars of the mean's color; squash: aspect ignored [default: prepare shortest; train crop, or what the shards or the weights have]";
     "resize.enlarge", "no-enlarge", "", Kind::Switch(false), "true", &[Prepare], Pixels, Absent, applies::resizes, more Images, "Leave images smaller than the size as they are; --fit crop still cuts what is longer";
     "resize.filter", "filter", "NAME", Kind::Choice(Filter::WORDS), "", PREPARES, Pixels, Read, applies::resizes, more Images, "Interpolation, antialiased as in Pillow [default: bilinear, or what the shards or the weights have]";
     "resize.crop_pct", "crop-pct", "SHARE", Kind::Number(0.05, 1.0), "", PREPARES, Pixels, Read, applies::crop_pct, more Images, "Side of the centre crop over the shorter side before it, as in timm; only --fit crop cuts a margin off [default: 1, or what the shards or the weights have]";
 
-    "encode.format", "encode", "FORMAT", Kind::Choice(Encoding::WORDS), "jpeg", &[Prepare], Pixels, Absent, applies::always, usual Images, "How images are stored; png and raw (PPM) lose nothing";
+    "encode.format", "encode", "FORMAT", Kind::Choice(StoreAs::WORDS), "jpeg", &[Prepare], Pixels, Absent, applies::always, usual Images, "How images are stored; png and raw (PPM) lose nothing; keep: the image files byte for byte, which changes and resizes none";
     "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], Pixels, Absent, applies::quality, more Images, "Quality of stored JPEGs (4:2:0)";
 
-    "convert.format", "format", "FORMAT", Kind::Choice(DatasetFormat::WORDS), "parquet", &[Convert], Neither, Absent, applies::always, usual Output, "The form of DEST: parquet as Hugging Face datasets has it, webdataset, or mds of MosaicML Streaming";
     "data.layout", "layout", "LAYOUT", Kind::Choice(LayoutKind::WORDS), "auto", LAYOUTS, Neither, Read, applies::layout, more Data, "How SOURCE holds its samples: a folder per class, a table of files and labels (CSV, TSV, JSON lines, Parquet), WebDataset's tar files, Parquet files of images as on the Hugging Face hub, MosaicML's MDS, CIFAR's binary files, or MNIST's IDX; auto finds out";
     "data.image_column", "image-column", "NAME", Kind::Text, "", LAYOUTS, Neither, Read, applies::layout, more Data, "Column of the images or of their file names; of tar files the extension of the images [default: the usual names]";
     "data.label_column", "label-column", "NAME", Kind::Text, "", LAYOUTS, Neither, Read, applies::layout, more Data, "Column of the labels; of tar files their extension, or a key of .json [default: the usual names]";
@@ -349,9 +347,10 @@ pub const OPTIONS: &[OptionRow] = options![
     "balance.max_repeats", "max-repeats", "N", Kind::Integer(1, 1_000_000), "100", &[Prepare, Train, Bench], Rows, Read, applies::max_repeats, more Data, "Most copies of one sample";
 
     "augment.minority", "augment-minority", "PRESET", Kind::Preset(&Augment::PRESETS), "", &[Prepare, Train, Bench], Views, Read, applies::always, more Data, "Other changes of training images of rare classes, those with fewer than half of the images of the largest: a preset here; in the run file a table of settings that may name `preset`, `below` (that share) and `classes`";
-    "augment", "augment", "PRESET", Kind::Preset(&Augment::PRESETS), "none", &[Prepare, Train, Bench], Views, Read, applies::always, usual Data, "Random changes of training images: a preset here, or a table of settings in the run file";
+    "augment", "augment", "PRESET", Kind::Preset(&Augment::PRESETS), "none", &[Prepare, Train, Bench], Views, Read, applies::decodes, usual Data, "Random changes of training images: a preset here, or a table of settings in the run file";
 
     "shards.samples_per_shard", "samples-per-shard", "N", Kind::Integer(1, 10_000_000), "", &[Prepare], Rows, Absent, applies::always, more Data, "Rows per shard [default: about 64 MiB, a multiple of 100 between 100 and 10000]";
+    "shards.format", "format", "FORMAT", Kind::Choice(DatasetFormat::WORDS), "parquet", &[Prepare, Convert], Pixels, Absent, applies::always, usual Output, "The form of DEST: parquet, shards of Forebay, which Hugging Face datasets opens; webdataset, tar files; mds of MosaicML Streaming";
     "shards.order", "order", "ORDER", Kind::Choice(ShardOrder::WORDS), "shuffled", &[Prepare], Rows, Absent, applies::always, more Data, "shuffled makes each shard a fair mixture; source keeps the order of names";
 
     "train.arch", "arch", "NAME", Kind::Choice(NAMES), "small", &[Train, Demo], Run, Read, applies::always, usual Network, "The network, by torchvision's name; small is a residual network for images up to about 100 pixels";

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use forebay_datasets::formats;
 use forebay_datasets::manifest::{
     CARD_KEY, MANIFEST_KEY, Manifest, ManifestError, NEXT_PLAN_KEY, PLAN_KEY, PlanRecord, Replacement,
 };
@@ -220,7 +221,7 @@ impl Destination {
     async fn stale(&self, dest: &Store, plan: &PlanRecord) -> Result<Vec<String>, Error> {
         let standing: Vec<(String, StandingShard)> = standing_shards(dest).await?;
         let is_ours = |key: &str, shard: &StandingShard| {
-            shard::is_key(key)
+            (formats::of_key(key).is_some() || formats::is_beside(key))
                 && !dest.is_through_link(key)
                 && match shard {
                     StandingShard::Ours(_) => true,
@@ -298,10 +299,7 @@ fn is_same(standing: &PlanRecord, plan: &PlanRecord) -> bool {
 async fn standing_shards(dest: &Store) -> Result<Vec<(String, StandingShard)>, Error> {
     let listed = dest.list(shard::FOLDER).await?;
     let look = |(key, bytes): (String, u64)| async move {
-        let found = match shard::is_key(&key) {
-            true => shard::standing(dest, &key, bytes).await?,
-            false => StandingShard::Foreign,
-        };
+        let found = formats::standing(dest, &key, bytes).await?;
         Ok::<_, StoreError>((key, found))
     };
     let looks = listed.into_iter().filter(|(key, _)| !is_leftover(key)).map(look);
@@ -317,7 +315,7 @@ async fn has_ours(dest: &Store) -> Result<bool, Error> {
 /// Whether a key is what a killed put leaves beside a shard: `KEY#NUMBER`.
 pub(crate) fn is_leftover(key: &str) -> bool {
     key.rsplit_once('#').is_some_and(|(base, number)| {
-        shard::is_key(base) && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        formats::is_of_shards(base) && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
     })
 }
 
@@ -325,7 +323,8 @@ pub(crate) fn is_leftover(key: &str) -> bool {
 async fn beside(dest: &Store, plan: &PlanRecord) -> Result<Option<String>, Error> {
     let planned: BTreeSet<&str> = plan.shards.iter().map(|shard| shard.key.as_str()).collect();
     let listed = dest.list(shard::FOLDER).await?.into_iter().map(|(key, _)| key);
-    Ok(listed.into_iter().find(|key| !planned.contains(key.as_str()) && !is_leftover(key)))
+    let is_beside = |key: &str| !planned.contains(key) && !is_leftover(key) && !formats::is_beside(key);
+    Ok(listed.into_iter().find(|key| is_beside(key)))
 }
 
 async fn is_ours_or_absent(dest: &Store, key: &str) -> Result<bool, Error> {

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 
 use forebay_datasets::catalog::LayoutOptions;
 use forebay_datasets::escape::{escape_text, one_line};
+use forebay_datasets::formats::DatasetFormat;
 use forebay_datasets::manifest::{MANIFEST_KEY, Manifest, ManifestError, PLAN_KEY, PlanRecord};
 use forebay_datasets::store::{Store, without_credentials};
 use forebay_stages::chain::Chain;
@@ -140,7 +141,8 @@ fn without_secrets(location: &str) -> String {
 /// As [`finished`].
 pub async fn shards_of(store: &Store, layout: &LayoutOptions) -> Result<Option<Manifest>, Error> {
     match layout.leave_it_open() {
-        true => finished(store).await,
+        // Shards in the form of another program are read as that program's.
+        true => Ok(finished(store).await?.filter(|found| found.dataset_format == DatasetFormat::Parquet)),
         false => Ok(None),
     }
 }

@@ -5,18 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forebay_datasets::catalog::{self, Catalog, KeptColumn};
+use forebay_datasets::formats::{self, DatasetFormat, FileWriter, MDS_BYTES_MAX};
 use forebay_datasets::manifest::{FORMAT, FixedLabels, PlanRecord, ShardPlan};
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
-use forebay_datasets::shard::{
-    Provenance, ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP, ShardError, ShardWriter, has_column,
-};
+use forebay_datasets::shard::{Provenance, ROW_GROUP_BYTES_MAX, ROWS_PER_GROUP, ShardError, has_column};
 use forebay_datasets::split::TrainSamples;
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::chain::{Chain, ResizeStep, Wanted};
 use forebay_stages::decode::Decode;
-use forebay_stages::encode::{Encode, Encoding};
+use forebay_stages::encode::{Encode, Encoding, Keep};
 use forebay_stages::resize::{Filter, Fit, Resize};
 use forebay_stages::stage::Stage;
 use forebay_stages::weight::{Scales, Step};
@@ -37,7 +36,7 @@ use super::shards::{PlannedShard, chunk, cut, stored_bytes};
 use super::side::{DecidedBy, OF_A_SHARD_PX, ShorterSides};
 use crate::flow::{Error, Run};
 use crate::options::{
-    self, Command, Config, Facts, Identity, augment, balance_options, bytes_in_words, shares,
+    self, Command, Config, Facts, Identity, StoreAs, augment, balance_options, bytes_in_words, shares,
 };
 
 /// `forebay prepare`, checked.
@@ -63,8 +62,10 @@ pub struct PreparePlan {
     pub augment: Option<Augment>,
     /// Whether each class is rare, where rare ones are changed in another way.
     pub is_rare: Option<Arc<[bool]>>,
-    /// Pixels to stored bytes.
-    pub encode: Encode,
+    /// Pixels to stored bytes; `None` stores image files as they are.
+    pub encode: Option<Encode>,
+    /// The form of the shards.
+    pub format: DatasetFormat,
     /// Seed of every draw.
     pub seed: Seed,
     /// Rows per shard.
@@ -170,8 +171,11 @@ impl PreparePlan {
                 Some(is_rare.map_err(|problem| Error::Plan(vec![problem]))?.into())
             }
         };
-        let shorter_sides = ShorterSides::look(&source, rows.catalog.entries()).await?;
-
+        let encoding = encoding(config);
+        let shorter_sides = match encoding {
+            None => ShorterSides::default(),
+            Some(_) => ShorterSides::look(&source, rows.catalog.entries()).await?,
+        };
         let (side, side_by) = match config.integer("resize.size") {
             Some(side) => (side as u32, DecidedBy::User),
             None => shorter_sides.side(OF_A_SHARD_PX),
@@ -182,7 +186,6 @@ impl PreparePlan {
                 format!("larger files hold nothing more; give --size {nearest}, or --no-enlarge")
             }));
         }
-        let encoding = encoding(config);
         let resize = chain.steps().first().map_or(Resize::default(), ResizeStep::resize);
         let decode = Decode { background: chain.background(), hashes: true, ..decode };
         let sample_bytes = stored_bytes(&rows.catalog, &resize, encoding);
@@ -202,17 +205,27 @@ impl PreparePlan {
             settings.insert("fixes".to_string(), serde_json::to_value(fixes).expect("counts are plain data"));
         }
         let fingerprint = fingerprint(&rows, &settings);
+        let format: DatasetFormat = config.choice("shards.format");
+        if format == DatasetFormat::Mds && samples_per_shard as u64 * sample_bytes > MDS_BYTES_MAX {
+            return Err(Error::Plan(vec![format!(
+                "shards.samples_per_shard: {samples_per_shard} images are about {}, and a shard of MDS, which is in memory whole, \
+                 may have {}; give fewer",
+                bytes_in_words(samples_per_shard as u64 * sample_bytes),
+                bytes_in_words(MDS_BYTES_MAX)
+            )]));
+        }
         let shards: Vec<PlannedShard> = Split::ALL
             .into_iter()
-            .flat_map(|split| cut(split, rows.of(split).len(), samples_per_shard))
+            .flat_map(|split| cut(format, split, rows.of(split).len(), samples_per_shard))
             .collect();
-        let kept = kept_columns(config, &rows.catalog)?;
+        let kept = kept_columns(config, &rows.catalog, format)?;
         let shard_plans =
             shard_plans(&rows, &shards, &of_shards, augment.is_some(), &kept, is_rare.as_deref());
         let mut plan = PreparePlan {
             chunk: chunk(&rows.catalog),
             seed: Seed(config.whole("seed")),
-            encode: Encode { encoding },
+            encode: encoding.map(|encoding| Encode { encoding }),
+            format,
             source,
             dest,
             fixes,
@@ -253,9 +266,14 @@ impl PreparePlan {
     ///
     /// # Errors
     /// When the names of classes or columns do not fit a file.
-    pub fn shard_writer(&self) -> Result<ShardWriter, ShardError> {
-        let kept: Vec<KeptColumn> = self.kept.iter().map(|(_, column)| column.clone()).collect();
-        ShardWriter::new(self.rows.catalog.classes(), self.extension(), &kept)
+    pub fn shard_writer(&self, shard: &PlannedShard) -> Result<FileWriter, ShardError> {
+        let (classes, kept) = (self.rows.catalog.classes(), self.kept_columns());
+        FileWriter::new(self.format, classes, &kept, shard.first as u64)
+    }
+
+    /// The columns of the source that go into the shards.
+    pub fn kept_columns(&self) -> Vec<KeptColumn> {
+        self.kept.iter().map(|(_, column)| column.clone()).collect()
     }
 
     /// Where the row at `place` among those of a shard comes from, whose file has this BLAKE3.
@@ -279,7 +297,13 @@ impl PreparePlan {
     pub fn nodes(&self) -> Vec<PlannedNode> {
         let (compute, shard) = (self.rooms.compute(), self.rooms.shard());
         let mut nodes = vec![PlannedNode::new("read", self.rooms.read(), self.source.location())];
-        nodes.extend(PlannedNode::of_stages(&self.scales(self.augment.as_ref()), &self.chain, compute));
+        match self.encode {
+            None => nodes.push(PlannedNode::new(Keep::NAME, compute, "image files as they are")),
+            Some(_) => {
+                let scales = self.scales(self.augment.as_ref());
+                nodes.extend(PlannedNode::of_stages(&scales, &self.chain, compute));
+            }
+        }
         for node in &mut nodes {
             match node.name {
                 Augment::NAME => node.what.insert_str(0, "train only: "),
@@ -289,7 +313,12 @@ impl PreparePlan {
                 _ => {}
             }
         }
-        nodes.push(PlannedNode::new("pack", shard, "Parquet, group of rows by group of rows"));
+        let pack = match self.format {
+            DatasetFormat::Parquet => "Parquet, group of rows by group of rows",
+            DatasetFormat::WebDataset => "WebDataset, image by image",
+            DatasetFormat::Mds => "MDS, shard by shard",
+        };
+        nodes.push(PlannedNode::new("pack", shard, pack));
         nodes.push(PlannedNode::new("write", shard, self.dest.location()));
         nodes
     }
@@ -298,12 +327,12 @@ impl PreparePlan {
     pub fn scales(&self, augment: Option<&Augment>) -> Scales {
         let made = |augment: Option<&Augment>| Step::of_a_row(&self.resize, augment);
         let steps = Step::by_class(augment, self.is_rare.as_ref(), made);
-        Scales { decode: self.decode.clone(), steps, encode: Some(self.encode.clone()) }
+        Scales { decode: self.decode.clone(), steps, encode: self.encode.clone() }
     }
 
-    /// `jpg`, `png` or `ppm`.
-    pub fn extension(&self) -> &'static str {
-        self.encode.encoding.format().extension()
+    /// The last stage that an image passes: the one that says how many are done.
+    pub fn last_stage(&self) -> &'static str {
+        if self.encode.is_some() { Encode::NAME } else { Keep::NAME }
     }
 
     /// The width and height of the rows of a split as they are stored, where they are all the same squares; pixels.
@@ -336,27 +365,37 @@ impl PreparePlan {
 
     /// The estimated bytes of one stored image.
     pub fn sample_bytes(&self) -> u64 {
-        stored_bytes(&self.rows.catalog, &self.resize, self.encode.encoding)
+        stored_bytes(&self.rows.catalog, &self.resize, self.encode.as_ref().map(|encode| encode.encoding))
     }
 
     /// The most memory that images and shards in flight can take, part by part: name and bytes.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
-        let sizes = Split::ALL.iter().flat_map(|split| self.rows.of(*split));
-        let sizes = sizes.map(|row| self.rows.catalog.entries()[row.entry].bytes());
-        let read = self.rooms.read();
+        let rows = Split::ALL.iter().flat_map(|split| self.rows.of(*split));
+        let sizes = rows.map(|row| self.rows.catalog.entries()[row.entry].bytes());
+        let (read, compute) = (self.rooms.read(), self.rooms.compute());
         let scales = [None, self.augment.as_ref()].map(|augment| self.scales(augment));
-        let heaviest = scales.iter().map(|scales| scales.most().peak).max().unwrap_or(0);
-        let stored = scales.iter().map(Scales::most_stored).max().unwrap_or(0);
+        let (in_work, decoded, stored) = match self.encode {
+            None => {
+                (read.slots + read.queue + compute.slots + compute.queue, 0, sizes.clone().max().unwrap_or(0))
+            }
+            Some(_) => {
+                let heaviest = scales.iter().map(|scales| scales.most().peak).max().unwrap_or(0);
+                let stored = scales.iter().map(Scales::most_stored).max().unwrap_or(0);
+                (read.slots + read.queue, heaviest.max(self.rooms.memory_bytes), stored)
+            }
+        };
         // A row group is ended by its bytes or by its rows; an image may be larger than either.
         let group = (ROW_GROUP_BYTES_MAX as u64 + stored).min(ROWS_PER_GROUP as u64 * stored);
+        // A shard of MDS is in memory whole: as rows, and as bytes of the file, one being made and others being written.
+        let group = match self.format {
+            DatasetFormat::Parquet | DatasetFormat::WebDataset => group,
+            DatasetFormat::Mds => MDS_BYTES_MAX,
+        };
         let (pack, write) = (self.rooms.shard(), self.rooms.shard());
         let unpacked = self.rows.catalog.unpacked_bytes_max();
         let mut parts = vec![
-            (
-                "files read and not yet decoded",
-                sum_of_largest(sizes, (read.slots + read.queue + 2) * self.chunk),
-            ),
-            ("decoded images (memory)", heaviest.max(self.rooms.memory_bytes)),
+            ("files read and not yet decoded", sum_of_largest(sizes, (in_work + 2) * self.chunk)),
+            ("decoded images (memory)", decoded),
             ("group of rows being encoded, as pages and as bytes of the file", 2 * group),
             ("groups of rows being written", (pack.slots + pack.queue + write.slots) as u64 * group),
         ];
@@ -369,9 +408,14 @@ impl PreparePlan {
 ///
 /// # Errors
 /// [`Error::Plan`] for one whose name shards have already.
-fn kept_columns(config: &Config, catalog: &Catalog) -> Result<Vec<(usize, KeptColumn)>, Error> {
+fn kept_columns(
+    config: &Config,
+    catalog: &Catalog,
+    format: DatasetFormat,
+) -> Result<Vec<(usize, KeptColumn)>, Error> {
     let names = options::keep_columns(config);
-    if let Some(name) = names.iter().find(|name| has_column(name)) {
+    let is_taken = |name: &str| has_column(name) || formats::has_column(format, name);
+    if let Some(name) = names.iter().find(|name| is_taken(name)) {
         return Err(Error::Plan(vec![format!(
             "data.keep_columns: shards have a column `{name}` of their own; leave it out, or rename it in the source"
         )]));
@@ -396,16 +440,19 @@ async fn mended(config: &Config, place: &str, catalog: Catalog) -> Result<(Catal
     })
 }
 
-/// How the options encode pixels.
-fn encoding(config: &Config) -> Encoding {
+/// How the options encode pixels; `None` where files are stored as they are.
+fn encoding(config: &Config) -> Option<Encoding> {
     match config.choice("encode.format") {
-        Encoding::Jpeg { .. } => Encoding::Jpeg { quality: config.whole("encode.quality") as u8 },
-        lossless @ (Encoding::Png | Encoding::Raw) => lossless,
+        StoreAs::Keep => None,
+        StoreAs::Jpeg => Some(Encoding::Jpeg { quality: config.whole("encode.quality") as u8 }),
+        StoreAs::Png => Some(Encoding::Png),
+        StoreAs::Raw => Some(Encoding::Raw),
     }
 }
 
 /// The chain of a dataset of images of this side by its options; `None` where it has problems.
 fn prepared(config: &Config, side: u32, problems: &mut Vec<String>) -> Option<Chain> {
+    let Some(encoding) = encoding(config) else { return Some(Chain::of_files()) };
     let Wanted { fit, crop_pct, filter, background, .. } = options::wanted(config);
     let is_original = config.get("resize.size").is_some_and(|size| size.as_integer().is_none());
     let fit = fit.unwrap_or(Fit::Shortest);
@@ -418,7 +465,7 @@ fn prepared(config: &Config, side: u32, problems: &mut Vec<String>) -> Option<Ch
         pad_color: [0; 3],
     };
     let steps = if is_original { Vec::new() } else { vec![step] };
-    let jpeg_quality = match encoding(config) {
+    let jpeg_quality = match encoding {
         Encoding::Jpeg { quality } => Some(quality),
         Encoding::Png | Encoding::Raw => None,
     };

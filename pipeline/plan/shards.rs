@@ -1,14 +1,17 @@
 //! Which rows make which shard, how large it is likely to be, and how many samples pass together.
 
 use forebay_datasets::catalog::{Catalog, Entry};
+use forebay_datasets::formats::{self, DatasetFormat};
 use forebay_datasets::sample::Split;
-use forebay_datasets::shard::{self, ROWS_PER_GROUP};
+use forebay_datasets::shard::ROWS_PER_GROUP;
 use forebay_stages::encode::Encoding;
 use forebay_stages::resize::{Fit, Resize, Size};
 
 /// One shard before it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedShard {
+    /// Its form.
+    pub format: DatasetFormat,
     /// The split it belongs to.
     pub split: Split,
     /// Its place among the shards of its split.
@@ -24,16 +27,21 @@ pub struct PlannedShard {
 impl PlannedShard {
     /// Its key in the destination.
     pub fn key(&self) -> String {
-        shard::key(self.split, self.index, self.count)
+        formats::key(self.format, self.split, self.index, self.count)
     }
 }
 
 /// Cuts the rows of a split into shards.
-pub(super) fn cut(split: Split, rows: usize, samples_per_shard: usize) -> impl Iterator<Item = PlannedShard> {
+pub(super) fn cut(
+    format: DatasetFormat,
+    split: Split,
+    rows: usize,
+    samples_per_shard: usize,
+) -> impl Iterator<Item = PlannedShard> {
     let count = rows.div_ceil(samples_per_shard);
     (0..count).map(move |index| {
         let first = index * samples_per_shard;
-        PlannedShard { split, index, count, first, rows: samples_per_shard.min(rows - first) }
+        PlannedShard { format, split, index, count, first, rows: samples_per_shard.min(rows - first) }
     })
 }
 
@@ -49,8 +57,8 @@ pub fn chunk(catalog: &Catalog) -> usize {
 }
 
 /// The estimated bytes of one stored image. Bits per pixel of JPEG and PNG are those of photographs at 256
-/// pixels and quality 90: 20.7 MB and about 100 MB per 1000.
-pub(super) fn stored_bytes(catalog: &Catalog, resize: &Resize, encoding: Encoding) -> u64 {
+/// pixels and quality 90: 20.7 MB and about 100 MB per 1000. Without an encoding files are stored as they are.
+pub(super) fn stored_bytes(catalog: &Catalog, resize: &Resize, encoding: Option<Encoding>) -> u64 {
     let files: u64 = catalog.entries().iter().map(Entry::bytes).sum();
     let mean = files / (catalog.entries().len() as u64).max(1);
     let pixels = match (resize.size, resize.fit) {
@@ -60,8 +68,9 @@ pub(super) fn stored_bytes(catalog: &Catalog, resize: &Resize, encoding: Encodin
         (Size::Original, _) => mean * 8 / 3,
     };
     200 + match encoding {
-        Encoding::Jpeg { .. } => pixels * 8 / 25,
-        Encoding::Png => pixels * 8 / 5,
-        Encoding::Raw => pixels * 3 + 15,
+        None => mean,
+        Some(Encoding::Jpeg { .. }) => pixels * 8 / 25,
+        Some(Encoding::Png) => pixels * 8 / 5,
+        Some(Encoding::Raw) => pixels * 3 + 15,
     }
 }

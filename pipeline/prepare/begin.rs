@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use forebay_datasets::formats;
 use forebay_datasets::manifest::{
     CARD_KEY, FORMAT, MANIFEST_KEY, NEXT_PLAN_KEY, PLAN_KEY, REJECTS_KEY, Replacement,
 };
-use forebay_datasets::shard;
 use forebay_datasets::store::{Claim, Store};
 
 use crate::flow::{Error, Run, kill_point};
@@ -128,7 +128,7 @@ async fn replace(run: &Run, dest: &Store, replacement: Replacement) -> Result<()
     dest.put(PLAN_KEY, Bytes::from(replacement.plan.to_bytes())).await?;
     kill_point("prepare: after the plan");
     for key in &replacement.delete {
-        dest.delete(&[key], is_ours).await?;
+        dest.delete(&formats::files_of(key), is_ours).await?;
         kill_point("prepare: between old shards");
     }
     kill_point("prepare: after the old shards");
@@ -140,5 +140,6 @@ fn interrupted(run: &Run) -> Result<(), Error> {
 }
 
 fn is_ours(key: &str) -> bool {
-    [PLAN_KEY, NEXT_PLAN_KEY, MANIFEST_KEY, CARD_KEY, REJECTS_KEY].contains(&key) || shard::is_key(key)
+    [PLAN_KEY, NEXT_PLAN_KEY, MANIFEST_KEY, CARD_KEY, REJECTS_KEY].contains(&key)
+        || formats::is_of_shards(key)
 }

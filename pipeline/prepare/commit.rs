@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use forebay_datasets::formats::{self, DatasetFormat, ListedShard};
 use forebay_datasets::manifest::{
-    AugmentRecord, CARD_KEY, ClassCount, Counts, FORMAT, MANIFEST_KEY, Manifest, REJECTS_KEY, ShardRecord,
-    SplitSummary, card,
+    AugmentRecord, BesideRecord, CARD_KEY, ClassCount, Counts, FORMAT, MANIFEST_KEY, Manifest, REJECTS_KEY,
+    ShardRecord, SplitSummary, StoredFormat, card,
 };
 use forebay_datasets::sample::Split;
 use forebay_datasets::shard::{self, Footer, ROWS_PER_GROUP, Reject, StandingShard};
@@ -66,6 +67,9 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
     check_counts(plan, &counts)?;
     check_rejects(plan, &counts, &rejects)?;
 
+    let listed: Vec<ListedShard<'_>> =
+        in_order.iter().map(|(_, record, footer)| listed(record, footer)).collect();
+    let beside = formats::beside(plan.format, rows.catalog.classes(), &plan.kept_columns(), &listed);
     let manifest = Manifest {
         format: FORMAT,
         fingerprint: plan.fingerprint.clone(),
@@ -79,16 +83,36 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
         chain: serde_json::to_value(&plan.chain).expect("a chain is plain data"),
         split_rule: rows.assignment.rule().clone(),
         row_order: rows.order,
-        stored_format: plan.encode.encoding.format(),
+        stored_format: match &plan.encode {
+            None => StoredFormat::Kept,
+            Some(encode) => encode.encoding.format(),
+        },
+        dataset_format: plan.format,
         settings: serde_json::to_value(&plan.settings).expect("settings are plain data"),
         fixes: plan.fixes,
-        kept: plan.kept.iter().map(|(_, column)| column.clone()).collect(),
+        kept: plan.kept_columns(),
         counts,
         splits: summaries(plan, &in_order),
+        beside: beside.iter().map(|(key, bytes)| beside_record(key, bytes)).collect(),
         shards: in_order.iter().map(|(_, record, _)| ShardRecord::clone(record)).collect(),
     };
-    put(run, plan, &manifest, &rejects).await?;
+    put(run, plan, &manifest, &beside, &rejects).await?;
     Ok(Prepared { manifest, shards_reused: worked.reused, rejects })
+}
+
+fn listed<'a>(record: &'a ShardRecord, footer: &'a Footer) -> ListedShard<'a> {
+    ListedShard {
+        split: record.split,
+        key: &record.key,
+        rows: record.rows(),
+        bytes: record.bytes,
+        extensions: &footer.extensions,
+    }
+}
+
+fn beside_record(key: &str, bytes: &Bytes) -> BesideRecord {
+    let blake3 = blake3::hash(bytes).to_hex().to_string();
+    BesideRecord { key: key.to_string(), bytes: bytes.len() as u64, blake3 }
 }
 
 /// The shards of the plan, as they stand in the destination.
@@ -106,7 +130,7 @@ async fn standing(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Result
             None => unknown.push(*planned),
         }
     }
-    if let Some(key) = sizes.keys().find(|key| !is_leftover(key)) {
+    if let Some(key) = sizes.keys().find(|key| !is_leftover(key) && !formats::is_beside(key)) {
         return Err(Error::Integrity(format!(
             "{location}/{key} stands beside the shards of this plan, and other programs would read it as one; move it \
              away and run it again"
@@ -123,7 +147,7 @@ async fn standing(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Result
     let look = move |(record, footer, bytes): (ShardRecord, Footer, u64)| {
         let dest = dest.clone();
         async move {
-            let found = shard::standing(&dest, &record.key, bytes).await?;
+            let found = formats::standing(&dest, &record.key, bytes).await?;
             let is_it = matches!(&found, StandingShard::Ours(Some(found)) if *found == footer);
             match is_it && bytes == record.bytes {
                 true => Ok((record.key.clone(), (record, footer))),
@@ -226,13 +250,24 @@ fn summaries(plan: &PreparePlan, shards: &[(&PlannedShard, &ShardRecord, &Footer
 
 /// Writes what stands beside the shards, the manifest last. Another process with the same plan may have been first:
 /// its bytes are the same.
-async fn put(run: &Run, plan: &PreparePlan, manifest: &Manifest, rejects: &[Reject]) -> Result<(), Error> {
+async fn put(
+    run: &Run,
+    plan: &PreparePlan,
+    manifest: &Manifest,
+    beside: &[(String, Bytes)],
+    rejects: &[Reject],
+) -> Result<(), Error> {
     if let Some(interrupt) = run.interrupted() {
         return Err(Error::Interrupted(interrupt));
     }
     kill_point("prepare: before the rejects");
     plan.dest.put(REJECTS_KEY, Bytes::from(Reject::to_lines(rejects))).await?;
-    plan.dest.put(CARD_KEY, Bytes::from(card(manifest))).await?;
+    if plan.format == DatasetFormat::Parquet {
+        plan.dest.put(CARD_KEY, Bytes::from(card(manifest))).await?;
+    }
+    for (key, bytes) in beside {
+        plan.dest.put(key, bytes.clone()).await?;
+    }
     kill_point("prepare: before the manifest");
     still_ours(plan).await?;
     let json = Bytes::from(manifest.to_bytes());

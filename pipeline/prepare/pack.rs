@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use forebay_datasets::formats::{self, DatasetFormat, FileWriter};
 use forebay_datasets::manifest::ShardRecord;
 use forebay_datasets::sample::Sample;
-use forebay_datasets::shard::{Footer, ROWS_PER_GROUP, Reject, Row, ShardWriter};
+use forebay_datasets::shard::{self, Footer, ROWS_PER_GROUP, Reject, Row};
 use forebay_datasets::store::{Store, Upload};
 use forebay_stages::encode::Stored;
 
@@ -31,7 +32,7 @@ pub(super) struct Packer {
 
 /// A shard that is being encoded.
 struct OpenShard {
-    writer: ShardWriter,
+    writer: FileWriter,
     /// Planned rows that have arrived, as images or as tombstones.
     place: usize,
     holes: Vec<usize>,
@@ -66,7 +67,7 @@ impl Packer {
         let open = match &mut self.open {
             Some(open) => open,
             none => none.insert(OpenShard {
-                writer: self.plan.shard_writer().map_err(failed)?,
+                writer: self.plan.shard_writer(&shard).map_err(failed)?,
                 place: 0,
                 holes: Vec::new(),
                 rejects: Vec::new(),
@@ -84,6 +85,7 @@ impl Packer {
                     copy: sample.copy,
                     size: (stored.width, stored.height),
                     original_size: stored.original.size,
+                    extension: stored.extension,
                     provenance: self.plan.provenance(&shard, open.place, stored.original.blake3),
                 };
                 open.writer.push(row).map_err(failed)?;
@@ -124,14 +126,9 @@ impl OpenShard {
         let key = shard.key();
         let footer = Footer {
             fingerprint: plan.shard_plan(shard).fingerprint.clone(),
-            split: shard.split,
-            index: shard.index,
-            groups: vec![],
-            row_groups: vec![],
             holes: std::mem::take(&mut self.holes),
             rejects: std::mem::take(&mut self.rejects),
-            data_blake3: String::new(),
-            row_crc32c: vec![],
+            ..Footer::of(shard.split, shard.index)
         };
         let OpenShard { writer, bytes: before, mut digest, .. } = self;
         let (bytes, footer) =
@@ -144,6 +141,7 @@ impl OpenShard {
             bytes: before + bytes.len() as u64,
             blake3: digest.finalize().to_hex().to_string(),
             groups: footer.groups.clone(),
+            index: (shard.format == DatasetFormat::Parquet).then(|| shard::packed_index(&bytes)),
         };
         Ok(Piece { key, bytes, last: Some((record, footer)) })
     }
@@ -173,6 +171,10 @@ impl Writer {
             };
             upload.write(bytes).await?;
             if let Some((record, footer)) = last {
+                if formats::is_record(&formats::record_key(&key)) {
+                    // Before the shard is there, so that no shard is there of which nobody could say what it is.
+                    self.store.put(&formats::record_key(&key), formats::to_record(&footer).into()).await?;
+                }
                 self.open.take().expect("it is open").finish().await?;
                 tracing::debug!(key, bytes = record.bytes, "shard written");
                 kill_point("prepare: between shards");

@@ -5,10 +5,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use forebay_datasets::catalog::Locator;
+use forebay_datasets::formats::{self, DatasetFormat};
 use forebay_datasets::manifest::ShardRecord;
 use forebay_datasets::sample::{Encoded, Sample, Split};
 use forebay_datasets::shard::{self, Footer, Index, ROWS_PER_GROUP, ReadError, Reject};
+use forebay_datasets::store::{Store, StoreError};
 use forebay_stages::augment::Augment;
+use forebay_stages::encode::{Keep, Stored};
 
 use super::begin::join;
 use super::pack::{Packer, Writer};
@@ -72,10 +75,16 @@ async fn write_shards(
 
     let images: Flow<Chunk<Encoded>> =
         run.source("samples", ids).io("read", rooms.read(), move |chunk| read(reader.source.clone(), chunk));
-    let scales = plan.scales(augment.as_ref());
-    let decoded = weighed(images, scales.clone(), rooms).stage(rooms.compute(), seed, 0, scales.decode);
-    let written: Vec<Vec<(ShardRecord, Footer)>> = changed(decoded, scales.steps, rooms.compute(), seed, 0)
-        .stage(rooms.compute(), seed, 0, plan.encode.clone())
+    let stored: Flow<Chunk<Stored>> = match plan.encode.clone() {
+        None => images.stage(rooms.compute(), seed, 0, Keep),
+        Some(encode) => {
+            let scales = plan.scales(augment.as_ref());
+            let decoded =
+                weighed(images, scales.clone(), rooms).stage(rooms.compute(), seed, 0, scales.decode);
+            changed(decoded, scales.steps, rooms.compute(), seed, 0).stage(rooms.compute(), seed, 0, encode)
+        }
+    };
+    let written: Vec<Vec<(ShardRecord, Footer)>> = stored
         // One at a time and in order: both remember the shard that is open.
         .compute("pack", rooms.shard(), move |samples| {
             packer.lock().expect("no panic under the lock").push(samples)
@@ -111,47 +120,76 @@ pub(super) async fn finished(
         return Ok(BTreeMap::new());
     }
     let (store, planned) = (plan.dest.clone(), plan.clone());
-    let found: Vec<Option<(Reread, Footer)>> = run
+    let found: Vec<Option<FoundShard>> = run
         .source("shards", candidates)
         .io("indexes", plan.rooms.read(), move |(shard, bytes)| {
             let (store, plan) = (store.clone(), planned.clone());
             async move {
-                match shard::read_index(&store, &shard.key(), bytes).await {
-                    Ok(index) => Ok(of_plan(&plan, &shard, &index, bytes)),
-                    Err(ReadError::Damaged(_)) => Ok(None),
-                    Err(ReadError::Store(error)) if error.loses_only_this_object() => Ok(None),
-                    Err(ReadError::Store(error)) => Err(error.into()),
+                match of_store(&store, &plan, &shard, bytes).await {
+                    Err(error) if error.loses_only_this_object() => Ok(None),
+                    found => Ok(found?),
                 }
             }
         })
         .collect()
         .await?;
-    let found: Vec<(Reread, Footer)> = found.into_iter().flatten().collect();
-    let mut footers: BTreeMap<String, Footer> =
-        found.iter().map(|(file, footer)| (file.key.clone(), footer.clone())).collect();
-    let files = found.into_iter().map(|(file, _)| file).collect();
+    let (mut footers, mut files) = (BTreeMap::new(), Vec::new());
+    for FoundShard { file, footer, index } in found.into_iter().flatten() {
+        footers.insert(file.key.clone(), (footer, index));
+        files.push(file);
+    }
     let checksums = checksums(run, &plan.rooms, &plan.dest, files).await?;
     let whole = checksums.into_iter().filter_map(|(key, found)| {
-        let footer = footers.remove(&key).filter(|footer| footer.data_blake3 == found.start)?;
-        Some((key.clone(), (record(key, found, &footer), footer)))
+        let (footer, index) = footers.remove(&key).filter(|(footer, _)| footer.data_blake3 == found.start)?;
+        Some((key.clone(), (record(key, found, &footer, index), footer)))
     });
     Ok(whole.collect())
 }
 
-/// What to read of a file, if it says that it is this shard of this plan.
-fn of_plan(plan: &PreparePlan, shard: &PlannedShard, index: &Index, bytes: u64) -> Option<(Reread, Footer)> {
-    let footer = index.footer();
-    let is_planned = footer.fingerprint == plan.shard_plan(shard).fingerprint
-        && footer.split == shard.split
-        && footer.index == shard.index
-        && footer.groups.len() == shard.rows.div_ceil(ROWS_PER_GROUP);
-    let groups = 0..footer.groups.len();
-    // Where there is no row, there is the mark of the format.
-    let end = groups.map(|group| index.group_range(group).end).max().filter(|&end| end > 0).unwrap_or(4);
-    is_planned.then(|| (Reread { key: shard.key(), bytes, start: end }, footer.clone()))
+/// A file that says that it is a shard of this plan.
+struct FoundShard {
+    file: Reread,
+    footer: Footer,
+    /// As the manifest has it.
+    index: Option<String>,
 }
 
-fn record(key: String, found: Checksums, footer: &Footer) -> ShardRecord {
+/// The shard that stands under the key of a planned one, if it says that it is that.
+async fn of_store(
+    store: &Store,
+    plan: &PreparePlan,
+    shard: &PlannedShard,
+    bytes: u64,
+) -> Result<Option<FoundShard>, StoreError> {
+    let key = shard.key();
+    if shard.format != DatasetFormat::Parquet {
+        let footer = formats::read_footer(store, &key).await?.filter(|footer| is_of(plan, shard, footer));
+        let file = Reread { key, bytes, start: bytes };
+        return Ok(footer.map(|footer| FoundShard { file, footer, index: None }));
+    }
+    let end = match shard::read_end(store, &key, bytes).await {
+        Ok(end) => end,
+        Err(ReadError::Damaged(_)) => return Ok(None),
+        Err(ReadError::Store(error)) => return Err(error),
+    };
+    let Ok(index) = Index::parse(&end, bytes) else { return Ok(None) };
+    let footer = index.footer().clone();
+    let groups = 0..footer.groups.len();
+    // Where there is no row, there is the mark of the format.
+    let start = groups.map(|group| index.group_range(group).end).max().filter(|&end| end > 0).unwrap_or(4);
+    let found =
+        FoundShard { file: Reread { key, bytes, start }, footer, index: Some(shard::packed_index(&end)) };
+    Ok(is_of(plan, shard, &found.footer).then_some(found))
+}
+
+fn is_of(plan: &PreparePlan, shard: &PlannedShard, footer: &Footer) -> bool {
+    footer.fingerprint == plan.shard_plan(shard).fingerprint
+        && footer.split == shard.split
+        && footer.index == shard.index
+        && footer.groups.len() == shard.rows.div_ceil(ROWS_PER_GROUP)
+}
+
+fn record(key: String, found: Checksums, footer: &Footer, index: Option<String>) -> ShardRecord {
     ShardRecord {
         key,
         split: footer.split,
@@ -159,5 +197,6 @@ fn record(key: String, found: Checksums, footer: &Footer) -> ShardRecord {
         bytes: found.bytes,
         blake3: found.whole,
         groups: footer.groups.clone(),
+        index,
     }
 }

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use forebay_datasets::manifest::StoredFormat;
-use forebay_datasets::sample::{Original, Pixels};
+use forebay_datasets::sample::{Encoded, Original, Pixels};
 use forebay_datasets::words;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use jpeg_encoder::{Encoder, ImageBuffer, JpegColorType, SamplingFactor};
 use serde::{Deserialize, Serialize};
 
+use crate::decode::{Format, Header, probe};
 use crate::stage::{Draws, Fault, Stage, Work};
 
 /// The stage that encodes an image for its shard.
@@ -50,6 +51,15 @@ impl Encoding {
             Encoding::Raw => StoredFormat::Raw,
         }
     }
+
+    /// What the names of such files end in.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Encoding::Jpeg { .. } => Format::Jpeg.extension(),
+            Encoding::Png => Format::Png.extension(),
+            Encoding::Raw => Format::Pnm.extension(),
+        }
+    }
 }
 
 words!(Encoding { Jpeg { quality: 90 } => "jpeg", Png => "png", Raw => "raw" });
@@ -63,8 +73,27 @@ pub struct Stored {
     pub width: u32,
     /// Rows as stored.
     pub height: u32,
+    /// What the name of such a file ends in.
+    pub extension: &'static str,
     /// What it was made of.
     pub original: Original,
+}
+
+/// The stage that stores image files as they are; it reads their headers and decodes nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep;
+
+impl Stage for Keep {
+    const NAME: &'static str = "keep";
+    type In = Encoded;
+    type Out = Stored;
+
+    fn apply(&self, Encoded { bytes }: Encoded, _draws: &Draws) -> Result<Stored, Fault> {
+        let Header { format, width, height, .. } = probe(&bytes)?;
+        let blake3 = Some(*blake3::hash(&bytes).as_bytes());
+        let original = Original { size: (width, height), blake3 };
+        Ok(Stored { bytes, width, height, extension: format.extension(), original })
+    }
 }
 
 impl Encode {
@@ -97,7 +126,8 @@ impl Stage for Encode {
         let (width, height) = (input.width, input.height);
         // Rows wait in memory until their shard is written: not with the room that they grew in.
         let bytes = bytes.into_boxed_slice();
-        Ok(Stored { bytes: bytes.into(), width, height, original })
+        let extension = self.encoding.extension();
+        Ok(Stored { bytes: bytes.into(), width, height, extension, original })
     }
 }
 
@@ -201,11 +231,10 @@ fn fault(reason: impl std::fmt::Display) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use forebay_datasets::sample::Encoded;
     use forebay_datasets::seed::Seed;
 
     use super::*;
-    use crate::decode::{Decode, Format, probe};
+    use crate::decode::Decode;
 
     /// A colour gradient with a little structure.
     fn gradient(width: u32, height: u32) -> Pixels {
@@ -233,6 +262,21 @@ mod tests {
                 assert_eq!(stored.original.size, (7, 9));
             }
         }
+    }
+
+    #[test]
+    fn a_file_that_is_kept_is_the_same_file_and_what_is_no_image_is_refused() {
+        let draws = Seed(0).draws("a", 0, 0);
+        for (encoding, extension) in
+            [(Encoding::default(), "jpg"), (Encoding::Png, "png"), (Encoding::Raw, "ppm")]
+        {
+            let (stored, _) = round_trip(&gradient(33, 17), encoding);
+            let bytes = stored.bytes;
+            let kept = Keep.apply(Encoded { bytes: bytes.clone() }, &draws).unwrap();
+            assert_eq!(kept.original.blake3, Some(*blake3::hash(&bytes).as_bytes()));
+            assert_eq!((kept.bytes, kept.width, kept.height, kept.extension), (bytes, 33, 17, extension));
+        }
+        assert!(Keep.apply(Encoded { bytes: "text".into() }, &draws).is_err());
     }
 
     #[test]

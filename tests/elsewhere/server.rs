@@ -117,6 +117,10 @@ impl Fake {
         self.state.objects.lock().unwrap().insert(path.to_string(), bytes);
     }
 
+    pub(crate) fn remove(&self, path: &str) {
+        self.state.objects.lock().unwrap().remove(path);
+    }
+
     pub(crate) fn get(&self, path: &str) -> Option<Vec<u8>> {
         self.state.objects.lock().unwrap().get(path).cloned()
     }

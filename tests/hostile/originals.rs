@@ -167,21 +167,17 @@ pub(super) fn shard() -> Bytes {
         copy: (index % 3) as u32,
         size: (4, 5),
         original_size: (40, 50),
+        extension: "jpg",
         provenance: Default::default(),
     };
     let footer = Footer {
         fingerprint: "f".repeat(64),
-        split: Split::Train,
-        index: 0,
-        groups: vec![],
-        row_groups: vec![],
         holes: vec![1],
         rejects: vec![Reject { id: "x".into(), stage: "decode".into(), reason: "bad".into() }],
-        data_blake3: String::new(),
-        row_crc32c: vec![],
+        ..Footer::of(Split::Train, 0)
     };
     let groups = vec![(0..5).map(|i| row(i, 20 + 7 * i)).collect(), vec![], vec![row(6, 300), row(7, 1)]];
-    encode(&["chat".to_string(), "naïve".to_string()], "jpg", groups, footer).expect("it can be written").0
+    encode(&["chat".to_string(), "naïve".to_string()], groups, footer).expect("it can be written").0
 }
 
 /// What a model said of a few samples of two splits, one of them without a label.

@@ -293,7 +293,7 @@ def by_datasets(place):
         assert rows.features["image"] == datasets.Image(), rows.features
         names = rows.features["label"].names
         for row in rows:
-            assert set(row) == {"image", "label", "id"}, set(row)
+            assert {"image", "label", "id", "copy", "source_blake3"} <= set(row), set(row)
             found.append((split, names[row["label"]], row["id"], row["image"].convert("RGB")))
     for path in place.glob("data/*.parquet"):
         written = pq.ParquetFile(path)
@@ -307,9 +307,9 @@ def by_datasets(place):
 def by_webdataset(place):
     import webdataset
 
-    names = (place / "classes.txt").read_text().splitlines()
+    names = (place / "data" / "classes.txt").read_text().splitlines()
     found = []
-    for path in sorted(place.glob("*.tar")):
+    for path in sorted(place.glob("data/*.tar")):
         for row in webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False).decode("pil"):
             told = row["json"]
             assert names[row["cls"]] == told["class_name"] and row["cls"] == told["label"], told
@@ -321,7 +321,7 @@ def by_streaming(place):
     from streaming import StreamingDataset
 
     found = []
-    for index in place.glob("*/index.json"):
+    for index in place.glob("data/*/index.json"):
         for row in StreamingDataset(local=str(index.parent), shuffle=False, batch_size=1):
             found.append((index.parent.name, row["class_name"], row["id"], row["image"].convert("RGB")))
     return found

@@ -75,6 +75,16 @@ pub fn text_of(value: &Value) -> Option<String> {
     }
 }
 
+/// A value as JSON, in a column of this kind.
+pub(crate) fn json_of(kind: KeptKind, value: &Value) -> serde_json::Value {
+    match (kind, value) {
+        (KeptKind::String, value) => text_of(value).into(),
+        (KeptKind::Int64 | KeptKind::Float64, Value::Integer(number)) => (*number).into(),
+        (KeptKind::Float64, Value::Number(number)) => (*number).into(),
+        _ => serde_json::Value::Null,
+    }
+}
+
 /// Where the kept columns are among `names`.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
 use super::kept;
 use super::listing::File;
 use super::pixels::{PixelOrder, RawPixels};
+use super::rows;
 use super::table::LABEL_COLUMNS;
 use super::{Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents};
 use crate::columns::Value;
@@ -183,7 +184,9 @@ impl MdsColumns {
             ));
         }
         let kept = kept::places(names, options)?;
-        if let Some(at) = kept.iter().find(|at| !is_label(at) && float_bytes(&encodings[**at]).is_none()) {
+        let is_kept =
+            |at: &usize| is_label(at) || float_bytes(&encodings[*at]).is_some() || encodings[*at] == "json";
+        if let Some(at) = kept.iter().find(|at| !is_kept(at)) {
             return Err(format!(
                 "holds its column `{}` as {}, and texts and numbers can be kept",
                 names[*at],
@@ -225,6 +228,10 @@ fn value_of(bytes: &[u8], encoding: &str) -> Result<Value, String> {
             Ok(bytes) => f64::from(f32::from_le_bytes(bytes)),
             Err(_) => f64::from_le_bytes(bytes.try_into().expect("eight bytes")),
         })),
+        (None, None) if encoding == "json" => match serde_json::from_slice(bytes) {
+            Ok(json) => Ok(rows::value_of(Some(&json))),
+            Err(_) => Err("is no JSON".to_string()),
+        },
         (None, None) => match String::from_utf8(bytes.to_vec()) {
             Ok(text) => Ok(Value::Text(text.into())),
             Err(_) => Err("is no text".to_string()),

@@ -39,6 +39,7 @@ use crate::words;
 pub use self::contents::{Catalog, SourceContents};
 pub use self::entry::{Entry, Locator};
 pub use self::images::{ImageFile, ImageFiles, images};
+pub(crate) use self::kept::json_of;
 pub use self::kept::{Kept, KeptColumn, KeptKind, text_of};
 pub(crate) use self::webdataset::ID_KEY as FOREBAY_ID;
 pub use crate::columns::Value;

@@ -34,7 +34,7 @@ pub enum Unsound {
 pub const TAIL_BYTES: u64 = 8;
 
 /// Bytes of the metadata of a file. A row of a shard takes some 20, a row group 2,000.
-const METADATA_BYTES_MAX: u64 = 256 << 20;
+pub(crate) const METADATA_BYTES_MAX: u64 = 256 << 20;
 
 /// How many bytes at the end of a file hold its metadata and the tail itself, as its last [`TAIL_BYTES`] say.
 ///

@@ -1,121 +1,118 @@
-//! Datasets in the forms of other programs: image files as they are, with their ids and classes, as the bytes of shards.
-//!
-//! A shard is a pure function of its rows, and what stands beside the shards one of all that was written.
+//! The forms that a dataset is written in. Shards of Forebay are Parquet and know themselves what they are; those of other
+//! programs have no room for it, so that their footers stand beside them.
 
+mod footers;
 mod mds;
-mod parquet;
 mod webdataset;
+mod writer;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
-use crate::sample::{Label, SampleId, Split};
+use crate::sample::Split;
+use crate::shard;
 use crate::words;
+pub use footers::{files_of, is_of_shards, is_record, read_footer, record_key, standing, to_record};
+pub use mds::SHARD_BYTES_MAX as MDS_BYTES_MAX;
+pub use writer::FileWriter;
 
 /// The form of a dataset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DatasetFormat {
-    /// Hugging Face Parquet: `data/train-00000-of-00002.parquet` and a card, `README.md`.
+    /// Shards of Forebay, which are Hugging Face Parquet: `data/train-00000-of-00002.parquet`, and a card, `README.md`.
+    #[default]
     Parquet,
-    /// WebDataset: `train-000000.tar` of `KEY.jpg`, `KEY.cls` and `KEY.json`, and the names of the classes, `classes.txt`.
+    /// WebDataset: `data/train-000000.tar` of `KEY.jpg`, `KEY.cls` and `KEY.json`, and the names of the classes,
+    /// `data/classes.txt`.
     WebDataset,
-    /// MosaicML Streaming: `train/shard.00000.mds` and `train/index.json`.
+    /// MosaicML Streaming: `data/train/shard.00000.mds` and `data/train/index.json`.
     Mds,
 }
 
 words!(DatasetFormat { Parquet => "parquet", WebDataset => "webdataset", Mds => "mds" });
 
-/// One image as it is written.
+/// What is told of a shard to programs that read its form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileRow {
-    /// Its id.
-    pub id: SampleId,
-    /// The index of its class.
-    pub label: Label,
-    /// The image file.
-    pub bytes: Bytes,
-    /// What its name ends in, by its content: `jpg`, `png`.
-    pub extension: &'static str,
-}
-
-/// A shard that was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WrittenShard {
+pub struct ListedShard<'a> {
     /// Its split.
     pub split: Split,
-    /// Its name below the dataset.
-    pub key: String,
+    /// Its key.
+    pub key: &'a str,
     /// Its rows.
     pub rows: u64,
     /// Its bytes.
     pub bytes: u64,
-    /// Of MDS: how its images are encoded.
-    pub encoding: &'static str,
+    /// What the names of its images end in, each once.
+    pub extensions: &'a [String],
 }
 
-/// The name of shard `index` of the `n` shards of a split.
-pub fn shard_key(format: DatasetFormat, split: Split, index: usize, n: usize) -> String {
+/// The key of shard `index` of the `count` shards of a split.
+pub fn key(format: DatasetFormat, split: Split, index: usize, count: usize) -> String {
     match format {
-        DatasetFormat::Parquet => format!("data/{split}-{index:05}-of-{n:05}.parquet"),
-        DatasetFormat::WebDataset => format!("{split}-{index:06}.tar"),
-        DatasetFormat::Mds => format!("{split}/shard.{index:05}.mds"),
+        DatasetFormat::Parquet => shard::key(split, index, count),
+        DatasetFormat::WebDataset => format!("{}/{split}-{index:06}.tar", shard::FOLDER),
+        DatasetFormat::Mds => format!("{}/{split}/shard.{index:05}.mds", shard::FOLDER),
     }
 }
 
-/// Whether a name is one that a dataset of some form has here: of a shard, or of what stands beside shards.
-pub fn is_key(key: &str) -> bool {
-    let digits = |text: &str, n: usize| text.len() >= n && text.bytes().all(|byte| byte.is_ascii_digit());
-    let is_split = |text: &str| Split::ALL.iter().any(|split| split.name() == text);
-    let is_shard = |name: &str| -> Option<bool> {
-        let (split, rest) = match name.strip_prefix("data/") {
-            Some(name) => name.split_once('-')?,
-            None => name.split_once(['-', '/'])?,
-        };
-        let numbers: Vec<&str> = match name.rsplit_once('.')?.1 {
-            "parquet" => rest.strip_suffix(".parquet")?.split("-of-").collect(),
-            "tar" => vec![rest.strip_suffix(".tar")?],
-            "mds" => vec![rest.strip_prefix("shard.")?.strip_suffix(".mds")?],
-            "json" => return Some(is_split(split) && rest == "index.json"),
-            _ => return None,
-        };
-        Some(is_split(split) && numbers.iter().all(|number| digits(number, 5)))
+/// The form of the shard of this key; `None` for a key that [`key`] never gives: nothing else is ever deleted or replaced as
+/// a shard.
+pub fn of_key(text: &str) -> Option<DatasetFormat> {
+    if shard::is_key(text) {
+        return Some(DatasetFormat::Parquet);
+    }
+    let name = text.strip_prefix(shard::FOLDER)?.strip_prefix('/')?;
+    let (split, rest) = name.split_once(['-', '/'])?;
+    let split = Split::ALL.into_iter().find(|of| of.name() == split)?;
+    let (format, number) = match rest.strip_prefix("shard.") {
+        Some(rest) => (DatasetFormat::Mds, rest.strip_suffix(".mds")?),
+        None => (DatasetFormat::WebDataset, rest.strip_suffix(".tar")?),
     };
-    ["README.md", "classes.txt"].contains(&key) || is_shard(key) == Some(true)
+    (key(format, split, number.parse().ok()?, 0) == text).then_some(format)
 }
 
-/// The bytes of a shard of these rows, of which the first is row `first` of its split.
-///
-/// # Errors
-/// In one line, when a row does not fit the form: a file of 2 GiB.
-pub fn shard(
+/// Whether a key is that of a file that stands among the shards of some form and tells programs of them.
+pub fn is_beside(key: &str) -> bool {
+    let keys = |format| Split::ALL.map(|split| beside_key(format, split));
+    [DatasetFormat::WebDataset, DatasetFormat::Mds].into_iter().flat_map(keys).any(|of| of == key)
+}
+
+/// Whether shards of this form have a column or a key of this name, beside those of every form.
+pub fn has_column(format: DatasetFormat, name: &str) -> bool {
+    match format {
+        DatasetFormat::Parquet => false,
+        DatasetFormat::WebDataset => [crate::catalog::FOREBAY_ID, "class_name"].contains(&name),
+        DatasetFormat::Mds => name == "class_name",
+    }
+}
+
+fn beside_key(format: DatasetFormat, split: Split) -> String {
+    match format {
+        DatasetFormat::Mds => format!("{}/{split}/index.json", shard::FOLDER),
+        DatasetFormat::Parquet | DatasetFormat::WebDataset => format!("{}/classes.txt", shard::FOLDER),
+    }
+}
+
+/// What stands among the shards, by its key: it makes them a dataset to other programs, and is written last.
+pub fn beside(
     format: DatasetFormat,
     classes: &[String],
-    (split, key): (Split, String),
-    first: u64,
-    rows: Vec<FileRow>,
-) -> Result<(Bytes, WrittenShard), String> {
-    let n = rows.len() as u64;
-    let (bytes, encoding) = match format {
-        DatasetFormat::Parquet => (parquet::shard(classes, &rows)?, ""),
-        DatasetFormat::WebDataset => (webdataset::shard(classes, first, &rows)?, ""),
-        DatasetFormat::Mds => mds::shard(classes, &rows)?,
-    };
-    let written = WrittenShard { split, key, rows: n, bytes: bytes.len() as u64, encoding };
-    Ok((bytes, written))
-}
-
-/// What stands beside the shards, by its name: it makes them a dataset, and is written last.
-pub fn beside(format: DatasetFormat, classes: &[String], shards: &[WrittenShard]) -> Vec<(String, Bytes)> {
+    kept: &[crate::catalog::KeptColumn],
+    shards: &[ListedShard<'_>],
+) -> Vec<(String, Bytes)> {
     match format {
-        DatasetFormat::Parquet => vec![("README.md".to_string(), parquet::card(classes, shards).into())],
+        DatasetFormat::Parquet => Vec::new(),
         DatasetFormat::WebDataset => {
             let lines: String = classes.iter().map(|class| format!("{class}\n")).collect();
-            vec![("classes.txt".to_string(), lines.into())]
+            vec![(beside_key(format, Split::Train), lines.into())]
         }
         DatasetFormat::Mds => Split::ALL
             .into_iter()
             .filter_map(|split| {
-                let shards: Vec<&WrittenShard> = shards.iter().filter(|shard| shard.split == split).collect();
-                (!shards.is_empty()).then(|| (format!("{split}/index.json"), mds::index(&shards).into()))
+                let shards: Vec<&ListedShard<'_>> =
+                    shards.iter().filter(|shard| shard.split == split && shard.rows > 0).collect();
+                (!shards.is_empty()).then(|| (beside_key(format, split), mds::index(kept, &shards).into()))
             })
             .collect(),
     }
@@ -124,67 +121,113 @@ pub fn beside(format: DatasetFormat, classes: &[String], shards: &[WrittenShard]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{LayoutOptions, read};
+    use crate::catalog::{KeptColumn, KeptKind, LayoutOptions, Value, read};
+    use crate::shard::{Footer, Row, StandingShard};
     use crate::store::Store;
     use crate::words::Words;
     use futures::executor::block_on;
 
     #[test]
-    fn names_of_shards_are_told_from_others() {
+    fn keys_of_shards_are_told_from_others() {
         for format in DatasetFormat::ALL {
-            let shards: Vec<WrittenShard> = (0..2)
-                .map(|index| WrittenShard {
-                    split: Split::Test,
-                    key: shard_key(*format, Split::Test, index, 2),
-                    rows: 1,
-                    bytes: 1,
-                    encoding: "jpeg",
-                })
-                .collect();
-            let beside = beside(*format, &[], &shards).into_iter().map(|(key, _)| key);
-            for key in shards.iter().map(|shard| shard.key.clone()).chain(beside) {
-                assert!(is_key(&key), "{key}");
-            }
+            assert_eq!(of_key(&key(*format, Split::Test, 12, 17)), Some(*format));
+            assert!(DatasetFormat::ALL.iter().all(|other| !is_beside(&key(*other, Split::Test, 1, 2))));
         }
-        for key in
-            ["../train-000000.tar", "train-x.tar", "cat/1.jpg", "photos/index.json", "data/train.parquet", ""]
-        {
-            assert!(!is_key(key), "{key}");
+        for key in [
+            "train-000000.tar",
+            "data/../train-000000.tar",
+            "data/train-00.tar",
+            "data/train-x.tar",
+            "data/train-000000.mds",
+            "data/train/shard.00000.tar",
+            "data/cat/1.jpg",
+            "data/train/index.json",
+            "data/train.parquet",
+            "",
+        ] {
+            assert_eq!(of_key(key), None, "{key}");
         }
+        assert!(is_beside("data/test/index.json") && is_beside("data/classes.txt"));
+        assert!(!is_beside("data/index.json") && !is_beside("classes.txt") && !is_beside("data/README.md"));
+    }
+
+    fn footer(split: Split) -> Footer {
+        Footer { fingerprint: "f".into(), ..Footer::of(split, 0) }
     }
 
     #[test]
     fn what_is_written_in_each_form_comes_back_with_its_ids_classes_and_bytes() {
         let classes = ["cat".to_string(), "emu é".to_string()];
-        let rows = |split: Split, n: usize| -> Vec<FileRow> {
-            let of = |row: usize| FileRow {
-                id: format!("{split}/a.b/{row} é.jpg").into(),
-                label: (row % 2) as u32,
+        let kept = [KeptColumn { name: "age".into(), kind: KeptKind::Int64 }];
+        let rows = |split: Split, n: usize| -> Vec<Row> {
+            let of = |row: usize| Row {
                 bytes: vec![row as u8; 700 * row + 1].into(),
+                label: (row % 2) as u32,
+                id: format!("{split}/a.b/{row} é.jpg").into(),
                 extension: "jpg",
+                provenance: shard::Provenance {
+                    kept: vec![if row == 1 { Value::Null } else { Value::Integer(row as i64) }],
+                    ..Default::default()
+                },
+                ..Row::default()
             };
             (0..n).map(of).collect()
         };
         for format in DatasetFormat::ALL {
             let store = Store::memory();
-            let mut shards = Vec::new();
+            let mut listed = Vec::new();
             let mut expected = Vec::new();
             for (split, n) in [(Split::Train, 5), (Split::Test, 2)] {
                 let all = rows(split, n);
-                let parts: Vec<&[FileRow]> = all.chunks(3).collect();
-                for (index, part) in parts.iter().enumerate() {
-                    let key = shard_key(*format, split, index, parts.len());
-                    let made = shard(*format, &classes, (split, key), 3 * index as u64, part.to_vec());
-                    let (bytes, written) = made.expect("a shard");
-                    block_on(store.put(&written.key, bytes)).expect("an object");
-                    shards.push(written);
+                let count = all.len().div_ceil(3);
+                for (index, part) in all.chunks(3).enumerate() {
+                    let key = key(*format, split, index, count);
+                    let mut writer =
+                        FileWriter::new(*format, &classes, &kept, 3 * index as u64).expect("a writer");
+                    let mut file = Vec::new();
+                    for row in part {
+                        writer.push(row.clone()).expect("a row");
+                        file.extend(writer.take().expect("bytes"));
+                    }
+                    writer.end_group().expect("a group");
+                    let (rest, footer) = writer.finish(footer(split)).expect("an end");
+                    file.extend(rest);
+                    assert_eq!(
+                        (&footer.groups, &footer.extensions),
+                        (&vec![part.len()], &vec!["jpg".to_string()])
+                    );
+                    if *format != DatasetFormat::Parquet {
+                        assert_eq!(footer.data_blake3, blake3::hash(&file).to_hex().as_str());
+                        block_on(store.put(&record_key(&key), to_record(&footer).into())).expect("a record");
+                        assert_eq!(block_on(read_footer(&store, &key)).expect("reads"), Some(footer.clone()));
+                    }
+                    let bytes = file.len() as u64;
+                    block_on(store.put(&key, file.into())).expect("an object");
+                    let standing = block_on(standing(&store, &key, bytes)).expect("looks");
+                    assert_eq!(standing, StandingShard::Ours(Some(footer.clone())));
+                    listed.push((split, key, part.len() as u64, bytes, footer.extensions));
                 }
                 expected.extend(all.into_iter().map(|row| (row.id, row.label, Some(split), row.bytes)));
             }
-            for (key, bytes) in beside(*format, &classes, &shards) {
+            let listed: Vec<ListedShard<'_>> = listed
+                .iter()
+                .map(|(split, key, rows, bytes, extensions)| ListedShard {
+                    split: *split,
+                    key,
+                    rows: *rows,
+                    bytes: *bytes,
+                    extensions,
+                })
+                .collect();
+            for (key, bytes) in beside(*format, &classes, &kept, &listed) {
+                assert!(is_beside(&key));
                 block_on(store.put(&key, bytes)).expect("an object");
             }
-            let catalog = block_on(read(&store, &LayoutOptions::default())).expect("a catalog");
+            let options = LayoutOptions {
+                keep_columns: if *format == DatasetFormat::Mds { vec![] } else { vec!["age".into()] },
+                ..LayoutOptions::default()
+            };
+            let catalog = block_on(read(&store, &options)).expect("a catalog");
             let found: Vec<_> = catalog
                 .entries()
                 .iter()
@@ -196,6 +239,9 @@ mod tests {
             expected.sort();
             assert_eq!(found, expected, "{format}");
             assert_eq!(catalog.classes(), classes, "{format}");
+            if let Some(kept) = &catalog.entries()[1].kept {
+                assert!([Value::Null, Value::Integer(1)].contains(&kept[0]), "{format}: {kept:?}");
+            }
         }
     }
 }

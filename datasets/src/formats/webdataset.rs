@@ -1,37 +1,46 @@
 //! Tar files of WebDataset: ustar headers in which nothing but names and sizes differs from file to file.
 
-use bytes::Bytes;
+use serde_json::json;
 
-use super::FileRow;
-use crate::catalog::FOREBAY_ID;
+use crate::catalog::{FOREBAY_ID, KeptColumn, json_of};
+use crate::shard::{Row, ShardError};
 
-/// Each row as `KEY.jpg`, `KEY.cls` (its label as a number) and `KEY.json` (id, label and name of the class). The key is the
-/// number of the row in its split: an id may have dots, which would end a key.
-pub(super) fn shard(classes: &[String], first: u64, rows: &[FileRow]) -> Result<Bytes, String> {
-    let images: usize = rows.iter().map(|row| row.bytes.len() + 4096).sum();
-    let mut file = Vec::with_capacity(images + 1024);
-    for (row, number) in rows.iter().zip(first..) {
-        let json = serde_json::json!({
-            FOREBAY_ID: &*row.id, "label": row.label, "class_name": classes[row.label as usize],
-        });
-        let json = json.to_string();
-        for (extension, data) in [
-            (row.extension, &row.bytes[..]),
-            ("cls", row.label.to_string().as_bytes()),
-            ("json", json.as_bytes()),
-        ] {
-            member(&mut file, &format!("{number:09}.{extension}"), data)?;
-        }
+/// Appends a row as `KEY.jpg`, `KEY.cls` (its label as a number) and `KEY.json` (id, copy, label and name of the class, and
+/// what is kept of the source). The key is the number of the row in its split: an id may have dots, which would end a key.
+pub(super) fn row(
+    file: &mut Vec<u8>,
+    classes: &[String],
+    kept: &[KeptColumn],
+    number: u64,
+    row: &Row,
+) -> Result<(), ShardError> {
+    let mut json = json!({
+        FOREBAY_ID: &*row.id, "copy": row.copy, "label": row.label, "class_name": classes[row.label as usize],
+    });
+    for (column, value) in kept.iter().zip(&row.provenance.kept) {
+        json[&column.name] = json_of(column.kind, value);
     }
-    // The end: two blocks of zeros.
-    file.extend([0; 1024]);
-    Ok(file.into())
+    let (label, json) = (row.label.to_string(), json.to_string());
+    for (extension, data) in
+        [(row.extension, &row.bytes[..]), ("cls", label.as_bytes()), ("json", json.as_bytes())]
+    {
+        member(file, &format!("{number:09}.{extension}"), data)?;
+    }
+    Ok(())
 }
 
-fn member(file: &mut Vec<u8>, name: &str, data: &[u8]) -> Result<(), String> {
+/// Appends the end: two blocks of zeros.
+pub(super) fn end(file: &mut Vec<u8>) {
+    file.extend([0; 1024]);
+}
+
+fn member(file: &mut Vec<u8>, name: &str, data: &[u8]) -> Result<(), ShardError> {
     // Eleven octal digits.
     if data.len() as u64 >= 1 << 33 {
-        return Err(format!("a file of {} bytes is too large for a tar file", data.len()));
+        return Err(ShardError::TooLarge(format!(
+            "a file of {} bytes is too large for a tar file",
+            data.len()
+        )));
     }
     let mut header = [0_u8; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());

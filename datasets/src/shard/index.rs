@@ -1,5 +1,6 @@
 //! Where the rows of a shard lie, and how they come back from a range of its bytes.
 
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch};
 use arrow_schema::Field;
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -17,7 +19,9 @@ use thiserror::Error;
 
 use super::write::schema;
 use super::{FOOTER_KEY, Footer, Provenance, ROWS_PER_GROUP, Row, ShardError, checksum};
-use crate::columns::{ColumnBounds, FilePart, TAIL_BYTES, Writer, check_pages, end_bytes, guarded, metadata};
+use crate::columns::{
+    ColumnBounds, FilePart, METADATA_BYTES_MAX, TAIL_BYTES, Writer, check_pages, end_bytes, guarded, metadata,
+};
 use crate::escape::{escape_text, one_line};
 use crate::sample::{Label, SampleId};
 use crate::store::{Store, StoreError};
@@ -50,14 +54,34 @@ impl ReadError {
 /// # Errors
 /// When the store fails or the shard is damaged.
 pub async fn read_index(store: &Store, key: &str, bytes: u64) -> Result<Index, ReadError> {
+    let end = read_end(store, key, bytes).await?;
+    Index::parse(&end, bytes).map_err(|error| ReadError::damaged(store, key, &error))
+}
+
+/// Reads the end of a shard of `bytes` bytes, which holds its index.
+///
+/// # Errors
+/// When the store fails or the file ends as no shard does.
+pub async fn read_end(store: &Store, key: &str, bytes: u64) -> Result<Bytes, ReadError> {
     let damaged = |error: ShardError| ReadError::damaged(store, key, &error);
     if bytes < TAIL_BYTES {
         return Err(ReadError::Damaged(format!("{}/{key}: {bytes} bytes are no shard", store.location())));
     }
     let tail = store.get_range(key, bytes - TAIL_BYTES..bytes).await?;
     let end = end_bytes(&tail).map_err(|error| damaged(error.into()))?.min(bytes);
-    let end = store.get_range(key, bytes - end..bytes).await?;
-    Index::parse(&end, bytes).map_err(damaged)
+    Ok(store.get_range(key, bytes - end..bytes).await?)
+}
+
+/// The index of a shard as its manifest has it: the end of the file, packed (zlib) and written in base64.
+///
+/// # Panics
+/// When this is not the end of a shard, with all of its metadata.
+pub fn packed_index(file_end: &[u8]) -> String {
+    let tail = &file_end[file_end.len() - TAIL_BYTES as usize..];
+    let end = end_bytes(tail).expect("the end of a Parquet file") as usize;
+    let mut packer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    packer.write_all(&file_end[file_end.len() - end..]).expect("memory takes bytes");
+    BASE64_STANDARD.encode(packer.finish().expect("memory takes bytes"))
 }
 
 /// Id, copy and label of every row of a shard; no image is read.
@@ -113,6 +137,23 @@ impl Index {
     /// [`ShardError`] when the file is damaged or was not written by Forebay.
     pub fn parse(end: &Bytes, bytes: u64) -> Result<Index, ShardError> {
         guarded(|| Index::parse_unguarded(end, bytes))
+    }
+
+    /// Reads the index of a shard of `bytes` bytes as [`packed_index`] wrote it.
+    ///
+    /// # Errors
+    /// [`ShardError`] when it is damaged.
+    pub fn unpack(packed: &str, bytes: u64) -> Result<Index, ShardError> {
+        let damaged = || ShardError::Foreign("its index cannot be unpacked".to_string());
+        let packed = BASE64_STANDARD.decode(packed).map_err(|_| damaged())?;
+        let mut end = Vec::new();
+        let unpacker = flate2::read::ZlibDecoder::new(&packed[..]);
+        unpacker.take(METADATA_BYTES_MAX + TAIL_BYTES).read_to_end(&mut end).map_err(|_| damaged())?;
+        let tail = end.len().checked_sub(TAIL_BYTES as usize).ok_or_else(damaged)?;
+        match end_bytes(&end[tail..])? == end.len() as u64 {
+            true => Index::parse(&end.into(), bytes),
+            false => Err(damaged()),
+        }
     }
 
     fn parse_unguarded(end: &Bytes, bytes: u64) -> Result<Index, ShardError> {
@@ -380,6 +421,7 @@ fn rows_of(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), ShardError> {
                 number("original_width", original_width)?,
                 number("original_height", original_height)?,
             ),
+            extension: "",
             provenance: Provenance::default(),
         });
     }

@@ -16,12 +16,11 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::KeptColumn;
 use crate::columns::{Unsound, Value};
 use crate::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
-pub use index::{Index, ReadError, read_identities, read_index};
+pub use index::{Index, ReadError, packed_index, read_end, read_identities, read_index};
 pub use row::read_row;
 pub use standing::{StandingShard, standing};
 pub use trace::{TracedRow, trace};
 pub use write::{ROW_GROUP_BYTES_MAX, ShardWriter, ascii_json, encode, huggingface_metadata, schema};
-pub(crate) use write::{file_name, huggingface_features, image_fields, properties};
 
 /// Planned rows per group: what `datasets` itself uses for images, and what the dataset viewer scans best.
 /// It is the unit of reading and of shuffling, so it never depends on the size of an image.
@@ -42,7 +41,7 @@ pub struct Provenance {
 }
 
 /// One row of a shard.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
     /// The image file: JPEG, PNG or PPM.
     pub bytes: Bytes,
@@ -56,6 +55,8 @@ pub struct Row {
     pub size: (u32, u32),
     /// Columns and rows of the image that was read.
     pub original_size: (u32, u32),
+    /// What the name of the image file ends in, by its content (`jpg`, `png`); empty in a row that was read back.
+    pub extension: &'static str,
     /// Where it comes from; empty in a row that was read back.
     pub provenance: Provenance,
 }
@@ -135,13 +136,34 @@ pub struct Footer {
     pub holes: Vec<usize>,
     /// The samples that did not make it, in planned order; a sample with several copies stands here once.
     pub rejects: Vec<Reject>,
-    /// BLAKE3 of the file from its start to the end of the last row group: a resumed run trusts no shard whose
-    /// data it has not read again.
+    /// BLAKE3 of the file from its start to the end of the last row group, or of all of a file of another form: a resumed
+    /// run trusts no shard whose data it has not read again.
     pub data_blake3: String,
+    /// What the names of its images end in, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
     /// CRC-32C of every row, group by planned group: what is trained on is what was written, wherever a bit flips. None in
     /// shards from before they were kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub row_crc32c: Vec<RowSums>,
+}
+
+impl Footer {
+    /// That of shard `index` of a split, before anything is known of its rows.
+    pub fn of(split: Split, index: usize) -> Footer {
+        Footer {
+            fingerprint: String::new(),
+            split,
+            index,
+            groups: Vec::new(),
+            row_groups: Vec::new(),
+            holes: Vec::new(),
+            rejects: Vec::new(),
+            data_blake3: String::new(),
+            extensions: Vec::new(),
+            row_crc32c: Vec::new(),
+        }
+    }
 }
 
 /// The CRC-32C of rows, eight hexadecimal digits each.
@@ -183,6 +205,9 @@ pub enum ShardError {
     /// Parquet refused it.
     #[error("cannot read the shard as Parquet")]
     Parquet(#[from] ParquetError),
+    /// A value or a file is larger than its form can hold.
+    #[error("{0}")]
+    TooLarge(String),
     /// Arrow refused it.
     #[error("cannot form the shard's columns")]
     Arrow(#[from] arrow_schema::ArrowError),
@@ -279,32 +304,29 @@ mod tests {
             copy: 0,
             size: (4, 5),
             original_size: (40, 50),
-            provenance: Default::default(),
+            extension: "jpg",
+            ..Row::default()
         }
     }
 
     fn footer() -> Footer {
         Footer {
             fingerprint: "f".into(),
-            split: Split::Train,
-            index: 2,
-            groups: vec![],
-            row_groups: vec![],
-            holes: vec![],
             rejects: vec![Reject { id: "x".into(), stage: "decode".into(), reason: "bad".into() }],
-            data_blake3: String::new(),
-            row_crc32c: vec![],
+            ..Footer::of(Split::Train, 2)
         }
     }
 
     fn shard(groups: Vec<Vec<Row>>) -> Bytes {
-        encode(&classes(), "jpg", groups, footer()).unwrap().0
+        encode(&classes(), groups, footer()).unwrap().0
     }
 
     fn read(file: &Bytes, group: usize) -> Vec<Row> {
         let index = Index::of_file(file).unwrap();
         let range = index.group_range(group);
-        index.rows(group, file.slice(range.start as usize..range.end as usize)).unwrap()
+        let mut rows = index.rows(group, file.slice(range.start as usize..range.end as usize)).unwrap();
+        rows.iter_mut().for_each(|row| row.extension = "jpg");
+        rows
     }
 
     #[test]
@@ -443,8 +465,8 @@ mod tests {
         });
         // A shard from before there were checksums is read as it was.
         let before = with_footer(&file, |footer| drop(footer.as_object_mut().unwrap().remove("row_crc32c")));
-        assert_eq!(rows(&before).unwrap(), groups[0]);
-        assert_ne!(rows(&flipped(&before, image + 20, 4)).unwrap(), groups[0]);
+        assert_eq!(read(&before, 0), groups[0]);
+        assert_ne!(read(&flipped(&before, image + 20, 4), 0), groups[0]);
     }
 
     /// A file of one row group whose ids are `ids`, written with these properties, with our footer.
@@ -536,8 +558,8 @@ mod tests {
             vec![row(100, 40_000_000)],
             (101..180).map(|i| row(i, 10)).collect(),
         ];
-        let (whole, expected) = encode(&classes(), "jpg", groups.clone(), footer()).unwrap();
-        let mut writer = ShardWriter::new(&classes(), "jpg", &[]).unwrap();
+        let (whole, expected) = encode(&classes(), groups.clone(), footer()).unwrap();
+        let mut writer = ShardWriter::new(&classes(), &[]).unwrap();
         let mut file = Vec::new();
         let mut largest = 0;
         for group in groups {
@@ -631,7 +653,7 @@ mod tests {
     #[test]
     fn the_same_rows_give_the_same_bytes_and_the_digest_covers_them() {
         let groups = || vec![(0..30).map(|i| row(i, 100)).collect::<Vec<_>>()];
-        let (file, footer) = encode(&classes(), "jpg", groups(), footer()).unwrap();
+        let (file, footer) = encode(&classes(), groups(), footer()).unwrap();
         assert_eq!(file, shard(groups()));
         let index = Index::of_file(&file).unwrap();
         assert_eq!(index.footer(), &footer);

@@ -6,10 +6,12 @@ use crate::store::{Store, StoreError};
 
 /// What a file is that stands where a shard would, as far as its end tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "each is looked at and gone")]
 pub enum StandingShard {
     /// A shard of Forebay; its footer where it is one of this version.
     Ours(Option<Footer>),
-    /// No Parquet file that can be opened: what a shard becomes that lost bytes, and anything else.
+    /// No Parquet file that can be opened: what a shard becomes that lost bytes, and anything else. Also a file that tells
+    /// other programs of shards, since nothing in it says who wrote it.
     Damaged,
     /// A Parquet file of another program.
     Foreign,
@@ -56,17 +58,7 @@ mod tests {
     use crate::sample::Split;
 
     fn footer() -> Footer {
-        Footer {
-            fingerprint: "f".into(),
-            split: Split::Train,
-            index: 0,
-            groups: vec![],
-            row_groups: vec![],
-            holes: vec![],
-            rejects: vec![],
-            data_blake3: String::new(),
-            row_crc32c: vec![],
-        }
+        Footer { fingerprint: "f".into(), ..Footer::of(Split::Train, 0) }
     }
 
     #[test]
@@ -79,10 +71,10 @@ mod tests {
                 copy: 0,
                 size: (1, 1),
                 original_size: (1, 1),
-                provenance: Default::default(),
+                ..Row::default()
             })
             .collect();
-        let (file, _) = encode(&["a".to_string()], "jpg", vec![rows], footer()).expect("encodes");
+        let (file, _) = encode(&["a".to_string()], vec![rows], footer()).expect("encodes");
         let data = Index::of_file(&file).expect("ours").group_range(0).end as usize;
         let look = |bytes: Vec<u8>| {
             let bytes = Bytes::from(bytes);
@@ -110,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_shard_is_known_by_its_footer_and_a_damaged_file_is_no_foreign_one() {
-        let (file, footer) = encode(&["a".to_string()], "jpg", vec![vec![]], footer()).expect("encodes");
+        let (file, footer) = encode(&["a".to_string()], vec![vec![]], footer()).expect("encodes");
         let text = String::from_utf8_lossy(&file).into_owned();
         // The key of the footer is another one, and the file is otherwise whole.
         let at = file.windows(7).position(|bytes| bytes == FOOTER_KEY.as_bytes()).expect("the key is there");

@@ -1,6 +1,6 @@
 //! Rows to the bytes of one Parquet file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow_array::{
@@ -56,20 +56,15 @@ pub fn schema(classes: &[String], kept: &[KeptColumn]) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-pub(crate) fn image_fields() -> Fields {
+pub(super) fn image_fields() -> Fields {
     Fields::from(vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)])
 }
 
 /// The value of the `huggingface` key, byte for byte as Python's `json.dumps` prints it: readers compare the
 /// features, and people compare files.
 pub fn huggingface_metadata(classes: &[String], kept: &[KeptColumn]) -> String {
-    huggingface_features(classes, &value_columns(kept))
-}
-
-/// The same for other columns beside image and label, each with its type.
-pub(crate) fn huggingface_features(classes: &[String], columns: &[(&str, &str)]) -> String {
     let names: Vec<String> = classes.iter().map(|name| ascii_json(name)).collect();
-    let values: Vec<String> = columns
+    let values: Vec<String> = value_columns(kept)
         .iter()
         .map(|(name, dtype)| format!(r#"{}: {{"dtype": "{dtype}", "_type": "Value"}}"#, ascii_json(name)))
         .collect();
@@ -100,7 +95,7 @@ pub fn ascii_json(text: &str) -> String {
 }
 
 /// How the files of images are written: images as they are, in pages of their own, and with a page index.
-pub(crate) fn properties(schema: &Schema) -> WriterProperties {
+fn properties(schema: &Schema) -> WriterProperties {
     let huggingface = schema.metadata().get("huggingface").cloned();
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
@@ -128,19 +123,17 @@ pub(crate) fn properties(schema: &Schema) -> WriterProperties {
 
 /// Encodes the survivors of one planned shard.
 ///
-/// `groups` holds the rows of each planned group in their order. `extension` (`jpg`, `png`, `ppm`) ends the
-/// `path` of every image. A shard without any row is a file without a row group. The result is a pure function
-/// of the arguments.
+/// `groups` holds the rows of each planned group in their order. A shard without any row is a file without a row group. The
+/// result is a pure function of the arguments.
 ///
 /// # Errors
 /// [`ShardError`] when a value does not fit its column (an image of 2 GiB).
 pub fn encode(
     classes: &[String],
-    extension: &str,
     groups: Vec<Vec<Row>>,
     footer: Footer,
 ) -> Result<(Bytes, Footer), ShardError> {
-    let mut writer = ShardWriter::new(classes, extension, &[])?;
+    let mut writer = ShardWriter::new(classes, &[])?;
     let mut file = Vec::new();
     for group in groups {
         for row in group {
@@ -159,7 +152,7 @@ pub fn encode(
 pub struct ShardWriter {
     schema: SchemaRef,
     kept: Vec<KeptColumn>,
-    extension: String,
+    extensions: BTreeSet<&'static str>,
     writer: ArrowWriter<Vec<u8>>,
     /// Rows that the encoder has not seen.
     held: Vec<Row>,
@@ -179,18 +172,17 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// A shard without rows. `extension` (`jpg`, `png`, `ppm`) ends the `path` of every image, and `kept` are the columns
-    /// of the source that go along.
+    /// A shard without rows; `kept` are the columns of the source that go along.
     ///
     /// # Errors
     /// [`ShardError`] when the class names do not fit the metadata of a file.
-    pub fn new(classes: &[String], extension: &str, kept: &[KeptColumn]) -> Result<ShardWriter, ShardError> {
+    pub fn new(classes: &[String], kept: &[KeptColumn]) -> Result<ShardWriter, ShardError> {
         let schema = schema(classes, kept);
         let writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties(&schema)))?;
         Ok(ShardWriter {
             schema,
             kept: kept.to_vec(),
-            extension: extension.to_string(),
+            extensions: BTreeSet::new(),
             writer,
             held: Vec::new(),
             held_bytes: 0,
@@ -215,6 +207,7 @@ impl ShardWriter {
         self.row_group_bytes += row.bytes.len();
         self.held_bytes += row.bytes.len();
         self.rows += 1;
+        self.extensions.insert(row.extension);
         self.sums.0.push(checksum(&row.bytes, &row.id, row.copy, row.label));
         self.held.push(row);
         if self.held_bytes >= ROWS_HELD_BYTES { self.hand_on() } else { Ok(()) }
@@ -234,7 +227,7 @@ impl ShardWriter {
     fn hand_on(&mut self) -> Result<(), ShardError> {
         self.held_bytes = 0;
         let rows = std::mem::take(&mut self.held);
-        Ok(self.writer.write(&batch(&self.schema, &self.kept, &rows, &self.extension)?)?)
+        Ok(self.writer.write(&batch(&self.schema, &self.kept, &rows)?)?)
     }
 
     fn end_row_group(&mut self) -> Result<(), ShardError> {
@@ -279,6 +272,7 @@ impl ShardWriter {
         let last = self.take()?;
         (footer.groups, footer.row_groups) = self.groups.into_iter().unzip();
         footer.row_crc32c = self.row_crc32c;
+        footer.extensions = self.extensions.iter().map(ToString::to_string).collect();
         footer.data_blake3 = self.digest.finalize().to_hex().to_string();
         let json = serde_json::to_string(&footer).expect("a footer is plain data");
         self.writer.append_key_value_metadata(KeyValue::new(FOOTER_KEY.to_string(), json));
@@ -287,14 +281,9 @@ impl ShardWriter {
     }
 }
 
-fn batch(
-    schema: &SchemaRef,
-    kept: &[KeptColumn],
-    rows: &[Row],
-    extension: &str,
-) -> Result<RecordBatch, ShardError> {
+fn batch(schema: &SchemaRef, kept: &[KeptColumn], rows: &[Row]) -> Result<RecordBatch, ShardError> {
     let images = BinaryArray::from_iter_values(rows.iter().map(|row| &row.bytes));
-    let paths = StringArray::from_iter_values(rows.iter().map(|row| file_name(&row.id, extension)));
+    let paths = StringArray::from_iter_values(rows.iter().map(|row| file_name(&row.id, row.extension)));
     let image = StructArray::try_new(image_fields(), vec![Arc::new(images), Arc::new(paths)], None)?;
     let int32 = |value: fn(&Row) -> u32| -> ArrayRef {
         Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| value(row) as i32)))
@@ -341,7 +330,7 @@ fn number_of(value: &Value) -> Option<f64> {
 }
 
 /// The base name of a sample with the extension of what is stored.
-pub(crate) fn file_name(id: &str, extension: &str) -> String {
+pub(super) fn file_name(id: &str, extension: &str) -> String {
     let name = id.rsplit('/').next().unwrap_or(id);
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| if stem.is_empty() { name } else { stem });
     format!("{stem}.{extension}")

@@ -293,6 +293,10 @@ impl Store {
     /// # Errors
     /// When it is there and cannot be read, or that cannot be told.
     pub async fn find(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        if let Root::Bucket(bucket) = &self.root {
+            let found = bucket.find(&self.key("read", key)?).await;
+            return found.map_err(|error| self.explain("read", key, &error));
+        }
         let mut asked = 0;
         while let Some(size) = self.size(key).await? {
             let read = self.part(key, None, Some(size)).await;

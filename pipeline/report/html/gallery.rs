@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use forebay_datasets::escape;
 use forebay_datasets::sample::{Pixels, SampleId};
 use forebay_datasets::seed::{Draws, Seed};
@@ -198,7 +199,7 @@ pub fn thumbnail(pixels: Pixels) -> Option<Vec<u8>> {
 
 /// A JPEG as an address that holds it.
 pub(super) fn data_uri(jpeg: &[u8]) -> String {
-    format!("data:image/jpeg;base64,{}", base64(jpeg))
+    format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(jpeg))
 }
 
 /// The same of planes `[3, side, side]`, as a batch has them.
@@ -209,43 +210,9 @@ pub fn thumbnail_of_planes(planes: &[u8], side: u32) -> Option<Vec<u8>> {
     thumbnail(of_planes(planes, side))
 }
 
-/// Base64 with padding, by RFC 4648.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let bits =
-            three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        for place in 0..4 {
-            match place <= three.len() {
-                true => text.push(char::from(DIGITS[(bits >> (18 - 6 * place)) as usize & 63])),
-                false => text.push('='),
-            }
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        // RFC 4648, section 10.
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-        assert_eq!(base64(&[0xfb, 0xff, 0xfe]), "+//+");
-    }
 
     #[test]
     fn a_thumbnail_is_a_jpeg_whose_longer_side_is_bounded() {

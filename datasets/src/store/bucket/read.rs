@@ -46,6 +46,20 @@ impl Bucket {
         self.tagged(name, range, listed).await.map(|(bytes, _)| bytes)
     }
 
+    /// A whole object, or `None` when there is none, by one request: what is small and may change, as a manifest does.
+    pub(in super::super) async fn find(&self, name: &Key) -> object_store::Result<Option<Bytes>> {
+        match self.read(name, None, None).await {
+            Err(error) if self.is_no_object(&error) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// Whether an error says that there is no such object, in a bucket that is there.
+    fn is_no_object(&self, error: &object_store::Error) -> bool {
+        matches!(error, object_store::Error::NotFound { .. })
+            && self.cloud.codes.no_object.contains(&code(&error.to_string()))
+    }
+
     /// The same, with the entity tag.
     async fn tagged(
         &self,
@@ -235,11 +249,7 @@ impl Bucket {
         }
         let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..Default::default() };
         match self.objects.get_opts(name, options).await {
-            Err(error @ object_store::Error::NotFound { .. })
-                if self.cloud.codes.no_object.contains(&code(&error.to_string())) =>
-            {
-                Ok(None)
-            }
+            Err(error) if self.is_no_object(&error) => Ok(None),
             Err(error) => Err(error),
             // It may be read, and only HEAD be refused; or it came in between.
             Ok(found) => Ok(Some(found.meta)),
