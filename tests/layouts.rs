@@ -246,3 +246,42 @@ fn a_network_is_trained_scored_and_asked_on_tars_as_on_the_folder_that_they_are_
     place.run("eval run-tars").done();
     place.run("bench tars --size 16 --batch-size 8 --epochs 1").done();
 }
+
+#[test]
+fn a_name_stays_the_same_however_often_it_is_written_and_read() {
+    let place = Place::new();
+    for (n, class) in ["d\\e", "new\nline", "plain"].into_iter().enumerate() {
+        place.write_png(&format!("in/{class}/x\\{n}.png"), 9, 9, n as u64);
+    }
+    let names = |source: &str, options: &str| {
+        let said = place.run(&format!("inspect {source} {options} --json")).done().json();
+        said["classes"].clone()
+    };
+    let classes = names("in", "");
+    place.run("convert in w1 --format webdataset").done();
+    place.run("convert w1 m1 --format mds").done();
+    place.run("convert m1 p1").done();
+    place.run("convert p1 w2 --format webdataset").done();
+    for (source, options) in [("w1", ""), ("m1", ""), ("p1", "--layout parquet"), ("w2", "")] {
+        assert_eq!(names(source, options), classes, "{source}");
+    }
+    let tar = |folder: &str| place.files(folder)["data/train-000000.tar"].clone();
+    assert_eq!(tar("w1"), tar("w2"));
+    let traced = place.run("trace p1 d\\\\e/x\\\\0.png --json").done().json();
+    assert_eq!(traced["id"], "d\\\\e/x\\\\0.png", "{traced}");
+}
+
+#[test]
+fn sizes_of_images_in_parquet_are_their_own() {
+    let place = Place::new();
+    for n in 0..24u32 {
+        // In the order of their classes, and all of one size: a mean of each group would tell the classes apart.
+        place.write_png(&format!("in/{}/{n}.png", n / 12), 9 + n % 2, 9, u64::from(n));
+    }
+    place.run("convert in parquet").done();
+    let of = |source: &str| {
+        let said = place.run(&format!("inspect {source} --json")).done().json();
+        (said["bytes"].clone(), said["files"]["bytes"].clone(), said["shortcuts"].clone())
+    };
+    assert_eq!(of("parquet --layout parquet"), of("in"));
+}

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use forebay_datasets::escape::one_line;
+use forebay_datasets::escape::{one_line, printable};
 use forebay_datasets::formats::DatasetFormat;
 use forebay_datasets::manifest::{AugmentRecord, MANIFEST_KEY, Manifest, PLAN_KEY, PlanRecord, REJECTS_KEY};
 use forebay_datasets::sample::Split;
@@ -177,7 +177,12 @@ async fn of_run(
             of_run.source().unwrap_or_default()
         )));
     }
-    let (feed, ..) = feed::resolve(run, &of_run.fed_from(&source), Command::Train).await?;
+    let fed = of_run.fed_from(&source);
+    let epochs = fed.whole("train.epochs");
+    if epoch > epochs {
+        return Err(Error::Usage(format!("--run {place} is of {epochs} epochs, and has no epoch {epoch}")));
+    }
+    let (feed, ..) = feed::resolve(run, &fed, Command::Train).await?;
     // Both are in the order of the shards.
     let copies = feed.copies_of(id).await?;
     let of_row = |(at, row): (usize, &TracedRow)| {
@@ -240,11 +245,18 @@ impl Traced {
                 ..
             } = row;
             let _ = writeln!(text, "  copy {copy}: {shard}, row group {row_group}, row {number}");
-            let _ = writeln!(text, "    made of    {source}, {}x{} px", original_size.0, original_size.1);
-            let _ = writeln!(text, "    blake3     {source_blake3}");
+            let _ = writeln!(
+                text,
+                "    made of    {}, {}x{} px",
+                printable(source),
+                original_size.0,
+                original_size.1
+            );
+            let _ = writeln!(text, "    blake3     {}", printable(source_blake3));
             let _ = writeln!(text, "    stored as  {}x{} px", size.0, size.1);
             for (name, value) in kept {
-                let _ = writeln!(text, "    {name:<10} {value}");
+                let value = value.as_deref().map_or("none".into(), printable);
+                let _ = writeln!(text, "    {:<10} {value}", printable(name));
             }
             for line in draws {
                 let _ = writeln!(text, "    drew       {line}");

@@ -7,7 +7,7 @@ use super::contents::SourceContents;
 use super::images::ImageFile;
 use super::kept::Kept;
 use super::{CatalogError, Entry, Locator, Misfit, STAGE, split_called};
-use crate::escape::escape_text;
+use crate::escape::printable;
 use crate::sample::{Fault, Label, SampleId, Split};
 use crate::store::Version;
 use crate::words::few;
@@ -84,6 +84,12 @@ impl Gathered {
         classes.extend(samples.iter().filter_map(|sample| sample.class.clone()));
         let labels: BTreeMap<Arc<str>, Label> = classes.iter().cloned().zip(0..).collect();
         splits.extend(samples.iter().filter_map(|sample| sample.split));
+        // One of which nothing is labelled, as competitions have it for the test, is none that anything is tested on.
+        let is_of = |split: Split| move |sample: &&FoundSample| sample.split == Some(split);
+        splits.retain(|split| {
+            let labelled = samples.iter().filter(is_of(*split)).any(|sample| sample.class.is_some());
+            labelled || !samples.iter().any(|sample| sample.split == Some(*split))
+        });
         let mut own_ids = HashSet::new();
         let has_own_ids =
             samples.iter().all(|sample| sample.own_id.as_ref().is_some_and(|id| own_ids.insert(id)));
@@ -122,13 +128,10 @@ impl Gathered {
             warnings.push(format!("no train image of {}: a model cannot learn it", few(&untaught)));
         }
         if !unlabelled.is_empty() && !entries.is_empty() {
-            warnings.push(format!(
-                "{} no label, and is no sample (predict takes it)",
-                match unlabelled.len() {
-                    1 => "one image has".to_string(),
-                    n => format!("{n} images have"),
-                }
-            ));
+            warnings.push(match unlabelled.len() {
+                1 => "one image has no label, and is no sample (predict takes it)".to_string(),
+                n => format!("{n} images have no label, and are no samples (predict takes them)"),
+            });
         }
         Ok(SourceContents {
             layout,
@@ -145,10 +148,18 @@ impl Gathered {
     }
 }
 
-/// The name of a class as it may be shown and written: what does not print is escaped. `None` for one without a letter.
+/// The name of a class as it may be shown and written: one that does not print is escaped. `None` for one without a letter.
+///
+/// What prints stays as it is, also where it is an escape: what is written as a text into shards, tables or tar files and
+/// read again, however often, is the same name.
 pub(super) fn class_name(text: &str) -> Option<Arc<str>> {
     let text = text.trim();
-    (!text.is_empty()).then(|| escape_text(text).into())
+    (!text.is_empty()).then(|| printable(text).into())
+}
+
+/// An id that a dataset gives its sample, by the same rule. `None` for an empty one.
+pub(super) fn own_id(text: &str) -> Option<SampleId> {
+    (!text.is_empty()).then(|| printable(text).into())
 }
 
 /// The split that a file says it is of, by a word of its own name or else of the folders that it lies in, nearest first:

@@ -42,10 +42,14 @@ impl KeptKind {
         }
     }
 
-    /// What holds all of these values: texts where any is one.
+    /// What holds all of these values as they are: texts where any is one, and where whole numbers stand among others that
+    /// would lose digits as one of them.
     pub(super) fn of<'a>(values: impl Iterator<Item = &'a Value>) -> KeptKind {
-        let mut kind = None;
+        /// From here on not every whole number is one of 64 bits with a fraction.
+        const EXACT_MAX: u64 = 1 << 53;
+        let (mut kind, mut is_long) = (None, false);
         for value in values {
+            is_long |= matches!(value, Value::Integer(number) if number.unsigned_abs() > EXACT_MAX);
             let of_value = match value {
                 Value::Null => continue,
                 Value::Integer(_) => KeptKind::Int64,
@@ -61,7 +65,10 @@ impl KeptKind {
                 _ => return KeptKind::String,
             };
         }
-        kind.unwrap_or(KeptKind::String)
+        match kind {
+            Some(KeptKind::Float64) if is_long => KeptKind::String,
+            kind => kind.unwrap_or(KeptKind::String),
+        }
     }
 }
 
@@ -113,4 +120,21 @@ pub(super) fn values(values: Vec<Value>, options: &LayoutOptions) -> Result<Opti
         ));
     }
     Ok((!values.is_empty()).then(|| values.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_loses_digits_in_its_column() {
+        let of = |values: &[Value]| KeptKind::of(values.iter());
+        let (whole, long) = (Value::Integer(3), Value::Integer((1 << 53) + 1));
+        let half = Value::Number(0.5);
+        assert_eq!(of(&[whole.clone(), Value::Null]), KeptKind::Int64);
+        assert_eq!(of(std::slice::from_ref(&long)), KeptKind::Int64);
+        assert_eq!(of(&[whole.clone(), half.clone()]), KeptKind::Float64);
+        assert_eq!(of(&[half, long]), KeptKind::String);
+        assert_eq!(of(&[whole, Value::Text("18446744073709551615".into())]), KeptKind::String);
+    }
 }

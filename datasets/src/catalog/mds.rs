@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
+use super::gathered::{FoundSample, Gathered, broken, class_name, own_id, split_of_path};
 use super::kept;
 use super::listing::File;
 use super::pixels::{PixelOrder, RawPixels};
@@ -311,7 +311,7 @@ async fn samples(
         let own_id = match columns.id {
             None => None,
             Some(column) => match value(column).await? {
-                Ok(Value::Text(id)) if !id.is_empty() => Some(escape_text(&id).into()),
+                Ok(Value::Text(id)) => own_id(&id),
                 _ => None,
             },
         };

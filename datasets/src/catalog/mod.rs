@@ -250,7 +250,8 @@ async fn first_of(layouts: &[&dyn Layout], source: &Source<'_>) -> Result<Source
         });
     }
     let mut reasons: Vec<String> = Vec::new();
-    let mut passed_over: Vec<String> = Vec::new();
+    // What a layout found and did not read, and a line of it.
+    let mut passed_over: Vec<(String, String)> = Vec::new();
     for (at, layout) in asked.iter().enumerate() {
         let found = layout.finds(source);
         let holds = match (&found, layout.kind()) {
@@ -261,11 +262,13 @@ async fn first_of(layouts: &[&dyn Layout], source: &Source<'_>) -> Result<Source
                     for other in rest.filter(|layout| layout.kind() != LayoutKind::Folder) {
                         if let Some(what) = other.finds(source) {
                             let kind = other.kind();
-                            passed_over
-                                .push(format!("{what} stands there too: --layout {kind} reads that instead"));
+                            let line = format!("{what} stands there too: --layout {kind} reads that instead");
+                            passed_over.push((what, line));
                         }
                     }
-                    contents.warnings.extend(passed_over);
+                    // Parquet files are tables too: what was read is not told of as something else.
+                    let others = passed_over.into_iter().filter(|(what, _)| Some(what) != found.as_ref());
+                    contents.warnings.extend(others.map(|(_, line)| line));
                     return Ok(contents);
                 }
                 Err(Misfit::Broken(error)) => return Err(error),
@@ -275,7 +278,8 @@ async fn first_of(layouts: &[&dyn Layout], source: &Source<'_>) -> Result<Source
         match holds {
             Some(holds) => {
                 if let Some(found) = found {
-                    passed_over.push(format!("{found} was not read: the source holds {holds}"));
+                    passed_over
+                        .push((found.clone(), format!("{found} was not read: the source holds {holds}")));
                 }
                 reasons.push(format!("it holds {holds}; looked for {}", layout.looks_for()));
             }

@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt};
 use parquet::basic::Compression;
 use serde_json::Value as Json;
 
-use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
+use super::gathered::{FoundSample, Gathered, broken, class_name, own_id, split_of_path};
 use super::kept::{self, Kept};
 use super::listing::File;
 use super::packed::{KEPT_BYTES_MAX, PIECE_BYTES_MAX, Piece, Places, Shelf, Unpack, Unpacked};
@@ -21,7 +21,6 @@ use super::{
     Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, split_called,
 };
 use crate::columns::{ByteStrings, OthersColumn, OthersFile, OthersFileError, Value, byte_range};
-use crate::escape::escape_text;
 use crate::sample::SampleId;
 use crate::store::{ByteWindow, StoreError};
 use crate::words::few;
@@ -45,11 +44,9 @@ impl Layout for HuggingFaceParquet {
     }
 
     fn finds(&self, source: &Source<'_>) -> Option<String> {
-        match &files(source)[..] {
-            [] => None,
-            [one] => Some(one.id.to_string()),
-            several => Some(format!("{} Parquet files", several.len())),
-        }
+        let files = files(source);
+        let names: Vec<&str> = files.iter().map(|file| &*file.id).collect();
+        (!names.is_empty()).then(|| few(&names))
     }
 
     fn has_columns(&self) -> bool {
@@ -68,6 +65,24 @@ fn files<'a>(source: &Source<'a>) -> Vec<&'a File> {
         files.retain(|file| file.id.rsplit('/').next() != Some("metadata.parquet"));
     }
     files
+}
+
+/// A line for each set of files that are numbered `NAME-00000-of-00032.parquet` and of which some are not there.
+fn incomplete<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut there: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for name in names {
+        let Some((first, count)) = name.strip_suffix(".parquet").and_then(|name| name.rsplit_once("-of-"))
+        else {
+            continue;
+        };
+        let Some((set, _)) = first.rsplit_once('-') else { continue };
+        *there.entry((set, count)).or_default() += 1;
+    }
+    let lacks = |((set, count), n): (&(&str, &str), &usize)| {
+        let wanted = count.parse::<usize>().ok().filter(|wanted| n < wanted)?;
+        Some(format!("{set}: {n} of its {wanted} files are there, and the images of the others are missing"))
+    };
+    there.iter().filter_map(lacks).collect()
 }
 
 async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
@@ -106,6 +121,9 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     found.layout = format!("Parquet, {files_in_words}, {columns}");
     found.classes.extend(columns.names.iter().flatten().filter_map(|name| class_name(name)));
     found.warnings.extend(packing.warning());
+    if source.options.file.is_none() {
+        found.warnings.extend(incomplete(files.iter().map(|file| &*file.id)));
+    }
     found.kept_columns.clone_from(&source.options.keep_columns);
     add(&mut found, samples, &columns);
     found.into_contents()
@@ -273,10 +291,8 @@ async fn part(source: &Source<'_>, file: &File, shelf: &Arc<Shelf>) -> Result<Pa
         let values = labels.into_iter().zip(ids).zip(copies);
         for (row, ((label, id), copy)) in piece.samples().zip(values) {
             let own_id = match (id, copy) {
-                (Value::Text(id), Value::Integer(copy)) if copy > 0 => {
-                    Some(format!("{id} (copy {copy})").into())
-                }
-                (Value::Text(id), _) if !id.is_empty() => Some(escape_text(&id).into()),
+                (Value::Text(id), Value::Integer(copy)) if copy > 0 => own_id(&format!("{id} (copy {copy})")),
+                (Value::Text(id), _) => own_id(&id),
                 _ => None,
             };
             let at = (row.number() - first) as usize;
@@ -324,7 +340,7 @@ fn class_of(label: Value, columns: &ParquetColumns) -> Result<Option<Arc<str>>, 
         (Value::Integer(label), None) => Ok(class_name(&label.to_string())),
         (Value::Text(name), _) => Ok(class_name(&name)),
         (Value::Number(number), _) => {
-            Err(format!("its label {number} is a number with a fraction and no class"))
+            Err(format!("its label {number:?} is a number with a fraction and no class"))
         }
         (Value::Other, _) => Err("its label is neither a text nor a whole number".to_string()),
     }

@@ -76,8 +76,9 @@ impl Rows {
         let bytes = store.read_whole(&file.name, file.bytes).await?;
         if extension == "jsonl" || extension == "ndjson" {
             let mut columns: Vec<String> = Vec::new();
-            for (_, line) in lines(&bytes).take(LINES_LOOKED_AT) {
-                for name in object(line).map_err(RowsError::Odd)?.keys() {
+            for (row, line) in lines(&bytes).take(LINES_LOOKED_AT) {
+                let object = object(line).map_err(|what| RowsError::Odd(format!("line {row}: {what}")))?;
+                for name in object.keys() {
                     if !columns.contains(name) {
                         columns.push(name.clone());
                     }
@@ -189,6 +190,8 @@ pub(super) fn value_of(json: Option<&Json>) -> Value {
         Some(Json::Bool(value)) => Value::Text(Arc::from(value.to_string())),
         Some(Json::Number(number)) => match number.as_i64() {
             Some(number) => Value::Integer(number),
+            // A whole number that is larger than any of 64 bits is kept as it is written.
+            None if number.is_u64() => Value::Text(number.to_string().into()),
             None => number.as_f64().map_or(Value::Other, Value::Number),
         },
         Some(Json::Array(_) | Json::Object(_)) => Value::Other,

@@ -4,13 +4,15 @@
 //! A row names its image by a path relative to the table or to the source, with or without the extension, or by a name
 //! that only one image of the source has.
 
+mod named;
 mod unlisted;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use self::named::NamedImages;
 use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
-use super::kept::{self, Kept};
+use super::kept::{self, Kept, text_of};
 use super::listing::File;
 use super::rows::{EXTENSIONS, Rows, RowsError};
 use super::{
@@ -133,6 +135,7 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     let mut without: Vec<String> = Vec::new();
     let mut said: Vec<String> = Vec::new();
     let mut read_tables: HashSet<&str> = HashSet::new();
+    let is_asked_for = source.options.file.is_some() || source.options.layout == LayoutKind::Table;
     for file in tables(source) {
         let refuse = |error: RowsError| match error {
             RowsError::Store(error) => Misfit::from(error),
@@ -141,10 +144,11 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
         let table = Rows::open(source.store, file).await.map_err(refuse)?;
         let columns = match TableColumns::of(&table.columns, source.options) {
             Ok(columns) => columns,
-            Err(why) if source.options.file.is_some() || source.options.layout == LayoutKind::Table => {
+            // Left out, it would take images, labels and splits with it.
+            Err(UnreadTable { why, names_images }) if is_asked_for || names_images || is_metadata(file) => {
                 return Err(broken(format!("{} {why}", source.name(file))));
             }
-            Err(why) => {
+            Err(UnreadTable { why, .. }) => {
                 without.push(format!("{} {why}", file.id));
                 continue;
             }
@@ -160,13 +164,16 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
             missing: &mut missing,
             found: &mut found,
             options: source.options,
-            reads_split: None,
+            splits: SplitColumn::default(),
         };
         let wanted = [columns.all(), columns.kept.clone()].concat();
         table
             .each(source.store, &wanted, &mut |row, values| reader.row(row, values))
             .await
             .map_err(refuse)?;
+        let odd = reader.splits.odd();
+        let odd = odd.map_err(|what| refuse(RowsError::Odd(what)))?;
+        found.warnings.extend(odd.map(|what| format!("{}: {what}", file.id)));
         found.splits.extend(split_of_path(&file.id));
     }
     if said.is_empty() {
@@ -175,6 +182,7 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
             false => few(&without),
         }));
     }
+    found.warnings.extend(without.iter().map(|table| format!("{table}: it is not read")));
     found.layout = format!("table {}", few(&said));
     found.kept_columns.clone_from(&source.options.keep_columns);
     if rows.is_empty() && missing.is_empty() {
@@ -266,6 +274,15 @@ struct TableColumns {
     kept: Vec<usize>,
 }
 
+/// Why the columns of a table are not known.
+#[derive(Debug)]
+struct UnreadTable {
+    /// As it reads after the name of the table.
+    why: String,
+    /// Whether one of them names images all the same.
+    names_images: bool,
+}
+
 #[derive(Debug)]
 enum LabelColumns {
     /// None.
@@ -278,21 +295,25 @@ enum LabelColumns {
 
 impl TableColumns {
     /// Those of these names by the options; else why they are not known, as it reads after the name of the table.
-    fn of(names: &[String], options: &LayoutOptions) -> Result<TableColumns, String> {
+    fn of(names: &[String], options: &LayoutOptions) -> Result<TableColumns, UnreadTable> {
+        let nameless = |why: String| UnreadTable { why, names_images: false };
         if names.iter().all(String::is_empty) {
-            return Err("has no columns".to_string());
+            return Err(nameless("has no columns".to_string()));
         }
         let having = || few(names);
         let exactly = |wanted: &str| names.iter().position(|name| name == wanted);
         let called = |wanted: &str| names.iter().position(|name| name.to_lowercase() == wanted);
         let image = match &options.image_column {
-            Some(name) => {
-                exactly(name).ok_or_else(|| format!("has no column `{name}`; it has {}", having()))?
-            }
+            Some(name) => exactly(name)
+                .ok_or_else(|| nameless(format!("has no column `{name}`; it has {}", having())))?,
             None => IMAGE_COLUMNS.into_iter().find_map(called).ok_or_else(|| {
-                format!("has no column of file names; it has {}: say which (--image-column)", having())
+                nameless(format!(
+                    "has no column of file names; it has {}: say which (--image-column)",
+                    having()
+                ))
             })?,
         };
+        let broken = |why: String| UnreadTable { why, names_images: true };
         let split = SPLIT_COLUMNS.into_iter().find_map(called);
         // An index that pandas wrote has no name.
         let rest: Vec<usize> = (0..names.len())
@@ -301,7 +322,8 @@ impl TableColumns {
             .collect();
         let label = match &options.label_column {
             Some(name) => LabelColumns::One(
-                exactly(name).ok_or_else(|| format!("has no column `{name}`; it has {}", having()))?,
+                exactly(name)
+                    .ok_or_else(|| broken(format!("has no column `{name}`; it has {}", having())))?,
             ),
             None => match (LABEL_COLUMNS.into_iter().find_map(called), &rest[..]) {
                 (Some(label), _) => LabelColumns::One(label),
@@ -310,10 +332,13 @@ impl TableColumns {
                 (None, several) => LabelColumns::OneHot(several.to_vec()),
             },
         };
-        let columns = TableColumns { image, label, split, kept: kept::places(names, options)? };
+        let columns =
+            TableColumns { image, label, split, kept: kept::places(names, options).map_err(broken)? };
         let same = |at: &usize| names.iter().filter(|name| **name == names[*at]).count() > 1;
         match columns.all().iter().find(|at| same(at)) {
-            Some(at) => Err(format!("has several columns called `{}`: leave one of them", names[*at])),
+            Some(at) => {
+                Err(broken(format!("has several columns called `{}`: leave one of them", names[*at])))
+            }
             None => Ok(columns),
         }
     }
@@ -351,8 +376,46 @@ struct RowReader<'a, 'b> {
     missing: &'a mut HashSet<String>,
     found: &'a mut Gathered,
     options: &'a LayoutOptions,
-    /// Whether the column of splits holds such; `None` before its first value.
-    reads_split: Option<bool>,
+    splits: SplitColumn,
+}
+
+/// What stands in the column that is called like one of splits.
+#[derive(Default)]
+struct SplitColumn {
+    /// Whether any value is a split.
+    holds_splits: bool,
+    /// The first row whose value is none, and the value.
+    odd: Option<(u64, String)>,
+}
+
+impl SplitColumn {
+    fn read(&mut self, row: u64, value: Option<&Value>) -> Option<Split> {
+        let split = match value {
+            Some(Value::Text(text)) => split_called(text),
+            Some(Value::Null) | None => return None,
+            Some(_) => None,
+        };
+        match (split, value) {
+            (None, Some(value)) if self.odd.is_none() => {
+                self.odd = Some((row, escape_text(&text_of(value).unwrap_or_default()).into_owned()));
+            }
+            _ => self.holds_splits |= split.is_some(),
+        }
+        split
+    }
+
+    /// What is wrong, where some values are splits and others are none; a line of it where none is one.
+    fn odd(&self) -> Result<Option<String>, String> {
+        match &self.odd {
+            None => Ok(None),
+            Some((row, value)) if self.holds_splits => {
+                Err(format!("row {row}: its split is {value}, which is none of train, validation and test"))
+            }
+            Some((_, value)) => Ok(Some(format!(
+                "what its column of splits holds, such as {value}, is none of train, validation and test, and is not read"
+            ))),
+        }
+    }
 }
 
 impl RowReader<'_, '_> {
@@ -379,20 +442,22 @@ impl RowReader<'_, '_> {
             None => (rest, None),
             Some(_) => rest.split_last().map_or((rest, None), |(split, labels)| (labels, Some(split))),
         };
-        let split = match self.split(split) {
-            Ok(split) => split.or_else(|| split_of_path(&self.file.id)),
-            Err(why) => return Err(format!("{place}: {why}")),
-        };
+        let split = self.splits.read(row, split).or_else(|| split_of_path(&self.file.id));
         let class = self.class(labels, &place)?;
         match self.images.find(&name, self.file, split) {
             Ok(index) => match self.rows.get_mut(&index) {
                 None => {
                     self.rows.insert(index, Named { class, split, kept, row: place, conflict: None });
                 }
-                Some(earlier) if earlier.class == class && earlier.split == split => {}
+                Some(earlier) if earlier.class == class && earlier.split == split && earlier.kept == kept => {
+                }
                 Some(earlier) => {
                     let first = &earlier.row;
-                    let what = if earlier.class == class { "splits" } else { "labels" };
+                    let what = match earlier {
+                        Named { class: earlier, .. } if *earlier != class => "labels".to_string(),
+                        Named { split: earlier, .. } if *earlier != split => "splits".to_string(),
+                        _ => format!("values of {}", few(&self.options.keep_columns)),
+                    };
                     earlier.conflict.get_or_insert(format!("{first} and {place} give it different {what}"));
                 }
             },
@@ -403,17 +468,6 @@ impl RowReader<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    fn split(&mut self, value: Option<&Value>) -> Result<Option<Split>, String> {
-        let Some(Value::Text(text)) = value else { return Ok(None) };
-        let split = split_called(text);
-        if *self.reads_split.get_or_insert(split.is_some()) {
-            return split.map(Some).ok_or_else(|| {
-                format!("its split is {}, which is none of train, validation and test", escape_text(text))
-            });
-        }
-        Ok(None)
     }
 
     fn class(&self, labels: &[Value], place: &str) -> Result<Option<Arc<str>>, String> {
@@ -462,100 +516,6 @@ impl RowReader<'_, '_> {
                 Ok(of.and_then(|column| class_name(&self.names[column])))
             }
         }
-    }
-}
-
-/// The images of a source by the names that rows have for them.
-struct NamedImages<'a> {
-    location: &'a str,
-    files: Vec<&'a File>,
-    by_id: HashMap<&'a str, usize>,
-    /// By the path without its extension, made when it is needed.
-    by_stem: Option<HashMap<&'a str, Vec<usize>>>,
-    /// By what stands behind the last slash, with and without the extension.
-    by_name: Option<HashMap<&'a str, Vec<usize>>>,
-}
-
-/// What a row names below the source, where it names it by its whole URL.
-fn below<'a>(name: &'a str, location: &str) -> &'a str {
-    name.strip_prefix(location).and_then(|rest| rest.strip_prefix('/')).unwrap_or(name)
-}
-
-impl<'a> NamedImages<'a> {
-    fn of(source: &Source<'a>) -> NamedImages<'a> {
-        let files: Vec<&File> = source.listing.files.iter().filter(|file| file.is_image()).collect();
-        let by_id = files.iter().enumerate().map(|(index, file)| (&*file.id, index)).collect();
-        let location = source.store.location();
-        NamedImages { location, files, by_id, by_stem: None, by_name: None }
-    }
-
-    /// The image that a row of `table` names, or why there is none.
-    fn find(&mut self, name: &str, table: &File, split: Option<Split>) -> Result<usize, String> {
-        let name = below(name, self.location);
-        if name.contains("://") {
-            return Err(
-                "it is a URL of another place, and images of a table are read from the source".to_string()
-            );
-        }
-        let slashes = name.replace('\\', "/");
-        let name = if self.by_id.contains_key(&*escape_text(name)) { name } else { &slashes };
-        let name = name.trim_start_matches("./");
-        if name.starts_with('/') || name.split('/').any(|part| part == "..") {
-            return Err("its path leads out of the source".to_string());
-        }
-        let name = escape_text(name);
-        let folder = table.id.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let beside = if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") };
-        if let Some(index) = self.by_id.get(&*beside).or_else(|| self.by_id.get(&*name)) {
-            return Ok(*index);
-        }
-        let files = &self.files;
-        let stem = |id: &'a str| {
-            let base = id.rfind('/').map_or(0, |slash| slash + 1);
-            id[base..].rfind('.').map_or(id, |dot| &id[..base + dot])
-        };
-        let by_stem = self.by_stem.get_or_insert_with(|| {
-            let mut by_stem: HashMap<&str, Vec<usize>> = HashMap::new();
-            for (index, file) in files.iter().enumerate() {
-                by_stem.entry(stem(&file.id)).or_default().push(index);
-            }
-            by_stem
-        });
-        if let Some(found) = by_stem.get(&*beside).or_else(|| by_stem.get(&*name)) {
-            return only(files, found, split);
-        }
-        let by_name = self.by_name.get_or_insert_with(|| {
-            let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
-            for (index, file) in files.iter().enumerate() {
-                let base = name_of(file);
-                by_name.entry(base).or_default().push(index);
-                if stem(base) != base {
-                    by_name.entry(stem(base)).or_default().push(index);
-                }
-            }
-            by_name
-        });
-        let base = name.rsplit('/').next().unwrap_or(&name);
-        match by_name.get(base) {
-            Some(found) => only(files, found, split),
-            None => Err("there is no such image".to_string()),
-        }
-    }
-}
-
-/// The only one of several images, or the only one in a folder of the split.
-fn only(files: &[&File], found: &[usize], split: Option<Split>) -> Result<usize, String> {
-    let of_split: Vec<usize> = found
-        .iter()
-        .copied()
-        .filter(|index| split.is_some() && split_of_path(&files[*index].id) == split)
-        .collect();
-    match (found, &of_split[..]) {
-        ([only], _) | (_, [only]) => Ok(*only),
-        ([first, second, ..], _) => {
-            Err(format!("several images are called so, {} and {}", files[*first].id, files[*second].id))
-        }
-        ([], _) => Err("there is no such image".to_string()),
     }
 }
 
@@ -677,6 +637,75 @@ mod tests {
         assert_eq!(found.ignored().get("(images without a row in the table)"), Some(&3));
         assert_eq!(found.ignored().get(".csv"), None, "the table itself was read");
         assert!(found.warnings().iter().any(|line| line.contains("no label")), "{:?}", found.warnings());
+    }
+
+    #[test]
+    fn no_table_of_images_is_left_out_and_other_tables_are_told_of() {
+        let images = [("train/1.jpg", ""), ("train/2.jpg", ""), ("test/1.jpg", "")];
+        let of = |train: &str, test: &str, options: &LayoutOptions| {
+            let tables = [("train/metadata.csv", train), ("test/metadata.csv", test)];
+            catalog(&[&tables[..], &images].concat(), options)
+        };
+        let train = "file_name,label,age\n1.jpg,a,3\n2.jpg,b,4\n";
+        let keeps = LayoutOptions { keep_columns: vec!["age".into()], ..LayoutOptions::default() };
+        let line = of(train, "file_name,label\n1.jpg,a\n", &keeps).expect_err("no age in test");
+        assert!(line.contains("test/metadata.csv has no column `age`"), "{line}");
+        for (test, says) in [
+            ("picture,label\n1.jpg,a\n", "test/metadata.csv has no column of file names"),
+            ("file_name,label,label\n1.jpg,a,b\n", "test/metadata.csv has several columns called `label`"),
+            ("", "test/metadata.csv has no columns"),
+        ] {
+            let line = of(train, test, &LayoutOptions::default()).expect_err("refused");
+            assert!(line.contains(says), "{line}");
+        }
+        // A list of images that nobody has labelled is no split of what is trained on.
+        let lists = [
+            ("train.csv", "id,breed\n1,a\n2,b\n"),
+            ("test.csv", "id\n3\n"),
+            ("breeds.csv", "name,size\na,3\n"),
+        ];
+        let images = [("train/1.jpg", ""), ("train/2.jpg", ""), ("test/3.jpg", "")];
+        let found = catalog(&[&lists[..], &images].concat(), &LayoutOptions::default()).expect("a catalog");
+        assert!(!found.declares_splits());
+        let said = found.warnings().join("\n");
+        assert!(said.contains("breeds.csv has no column of file names"), "{said}");
+    }
+
+    #[test]
+    fn a_column_of_splits_is_judged_by_all_of_its_rows() {
+        let of = |splits: [&str; 3]| {
+            let rows: String = (1..).zip(splits).map(|(n, split)| format!("{n}.jpg,a,{split}\n")).collect();
+            let table = format!("file_name,label,split\n{rows}");
+            catalog(
+                &[("l.csv", table.as_str()), ("1.jpg", ""), ("2.jpg", ""), ("3.jpg", "")],
+                &LayoutOptions::default(),
+            )
+        };
+        for splits in [["unused", "train", "test"], ["train", "test", "unused"]] {
+            let line = of(splits).expect_err("refused");
+            assert!(line.contains("its split is unused, which is none of"), "{line}");
+        }
+        let found = of(["spring", "autumn", "spring"]).expect("no splits");
+        assert!(!found.declares_splits());
+        assert!(
+            found.warnings().iter().any(|line| line.contains("such as spring")),
+            "{:?}",
+            found.warnings()
+        );
+        assert!(of(["train", "", "test"]).expect("splits").declares_splits());
+    }
+
+    #[test]
+    fn what_rows_say_of_one_image_agrees_or_is_named() {
+        let options = LayoutOptions { keep_columns: vec!["patient".into()], ..LayoutOptions::default() };
+        let table = "file_name,label,patient\n1.jpg,a,p0\n2.jpg,a,p1\n1.jpg,a,p1\n2.jpg,a,p1\n";
+        let found = catalog(&[("l.csv", table), ("1.jpg", ""), ("2.jpg", "")], &options).expect("a catalog");
+        let (id, fault) = &found.rejects()[0];
+        assert_eq!(
+            (&**id, fault.reason.as_str()),
+            ("1.jpg", "row 1 of l.csv and row 3 of l.csv give it different values of patient")
+        );
+        assert_eq!(found.entries().len(), 1);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
+use super::gathered::{FoundSample, Gathered, broken, class_name, own_id, split_of_path};
 use super::kept;
 use super::listing::{File, is_image_extension};
 use super::rows::value_of;
@@ -156,6 +156,11 @@ fn add(found: &mut Gathered, file: &File, members: Vec<Member>, options: &Layout
     let split_of_file = split_of_path(&file.id);
     found.splits.extend(split_of_file);
     let mut keys: HashMap<String, u32> = HashMap::new();
+    // Passed over, as by webdataset: what macOS writes beside each file (`._1.jpg`), and hidden files.
+    let (keyless, members): (Vec<Member>, Vec<Member>) = members
+        .into_iter()
+        .partition(|member| member.name.rsplit('/').next().unwrap_or_default().starts_with('.'));
+    keyless.iter().for_each(|_| found.ignore("(members of tar files without a key)"));
     let mut rest = &members[..];
     while let Some(first) = rest.first() {
         let (key, _) = split(&first.name);
@@ -179,10 +184,12 @@ fn add(found: &mut Gathered, file: &File, members: Vec<Member>, options: &Layout
             Ok(None) => found.ignore("(samples of tar files without an image)"),
             Ok(Some(image)) => {
                 let name = image.name.trim_start_matches("./");
-                let json = member_called(sample, "json")
-                    .and_then(|member| serde_json::from_str::<Json>(member.data.as_deref()?).ok());
-                let own_id = json.as_ref().and_then(|json| json.get(ID_KEY)?.as_str());
-                let own_id = own_id.filter(|id| !id.is_empty()).map(|id| escape_text(id).into());
+                let json = member_called(sample, "json").and_then(|member| member.data.as_deref());
+                let Ok(json) = json.map(serde_json::from_str::<Json>).transpose() else {
+                    found.reject(format!("{}/{}", file.id, escape_text(name)).into(), "its .json is no JSON");
+                    continue;
+                };
+                let own_id = json.as_ref().and_then(|json| own_id(json.get(ID_KEY)?.as_str()?));
                 let id = format!("{}/{}", file.id, escape_text(name)).into();
                 let range = image.start..image.start + image.bytes;
                 let locator = Locator::range(file.name.clone(), range, file.bytes)
@@ -414,6 +421,25 @@ mod tests {
                 "a.tar/two.jpg: its key has several images, .jpg and .png: say which (--image-column)",
             ]
         );
+    }
+
+    #[test]
+    fn members_without_a_key_part_no_sample_and_json_that_is_none_is_a_reject() {
+        let (samples, rejects) = both(
+            &LayoutOptions::default(),
+            &[
+                ("._1.jpg", b'0', b"resource"),
+                ("1.jpg", b'0', b"image"),
+                ("._1.cls", b'0', b"resource"),
+                ("1.cls", b'0', b"3"),
+                (".DS_Store", b'0', b"x"),
+                ("a/.x.cls", b'0', b"7"),
+                ("2.jpg", b'0', b"image"),
+                ("2.json", b'0', b"{\"label\": "),
+            ],
+        );
+        assert_eq!(samples, ["a.tar/1.jpg 3 -"]);
+        assert_eq!(rejects, ["a.tar/2.jpg: its .json is no JSON"]);
     }
 
     #[test]

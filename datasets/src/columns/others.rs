@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    Date32Type, Decimal128Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef};
-use arrow_schema::{DataType, Field};
+use arrow_schema::{DataType, Field, TimeUnit};
 use bytes::Bytes;
 use futures::FutureExt;
 use parquet::arrow::ProjectionMask;
@@ -419,7 +420,18 @@ fn values_of(array: &ArrayRef) -> impl Iterator<Item = Value> + '_ {
         }
         macro_rules! integer {
             ($type:ty) => {
-                i64::try_from(array.as_primitive::<$type>().value(row)).map_or(Value::Other, Value::Integer)
+                match i64::try_from(array.as_primitive::<$type>().value(row)) {
+                    Ok(number) => Value::Integer(number),
+                    Err(_) => text(&array.as_primitive::<$type>().value(row).to_string()),
+                }
+            };
+        }
+        macro_rules! time {
+            ($type:ty) => {
+                match array.as_primitive::<$type>().value_as_datetime(row) {
+                    Some(time) => text(&time.to_string()),
+                    None => Value::Other,
+                }
             };
         }
         match array.data_type() {
@@ -435,6 +447,17 @@ fn values_of(array: &ArrayRef) -> impl Iterator<Item = Value> + '_ {
             DataType::UInt16 => integer!(UInt16Type),
             DataType::UInt32 => integer!(UInt32Type),
             DataType::UInt64 => integer!(UInt64Type),
+            DataType::Float16 => Value::Number(array.as_primitive::<Float16Type>().value(row).into()),
+            DataType::Decimal128(..) => text(&array.as_primitive::<Decimal128Type>().value_as_string(row)),
+            DataType::Date32 => match array.as_primitive::<Date32Type>().value_as_date(row) {
+                Some(date) => text(&date.to_string()),
+                None => Value::Other,
+            },
+            DataType::Timestamp(TimeUnit::Second, _) => time!(TimestampSecondType),
+            DataType::Timestamp(TimeUnit::Millisecond, _) => time!(TimestampMillisecondType),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => time!(TimestampMicrosecondType),
+            DataType::Timestamp(TimeUnit::Nanosecond, _) => time!(TimestampNanosecondType),
+            DataType::Null => Value::Null,
             DataType::Float32 => Value::Number(array.as_primitive::<Float32Type>().value(row).into()),
             DataType::Float64 => Value::Number(array.as_primitive::<Float64Type>().value(row)),
             DataType::Dictionary(..) => {

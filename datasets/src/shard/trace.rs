@@ -14,7 +14,6 @@ use super::index::{Index, ReadError, bounds};
 use super::{ShardError, has_column};
 use crate::catalog::{Value, text_of};
 use crate::columns::{FilePart, check_pages, guarded};
-use crate::escape::escape_text;
 use crate::store::Store;
 
 /// A row of a sample, as its shard tells of it without its image.
@@ -39,7 +38,7 @@ pub struct TracedRow {
     /// BLAKE3 of that file.
     pub source_blake3: String,
     /// The columns of the source that it keeps, with what stands in them.
-    pub kept: Vec<(String, String)>,
+    pub kept: Vec<(String, Option<String>)>,
 }
 
 /// The rows of a sample in one shard, in their order.
@@ -101,11 +100,11 @@ fn traced(batch: &RecordBatch, row: usize) -> TracedRow {
         label: number("label"),
         size: (number("width"), number("height")),
         original_size: (number("original_width"), number("original_height")),
-        source: escape_text(&text("source")).into_owned(),
-        source_blake3: escape_text(&text("source_blake3")).into_owned(),
+        source: text("source"),
+        source_blake3: text("source_blake3"),
         kept: names
             .filter(|name| !has_column(name))
-            .map(|name| (escape_text(name).into_owned(), escape_text(&text(name)).into_owned()))
+            .map(|name| (name.to_string(), text_of(&value(name))))
             .collect(),
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::super::listing::{self, Listing};
 use super::super::{Misfit, Source};
-use super::{Rows, TableColumns, Value, below, tables};
+use super::named::below;
+use super::{Rows, TableColumns, Value, tables};
 
 /// What the source was listed with, and the images beside its tables that rows of these name and that are there.
 pub(super) async fn with_images(source: &Source<'_>) -> Result<Listing, Misfit> {
