@@ -181,3 +181,42 @@ fn a_stratified_split_gives_every_class_its_shares() {
     let of = |class: &str| ["train", "validation", "test"].map(|split| counts[&(class.into(), split.into())]);
     assert_eq!((of("common"), of("rare")), ([12, 4, 4], [6, 2, 2]));
 }
+
+#[test]
+fn a_file_that_becomes_a_copy_of_one_in_another_split_is_named() {
+    let place = Place::new();
+    for n in 0..20 {
+        place.write_png(&format!("in/{}/{n}.png", n % 2), 9, 9, n);
+    }
+    let prepare = "prepare in out --encode png --size 8 --split 0.5,0.3,0.2";
+    place.run(prepare).done();
+    let before = splits(&place, "out");
+    let of = |split: &str| before.iter().find(|(_, of)| *of == split).expect("an image").0.clone();
+    let (first, second) = (of("train"), of("validation"));
+    let bytes = place.files("in")[&first].clone();
+    place.write(&format!("in/{second}"), &bytes);
+    let said = place.run(&format!("{prepare} --overwrite")).done();
+    assert!(said.stderr.contains("has joined what was split before"), "{}", said.stderr);
+    assert_eq!(splits(&place, "out"), before);
+}
+
+#[test]
+fn stratified_shares_are_met_with_large_groups_too() {
+    let place = Place::new();
+    for n in 0..40 {
+        let class = ["cat", "dog"][n % 2];
+        let name = if n < 20 { format!("burst{class}_{n}") } else { format!("single{n}_{n}") };
+        place.write_png(&format!("in/{class}/{name}.png"), 9, 9, n as u64);
+    }
+    for seed in 0..6 {
+        let out = format!("out{seed}");
+        place
+            .run(&format!(
+                "prepare in {out} --encode png --size 8 --stratify --group-by ([^/_]+)_[0-9]+ --split-seed {seed}"
+            ))
+            .done();
+        let found = splits(&place, &out);
+        let n = |split: &str| found.values().filter(|of| *of == split).count();
+        assert_eq!([n("train"), n("validation"), n("test")], [32, 4, 4], "seed {seed}");
+    }
+}

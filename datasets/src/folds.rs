@@ -1,5 +1,6 @@
 //! Folds of a cross-validation: which part of the samples is held out in which of the trainings.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use crate::sample::{Label, SampleId};
@@ -40,18 +41,20 @@ pub struct TooFew {
 }
 
 /// The number of the fold in which each row is held out. Rows of one group, such as the copies of an image, are held out
-/// together. In each class the folds differ by one group at most, and so they do over all classes.
+/// together. Without groups the folds differ by one sample at most in each class and over all classes; with groups each goes
+/// to the fold that has the least of its class, the large ones first.
 ///
 /// # Errors
 /// Every class with rows that has fewer groups than there are folds.
 pub fn deal(rows: &[(SampleId, Label)], folds: u32, seed: Seed) -> Result<Vec<u32>, Vec<TooFew>> {
-    let mut label_of: HashMap<&SampleId, Label> = HashMap::new();
+    let mut sizes: HashMap<&SampleId, usize> = HashMap::new();
     let mut classes: Vec<Vec<(u128, &SampleId)>> = Vec::new();
     for (group, label) in rows {
-        if label_of.contains_key(group) {
+        let size = sizes.entry(group).or_default();
+        *size += 1;
+        if *size > 1 {
             continue;
         }
-        label_of.insert(group, *label);
         classes.resize_with(classes.len().max(*label as usize + 1), Vec::new);
         classes[*label as usize].push((seed.rank("folds", group, 0, 0), group));
     }
@@ -64,12 +67,18 @@ pub fn deal(rows: &[(SampleId, Label)], folds: u32, seed: Seed) -> Result<Vec<u3
         return Err(few);
     }
     let mut fold_of: HashMap<&SampleId, u32> = HashMap::new();
+    let mut in_all = vec![0; folds as usize];
     for groups in &mut classes {
-        groups.sort_unstable();
-    }
-    // One deal goes through all classes, so that no fold gets the odd one of every class.
-    for (number, (_, group)) in classes.iter().flatten().enumerate() {
-        fold_of.insert(group, (number % folds as usize) as u32);
+        groups.sort_unstable_by_key(|(rank, group)| (Reverse(sizes[group]), *rank));
+        let mut in_class = vec![0; folds as usize];
+        for (_, group) in groups {
+            // By the whole, no fold gets the odd one of every class.
+            let fold = (0..folds as usize).min_by_key(|fold| (in_class[*fold], in_all[*fold], *fold));
+            let fold = fold.expect("two folds or more");
+            in_class[fold] += sizes[group];
+            in_all[fold] += sizes[group];
+            fold_of.insert(group, fold as u32);
+        }
     }
     Ok(rows.iter().map(|(group, _)| fold_of[group]).collect())
 }
@@ -110,6 +119,19 @@ mod tests {
         rows.extend(rows.clone());
         let dealt = deal(&rows, 3, Seed(1)).expect("enough");
         assert_eq!(dealt[..14], dealt[14..]);
+    }
+
+    #[test]
+    fn large_groups_go_where_there_is_room() {
+        let mut rows = rows(&[35]);
+        for group in ["big", "bigger"] {
+            rows.extend((0..6).map(|_| (group.into(), 0)));
+        }
+        for seed in 0..20 {
+            let dealt = deal(&rows, 4, Seed(seed)).expect("enough");
+            let counts = [0, 1, 2, 3].map(|fold| dealt.iter().filter(|of| **of == fold).count());
+            assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
+        }
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub struct PlanRecord {
     pub classes: Vec<String>,
     /// Every shard that the dataset is going to have, by split and index.
     pub shards: Vec<ShardPlan>,
+    /// Which versions of its files the samples of the source were when they were grouped.
+    #[serde(default)]
+    pub versions: String,
     /// The split of every sample of the source.
     pub assignment: Assignment,
 }

@@ -1,5 +1,6 @@
 //! Which samples the model learns from, which choose the best checkpoint, and which it never sees.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
@@ -320,8 +321,9 @@ fn stratify<'a>(
         *size += 1;
     }
     for groups in &mut of_class {
-        // In an order that tells nothing, so that those of one folder do not end up in one split.
-        groups.sort_by_cached_key(|group| seed.rank("split", group, 0, 0));
+        // The large ones first, while there is room for them everywhere; among those of a size in an order that tells
+        // nothing, so that those of one folder do not end up in one split.
+        groups.sort_by_cached_key(|group| (Reverse(sizes[group]), seed.rank("split", group, 0, 0)));
         let size = |group: &SampleId| f64::from(sizes[group]);
         let total: f64 = groups.iter().map(|group| size(group)).sum();
         let mut wanting = Split::ALL.map(|split| shares.of(split) * total);

@@ -114,6 +114,11 @@ impl Destination {
         self.in_effect().map(|plan| &plan.assignment)
     }
 
+    /// Of which versions of its files the groups of the images that stand there were found.
+    pub fn versions(&self) -> Option<&str> {
+        self.in_effect().map(|plan| plan.versions.as_str())
+    }
+
     /// What decided the splits of the images that stand there, by the plan, or by the manifest where only that can be
     /// read; `None` where nothing stands there.
     pub fn rule(&self) -> Option<SplitRule> {

@@ -35,8 +35,8 @@ pub(crate) struct GroupedSource<'a> {
     pub(crate) store: &'a Store,
 }
 
-/// A catalog whose samples know their groups, and what a user would want to know of them. What `earlier` says of every
-/// sample is not looked for again.
+/// A catalog whose samples know their groups, and what a user would want to know of them. `known` are the groups that were
+/// found in these very files before: they are not looked for again.
 ///
 /// Where the source declares splits nothing is grouped: what is in several of them is told of, where `looks_for_leaks`.
 ///
@@ -45,7 +45,7 @@ pub(crate) struct GroupedSource<'a> {
 pub(crate) async fn grouped(
     source: &GroupedSource<'_>,
     catalog: Catalog,
-    earlier: Option<&Assignment>,
+    known: Option<&Assignment>,
     looks_for_leaks: bool,
 ) -> Result<(Catalog, Vec<String>), Error> {
     let config = source.config;
@@ -63,7 +63,6 @@ pub(crate) async fn grouped(
         Some(by) => groups_by(&by, &catalog, &mut warnings).map_err(refuse)?,
     };
     let Together { pictures, .. } = options::together(config);
-    let known = earlier.filter(|earlier| entries.iter().all(|entry| earlier.split(&entry.id).is_some()));
     let pairs = match (pictures, known) {
         (SamePicture::None, _) => Vec::new(),
         (_, Some(earlier)) if !declares => known_pairs(earlier, entries),

@@ -24,7 +24,7 @@ use super::destination::{DestState, Destination};
 use super::digests::shard_plans;
 use super::fixes;
 use super::grouping::{GroupedSource, grouped};
-use super::identity::fingerprint;
+use super::identity::{fingerprint, versions_digest};
 use super::memory::{check_memory, sum_of_largest};
 use super::nodes::PlannedNode;
 use super::outputs::{refuse_destination, refuse_quarantine};
@@ -76,6 +76,8 @@ pub struct PreparePlan {
     pub shard_plans: Vec<ShardPlan>,
     /// Columns of the source that go into the shards, each with its place among those of the catalog.
     pub kept: Vec<(usize, KeptColumn)>,
+    /// Of which versions of the files groups were looked for.
+    pub versions: String,
     /// What makes this dataset this dataset.
     pub fingerprint: String,
     /// The settings behind the fingerprint.
@@ -153,7 +155,9 @@ impl PreparePlan {
         let resplits = config.is_on("resplit");
         let earlier = destination.assignment().filter(|_| !resplits);
         let reading = GroupedSource { run, config, store: &source };
-        let (catalog, warnings) = grouped(&reading, catalog, earlier, true).await?;
+        let versions = versions_digest(catalog.entries());
+        let known = earlier.filter(|_| destination.versions() == Some(&versions));
+        let (catalog, warnings) = grouped(&reading, catalog, known, true).await?;
         let catalog = match config.text("replay") {
             Some(place) => replayed(config, &place, catalog).await?,
             None => catalog,
@@ -240,6 +244,7 @@ impl PreparePlan {
             shards,
             shard_plans,
             kept,
+            versions,
             fingerprint,
             settings,
             rooms,
@@ -359,6 +364,7 @@ impl PreparePlan {
             settings: serde_json::to_value(&self.settings).expect("settings are plain data"),
             classes: self.rows.catalog.classes().to_vec(),
             shards: self.shard_plans.clone(),
+            versions: self.versions.clone(),
             assignment: self.rows.assignment.clone(),
         }
     }

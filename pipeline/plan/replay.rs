@@ -23,7 +23,15 @@ pub(super) async fn replayed(config: &Config, place: &str, catalog: Catalog) -> 
         ]));
     }
     let bytes = listed_file(config, "--replay", place).await?;
-    let rejects = Reject::of_lines(&String::from_utf8_lossy(&bytes));
+    let text = String::from_utf8_lossy(&bytes);
+    let mut rejects: Vec<Reject> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        rejects.push(serde_json::from_str(line).map_err(|_| {
+            Error::Usage(format!(
+                "--replay {place}: line {number} is no reject, which has an id, a stage and a reason: mend it, or leave it out"
+            ))
+        })?);
+    }
     let wanted: HashSet<&str> = rejects.iter().map(|reject| reject.id.as_str()).collect();
     let mut contents = catalog.into_contents();
     contents.entries.retain(|entry| wanted.contains(&*entry.id));
