@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use forebay_datasets::catalog::{Catalog, Entry};
+use forebay_datasets::catalog::Catalog;
 use forebay_datasets::sample::Split;
 use forebay_datasets::seed::Seed;
 use forebay_datasets::shard::Reject;
@@ -192,7 +192,7 @@ fn found(catalog: &Catalog, looked: &Looked, source: &str) -> Inspected {
         match image {
             Ok(facts) => {
                 *formats.entry(facts.file.format.to_string()).or_insert(0) += 1;
-                statistics.add_size(entry.label, facts.file.width, facts.file.height, entry.bytes());
+                statistics.add_size(entry.label, facts.file.width, facts.file.height, facts.file.bytes);
             }
             Err((_, fault)) => rejects.push(Reject::new(&entry.id, fault)),
         }
@@ -222,7 +222,10 @@ fn found(catalog: &Catalog, looked: &Looked, source: &str) -> Inspected {
     });
     Inspected {
         found: catalog.found(),
-        bytes: catalog.entries().iter().map(Entry::bytes).sum(),
+        // In Parquet files only whoever has read an image knows its size.
+        bytes: (catalog.entries().iter().zip(&looked.images))
+            .map(|(entry, image)| image.as_ref().map_or(entry.bytes(), |facts| facts.file.bytes))
+            .sum(),
         layout: catalog.layout().to_string(),
         classes,
         splits: by_split.iter().map(|(split, counts)| (*split, counts.iter().sum())).collect(),

@@ -72,7 +72,7 @@ fn the_draws_that_made_a_row_are_told_and_those_of_an_epoch() {
     );
     place.run("prepare in plain --encode png --size 8 --split 0.8,0.2,0").done();
     place
-        .run("train plain --out run --arch small --augment light --epochs 1 --batch-size 4 --threads 1")
+        .run("train plain --out run --arch small --augment light --epochs 2 --batch-size 4 --threads 1")
         .done();
     let drawn = |epoch: u32| -> Value {
         let said = place.run(&format!("trace plain 5.png --run run --epoch {epoch} --json")).done().json();
@@ -115,8 +115,40 @@ fn rejected_files_are_copied_aside_and_tried_again_alone() {
     let split =
         |dest: &str| place.run(&format!("trace {dest} broken.jpg --json")).done().json()["split"].clone();
     assert_eq!(split("again"), split("whole"));
+    place.run(&again.replace("aside/rejects.jsonl", "in/metadata.csv")).refused(2, "line 1 is no reject");
+    place.write("other.jsonl", br#"{"id": "other.png", "stage": "read", "reason": "gone"}"#);
     place
-        .run(&again.replace("aside/rejects.jsonl", "in/metadata.csv"))
+        .run(&again.replace("aside/rejects.jsonl", "other.jsonl"))
         .refused(2, "names no sample of the source");
     place.run(&again.replace("aside/rejects.jsonl", "nowhere.jsonl")).refused(2, "there is no such file");
+}
+
+#[test]
+fn a_list_of_rejects_is_read_to_its_last_line() {
+    let place = Place::new();
+    for n in 0..6 {
+        place.write_png(&format!("in/images/{n}.png"), 9, 9, n);
+    }
+    let mut rows: String =
+        (0..6).map(|n| format!("{{\"file_name\": \"images/{n}.png\", \"label\": \"a\"}}\n")).collect();
+    for file in ["x.jpg", "y.jpg"] {
+        place.write(&format!("in/images/{file}"), b"\xff\xd8\xff\xe0no image");
+        rows += &format!("{{\"file_name\": \"images/{file}\", \"label\": \"a\"}}\n");
+    }
+    place.write("in/metadata.jsonl", rows.as_bytes());
+    let options = "--encode png --size 8 --max-rejects 9";
+    place.run(&format!("prepare in out {options} --quarantine aside")).done();
+    let aside = place.files("aside");
+    assert_eq!(aside.len(), 3, "{:?}", aside.keys());
+    // A line that is cut off, and one that lacks its reason, are no rejects.
+    let whole = String::from_utf8(aside["rejects.jsonl"].clone()).expect("text");
+    for (n, list) in [
+        (2, format!("{}\n{{\"id\": \"x\"}}\n", whole.lines().next().expect("a line"))),
+        (1, whole[..20].to_string()),
+    ] {
+        place.write("list.jsonl", list.as_bytes());
+        place
+            .run(&format!("prepare in again {options} --replay list.jsonl"))
+            .refused(2, &format!("line {n} is no reject"));
+    }
 }

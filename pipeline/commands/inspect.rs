@@ -61,7 +61,12 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         run.until_stopped(move || async move { Ok(catalog::read(&listed, &layout).await?) }).await?;
     let bar = Bar::begin("inspect", catalog.entries().len() as u64, Unit::Images);
     let seen = Arc::new(AtomicU64::new(0));
-    let work = inspect(run, config, &store, catalog, seen.clone());
+    let (looking, settings, opened, looked_at) = (run.clone(), config.clone(), store.clone(), seen.clone());
+    // Whoever stops it wants nothing of it: what is half looked at says nothing.
+    let work =
+        run.until_stopped(
+            move || async move { inspect(&looking, &settings, &opened, catalog, looked_at).await },
+        );
     let inspection = watched(work, || bar.at(seen.load(Ordering::Relaxed))).await?;
     drop(bar);
     let found = &inspection.found;

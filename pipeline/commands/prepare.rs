@@ -10,7 +10,7 @@ use forebay_stages::balance::Balance;
 use serde_json::{Value, json};
 
 use super::{say_plan, say_that_it_looks};
-use crate::flow::{Error, Run};
+use crate::flow::{Error, Run, in_one_line};
 use crate::options::{Invocation, bytes_in_words};
 use crate::plan::{self, Destination, PreparePlan, balance_in_words};
 use crate::prepare::{self, Prepared, Quarantined};
@@ -74,13 +74,19 @@ pub(super) async fn of(run: &Run, asked: &Invocation) -> Result<(), Error> {
         Err(_) => Vec::new(),
     };
     if let Some(place) = plan.quarantine.clone().filter(|_| !refused.is_empty()) {
-        let Quarantined { copied, without } = prepare::quarantine(&plan, &place, &refused).await?;
-        let without = match without {
-            0 => String::new(),
-            n => format!("; of {n} there is no file to copy"),
-        };
-        let files = if copied == 1 { "rejected file is" } else { "rejected files are" };
-        note(&format!("{copied} {files} copied to {}{without}", place.location()));
+        match prepare::quarantine(&plan, &place, &refused).await {
+            Ok(Quarantined { copied, without }) => {
+                let without = match without {
+                    0 => String::new(),
+                    n => format!("; of {n} there is no file to copy"),
+                };
+                let files = if copied == 1 { "rejected file is" } else { "rejected files are" };
+                note(&format!("{copied} {files} copied to {}{without}", place.location()));
+            }
+            Err(error) if done.is_ok() => return Err(error),
+            // What ended the run comes first.
+            Err(error) => warn(&[format!("rejected files were not copied: {}", in_one_line(&error))]),
+        }
     }
     let done = done?;
     let seconds = start.elapsed().as_secs_f64();

@@ -53,7 +53,10 @@ pub(super) fn suggest(grounds: Grounds<'_>) -> Suggestion {
         }
         Some(Percentiles { p95, .. }) if p95 <= CROP_LOSS_MAX => {
             command += " --fit crop";
-            reasons.push(format!("fit crop: 19 of 20 images lose at most {:.0} %", 100.0 * p95));
+            reasons.push(match p95 > 0.0 {
+                true => format!("fit crop: 19 of 20 images lose at most {:.0} %", 100.0 * p95),
+                false => "fit crop: nearly all images are squares, and lose nothing".to_string(),
+            });
         }
         Some(Percentiles { p95, .. }) => {
             command += " --fit shortest";

@@ -71,7 +71,6 @@ impl FileFindings {
             }
         }
         let whole = || images.iter().filter_map(|image| image.as_ref().ok());
-        let bytes = catalog.entries().iter().zip(images).filter(|(_, image)| image.is_ok());
         FileFindings {
             damaged,
             mislabelled,
@@ -79,7 +78,7 @@ impl FileFindings {
             gray_as_color,
             turned,
             jpeg_quality: Percentiles::of(whole().filter_map(|facts| facts.file.jpeg_quality)),
-            bytes: Percentiles::of(bytes.map(|(entry, _)| entry.bytes())),
+            bytes: Percentiles::of(whole().map(|facts| facts.file.bytes)),
         }
     }
 

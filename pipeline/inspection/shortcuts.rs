@@ -16,12 +16,11 @@ pub(super) fn probe(catalog: &Catalog, images: &[LookedAt], seed: Seed) -> Optio
     let one =
         |name, value: &dyn Fn(&ImageFacts) -> f32| ImageAttribute { name, columns: vec![column(value)] };
     let channel = |channel: usize| column(&move |facts| facts.pixels.mean_color[channel]);
-    let file_size = entries().map(|(entry, _)| entry.bytes() as f32).collect();
     let attributes = [
         one("width", &|facts| facts.file.width as f32),
         one("height", &|facts| facts.file.height as f32),
         one("aspect", &|facts| facts.file.width as f32 / facts.file.height as f32),
-        ImageAttribute { name: "file size", columns: vec![file_size] },
+        one("file size", &|facts| facts.file.bytes as f32),
         one("format", &|facts| f32::from(facts.file.format as u8)),
         one("jpeg quality", &|facts| facts.file.jpeg_quality.map_or(-1.0, f32::from)),
         ImageAttribute { name: "mean color", columns: (0..3).map(channel).collect() },

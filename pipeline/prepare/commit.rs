@@ -218,7 +218,11 @@ fn check_rejects(plan: &PreparePlan, counts: &Counts, rejects: &[Reject]) -> Res
     }
     if counts.rows == 0 {
         let reasons: Vec<String> = reasons();
-        return Err(Error::NothingLeft(format!("nothing was written: {}", reasons.join("; "))));
+        let why = match reasons.is_empty() {
+            true => "the balance gave no image a copy: ask for some (--balance)".to_string(),
+            false => reasons.join("; "),
+        };
+        return Err(Error::NothingLeft(format!("nothing was written: {why}")));
     }
     Ok(())
 }

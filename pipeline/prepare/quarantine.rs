@@ -19,7 +19,7 @@ pub struct Quarantined {
     pub without: u64,
 }
 
-/// Copies the files of these rejects to `quarantine`, each under its id, and the list of them last.
+/// Copies the files of these rejects to `quarantine`, each under its id, beside the list of them.
 ///
 /// # Errors
 /// When a store fails.
@@ -29,6 +29,14 @@ pub async fn quarantine(
     rejects: &[Reject],
 ) -> Result<Quarantined, Error> {
     let mut done = Quarantined::default();
+    // The list first: without it the folder would be taken for another's. What earlier runs have put there stays on it.
+    let earlier = quarantine.find(REJECTS_KEY).await?;
+    let mut listed =
+        earlier.map(|bytes| Reject::of_lines(&String::from_utf8_lossy(&bytes))).unwrap_or_default();
+    listed.retain(|earlier| !rejects.iter().any(|reject| reject.id == earlier.id));
+    listed.extend_from_slice(rejects);
+    listed.sort();
+    quarantine.put(REJECTS_KEY, Reject::to_lines(&listed).into()).await?;
     let entries = plan.rows.catalog.entries();
     let mut names: BTreeSet<String> = BTreeSet::new();
     for reject in rejects {
@@ -48,18 +56,10 @@ pub async fn quarantine(
         quarantine.put(&name_of(&reject.id, &mut names), bytes).await?;
         done.copied += 1;
     }
-    // What earlier runs have put there stays on the list.
-    let earlier = quarantine.find(REJECTS_KEY).await?;
-    let mut listed =
-        earlier.map(|bytes| Reject::of_lines(&String::from_utf8_lossy(&bytes))).unwrap_or_default();
-    listed.retain(|earlier| !rejects.iter().any(|reject| reject.id == earlier.id));
-    listed.extend_from_slice(rejects);
-    listed.sort();
-    quarantine.put(REJECTS_KEY, Reject::to_lines(&listed).into()).await?;
     Ok(done)
 }
 
-/// A key for a sample: its id, but for what no key may be; never one that another has.
+/// A key for a sample: its id, but for what no key may be; never one that another has, nor a folder of another, nor in one.
 fn name_of(id: &str, taken: &mut BTreeSet<String>) -> String {
     let part = |part: &str| match part {
         "" | "." | ".." => "_".to_string(),
@@ -68,9 +68,15 @@ fn name_of(id: &str, taken: &mut BTreeSet<String>) -> String {
     };
     let name = id.split('/').map(part).collect::<Vec<_>>().join("/");
     let mut name = if name == REJECTS_KEY { format!("_{name}") } else { name };
-    while !taken.insert(name.clone()) {
-        name.insert(name.rfind('/').map_or(0, |slash| slash + 1), '_');
+    let is_in_the_way = |name: &str| {
+        let is_below =
+            |other: &str, folder: &str| other.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        taken.contains(name) || taken.iter().any(|other| is_below(other, name) || is_below(name, other))
+    };
+    while is_in_the_way(&name) {
+        name.insert(0, '_');
     }
+    taken.insert(name.clone());
     name
 }
 
@@ -84,7 +90,10 @@ mod tests {
         let mut of = |id: &str| name_of(id, &mut taken);
         assert_eq!(of("a/b.jpg"), "a/b.jpg");
         assert_eq!(of("a/b#1"), "a/b_1");
-        assert_eq!(of("a/b_1"), "a/_b_1");
+        assert_eq!(of("a/b_1"), "_a/b_1");
+        // A folder of others, and below a file.
+        assert_eq!(of("a"), "__a");
+        assert_eq!(of("a/b.jpg/c"), "_a/b.jpg/c");
         assert_eq!(of("/../x"), "_/_/x");
         assert_eq!(of("rejects.jsonl"), "_rejects.jsonl");
     }

@@ -22,6 +22,8 @@ pub use quality::jpeg_quality;
 /// What a file says of itself before any pixel is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileFacts {
+    /// How large it is.
+    pub bytes: u64,
     /// By content.
     pub format: Format,
     /// The colours that it stores.
@@ -45,6 +47,7 @@ impl FileFacts {
         let header = probe(bytes)?;
         let jpeg_quality = (header.format == Format::Jpeg).then(|| jpeg_quality(bytes)).flatten();
         Ok(FileFacts {
+            bytes: bytes.len() as u64,
             format: header.format,
             color: header.color,
             width: header.width,
