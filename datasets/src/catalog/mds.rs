@@ -4,11 +4,16 @@
 //! columns as JSON, and the samples. A sample is the sizes (u32) of those of its columns whose encoding has none, and then
 //! its columns, in the order of the index.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use serde::Deserialize;
 
 use super::gathered::{FoundSample, Gathered, broken, class_name, own_id, split_of_path};
 use super::kept;
 use super::listing::File;
+use super::packed::{PIECE_BYTES_MAX, Piece, Shelf, Unpack, Unpacked};
 use super::pixels::{PixelOrder, RawPixels};
 use super::rows;
 use super::table::LABEL_COLUMNS;
@@ -82,17 +87,31 @@ struct MdsShard {
     column_encodings: Vec<String>,
     column_sizes: Vec<Option<u64>>,
     compression: Option<String>,
-    raw_data: RawData,
+    raw_data: ShardFile,
+    zip_data: Option<ShardFile>,
     samples: u64,
 }
 
 #[derive(Deserialize)]
-struct RawData {
+struct ShardFile {
     basename: String,
+    bytes: u64,
+}
+
+impl MdsShard {
+    /// The file that holds it, and whether that is packed; else how it is packed, which is not read.
+    fn file(&self) -> Result<(&ShardFile, bool), &str> {
+        match (&self.compression, &self.zip_data) {
+            (None, _) => Ok((&self.raw_data, false)),
+            (Some(how), Some(file)) if how.split(':').next() == Some("zstd") => Ok((file, true)),
+            (Some(how), _) => Err(how),
+        }
+    }
 }
 
 async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     let mut found = Gathered::default();
+    let shelf = Arc::new(Shelf::default());
     let mut n_shards = 0;
     let mut said = String::new();
     for file in indexes(source) {
@@ -110,13 +129,14 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
         let folder = file.id.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         for shard in &index.shards {
             n_shards += 1;
-            let path = format!("{folder}{}", escape_text(&shard.raw_data.basename));
-            if let Some(compression) = &shard.compression {
-                return Err(odd(&format!(
-                    "{path} is packed with {}, which is not read: write it without compression",
-                    escape_text(compression)
-                )));
-            }
+            let (of_shard, is_packed) = shard.file().map_err(|how| {
+                odd(&format!(
+                    "{} is packed with {}, and zstd is read: write it with that, or without compression",
+                    escape_text(&shard.raw_data.basename),
+                    escape_text(how)
+                ))
+            })?;
+            let path = format!("{folder}{}", escape_text(&of_shard.basename));
             if shard.format != "mds" {
                 return Err(odd(&format!(
                     "{path} is of the format {}, and mds is read",
@@ -127,7 +147,11 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
             let there = there.ok_or_else(|| odd(&format!("it names {path}, which is not there")))?;
             let columns = MdsColumns::of(shard, source.options).map_err(|why| odd(&why))?;
             said = columns.in_words(shard);
-            samples(source, there, shard, &columns, &mut found).await?;
+            let piece = match is_packed {
+                true => Some(PackedShard::of(shard, &columns).piece(there, &shelf).map_err(|why| odd(&why))?),
+                false => None,
+            };
+            samples(source, there, shard, &columns, piece, &mut found).await?;
         }
     }
     found.layout = format!("MDS, {n_shards} shards, {said}");
@@ -260,22 +284,27 @@ async fn samples(
     file: &File,
     shard: &MdsShard,
     columns: &MdsColumns,
+    piece: Option<Arc<Piece>>,
     found: &mut Gathered,
 ) -> Result<(), Misfit> {
     let damaged = |what: &str| broken(format!("cannot read {}: {what}", source.name(file)));
-    let mut window = ByteWindow::new(source.store, &file.name, file.bytes);
+    let (mut window, bytes) = match &piece {
+        None => (ByteWindow::new(source.store, &file.name, file.bytes), file.bytes),
+        Some(_) => {
+            let packed = source.store.read_whole(&file.name, file.bytes).await?;
+            let raw = unpacked(&packed, shard.raw_data.bytes).map_err(|what| damaged(&what))?;
+            (ByteWindow::held(0, raw), shard.raw_data.bytes)
+        }
+    };
     let n = shard.samples;
-    let table_bytes = n.checked_add(2).and_then(|n| n.checked_mul(4)).filter(|bytes| *bytes <= file.bytes);
+    let table_bytes = table_bytes(n).filter(|table| *table <= bytes);
     let table_bytes = table_bytes.ok_or_else(|| damaged("it is shorter than its index says"))?;
-    let table = source.store.read_exactly(&file.name, 0..table_bytes).await?;
-    let mut numbers = table.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().expect("four")));
-    if numbers.next().map(u64::from) != Some(n) {
-        return Err(damaged("it holds another number of samples than its index says"));
-    }
-    let offsets: Vec<u64> = numbers.map(u64::from).collect();
-    if !offsets.is_sorted() || offsets.last().is_some_and(|end| *end > file.bytes) {
-        return Err(damaged("its samples lie outside of it: it is cut short or damaged"));
-    }
+    let table = match &piece {
+        None => source.store.read_exactly(&file.name, 0..table_bytes).await?,
+        Some(_) => window.at(0, table_bytes).await?,
+    };
+    let offsets = offsets(&table, n, bytes).map_err(damaged)?;
+    let mut rows = piece.iter().flat_map(|piece| piece.samples());
     let n_sizes = shard.column_sizes.iter().filter(|size| size.is_none()).count() as u64;
     let split = split_of_path(&file.id);
     for (row, place) in offsets.windows(2).enumerate() {
@@ -296,9 +325,13 @@ async fn samples(
             places.push((at, size));
             at = next;
         }
-        let image =
-            image(source, file, &mut window, &shard.column_encodings[columns.image], places[columns.image])
-                .await?;
+        let image = match rows.next() {
+            Some(row) => Ok(Locator::packed(row)),
+            None => {
+                let encoding = &shard.column_encodings[columns.image];
+                image(source, file, &mut window, encoding, places[columns.image]).await?
+            }
+        };
         let mut value = async |column: usize| -> Result<Result<Value, String>, StoreError> {
             let ((at, size), name) = (places[column], &shard.column_names[column]);
             if size > VALUE_BYTES_MAX {
@@ -344,6 +377,98 @@ async fn samples(
         }
     }
     Ok(())
+}
+
+/// Bytes of the number of samples and of where each begins and the last ends.
+fn table_bytes(samples: u64) -> Option<u64> {
+    samples.checked_add(2)?.checked_mul(4)
+}
+
+/// Where each sample begins and the last one ends, in a shard of `bytes` bytes; else what is wrong with its table.
+fn offsets(table: &[u8], samples: u64, bytes: u64) -> Result<Vec<u64>, &'static str> {
+    let mut numbers = table.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().expect("four")));
+    if numbers.next().map(u64::from) != Some(samples) {
+        return Err("it holds another number of samples than its index says");
+    }
+    let offsets: Vec<u64> = numbers.map(u64::from).collect();
+    match offsets.is_sorted() && offsets.last().is_none_or(|end| *end <= bytes) {
+        true => Ok(offsets),
+        false => Err("its samples lie outside of it: it is cut short or damaged"),
+    }
+}
+
+/// The bytes of a packed shard, which are so many unpacked.
+fn unpacked(packed: &[u8], bytes: u64) -> Result<Bytes, String> {
+    let most = usize::try_from(bytes).ok().filter(|_| bytes <= PIECE_BYTES_MAX);
+    let most = most.ok_or_else(|| format!("it says {bytes} bytes of itself, which no shard has"))?;
+    match zstd::bulk::decompress(packed, most) {
+        Ok(raw) if raw.len() == most => Ok(raw.into()),
+        Ok(raw) => Err(format!("it has {} bytes unpacked, and its index says {bytes}", raw.len())),
+        Err(error) => Err(format!("it cannot be unpacked: {}", one_line(&error.to_string()))),
+    }
+}
+
+/// A shard that is packed as a whole, and where the image of a sample is among its columns.
+#[derive(Debug)]
+struct PackedShard {
+    raw_bytes: u64,
+    samples: u64,
+    column_sizes: Vec<Option<u64>>,
+    image: usize,
+    encoding: String,
+}
+
+impl PackedShard {
+    fn of(shard: &MdsShard, columns: &MdsColumns) -> PackedShard {
+        PackedShard {
+            raw_bytes: shard.raw_data.bytes,
+            samples: shard.samples,
+            column_sizes: shard.column_sizes.clone(),
+            image: columns.image,
+            encoding: shard.column_encodings[columns.image].clone(),
+        }
+    }
+
+    fn piece(self, file: &File, shelf: &Arc<Shelf>) -> Result<Arc<Piece>, String> {
+        if self.encoding == "pil" {
+            return Err(
+                "a shard that is packed holds its images as pixels (pil): write them as png".to_string()
+            );
+        }
+        let rows =
+            0..u64::from(u32::try_from(self.samples).map_err(|_| "a shard has fewer samples than 2^32")?);
+        let (raw_bytes, range) = (self.raw_bytes, 0..file.bytes);
+        Ok(Piece::new(file.name.clone(), range, rows, raw_bytes, Box::new(self), shelf))
+    }
+
+    /// Where the image of the sample between two bytes is.
+    fn image(&self, raw: &[u8], start: u64, end: u64) -> Option<Range<usize>> {
+        let n_sizes = self.column_sizes.iter().filter(|size| size.is_none()).count() as u64;
+        let mut at = start.checked_add(4 * n_sizes).filter(|at| *at <= end)?;
+        let mut sizes = raw.get(start as usize..at as usize)?.chunks_exact(4);
+        for (column, size) in self.column_sizes.iter().enumerate() {
+            let size = match size {
+                Some(size) => *size,
+                None => u64::from(u32::from_le_bytes(sizes.next()?.try_into().expect("four"))),
+            };
+            let next = at.checked_add(size).filter(|next| *next <= end)?;
+            if column == self.image {
+                return Some(at as usize..next as usize);
+            }
+            at = next;
+        }
+        None
+    }
+}
+
+impl Unpack for PackedShard {
+    fn unpack(&self, bytes: Bytes) -> Result<Unpacked, String> {
+        let raw = unpacked(&bytes, self.raw_bytes)?;
+        let table = table_bytes(self.samples).and_then(|bytes| raw.get(..bytes as usize));
+        let offsets = offsets(table.unwrap_or_default(), self.samples, self.raw_bytes)?;
+        let rows = offsets.windows(2).map(|place| self.image(&raw, place[0], place[1])).collect();
+        Ok(Unpacked { bytes: raw, rows })
+    }
 }
 
 /// Where the image of a sample is; else why it has none.
@@ -434,6 +559,49 @@ mod tests {
     }
 
     #[test]
+    fn a_packed_shard_is_unpacked_once_and_what_lies_about_itself_is_refused() {
+        let (one, two) = (1_i64.to_le_bytes(), 2_i64.to_le_bytes());
+        let samples = [
+            vec![(b"b".as_slice(), true), (b"image b", true), (&one, false)],
+            vec![(b"a".as_slice(), true), (b"image a", true), (&two, false)],
+        ];
+        let raw = shard(&samples);
+        let zip = zstd::bulk::compress(&raw, 3).expect("packs");
+        let index = |bytes: usize| {
+            index(2, COLUMNS, "\"zstd:7\"").replace("\"bytes\": 1", &format!("\"bytes\": {bytes}")).replace(
+                "\"zip_data\": null",
+                "\"zip_data\": {\"basename\": \"shard.00000.mds.zstd\", \"bytes\": 1}",
+            )
+        };
+        let of = |bytes: usize, zip: &[u8]| {
+            catalog(&[("index.json", index(bytes).into_bytes()), ("shard.00000.mds.zstd", zip.to_vec())])
+        };
+        let (store, found) = of(raw.len(), &zip).expect("a catalog");
+        let images: Vec<_> = (found.entries().iter())
+            .map(|entry| {
+                let bytes = block_on(entry.locator.read(&store)).expect("an image");
+                (entry.id.to_string(), found.classes()[entry.label as usize].clone(), bytes)
+            })
+            .collect();
+        assert_eq!(
+            images,
+            [
+                ("a".to_string(), "2".to_string(), Bytes::from("image a")),
+                ("b".to_string(), "1".to_string(), Bytes::from("image b")),
+            ]
+        );
+        for (bytes, zip, says) in [
+            (raw.len() - 1, &zip[..], "it cannot be unpacked"),
+            (raw.len() + 1, &zip[..], "bytes unpacked, and its index says"),
+            (raw.len(), &zip[..zip.len() / 2], "it cannot be unpacked"),
+            (3 << 30, &zip[..], "which no shard has"),
+        ] {
+            let line = of(bytes, zip).expect_err("refused");
+            assert!(line.contains(says), "{line}");
+        }
+    }
+
+    #[test]
     fn samples_are_read_by_their_columns() {
         let (one, two) = (1_i64.to_le_bytes(), 12_i64.to_le_bytes());
         let samples = [
@@ -481,8 +649,8 @@ mod tests {
         let line = |index: String, shard: Vec<u8>| {
             catalog(&[("index.json", index.into()), ("shard.00000.mds", shard)]).expect_err("refused")
         };
-        let packed = line(index(1, COLUMNS, "\"zstd\""), whole.clone());
-        assert!(packed.contains("shard.00000.mds is packed with zstd"), "{packed}");
+        let packed = line(index(1, COLUMNS, "\"br\""), whole.clone());
+        assert!(packed.contains("shard.00000.mds is packed with br, and zstd is read"), "{packed}");
         for n in [2, 0] {
             let other = line(index(n, COLUMNS, "null"), whole.clone());
             assert!(other.contains("another number of samples"), "{other}");
