@@ -333,7 +333,7 @@ fn an_option_without_effect_is_refused_and_all_of_them_at_once() {
     place.write_png("declared/val/a/2.png", 6, 6, 2);
     place
         .run("prepare declared x --split 0.5,0.25,0.25")
-        .refused(2, "split.shares: the source has its own folders");
+        .refused(2, "split.shares: the source has validation or test images of its own");
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn every_command_says_alike_what_is_wrong_with_a_source() {
         ),
         ("gcs://b/x", "SOURCE gcs://b/x: a place in Google Cloud Storage is written gs://BUCKET/PREFIX"),
         ("abfss://b@me/x", "SOURCE abfss://me/x: a place in Azure storage is written az://CONTAINER/PREFIX"),
-        ("https://host/a.zip", "SOURCE https://host/a.zip: data from the web is not read yet"),
+        ("https://host/a.zip", "SOURCE https://host/a.zip: what is packed is not read from the web"),
     ];
     for (source, says) in cases {
         for command in TAKE_A_SOURCE {

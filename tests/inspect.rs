@@ -201,3 +201,37 @@ fn the_page_holds_its_pictures_and_asks_for_nothing() {
     let again = std::fs::read_to_string(place.path("again.html")).unwrap();
     assert_eq!(again.replace("again.html", "page.html"), page);
 }
+
+#[test]
+fn a_pair_that_is_told_is_a_leak_and_pixels_that_are_equal_ask_for_their_groups() {
+    let place = Place::new();
+    for n in 0..12 {
+        place.write_png(&format!("in/train/{}/{n}.png", n % 2), 40, 40, n);
+    }
+    // The same picture in two classes of train, and in test.
+    let bytes = place.files("in")["train/0/0.png"].clone();
+    place.write("in/train/1/copy.png", &bytes);
+    place.write("in/test/0/copy.png", &bytes);
+    let said = place.run("inspect in --json").done().json();
+    let lines: Vec<&str> =
+        said["warnings"].as_array().expect("lines").iter().filter_map(Value::as_str).collect();
+    let pair = |what: &str| {
+        let line = lines.iter().find(|line| line.contains(what)).expect(what);
+        line.rsplit(": ").next().expect("a pair").to_string()
+    };
+    assert_eq!(pair("in several splits"), "test/0/copy.png and train/0/0.png");
+    assert_eq!(pair("in several classes"), "test/0/copy.png and train/1/copy.png");
+    // Saved anew, a picture is another file: copies by the byte do not join it.
+    for n in 0..12 {
+        place.write_png(&format!("again/{}/{n}.png", n % 2), 40, 40, n);
+    }
+    let image = image::load_from_memory(&place.files("again")["0/0.png"]).expect("a PNG").to_rgb8();
+    let mut file = std::io::Cursor::new(Vec::new());
+    image::DynamicImage::ImageRgb8(image).write_to(&mut file, image::ImageFormat::Bmp).expect("a BMP");
+    place.write("again/0/resaved.bmp", file.get_ref());
+    let said = place.run("inspect again --json").done().json();
+    let group = &said["duplicates"]["groups"][0];
+    assert_eq!((&group["alike"], &group["is_exact"]), (&"exact".into(), &false.into()), "{group}");
+    let command = said["suggestion"]["command"].as_str().expect("a command");
+    assert!(command.contains("--group duplicates"), "{command}");
+}

@@ -285,3 +285,30 @@ fn sizes_of_images_in_parquet_are_their_own() {
     };
     assert_eq!(of("parquet --layout parquet"), of("in"));
 }
+
+#[test]
+fn columns_that_are_named_are_those_of_the_layout_or_refused_and_go_along() {
+    let place = Place::new();
+    for n in 0..8 {
+        place.write_png(&format!("in/images/{n}.png"), 9, 9, n);
+    }
+    let rows: String = (0..8).map(|n| format!("images/{n}.png,c{},p{n}\n", n % 2)).collect();
+    place.write("in/list.csv", format!("file_name,label,patient\n{rows}").as_bytes());
+    place.run("prepare in kept --size 8 --encode png --split none --keep-columns patient").done();
+    place.run("convert kept tars --format webdataset").done();
+    place.run("convert tars again --keep-columns patient").done();
+    for n in [0, 7] {
+        let said = place.run(&format!("trace again images/{n}.png --json")).done().json();
+        assert_eq!(said["rows"][0]["kept"], serde_json::json!([["patient", format!("p{n}")]]));
+    }
+    for (source, options, says) in [
+        ("photos", "--layout folder --keep-columns patient", "--layout folder has no such column to name"),
+        ("photos", "--layout folder --label-column x", "--layout folder has no such column to name"),
+        ("cifar", "--keep-columns patient", "no dataset in"),
+        ("cifar", "--layout cifar --keep-columns patient", "--layout cifar has no such column to name"),
+    ] {
+        photos(&place);
+        place.write("cifar/data_batch_1.bin", &[0; 3073 * 3]);
+        place.run(&format!("prepare {source} out {options}")).refused(2, says);
+    }
+}

@@ -157,7 +157,7 @@ impl SplitRule {
 impl fmt::Display for SplitRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SplitRule::Declared => write!(f, "the train, validation and test folders of its source"),
+            SplitRule::Declared => write!(f, "the train, validation and test splits of its source"),
             SplitRule::AllTrain => write!(f, "--split none"),
             SplitRule::Hash(HashSplit { shares, seed, together, stratify }) => {
                 write!(f, "--split {shares} --split-seed {seed}")?;

@@ -24,8 +24,13 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     }
     let (opened, layout) = (plan::open_source(&config)?, options::layout(&config));
     let shards = run.until_stopped(move || async move { plan::shards_of(&opened, &layout).await }).await?;
-    if shards.is_some() {
+    if let Some(manifest) = shards {
         config = config.with("data.layout", "parquet");
+        // What they keep of their source goes along.
+        let kept: Vec<&str> = manifest.kept.iter().map(|column| column.name.as_str()).collect();
+        if !kept.is_empty() && !config.is_given("data.keep_columns") {
+            config = config.with("data.keep_columns", kept.join(","));
+        }
     }
     prepare::of(run, &Invocation { config, ..asked.clone() }).await
 }

@@ -129,7 +129,8 @@ impl Unlabelled {
             self.places.push(ImagePlace::Shards { store, shards, prepared });
             return Ok(());
         }
-        let ImageFiles { images, rejects, ignored } = catalog::images(&store, &layout).await?;
+        let ImageFiles { images, rejects, ignored, warnings } = catalog::images(&store, &layout).await?;
+        self.warnings.extend(warnings);
         if !ignored.is_empty() {
             let kinds: Vec<String> = ignored.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
             self.warnings.push(format!("passed over in {}: {}", store.location(), kinds.join(", ")));

@@ -68,14 +68,14 @@ pub(super) fn suggest(grounds: Grounds<'_>) -> Suggestion {
         command += &format!(" --max-rejects {n_rejects}");
         reasons.push(format!("max-rejects: {n_rejects} files are more than 5 %"));
     }
-    let n_changed = duplicates.groups.iter().filter(|group| group.alike != "exact").count();
+    let n_changed = duplicates.groups.iter().filter(|group| !group.is_exact).count();
     if n_changed > 0 && !catalog.declares_splits() {
         command += " --group duplicates";
         reasons.push(format!("group duplicates: {n_changed} pictures are there in several forms"));
     }
     reasons.push(match (catalog.declares_splits(), duplicates.across_splits) {
-        (true, 0) => "split: as the folders say".to_string(),
-        (true, n) => format!("split: as the folders say; first see to leaks ({n})"),
+        (true, 0) => "split: as the source says".to_string(),
+        (true, n) => format!("split: as the source says; first see to leaks ({n})"),
         (false, _) => "split: 80, 10 and 10 % by hash, as none is given".to_string(),
     });
     match class_shares.imbalance {

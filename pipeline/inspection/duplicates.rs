@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use forebay_datasets::catalog::Catalog;
 use forebay_datasets::duplicates::{self, Fingerprint, LinkKind};
 use forebay_datasets::sample::{SampleId, Split};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::pass::LookedAt;
 
@@ -28,13 +28,18 @@ pub struct DuplicateGroup {
     /// Whether all of its files are the same, byte by byte.
     pub is_exact: bool,
     /// How its images are alike where they are least so: exact, near (re-encoded or resized), cropped or mirrored.
-    pub alike: String,
+    #[serde(serialize_with = "in_its_word")]
+    pub alike: LinkKind,
     /// Whether its images are in several splits.
     pub across_splits: bool,
     /// Whether its images are in several classes.
     pub across_classes: bool,
     /// Its images, by id.
     pub images: Vec<DuplicateImage>,
+}
+
+fn in_its_word<S: Serializer>(kind: &LinkKind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(kind)
 }
 
 /// An image of a group.
@@ -87,8 +92,7 @@ impl Duplicates {
                 let images: Vec<DuplicateImage> = places.into_iter().map(image).collect();
                 let across_splits = images.iter().any(|image| image.split != images[0].split);
                 let across_classes = images.iter().any(|image| image.class != images[0].class);
-                let alike = kind.to_string();
-                DuplicateGroup { is_exact, alike, across_splits, across_classes, images }
+                DuplicateGroup { is_exact, alike: kind, across_splits, across_classes, images }
             })
             .collect();
         groups.sort_by(|a, b| {
@@ -106,22 +110,22 @@ impl Duplicates {
 
     /// A line for groups in several splits, and one for those in several classes.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let first = |is_it: fn(&&DuplicateGroup) -> bool| {
-            let group = self.groups.iter().find(is_it)?;
-            let other = group.images.iter().find(|image| {
-                (image.split, &image.class) != (group.images[0].split, &group.images[0].class)
-            })?;
-            Some(format!("{} and {}", group.images[0].id, other.id))
+        let first = |differ: fn(&DuplicateImage, &DuplicateImage) -> bool| {
+            self.groups.iter().find_map(|group| {
+                let first = &group.images[0];
+                let other = group.images.iter().find(|image| differ(first, image))?;
+                Some(format!("{} and {}", first.id, other.id))
+            })
         };
         let others = |n: usize| if n > 1 { format!(", and {} more", n - 1) } else { String::new() };
         let mut lines = Vec::new();
-        if let Some(pair) = first(|group| group.across_splits) {
+        if let Some(pair) = first(|a, b| a.split != b.split) {
             lines.push(format!(
                 "the same image is in several splits, which makes scores too good: {pair}{}",
                 others(self.across_splits)
             ));
         }
-        if let Some(pair) = first(|group| group.across_classes) {
+        if let Some(pair) = first(|a, b| a.class != b.class) {
             lines.push(format!(
                 "the same image is in several classes, so that a label is wrong: {pair}{}",
                 others(self.across_classes)

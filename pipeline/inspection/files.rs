@@ -47,10 +47,9 @@ impl FileFindings {
         let mut mislabelled = Vec::new();
         let mut colors = BTreeMap::new();
         let (mut gray_as_color, mut turned) = (0, 0);
-        for (_, fault) in catalog.rejects() {
-            // An object of no bytes is refused by its listing.
-            let kind = if fault.reason.contains("empty") { Damage::Empty } else { Damage::Unreadable };
-            *damaged.entry(kind).or_insert(0) += 1;
+        // What a catalog refuses was not opened.
+        if !catalog.rejects().is_empty() {
+            damaged.insert(Damage::Unreadable, catalog.rejects().len() as u64);
         }
         for (entry, image) in catalog.entries().iter().zip(images) {
             match image {

@@ -1,5 +1,6 @@
 //! What was found in a source as a page: which images it shows, and what it says in each section.
 
+use forebay_datasets::duplicates::LinkKind;
 use forebay_datasets::sample::SampleId;
 use forebay_stages::facts::Flaw;
 
@@ -105,9 +106,15 @@ fn percent(share: f64) -> String {
 }
 
 fn summary(found: &Inspected) -> DataSection {
-    let blocks = match found.warnings.is_empty() {
+    let mut lines = found.warnings.clone();
+    match found.rejects.len() {
+        0 => {}
+        1 => lines.push("one file cannot be a sample".to_string()),
+        n => lines.push(format!("{n} files cannot be samples")),
+    }
+    let blocks = match lines.is_empty() {
         true => vec![DataBlock::Text("Nothing that would spoil a training was found.".to_string())],
-        false => vec![DataBlock::List(found.warnings.clone())],
+        false => vec![DataBlock::List(lines)],
     };
     DataSection { id: "summary", title: "What to see to", blocks }
 }
@@ -154,12 +161,12 @@ fn duplicates(found: &Inspected) -> Option<DataSection> {
         duplicates.superfluous
     ))];
     for group in duplicates.groups.iter().take(GROUPS_SHOWN) {
-        let alike = match (group.is_exact, group.alike.as_str()) {
+        let alike = match (group.is_exact, group.alike) {
             (true, _) => "the same file",
-            (false, "exact") => "the same pixels",
-            (false, "near") => "re-encoded or resized",
-            (false, "cropped") => "cropped a little",
-            _ => "mirrored",
+            (false, LinkKind::Exact) => "the same pixels",
+            (false, LinkKind::Near) => "re-encoded or resized",
+            (false, LinkKind::Cropped) => "cropped a little",
+            (false, LinkKind::Mirrored) => "mirrored",
         };
         let mut caption = format!("{} images, {alike}", group.images.len());
         if group.across_splits {

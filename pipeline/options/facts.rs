@@ -51,7 +51,7 @@ impl PreparedRows {
 pub struct Facts {
     /// How the rows of the source were split and ordered, where it is shards.
     pub prepared: Option<PreparedRows>,
-    /// Whether the source has folders for validation or test.
+    /// Whether the source has validation or test images of its own.
     pub declares_splits: bool,
     /// Whether there are validation images.
     pub validates: bool,

@@ -634,7 +634,7 @@ mod tests {
                 "balance.max_repeats",
                 "under",
             ),
-            (Prepare, &declared, &[("split.shares", "0.5,0.25,0.25")], "split.shares", "folders"),
+            (Prepare, &declared, &[("split.shares", "0.5,0.25,0.25")], "split.shares", "of its own"),
             (
                 Prepare,
                 &any,

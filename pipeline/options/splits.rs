@@ -24,7 +24,7 @@ fn as_prepared(run: &Situation<'_>, of: impl Fn(&PreparedRows) -> Option<String>
 
 pub(super) fn shares(run: &Situation<'_>) -> Effect {
     match run.facts.declares_splits {
-        true => run.no("the source has its own folders for validation or test; leave it out, or merge them"),
+        true => run.no("the source has validation or test images of its own; leave it out, or merge them"),
         false => {
             let shares = run
                 .config

@@ -99,8 +99,7 @@ pub(crate) fn refuse_unreached(what: &str, location: &str, purpose: Purpose) -> 
     };
     let advice = match purpose {
         Purpose::Images => format!(
-            "data from {name} is not read yet: download it ({download}), unpack it where it is packed, and give the \
-             folder that holds one folder of images per class"
+            "what is packed is not read from {name}: download it ({download}), unpack it, and give the folder of its images"
         ),
         Purpose::File => {
             format!("a file from {name} is not read yet: download it ({download}), and give the file")

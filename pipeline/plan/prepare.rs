@@ -395,7 +395,7 @@ impl PreparePlan {
         // A shard of MDS is in memory whole: as rows, and as bytes of the file, one being made and others being written.
         let group = match self.format {
             DatasetFormat::Parquet | DatasetFormat::WebDataset => group,
-            DatasetFormat::Mds => MDS_BYTES_MAX,
+            DatasetFormat::Mds => MDS_BYTES_MAX.min((self.samples_per_shard as u64).saturating_mul(stored)),
         };
         let (pack, write) = (self.rooms.shard(), self.rooms.shard());
         let unpacked = self.rows.catalog.unpacked_bytes_max();

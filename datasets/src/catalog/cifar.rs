@@ -4,7 +4,7 @@
 use super::gathered::{FoundSample, Gathered, broken, class_name};
 use super::listing::File;
 use super::pixels::{PixelOrder, RawPixels};
-use super::{Layout, LayoutKind, Locator, Misfit, Reading, Source, SourceContents};
+use super::{Layout, LayoutKind, Locator, Misfit, NamedColumns, Reading, Source, SourceContents};
 use crate::sample::Split;
 
 const PIXELS: RawPixels = RawPixels { width: 32, height: 32, channels: PixelOrder::Planes };
@@ -27,8 +27,8 @@ impl Layout for CifarBinary {
         records(source).first().map(|(file, ..)| *file).or(first).map(|file| file.id.to_string())
     }
 
-    fn has_columns(&self) -> bool {
-        true
+    fn columns(&self) -> NamedColumns {
+        NamedColumns { label: true, ..NamedColumns::NONE }
     }
 
     fn read<'a>(&'a self, source: &'a Source<'a>) -> Reading<'a> {

@@ -123,7 +123,7 @@ impl Catalog {
         packed::bytes_max(self.contents.entries.iter().filter_map(|entry| entry.locator.piece()))
     }
 
-    /// Whether the source cuts itself: it has folders for validation or test.
+    /// Whether the source cuts itself: it has samples, or folders, for validation or test.
     pub fn declares_splits(&self) -> bool {
         self.contents.declared.iter().any(|split| *split != Split::Train)
     }
@@ -161,7 +161,11 @@ fn problem(contents: &SourceContents) -> Option<String> {
             locator.bytes()
         ));
     }
-    let wrong = entries.iter().find_map(|Entry { id, label, split, .. }| match split {
+    let n_kept = contents.kept_columns.len();
+    let wrong = entries.iter().find_map(|Entry { id, label, split, kept, .. }| match split {
+        _ if kept.as_ref().map_or(0, |kept| kept.len()) != n_kept => {
+            Some(format!("{id} has not the {n_kept} columns that are kept"))
+        }
         _ if *label as usize >= classes.len() => {
             Some(format!("{id} has label {label} of {} classes", classes.len()))
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CatalogError, Entry, LAYOUTS, LayoutKind, LayoutOptions, Listing, Locator, STAGE, Source, first_of, list,
+    CatalogError, Entry, LAYOUTS, LayoutKind, LayoutOptions, Listing, Locator, NamedColumns, STAGE, Source,
+    SourceContents, first_of, list,
 };
 use crate::sample::{Fault, SampleId};
 use crate::store::Store;
@@ -11,13 +12,13 @@ use crate::store::Store;
 /// An image of which nobody says the class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFile {
-    /// Its path below the folder, escaped so that it is printable and unique: the id that it has in a dataset of this folder.
+    /// The id that it has in a dataset of this source: of a file its path below it, escaped so that it is printable and unique.
     pub id: SampleId,
     /// Where its bytes are.
     pub locator: Locator,
 }
 
-/// The images of a folder.
+/// The images of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageFiles {
     /// Sorted by id.
@@ -26,6 +27,8 @@ pub struct ImageFiles {
     pub rejects: Vec<(SampleId, Fault)>,
     /// How many files were passed over, by extension (`.txt`) or kind (`(hidden)`).
     pub ignored: BTreeMap<String, u64>,
+    /// What a user would want to know of the source, one line each.
+    pub warnings: Vec<String>,
 }
 
 /// The images of a source, labelled or not. Files are taken at any depth, and folders mean nothing; a source without image
@@ -38,8 +41,8 @@ pub async fn images(store: &Store, options: &LayoutOptions) -> Result<ImageFiles
     let is_folder = match options.layout {
         LayoutKind::Folder => true,
         LayoutKind::Auto => {
-            let names_columns = options.image_column.is_some() || options.label_column.is_some();
-            options.leave_it_open() && !names_columns && listing.files.iter().any(super::File::is_image)
+            let names_none = NamedColumns::of(options) == NamedColumns::NONE;
+            options.leave_it_open() && names_none && listing.files.iter().any(super::File::is_image)
         }
         _ => false,
     };
@@ -59,7 +62,8 @@ pub async fn images(store: &Store, options: &LayoutOptions) -> Result<ImageFiles
     if let Some(pair) = images.windows(2).find(|pair| pair[0].id == pair[1].id) {
         return Err(CatalogError::Correct(format!("two samples are called {}", pair[0].id)));
     }
-    Ok(ImageFiles { images, rejects: contents.rejects, ignored: contents.ignored })
+    let SourceContents { rejects, ignored, warnings, .. } = contents;
+    Ok(ImageFiles { images, rejects, ignored, warnings })
 }
 
 /// Whether a layout other than folders finds something here.

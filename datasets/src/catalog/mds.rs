@@ -17,7 +17,9 @@ use super::packed::{PIECE_BYTES_MAX, Piece, Shelf, Unpack, Unpacked};
 use super::pixels::{PixelOrder, RawPixels};
 use super::rows;
 use super::table::LABEL_COLUMNS;
-use super::{Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents};
+use super::{
+    Layout, LayoutKind, LayoutOptions, Locator, Misfit, NamedColumns, Reading, Source, SourceContents,
+};
 use crate::columns::Value;
 use crate::escape::{escape_text, one_line};
 use crate::store::{ByteWindow, StoreError};
@@ -32,7 +34,7 @@ const VALUE_BYTES_MAX: u64 = 64 << 10;
 /// Encodings of image files, and of pixels with their size before them.
 const IMAGE_ENCODINGS: [&str; 4] = ["jpeg", "png", "pil", "bytes"];
 
-/// MdsColumns of classes' names, before those that may hold numbers.
+/// Columns of classes' names, before those that may hold numbers.
 const NAME_COLUMNS: [&str; 2] = ["class_name", "label_name"];
 
 /// Shards of samples with columns.
@@ -53,8 +55,8 @@ impl Layout for Mds {
         (!names.is_empty()).then(|| few(&names))
     }
 
-    fn has_columns(&self) -> bool {
-        true
+    fn columns(&self) -> NamedColumns {
+        NamedColumns::ALL
     }
 
     fn read<'a>(&'a self, source: &'a Source<'a>) -> Reading<'a> {

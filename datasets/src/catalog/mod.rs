@@ -47,6 +47,40 @@ pub use crate::columns::Value;
 /// The stage that faults of a catalog name.
 pub const STAGE: &str = "catalog";
 
+/// Columns of samples that options name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct NamedColumns {
+    /// That of the images.
+    image: bool,
+    /// That of the labels.
+    label: bool,
+    /// Those that are kept.
+    kept: bool,
+}
+
+impl NamedColumns {
+    const NONE: NamedColumns = NamedColumns { image: false, label: false, kept: false };
+    const ALL: NamedColumns = NamedColumns { image: true, label: true, kept: true };
+
+    fn of(options: &LayoutOptions) -> NamedColumns {
+        NamedColumns {
+            image: options.image_column.is_some(),
+            label: options.label_column.is_some(),
+            kept: !options.keep_columns.is_empty(),
+        }
+    }
+
+    /// The option that names a column of which `there` has none.
+    fn missing_in(self, there: NamedColumns) -> Option<&'static str> {
+        let options = [
+            (self.image, there.image, "--image-column"),
+            (self.label, there.label, "--label-column"),
+            (self.kept, there.kept, "--keep-columns (or --group-by with a column)"),
+        ];
+        options.into_iter().find(|(named, there, _)| *named && !there).map(|(.., flag)| flag)
+    }
+}
+
 /// Why there is no catalog, in one line that says what was looked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
@@ -132,9 +166,9 @@ trait Layout: Sync {
         false
     }
 
-    /// Whether its samples have columns, which options name.
-    fn has_columns(&self) -> bool {
-        false
+    /// Which columns its samples have, that options can name: what a layout does not have is never taken and ignored.
+    fn columns(&self) -> NamedColumns {
+        NamedColumns::NONE
     }
 
     /// What stands in a source. It may read objects of the store, such as a table of labels, but opens no image.
@@ -232,13 +266,12 @@ async fn list(store: &Store, options: &LayoutOptions) -> Result<Listing, Catalog
 /// been read is then said.
 async fn first_of(layouts: &[&dyn Layout], source: &Source<'_>) -> Result<SourceContents, CatalogError> {
     let options = source.options;
-    let names_columns =
-        options.image_column.is_some() || options.label_column.is_some() || !options.keep_columns.is_empty();
+    let named = NamedColumns::of(options);
     let is_auto = options.layout == LayoutKind::Auto;
     let is_allowed = |layout: &&&dyn Layout| match is_auto {
         false => layout.kind() == options.layout,
-        true if layout.kind() == LayoutKind::Folder => !names_columns && options.file.is_none(),
-        true => !names_columns || layout.has_columns(),
+        true if layout.kind() == LayoutKind::Folder => named == NamedColumns::NONE && options.file.is_none(),
+        true => named.missing_in(layout.columns()).is_none(),
     };
     let mut asked: Vec<&dyn Layout> = layouts.iter().filter(is_allowed).copied().collect();
     if is_auto && folder::may_be_classes(source.listing) {
@@ -248,6 +281,15 @@ async fn first_of(layouts: &[&dyn Layout], source: &Source<'_>) -> Result<Source
             _ if layout.precedes_folders(source) => 0,
             _ => 2,
         });
+    }
+    if let (false, [layout]) = (is_auto, &asked[..])
+        && let Some(flag) = named.missing_in(layout.columns())
+    {
+        return Err(CatalogError::Correct(format!(
+            "{}: --layout {} has no such column to name; leave {flag} out",
+            source.store.location(),
+            layout.kind()
+        )));
     }
     let mut reasons: Vec<String> = Vec::new();
     // What a layout found and did not read, and a line of it.
@@ -291,8 +333,11 @@ async fn first_of(layouts: &[&dyn Layout], source: &Source<'_>) -> Result<Source
     }
     if reasons.is_empty() {
         let looked: Vec<&str> = asked.iter().map(|layout| layout.looks_for()).collect();
-        let folders =
-            if is_auto && names_columns { " (a folder per class has no columns to name)" } else { "" };
+        let folders = if is_auto && named != NamedColumns::NONE {
+            " (a folder per class has no columns to name)"
+        } else {
+            ""
+        };
         reasons.push(format!("looked for {}{folders}", looked.join("; or ")));
     }
     let location = match &options.file {

@@ -18,7 +18,8 @@ use super::listing::File;
 use super::packed::{KEPT_BYTES_MAX, PIECE_BYTES_MAX, Piece, Places, Shelf, Unpack, Unpacked};
 use super::table::LABEL_COLUMNS;
 use super::{
-    Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, split_called,
+    Layout, LayoutKind, LayoutOptions, Locator, Misfit, NamedColumns, Reading, Source, SourceContents,
+    split_called,
 };
 use crate::columns::{ByteStrings, OthersColumn, OthersFile, OthersFileError, Value, byte_range};
 use crate::sample::SampleId;
@@ -49,8 +50,8 @@ impl Layout for HuggingFaceParquet {
         (!names.is_empty()).then(|| few(&names))
     }
 
-    fn has_columns(&self) -> bool {
-        true
+    fn columns(&self) -> NamedColumns {
+        NamedColumns::ALL
     }
 
     fn read<'a>(&'a self, source: &'a Source<'a>) -> Reading<'a> {

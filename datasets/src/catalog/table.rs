@@ -16,7 +16,8 @@ use super::kept::{self, Kept, text_of};
 use super::listing::File;
 use super::rows::{EXTENSIONS, Rows, RowsError};
 use super::{
-    Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source, SourceContents, split_called,
+    Layout, LayoutKind, LayoutOptions, Locator, Misfit, NamedColumns, Reading, Source, SourceContents,
+    split_called,
 };
 use crate::columns::Value;
 use crate::escape::escape_text;
@@ -88,8 +89,8 @@ impl Layout for Table {
         tables(source).iter().any(|file| is_metadata(file))
     }
 
-    fn has_columns(&self) -> bool {
-        true
+    fn columns(&self) -> NamedColumns {
+        NamedColumns::ALL
     }
 
     fn read<'a>(&'a self, source: &'a Source<'a>) -> Reading<'a> {

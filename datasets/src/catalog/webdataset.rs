@@ -17,7 +17,7 @@ use super::kept;
 use super::listing::{File, is_image_extension};
 use super::rows::value_of;
 use super::tar::{Member, TarError, members};
-use super::{Layout, LayoutKind, LayoutOptions, Locator, Misfit, Reading, Source};
+use super::{Layout, LayoutKind, LayoutOptions, Locator, Misfit, NamedColumns, Reading, Source};
 use crate::columns::Value;
 use crate::escape::escape_text;
 use crate::store::{Store, Version};
@@ -51,8 +51,8 @@ impl Layout for WebDataset {
         }
     }
 
-    fn has_columns(&self) -> bool {
-        true
+    fn columns(&self) -> NamedColumns {
+        NamedColumns::ALL
     }
 
     fn read<'a>(&'a self, source: &'a Source<'a>) -> Reading<'a> {
