@@ -171,6 +171,89 @@ fn an_object_that_changes_while_it_is_read_ends_the_run() {
     }
 }
 
+/// An answer of a server that says no more of a version than when it was changed last.
+fn untagged(answer: Answer, second: u8) -> Answer {
+    let kept = |(name, _): &(&str, String)| !["ETag", "Last-Modified"].contains(name);
+    let headers = answer.headers.into_iter().filter(kept).collect();
+    let time = format!("Wed, 01 Jan 2020 00:00:{second:02} GMT");
+    Answer { headers, ..answer }.with("Last-Modified", time)
+}
+
+#[test]
+fn a_tar_file_that_is_replaced_while_it_is_read_ends_the_run_whenever_that_is() {
+    let (_, before) = tars().swap_remove(0);
+    // The members keep their places, and their pixels change.
+    let mut after = before.clone();
+    let png = |bytes: &[u8]| bytes.windows(4).position(|window| window == b"\x89PNG").expect("an image");
+    let at = png(&after) + 60;
+    after[at] ^= 1;
+    for (name, has_tags, how) in
+        [("web", true, ""), ("web", false, ""), ("gs", true, ""), ("web", true, "--cache kept")]
+    {
+        let now = Arc::new(AtomicUsize::new(usize::MAX));
+        let answered = Arc::new(AtomicUsize::new(0));
+        let fake = Fake::start({
+            let (before, after, now, answered) =
+                (before.clone(), after.clone(), now.clone(), answered.clone());
+            move |asked| {
+                if !asked.path().ends_with("x.tar") {
+                    return None;
+                }
+                let is_after = answered.fetch_add(1, Ordering::SeqCst) >= now.load(Ordering::SeqCst);
+                let answer = server::object(asked, if is_after { &after } else { &before });
+                Some(if has_tags { answer } else { untagged(answer, u8::from(is_after)) })
+            }
+        });
+        fake.put("/data/x.tar", before.clone());
+        let mut requests = 3;
+        // Replaced after none of the requests, after the first, and so on, until it is replaced too late.
+        let mut n = 1;
+        while n < requests {
+            answered.store(0, Ordering::SeqCst);
+            now.store(n, Ordering::SeqCst);
+            let place = place(&fake, "gs");
+            let source = match name {
+                "gs" => "gs://data/x.tar".to_string(),
+                _ => format!("http://{}/data/x.tar", fake.address),
+            };
+            let said = place.run(&format!("prepare {source} out --size 8 --split none {how}"));
+            requests = answered.load(Ordering::SeqCst);
+            if n < requests {
+                said.refused(1, "x.tar: it was changed while it was read: run again");
+            } else {
+                said.done();
+            }
+            n += 1;
+        }
+        assert!(n >= if how.is_empty() { 5 } else { 2 }, "{name}: {n}");
+    }
+}
+
+#[test]
+fn an_image_without_a_tag_that_changes_between_its_parts_ends_the_run() {
+    let (_, other) = noise(3).pop().unwrap();
+    let files = noise(2);
+    let objects = files.clone();
+    let fake = Fake::start(move |asked| {
+        let bytes = &objects.iter().find(|(name, _)| asked.path().ends_with(name))?.1;
+        let is_late = asked.header("range").is_some_and(|range| !range.starts_with("bytes=0-"));
+        Some(match is_late && asked.path().ends_with("0.png") {
+            // Of the same size.
+            true => untagged(server::object(asked, &[&other[..], bytes].concat()[..bytes.len()]), 1),
+            false => untagged(server::object(asked, bytes), 0),
+        })
+    });
+    let mut table = "file_name,label\n".to_string();
+    files.iter().for_each(|(name, _)| table += &format!("{name},{}\n", &name[..1]));
+    fake.put("/data/labels.csv", table.into_bytes());
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.03");
+    place.set("FOREBAY_PART_BYTES", "3000");
+    let url = format!("http://{}/data/labels.csv", fake.address);
+    let said = place.run(&format!("prepare {url} out --size 16 --split none"));
+    said.refused(1, "0.png: it was changed while it was read: run again");
+}
+
 #[test]
 fn a_body_that_is_cut_goes_on_where_it_ended() {
     let files = noise(2);

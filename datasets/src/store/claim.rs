@@ -151,11 +151,7 @@ impl Store {
                     // Of the location as many names are left out as of the prefix.
                     let location = self.location.rsplitn(parts.len() - n + 1, '/').last();
                     let location = location.expect("a text has a last part").to_string();
-                    Store {
-                        location,
-                        root: Root::Bucket(bucket.at(&parts[..n].join("/")).into()),
-                        cache: None,
-                    }
+                    Store::at(location, Root::Bucket(bucket.at(&parts[..n].join("/")).into()))
                 };
                 (0..parts.len()).rev().filter(|n| parts[*n] == name).map(place).collect()
             }

@@ -36,6 +36,8 @@ pub(super) enum Strange {
     NoReason { status: StatusCode, cloud: &'static str },
     #[error("the server answered with something else than {cloud} does: {what}")]
     Other { cloud: &'static str, what: &'static str },
+    #[error("it was changed while it was read")]
+    Changed,
     #[error("what comes is not what its entity tag says, and something else each time")]
     Damaged,
     #[error("the server announced {announced} bytes and sent fewer")]

@@ -20,7 +20,11 @@ impl Bucket {
         let line = |reason: String| redacted(&line(&one_line(&reason)), &self.secrets);
         let stop = |reason: String| StoreError::Stop(line(reason));
         let endpoint = &self.endpoint;
+        const CHANGED: &str = "it was changed while it was read: run again";
         if let Some(error) = cause::<Strange>(error) {
+            if *error == Strange::Changed {
+                return stop(CHANGED.to_string());
+            }
             return stop(format!("{error}: check {endpoint} and what stands before it"));
         }
         if let Some(http) = cause::<HttpError>(error) {
@@ -55,9 +59,7 @@ impl Bucket {
             () if is(codes.other_region) || text.contains("without LOCATION") => {
                 stop(format!("{} {name} is in another region{said}: {}", cloud.bucket, cloud.move_to_region))
             }
-            () if verb == "read" && is_changed => {
-                stop("it was changed while it was read: run again".to_string())
-            }
+            () if verb == "read" && is_changed => stop(CHANGED.to_string()),
             () if is_missing && verb == "read" && is(codes.no_object) => {
                 StoreError::LeaveOut(line("no such object".to_string()))
             }
