@@ -745,3 +745,81 @@ fn opening_shards_in_a_bucket_costs_one_request_however_many_they_are() {
     assert!(said.code != 0 && said.stderr.contains("train-00004-of-00010.parquet"), "{}", said.stderr);
     assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
 }
+
+/// A table of so many images, each named by its address.
+fn table_of_images(fake: &Fake, images: u8) -> String {
+    let mut table = "file_name,label\n".to_string();
+    for (name, bytes) in png_files(images) {
+        table += &format!("{name},{}\n", &name[..1]);
+        fake.put(&format!("/data/{name}"), bytes);
+    }
+    fake.put("/data/labels.csv", table.into_bytes());
+    format!("http://{}/data/labels.csv", fake.address)
+}
+
+#[test]
+fn a_server_that_answers_one_request_at_a_time_is_asked_one_at_a_time() {
+    for status in [503, 429] {
+        let gauge = Arc::new(Gauge::default());
+        let fake = Fake::start({
+            let gauge = gauge.clone();
+            move |asked| {
+                if !asked.path().ends_with(".png") {
+                    return None;
+                }
+                let now = gauge.now.fetch_add(1, Ordering::SeqCst) + 1;
+                gauge.most.fetch_max(now, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(10));
+                gauge.now.fetch_sub(1, Ordering::SeqCst);
+                (now > 1).then(|| Answer::refusal(status, "SlowDown"))
+            }
+        });
+        let url = table_of_images(&fake, 60);
+        let mut place = Place::new();
+        place.set("FOREBAY_PATIENCE", "0.03");
+        let said = place.run(&format!("inspect {url} --json")).done().json();
+        assert_eq!(
+            (&said["found"], said["rejects"].as_array().map(Vec::len)),
+            (&60.into(), Some(0)),
+            "{said}"
+        );
+        assert!(gauge.most.load(Ordering::SeqCst) > 8, "it begins with many at once");
+        // Of the later requests hardly one is refused: two are in flight for a moment, after each answer to one.
+        let asked = fake.asked().iter().filter(|asked| asked.path().ends_with(".png")).count();
+        assert!(asked < 60 * 8, "{asked} requests");
+    }
+}
+
+#[test]
+fn a_server_that_asks_to_be_left_alone_for_a_while_is_left_alone() {
+    let began = Arc::new(std::sync::OnceLock::new());
+    let fake = Fake::start({
+        let began = began.clone();
+        move |asked| {
+            let began = began.get_or_init(std::time::Instant::now);
+            // Far longer than all waits together, in the time of this test.
+            let is_busy = asked.path().ends_with(".png") && began.elapsed() < Duration::from_secs(2);
+            is_busy.then(|| Answer::refusal(503, "SlowDown").with("Retry-After", "1"))
+        }
+    });
+    let url = table_of_images(&fake, 20);
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.03");
+    place.run(&format!("inspect {url}")).done();
+    let asked = fake.asked().iter().filter(|asked| asked.path().ends_with(".png")).count();
+    assert!(asked <= 20 * 8, "{asked} requests");
+}
+
+#[test]
+fn a_server_that_fails_for_ever_is_asked_ten_times_for_half_a_minute() {
+    let fake =
+        Fake::start(|asked| asked.path().ends_with(".tar").then(|| Answer::refusal(500, "InternalError")));
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.1");
+    let began = std::time::Instant::now();
+    let said = place.run(&format!("inspect http://{}/data/x.tar", fake.address));
+    said.refused(1, "x.tar: the server answered 500 Internal Server Error (InternalError)");
+    // A server may refuse HEAD alone, so that both are asked.
+    assert_eq!(fake.asked().len(), 20);
+    assert!(began.elapsed() > Duration::from_secs_f64(2.0 * 28.7 * 0.75 * 0.1), "{:?}", began.elapsed());
+}

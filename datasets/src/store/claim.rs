@@ -80,9 +80,7 @@ impl Store {
         let store = self.objects("write", key, true)?.ok_or_else(|| self.absent("write", key))?;
         for asked in 1.. {
             let payload = PutPayload::from(bytes.clone());
-            let turn = self.turn().await;
             let put = store.put_opts(&name, payload, PutMode::Create.into()).await;
-            drop(turn);
             self.forget(key);
             let error = match put {
                 Ok(_) => return Ok(true),

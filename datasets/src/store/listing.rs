@@ -108,7 +108,7 @@ struct BlobProperties {
 
 /// The seconds since 1970 of a time as S3 writes it, `2026-01-31T23:59:59.000Z`, or as headers do,
 /// `Sat, 31 Jan 2026 23:59:59 GMT`.
-fn seconds(time: &str) -> Option<i64> {
+pub(super) fn seconds(time: &str) -> Option<i64> {
     let time = time.trim();
     let days_of = |year: i64, month: i64, day: i64| {
         // Years begin in March, so that the day of a leap year is the last one.

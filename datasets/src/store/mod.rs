@@ -17,6 +17,7 @@ mod local;
 mod mirror;
 mod object;
 mod patience;
+mod resend;
 mod upload;
 mod web;
 mod window;
@@ -37,7 +38,6 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use self::bucket::{Bucket, CLOUDS};
 use self::cached::{CachedObjects, Wanted};
 use self::known::{Edition, KnownObjects};
-use self::limit::Turn;
 use self::local::Local;
 use crate::escape::{escape_text, one_line as in_one_line, printable};
 
@@ -550,15 +550,6 @@ impl Store {
                 let store = local.objects(make).map_err(|error| self.explain_io(verb, key, &error))?;
                 Ok(store.map(|store| Arc::new(store) as Arc<dyn ObjectStore>))
             }
-        }
-    }
-
-    /// The right to have one request on its way to a bucket, to be held until its answer is read; nobody may wait for a
-    /// second one meanwhile.
-    async fn turn(&self) -> Option<Turn> {
-        match &self.root {
-            Root::Bucket(bucket) => Some(bucket.limit.turn().await),
-            _ => None,
         }
     }
 

@@ -4,9 +4,7 @@
 //! printer, a database. So a redirect from a public address to a private one is refused; the rule is [`may_follow`].
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -20,9 +18,9 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode, Url};
 use tower_service::Service;
 
-use super::http::{Strange, is_throttling, paced, part, whole};
-use super::limit::RequestLimit;
-use super::patience::{Patience, public_for_tests};
+use super::http::{Strange, paced, part, whole};
+use super::patience::public_for_tests;
+use super::resend::{Answer, Resend};
 
 /// As many as curl and browsers follow in about the same way.
 const REDIRECTS_MAX: usize = 10;
@@ -119,8 +117,7 @@ impl Resolve for Names {
 /// Connects to web servers.
 #[derive(Debug)]
 pub(super) struct WebConnector {
-    pub(super) patience: Patience,
-    pub(super) limit: RequestLimit,
+    pub(super) resend: Resend,
     pub(super) allow_private: bool,
 }
 
@@ -129,8 +126,8 @@ impl WebConnector {
         let client = reqwest::Client::builder()
             .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(self.patience.connect)
-            .read_timeout(self.patience.silence)
+            .connect_timeout(self.resend.patience.connect)
+            .read_timeout(self.resend.patience.silence)
             .dns_resolver(Arc::new(names.clone()))
             .build();
         let failed =
@@ -147,8 +144,7 @@ impl HttpConnector for WebConnector {
             client: self.client(&names)?,
             guarded,
             names,
-            patience: self.patience,
-            limit: self.limit.clone(),
+            resend: self.resend.clone(),
             allow_private: self.allow_private,
         }))
     }
@@ -160,27 +156,17 @@ struct WebClient {
     /// For servers to which a public one sends.
     guarded: HttpClient,
     names: Names,
-    patience: Patience,
-    limit: RequestLimit,
+    resend: Resend,
     allow_private: bool,
 }
 
 impl HttpService for WebClient {
-    fn call<'a, 'b>(
-        &'a self,
-        request: HttpRequest,
-    ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'b>>
+    fn call<'a, 'b>(&'a self, request: HttpRequest) -> Answer<'b>
     where
         'a: 'b,
         Self: 'b,
     {
-        Box::pin(async move {
-            let begun = self.limit.begin();
-            let answer = self.answer(request).await;
-            let is_throttled = answer.as_ref().is_ok_and(|answer| is_throttling(answer.status()));
-            self.limit.answered(begun, is_throttled);
-            answer
-        })
+        Box::pin(self.resend.send(request, |request| Box::pin(self.answer(request))))
     }
 }
 
@@ -197,10 +183,10 @@ impl WebClient {
         match (response.status(), asked) {
             (StatusCode::OK, Some(asked)) if is_get => self.cut(response, &asked).await,
             (StatusCode::PARTIAL_CONTENT, asked) => match part(&response, asked) {
-                Ok(()) => Ok(paced(response, self.patience)),
+                Ok(()) => Ok(paced(response, self.resend.patience)),
                 Err(strange) => Err(HttpError::new(HttpErrorKind::Interrupted, strange)),
             },
-            _ => Ok(paced(response, self.patience)),
+            _ => Ok(paced(response, self.resend.patience)),
         }
     }
 
@@ -256,7 +242,9 @@ impl WebClient {
             return Err(too_large());
         }
         let (mut parts, body) = response.into_parts();
-        let Some(whole) = whole(body, self.patience, SMALL_BYTES).await? else { return Err(too_large()) };
+        let Some(whole) = whole(body, self.resend.patience, SMALL_BYTES).await? else {
+            return Err(too_large());
+        };
         if length.is_some_and(|length| length != whole.len() as u64) {
             let strange = Strange::Short { announced: length.unwrap_or_default() };
             return Err(HttpError::new(HttpErrorKind::Interrupted, strange));

@@ -13,6 +13,7 @@ use super::super::StoreOptions;
 use super::super::http::{Addressed, Watching};
 use super::super::limit::RequestLimit;
 use super::super::patience::Patience;
+use super::super::resend::Resend;
 use crate::escape::escape_text;
 
 /// The environment.
@@ -108,19 +109,21 @@ impl Settings {
         install_tls();
         Settings {
             client,
-            watching: Watching::new(patience, cloud, addressed, limit.clone()),
+            watching: Watching::new(Resend { patience, limit: limit.clone() }, cloud, addressed),
             retry: retries(&patience),
         }
     }
 }
 
-/// How often a request is sent again: with waits that grow and are spread at random.
+/// How often `object_store` goes on with an answer that broke off, and sends again what may have changed something: the rest
+/// is sent again below it, by `Resend`.
 pub(super) fn retries(patience: &Patience) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
             init_backoff: patience.first_wait,
             max_backoff: patience.wait_max,
-            ..Default::default()
+            // Each wait lies between the first one and so many times the one before: with 2 they would hardly grow.
+            base: 4.0,
         },
         max_retries: patience.tries as usize - 1,
         retry_timeout: patience.total,

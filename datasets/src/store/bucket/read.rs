@@ -13,7 +13,7 @@ use super::super::http::Strange;
 use super::super::known::{Edition, KnownObject};
 use super::super::patience::part_bytes;
 use super::Bucket;
-use super::refusal::code;
+use super::refusal::{code, is_silent};
 
 /// Parts of one object that are read at once: enough for one line of 1 GB/s, where one connection brings 250 MB/s.
 const PARTS_READ_AT_ONCE: usize = 4;
@@ -112,7 +112,6 @@ impl Bucket {
             let span = range.unwrap_or(0..listed);
             return self.in_parts(name, span, is_whole, OfVersion::Known(known)).await;
         }
-        let turn = self.limit.turn().await;
         let options = GetOptions { range: range.clone().map(GetRange::Bounded), ..Default::default() };
         let answer = self.objects.get_opts(name, options).await?;
         let span = answer.range.clone();
@@ -126,7 +125,7 @@ impl Bucket {
         }
         if is_large(announced) {
             // The rest of this answer is not waited for.
-            drop((answer, turn));
+            drop(answer);
             return self.in_parts(name, span, range.is_none(), OfVersion::Seen(edition)).await;
         }
         let bytes = match answer.bytes().await {
@@ -230,7 +229,6 @@ impl Bucket {
 
     /// One part, of the version that was seen.
     async fn part(&self, name: &Key, range: Range<u64>, seen: Option<&Edition>) -> Tried<Come> {
-        let _turn = self.limit.turn().await;
         let announced = range.end - range.start;
         let if_match = seen.and_then(Edition::strong_tag);
         let options = GetOptions { range: Some(GetRange::Bounded(range)), if_match, ..Default::default() };
@@ -249,11 +247,12 @@ impl Bucket {
     }
 
     /// What the server says of an object, or `None` when there is none. The answer to HEAD has no body: what it denies is
-    /// asked for by GET, whose answer says who denies it.
+    /// asked for by GET, whose answer says who denies it. A server that does not answer is not asked twice.
     pub(in super::super) async fn look(&self, name: &Key) -> object_store::Result<Option<ObjectMeta>> {
-        let _turn = self.limit.turn().await;
-        if let Ok(found) = self.objects.head(name).await {
-            return Ok(Some(found));
+        match self.objects.head(name).await {
+            Ok(found) => return Ok(Some(found)),
+            Err(error) if is_silent(&error) => return Err(error),
+            Err(_) => {}
         }
         let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..Default::default() };
         match self.objects.get_opts(name, options).await {

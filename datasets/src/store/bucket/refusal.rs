@@ -22,12 +22,14 @@ impl Bucket {
         let endpoint = &self.endpoint;
         const CHANGED: &str = "it was changed while it was read: run again";
         if let Some(error) = cause::<Strange>(error) {
-            if *error == Strange::Changed {
-                return stop(CHANGED.to_string());
+            match error {
+                Strange::Changed => return stop(CHANGED.to_string()),
+                Strange::Failing { .. } => return stop(error.to_string()),
+                _ => {}
             }
             return stop(format!("{error}: check {endpoint} and what stands before it"));
         }
-        if let Some(http) = cause::<HttpError>(error) {
+        if let Some(http) = broken(error) {
             let what = match http.kind() {
                 HttpErrorKind::Connect => "cannot connect to the server",
                 HttpErrorKind::Timeout => "the server does not answer",
@@ -96,6 +98,20 @@ impl Bucket {
             }
         }
     }
+}
+
+/// How a connection broke: the innermost error of the client, around which stands what became of it.
+fn broken(error: &object_store::Error) -> Option<&HttpError> {
+    let mut found = cause::<HttpError>(error)?;
+    while let Some(inner) = std::error::Error::source(found).and_then(|source| cause::<HttpError>(source)) {
+        found = inner;
+    }
+    Some(found)
+}
+
+/// Whether there is nobody who answers.
+pub(super) fn is_silent(error: &object_store::Error) -> bool {
+    broken(error).is_some_and(|http| [HttpErrorKind::Connect, HttpErrorKind::Timeout].contains(&http.kind()))
 }
 
 /// The code that a cloud gave with a refusal; empty where there is none.

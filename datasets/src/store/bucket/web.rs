@@ -6,6 +6,7 @@ use reqwest::Url;
 
 use super::super::limit::RequestLimit;
 use super::super::patience::Patience;
+use super::super::resend::Resend;
 use super::super::web::WebConnector;
 use super::super::{StoreError, StoreOptions, innermost, one_line};
 use super::cloud::{Cloud, Codes, install_tls, is_plain, retries, without_credentials};
@@ -52,9 +53,9 @@ impl Bucket {
         let path = url.path().trim_end_matches('/').to_string();
         url.set_path(&path);
         install_tls();
-        let limit = RequestLimit::new(options.requests_max);
         let patience = Patience::usual();
-        let connector = WebConnector { patience, limit: limit.clone(), allow_private: options.allow_private };
+        let resend = Resend { patience, limit: RequestLimit::new(options.requests_max) };
+        let connector = WebConnector { resend, allow_private: options.allow_private };
         let whole = HttpBuilder::new()
             .with_url(url.as_str())
             .with_http_connector(connector)
@@ -69,7 +70,6 @@ impl Bucket {
             objects: Arc::clone(&whole),
             whole,
             pages: None,
-            limit,
             bucket: format!("{host}{path}").into(),
             endpoint: format!("the address ({}://{host})", url.scheme()).into(),
             tags_are_md5: Arc::default(),
