@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use forebay_datasets::store::{Store, StoreOptions};
 
-use self::server::{Answer, Fake, png_files};
+use self::server::{Answer, Fake, Framing, png_files};
 use crate::fixture::Place;
 use crate::weights::{COMMIT, Hub};
 
@@ -822,4 +822,90 @@ fn a_server_that_fails_for_ever_is_asked_ten_times_for_half_a_minute() {
     // A server may refuse HEAD alone, so that both are asked.
     assert_eq!(fake.asked().len(), 20);
     assert!(began.elapsed() > Duration::from_secs_f64(2.0 * 28.7 * 0.75 * 0.1), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_server_that_says_no_lengths_is_read() {
+    for framing in [Framing::Chunks, Framing::Close] {
+        let objects = Arc::new(std::sync::OnceLock::<Vec<(String, Vec<u8>)>>::new());
+        let fake = Fake::start({
+            let objects = objects.clone();
+            move |asked| {
+                let path = asked.path();
+                let (_, bytes) = objects.get()?.iter().find(|(name, _)| path == format!("/data/{name}"))?;
+                Some(Answer { framing, ..server::object(asked, bytes) })
+            }
+        });
+        let url = table_of_images(&fake, 6);
+        let mut all = png_files(6);
+        all.push(("labels.csv".to_string(), fake.get("/data/labels.csv").unwrap()));
+        all.push(("x.tar".to_string(), tars().swap_remove(0).1));
+        objects.set(all).unwrap();
+        let place = Place::new();
+        let said = place.run(&format!("inspect {url} --json")).done().json();
+        assert_eq!(
+            (&said["found"], said["rejects"].as_array().map(Vec::len)),
+            (&6.into(), Some(0)),
+            "{said}"
+        );
+        place.run(&format!("inspect http://{}/data/x.tar", fake.address)).done();
+    }
+}
+
+/// What an answer says of its part, written anew from its first and last byte and the total.
+fn ranged(answer: Answer, say: impl Fn(&str, &str, &str) -> String) -> Answer {
+    let headers = answer.headers.into_iter().map(|(name, value)| {
+        let parts: Vec<&str> = value.trim_start_matches("bytes ").split(['-', '/']).collect();
+        match (name, &parts[..]) {
+            ("Content-Range", [first, last, total]) => (name, say(first, last, total)),
+            _ => (name, value),
+        }
+    });
+    Answer { headers: headers.collect(), ..answer }
+}
+
+#[test]
+fn a_part_whose_total_nobody_says_is_one_and_a_part_of_it_is_asked_for_again() {
+    let (_, bytes) = tars().swap_remove(0);
+    let tar = bytes.clone();
+    let fake = Fake::start(move |asked| {
+        asked.header("range")?;
+        Some(ranged(server::object(asked, &tar), |first, last, _| format!("bytes {first}-{last}/*")))
+    });
+    fake.put("/data/x.tar", bytes.clone());
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.03");
+    let url = format!("http://{}/data/x.tar", fake.address);
+    place.run(&format!("inspect {url}")).done();
+
+    // Once for each part, and for ever.
+    for times in [1, usize::MAX] {
+        let tar = bytes.clone();
+        let fake = Fake::start(move |asked| {
+            let range = asked.header("range")?.to_string();
+            let half = |first: &str, last: &str, total: &str| {
+                let (first, last): (u64, u64) = (first.parse().unwrap(), last.parse().unwrap());
+                format!("bytes {first}-{}/{total}", first + (last - first) / 2)
+            };
+            let is_hit = asked.nth < times && !range.ends_with("-0");
+            is_hit.then(|| ranged(server::object(asked, &tar), half))
+        });
+        fake.put("/data/x.tar", bytes.clone());
+        let url = format!("http://{}/data/x.tar", fake.address);
+        let said = place.run(&format!("inspect {url}"));
+        if times == 1 {
+            said.done();
+        } else {
+            let said = said.refused(1, "x.tar: the server sent bytes 0-");
+            assert!(said.stderr.contains("were asked for: check the address"), "{}", said.stderr);
+        }
+    }
+}
+
+#[test]
+fn an_image_that_a_web_server_says_is_gone_is_a_reject() {
+    let fake = Fake::start(|asked| asked.path().ends_with("n 3.png").then(|| Answer::page(410)));
+    let url = table_of_images(&fake, 6);
+    let said = Place::new().run(&format!("inspect {url} --json")).done().json();
+    assert_eq!((&said["found"], said["rejects"].as_array().map(Vec::len)), (&6.into(), Some(1)), "{said}");
 }

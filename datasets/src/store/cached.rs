@@ -96,8 +96,7 @@ impl CachedObjects {
             None => match bucket.look(name).await.map_err(|error| explain(&error))? {
                 None => return Ok(None),
                 Some(found) => {
-                    let edition = Edition::of(&found);
-                    let known = KnownObject { version: edition.version(), bytes: edition.bytes };
+                    let known = KnownObject { version: Edition::of(&found).version(), bytes: found.size };
                     objects.replace(key, known);
                     known
                 }
@@ -152,7 +151,7 @@ impl CachedObjects {
         let come = come.map_err(|error| explain(&error))?;
         let id = match known.is_changed(&come) {
             true => {
-                let known = KnownObject { version: come.version(), bytes: come.bytes };
+                let known = KnownObject { version: come.version(), ..known };
                 objects.replace(key, known);
                 id(known.version)
             }

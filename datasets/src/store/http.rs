@@ -20,10 +20,11 @@ use reqwest::{Method, StatusCode};
 
 use super::between;
 use super::listing::{NoListing, Page, root};
+use super::part::{measured, part};
 use super::patience::{Pace, Patience, TooSlow};
 use super::resend::{Answer, Resend};
 
-/// A refusal, or a page of a listing, is not larger.
+/// A refusal, or a page of a listing, is not larger; nor is an object whose length nobody says.
 pub(super) const PAGE_BYTES_MAX: usize = 16 << 20;
 
 /// An answer that is not the store's, or not the one to what was asked.
@@ -56,6 +57,13 @@ pub(super) enum Strange {
         .0.map_or("no known size".to_string(), |bytes| format!("{bytes} bytes"))
     )]
     NoParts(Option<u64>),
+    #[error("the server does not say how many bytes it has")]
+    NoTotal,
+    #[error(
+        "the server does not say how many bytes the file has, and they are more than {} MiB: download it and give its path",
+        PAGE_BYTES_MAX >> 20
+    )]
+    NoLength,
     #[error("the server sent {sent} where bytes {asked} were asked for")]
     OtherPart { asked: String, sent: String },
 }
@@ -179,7 +187,13 @@ impl Watched {
         match status {
             StatusCode::OK if lists => self.listing(response).await,
             StatusCode::OK | StatusCode::PARTIAL_CONTENT if reads || is_head || puts => {
-                Ok(self.object(&response, asked).map(|()| self.paced(response)))
+                match response.headers().get("etag") {
+                    Some(tag) if !tag.is_empty() => match part(response, asked.as_deref()) {
+                        Ok(response) if reads => measured(response, self.resend.patience).await,
+                        part => Ok(part),
+                    },
+                    _ => Ok(Err(self.other("it has no ETag"))),
+                }
             }
             StatusCode::OK if uploads => self.upload(begins, response).await,
             StatusCode::OK if deletes => self.nothing(response).await,
@@ -268,14 +282,6 @@ impl Watched {
         Strange::Other { cloud: self.cloud, what }
     }
 
-    /// Whether this is an object, or of one the part that was asked for.
-    fn object(&self, response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
-        match response.headers().get("etag") {
-            Some(tag) if !tag.is_empty() => part(response, asked),
-            _ => Err(self.other("it has no ETag")),
-        }
-    }
-
     fn paced(&self, response: HttpResponse) -> HttpResponse {
         paced(response, self.resend.patience)
     }
@@ -312,21 +318,6 @@ pub(super) async fn whole(
         }
     }
     Ok(Some(whole.freeze()))
-}
-
-/// Whether this is all of an object, or of one the part that was asked for.
-pub(super) fn part(response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let Some(asked) = asked.as_deref().and_then(|range| range.strip_prefix("bytes=")) else { return Ok(()) };
-    let sent = match response.status() {
-        StatusCode::PARTIAL_CONTENT => header("content-range").unwrap_or("a part that it does not name"),
-        _ => "all bytes",
-    };
-    let begins_alike = asked.split('-').next() == sent.trim_start_matches("bytes").trim().split('-').next();
-    match begins_alike {
-        true => Ok(()),
-        false => Err(Strange::OtherPart { asked: asked.to_string(), sent: sent.chars().take(60).collect() }),
-    }
 }
 
 /// A body that ends with an error when it only drips.

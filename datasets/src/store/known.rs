@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use object_store::ObjectMeta;
 
 use super::object::{Object, Version};
+use super::part::UNKNOWN_BYTES;
 
 /// What was listed or looked at, by a digest of the key. The first that was seen of an object is what a run goes on with: what
 /// it made of a listing, such as the places of the members of a tar file, is true of that version only.
@@ -26,15 +27,16 @@ pub(super) struct Edition {
     pub(super) tag: Option<String>,
     /// When the object was changed last, in seconds.
     changed: Option<i64>,
-    /// All bytes of the object.
-    pub(super) bytes: u64,
+    /// All bytes of the object, where the server says how many.
+    pub(super) bytes: Option<u64>,
 }
 
 impl Edition {
     pub(super) fn of(found: &ObjectMeta) -> Edition {
         // Where a server says nothing, `object_store` says the beginning of time.
         let changed = Some(found.last_modified.timestamp()).filter(|seconds| *seconds != 0);
-        Edition { tag: found.e_tag.clone(), changed, bytes: found.size }
+        let bytes = Some(found.size).filter(|bytes| *bytes != UNKNOWN_BYTES);
+        Edition { tag: found.e_tag.clone(), changed, bytes }
     }
 
     /// The version, by the best that is said of it.
@@ -53,7 +55,7 @@ impl Edition {
 
     /// Whether both are of one version. A strong tag says so alone; without one, the time of the last change has to agree.
     pub(super) fn is_same(&self, other: &Edition) -> bool {
-        self.bytes == other.bytes
+        self.bytes.zip(other.bytes).is_none_or(|(one, other)| one == other)
             && self.tag == other.tag
             && (self.strong_tag().is_some() || self.changed == other.changed)
     }
@@ -66,9 +68,10 @@ impl KnownObject {
         let by_tag = now.tag.as_deref().map(Version::of_etag);
         let by_time = now.changed.map(Version::of_seconds);
         let said = [by_tag, by_time];
+        let is_other_size = now.bytes.is_some_and(|bytes| bytes != self.bytes);
         match said.contains(&Some(self.version)) {
-            true => by_tag != Some(self.version) && now.bytes != self.bytes,
-            false if self.version == Version::UNKNOWN || said == [None, None] => now.bytes != self.bytes,
+            true => by_tag != Some(self.version) && is_other_size,
+            false if self.version == Version::UNKNOWN || said == [None, None] => is_other_size,
             false => true,
         }
     }
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
 
     fn edition(tag: Option<&str>, changed: Option<i64>, bytes: u64) -> Edition {
-        Edition { tag: tag.map(str::to_string), changed, bytes }
+        Edition { tag: tag.map(str::to_string), changed, bytes: Some(bytes) }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod listing;
 mod local;
 mod mirror;
 mod object;
+mod part;
 mod patience;
 mod resend;
 mod upload;
@@ -437,8 +438,8 @@ impl Store {
         let name = self.key("read", key)?;
         let found = bucket.look(&name).await.map_err(|error| self.explain("read", key, &error))?;
         let found = found.map(|found| {
-            let edition = Edition::of(&found);
-            Object { name: key.into(), bytes: edition.bytes, version: edition.version() }
+            let version = Edition::of(&found).version();
+            Object { name: key.into(), bytes: found.size, version }
         });
         found.iter().for_each(|found| self.known.note(found));
         Ok(found)

@@ -18,7 +18,8 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode, Url};
 use tower_service::Service;
 
-use super::http::{Strange, paced, part, whole};
+use super::http::{Strange, paced, whole};
+use super::part::{measured, part};
 use super::patience::public_for_tests;
 use super::resend::{Answer, Resend};
 
@@ -180,12 +181,22 @@ impl WebClient {
         let asked = request.headers().get("range").and_then(|range| range.to_str().ok()).map(str::to_string);
         let is_get = request.method() == Method::GET;
         let response = self.follow(request).await?;
+        let strange = |strange| HttpError::new(HttpErrorKind::Interrupted, strange);
         match (response.status(), asked) {
             (StatusCode::OK, Some(asked)) if is_get => self.cut(response, &asked).await,
-            (StatusCode::PARTIAL_CONTENT, asked) => match part(&response, asked) {
-                Ok(()) => Ok(paced(response, self.resend.patience)),
-                Err(strange) => Err(HttpError::new(HttpErrorKind::Interrupted, strange)),
-            },
+            (StatusCode::OK, None) if is_get => {
+                measured(response, self.resend.patience).await?.map_err(strange)
+            }
+            (StatusCode::PARTIAL_CONTENT, asked) => {
+                let part = part(response, asked.as_deref()).map_err(strange)?;
+                Ok(paced(part, self.resend.patience))
+            }
+            // It was there once, and is no more there than what never was.
+            (StatusCode::GONE, _) => {
+                let mut response = response;
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                Ok(paced(response, self.resend.patience))
+            }
             _ => Ok(paced(response, self.resend.patience)),
         }
     }

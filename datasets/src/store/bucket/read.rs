@@ -11,6 +11,7 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
 use super::super::ASKS;
 use super::super::http::Strange;
 use super::super::known::{Edition, KnownObject};
+use super::super::part::UNKNOWN_BYTES;
 use super::super::patience::part_bytes;
 use super::Bucket;
 use super::refusal::{code, is_silent};
@@ -204,12 +205,14 @@ impl Bucket {
                 if known.is_some_and(|known| known.is_changed(&edition)) {
                     return Ok(Err(Strange::Changed));
                 }
-                let announced = edition.bytes;
-                if is_whole && announced > listed {
-                    return Ok(Err(Strange::Longer { announced, listed }));
-                }
-                if is_whole && announced < listed {
-                    return Ok(Err(Strange::Short { announced: listed }));
+                match edition.bytes.filter(|_| is_whole) {
+                    Some(announced) if announced > listed => {
+                        return Ok(Err(Strange::Longer { announced, listed }));
+                    }
+                    Some(announced) if announced < listed => {
+                        return Ok(Err(Strange::Short { announced: listed }));
+                    }
+                    _ => {}
                 }
                 take(&first)?;
                 edition
@@ -258,6 +261,10 @@ impl Bucket {
         match self.objects.get_opts(name, options).await {
             Err(error) if self.is_no_object(&error) => Ok(None),
             Err(error) => Err(error),
+            Ok(found) if found.meta.size == UNKNOWN_BYTES => Err(object_store::Error::Generic {
+                store: self.cloud.name,
+                source: Box::new(Strange::NoTotal),
+            }),
             // It may be read, and only HEAD be refused; or it came in between.
             Ok(found) => Ok(Some(found.meta)),
         }

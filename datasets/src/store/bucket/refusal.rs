@@ -109,9 +109,15 @@ fn broken(error: &object_store::Error) -> Option<&HttpError> {
     Some(found)
 }
 
-/// Whether there is nobody who answers.
+/// Whether nobody answers, or nobody but a server that has too much to do: another request would fare no better. What fails
+/// otherwise may be a server's way of refusing HEAD.
 pub(super) fn is_silent(error: &object_store::Error) -> bool {
-    broken(error).is_some_and(|http| [HttpErrorKind::Connect, HttpErrorKind::Timeout].contains(&http.kind()))
+    match cause::<Strange>(error) {
+        Some(Strange::Failing { status, .. }) => ![500, 501].contains(&status.as_u16()),
+        Some(_) => false,
+        None => broken(error)
+            .is_some_and(|http| [HttpErrorKind::Connect, HttpErrorKind::Timeout].contains(&http.kind())),
+    }
 }
 
 /// The code that a cloud gave with a refusal; empty where there is none.
