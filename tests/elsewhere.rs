@@ -531,6 +531,20 @@ fn a_limit_smaller_than_an_object_and_a_cache_that_is_no_folder_are_one_line() {
 }
 
 #[test]
+fn a_smaller_limit_holds_also_where_everything_is_kept_already() {
+    let fake = Fake::start(|_| None);
+    for (name, bytes) in noise(10) {
+        fake.put(&format!("/pictures/in/{name}"), bytes);
+    }
+    let place = place(&fake, "gs");
+    let prepare = |out: &str| format!("prepare gs://pictures/in {out} --size 16 --split none --cache kept");
+    place.run(&prepare("out")).done();
+    assert!(folder_bytes(&place.path("kept/objects")) > 100_000);
+    place.run(&format!("{} --cache-limit 60000", prepare("again"))).done();
+    assert!(folder_bytes(&place.path("kept/objects")) <= 60_000);
+}
+
+#[test]
 #[allow(clippy::disallowed_methods, reason = "the threads of a test are no nodes of a dataflow")]
 fn two_processes_never_take_more_than_the_limit_together() {
     const LIMIT: u64 = 60_000;
