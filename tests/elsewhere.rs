@@ -587,6 +587,45 @@ fn hub(files: &[(String, Vec<u8>)]) -> (Hub, Place) {
 }
 
 #[test]
+fn an_option_of_another_kind_of_store_is_refused_and_an_anonymous_hub_is_sent_no_token() {
+    let files: Vec<_> =
+        png_files(4).into_iter().map(|(name, bytes)| (name.replace(' ', ""), bytes)).collect();
+    let (hub, place) = hub(&files);
+    place
+        .run("inspect hf://datasets/o/d --cache kept")
+        .refused(2, "kept in its own cache, which HF_HUB_CACHE");
+    for option in ["--endpoint http://h", "--region r", "--allow-private", "--instance-metadata"] {
+        place.run(&format!("inspect hf://datasets/o/d {option}")).refused(2, "leave it out");
+        if option != "--allow-private" {
+            place.run(&format!("inspect http://127.0.0.1:1/x.tar {option}")).refused(2, "leave it out");
+        }
+    }
+    place.run("inspect http://127.0.0.1:1/x.tar --anonymous").refused(2, "leave it out");
+    assert!(hub.state().requests.is_empty());
+    // This hub knows nobody without the token.
+    place.run("inspect hf://datasets/o/d --anonymous").refused(2, "has no repository o/d, or it is private");
+    let is_known = |request: &crate::weights::Request| request.headers.contains_key("authorization");
+    assert!(!hub.state().requests.is_empty() && !hub.state().requests.iter().any(is_known));
+    place.run("inspect hf://datasets/o/d").done();
+}
+
+#[test]
+fn a_server_that_tells_no_versions_is_not_kept_in_silence() {
+    let tar = tars().swap_remove(0).1;
+    let fake = Fake::start(move |asked| {
+        let mut answer = server::object(asked, &tar);
+        answer.headers.retain(|(name, _)| *name == "Content-Range");
+        Some(answer)
+    });
+    let place = Place::new();
+    let url = format!("http://{}/data/x.tar", fake.address);
+    let said = place.run(&format!("inspect {url} --cache kept"));
+    let said = said.refused(2, "neither an ETag nor a time of its last change");
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    place.run(&format!("inspect {url}")).done();
+}
+
+#[test]
 fn a_dataset_of_the_hub_is_read_through_its_cache() {
     let mut files: Vec<_> =
         png_files(7).into_iter().map(|(name, bytes)| (format!("{name}.png"), bytes)).collect();

@@ -26,9 +26,12 @@ const PAGES_MAX: usize = 100_000;
 
 /// From now on, `hf://datasets/..` is a place of this program.
 pub fn serve_datasets() {
-    open_hub_with(|rest| {
+    open_hub_with(|rest, options| {
         let (reference, folder) = Reference::parse_dataset(rest).map_err(StoreError::Correct)?;
-        let hub = Hub::from_environment();
+        let mut hub = Hub::from_environment();
+        if options.anonymous {
+            hub = hub.without_token();
+        }
         Ok(Arc::new(HubDataset { hub, reference, folder, listed: OnceCell::new() }))
     });
 }

@@ -58,6 +58,11 @@ impl Hub {
         Hub::from_variables(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
+    /// The same hub for one whom it does not know.
+    pub fn without_token(self) -> Hub {
+        Hub { token: None, ..self }
+    }
+
     /// The hub as these variables describe it, by the same names.
     pub fn from_variables(variable: &dyn Fn(&str) -> Option<String>) -> Hub {
         let user = variable("HOME").map(PathBuf::from).or_else(std::env::home_dir).unwrap_or_default();

@@ -74,12 +74,12 @@ impl CachedObjects {
         turns
     }
 
-    /// A part of an object, or the whole. `None` where the cache does not help: there is no such object, its store has no
-    /// versions, or there is no room just now; then it is read as without a cache. `line` puts a reason behind what was
-    /// attempted.
+    /// A part of an object, or the whole. `None` where the cache does not help: there is no such object, or there is no room
+    /// just now; then it is read as without a cache. `line` puts a reason behind what was attempted.
     ///
     /// # Errors
-    /// Those of the bucket through `explain`; [`StoreError::Correct`] for an object that is larger than the cache may be;
+    /// Those of the bucket through `explain`; [`StoreError::Correct`] for an object that is larger than the cache may be, or
+    /// of which its store tells no version;
     /// [`StoreError::Stop`] when the folder cannot be written.
     pub(super) async fn read(
         &self,
@@ -103,7 +103,10 @@ impl CachedObjects {
             },
         };
         if known.version == Version::UNKNOWN {
-            return Ok(None);
+            return Err(StoreError::Correct(line(
+                "the server gives it neither an ETag nor a time of its last change (Last-Modified), by which it could be \
+                 kept: leave --cache out",
+            )));
         }
         let id = |version: Version| {
             let parts = [&*bucket.url(key), "\0", &version.to_string()];

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use futures::future::BoxFuture;
 
-use super::StoreError;
 use super::object::Object;
+use super::{StoreError, StoreOptions};
 
 /// What [`Mirror`]s do: each future gives a [`StoreError`] whose line is whole.
 pub type Mirrored<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -27,7 +27,7 @@ pub trait Mirror: Send + Sync {
 }
 
 /// Opens what follows `hf://`. Nobody is asked yet.
-pub type MirrorOpener = fn(&str) -> Result<Arc<dyn Mirror>, StoreError>;
+pub type MirrorOpener = fn(&str, &StoreOptions) -> Result<Arc<dyn Mirror>, StoreError>;
 
 static HUB: OnceLock<MirrorOpener> = OnceLock::new();
 

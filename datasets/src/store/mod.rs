@@ -61,7 +61,7 @@ pub struct StoreOptions {
     pub endpoint: Option<String>,
     /// The region of a bucket of S3, instead of `AWS_REGION`.
     pub region: Option<String>,
-    /// Sends unsigned requests, as public buckets take them.
+    /// Sends unsigned requests, as public buckets take them, and no token to the hub.
     pub anonymous: bool,
     /// Follows a redirect of a public web server to a private address.
     pub allow_private: bool,
@@ -152,7 +152,7 @@ impl Store {
                 let open = mirror::hub().ok_or_else(|| {
                     StoreError::Correct(format!("{location}: this program does not read from the hub"))
                 })?;
-                Ok(Store::at(location, Root::Mirror(open(rest)?)))
+                Ok(Store::at(location, Root::Mirror(open(rest, options)?)))
             }
             "http" | "https" => {
                 let (location, bucket) = Bucket::open_web(location, options)?;
