@@ -962,3 +962,21 @@ fn an_image_that_a_web_server_says_is_gone_is_a_reject() {
     let said = Place::new().run(&format!("inspect {url} --json")).done().json();
     assert_eq!((&said["found"], said["rejects"].as_array().map(Vec::len)), (&6.into(), Some(1)), "{said}");
 }
+
+#[test]
+fn no_message_holds_what_may_be_a_secret_of_a_url() {
+    let place = Place::new();
+    for arguments in [
+        "prepare ftp://h/x?sig=GEHEIM out",
+        "prepare ftp://me:GEHEIM@h/x?sig=GEHEIM out",
+        "inspect hf://user:GEHEIM@datasets/o/n",
+        "inspect hf://datasets/o/n?token=GEHEIM",
+        "inspect hf://datasets/o/n/data?token=GEHEIM",
+        "inspect https://me:GE?GEHEIM@host/x.tar",
+        "inspect s3://bucket/x --anonymous --endpoint http://127.0.0.1:1?tok=GEHEIM",
+    ] {
+        let said = place.run(arguments);
+        assert!(said.code == 2 && !said.stderr.contains("GEHEIM"), "{arguments}: {}", said.stderr);
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    }
+}

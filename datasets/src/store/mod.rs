@@ -42,7 +42,7 @@ use self::known::{Edition, KnownObjects};
 use self::local::Local;
 use crate::escape::{escape_text, one_line as in_one_line, printable};
 
-pub use self::bucket::{endpoint, install_tls, without_credentials};
+pub use self::bucket::{endpoint, install_tls, without_credentials, without_secrets};
 pub use self::cache::CacheOptions;
 pub use self::claim::Claim;
 pub use self::listing::{ListingForm, NoListing, Page, PageObject};
@@ -166,7 +166,7 @@ impl Store {
                 None => Err(StoreError::Correct(format!(
                     "{}: unknown scheme {scheme}://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix, \
                      az://container/prefix or https://host/folder",
-                    escape_text(&without_credentials(location))
+                    escape_text(&without_secrets(location))
                 ))),
             },
         }
@@ -740,7 +740,7 @@ mod tests {
             Store::open(location, &StoreOptions::default()).expect_err("refused").to_string()
         };
         assert_eq!(
-            refused("ftp://user:geheim@host/x"),
+            refused("ftp://user:geheim@host/x?sig=geheim"),
             "ftp://host/x: unknown scheme ftp://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix, \
              az://container/prefix or https://host/folder"
         );

@@ -32,7 +32,7 @@ use super::{StoreError, StoreOptions, one_line};
 use crate::escape::escape_text;
 
 pub(super) use self::cloud::Cloud;
-pub use self::cloud::{endpoint, install_tls, without_credentials};
+pub use self::cloud::{endpoint, install_tls, without_credentials, without_secrets};
 pub(super) use self::parts::{Before, complete, look_before};
 
 /// Every kind of buckets.

@@ -9,7 +9,7 @@ use super::super::patience::Patience;
 use super::super::resend::Resend;
 use super::super::web::WebConnector;
 use super::super::{StoreError, StoreOptions, innermost, one_line};
-use super::cloud::{Cloud, Codes, install_tls, is_plain, retries, without_credentials};
+use super::cloud::{Cloud, Codes, install_tls, is_plain, retries, without_secrets};
 use super::{Arc, Bucket};
 use crate::escape::escape_text;
 
@@ -37,8 +37,7 @@ impl Bucket {
         location: &str,
         options: &StoreOptions,
     ) -> Result<(String, Bucket), StoreError> {
-        let shown = without_credentials(location.split(['?', '#']).next().unwrap_or_default());
-        let shown = escape_text(&shown).into_owned();
+        let shown = escape_text(&without_secrets(location)).into_owned();
         let correct = |what: &str| StoreError::Correct(format!("{shown}: {what}"));
         let url = Url::parse(location).ok().filter(Url::has_host);
         let mut url = url.ok_or_else(|| correct("no address: write https://host/folder"))?;
@@ -98,6 +97,7 @@ mod tests {
             ("https://", "https://: no address: write https://host/folder"),
             ("https://me:geheim@host/x", "https://host/x: a URL may hold no credentials"),
             ("https://host/x?token=geheim", "https://host/x: a URL with a query"),
+            ("https://me:ge?heim@host/x", "https://..: "),
         ] {
             let said = open(location).expect_err(location).to_string();
             assert!(said.starts_with(says) && !said.contains("geheim"), "{said}");
