@@ -688,7 +688,27 @@ fn tar_files_of_the_hub_are_a_dataset_and_what_it_refuses_is_one_line() {
     let (hub, place) = self::hub(&files);
     hub.state().rubbish = Some(vec![0; files[0].1.len()]);
     let said = place.run("inspect hf://datasets/o/d/data/train-000.tar");
-    said.refused(1, "train-000.tar of o/d is not what ");
+    said.refused(4, "train-000.tar of o/d is not what ");
+}
+
+#[test]
+fn a_file_of_another_size_in_the_cache_of_the_hub_is_downloaded_again() {
+    let tars = tars();
+    let (hub, mut place) = hub(&[("data/x.tar".to_string(), tars[0].1.clone())]);
+    let source = "hf://datasets/o/d/data/x.tar";
+    place.run(&format!("inspect {source}")).done();
+    let blobs = place.path(".cache/huggingface/hub/datasets--o--d/blobs");
+    let blob = std::fs::read_dir(&blobs).unwrap().flatten().next().unwrap().path();
+    let truncate = || std::fs::File::options().write(true).open(&blob).unwrap().set_len(3000).unwrap();
+    truncate();
+    place.run(&format!("inspect {source}")).done();
+    assert_eq!(std::fs::read(&blob).unwrap(), tars[0].1);
+    truncate();
+    place.set("HF_HUB_OFFLINE", "1");
+    let said = place.run(&format!("inspect {source}")).refused(4, "has 3000 bytes where ");
+    assert!(said.stderr.contains(blob.to_str().unwrap()), "{}", said.stderr);
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    drop(hub);
 }
 
 #[test]

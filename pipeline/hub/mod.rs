@@ -134,6 +134,47 @@ impl Hub {
         }
     }
 
+    /// A file of a repository that lists it with so many bytes. One that has another size in the cache, as after a disk was full
+    /// or a copy broke off, is thrown away and downloaded again.
+    ///
+    /// # Errors
+    /// As [`Hub::find`], and [`Error::Integrity`] where `HF_HUB_OFFLINE` forbids to download it.
+    pub async fn find_sized(
+        &self,
+        reference: &Reference,
+        name: &str,
+        bytes: Option<u64>,
+    ) -> Result<Cached, Error> {
+        if let (Some(cached), Some(bytes)) = (self.cached(reference, name), bytes) {
+            let found = fs::metadata(&cached.path).map(|metadata| metadata.len());
+            if let Some(found) = found.ok().filter(|found| *found != bytes) {
+                // A snapshot is a link to a blob, or a copy of one.
+                let blob = fs::canonicalize(&cached.path).unwrap_or_else(|_| cached.path.clone());
+                if self.is_offline {
+                    return Err(Error::Integrity(format!(
+                        "{} has {found} bytes where {bytes} are listed, and HF_HUB_OFFLINE is set: unset it, so that it is \
+                         downloaded again",
+                        blob.display()
+                    )));
+                }
+                let folder = fs::canonicalize(self.folder(reference)).unwrap_or_default();
+                for file in [&cached.path, &blob] {
+                    match fs::remove_file(file) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            return Err(Error::failed(format!("delete {}", file.display()), error));
+                        }
+                        _ => {}
+                    }
+                    // What lies elsewhere is not of this cache.
+                    if !blob.starts_with(&folder) {
+                        break;
+                    }
+                }
+            }
+        }
+        self.find(reference, &[name]).await
+    }
+
     /// A file that a repository may lack, at the commit of another file; `None` where the server says that it does, and
     /// where `HF_HUB_OFFLINE` forbids to ask.
     ///

@@ -22,7 +22,7 @@ pub trait Mirror: Send + Sync {
     /// Brings a file of the listing here, where it is not yet, and says where it lies.
     ///
     /// # Errors
-    /// [`StoreError::Stop`] when it cannot be had or is not what was announced.
+    /// [`StoreError::Stop`] when it cannot be had, [`StoreError::Damaged`] when it is not what was announced.
     fn bring<'a>(&'a self, name: &'a str) -> Mirrored<'a, PathBuf>;
 }
 

@@ -601,6 +601,9 @@ pub enum StoreError {
     /// Stop the run: the next object would fare no better.
     #[error("{0}")]
     Stop(String),
+    /// Stop the run, and do not trust what came: it is not what its checksum says.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 impl StoreError {
