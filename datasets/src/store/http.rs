@@ -48,6 +48,10 @@ pub(super) enum Strange {
     Longer { announced: u64, listed: u64 },
     #[error("it leads to {0}, a private address, from a public one; --allow-private follows it")]
     Private(String),
+    #[error(
+        "it leads from https:// to http://{0}, where anybody on the way may change it: give that address if you trust it"
+    )]
+    Plain(String),
     #[error("it leads from one address to another more than {0} times")]
     Redirects(usize),
     #[error("it leads to what is no web address")]

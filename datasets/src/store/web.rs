@@ -70,6 +70,11 @@ fn may_follow(from_is_private: bool, to: &[IpAddr], allow_private: bool) -> bool
     allow_private || from_is_private || !to.iter().any(|address| is_private(*address))
 }
 
+/// Whether a redirect leads from a server that nobody can pretend to be to one that anybody on the way can.
+fn is_downgrade(from: &Url, to: &Url) -> bool {
+    from.scheme() == "https" && to.scheme() != "https"
+}
+
 /// The addresses of a host.
 async fn look_up(host: &str) -> std::io::Result<Vec<SocketAddr>> {
     let name: HostName = host.parse().map_err(std::io::Error::other)?;
@@ -220,6 +225,10 @@ impl WebClient {
             if !["http", "https"].contains(&to.scheme()) || !to.has_host() {
                 return Err(hopeless(Strange::NoAddress));
             }
+            if is_downgrade(&url, &to) {
+                let host = to.host_str().unwrap_or_default();
+                return Err(hopeless(Strange::Plain(host.chars().take(100).collect())));
+            }
             let is_private = self.names.was_private(&url);
             if !self.allow_private && !is_private {
                 self.check(&to).await?;
@@ -325,6 +334,58 @@ mod tests {
         ] {
             assert!(may_follow(false, &addresses(&[public]), false), "{public}");
         }
+    }
+
+    #[test]
+    fn a_redirect_from_https_to_http_is_a_downgrade() {
+        let url = |text: &str| Url::parse(text).expect(text);
+        for (from, to, expected) in [
+            ("https://a/x", "http://a/x", true),
+            ("https://a/x", "https://b/x", false),
+            ("http://a/x", "http://b/x", false),
+            ("http://a/x", "https://a/x", false),
+        ] {
+            assert_eq!(is_downgrade(&url(from), &url(to)), expected, "{from} {to}");
+        }
+    }
+
+    /// A server that sends everybody to one place.
+    #[derive(Debug)]
+    struct Elsewhere(&'static str);
+
+    impl HttpService for Elsewhere {
+        fn call<'a, 'b>(&'a self, _: HttpRequest) -> Answer<'b>
+        where
+            'a: 'b,
+            Self: 'b,
+        {
+            let mut response = HttpResponse::new(Bytes::new().into());
+            *response.status_mut() = StatusCode::FOUND;
+            response.headers_mut().insert("location", HeaderValue::from_static(self.0));
+            Box::pin(async move { Ok(response) })
+        }
+    }
+
+    #[test]
+    fn a_redirect_to_a_plain_address_is_refused() {
+        let resend = Resend {
+            patience: super::super::patience::Patience::usual(),
+            limit: super::super::limit::RequestLimit::new(1),
+        };
+        let names = Names { is_private: Arc::default(), only_public: false };
+        let to = |place| {
+            let client = HttpClient::new(Elsewhere(place));
+            let (guarded, resend, names) = (client.clone(), resend.clone(), names.clone());
+            WebClient { client, guarded, names, resend, allow_private: true }
+        };
+        let mut request = HttpRequest::new(Bytes::new().into());
+        *request.uri_mut() = "https://1.1.1.1/x".parse().expect("an address");
+        let ask = |place| {
+            let answer = futures::executor::block_on(to(place).follow(request.clone()));
+            super::super::cause::<Strange>(&answer.expect_err("it leads on for ever")).cloned()
+        };
+        assert_eq!(ask("http://1.0.0.1/x"), Some(Strange::Plain("1.0.0.1".to_string())));
+        assert_eq!(ask("https://1.0.0.1/x"), Some(Strange::Redirects(REDIRECTS_MAX)));
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Bucket {
         if let Some(error) = cause::<Strange>(error) {
             match error {
                 Strange::Changed => return stop(CHANGED.to_string()),
-                Strange::Failing { .. } => return stop(error.to_string()),
+                Strange::Failing { .. } | Strange::Plain(_) => return stop(error.to_string()),
                 _ => {}
             }
             return stop(format!("{error}: check {endpoint} and what stands before it"));
