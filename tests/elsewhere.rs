@@ -1000,3 +1000,22 @@ fn no_message_holds_what_may_be_a_secret_of_a_url() {
         assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
     }
 }
+
+#[test]
+fn percent_escapes_of_a_url_are_read_once_in_its_last_part_too() {
+    let fake = Fake::start(|_| None);
+    let tar = tars().swap_remove(0).1;
+    fake.put("/data/a b+c#d/100%.tar", tar.clone());
+    fake.put("/data/a b+c#d/x y-1.tar", tar);
+    let place = Place::new();
+    let at = format!("http://{}/data/a%20b+c%23d", fake.address);
+    for file in ["100%25.tar", "100%.tar", "x%20y-1.tar", "x y-{1..1}.tar"] {
+        place.run_with(&["inspect", &format!("{at}/{file}")]).done();
+    }
+    let (name, bytes) = png_files(1).swap_remove(0);
+    place.write(&name, &bytes);
+    place.write("a b/t 1.csv", format!("file_name,label\n../{name},a\n").as_bytes());
+    let url = format!("file://{}/a%20b/t%201.csv", place.path("").display());
+    let said = place.run_with(&["inspect", &url]);
+    assert!(!said.stderr.contains("there is no such"), "{}", said.stderr);
+}
