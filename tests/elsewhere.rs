@@ -734,6 +734,63 @@ fn images_of_the_web_and_of_the_hub_are_predicted() {
     }
 }
 
+#[test]
+fn what_a_place_lacks_is_said_in_words_of_its_own() {
+    let fake = Fake::start(|asked| asked.path().ends_with("moved.tar").then(|| Answer::new(302, "")));
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.03");
+    let at = format!("http://{}/data", fake.address);
+    for (url, code, says) in [
+        (format!("{at}/moved.tar"), 1, "moved.tar: it leads elsewhere, and names no web address"),
+        (format!("{at}/train.tar#x"), 2, "a URL with a fragment (#..) names no file"),
+        (format!("{at}/t-{{3..0}}.tar"), 2, "t-{3..0}.tar: numbers in braces go up: write {0..3}"),
+    ] {
+        let said = place.run_with(&["inspect", &url]).refused(code, says);
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    }
+    let (_hub, place) = hub(&[("data/x.tar".to_string(), tars().swap_remove(0).1)]);
+    place.run("inspect hf://datasets/o/d/data/nope.tar").refused(2, "data/nope.tar: there is no such file");
+    place.run("inspect nope.tar").refused(2, "nope.tar: there is no such file");
+}
+
+#[test]
+fn a_tag_that_is_no_digest_where_others_are_is_told_from_bytes_that_change() {
+    let fake = Fake::start(|asked| {
+        // The MD5 of the first; the other two have none.
+        let (tag, body) = match &*asked.path() {
+            "/data/a" => ("0cc175b9c0f1b6a831c399e269772661", "a".to_string()),
+            "/data/steady" => ("00000000000000000000000000000000", "b".to_string()),
+            _ => ("00000000000000000000000000000000", asked.nth.to_string()),
+        };
+        Some(Answer::new(200, body).with("ETag", format!("\"{tag}\"")))
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let store = Store::open(&format!("http://{}/data", fake.address), &StoreOptions::default()).unwrap();
+    assert_eq!(runtime.block_on(store.get("a")).unwrap(), "a");
+    for (key, says) in [("steady", "the same each time"), ("other", "something else each time")] {
+        let said = runtime.block_on(store.get(key)).unwrap_err().to_string();
+        assert!(said.contains(says), "{said}");
+    }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a server of a test is not a node of a dataflow")]
+fn a_web_server_that_says_nothing_is_waited_for_once() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        listener.incoming().flatten().for_each(|socket| held.push(socket));
+    });
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.01");
+    let began = std::time::Instant::now();
+    let said = place.run(&format!("inspect http://{address}/x.tar"));
+    said.refused(1, "the server does not answer");
+    // Three minutes, and the silence that has begun by then.
+    assert!(began.elapsed() < Duration::from_secs_f64(0.01 * 300.0), "{:?}", began.elapsed());
+}
+
 /// How many requests are answered at once, and the most that were.
 #[derive(Default)]
 struct Gauge {

@@ -42,6 +42,10 @@ pub(super) enum Strange {
     Failing { status: StatusCode, code: String },
     #[error("what comes is not what its entity tag says, and something else each time")]
     Damaged,
+    #[error(
+        "its entity tag is not the MD5 of what comes, the same each time, as those of other objects there are"
+    )]
+    OtherTag,
     #[error("the server announced {announced} bytes and sent fewer")]
     Short { announced: u64 },
     #[error("the server announces {announced} bytes where {listed} were listed")]
@@ -54,7 +58,7 @@ pub(super) enum Strange {
     Plain(String),
     #[error("it leads from one address to another more than {0} times")]
     Redirects(usize),
-    #[error("it leads to what is no web address")]
+    #[error("it leads elsewhere, and names no web address")]
     NoAddress,
     #[error(
         "the server sends no parts of files, and this one has {}: download it and give its path",

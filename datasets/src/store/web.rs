@@ -218,8 +218,9 @@ impl WebClient {
             *next.uri_mut() = url.as_str().parse().map_err(|_| hopeless(Strange::NoAddress))?;
             let response = client.execute(next).await?;
             let place = response.headers().get("location").and_then(|place| place.to_str().ok());
-            let Some(place) = place.filter(|_| response.status().is_redirection()) else {
-                return Ok(response);
+            let leads_on = [301, 302, 303, 307, 308].contains(&response.status().as_u16());
+            let Some(place) = place.filter(|_| leads_on) else {
+                return if leads_on { Err(hopeless(Strange::NoAddress)) } else { Ok(response) };
             };
             let to = url.join(place).map_err(no_url)?;
             if !["http", "https"].contains(&to.scheme()) || !to.has_host() {

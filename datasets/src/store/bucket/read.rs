@@ -76,7 +76,7 @@ impl Bucket {
         known: Option<KnownObject>,
     ) -> object_store::Result<Come> {
         let mut before: Option<Bytes> = None;
-        let mut strange = Strange::Damaged;
+        let (mut strange, mut is_steady) = (Strange::Damaged, true);
         for _ in 0..ASKS {
             let (bytes, edition) = match self.once(name, range.clone(), listed, known).await? {
                 Ok(come) => come,
@@ -93,6 +93,9 @@ impl Bucket {
                     return Ok((bytes, edition));
                 }
                 Some(_) if self.tags_are_md5.load(Ordering::Relaxed) || before.as_ref() != Some(&bytes) => {
+                    let is_same = before.as_ref().is_none_or(|before| *before == bytes);
+                    is_steady &= is_same;
+                    strange = if is_steady { Strange::OtherTag } else { Strange::Damaged };
                     before = Some(bytes);
                 }
                 _ => return Ok((bytes, edition)),

@@ -44,9 +44,14 @@ impl Bucket {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(correct("a URL may hold no credentials: only public files are read from the web"));
         }
-        if url.query().is_some() || url.fragment().is_some() {
+        if url.query().is_some() {
             return Err(correct(
                 "a URL with a query (?..) is not read: download the file, and give its path",
+            ));
+        }
+        if url.fragment().is_some() {
+            return Err(correct(
+                "a URL with a fragment (#..) names no file: leave it out, or write %23 for a #",
             ));
         }
         let path = url.path().trim_end_matches('/').to_string();
