@@ -24,7 +24,7 @@ use crate::flow::Error;
 use crate::hub::{self, Cached, Hub, Reference};
 use crate::options;
 use crate::options::{Background, Config, bytes_in_words};
-use crate::plan::{Purpose, folder_and_file, gather, refuse_unreached};
+use crate::plan::{Purpose, file_key, folder_and_file, gather, refuse_unreached};
 
 /// A weights file and what is known about it.
 #[derive(Clone, Debug)]
@@ -173,6 +173,7 @@ fn licence_warning(known: &KnownWeights) -> Option<String> {
 
 async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
     let (folder, file) = folder_and_file(name);
+    let file = &*file_key(name, file);
     let store = Store::open(folder, &options::store_options(config))?;
     if store.local_root().is_some_and(|root| root.join(file).is_dir()) {
         return Err(Error::Usage(format!(

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use forebay_datasets::store::{Store, StoreOptions};
 
-use self::server::{Answer, Fake, png_files};
+use self::server::{Answer, Fake, Framing, png_files};
 use crate::fixture::Place;
 use crate::weights::{COMMIT, Hub};
 
@@ -169,6 +169,89 @@ fn an_object_that_changes_while_it_is_read_ends_the_run() {
         let said = place.run("prepare gs://pictures/in out --size 16 --split none");
         said.refused(1, "0.png: it was changed while it was read: run again");
     }
+}
+
+/// An answer of a server that says no more of a version than when it was changed last.
+fn untagged(answer: Answer, second: u8) -> Answer {
+    let kept = |(name, _): &(&str, String)| !["ETag", "Last-Modified"].contains(name);
+    let headers = answer.headers.into_iter().filter(kept).collect();
+    let time = format!("Wed, 01 Jan 2020 00:00:{second:02} GMT");
+    Answer { headers, ..answer }.with("Last-Modified", time)
+}
+
+#[test]
+fn a_tar_file_that_is_replaced_while_it_is_read_ends_the_run_whenever_that_is() {
+    let (_, before) = tars().swap_remove(0);
+    // The members keep their places, and their pixels change.
+    let mut after = before.clone();
+    let png = |bytes: &[u8]| bytes.windows(4).position(|window| window == b"\x89PNG").expect("an image");
+    let at = png(&after) + 60;
+    after[at] ^= 1;
+    for (name, has_tags, how) in
+        [("web", true, ""), ("web", false, ""), ("gs", true, ""), ("web", true, "--cache kept")]
+    {
+        let now = Arc::new(AtomicUsize::new(usize::MAX));
+        let answered = Arc::new(AtomicUsize::new(0));
+        let fake = Fake::start({
+            let (before, after, now, answered) =
+                (before.clone(), after.clone(), now.clone(), answered.clone());
+            move |asked| {
+                if !asked.path().ends_with("x.tar") {
+                    return None;
+                }
+                let is_after = answered.fetch_add(1, Ordering::SeqCst) >= now.load(Ordering::SeqCst);
+                let answer = server::object(asked, if is_after { &after } else { &before });
+                Some(if has_tags { answer } else { untagged(answer, u8::from(is_after)) })
+            }
+        });
+        fake.put("/data/x.tar", before.clone());
+        let mut requests = 3;
+        // Replaced after none of the requests, after the first, and so on, until it is replaced too late.
+        let mut n = 1;
+        while n < requests {
+            answered.store(0, Ordering::SeqCst);
+            now.store(n, Ordering::SeqCst);
+            let place = place(&fake, "gs");
+            let source = match name {
+                "gs" => "gs://data/x.tar".to_string(),
+                _ => format!("http://{}/data/x.tar", fake.address),
+            };
+            let said = place.run(&format!("prepare {source} out --size 8 --split none {how}"));
+            requests = answered.load(Ordering::SeqCst);
+            if n < requests {
+                said.refused(1, "x.tar: it was changed while it was read: run again");
+            } else {
+                said.done();
+            }
+            n += 1;
+        }
+        assert!(n >= if how.is_empty() { 5 } else { 2 }, "{name}: {n}");
+    }
+}
+
+#[test]
+fn an_image_without_a_tag_that_changes_between_its_parts_ends_the_run() {
+    let (_, other) = noise(3).pop().unwrap();
+    let files = noise(2);
+    let objects = files.clone();
+    let fake = Fake::start(move |asked| {
+        let bytes = &objects.iter().find(|(name, _)| asked.path().ends_with(name))?.1;
+        let is_late = asked.header("range").is_some_and(|range| !range.starts_with("bytes=0-"));
+        Some(match is_late && asked.path().ends_with("0.png") {
+            // Of the same size.
+            true => untagged(server::object(asked, &[&other[..], bytes].concat()[..bytes.len()]), 1),
+            false => untagged(server::object(asked, bytes), 0),
+        })
+    });
+    let mut table = "file_name,label\n".to_string();
+    files.iter().for_each(|(name, _)| table += &format!("{name},{}\n", &name[..1]));
+    fake.put("/data/labels.csv", table.into_bytes());
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.03");
+    place.set("FOREBAY_PART_BYTES", "3000");
+    let url = format!("http://{}/data/labels.csv", fake.address);
+    let said = place.run(&format!("prepare {url} out --size 16 --split none"));
+    said.refused(1, "0.png: it was changed while it was read: run again");
 }
 
 #[test]
@@ -448,6 +531,20 @@ fn a_limit_smaller_than_an_object_and_a_cache_that_is_no_folder_are_one_line() {
 }
 
 #[test]
+fn a_smaller_limit_holds_also_where_everything_is_kept_already() {
+    let fake = Fake::start(|_| None);
+    for (name, bytes) in noise(10) {
+        fake.put(&format!("/pictures/in/{name}"), bytes);
+    }
+    let place = place(&fake, "gs");
+    let prepare = |out: &str| format!("prepare gs://pictures/in {out} --size 16 --split none --cache kept");
+    place.run(&prepare("out")).done();
+    assert!(folder_bytes(&place.path("kept/objects")) > 100_000);
+    place.run(&format!("{} --cache-limit 60000", prepare("again"))).done();
+    assert!(folder_bytes(&place.path("kept/objects")) <= 60_000);
+}
+
+#[test]
 #[allow(clippy::disallowed_methods, reason = "the threads of a test are no nodes of a dataflow")]
 fn two_processes_never_take_more_than_the_limit_together() {
     const LIMIT: u64 = 60_000;
@@ -487,6 +584,45 @@ fn hub(files: &[(String, Vec<u8>)]) -> (Hub, Place) {
     place.set("HF_TOKEN", "hf_secret");
     place.set("FOREBAY_PATIENCE", "0.03");
     (hub, place)
+}
+
+#[test]
+fn an_option_of_another_kind_of_store_is_refused_and_an_anonymous_hub_is_sent_no_token() {
+    let files: Vec<_> =
+        png_files(4).into_iter().map(|(name, bytes)| (name.replace(' ', ""), bytes)).collect();
+    let (hub, place) = hub(&files);
+    place
+        .run("inspect hf://datasets/o/d --cache kept")
+        .refused(2, "kept in its own cache, which HF_HUB_CACHE");
+    for option in ["--endpoint http://h", "--region r", "--allow-private", "--instance-metadata"] {
+        place.run(&format!("inspect hf://datasets/o/d {option}")).refused(2, "leave it out");
+        if option != "--allow-private" {
+            place.run(&format!("inspect http://127.0.0.1:1/x.tar {option}")).refused(2, "leave it out");
+        }
+    }
+    place.run("inspect http://127.0.0.1:1/x.tar --anonymous").refused(2, "leave it out");
+    assert!(hub.state().requests.is_empty());
+    // This hub knows nobody without the token.
+    place.run("inspect hf://datasets/o/d --anonymous").refused(2, "has no repository o/d, or it is private");
+    let is_known = |request: &crate::weights::Request| request.headers.contains_key("authorization");
+    assert!(!hub.state().requests.is_empty() && !hub.state().requests.iter().any(is_known));
+    place.run("inspect hf://datasets/o/d").done();
+}
+
+#[test]
+fn a_server_that_tells_no_versions_is_not_kept_in_silence() {
+    let tar = tars().swap_remove(0).1;
+    let fake = Fake::start(move |asked| {
+        let mut answer = server::object(asked, &tar);
+        answer.headers.retain(|(name, _)| *name == "Content-Range");
+        Some(answer)
+    });
+    let place = Place::new();
+    let url = format!("http://{}/data/x.tar", fake.address);
+    let said = place.run(&format!("inspect {url} --cache kept"));
+    let said = said.refused(2, "neither an ETag nor a time of its last change");
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    place.run(&format!("inspect {url}")).done();
 }
 
 #[test]
@@ -552,7 +688,27 @@ fn tar_files_of_the_hub_are_a_dataset_and_what_it_refuses_is_one_line() {
     let (hub, place) = self::hub(&files);
     hub.state().rubbish = Some(vec![0; files[0].1.len()]);
     let said = place.run("inspect hf://datasets/o/d/data/train-000.tar");
-    said.refused(1, "train-000.tar of o/d is not what ");
+    said.refused(4, "train-000.tar of o/d is not what ");
+}
+
+#[test]
+fn a_file_of_another_size_in_the_cache_of_the_hub_is_downloaded_again() {
+    let tars = tars();
+    let (hub, mut place) = hub(&[("data/x.tar".to_string(), tars[0].1.clone())]);
+    let source = "hf://datasets/o/d/data/x.tar";
+    place.run(&format!("inspect {source}")).done();
+    let blobs = place.path(".cache/huggingface/hub/datasets--o--d/blobs");
+    let blob = std::fs::read_dir(&blobs).unwrap().flatten().next().unwrap().path();
+    let truncate = || std::fs::File::options().write(true).open(&blob).unwrap().set_len(3000).unwrap();
+    truncate();
+    place.run(&format!("inspect {source}")).done();
+    assert_eq!(std::fs::read(&blob).unwrap(), tars[0].1);
+    truncate();
+    place.set("HF_HUB_OFFLINE", "1");
+    let said = place.run(&format!("inspect {source}")).refused(4, "has 3000 bytes where ");
+    assert!(said.stderr.contains(blob.to_str().unwrap()), "{}", said.stderr);
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    drop(hub);
 }
 
 #[test]
@@ -576,6 +732,63 @@ fn images_of_the_web_and_of_the_hub_are_predicted() {
         let said = other.run(&format!("predict run hf://datasets/o/d{images} --format jsonl")).done();
         assert_eq!(said.stdout.lines().count(), n, "{images}: {}", said.stderr);
     }
+}
+
+#[test]
+fn what_a_place_lacks_is_said_in_words_of_its_own() {
+    let fake = Fake::start(|asked| asked.path().ends_with("moved.tar").then(|| Answer::new(302, "")));
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.03");
+    let at = format!("http://{}/data", fake.address);
+    for (url, code, says) in [
+        (format!("{at}/moved.tar"), 1, "moved.tar: it leads elsewhere, and names no web address"),
+        (format!("{at}/train.tar#x"), 2, "a URL with a fragment (#..) names no file"),
+        (format!("{at}/t-{{3..0}}.tar"), 2, "t-{3..0}.tar: numbers in braces go up: write {0..3}"),
+    ] {
+        let said = place.run_with(&["inspect", &url]).refused(code, says);
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    }
+    let (_hub, place) = hub(&[("data/x.tar".to_string(), tars().swap_remove(0).1)]);
+    place.run("inspect hf://datasets/o/d/data/nope.tar").refused(2, "data/nope.tar: there is no such file");
+    place.run("inspect nope.tar").refused(2, "nope.tar: there is no such file");
+}
+
+#[test]
+fn a_tag_that_is_no_digest_where_others_are_is_told_from_bytes_that_change() {
+    let fake = Fake::start(|asked| {
+        // The MD5 of the first; the other two have none.
+        let (tag, body) = match &*asked.path() {
+            "/data/a" => ("0cc175b9c0f1b6a831c399e269772661", "a".to_string()),
+            "/data/steady" => ("00000000000000000000000000000000", "b".to_string()),
+            _ => ("00000000000000000000000000000000", asked.nth.to_string()),
+        };
+        Some(Answer::new(200, body).with("ETag", format!("\"{tag}\"")))
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let store = Store::open(&format!("http://{}/data", fake.address), &StoreOptions::default()).unwrap();
+    assert_eq!(runtime.block_on(store.get("a")).unwrap(), "a");
+    for (key, says) in [("steady", "the same each time"), ("other", "something else each time")] {
+        let said = runtime.block_on(store.get(key)).unwrap_err().to_string();
+        assert!(said.contains(says), "{said}");
+    }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a server of a test is not a node of a dataflow")]
+fn a_web_server_that_says_nothing_is_waited_for_once() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        listener.incoming().flatten().for_each(|socket| held.push(socket));
+    });
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.01");
+    let began = std::time::Instant::now();
+    let said = place.run(&format!("inspect http://{address}/x.tar"));
+    said.refused(1, "the server does not answer");
+    // Three minutes, and the silence that has begun by then.
+    assert!(began.elapsed() < Duration::from_secs_f64(0.01 * 300.0), "{:?}", began.elapsed());
 }
 
 /// How many requests are answered at once, and the most that were.
@@ -661,4 +874,205 @@ fn opening_shards_in_a_bucket_costs_one_request_however_many_they_are() {
     let said = place.run("bench gs://pictures/out --size 8 --batch-size 4 --epochs 1");
     assert!(said.code != 0 && said.stderr.contains("train-00004-of-00010.parquet"), "{}", said.stderr);
     assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+}
+
+/// A table of so many images, each named by its address.
+fn table_of_images(fake: &Fake, images: u8) -> String {
+    let mut table = "file_name,label\n".to_string();
+    for (name, bytes) in png_files(images) {
+        table += &format!("{name},{}\n", &name[..1]);
+        fake.put(&format!("/data/{name}"), bytes);
+    }
+    fake.put("/data/labels.csv", table.into_bytes());
+    format!("http://{}/data/labels.csv", fake.address)
+}
+
+#[test]
+fn a_server_that_answers_one_request_at_a_time_is_asked_one_at_a_time() {
+    for status in [503, 429] {
+        let gauge = Arc::new(Gauge::default());
+        let fake = Fake::start({
+            let gauge = gauge.clone();
+            move |asked| {
+                if !asked.path().ends_with(".png") {
+                    return None;
+                }
+                let now = gauge.now.fetch_add(1, Ordering::SeqCst) + 1;
+                gauge.most.fetch_max(now, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(10));
+                gauge.now.fetch_sub(1, Ordering::SeqCst);
+                (now > 1).then(|| Answer::refusal(status, "SlowDown"))
+            }
+        });
+        let url = table_of_images(&fake, 60);
+        let mut place = Place::new();
+        place.set("FOREBAY_PATIENCE", "0.03");
+        let said = place.run(&format!("inspect {url} --json")).done().json();
+        assert_eq!(
+            (&said["found"], said["rejects"].as_array().map(Vec::len)),
+            (&60.into(), Some(0)),
+            "{said}"
+        );
+        assert!(gauge.most.load(Ordering::SeqCst) > 8, "it begins with many at once");
+        // Of the later requests hardly one is refused: two are in flight for a moment, after each answer to one.
+        let asked = fake.asked().iter().filter(|asked| asked.path().ends_with(".png")).count();
+        assert!(asked < 60 * 8, "{asked} requests");
+    }
+}
+
+#[test]
+fn a_server_that_asks_to_be_left_alone_for_a_while_is_left_alone() {
+    let began = Arc::new(std::sync::OnceLock::new());
+    let fake = Fake::start({
+        let began = began.clone();
+        move |asked| {
+            let began = began.get_or_init(std::time::Instant::now);
+            // Far longer than all waits together, in the time of this test.
+            let is_busy = asked.path().ends_with(".png") && began.elapsed() < Duration::from_secs(2);
+            is_busy.then(|| Answer::refusal(503, "SlowDown").with("Retry-After", "1"))
+        }
+    });
+    let url = table_of_images(&fake, 20);
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.03");
+    place.run(&format!("inspect {url}")).done();
+    let asked = fake.asked().iter().filter(|asked| asked.path().ends_with(".png")).count();
+    assert!(asked <= 20 * 8, "{asked} requests");
+}
+
+#[test]
+fn a_server_that_fails_for_ever_is_asked_ten_times_for_half_a_minute() {
+    let fake =
+        Fake::start(|asked| asked.path().ends_with(".tar").then(|| Answer::refusal(500, "InternalError")));
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.1");
+    let began = std::time::Instant::now();
+    let said = place.run(&format!("inspect http://{}/data/x.tar", fake.address));
+    said.refused(1, "x.tar: the server answered 500 Internal Server Error (InternalError)");
+    // A server may refuse HEAD alone, so that both are asked.
+    assert_eq!(fake.asked().len(), 20);
+    assert!(began.elapsed() > Duration::from_secs_f64(2.0 * 28.7 * 0.75 * 0.1), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_server_that_says_no_lengths_is_read() {
+    for framing in [Framing::Chunks, Framing::Close] {
+        let objects = Arc::new(std::sync::OnceLock::<Vec<(String, Vec<u8>)>>::new());
+        let fake = Fake::start({
+            let objects = objects.clone();
+            move |asked| {
+                let path = asked.path();
+                let (_, bytes) = objects.get()?.iter().find(|(name, _)| path == format!("/data/{name}"))?;
+                Some(Answer { framing, ..server::object(asked, bytes) })
+            }
+        });
+        let url = table_of_images(&fake, 6);
+        let mut all = png_files(6);
+        all.push(("labels.csv".to_string(), fake.get("/data/labels.csv").unwrap()));
+        all.push(("x.tar".to_string(), tars().swap_remove(0).1));
+        objects.set(all).unwrap();
+        let place = Place::new();
+        let said = place.run(&format!("inspect {url} --json")).done().json();
+        assert_eq!(
+            (&said["found"], said["rejects"].as_array().map(Vec::len)),
+            (&6.into(), Some(0)),
+            "{said}"
+        );
+        place.run(&format!("inspect http://{}/data/x.tar", fake.address)).done();
+    }
+}
+
+/// What an answer says of its part, written anew from its first and last byte and the total.
+fn ranged(answer: Answer, say: impl Fn(&str, &str, &str) -> String) -> Answer {
+    let headers = answer.headers.into_iter().map(|(name, value)| {
+        let parts: Vec<&str> = value.trim_start_matches("bytes ").split(['-', '/']).collect();
+        match (name, &parts[..]) {
+            ("Content-Range", [first, last, total]) => (name, say(first, last, total)),
+            _ => (name, value),
+        }
+    });
+    Answer { headers: headers.collect(), ..answer }
+}
+
+#[test]
+fn a_part_whose_total_nobody_says_is_one_and_a_part_of_it_is_asked_for_again() {
+    let (_, bytes) = tars().swap_remove(0);
+    let tar = bytes.clone();
+    let fake = Fake::start(move |asked| {
+        asked.header("range")?;
+        Some(ranged(server::object(asked, &tar), |first, last, _| format!("bytes {first}-{last}/*")))
+    });
+    fake.put("/data/x.tar", bytes.clone());
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.03");
+    let url = format!("http://{}/data/x.tar", fake.address);
+    place.run(&format!("inspect {url}")).done();
+
+    // Once for each part, and for ever.
+    for times in [1, usize::MAX] {
+        let tar = bytes.clone();
+        let fake = Fake::start(move |asked| {
+            let range = asked.header("range")?.to_string();
+            let half = |first: &str, last: &str, total: &str| {
+                let (first, last): (u64, u64) = (first.parse().unwrap(), last.parse().unwrap());
+                format!("bytes {first}-{}/{total}", first + (last - first) / 2)
+            };
+            let is_hit = asked.nth < times && !range.ends_with("-0");
+            is_hit.then(|| ranged(server::object(asked, &tar), half))
+        });
+        fake.put("/data/x.tar", bytes.clone());
+        let url = format!("http://{}/data/x.tar", fake.address);
+        let said = place.run(&format!("inspect {url}"));
+        if times == 1 {
+            said.done();
+        } else {
+            let said = said.refused(1, "x.tar: the server sent bytes 0-");
+            assert!(said.stderr.contains("were asked for: check the address"), "{}", said.stderr);
+        }
+    }
+}
+
+#[test]
+fn an_image_that_a_web_server_says_is_gone_is_a_reject() {
+    let fake = Fake::start(|asked| asked.path().ends_with("n 3.png").then(|| Answer::page(410)));
+    let url = table_of_images(&fake, 6);
+    let said = Place::new().run(&format!("inspect {url} --json")).done().json();
+    assert_eq!((&said["found"], said["rejects"].as_array().map(Vec::len)), (&6.into(), Some(1)), "{said}");
+}
+
+#[test]
+fn no_message_holds_what_may_be_a_secret_of_a_url() {
+    let place = Place::new();
+    for arguments in [
+        "prepare ftp://h/x?sig=GEHEIM out",
+        "prepare ftp://me:GEHEIM@h/x?sig=GEHEIM out",
+        "inspect hf://user:GEHEIM@datasets/o/n",
+        "inspect hf://datasets/o/n?token=GEHEIM",
+        "inspect hf://datasets/o/n/data?token=GEHEIM",
+        "inspect https://me:GE?GEHEIM@host/x.tar",
+        "inspect s3://bucket/x --anonymous --endpoint http://127.0.0.1:1?tok=GEHEIM",
+    ] {
+        let said = place.run(arguments);
+        assert!(said.code == 2 && !said.stderr.contains("GEHEIM"), "{arguments}: {}", said.stderr);
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    }
+}
+
+#[test]
+fn percent_escapes_of_a_url_are_read_once_in_its_last_part_too() {
+    let fake = Fake::start(|_| None);
+    let tar = tars().swap_remove(0).1;
+    fake.put("/data/a b+c#d/100%.tar", tar.clone());
+    fake.put("/data/a b+c#d/x y-1.tar", tar);
+    let place = Place::new();
+    let at = format!("http://{}/data/a%20b+c%23d", fake.address);
+    for file in ["100%25.tar", "100%.tar", "x%20y-1.tar", "x y-{1..1}.tar"] {
+        place.run_with(&["inspect", &format!("{at}/{file}")]).done();
+    }
+    let (name, bytes) = png_files(1).swap_remove(0);
+    place.write(&name, &bytes);
+    place.write("a b/t 1.csv", format!("file_name,label\n../{name},a\n").as_bytes());
+    let url = format!("file://{}/a%20b/t%201.csv", place.path("").display());
+    let said = place.run_with(&["inspect", &url]);
+    assert!(!said.stderr.contains("there is no such"), "{}", said.stderr);
 }

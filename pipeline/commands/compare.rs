@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::flow::{Error, Run};
 use crate::options::{Config, EvalSplit, Invocation, store_options};
-use crate::plan::{Purpose, folder_and_file, refuse_unreached};
+use crate::plan::{Purpose, file_key, folder_and_file, refuse_unreached};
 use crate::predictions::Predictions;
 use crate::report::{say, say_json, warn};
 use crate::train::files;
@@ -78,7 +78,7 @@ async fn read(place: &str, config: &Config) -> Result<Predictions, Error> {
         )));
     }
     let (folder, file) = folder_and_file(place);
-    let found = Predictions::find(&Store::open(folder, &options)?, file, place).await?;
+    let found = Predictions::find(&Store::open(folder, &options)?, &file_key(place, file), place).await?;
     found.ok_or_else(|| Error::Usage(format!("{place}: there is no such run folder or file of predictions")))
 }
 

@@ -20,7 +20,7 @@ use super::{Reading, Shards, Source};
 use crate::flow::{Chunk, Error, Flow, Room, Run};
 use crate::options::{Config, dataset_file, decode, layout_at, store_options};
 use crate::plan::read;
-use crate::plan::{self, Purpose, Rooms, folder_and_file, refuse_unreached};
+use crate::plan::{self, Purpose, Rooms, file_key, folder_and_file, refuse_unreached};
 
 /// Images to predict, found and not yet read.
 #[derive(Clone)]
@@ -267,6 +267,7 @@ fn files(run: &Run, images: Vec<StoredImage>, rooms: Rooms) -> Flow<Chunk<Encode
 /// The file at a place; `None` where there is none, which may be a folder.
 async fn file_at(place: &str, config: &Config) -> Result<Option<StoredImage>, Error> {
     let (folder, file) = folder_and_file(place);
+    let file = &*file_key(place, file);
     let id: SampleId = escape_text(place).into();
     // A repository of the hub, hf://datasets/OWNER/NAME, is no file.
     let is_repository = place.starts_with("hf://") && place.split('/').count() <= 5;

@@ -148,6 +148,7 @@ impl From<StoreError> for Error {
         match error {
             StoreError::Correct(line) => Error::Usage(line),
             StoreError::LeaveOut(line) | StoreError::Stop(line) => Error::Store(line),
+            StoreError::Damaged(line) => Error::Integrity(line),
         }
     }
 }

@@ -26,9 +26,12 @@ const PAGES_MAX: usize = 100_000;
 
 /// From now on, `hf://datasets/..` is a place of this program.
 pub fn serve_datasets() {
-    open_hub_with(|rest| {
+    open_hub_with(|rest, options| {
         let (reference, folder) = Reference::parse_dataset(rest).map_err(StoreError::Correct)?;
-        let hub = Hub::from_environment();
+        let mut hub = Hub::from_environment();
+        if options.anonymous {
+            hub = hub.without_token();
+        }
         Ok(Arc::new(HubDataset { hub, reference, folder, listed: OnceCell::new() }))
     });
 }
@@ -77,10 +80,12 @@ impl Mirror for HubDataset {
 
     fn bring<'a>(&'a self, name: &'a str) -> Mirrored<'a, PathBuf> {
         Box::pin(async move {
-            let reference = &self.listed().await?.reference;
+            let Listed { reference, objects } = self.listed().await?;
             let path =
                 if self.folder.is_empty() { name.to_string() } else { format!("{}/{name}", self.folder) };
-            match self.hub.find(reference, &[&path]).await {
+            let listed = objects.binary_search_by(|object| object.name.text().unwrap_or_default().cmp(name));
+            let bytes = listed.ok().map(|at| objects[at].bytes);
+            match self.hub.find_sized(reference, &path, bytes).await {
                 Ok(cached) => Ok(cached.path),
                 Err(error) => Err(in_words(error)),
             }
@@ -92,6 +97,7 @@ impl Mirror for HubDataset {
 fn in_words(error: Error) -> StoreError {
     match error {
         Error::Usage(line) => StoreError::Correct(line),
+        Error::Integrity(line) => StoreError::Damaged(line),
         other => StoreError::Stop(other.chain()),
     }
 }

@@ -58,6 +58,11 @@ impl Hub {
         Hub::from_variables(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
+    /// The same hub for one whom it does not know.
+    pub fn without_token(self) -> Hub {
+        Hub { token: None, ..self }
+    }
+
     /// The hub as these variables describe it, by the same names.
     pub fn from_variables(variable: &dyn Fn(&str) -> Option<String>) -> Hub {
         let user = variable("HOME").map(PathBuf::from).or_else(std::env::home_dir).unwrap_or_default();
@@ -127,6 +132,47 @@ impl Hub {
                 "{repository} at {revision} holds no {what}; name a file: hf:{repository}:FILE"
             ))),
         }
+    }
+
+    /// A file of a repository that lists it with so many bytes. One that has another size in the cache, as after a disk was full
+    /// or a copy broke off, is thrown away and downloaded again.
+    ///
+    /// # Errors
+    /// As [`Hub::find`], and [`Error::Integrity`] where `HF_HUB_OFFLINE` forbids to download it.
+    pub async fn find_sized(
+        &self,
+        reference: &Reference,
+        name: &str,
+        bytes: Option<u64>,
+    ) -> Result<Cached, Error> {
+        if let (Some(cached), Some(bytes)) = (self.cached(reference, name), bytes) {
+            let found = fs::metadata(&cached.path).map(|metadata| metadata.len());
+            if let Some(found) = found.ok().filter(|found| *found != bytes) {
+                // A snapshot is a link to a blob, or a copy of one.
+                let blob = fs::canonicalize(&cached.path).unwrap_or_else(|_| cached.path.clone());
+                if self.is_offline {
+                    return Err(Error::Integrity(format!(
+                        "{} has {found} bytes where {bytes} are listed, and HF_HUB_OFFLINE is set: unset it, so that it is \
+                         downloaded again",
+                        blob.display()
+                    )));
+                }
+                let folder = fs::canonicalize(self.folder(reference)).unwrap_or_default();
+                for file in [&cached.path, &blob] {
+                    match fs::remove_file(file) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            return Err(Error::failed(format!("delete {}", file.display()), error));
+                        }
+                        _ => {}
+                    }
+                    // What lies elsewhere is not of this cache.
+                    if !blob.starts_with(&folder) {
+                        break;
+                    }
+                }
+            }
+        }
+        self.find(reference, &[name]).await
     }
 
     /// A file that a repository may lack, at the commit of another file; `None` where the server says that it does, and

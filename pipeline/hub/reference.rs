@@ -1,5 +1,8 @@
 //! What names a file of the hub.
 
+use forebay_datasets::escape::escape_text;
+use forebay_datasets::store::without_secrets;
+
 use crate::flow::Error;
 
 /// `hf:OWNER/NAME[@REVISION][:FILE]`, of weights; or the repository of a dataset, `hf://datasets/OWNER/NAME[@REVISION]`.
@@ -53,12 +56,24 @@ impl Reference {
     /// # Errors
     /// One line when it is something else.
     pub fn parse_dataset(text: &str) -> Result<(Reference, String), String> {
+        // A revision is no host, and what else stands before an @ may be a password.
+        let query = text.find(['?', '#']).unwrap_or(text.len());
+        let shown = match text.starts_with("datasets/") {
+            true => format!("hf://{}", &text[..query]),
+            false => without_secrets(&format!("hf://{text}")),
+        };
         let refused = || {
+            let shown = escape_text(&shown);
             format!(
-                "hf://{text}: expected hf://datasets/OWNER/NAME, hf://datasets/OWNER/NAME@REVISION or one with a path \
-                 behind it"
+                "{shown}: expected hf://datasets/OWNER/NAME, hf://datasets/OWNER/NAME@REVISION or one with a path behind it"
             )
         };
+        if text.contains('?') {
+            let shown = escape_text(&shown);
+            return Err(format!(
+                "{shown}: a URL with a query (?..) is not read: leave it out, and set HF_TOKEN"
+            ));
+        }
         let rest = text.trim_end_matches('/').strip_prefix("datasets/").ok_or_else(refused)?;
         let (owner, rest) = rest.split_once('/').ok_or_else(refused)?;
         let end = rest.find(['/', '@']).unwrap_or(rest.len());
@@ -138,8 +153,14 @@ mod tests {
             "datasets/o/n@",
             "datasets/o/n@a b",
             "spaces/o/n",
+            "user:geheim@datasets/o/n",
+            "user:ge?heim@datasets/o/n",
+            "datasets/o/n?token=geheim",
+            "datasets/o/n#geheim",
+            "datasets/o/n/data?token=geheim",
         ] {
-            assert!(Reference::parse_dataset(text).is_err(), "{text}");
+            let said = Reference::parse_dataset(text).expect_err(text);
+            assert!(said.starts_with("hf://") && !said.contains("heim"), "{said}");
         }
     }
 }

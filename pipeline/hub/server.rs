@@ -124,7 +124,10 @@ impl<'a> Server<'a> {
                 return Ok((response, said));
             }
             let next = text(response.headers(), "location").and_then(|place| url.join(&place).ok());
-            let Some(next) = next.filter(|next| matches!(next.scheme(), "http" | "https")) else {
+            // Nobody on the way may change what began with TLS.
+            let is_plain = url.scheme() == "http";
+            let next = next.filter(|next| next.scheme() == "https" || next.scheme() == "http" && is_plain);
+            let Some(next) = next else {
                 return Ok((response, said));
             };
             if stop && said.contains_key("x-linked-etag") && next.origin() != self.home.origin() {

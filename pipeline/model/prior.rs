@@ -10,7 +10,7 @@ use forebay_train::{Classifier, Vote};
 use super::Model;
 use crate::flow::Error;
 use crate::options::{Config, store_options};
-use crate::plan::folder_and_file;
+use crate::plan::{file_key, folder_and_file};
 use crate::report::note;
 
 /// Shares that are nearer to 1 together than this were meant to be 1, such as 0.333 three times.
@@ -75,7 +75,7 @@ async fn shares_of(
         return Ok(of_words(text, classes));
     }
     let (folder, file) = folder_and_file(text);
-    Ok(match Store::open(folder, &store_options(config))?.find(file).await? {
+    Ok(match Store::open(folder, &store_options(config))?.find(&file_key(text, file)).await? {
         Some(json) => of_file(&json, classes).map_err(|why| format!("{text} {why}")),
         None => of_words(text, classes).map_err(|why| format!("{text} is no file, and {why}")),
     })

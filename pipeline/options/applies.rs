@@ -151,20 +151,67 @@ pub(super) fn overwrite(run: &Situation<'_>) -> Effect {
     only(!resumes, "--resume goes on with the run that --overwrite would replace; leave one out")
 }
 
-pub(super) fn store(run: &Situation<'_>) -> Effect {
+const BUCKETS: [&str; 3] = ["s3", "gs", "az"];
+const WEB: [&str; 2] = ["http", "https"];
+
+/// Whether a place of the run is a URL with one of these schemes.
+fn has_place(run: &Situation<'_>, schemes: &[&str]) -> bool {
     // The address of a server is no place.
     let mut places = run.config.texts().filter(|(key, _)| !key.starts_with("store."));
-    match places.any(|(_, place)| place.contains("://")) {
+    let scheme = |place: &str| place.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    places.any(|(_, place)| scheme(place).is_some_and(|scheme| schemes.contains(&&*scheme)))
+}
+
+pub(super) fn of_buckets(run: &Situation<'_>) -> Effect {
+    match has_place(run, &BUCKETS) {
         true => Effect::Yes,
-        false => {
-            run.no("no place of this run is in a bucket; leave it out, or name one as s3://BUCKET/PREFIX")
-        }
+        false => run.no(
+            "no place of this run is in a bucket (s3://, gs:// or az://); leave it out, or name one as s3://BUCKET/PREFIX",
+        ),
+    }
+}
+
+pub(super) fn region(run: &Situation<'_>) -> Effect {
+    match has_place(run, &["s3"]) {
+        true => Effect::Yes,
+        false => run
+            .no("no place of this run is in a bucket of S3; leave it out, or name one as s3://BUCKET/PREFIX"),
+    }
+}
+
+pub(super) fn anonymous(run: &Situation<'_>) -> Effect {
+    match has_place(run, &BUCKETS) || has_place(run, &["hf"]) {
+        true => Effect::Yes,
+        false => run.no(
+            "no place of this run is in a bucket (s3://, gs:// or az://) or on the hub (hf://), and nothing else is sent \
+             credentials; leave it out",
+        ),
+    }
+}
+
+pub(super) fn allow_private(run: &Situation<'_>) -> Effect {
+    match has_place(run, &WEB) {
+        true => Effect::Yes,
+        false => run.no("no place of this run is on the web (https://), where a redirect could lead elsewhere; leave it out"),
+    }
+}
+
+pub(super) fn cache(run: &Situation<'_>) -> Effect {
+    if has_place(run, &BUCKETS) || has_place(run, &WEB) {
+        return Effect::Yes;
+    }
+    match has_place(run, &["hf"]) {
+        true => run.no("files of the hub (hf://) are kept in its own cache, which HF_HUB_CACHE names; leave it out"),
+        false => run.no(
+            "no place of this run is in a bucket (s3://, gs:// or az://) or on the web (https://); leave it out, or name \
+             one as s3://BUCKET/PREFIX",
+        ),
     }
 }
 
 pub(super) fn cache_limit(run: &Situation<'_>) -> Effect {
     match run.config.text("store.cache") {
-        Some(_) => store(run),
+        Some(_) => cache(run),
         None => run.no("nothing is kept without --cache; leave it out, or name a folder with --cache"),
     }
 }

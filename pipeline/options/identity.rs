@@ -186,10 +186,10 @@ mod tests {
             "balance.beta" => &[("balance.mode", "effective-number")],
             "balance.threshold" => &[("balance.mode", "repeat-factor")],
             "balance.targets" => &[("balance.mode", "targets")],
+            "store.allow_private" => &[("source", "https://host/x.tar")],
             "store.endpoint"
             | "store.region"
             | "store.anonymous"
-            | "store.allow_private"
             | "store.cache"
             | "store.instance_metadata" => &[("source", "s3://bucket/images")],
             "store.cache_limit" => &[("source", "s3://bucket/images"), ("store.cache", "kept")],
@@ -551,6 +551,71 @@ mod tests {
                 "leave",
             ),
             (Train, &any, &[("store.region", "eu-west-1")], "store.region", "s3://"),
+            (
+                Train,
+                &any,
+                &[("source", "hf://datasets/o/d"), ("store.endpoint", "http://h")],
+                "store.endpoint",
+                "no place of this run is in a bucket",
+            ),
+            (
+                Train,
+                &any,
+                &[("source", "https://host/x.tar"), ("store.endpoint", "http://h")],
+                "store.endpoint",
+                "no place of this run is in a bucket",
+            ),
+            (
+                Train,
+                &any,
+                &[("source", "https://host/x.tar"), ("store.region", "x")],
+                "store.region",
+                "in a bucket of S3",
+            ),
+            (
+                Train,
+                &any,
+                &[("source", "gs://bucket/x"), ("store.region", "x")],
+                "store.region",
+                "in a bucket of S3",
+            ),
+            (
+                Train,
+                &any,
+                &[("source", "https://host/x.tar"), ("store.anonymous", "")],
+                "store.anonymous",
+                "nothing else is sent credentials",
+            ),
+            (
+                Train,
+                &any,
+                &[("source", "hf://datasets/o/d"), ("store.allow_private", "")],
+                "store.allow_private",
+                "on the web",
+            ),
+            (
+                Train,
+                &any,
+                &[("source", "gs://bucket/x"), ("store.allow_private", "")],
+                "store.allow_private",
+                "on the web",
+            ),
+            (
+                Train,
+                &any,
+                &[("source", "hf://datasets/o/d"), ("store.cache", "kept")],
+                "store.cache",
+                "HF_HUB_CACHE",
+            ),
+            (Train, &any, &[("store.cache", "kept")], "store.cache", "in a bucket"),
+            (Train, &any, &[("store.cache_limit", "1 GiB")], "store.cache_limit", "--cache"),
+            (
+                Train,
+                &any,
+                &[("source", "https://host/x.tar"), ("store.instance_metadata", "")],
+                "store.instance_metadata",
+                "in a bucket",
+            ),
             (Train, &unvalidated, &[("train.monitor", "loss")], "train.monitor", "validation"),
             (Train, &unvalidated, &[("train.early_stop", "2")], "train.early_stop", "validation"),
             (Train, &shards, &[("split.seed", "4")], "split.seed", "prepared with 3"),
@@ -664,7 +729,7 @@ mod tests {
             let run = Situation { key: row.key, command: Train, config: &many, facts: &any };
             std::ptr::fn_addr_eq(row.applies, OPTIONS[0].applies) && (row.applies)(&run) == Effect::Yes
         };
-        for row in OPTIONS.iter().filter(|row| !always(row) && !row.key.starts_with("store.")) {
+        for row in OPTIONS.iter().filter(|row| !always(row)) {
             let known = cases.iter().any(|case| case.3 == row.key);
             assert!(known, "{} has a condition and no case here", row.key);
         }

@@ -35,6 +35,8 @@ pub use sections::{
     GroupBy, class_weights, dataset_file, decode, deferred_share, fold, group_by, keep_columns, layout,
     layout_at, loss, store_options, together, wanted,
 };
-pub(crate) use sections::{augment, balance_options, fold_problem, folder_and_file, hash_split, shares};
+pub(crate) use sections::{
+    augment, balance_options, file_key, fold_problem, folder_and_file, hash_split, shares,
+};
 pub use table::{Heading, Identity, InRangeTest, Kind, OPTIONS, OptionRow, option};
 pub use values::{Config, Layer};

@@ -1,5 +1,6 @@
 //! Sections of the run file as the types that they stand for.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -54,7 +55,7 @@ pub fn layout(config: &Config) -> LayoutOptions {
 pub fn layout_at(config: &Config, place: &str) -> LayoutOptions {
     LayoutOptions {
         layout: config.choice("data.layout"),
-        file: dataset_file(place).map(|(_, file)| file.to_string()),
+        file: dataset_file(place).map(|(_, file)| file_key(place, file).into_owned()),
         image_column: config.text("data.image_column"),
         label_column: config.text("data.label_column"),
         keep_columns: {
@@ -77,6 +78,26 @@ pub(crate) fn folder_and_file(place: &str) -> (&str, &str) {
         Some(parts) => parts,
         None => (".", place),
     }
+}
+
+/// The key in the folder of a place of the file whose name ends it: in a URL of the web or of this machine, percent-escapes
+/// stand for bytes, as in its folder. An escaped slash divides no folders, and stays as it is.
+pub(crate) fn file_key<'a>(place: &str, file: &'a str) -> Cow<'a, str> {
+    let scheme = place.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if !scheme.is_some_and(|scheme| ["http", "https", "file"].contains(&&*scheme)) {
+        return Cow::Borrowed(file);
+    }
+    let mut bytes = Vec::new();
+    let mut rest = file.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digits =
+            after.get(..2).filter(|digits| *first == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
+        let code = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = code.and_then(|code| u8::from_str_radix(code, 16).ok()).filter(|byte| *byte != b'/');
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8(bytes).map_or(Cow::Borrowed(file), Cow::Owned)
 }
 
 /// The folder and the name of a file that holds samples or names them, where a place is one: `photos/labels.csv`,
@@ -276,5 +297,30 @@ pub(super) fn normalize(config: &Config) -> Normalize {
     Normalize {
         mean: triple("train.mean", Normalize::IMAGENET.mean),
         std: triple("train.std", Normalize::IMAGENET.std),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_part_of_a_url_is_unescaped_as_its_folder_is() {
+        for (place, expected) in [
+            ("https://h/a%20b/100%25.tar", "100%.tar"),
+            ("https://h/a%20b/x%20y%23%C3%BC.tar", "x y#ü.tar"),
+            ("file:///a%20b/x%20y.csv", "x y.csv"),
+            // What is no escape, or none of text, stays as it is.
+            ("https://h/100%.tar", "100%.tar"),
+            ("https://h/a%zz%+1.tar", "a%zz%+1.tar"),
+            ("https://h/%E4.tar", "%E4.tar"),
+            ("https://h/a%2Fb.tar", "a%2Fb.tar"),
+            // Elsewhere a key is a key.
+            ("s3://b/x%20y.tar", "x%20y.tar"),
+            ("a%20b/x%20y.tar", "x%20y.tar"),
+        ] {
+            let (_, file) = folder_and_file(place);
+            assert_eq!(file_key(place, file), expected, "{place}");
+        }
     }
 }

@@ -21,7 +21,7 @@ mod shards;
 mod side;
 mod text;
 
-pub(crate) use crate::options::folder_and_file;
+pub(crate) use crate::options::{file_key, folder_and_file};
 pub(crate) use destination::is_leftover;
 pub use destination::{DestState, Destination};
 pub(crate) use identity::{Digest, fingerprint, images_fingerprint, samples_fingerprint};

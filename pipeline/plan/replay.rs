@@ -60,6 +60,7 @@ pub(super) async fn replayed(config: &Config, place: &str, catalog: Catalog) -> 
 pub(super) async fn listed_file(config: &Config, flag: &str, place: &str) -> Result<Bytes, Error> {
     refuse_unreached(flag, place, Purpose::File)?;
     let (folder, file) = options::folder_and_file(place);
-    let bytes = Store::open(folder, &options::store_options(config))?.find(file).await?;
+    let key = options::file_key(place, file);
+    let bytes = Store::open(folder, &options::store_options(config))?.find(&key).await?;
     bytes.ok_or_else(|| Error::Usage(format!("cannot read {flag} {place}: there is no such file")))
 }

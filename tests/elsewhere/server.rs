@@ -44,11 +44,21 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     /// So many bytes of the body are sent, whatever is announced.
     pub(crate) sent_bytes: Option<usize>,
+    pub(crate) framing: Framing,
+}
+
+/// How the end of a body is told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Framing {
+    Length,
+    Chunks,
+    /// By the end of the connection.
+    Close,
 }
 
 impl Answer {
     pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Answer {
-        Answer { status, headers: Vec::new(), body: body.into(), sent_bytes: None }
+        Answer { status, headers: Vec::new(), body: body.into(), sent_bytes: None, framing: Framing::Length }
     }
 
     /// As a cloud refuses.
@@ -162,13 +172,23 @@ impl State {
         for (name, value) in &answer.headers {
             head += &format!("{name}: {value}\r\n");
         }
-        if !answer.headers.iter().any(|(name, _)| *name == "Content-Length") {
-            head += &format!("Content-Length: {}\r\n", answer.body.len());
+        match answer.framing {
+            Framing::Length => head += &format!("Content-Length: {}\r\n", answer.body.len()),
+            Framing::Chunks => head += "Transfer-Encoding: chunked\r\n",
+            Framing::Close => {}
         }
         socket.write_all(format!("{head}\r\n").as_bytes())?;
         let sent = answer.sent_bytes.unwrap_or(answer.body.len());
-        match asked.method.as_str() {
-            "HEAD" => Ok(()),
+        match (asked.method.as_str(), answer.framing) {
+            ("HEAD", _) => Ok(()),
+            (_, Framing::Chunks) => {
+                for chunk in answer.body[..sent].chunks(1000) {
+                    socket.write_all(format!("{:x}\r\n", chunk.len()).as_bytes())?;
+                    socket.write_all(chunk)?;
+                    socket.write_all(b"\r\n")?;
+                }
+                socket.write_all(b"0\r\n\r\n")
+            }
             _ => socket.write_all(&answer.body[..sent]),
         }
     }

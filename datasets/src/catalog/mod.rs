@@ -19,6 +19,7 @@ mod table;
 mod tar;
 mod webdataset;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -229,6 +230,14 @@ const LAYOUTS: [&dyn Layout; 7] =
 /// When the source cannot be listed or is of no layout that the options allow, or has no labels.
 pub async fn read(store: &Store, options: &LayoutOptions) -> Result<Catalog, CatalogError> {
     let listing = list(store, options).await?;
+    if let Some(file) = &options.file {
+        let names = expand_braces(file);
+        let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let is_wanted = |found: &File| found.name.text().is_some_and(|name| wanted.contains(name));
+        if !listing.files.iter().any(is_wanted) {
+            return Err(CatalogError::Correct(format!("{}: there is no such file", store.name(&names[0]))));
+        }
+    }
     let source = Source { store, listing: &listing, options };
     let contents = first_of(&LAYOUTS, &source).await?;
     match (contents.entries.is_empty(), contents.unlabelled.first()) {
@@ -239,6 +248,12 @@ pub async fn read(store: &Store, options: &LayoutOptions) -> Result<Catalog, Cat
 
 /// Everything that stands in a source; of one that cannot be listed, the files that the options name.
 async fn list(store: &Store, options: &LayoutOptions) -> Result<Listing, CatalogError> {
+    if let Some((file, (first, last))) = options.file.as_ref().and_then(|file| Some((file, falling(file)?))) {
+        return Err(CatalogError::Correct(format!(
+            "{}: numbers in braces go up: write {{{last}..{first}}}",
+            store.name(file)
+        )));
+    }
     if !store.can_list() {
         let location = store.location();
         let Some(file) = &options.file else {
@@ -377,6 +392,16 @@ fn expand_braces(name: &str) -> Vec<String> {
             numbers.flat_map(|number| expand_braces(&format!("{before}{number:0width$}{after}"))).collect()
         }
     }
+}
+
+/// The numbers in braces that go down, and so stand for no names.
+fn falling(name: &str) -> Option<(&str, &str)> {
+    let (range, after) = name.split_once('{')?.1.split_once('}')?;
+    let bounds = range.split_once("..");
+    let is_falling = |(first, last): &(&str, &str)| {
+        first.parse::<u64>().is_ok_and(|first| last.parse().is_ok_and(|last: u64| last < first))
+    };
+    bounds.filter(is_falling).or_else(|| falling(after))
 }
 
 /// The split that a folder is named after, in any case.

@@ -72,20 +72,39 @@ pub(super) struct Filling {
     expected: u64,
 }
 
-/// How many bytes an object takes here.
-fn taken(bytes: u64) -> u64 {
+/// What is behind the name of the folder in that of the file with the total. Once it was `total`, which held the lengths of
+/// the files.
+const TOTAL: &str = "taken";
+
+/// How long the file of an object is.
+fn file_bytes(bytes: u64) -> u64 {
     bytes + bytes.div_ceil(CHUNK_BYTES as u64) * 4 + END_BYTES as u64
 }
 
+/// A disk gives files whole blocks: of usual file systems, of so many bytes.
+const BLOCK_BYTES: u64 = 4 << 10;
+
+/// What a file of this length takes of the disk.
+fn taken(file_bytes: u64) -> u64 {
+    file_bytes.next_multiple_of(BLOCK_BYTES)
+}
+
 impl DiskCache {
-    /// Makes the folder where it is missing.
+    /// Makes the folder where it is missing, and lets the least recently used go where there is more than the limit allows.
     ///
     /// # Errors
     /// Those of the file system.
     pub(super) fn open(options: &CacheOptions) -> io::Result<DiskCache> {
         let objects = options.folder.join("objects");
         fs::create_dir_all(&objects)?;
-        Ok(DiskCache { objects, bytes_max: options.bytes_max })
+        let cache = DiskCache { objects, bytes_max: options.bytes_max };
+        // Without a lock it is only looked at: whoever only reads may find the folder read-only.
+        if cache.total().is_none_or(|total| total > cache.bytes_max) {
+            let _lock = lock(&cache.objects)?;
+            let total = cache.make_room(0)?;
+            cache.note_total(total)?;
+        }
+        Ok(cache)
     }
 
     /// The limit, in bytes.
@@ -116,7 +135,7 @@ impl DiskCache {
     /// When there is none.
     pub(super) fn begin(&self, bytes: u64) -> Result<Filling, NoRoom> {
         static N: AtomicU64 = AtomicU64::new(0);
-        let needed = taken(bytes);
+        let needed = taken(file_bytes(bytes));
         if needed > self.bytes_max {
             return Err(NoRoom::TooLarge);
         }
@@ -143,15 +162,19 @@ impl DiskCache {
             bytes: 0,
             expected: bytes,
         };
-        filling.file.set_len(needed)?;
-        fs::write(beside(&self.objects, "total"), (total + needed).to_string())?;
+        filling.file.set_len(file_bytes(bytes))?;
+        self.note_total(total + needed)?;
         drop(lock);
         Ok(filling)
     }
 
-    /// What all files take at most; `None` where nobody knows.
+    /// What all files take of the disk at most; `None` where nobody knows.
     fn total(&self) -> Option<u64> {
-        fs::read_to_string(beside(&self.objects, "total")).ok()?.trim().parse().ok()
+        fs::read_to_string(beside(&self.objects, TOTAL)).ok()?.trim().parse().ok()
+    }
+
+    fn note_total(&self, total: u64) -> io::Result<()> {
+        fs::write(beside(&self.objects, TOTAL), total.to_string())
     }
 
     /// Counts what is there, and lets the least recently used go until there is room, and a little more, so that not every
@@ -165,17 +188,20 @@ impl DiskCache {
             let Ok(metadata) = fs::metadata(&path) else { continue };
             if is_part(&path) {
                 match File::open(&path).map(|file| file.try_lock()) {
-                    Ok(Err(TryLockError::WouldBlock)) => total += metadata.len(),
+                    Ok(Err(TryLockError::WouldBlock)) => total += taken(metadata.len()),
                     // Nobody writes it any more; whoever gave it up may have deleted it by now.
                     Ok(_) => match fs::remove_file(&path) {
-                        Err(error) if error.kind() != io::ErrorKind::NotFound => total += metadata.len(),
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            total += taken(metadata.len())
+                        }
                         _ => {}
                     },
                     Err(_) => {}
                 }
             } else if is_object(&path) {
-                total += metadata.len();
-                kept.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), metadata.len(), path));
+                let bytes = taken(metadata.len());
+                total += bytes;
+                kept.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), bytes, path));
             }
         }
         kept.sort();
@@ -216,7 +242,7 @@ fn is_object(path: &Path) -> bool {
 
 /// The range of a file of the cache, where its sums say that it is right.
 fn read_checked(file: &mut File, range: Option<&Range<u64>>, bytes: u64) -> Option<Bytes> {
-    if file.metadata().ok()?.len() != taken(bytes) {
+    if file.metadata().ok()?.len() != file_bytes(bytes) {
         return None;
     }
     let n_chunks = bytes.div_ceil(CHUNK_BYTES as u64) as usize;
@@ -320,7 +346,7 @@ mod tests {
 
     fn size(folder: &Path) -> u64 {
         let files = fs::read_dir(folder.join("objects")).expect("a folder");
-        files.map(|file| file.expect("a file").metadata().expect("it").len()).sum()
+        files.map(|file| taken(file.expect("a file").metadata().expect("it").len())).sum()
     }
 
     #[test]
@@ -366,8 +392,10 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_give_way_and_the_limit_holds() {
+        /// Four blocks, each of which a small object takes whole, and not quite a fifth.
+        const LIMIT: u64 = 5 * BLOCK_BYTES - 1;
         let folder = tempfile::tempdir().expect("a folder");
-        let cache = cache(folder.path(), 10_000);
+        let cache = cache(folder.path(), LIMIT);
         fs::write(folder.path().join("objects/mine.txt"), "of somebody else").expect("room");
         let old = |n: u8, seconds| {
             let file = File::options().write(true).open(folder.path().join("objects").join(id(n)));
@@ -381,21 +409,21 @@ mod tests {
         assert!(cache.read(&id(1), None, 2000).is_some(), "now it is the one used last");
         for n in 5..=20 {
             put(&cache, n, &[n; 2000]);
-            assert!(size(folder.path()) - 16 <= 10_000, "{}", size(folder.path()));
+            assert!(size(folder.path()) - BLOCK_BYTES <= LIMIT, "{}", size(folder.path()));
             if n == 5 {
                 assert!(cache.read(&id(1), None, 2000).is_some() && cache.read(&id(2), None, 2000).is_none());
             }
         }
-        assert!(matches!(cache.begin(10_000), Err(NoRoom::TooLarge)));
-        put(&cache, 30, &[1; 9900]);
-        assert!(cache.read(&id(30), None, 9900).is_some() && size(folder.path()) - 16 <= 10_000);
+        assert!(matches!(cache.begin(LIMIT), Err(NoRoom::TooLarge)));
+        put(&cache, 30, &[1; 16_000]);
+        assert!(cache.read(&id(30), None, 16_000).is_some() && size(folder.path()) - BLOCK_BYTES <= LIMIT);
         assert!(folder.path().join("objects/mine.txt").exists());
     }
 
     #[test]
     fn what_is_under_way_counts_and_what_a_killed_process_left_goes() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (cache, other) = (cache(folder.path(), 10_000), cache(folder.path(), 10_000));
+        let (cache, other) = (cache(folder.path(), 12_288), cache(folder.path(), 12_288));
         let filling = cache.begin(6000).expect("room");
         assert!(matches!(other.begin(6000), Err(NoRoom::Busy)));
         assert!(size(folder.path()) >= 6000, "it is reserved");
@@ -404,10 +432,29 @@ mod tests {
         drop(other.begin(6000).expect("nobody locks it"));
         assert_eq!(size(folder.path()), 0);
         // Where nobody knows what there is, it is counted.
-        fs::remove_file(folder.path().join("objects.total")).expect("it is there");
+        fs::remove_file(folder.path().join("objects.taken")).expect("it is there");
         put(&cache, 1, &[1; 6000]);
-        fs::write(folder.path().join("objects.total"), "none").expect("room");
+        fs::write(folder.path().join("objects.taken"), "none").expect("room");
         put(&cache, 2, &[1; 6000]);
         assert!(cache.read(&id(1), None, 6000).is_none() && cache.read(&id(2), None, 6000).is_some());
+    }
+
+    #[test]
+    fn small_objects_take_a_block_each_and_a_smaller_limit_holds_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let large = cache(folder.path(), 1 << 20);
+        for n in 1..=50 {
+            put(&large, n, &[n; 900]);
+        }
+        assert_eq!(size(folder.path()), 50 * BLOCK_BYTES);
+        assert_eq!(large.total(), Some(50 * BLOCK_BYTES));
+        let small = cache(folder.path(), 16 * BLOCK_BYTES);
+        assert!((14 * BLOCK_BYTES..=16 * BLOCK_BYTES).contains(&size(folder.path())));
+        assert_eq!(small.total(), Some(size(folder.path())));
+        assert!(small.read(&id(50), None, 900).is_some() && small.read(&id(1), None, 900).is_none());
+        // What an earlier version left has no total of this kind.
+        fs::remove_file(folder.path().join("objects.taken")).expect("it is there");
+        cache(folder.path(), 2 * BLOCK_BYTES);
+        assert!(size(folder.path()) <= 2 * BLOCK_BYTES);
     }
 }

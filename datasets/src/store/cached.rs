@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use bytes::Bytes;
 use futures::lock::Mutex as Turns;
-use object_store::ObjectMeta;
 use object_store::path::Path as Key;
 
 use super::bucket::{Bucket, without_credentials};
 use super::cache::{CacheOptions, DiskCache, Filling, NoRoom};
 use super::http::Strange;
-use super::object::{Object, Version};
+use super::known::{Edition, KnownObject, KnownObjects};
+use super::object::Version;
 use super::{StoreError, one_line};
 use crate::escape::escape_text;
 
@@ -28,33 +28,18 @@ pub(super) struct CachedObjects {
 
 #[derive(Debug, Default)]
 struct CacheState {
-    /// What was listed or looked at, by a digest of the key.
-    known: HashMap<[u8; 16], KnownObject>,
     /// Who brings an object keeps others from bringing it too.
     brought: HashMap<String, Weak<Turns<()>>>,
 }
 
+/// What is read.
 #[derive(Clone, Copy, Debug)]
-struct KnownObject {
-    version: Version,
-    bytes: u64,
-}
-
-/// What a store says of an object.
-pub(super) fn described(key: &str, found: &ObjectMeta) -> Object {
-    // Where a server says nothing, `object_store` says the beginning of time.
-    let version = match &found.e_tag {
-        Some(tag) => Version::of_etag(tag),
-        None if found.last_modified.timestamp() == 0 => Version::UNKNOWN,
-        None => Version::of_time(&found.last_modified.to_rfc2822()),
-    };
-    Object { name: key.into(), bytes: found.size, version }
-}
-
-fn digest(key: &str) -> [u8; 16] {
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&blake3::hash(key.as_bytes()).as_bytes()[..16]);
-    digest
+pub(super) struct Wanted<'a> {
+    pub(super) name: &'a Key,
+    /// A part of it, or the whole.
+    pub(super) range: Option<&'a Range<u64>>,
+    /// Whether it was listed before, and has to be of that version.
+    pub(super) is_listed: bool,
 }
 
 impl CachedObjects {
@@ -78,18 +63,6 @@ impl CachedObjects {
         self.state.lock().expect("nothing panics while it is held")
     }
 
-    /// Notes which version of an object is there.
-    pub(super) fn note(&self, object: &Object) {
-        let Some(key) = object.name.text() else { return };
-        let known = KnownObject { version: object.version, bytes: object.bytes };
-        self.state().known.insert(digest(key), known);
-    }
-
-    /// Forgets which version of an object was there.
-    pub(super) fn forget(&self, key: &str) {
-        self.state().known.remove(&digest(key));
-    }
-
     fn brought(&self, id: &str) -> Arc<Turns<()>> {
         let brought = &mut self.state().brought;
         if let Some(turns) = brought.get(id).and_then(Weak::upgrade) {
@@ -101,36 +74,39 @@ impl CachedObjects {
         turns
     }
 
-    /// A part of an object, or the whole. `None` where the cache does not help: there is no such object, its store has no
-    /// versions, or there is no room just now; then it is read as without a cache. `line` puts a reason behind what was
-    /// attempted.
+    /// A part of an object, or the whole. `None` where the cache does not help: there is no such object, or there is no room
+    /// just now; then it is read as without a cache. `line` puts a reason behind what was attempted.
     ///
     /// # Errors
-    /// Those of the bucket through `explain`; [`StoreError::Correct`] for an object that is larger than the cache may be;
+    /// Those of the bucket through `explain`; [`StoreError::Correct`] for an object that is larger than the cache may be, or
+    /// of which its store tells no version;
     /// [`StoreError::Stop`] when the folder cannot be written.
     pub(super) async fn read(
         &self,
         bucket: &Bucket,
-        name: &Key,
-        range: Option<&Range<u64>>,
+        objects: &KnownObjects,
+        wanted: Wanted<'_>,
         explain: &(dyn Fn(&object_store::Error) -> StoreError + Send + Sync),
         line: &(dyn Fn(&str) -> String + Send + Sync),
     ) -> Result<Option<Bytes>, StoreError> {
+        let Wanted { name, range, is_listed } = wanted;
         let key = name.as_ref();
-        let known = self.state().known.get(&digest(key)).copied();
-        let known = match known {
+        let known = match objects.get(key) {
             Some(known) => known,
             None => match bucket.look(name).await.map_err(|error| explain(&error))? {
                 None => return Ok(None),
                 Some(found) => {
-                    let object = described(key, &found);
-                    self.note(&object);
-                    KnownObject { version: object.version, bytes: object.bytes }
+                    let known = KnownObject { version: Edition::of(&found).version(), bytes: found.size };
+                    objects.replace(key, known);
+                    known
                 }
             },
         };
         if known.version == Version::UNKNOWN {
-            return Ok(None);
+            return Err(StoreError::Correct(line(
+                "the server gives it neither an ETag nor a time of its last change (Last-Modified), by which it could be \
+                 kept: leave --cache out",
+            )));
         }
         let id = |version: Version| {
             let parts = [&*bucket.url(key), "\0", &version.to_string()];
@@ -168,18 +144,21 @@ impl CachedObjects {
             }
         };
         let mut refused: Option<io::Error> = None;
-        let tag = fill(bucket, name, known.bytes, &mut filling, &mut refused).await;
+        let of_version = is_listed.then_some(known);
+        let come = fill(bucket, name, known.bytes, of_version, &mut filling, &mut refused).await;
         if let Some(error) = refused {
             return Err(unwritten(&error));
         }
-        // The version that came is the one that is kept; it is another one where the object was changed since.
-        let came = tag.map_err(|error| explain(&error))?.map(|tag| Version::of_etag(&tag));
-        let id = match came {
-            Some(version) if version != known.version => {
-                self.note(&Object { name: key.into(), bytes: known.bytes, version });
-                id(version)
+        // The version that came is the one that is kept; it is another one where an object that nobody listed was changed
+        // since it was looked at.
+        let come = come.map_err(|error| explain(&error))?;
+        let id = match known.is_changed(&come) {
+            true => {
+                let known = KnownObject { version: come.version(), ..known };
+                objects.replace(key, known);
+                id(known.version)
             }
-            _ => wanted,
+            false => wanted,
         };
         filling.finish(&id).map_err(|error| unwritten(&error))?;
         // Where it had to go again at once, it is read as without a cache.
@@ -187,14 +166,16 @@ impl CachedObjects {
     }
 }
 
-/// Brings an object; gives its entity tag. What the disk refused is put into `refused`.
+/// Brings an object, of the version that is `known` where one has to be; gives the one that came. What the disk refused is
+/// put into `refused`.
 async fn fill(
     bucket: &Bucket,
     name: &Key,
     bytes: u64,
+    known: Option<KnownObject>,
     filling: &mut Filling,
     refused: &mut Option<io::Error>,
-) -> object_store::Result<Option<String>> {
+) -> object_store::Result<Edition> {
     let mut write = |bytes: &[u8]| match filling.write(bytes) {
         Ok(()) => Ok(()),
         Err(error) => {
@@ -204,5 +185,5 @@ async fn fill(
     };
     let strange =
         |strange: Strange| object_store::Error::Generic { store: "cache", source: Box::new(strange) };
-    bucket.bring(name, bytes, &mut write).await?.map_err(strange)
+    bucket.bring(name, bytes, known, &mut write).await?.map_err(strange)
 }

@@ -80,9 +80,7 @@ impl Store {
         let store = self.objects("write", key, true)?.ok_or_else(|| self.absent("write", key))?;
         for asked in 1.. {
             let payload = PutPayload::from(bytes.clone());
-            let turn = self.turn().await;
             let put = store.put_opts(&name, payload, PutMode::Create.into()).await;
-            drop(turn);
             self.forget(key);
             let error = match put {
                 Ok(_) => return Ok(true),
@@ -151,11 +149,7 @@ impl Store {
                     // Of the location as many names are left out as of the prefix.
                     let location = self.location.rsplitn(parts.len() - n + 1, '/').last();
                     let location = location.expect("a text has a last part").to_string();
-                    Store {
-                        location,
-                        root: Root::Bucket(bucket.at(&parts[..n].join("/")).into()),
-                        cache: None,
-                    }
+                    Store::at(location, Root::Bucket(bucket.at(&parts[..n].join("/")).into()))
                 };
                 (0..parts.len()).rev().filter(|n| parts[*n] == name).map(place).collect()
             }

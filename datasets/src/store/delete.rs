@@ -27,9 +27,7 @@ impl Store {
             let name = self.key("delete", key)?;
             let Some(store) = self.objects("delete", key, false)? else { return Ok(()) };
             for asked in 1.. {
-                let turn = self.turn().await;
                 let deleted = object_store::ObjectStoreExt::delete(&*store, &name).await;
-                drop(turn);
                 self.forget(key);
                 match deleted {
                     Ok(()) | Err(object_store::Error::NotFound { .. }) => break,

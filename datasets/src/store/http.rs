@@ -4,7 +4,6 @@
 //! asked for again, and in the end an error: never an object, never an absence, never an empty listing. Requests,
 //! signatures, and asking again for what S3 calls retryable, stay with `object_store`.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,12 +19,13 @@ use object_store::client::{
 use reqwest::{Method, StatusCode};
 
 use super::between;
-use super::limit::RequestLimit;
 use super::listing::{NoListing, Page, root};
+use super::part::{measured, part};
 use super::patience::{Pace, Patience, TooSlow};
+use super::resend::{Answer, Resend};
 
-/// A refusal, or a page of a listing, is not larger.
-const PAGE_BYTES_MAX: usize = 16 << 20;
+/// A refusal, or a page of a listing, is not larger; nor is an object whose length nobody says.
+pub(super) const PAGE_BYTES_MAX: usize = 16 << 20;
 
 /// An answer that is not the store's, or not the one to what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,23 +36,42 @@ pub(super) enum Strange {
     NoReason { status: StatusCode, cloud: &'static str },
     #[error("the server answered with something else than {cloud} does: {what}")]
     Other { cloud: &'static str, what: &'static str },
+    #[error("it was changed while it was read")]
+    Changed,
+    #[error("the server answered {status}{}", match code.as_str() { "" => String::new(), code => format!(" ({code})") })]
+    Failing { status: StatusCode, code: String },
     #[error("what comes is not what its entity tag says, and something else each time")]
     Damaged,
+    #[error(
+        "its entity tag is not the MD5 of what comes, the same each time, as those of other objects there are"
+    )]
+    OtherTag,
     #[error("the server announced {announced} bytes and sent fewer")]
     Short { announced: u64 },
     #[error("the server announces {announced} bytes where {listed} were listed")]
     Longer { announced: u64, listed: u64 },
     #[error("it leads to {0}, a private address, from a public one; --allow-private follows it")]
     Private(String),
+    #[error(
+        "it leads from https:// to http://{0}, where anybody on the way may change it: give that address if you trust it"
+    )]
+    Plain(String),
     #[error("it leads from one address to another more than {0} times")]
     Redirects(usize),
-    #[error("it leads to what is no web address")]
+    #[error("it leads elsewhere, and names no web address")]
     NoAddress,
     #[error(
         "the server sends no parts of files, and this one has {}: download it and give its path",
         .0.map_or("no known size".to_string(), |bytes| format!("{bytes} bytes"))
     )]
     NoParts(Option<u64>),
+    #[error("the server does not say how many bytes it has")]
+    NoTotal,
+    #[error(
+        "the server does not say how many bytes the file has, and they are more than {} MiB: download it and give its path",
+        PAGE_BYTES_MAX >> 20
+    )]
+    NoLength,
     #[error("the server sent {sent} where bytes {asked} were asked for")]
     OtherPart { asked: String, sent: String },
 }
@@ -84,21 +103,15 @@ impl Addressed {
 #[derive(Debug)]
 pub(super) struct Watching {
     inner: ReqwestConnector,
-    patience: Patience,
+    resend: Resend,
     /// Whose buckets they are, as messages name it.
     cloud: &'static str,
     addressed: Addressed,
-    limit: RequestLimit,
 }
 
 impl Watching {
-    pub(super) fn new(
-        patience: Patience,
-        cloud: &'static str,
-        addressed: Addressed,
-        limit: RequestLimit,
-    ) -> Watching {
-        Watching { inner: ReqwestConnector::default(), patience, cloud, addressed, limit }
+    pub(super) fn new(resend: Resend, cloud: &'static str, addressed: Addressed) -> Watching {
+        Watching { inner: ReqwestConnector::default(), resend, cloud, addressed }
     }
 
     /// What speaks to the store, and to nobody to whom an answer sends it: a session token would go along, and what came
@@ -110,8 +123,8 @@ impl Watching {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(self.patience.connect)
-            .read_timeout(self.patience.silence)
+            .connect_timeout(self.resend.patience.connect)
+            .read_timeout(self.resend.patience.silence)
             .https_only(!is_on(ClientConfigKey::AllowHttp))
             .tls_danger_accept_invalid_certs(is_on(ClientConfigKey::AllowInvalidCertificates));
         if let Some(proxy) = options.get_config_value(&ClientConfigKey::ProxyUrl) {
@@ -128,9 +141,8 @@ impl HttpConnector for Watching {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let credentials = self.inner.connect(options)?;
         let client = HttpClient::new(self.client(options)?);
-        let Watching { patience, cloud, .. } = *self;
-        let (addressed, limit) = (self.addressed.clone(), self.limit.clone());
-        Ok(HttpClient::new(Watched { client, credentials, patience, cloud, addressed, limit }))
+        let (resend, addressed) = (self.resend.clone(), self.addressed.clone());
+        Ok(HttpClient::new(Watched { client, credentials, resend, cloud: self.cloud, addressed }))
     }
 }
 
@@ -140,13 +152,10 @@ struct Watched {
     client: HttpClient,
     /// For those to services that give credentials.
     credentials: HttpClient,
-    patience: Patience,
+    resend: Resend,
     cloud: &'static str,
     addressed: Addressed,
-    limit: RequestLimit,
 }
-
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
 
 impl HttpService for Watched {
     fn call<'a, 'b>(&'a self, request: HttpRequest) -> Answer<'b>
@@ -158,17 +167,18 @@ impl HttpService for Watched {
             if !self.addressed.is_to_store(&request) {
                 return self.credentials.execute(request).await;
             }
-            // As a connection that broke: whoever sent the request knows whether it may be sent again.
-            let strange = |strange| HttpError::new(HttpErrorKind::Interrupted, strange);
-            let begun = self.limit.begin();
-            let answer = self.once(request).await?;
-            self.limit.answered(begun, answer.as_ref().is_ok_and(|answer| is_throttling(answer.status())));
-            answer.map_err(strange)
+            self.resend.send(request, |request| self.answer(request)).await
         })
     }
 }
 
 impl Watched {
+    /// One request; an answer that is not the store's is as a connection that broke.
+    fn answer(&self, request: HttpRequest) -> Answer<'_> {
+        let strange = |strange| HttpError::new(HttpErrorKind::Interrupted, strange);
+        Box::pin(async move { self.once(request).await?.map_err(strange) })
+    }
+
     /// One request, and whether the answer is the store's.
     async fn once(&self, request: HttpRequest) -> Result<Result<HttpResponse, Strange>, HttpError> {
         let reads = request.method() == Method::GET;
@@ -185,7 +195,13 @@ impl Watched {
         match status {
             StatusCode::OK if lists => self.listing(response).await,
             StatusCode::OK | StatusCode::PARTIAL_CONTENT if reads || is_head || puts => {
-                Ok(self.object(&response, asked).map(|()| self.paced(response)))
+                match response.headers().get("etag") {
+                    Some(tag) if !tag.is_empty() => match part(response, asked.as_deref()) {
+                        Ok(response) if reads => measured(response, self.resend.patience).await,
+                        part => Ok(part),
+                    },
+                    _ => Ok(Err(self.other("it has no ETag"))),
+                }
             }
             StatusCode::OK if uploads => self.upload(begins, response).await,
             StatusCode::OK if deletes => self.nothing(response).await,
@@ -274,16 +290,8 @@ impl Watched {
         Strange::Other { cloud: self.cloud, what }
     }
 
-    /// Whether this is an object, or of one the part that was asked for.
-    fn object(&self, response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
-        match response.headers().get("etag") {
-            Some(tag) if !tag.is_empty() => part(response, asked),
-            _ => Err(self.other("it has no ETag")),
-        }
-    }
-
     fn paced(&self, response: HttpResponse) -> HttpResponse {
-        paced(response, self.patience)
+        paced(response, self.resend.patience)
     }
 
     async fn whole(&self, body: HttpResponseBody) -> Result<Bytes, HttpError> {
@@ -291,7 +299,7 @@ impl Watched {
             let reason = NoListing(format!("it is larger than {} MB", PAGE_BYTES_MAX >> 20));
             HttpError::new(HttpErrorKind::Unknown, Strange::from(reason))
         };
-        whole(body, self.patience, PAGE_BYTES_MAX).await?.ok_or_else(too_large)
+        whole(body, self.resend.patience, PAGE_BYTES_MAX).await?.ok_or_else(too_large)
     }
 }
 
@@ -318,27 +326,6 @@ pub(super) async fn whole(
         }
     }
     Ok(Some(whole.freeze()))
-}
-
-/// Whether a server says that it is asked too much: S3's `SlowDown` and Azure's `ServerBusy` come with 503, which proxies
-/// mean in the same way.
-pub(super) fn is_throttling(status: StatusCode) -> bool {
-    [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status)
-}
-
-/// Whether this is all of an object, or of one the part that was asked for.
-pub(super) fn part(response: &HttpResponse, asked: Option<String>) -> Result<(), Strange> {
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let Some(asked) = asked.as_deref().and_then(|range| range.strip_prefix("bytes=")) else { return Ok(()) };
-    let sent = match response.status() {
-        StatusCode::PARTIAL_CONTENT => header("content-range").unwrap_or("a part that it does not name"),
-        _ => "all bytes",
-    };
-    let begins_alike = asked.split('-').next() == sent.trim_start_matches("bytes").trim().split('-').next();
-    match begins_alike {
-        true => Ok(()),
-        false => Err(Strange::OtherPart { asked: asked.to_string(), sent: sent.chars().take(60).collect() }),
-    }
 }
 
 /// A body that ends with an error when it only drips.
@@ -380,6 +367,7 @@ impl Body for Paced {
 mod tests {
     use futures::executor::block_on;
 
+    use super::super::limit::RequestLimit;
     use super::*;
 
     /// An answer: status, headers, body.
@@ -406,8 +394,8 @@ mod tests {
     }
 
     fn watched(client: HttpClient, addressed: Addressed) -> Watched {
-        let (credentials, patience, limit) = (client.clone(), Patience::usual(), RequestLimit::new(8));
-        Watched { client, credentials, patience, cloud: "S3", addressed, limit }
+        let resend = Resend { patience: Patience::usual(), limit: RequestLimit::new(8) };
+        Watched { credentials: client.clone(), client, resend, cloud: "S3", addressed }
     }
 
     /// Asks a server that answers so; `range` as the header has it.
@@ -420,7 +408,7 @@ mod tests {
         }
         let client = HttpClient::new(Always(answer));
         let watched = watched(client, Addressed::All);
-        block_on(watched.call(request)).map_err(|error| {
+        block_on(watched.answer(request)).map_err(|error| {
             // The kind that `object_store` sends again where that is harmless.
             assert_eq!(error.kind(), HttpErrorKind::Interrupted);
             super::super::cause::<Strange>(&error).expect("a strange answer").to_string()
@@ -476,25 +464,6 @@ mod tests {
         assert_eq!(part(right).expect("the part").status(), 206);
         assert!(part(other).expect_err("another").contains("bytes 0-4/20 where bytes 5-9"));
         assert!(part(OBJECT).expect_err("the whole").contains("all bytes where bytes 5-9"));
-    }
-
-    #[test]
-    fn a_server_that_throttles_halves_the_limit_and_any_other_answer_grows_it() {
-        for (answer, is_listing, expected) in [
-            ((503, &[][..], "<Error><Code>SlowDown</Code></Error>"), false, 4),
-            ((429, &[], ""), false, 4),
-            ((200, &[], "<Error><Code>SlowDown</Code></Error>"), true, 4),
-            ((500, &[], ""), false, 8),
-            (OBJECT, false, 8),
-            (PORTAL, false, 8),
-        ] {
-            let mut request = HttpRequest::new(Bytes::new().into());
-            let uri = if is_listing { "http://s/b?list-type=2" } else { "http://s/b/x" };
-            *request.uri_mut() = uri.parse().expect("an address");
-            let watched = watched(HttpClient::new(Always(answer)), Addressed::All);
-            let _ = block_on(watched.call(request));
-            assert_eq!(watched.limit.now(), expected, "{answer:?}");
-        }
     }
 
     #[test]

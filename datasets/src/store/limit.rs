@@ -67,10 +67,11 @@ impl RequestLimit {
         Begun(self.0.lock().halvings)
     }
 
-    /// The server answered a request.
-    pub(super) fn answered(&self, begun: Begun, is_throttled: bool) {
-        let turns = {
+    /// The server answered a request. Whether the request had the server for itself, so that fewer are not possible.
+    pub(super) fn answered(&self, begun: Begun, is_throttled: bool) -> bool {
+        let (turns, was_alone) = {
             let mut state = self.0.lock();
+            let was_alone = begun.0 == state.halvings && state.limit == 1;
             match is_throttled {
                 true if begun.0 < state.halvings => {}
                 true => {
@@ -86,9 +87,10 @@ impl RequestLimit {
                     }
                 }
             }
-            self.0.hand_on(&mut state)
+            (self.0.hand_on(&mut state), was_alone)
         };
         Shared::give(turns);
+        was_alone
     }
 
     /// How many requests may be on their way now.
@@ -149,10 +151,10 @@ mod tests {
     fn a_storm_halves_the_limit_once_a_round_and_answers_grow_it_back_to_the_most() {
         let limit = RequestLimit::new(16);
         let round: Vec<Begun> = (0..16).map(|_| limit.begin()).collect();
-        round.into_iter().for_each(|begun| limit.answered(begun, true));
+        round.into_iter().for_each(|begun| assert!(!limit.answered(begun, true)));
         assert_eq!(limit.now(), 8, "one storm is one sign");
-        for expected in [4, 2, 1, 1, 1] {
-            limit.answered(limit.begin(), true);
+        for (expected, was_alone) in [(4, false), (2, false), (1, false), (1, true), (1, true)] {
+            assert_eq!(limit.answered(limit.begin(), true), was_alone);
             assert_eq!(limit.now(), expected);
         }
         // A round is as many answers as may be on their way.
@@ -162,7 +164,7 @@ mod tests {
             answers += 1;
         }
         assert_eq!(answers, (1..16).sum::<usize>());
-        (0..100).for_each(|_| limit.answered(limit.begin(), false));
+        (0..100).for_each(|_| assert!(!limit.answered(limit.begin(), false)));
         assert_eq!(limit.now(), 16);
         assert_eq!(RequestLimit::new(0).now(), 1);
     }

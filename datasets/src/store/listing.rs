@@ -106,10 +106,40 @@ struct BlobProperties {
     resource_type: Option<String>,
 }
 
+/// The seconds since 1970 of a time as S3 writes it, `2026-01-31T23:59:59.000Z`, or as headers do,
+/// `Sat, 31 Jan 2026 23:59:59 GMT`.
+pub(super) fn seconds(time: &str) -> Option<i64> {
+    let time = time.trim();
+    let days_of = |year: i64, month: i64, day: i64| {
+        // Years begin in March, so that the day of a leap year is the last one.
+        let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        year * 365 + year.div_euclid(4) - year.div_euclid(100)
+            + year.div_euclid(400)
+            + (month * 153 + 2) / 5
+            + day
+            - 719_469
+    };
+    let (days, clock) = match time.split_once('T') {
+        Some((date, clock)) if date.len() == 10 => {
+            let mut parts = date.split('-').map(|part| part.parse::<i64>().ok());
+            (days_of(parts.next()??, parts.next()??, parts.next()??), clock.strip_suffix('Z')?)
+        }
+        _ => {
+            const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+            let mut words = time.split_once(", ")?.1.split(' ');
+            let (day, month, year) = (words.next()?, words.next()?, words.next()?);
+            let month = MONTHS.find(month).filter(|_| month.len() == 3)? / 3 + 1;
+            (days_of(year.parse().ok()?, month as i64, day.parse().ok()?), words.next()?)
+        }
+    };
+    let mut parts = clock.split(['.', ':']).map(|part| part.parse::<i64>().ok());
+    Some(days * 86_400 + parts.next()?? * 3600 + parts.next()?? * 60 + parts.next()??)
+}
+
 fn version(etag: Option<String>, last_modified: Option<String>) -> Version {
     match (etag, last_modified) {
         (Some(tag), _) if !tag.is_empty() => Version::of_etag(&tag),
-        (_, Some(time)) => Version::of_time(&time),
+        (_, Some(time)) => seconds(&time).map_or(Version::UNKNOWN, Version::of_seconds),
         (_, None) => Version::UNKNOWN,
     }
 }
@@ -196,14 +226,16 @@ mod tests {
             b"<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"http://s3/\"><IsTruncated>true</IsTruncated>\
               <NextContinuationToken>n&amp;1</NextContinuationToken>\
               <Contents><Key>a//x.png</Key><Size>7</Size><ETag>&quot;t&quot;</ETag></Contents>\
-              <Contents><Key>./z &lt;1&gt;.png</Key><Size>0</Size><LastModified>now</LastModified></Contents>\
+              <Contents><Key>./z &lt;1&gt;.png</Key><Size>0</Size><LastModified>2024-02-29T12:00:01.000Z</LastModified></Contents>\
               </ListBucketResult>",
         )
         .expect("a page");
         assert_eq!(page.next.as_deref(), Some("n&1"));
         let object = |key: &str, bytes, version| PageObject { key: key.to_string(), bytes, version };
-        let expected =
-            [object("a//x.png", 7, Version::of_etag("t")), object("./z <1>.png", 0, Version::of_time("now"))];
+        let expected = [
+            object("a//x.png", 7, Version::of_etag("t")),
+            object("./z <1>.png", 0, Version::of_seconds(1_709_208_001)),
+        ];
         assert_eq!(page.objects, expected);
         assert_eq!(page.form, ListingForm::S3);
         let last = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
@@ -236,6 +268,20 @@ mod tests {
         assert_eq!(Page::parse(last.as_bytes()), Ok(empty));
         let cut = &text[..text.len() - 90];
         assert!(Page::parse(cut.as_bytes()).is_err(), "{cut}");
+    }
+
+    #[test]
+    fn a_time_is_the_same_in_a_listing_and_in_a_header() {
+        for (listed, header, expected) in [
+            ("1970-01-01T00:00:00Z", "Thu, 01 Jan 1970 00:00:00 GMT", 0),
+            ("2024-02-29T23:59:59.999Z", "Thu, 29 Feb 2024 23:59:59 GMT", 1_709_251_199),
+            ("2026-12-31T08:07:06.000Z", "Thu, 31 Dec 2026 08:07:06 GMT", 1_798_704_426),
+        ] {
+            assert_eq!((seconds(listed), seconds(header)), (Some(expected), Some(expected)), "{listed}");
+        }
+        for odd in ["", "now", "2024-02-29", "29 Feb 2024", "Thu, 29 Feb"] {
+            assert_eq!(seconds(odd), None, "{odd}");
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use futures::future::BoxFuture;
 
-use super::StoreError;
 use super::object::Object;
+use super::{StoreError, StoreOptions};
 
 /// What [`Mirror`]s do: each future gives a [`StoreError`] whose line is whole.
 pub type Mirrored<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -22,12 +22,12 @@ pub trait Mirror: Send + Sync {
     /// Brings a file of the listing here, where it is not yet, and says where it lies.
     ///
     /// # Errors
-    /// [`StoreError::Stop`] when it cannot be had or is not what was announced.
+    /// [`StoreError::Stop`] when it cannot be had, [`StoreError::Damaged`] when it is not what was announced.
     fn bring<'a>(&'a self, name: &'a str) -> Mirrored<'a, PathBuf>;
 }
 
 /// Opens what follows `hf://`. Nobody is asked yet.
-pub type MirrorOpener = fn(&str) -> Result<Arc<dyn Mirror>, StoreError>;
+pub type MirrorOpener = fn(&str, &StoreOptions) -> Result<Arc<dyn Mirror>, StoreError>;
 
 static HUB: OnceLock<MirrorOpener> = OnceLock::new();
 

@@ -10,12 +10,15 @@ mod cached;
 mod claim;
 mod delete;
 mod http;
+mod known;
 mod limit;
 mod listing;
 mod local;
 mod mirror;
 mod object;
+mod part;
 mod patience;
+mod resend;
 mod upload;
 mod web;
 mod window;
@@ -34,12 +37,12 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use self::bucket::{Bucket, CLOUDS};
-use self::cached::{CachedObjects, described};
-use self::limit::Turn;
+use self::cached::{CachedObjects, Wanted};
+use self::known::{Edition, KnownObjects};
 use self::local::Local;
 use crate::escape::{escape_text, one_line as in_one_line, printable};
 
-pub use self::bucket::{endpoint, install_tls, without_credentials};
+pub use self::bucket::{endpoint, install_tls, without_credentials, without_secrets};
 pub use self::cache::CacheOptions;
 pub use self::claim::Claim;
 pub use self::listing::{ListingForm, NoListing, Page, PageObject};
@@ -58,7 +61,7 @@ pub struct StoreOptions {
     pub endpoint: Option<String>,
     /// The region of a bucket of S3, instead of `AWS_REGION`.
     pub region: Option<String>,
-    /// Sends unsigned requests, as public buckets take them.
+    /// Sends unsigned requests, as public buckets take them, and no token to the hub.
     pub anonymous: bool,
     /// Follows a redirect of a public web server to a private address.
     pub allow_private: bool,
@@ -96,6 +99,8 @@ pub struct Store {
     root: Root,
     /// Where objects of a bucket or a web server are kept, where the options name a place.
     cache: Option<Arc<CachedObjects>>,
+    /// Which versions of the objects of a bucket or a web server were seen.
+    known: Arc<KnownObjects>,
 }
 
 #[derive(Clone)]
@@ -147,7 +152,7 @@ impl Store {
                 let open = mirror::hub().ok_or_else(|| {
                     StoreError::Correct(format!("{location}: this program does not read from the hub"))
                 })?;
-                Ok(Store { location, root: Root::Mirror(open(rest)?), cache: None })
+                Ok(Store::at(location, Root::Mirror(open(rest, options)?)))
             }
             "http" | "https" => {
                 let (location, bucket) = Bucket::open_web(location, options)?;
@@ -161,7 +166,7 @@ impl Store {
                 None => Err(StoreError::Correct(format!(
                     "{}: unknown scheme {scheme}://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix, \
                      az://container/prefix or https://host/folder",
-                    escape_text(&without_credentials(location))
+                    escape_text(&without_secrets(location))
                 ))),
             },
         }
@@ -169,18 +174,22 @@ impl Store {
 
     /// An empty root in memory.
     pub fn memory() -> Store {
-        Store { location: "memory".to_string(), root: Root::Memory(Arc::new(InMemory::new())), cache: None }
+        Store::at("memory".to_string(), Root::Memory(Arc::new(InMemory::new())))
     }
 
     fn local(path: PathBuf, location: String) -> Store {
         // It goes into messages, each of which is one line.
         let location = printable(&location).into_owned();
-        Store { location, root: Root::Local(Local { root: path.into() }), cache: None }
+        Store::at(location, Root::Local(Local { root: path.into() }))
+    }
+
+    fn at(location: String, root: Root) -> Store {
+        Store { location, root, cache: None, known: Arc::default() }
     }
 
     fn remote(location: String, bucket: Bucket, options: &StoreOptions) -> Result<Store, StoreError> {
         let cache = options.cache.as_ref().map(CachedObjects::open).transpose()?;
-        Ok(Store { location, root: Root::Bucket(Arc::new(bucket)), cache: cache.map(Arc::new) })
+        Ok(Store { cache: cache.map(Arc::new), ..Store::at(location, Root::Bucket(Arc::new(bucket))) })
     }
 
     /// Where this is, for messages: as it was given, without anything secret.
@@ -220,7 +229,7 @@ impl Store {
         self.part(key, Some(range), None).await
     }
 
-    /// `listed` is how many bytes are expected, where that is known.
+    /// `listed` is how many bytes are expected, where that is known; then they have to be of the version that was listed.
     async fn part(
         &self,
         key: &str,
@@ -246,12 +255,16 @@ impl Store {
         {
             let explain = |error: &object_store::Error| self.explain("read", key, error);
             let line = self.line("read", key);
-            if let Some(bytes) = cache.read(bucket, &name, range.as_ref(), &explain, &line).await? {
+            let wanted = Wanted { name: &name, range: range.as_ref(), is_listed: listed.is_some() };
+            if let Some(bytes) = cache.read(bucket, &self.known, wanted, &explain, &line).await? {
                 return Ok(bytes);
             }
         }
         let read = match &self.root {
-            Root::Bucket(bucket) => bucket.read(&name, range, listed).await,
+            Root::Bucket(bucket) => {
+                let known = listed.and_then(|_| self.known.get(key));
+                bucket.read(&name, range, listed, known).await
+            }
             _ => get_part(&*store, &name, range).await,
         };
         read.map_err(|error| self.explain("read", key, &error))
@@ -375,9 +388,7 @@ impl Store {
             Root::Local(_) => Ok(vec![]),
             Root::Bucket(bucket) => {
                 let objects = bucket.list(&name, self.line("list", prefix)).await?;
-                if let Some(cache) = &self.cache {
-                    objects.iter().for_each(|object| cache.note(object));
-                }
+                objects.iter().for_each(|object| self.known.note(object));
                 Ok(objects)
             }
             Root::Mirror(mirror) => {
@@ -426,18 +437,17 @@ impl Store {
     async fn look_at(&self, bucket: &Bucket, key: &str) -> Result<Option<Object>, StoreError> {
         let name = self.key("read", key)?;
         let found = bucket.look(&name).await.map_err(|error| self.explain("read", key, &error))?;
-        let found = found.map(|found| described(key, &found));
-        if let (Some(cache), Some(found)) = (&self.cache, &found) {
-            cache.note(found);
-        }
+        let found = found.map(|found| {
+            let version = Edition::of(&found).version();
+            Object { name: key.into(), bytes: found.size, version }
+        });
+        found.iter().for_each(|found| self.known.note(found));
         Ok(found)
     }
 
     /// Of an object that is written or deleted.
     fn forget(&self, key: &str) {
-        if let Some(cache) = &self.cache {
-            cache.forget(key);
-        }
+        self.known.forget(key);
     }
 
     /// Whether an object of this name can be read: in a bucket, names with empty parts, `.` or `..` cannot be
@@ -467,8 +477,9 @@ impl Store {
         self.part(key, range, Some(listed)).await
     }
 
-    /// Reads a whole object that was listed with so many bytes. What has another size is asked for again, and ends the run
-    /// if it stays so: a changed object never becomes a sample in silence.
+    /// Reads a whole object that was listed with so many bytes. What has another size, or in a bucket and on a web server is
+    /// of another version than the one that this store saw first, is asked for again, and ends the run if it stays so: a
+    /// changed object never becomes a sample in silence.
     ///
     /// # Errors
     /// As [`Store::read`], and [`StoreError::Stop`] for another size.
@@ -543,15 +554,6 @@ impl Store {
         }
     }
 
-    /// The right to have one request on its way to a bucket, to be held until its answer is read; nobody may wait for a
-    /// second one meanwhile.
-    async fn turn(&self) -> Option<Turn> {
-        match &self.root {
-            Root::Bucket(bucket) => Some(bucket.limit.turn().await),
-            _ => None,
-        }
-    }
-
     fn absent(&self, verb: &str, key: &str) -> StoreError {
         self.explain_io(verb, key, &io::Error::from(io::ErrorKind::NotFound))
     }
@@ -599,6 +601,9 @@ pub enum StoreError {
     /// Stop the run: the next object would fare no better.
     #[error("{0}")]
     Stop(String),
+    /// Stop the run, and do not trust what came: it is not what its checksum says.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 impl StoreError {
@@ -738,7 +743,7 @@ mod tests {
             Store::open(location, &StoreOptions::default()).expect_err("refused").to_string()
         };
         assert_eq!(
-            refused("ftp://user:geheim@host/x"),
+            refused("ftp://user:geheim@host/x?sig=geheim"),
             "ftp://host/x: unknown scheme ftp://: give a local path, file://, s3://bucket/prefix, gs://bucket/prefix, \
              az://container/prefix or https://host/folder"
         );

@@ -83,9 +83,9 @@ impl Version {
         Version::of("etag", tag.trim().trim_start_matches("W/").trim_matches('"').as_bytes())
     }
 
-    /// By what else a store says that changes with the bytes, such as the time of the last change.
-    pub fn of_time(time: &str) -> Version {
-        Version::of("time", time.as_bytes())
+    /// By the time of the last change, in seconds since 1970.
+    pub fn of_seconds(seconds: i64) -> Version {
+        Version::of("time", seconds.to_string().as_bytes())
     }
 
     /// Of a local file.
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(Version::of_etag("\"abc\""), Version::of_etag("abc"));
         assert_eq!(Version::of_etag("W/\"abc\""), Version::of_etag("abc"));
         assert_ne!(Version::of_etag("abc"), Version::of_etag("abd"));
-        assert_ne!(Version::of_etag("abc"), Version::of_time("abc"));
+        assert_ne!(Version::of_etag("7"), Version::of_seconds(7));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Ten requests over half a minute outlast a server's restart without hiding a wrong address, and a silent server
+    /// Ten requests over half a minute (28.7 seconds of waits) outlast a server's restart without hiding a wrong address, and a silent server
     /// costs four minutes at most. A minute of silence lets a part of 8 MiB through a line of 140 KB/s.
     pub fn usual() -> Patience {
         let seconds = |seconds: f64| Duration::from_secs_f64(seconds * scale());
@@ -36,7 +36,7 @@ impl Patience {
             bytes_min: 60 << 10,
             tries: 10,
             first_wait: seconds(0.1),
-            wait_max: seconds(5.0),
+            wait_max: seconds(8.0),
             total: seconds(180.0),
         }
     }
@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_longest() {
         let patience = Patience::usual();
-        let waits: Vec<u64> = (1..=8).map(|n| patience.wait_after(n).as_millis() as u64).collect();
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        let waits: Vec<u64> = (1..=9).map(|n| patience.wait_after(n).as_millis() as u64).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 8000, 8000]);
         assert_eq!(patience.wait_after(u32::MAX), patience.wait_max);
         let began = Instant::now();
         assert!(patience.allows(9, began) && !patience.allows(10, began));

@@ -106,11 +106,7 @@ impl Upload {
         }
         let parts = self.parts.as_mut().expect("it was begun");
         parts.bytes += part.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        let put = parts.upload.put_part(PutPayload::from_iter(part));
-        let turn = self.store.turn().await;
-        let put = put.await;
-        drop(turn);
-        match put {
+        match parts.upload.put_part(PutPayload::from_iter(part)).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.give_up(&error).await),
         }

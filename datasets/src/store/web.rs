@@ -4,9 +4,7 @@
 //! printer, a database. So a redirect from a public address to a private one is refused; the rule is [`may_follow`].
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -20,9 +18,10 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode, Url};
 use tower_service::Service;
 
-use super::http::{Strange, is_throttling, paced, part, whole};
-use super::limit::RequestLimit;
-use super::patience::{Patience, public_for_tests};
+use super::http::{Strange, paced, whole};
+use super::part::{measured, part};
+use super::patience::public_for_tests;
+use super::resend::{Answer, Resend};
 
 /// As many as curl and browsers follow in about the same way.
 const REDIRECTS_MAX: usize = 10;
@@ -69,6 +68,11 @@ fn is_private(address: IpAddr) -> bool {
 /// Whether a redirect may be followed to a server with these addresses.
 fn may_follow(from_is_private: bool, to: &[IpAddr], allow_private: bool) -> bool {
     allow_private || from_is_private || !to.iter().any(|address| is_private(*address))
+}
+
+/// Whether a redirect leads from a server that nobody can pretend to be to one that anybody on the way can.
+fn is_downgrade(from: &Url, to: &Url) -> bool {
+    from.scheme() == "https" && to.scheme() != "https"
 }
 
 /// The addresses of a host.
@@ -119,8 +123,7 @@ impl Resolve for Names {
 /// Connects to web servers.
 #[derive(Debug)]
 pub(super) struct WebConnector {
-    pub(super) patience: Patience,
-    pub(super) limit: RequestLimit,
+    pub(super) resend: Resend,
     pub(super) allow_private: bool,
 }
 
@@ -129,8 +132,8 @@ impl WebConnector {
         let client = reqwest::Client::builder()
             .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(self.patience.connect)
-            .read_timeout(self.patience.silence)
+            .connect_timeout(self.resend.patience.connect)
+            .read_timeout(self.resend.patience.silence)
             .dns_resolver(Arc::new(names.clone()))
             .build();
         let failed =
@@ -147,8 +150,7 @@ impl HttpConnector for WebConnector {
             client: self.client(&names)?,
             guarded,
             names,
-            patience: self.patience,
-            limit: self.limit.clone(),
+            resend: self.resend.clone(),
             allow_private: self.allow_private,
         }))
     }
@@ -160,27 +162,17 @@ struct WebClient {
     /// For servers to which a public one sends.
     guarded: HttpClient,
     names: Names,
-    patience: Patience,
-    limit: RequestLimit,
+    resend: Resend,
     allow_private: bool,
 }
 
 impl HttpService for WebClient {
-    fn call<'a, 'b>(
-        &'a self,
-        request: HttpRequest,
-    ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'b>>
+    fn call<'a, 'b>(&'a self, request: HttpRequest) -> Answer<'b>
     where
         'a: 'b,
         Self: 'b,
     {
-        Box::pin(async move {
-            let begun = self.limit.begin();
-            let answer = self.answer(request).await;
-            let is_throttled = answer.as_ref().is_ok_and(|answer| is_throttling(answer.status()));
-            self.limit.answered(begun, is_throttled);
-            answer
-        })
+        Box::pin(self.resend.send(request, |request| Box::pin(self.answer(request))))
     }
 }
 
@@ -194,13 +186,23 @@ impl WebClient {
         let asked = request.headers().get("range").and_then(|range| range.to_str().ok()).map(str::to_string);
         let is_get = request.method() == Method::GET;
         let response = self.follow(request).await?;
+        let strange = |strange| HttpError::new(HttpErrorKind::Interrupted, strange);
         match (response.status(), asked) {
             (StatusCode::OK, Some(asked)) if is_get => self.cut(response, &asked).await,
-            (StatusCode::PARTIAL_CONTENT, asked) => match part(&response, asked) {
-                Ok(()) => Ok(paced(response, self.patience)),
-                Err(strange) => Err(HttpError::new(HttpErrorKind::Interrupted, strange)),
-            },
-            _ => Ok(paced(response, self.patience)),
+            (StatusCode::OK, None) if is_get => {
+                measured(response, self.resend.patience).await?.map_err(strange)
+            }
+            (StatusCode::PARTIAL_CONTENT, asked) => {
+                let part = part(response, asked.as_deref()).map_err(strange)?;
+                Ok(paced(part, self.resend.patience))
+            }
+            // It was there once, and is no more there than what never was.
+            (StatusCode::GONE, _) => {
+                let mut response = response;
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                Ok(paced(response, self.resend.patience))
+            }
+            _ => Ok(paced(response, self.resend.patience)),
         }
     }
 
@@ -216,12 +218,17 @@ impl WebClient {
             *next.uri_mut() = url.as_str().parse().map_err(|_| hopeless(Strange::NoAddress))?;
             let response = client.execute(next).await?;
             let place = response.headers().get("location").and_then(|place| place.to_str().ok());
-            let Some(place) = place.filter(|_| response.status().is_redirection()) else {
-                return Ok(response);
+            let leads_on = [301, 302, 303, 307, 308].contains(&response.status().as_u16());
+            let Some(place) = place.filter(|_| leads_on) else {
+                return if leads_on { Err(hopeless(Strange::NoAddress)) } else { Ok(response) };
             };
             let to = url.join(place).map_err(no_url)?;
             if !["http", "https"].contains(&to.scheme()) || !to.has_host() {
                 return Err(hopeless(Strange::NoAddress));
+            }
+            if is_downgrade(&url, &to) {
+                let host = to.host_str().unwrap_or_default();
+                return Err(hopeless(Strange::Plain(host.chars().take(100).collect())));
             }
             let is_private = self.names.was_private(&url);
             if !self.allow_private && !is_private {
@@ -256,7 +263,9 @@ impl WebClient {
             return Err(too_large());
         }
         let (mut parts, body) = response.into_parts();
-        let Some(whole) = whole(body, self.patience, SMALL_BYTES).await? else { return Err(too_large()) };
+        let Some(whole) = whole(body, self.resend.patience, SMALL_BYTES).await? else {
+            return Err(too_large());
+        };
         if length.is_some_and(|length| length != whole.len() as u64) {
             let strange = Strange::Short { announced: length.unwrap_or_default() };
             return Err(HttpError::new(HttpErrorKind::Interrupted, strange));
@@ -326,6 +335,58 @@ mod tests {
         ] {
             assert!(may_follow(false, &addresses(&[public]), false), "{public}");
         }
+    }
+
+    #[test]
+    fn a_redirect_from_https_to_http_is_a_downgrade() {
+        let url = |text: &str| Url::parse(text).expect(text);
+        for (from, to, expected) in [
+            ("https://a/x", "http://a/x", true),
+            ("https://a/x", "https://b/x", false),
+            ("http://a/x", "http://b/x", false),
+            ("http://a/x", "https://a/x", false),
+        ] {
+            assert_eq!(is_downgrade(&url(from), &url(to)), expected, "{from} {to}");
+        }
+    }
+
+    /// A server that sends everybody to one place.
+    #[derive(Debug)]
+    struct Elsewhere(&'static str);
+
+    impl HttpService for Elsewhere {
+        fn call<'a, 'b>(&'a self, _: HttpRequest) -> Answer<'b>
+        where
+            'a: 'b,
+            Self: 'b,
+        {
+            let mut response = HttpResponse::new(Bytes::new().into());
+            *response.status_mut() = StatusCode::FOUND;
+            response.headers_mut().insert("location", HeaderValue::from_static(self.0));
+            Box::pin(async move { Ok(response) })
+        }
+    }
+
+    #[test]
+    fn a_redirect_to_a_plain_address_is_refused() {
+        let resend = Resend {
+            patience: super::super::patience::Patience::usual(),
+            limit: super::super::limit::RequestLimit::new(1),
+        };
+        let names = Names { is_private: Arc::default(), only_public: false };
+        let to = |place| {
+            let client = HttpClient::new(Elsewhere(place));
+            let (guarded, resend, names) = (client.clone(), resend.clone(), names.clone());
+            WebClient { client, guarded, names, resend, allow_private: true }
+        };
+        let mut request = HttpRequest::new(Bytes::new().into());
+        *request.uri_mut() = "https://1.1.1.1/x".parse().expect("an address");
+        let ask = |place| {
+            let answer = futures::executor::block_on(to(place).follow(request.clone()));
+            super::super::cause::<Strange>(&answer.expect_err("it leads on for ever")).cloned()
+        };
+        assert_eq!(ask("http://1.0.0.1/x"), Some(Strange::Plain("1.0.0.1".to_string())));
+        assert_eq!(ask("https://1.0.0.1/x"), Some(Strange::Redirects(REDIRECTS_MAX)));
     }
 
     #[test]

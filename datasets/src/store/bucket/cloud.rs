@@ -13,6 +13,7 @@ use super::super::StoreOptions;
 use super::super::http::{Addressed, Watching};
 use super::super::limit::RequestLimit;
 use super::super::patience::Patience;
+use super::super::resend::Resend;
 use crate::escape::escape_text;
 
 /// The environment.
@@ -108,19 +109,21 @@ impl Settings {
         install_tls();
         Settings {
             client,
-            watching: Watching::new(patience, cloud, addressed, limit.clone()),
+            watching: Watching::new(Resend { patience, limit: limit.clone() }, cloud, addressed),
             retry: retries(&patience),
         }
     }
 }
 
-/// How often a request is sent again: with waits that grow and are spread at random.
+/// How often `object_store` goes on with an answer that broke off, and sends again what may have changed something: the rest
+/// is sent again below it, by `Resend`.
 pub(super) fn retries(patience: &Patience) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
             init_backoff: patience.first_wait,
             max_backoff: patience.wait_max,
-            ..Default::default()
+            // Each wait lies between the first one and so many times the one before: with 2 they would hardly grow.
+            base: 4.0,
         },
         max_retries: patience.tries as usize - 1,
         retry_timeout: patience.total,
@@ -190,7 +193,7 @@ pub(super) fn one_word(name: &str, value: &str) -> Result<String, String> {
 /// One line, without a secret, when it is no `http://` or `https://` URL or holds credentials.
 pub fn endpoint(name: &str, value: &str, credentials: &str) -> Result<String, String> {
     let value = value.trim();
-    let shown = escape_text(&without_credentials(value)).into_owned();
+    let shown = escape_text(&without_secrets(value)).into_owned();
     let url = reqwest::Url::parse(value).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
     let Some(url) = url.filter(|url| url.has_host()) else {
         return Err(match value.contains("://") || value.is_empty() {
@@ -200,6 +203,9 @@ pub fn endpoint(name: &str, value: &str, credentials: &str) -> Result<String, St
     };
     if !url.username().is_empty() || url.password().is_some() {
         return Err(format!("{name} {shown} may hold no credentials: set {credentials}"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("{name} {shown} may hold no query (?..) and no fragment (#..): leave it out"));
     }
     Ok(value.trim_end_matches('/').to_string())
 }
@@ -218,6 +224,17 @@ pub fn install_tls() {
 pub fn without_credentials(address: &str) -> String {
     let (scheme, rest) = address.split_at(address.find("://").map_or(0, |at| at + 3));
     format!("{scheme}{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
+}
+
+/// The address of a server as [`without_credentials`] shows it, and without what follows a `?` or `#`, which may be a signature
+/// or a token. Where a `?` stands before an `@`, either may begin a secret, and nothing but the scheme is shown.
+pub fn without_secrets(address: &str) -> String {
+    let (scheme, rest) = address.split_at(address.find("://").map_or(0, |at| at + 3));
+    let query = rest.find(['?', '#']).unwrap_or(rest.len());
+    match rest.rfind('@') {
+        Some(at) if at > query => format!("{scheme}.."),
+        _ => without_credentials(&format!("{scheme}{}", &rest[..query])),
+    }
 }
 
 /// A text without the secrets.
@@ -249,5 +266,45 @@ pub(super) fn opened(
             Err(line.strip_prefix(&format!("{expected}: ")).expect("the location").to_string())
         }
         Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_secret_of_an_address_is_not_shown() {
+        for (address, expected) in [
+            ("https://host/a/b", "https://host/a/b"),
+            ("https://me:geheim@host/a", "https://host/a"),
+            ("https://host/a?sig=geheim#x", "https://host/a"),
+            ("ftp://host/a#geheim", "ftp://host/a"),
+            ("https://me:geheim@host/a?sig=geheim", "https://host/a"),
+            ("https://me:ge?heim@host/a", "https://.."),
+            ("https://host/a?mail=me@geheim", "https://.."),
+            ("host:9/a?x=geheim", "host:9/a"),
+        ] {
+            assert_eq!(without_secrets(address), expected);
+        }
+    }
+
+    #[test]
+    fn the_address_of_a_server_has_neither_credentials_nor_a_query() {
+        assert_eq!(endpoint("E", " http://host:9/a/ ", "K").as_deref(), Ok("http://host:9/a"));
+        for (value, says) in [
+            ("http://me:geheim@host", "E http://host may hold no credentials: set K"),
+            (
+                "http://host?tok=geheim",
+                "E http://host may hold no query (?..) and no fragment (#..): leave it out",
+            ),
+            (
+                "http://host/#geheim",
+                "E http://host/ may hold no query (?..) and no fragment (#..): leave it out",
+            ),
+            ("host?tok=geheim", "E host has no scheme: write http://host or https://host"),
+        ] {
+            assert_eq!(endpoint("E", value, "K").as_deref(), Err(&says.to_string()));
+        }
     }
 }

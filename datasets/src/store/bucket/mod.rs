@@ -32,7 +32,7 @@ use super::{StoreError, StoreOptions, one_line};
 use crate::escape::escape_text;
 
 pub(super) use self::cloud::Cloud;
-pub use self::cloud::{endpoint, install_tls, without_credentials};
+pub use self::cloud::{endpoint, install_tls, without_credentials, without_secrets};
 pub(super) use self::parts::{Before, complete, look_before};
 
 /// Every kind of buckets.
@@ -48,8 +48,6 @@ pub(super) struct Bucket {
     whole: Arc<dyn ObjectStore>,
     /// `None` where nobody lists what there is, and nothing can be written.
     pages: Option<Arc<dyn PaginatedListStore>>,
-    /// Of the requests on their way to it.
-    pub(super) limit: RequestLimit,
     bucket: Arc<str>,
     /// The server, in words.
     endpoint: Arc<str>,
@@ -126,7 +124,6 @@ impl Bucket {
             objects,
             whole,
             pages: Some(pages),
-            limit,
             tags_are_md5: Arc::default(),
             bucket: bucket.into(),
             endpoint: endpoint.into(),
@@ -180,9 +177,7 @@ impl Bucket {
         let mut token: Option<String> = None;
         loop {
             let options = PaginatedListOptions { page_token: token.clone(), ..Default::default() };
-            let turn = self.limit.turn().await;
             let answer = pages.list_paginated(asked, options).await;
-            drop(turn);
             let answer = answer.map_err(|error| self.explain("list", &error, &line))?;
             let page = answer.result.extensions.get::<Arc<Page>>();
             let page =
@@ -213,7 +208,6 @@ impl Bucket {
         if bytes.len() > part_bytes() {
             return put_parts(self, key, bytes).await;
         }
-        let _turn = self.limit.turn().await;
         self.objects.put(key, PutPayload::from(bytes.clone())).await.map(drop)
     }
 }

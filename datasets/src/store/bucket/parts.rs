@@ -21,13 +21,7 @@ pub(super) async fn put_parts(bucket: &Bucket, key: &Key, bytes: &Bytes) -> obje
     let parts: Vec<_> = (0..bytes.len())
         .step_by(part_bytes())
         .map(|start| bytes.slice(start..bytes.len().min(start + part_bytes())))
-        .map(|part| {
-            let put = upload.put_part(PutPayload::from(part));
-            async {
-                let _turn = bucket.limit.turn().await;
-                put.await
-            }
-        })
+        .map(|part| upload.put_part(PutPayload::from(part)))
         .collect();
     let sent = futures::stream::iter(parts).buffer_unordered(PARTS_IN_FLIGHT).try_collect::<Vec<()>>().await;
     match sent {

@@ -20,10 +20,16 @@ impl Bucket {
         let line = |reason: String| redacted(&line(&one_line(&reason)), &self.secrets);
         let stop = |reason: String| StoreError::Stop(line(reason));
         let endpoint = &self.endpoint;
+        const CHANGED: &str = "it was changed while it was read: run again";
         if let Some(error) = cause::<Strange>(error) {
+            match error {
+                Strange::Changed => return stop(CHANGED.to_string()),
+                Strange::Failing { .. } | Strange::Plain(_) => return stop(error.to_string()),
+                _ => {}
+            }
             return stop(format!("{error}: check {endpoint} and what stands before it"));
         }
-        if let Some(http) = cause::<HttpError>(error) {
+        if let Some(http) = broken(error) {
             let what = match http.kind() {
                 HttpErrorKind::Connect => "cannot connect to the server",
                 HttpErrorKind::Timeout => "the server does not answer",
@@ -55,9 +61,7 @@ impl Bucket {
             () if is(codes.other_region) || text.contains("without LOCATION") => {
                 stop(format!("{} {name} is in another region{said}: {}", cloud.bucket, cloud.move_to_region))
             }
-            () if verb == "read" && is_changed => {
-                stop("it was changed while it was read: run again".to_string())
-            }
+            () if verb == "read" && is_changed => stop(CHANGED.to_string()),
             () if is_missing && verb == "read" && is(codes.no_object) => {
                 StoreError::LeaveOut(line("no such object".to_string()))
             }
@@ -93,6 +97,26 @@ impl Bucket {
                 })
             }
         }
+    }
+}
+
+/// How a connection broke: the innermost error of the client, around which stands what became of it.
+fn broken(error: &object_store::Error) -> Option<&HttpError> {
+    let mut found = cause::<HttpError>(error)?;
+    while let Some(inner) = std::error::Error::source(found).and_then(|source| cause::<HttpError>(source)) {
+        found = inner;
+    }
+    Some(found)
+}
+
+/// Whether nobody answers, or nobody but a server that has too much to do: another request would fare no better. What fails
+/// otherwise may be a server's way of refusing HEAD.
+pub(super) fn is_silent(error: &object_store::Error) -> bool {
+    match cause::<Strange>(error) {
+        Some(Strange::Failing { status, .. }) => ![500, 501].contains(&status.as_u16()),
+        Some(_) => false,
+        None => broken(error)
+            .is_some_and(|http| [HttpErrorKind::Connect, HttpErrorKind::Timeout].contains(&http.kind())),
     }
 }
 

@@ -6,9 +6,10 @@ use reqwest::Url;
 
 use super::super::limit::RequestLimit;
 use super::super::patience::Patience;
+use super::super::resend::Resend;
 use super::super::web::WebConnector;
 use super::super::{StoreError, StoreOptions, innermost, one_line};
-use super::cloud::{Cloud, Codes, install_tls, is_plain, retries, without_credentials};
+use super::cloud::{Cloud, Codes, install_tls, is_plain, retries, without_secrets};
 use super::{Arc, Bucket};
 use crate::escape::escape_text;
 
@@ -36,25 +37,29 @@ impl Bucket {
         location: &str,
         options: &StoreOptions,
     ) -> Result<(String, Bucket), StoreError> {
-        let shown = without_credentials(location.split(['?', '#']).next().unwrap_or_default());
-        let shown = escape_text(&shown).into_owned();
+        let shown = escape_text(&without_secrets(location)).into_owned();
         let correct = |what: &str| StoreError::Correct(format!("{shown}: {what}"));
         let url = Url::parse(location).ok().filter(Url::has_host);
         let mut url = url.ok_or_else(|| correct("no address: write https://host/folder"))?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(correct("a URL may hold no credentials: only public files are read from the web"));
         }
-        if url.query().is_some() || url.fragment().is_some() {
+        if url.query().is_some() {
             return Err(correct(
                 "a URL with a query (?..) is not read: download the file, and give its path",
+            ));
+        }
+        if url.fragment().is_some() {
+            return Err(correct(
+                "a URL with a fragment (#..) names no file: leave it out, or write %23 for a #",
             ));
         }
         let path = url.path().trim_end_matches('/').to_string();
         url.set_path(&path);
         install_tls();
-        let limit = RequestLimit::new(options.requests_max);
         let patience = Patience::usual();
-        let connector = WebConnector { patience, limit: limit.clone(), allow_private: options.allow_private };
+        let resend = Resend { patience, limit: RequestLimit::new(options.requests_max) };
+        let connector = WebConnector { resend, allow_private: options.allow_private };
         let whole = HttpBuilder::new()
             .with_url(url.as_str())
             .with_http_connector(connector)
@@ -69,7 +74,6 @@ impl Bucket {
             objects: Arc::clone(&whole),
             whole,
             pages: None,
-            limit,
             bucket: format!("{host}{path}").into(),
             endpoint: format!("the address ({}://{host})", url.scheme()).into(),
             tags_are_md5: Arc::default(),
@@ -98,6 +102,7 @@ mod tests {
             ("https://", "https://: no address: write https://host/folder"),
             ("https://me:geheim@host/x", "https://host/x: a URL may hold no credentials"),
             ("https://host/x?token=geheim", "https://host/x: a URL with a query"),
+            ("https://me:ge?heim@host/x", "https://..: "),
         ] {
             let said = open(location).expect_err(location).to_string();
             assert!(said.starts_with(says) && !said.contains("geheim"), "{said}");
