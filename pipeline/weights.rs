@@ -224,7 +224,10 @@ async fn from_place(name: &str, config: &Config) -> Result<Initial, Error> {
 }
 
 async fn from_hub(name: &str, reference: &Reference, config: &Config) -> Result<Initial, Error> {
-    let hub = Hub::from_environment();
+    let mut hub = Hub::from_environment();
+    if config.is_on("store.anonymous") {
+        hub = hub.without_token();
+    }
     let names: Vec<&str> = match &reference.file {
         Some(file) => vec![file.as_str()],
         None => hub::WEIGHTS.to_vec(),

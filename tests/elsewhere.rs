@@ -594,7 +594,7 @@ fn an_option_of_another_kind_of_store_is_refused_and_an_anonymous_hub_is_sent_no
     place
         .run("inspect hf://datasets/o/d --cache kept")
         .refused(2, "kept in its own cache, which HF_HUB_CACHE");
-    for option in ["--endpoint http://h", "--region r", "--allow-private", "--instance-metadata"] {
+    for option in ["--endpoint http://h", "--region r", "--instance-metadata"] {
         place.run(&format!("inspect hf://datasets/o/d {option}")).refused(2, "leave it out");
         if option != "--allow-private" {
             place.run(&format!("inspect http://127.0.0.1:1/x.tar {option}")).refused(2, "leave it out");
@@ -1075,4 +1075,49 @@ fn percent_escapes_of_a_url_are_read_once_in_its_last_part_too() {
     let url = format!("file://{}/a%20b/t%201.csv", place.path("").display());
     let said = place.run_with(&["inspect", &url]);
     assert!(!said.stderr.contains("there is no such"), "{}", said.stderr);
+}
+
+#[test]
+fn a_table_names_images_of_other_places_by_their_urls() {
+    let fake = Fake::start(|_| None);
+    let mut place = Place::new();
+    place.set("FOREBAY_PATIENCE", "0.03");
+    let url = |name: &str| format!("http://{}/pictures/{name}", fake.address);
+    let (mut rows, mut same) = (String::from("url,label\n"), String::from("path,label\n"));
+    for (n, (name, bytes)) in png_files(16).into_iter().enumerate() {
+        fake.put(&format!("/pictures/{name}"), bytes.clone());
+        place.write(&format!("same/{name}"), &bytes);
+        rows += &format!("{},c{}\n", url(&name), n % 2);
+        same += &format!("{name},c{}\n", n % 2);
+    }
+    place.write("same/list.csv", same.as_bytes());
+    place.write("urls/list.csv", rows.as_bytes());
+    // Whoever wrote the table may not send this machine to its own network.
+    place.run("inspect urls/list.csv").refused(2, "no row of table list.csv");
+    assert!(fake.asked().is_empty(), "a private server was asked");
+    let prepare = "--size 8 --encode png --split none --order source --allow-private --json";
+    let said = place.run(&format!("prepare urls out {prepare}")).done().json();
+    assert_eq!((&said["found"], &said["written"]), (&16.into(), &16.into()), "{said}");
+    place.run("prepare same of-same --layout table --size 8 --encode png --split none --order source").done();
+    let id = url(&png_files(16)[3].0);
+    let traced = place.run_with(&["trace", "out", &id, "--json"]).done().json();
+    assert_eq!(traced["rows"][0]["source"], serde_json::Value::from(id.clone()));
+    let images = |dest: &str| {
+        let said = place.run(&format!("inspect {dest} --layout parquet --json")).done().json();
+        (said["statistics"].clone(), said["classes"].clone())
+    };
+    assert_eq!(images("out"), images("of-same"));
+    place.run("bench urls --size 8 --batch-size 4 --epochs 1 --allow-private").done();
+    // What another place lacks or hides is a reject of one image, and no signature is shown.
+    rows += &format!("{},c0\n{}?sig=geheim,c0\nfile:///etc/passwd,c1\n", url("gone.png"), url("1.png"));
+    place.write("urls/list.csv", rows.as_bytes());
+    let said = place.run("inspect urls --allow-private --json").done();
+    assert!(!said.stdout.contains("geheim") && !said.stderr.contains("geheim"), "{}", said.stdout);
+    let said = said.json();
+    let reasons: Vec<&str> =
+        said["rejects"].as_array().expect("rejects").iter().filter_map(|it| it["reason"].as_str()).collect();
+    assert_eq!((&said["found"], reasons.len()), (&19.into(), 3), "{reasons:?}");
+    for why in ["there is no such file", "a URL with a query", "images are read from"] {
+        assert!(reasons.iter().any(|reason| reason.contains(why)), "{why}: {reasons:?}");
+    }
 }

@@ -587,14 +587,7 @@ mod tests {
                 "nothing else is sent credentials",
             ),
             (
-                Train,
-                &any,
-                &[("source", "hf://datasets/o/d"), ("store.allow_private", "")],
-                "store.allow_private",
-                "on the web",
-            ),
-            (
-                Train,
+                Trace,
                 &any,
                 &[("source", "gs://bucket/x"), ("store.allow_private", "")],
                 "store.allow_private",

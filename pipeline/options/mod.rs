@@ -16,6 +16,7 @@ mod sections;
 mod space;
 mod spellings;
 mod splits;
+mod stores;
 mod table;
 mod values;
 

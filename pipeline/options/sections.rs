@@ -30,6 +30,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
         region: config.text("store.region"),
         anonymous: config.is_on("store.anonymous"),
         allow_private: config.is_on("store.allow_private"),
+        from_strangers: false,
         instance_metadata: config.is_on("store.instance_metadata"),
         cache: config.text("store.cache").map(|folder| CacheOptions {
             folder: folder.into(),

@@ -23,7 +23,7 @@ use super::choices::{
 use super::command::Command;
 use super::counts;
 use super::nearest::nearest;
-use super::{space, splits};
+use super::{space, splits, stores};
 
 use Command::{
     Advise, Bench, BenchModel, Compare, Convert, Demo, Ensemble, Eval, Export, Forward, Inspect, Models,
@@ -298,13 +298,13 @@ pub const OPTIONS: &[OptionRow] = options![
     "overwrite", "overwrite", "", Kind::Switch(true), "false", &[Prepare, Convert, Train, Export, Forward, Eval, Ensemble, Predict, Inspect], Once, Read, applies::overwrite, usual Output, "Replace what an earlier, different run left in the destination, or the file that is there";
     "force", "force", "", Kind::Switch(true), "false", &[Train], Once, Read, applies::always, more Training, "Continue where shards, weights and options contradict each other: the shards win, then the options; also balance or augment again shards that are balanced or augmented already";
 
-    "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, applies::of_buckets, more Buckets, "Address of the server of every bucket, such as one that speaks as S3 does; a plain http:// one is allowed";
-    "store.region", "region", "NAME", Kind::Text, "", STORES, Neither, Read, applies::region, more Buckets, "Region of a bucket of S3 [default: AWS_REGION, else us-east-1]";
-    "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::anonymous, more Buckets, "Read a public bucket, or a public dataset of the hub, without credentials";
-    "store.allow_private", "allow-private", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::allow_private, more Buckets, "Follow a redirect of a public web server to a private address, such as one of this machine";
-    "store.cache", "cache", "DIR", Kind::Place, "", STORES, Neither, Read, applies::cache, more Buckets, "Keep what is read of buckets and web servers in this folder, for the next epoch and the next run; several processes may share it";
-    "store.cache_limit", "cache-limit", "BYTES", Kind::Bytes, "50 GiB", STORES, Neither, Read, applies::cache_limit, more Buckets, "The most bytes that the folder of --cache takes: what was not used for longest gives way";
-    "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, Read, applies::of_buckets, more Buckets, "Ask the cloud's metadata service for credentials";
+    "store.endpoint", "endpoint", "URL", Kind::Text, "", STORES, Neither, Read, stores::of_buckets, more Buckets, "Address of the server of every bucket, such as one that speaks as S3 does; a plain http:// one is allowed";
+    "store.region", "region", "NAME", Kind::Text, "", STORES, Neither, Read, stores::region, more Buckets, "Region of a bucket of S3 [default: AWS_REGION, else us-east-1]";
+    "store.anonymous", "anonymous", "", Kind::Switch(true), "false", STORES, Neither, Read, stores::anonymous, more Buckets, "Read a public bucket, or what is public on the hub, without credentials";
+    "store.allow_private", "allow-private", "", Kind::Switch(true), "false", STORES, Neither, Read, stores::allow_private, more Buckets, "Follow a redirect of a public web server to a private address, such as one of this machine";
+    "store.cache", "cache", "DIR", Kind::Place, "", STORES, Neither, Read, stores::cache, more Buckets, "Keep what is read of buckets and web servers in this folder, for the next epoch and the next run; several processes may share it";
+    "store.cache_limit", "cache-limit", "BYTES", Kind::Bytes, "50 GiB", STORES, Neither, Read, stores::cache_limit, more Buckets, "The most bytes that the folder of --cache takes: what was not used for longest gives way";
+    "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, Read, stores::of_buckets, more Buckets, "Ask the cloud's metadata service for credentials";
 
     "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", PREPARES, Pixels, Read, applies::decodes, more Images, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
     "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Pixels, Read, applies::decodes, more Images, "Refuse images wider or higher than this";

@@ -3,7 +3,7 @@
 use forebay_datasets::catalog::{Entry, Locator};
 use forebay_datasets::sample::{Encoded, Fault, Pixels, Sample};
 use forebay_datasets::seed::Seed;
-use forebay_datasets::store::Store;
+use forebay_datasets::store::{Store, is_url};
 use forebay_stages::decode::Decode;
 use forebay_stages::weight::{Scales, Step, Weight, parts};
 use futures::StreamExt;
@@ -19,7 +19,10 @@ pub(crate) async fn read<L: Send + 'static>(
     store: Store,
     chunk: Vec<Sample<Locator, L>>,
 ) -> Result<Chunk<Encoded, L>, Error> {
-    if store.local_root().is_some() {
+    let is_elsewhere = |sample: &Sample<Locator, L>| {
+        sample.payload.as_ref().is_ok_and(|locator| locator.object().text().is_some_and(is_url))
+    };
+    if store.local_root().is_some() && !chunk.iter().any(is_elsewhere) {
         let read = move || {
             // It blocks, and may wait for another thread that unpacks what it needs.
             let local = |sample| block_on(read_one(&store, sample));

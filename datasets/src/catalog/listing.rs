@@ -48,6 +48,11 @@ pub(super) fn is_image_extension(extension: &str) -> bool {
 }
 
 impl File {
+    /// What stands behind the last slash of its name.
+    pub(super) fn base_name(&self) -> &str {
+        self.id.rsplit('/').next().unwrap_or(&self.id)
+    }
+
     /// Whether it is called like an image.
     pub(super) fn is_image(&self) -> bool {
         self.extension().is_some_and(|extension| is_image_extension(&extension))

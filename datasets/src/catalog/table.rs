@@ -7,20 +7,22 @@
 mod named;
 mod unlisted;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use self::named::NamedImages;
+use self::named::{Named, NamedImages};
 use super::gathered::{FoundSample, Gathered, broken, class_name, split_of_path};
-use super::kept::{self, Kept, text_of};
+use super::kept::{self, text_of};
 use super::listing::File;
 use super::rows::{EXTENSIONS, Rows, RowsError};
 use super::{
     Layout, LayoutKind, LayoutOptions, Locator, Misfit, NamedColumns, Reading, Source, SourceContents,
-    split_called,
+    folder, split_called,
 };
 use crate::columns::Value;
 use crate::escape::escape_text;
+use crate::manifest::REJECTS_KEY;
 use crate::sample::Split;
 use crate::words::few;
 
@@ -98,13 +100,14 @@ impl Layout for Table {
     }
 }
 
-fn name_of(file: &File) -> &str {
-    file.id.rsplit('/').next().unwrap_or(&file.id)
+/// Whether somebody says that it is a table, or what its labels are.
+fn is_asked(options: &LayoutOptions) -> bool {
+    options.file.is_some() || options.layout == LayoutKind::Table || options.label_column.is_some()
 }
 
 /// A table of Hugging Face's `imagefolder`.
 fn is_metadata(file: &File) -> bool {
-    name_of(file).rsplit_once('.').is_some_and(|(stem, _)| stem == "metadata")
+    file.base_name().rsplit_once('.').is_some_and(|(stem, _)| stem == "metadata")
 }
 
 /// The tables of a source: those at its top and those called `metadata` anywhere; of a competition not the example of what
@@ -113,8 +116,9 @@ fn tables<'a>(source: &Source<'a>) -> Vec<&'a File> {
     let mut files = source.files_called(&EXTENSIONS);
     if source.options.file.is_none() {
         files.retain(|file| {
-            let is_example = name_of(file).to_lowercase().starts_with("sample_submission");
-            is_metadata(file) || (!file.id.contains('/') && !is_example)
+            let is_example = file.base_name().to_lowercase().starts_with("sample_submission");
+            // That of rejects is of a dataset that Forebay wrote.
+            is_metadata(file) || (!file.id.contains('/') && !is_example && &*file.id != REJECTS_KEY)
         });
     }
     files
@@ -132,10 +136,14 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     let mut found = Gathered::default();
     let mut images = NamedImages::of(source);
     let mut rows: BTreeMap<usize, Named> = BTreeMap::new();
+    let mut elsewhere: BTreeMap<String, Named> = BTreeMap::new();
     let mut missing: HashSet<String> = HashSet::new();
     let mut without: Vec<String> = Vec::new();
     let mut said: Vec<String> = Vec::new();
     let mut read_tables: HashSet<&str> = HashSet::new();
+    let mut has_labels = false;
+    // Then a column is that of the labels by its name only.
+    let folders_may_be_classes = !is_asked(source.options) && folder::may_be_classes(source.listing);
     let is_asked_for = source.options.file.is_some() || source.options.layout == LayoutKind::Table;
     for file in tables(source) {
         let refuse = |error: RowsError| match error {
@@ -143,7 +151,7 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
             RowsError::Odd(what) => broken(format!("cannot read {}: {what}", source.name(file))),
         };
         let table = Rows::open(source.store, file).await.map_err(refuse)?;
-        let columns = match TableColumns::of(&table.columns, source.options) {
+        let columns = match TableColumns::of(&table.columns, source.options, folders_may_be_classes) {
             Ok(columns) => columns,
             // Left out, it would take images, labels and splits with it.
             Err(UnreadTable { why, names_images }) if is_asked_for || names_images || is_metadata(file) => {
@@ -155,6 +163,7 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
             }
         };
         read_tables.insert(&file.id);
+        has_labels |= !matches!(columns.label, LabelColumns::Absent);
         said.push(format!("{} ({})", file.id, columns.in_words(&table.columns)));
         let mut reader = RowReader {
             columns: &columns,
@@ -162,6 +171,7 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
             file,
             images: &mut images,
             rows: &mut rows,
+            elsewhere: &mut elsewhere,
             missing: &mut missing,
             found: &mut found,
             options: source.options,
@@ -177,19 +187,25 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
         found.warnings.extend(odd.map(|what| format!("{}: {what}", file.id)));
         found.splits.extend(split_of_path(&file.id));
     }
+    if folders_may_be_classes && !has_labels {
+        return Err(Misfit::Holds("folders of images, and in its tables no column of labels".to_string()));
+    }
     if said.is_empty() {
         return Err(Misfit::Holds(match without.is_empty() {
             true => "no table".to_string(),
             false => few(&without),
         }));
     }
+    // Images of other places are asked for, each once.
+    let others = named::elsewhere(source.store, elsewhere, &mut found).await;
     found.warnings.extend(without.iter().map(|table| format!("{table}: it is not read")));
     found.layout = format!("table {}", few(&said));
     found.kept_columns.clone_from(&source.options.keep_columns);
-    if rows.is_empty() && missing.is_empty() {
+    let has_rows = !rows.is_empty() || !others.is_empty();
+    if !has_rows && missing.is_empty() && found.rejects.is_empty() {
         return Err(broken(format!("{}: {} has no row", source.store.location(), found.layout)));
     }
-    if rows.is_empty() {
+    if !has_rows {
         let first = found.rejects.first().map(|(id, fault)| format!(", such as {id}: {}", fault.reason));
         return Err(broken(format!(
             "{}: no row of {} names an image that is there{}",
@@ -198,7 +214,9 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
             first.unwrap_or_default()
         )));
     }
-    refuse_measures(source, &rows, &found.layout)?;
+    let classes =
+        || rows.values().chain(others.iter().map(|(_, row)| row)).filter_map(|row| row.class.as_deref());
+    refuse_measures(source, classes, &found.layout)?;
     let n_unnamed = images.files.len() - rows.len();
     if n_unnamed > 0 {
         *found.ignored.entry("(images without a row in the table)".to_string()).or_default() +=
@@ -211,9 +229,10 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     for (kind, n) in &source.listing.ignored {
         *found.ignored.entry(kind.clone()).or_default() += n;
     }
-    let n_rows = rows.len();
-    for (index, Named { class, split, kept, conflict, .. }) in rows {
-        let file = images.files[index];
+    let named = rows.into_iter().map(|(index, row)| (images.files[index], row));
+    for (file, Named { class, split, kept, conflict, .. }) in
+        named.chain(others.iter().map(|(file, row)| (file, row.clone())))
+    {
         match (&file.fault, conflict) {
             (Some(fault), _) => found.reject(file.id.clone(), fault),
             (None, Some(conflict)) => found.reject(file.id.clone(), conflict),
@@ -228,20 +247,15 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
             }),
         }
     }
-    let classes: HashSet<&Arc<str>> =
-        found.samples.iter().filter_map(|sample| sample.class.as_ref()).collect();
-    if n_rows > 20 && classes.len() * 2 > n_rows {
-        found.warnings.push(format!(
-            "{} classes in {n_rows} rows: is another column the label (--label-column)?",
-            classes.len()
-        ));
-    }
     found.into_contents()
 }
 
 /// Labels that are all numbers, some with fractions, are measures and no classes.
-fn refuse_measures(source: &Source<'_>, rows: &BTreeMap<usize, Named>, layout: &str) -> Result<(), Misfit> {
-    let classes = || rows.values().filter_map(|row| row.class.as_deref());
+fn refuse_measures<'a, Classes: Iterator<Item = &'a str>>(
+    source: &Source<'_>,
+    classes: impl Fn() -> Classes,
+    layout: &str,
+) -> Result<(), Misfit> {
     let has_fraction = |class: &str| class.contains('.') && class.parse::<f64>().is_ok();
     let Some(example) = classes().find(|class| has_fraction(class)) else { return Ok(()) };
     if !classes().all(|class| class.parse::<f64>().is_ok()) {
@@ -252,17 +266,6 @@ fn refuse_measures(source: &Source<'_>, rows: &BTreeMap<usize, Named>, layout: &
          whole numbers (--label-column)",
         source.store.location()
     )))
-}
-
-/// What a row says of an image.
-struct Named {
-    class: Option<Arc<str>>,
-    split: Option<Split>,
-    kept: Option<Kept>,
-    /// The table and the row that said it first.
-    row: String,
-    /// Why it cannot be a sample.
-    conflict: Option<String>,
 }
 
 /// The columns of a table that are read, by their places.
@@ -296,7 +299,12 @@ enum LabelColumns {
 
 impl TableColumns {
     /// Those of these names by the options; else why they are not known, as it reads after the name of the table.
-    fn of(names: &[String], options: &LayoutOptions) -> Result<TableColumns, UnreadTable> {
+    /// Where `by_name_only`, a column is that of the labels only where it is called so.
+    fn of(
+        names: &[String],
+        options: &LayoutOptions,
+        by_name_only: bool,
+    ) -> Result<TableColumns, UnreadTable> {
         let nameless = |why: String| UnreadTable { why, names_images: false };
         if names.iter().all(String::is_empty) {
             return Err(nameless("has no columns".to_string()));
@@ -329,6 +337,7 @@ impl TableColumns {
             None => match (LABEL_COLUMNS.into_iter().find_map(called), &rest[..]) {
                 (Some(label), _) => LabelColumns::One(label),
                 (None, []) => LabelColumns::Absent,
+                (None, _) if by_name_only => LabelColumns::Absent,
                 (None, [one]) => LabelColumns::One(*one),
                 (None, several) => LabelColumns::OneHot(several.to_vec()),
             },
@@ -374,6 +383,8 @@ struct RowReader<'a, 'b> {
     file: &'a File,
     images: &'a mut NamedImages<'b>,
     rows: &'a mut BTreeMap<usize, Named>,
+    /// Those of images that whole URLs of other places name.
+    elsewhere: &'a mut BTreeMap<String, Named>,
     missing: &'a mut HashSet<String>,
     found: &'a mut Gathered,
     options: &'a LayoutOptions,
@@ -445,26 +456,22 @@ impl RowReader<'_, '_> {
         };
         let split = self.splits.read(row, split).or_else(|| split_of_path(&self.file.id));
         let class = self.class(labels, &place)?;
+        let named = Named { class, split, kept, row: place, conflict: None };
+        if self.images.is_elsewhere(&name) {
+            match self.elsewhere.entry(name) {
+                Entry::Vacant(first) => drop(first.insert(named)),
+                Entry::Occupied(mut earlier) => earlier.get_mut().compare(&named, self.options),
+            }
+            return Ok(());
+        }
         match self.images.find(&name, self.file, split) {
-            Ok(index) => match self.rows.get_mut(&index) {
-                None => {
-                    self.rows.insert(index, Named { class, split, kept, row: place, conflict: None });
-                }
-                Some(earlier) if earlier.class == class && earlier.split == split && earlier.kept == kept => {
-                }
-                Some(earlier) => {
-                    let first = &earlier.row;
-                    let what = match earlier {
-                        Named { class: earlier, .. } if *earlier != class => "labels".to_string(),
-                        Named { split: earlier, .. } if *earlier != split => "splits".to_string(),
-                        _ => format!("values of {}", few(&self.options.keep_columns)),
-                    };
-                    earlier.conflict.get_or_insert(format!("{first} and {place} give it different {what}"));
-                }
+            Ok(index) => match self.rows.entry(index) {
+                Entry::Vacant(first) => drop(first.insert(named)),
+                Entry::Occupied(mut earlier) => earlier.get_mut().compare(&named, self.options),
             },
             Err(why) => {
                 if self.missing.insert(name.clone()) {
-                    self.found.reject(escape_text(&name).into(), format!("{why} ({place})"));
+                    self.found.reject(escape_text(&name).into(), format!("{why} ({})", named.row));
                 }
             }
         }
@@ -491,6 +498,9 @@ impl RowReader<'_, '_> {
                     let number = match value {
                         Value::Integer(number) => Some(*number as f64),
                         Value::Number(number) => Some(*number),
+                        // As pandas writes columns of True and False.
+                        Value::Text(text) if text.eq_ignore_ascii_case("true") => Some(1.0),
+                        Value::Text(text) if text.eq_ignore_ascii_case("false") => Some(0.0),
                         Value::Text(text) => text.parse().ok(),
                         Value::Null | Value::Other => None,
                     };
@@ -670,6 +680,30 @@ mod tests {
         assert!(!found.declares_splits());
         let said = found.warnings().join("\n");
         assert!(said.contains("breeds.csv has no column of file names"), "{said}");
+    }
+
+    #[test]
+    fn a_table_beside_folders_of_classes_labels_them_only_by_a_column_that_is_called_so() {
+        let images = [("cat/1.jpg", ""), ("dog/2.jpg", "")];
+        let of = |table: &str| check_both(&[("metadata.csv", table), images[0], images[1]]);
+        let (classes, said) = of("file_name,photographer\ncat/1.jpg,ann\ndog/2.jpg,bob\n");
+        assert_eq!(classes, "cat/1.jpg=cat dog/2.jpg=dog");
+        assert!(said.contains("metadata.csv was not read: the source holds folders of images"), "{said}");
+        let (classes, said) = of("file_name,label\ncat/1.jpg,x\ndog/2.jpg,y\n");
+        assert_eq!(classes, "cat/1.jpg=x dog/2.jpg=y");
+        assert!(said.contains("--layout folder reads those instead"), "{said}");
+    }
+
+    /// The summary of a source and what is said of it.
+    fn check_both(files: &[(&str, &str)]) -> (String, String) {
+        let found = catalog(files, &LayoutOptions::default()).expect("a catalog");
+        (summary(&found), found.warnings().join("\n"))
+    }
+
+    #[test]
+    fn columns_of_true_and_false_are_classes() {
+        let table = "image_id,ant,bee\n1,True,False\n2,false,true\n";
+        check(&[("l.csv", table), ("1.jpg", ""), ("2.jpg", "")], "1.jpg=ant 2.jpg=bee");
     }
 
     #[test]

@@ -11,9 +11,9 @@ use object_store::path::Path as Key;
 
 use super::bucket::{Bucket, without_credentials};
 use super::cache::{CacheOptions, DiskCache, Filling, NoRoom};
-use super::http::Strange;
 use super::known::{Edition, KnownObject, KnownObjects};
 use super::object::Version;
+use super::strange::Strange;
 use super::{StoreError, one_line};
 use crate::escape::escape_text;
 

@@ -1,16 +1,12 @@
 //! The HTTP client of buckets: every answer is looked at here, before anyone acts on it.
 //!
 //! Portals, proxies and caches answer in the place of a store. What is not the store's own answer to what was asked is
-//! asked for again, and in the end an error: never an object, never an absence, never an empty listing. Requests,
-//! signatures, and asking again for what S3 calls retryable, stay with `object_store`.
+//! asked for again, and in the end an error: never an object, never an absence, never an empty listing. Requests and
+//! signatures stay with `object_store`.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
-use futures::TryStreamExt;
-use http_body::{Body, Frame, SizeHint};
+use bytes::Bytes;
 use object_store::ClientOptions;
 use object_store::client::{
     ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
@@ -19,62 +15,11 @@ use object_store::client::{
 use reqwest::{Method, StatusCode};
 
 use super::between;
+use super::body::{PAGE_BYTES_MAX, paced, whole};
 use super::listing::{NoListing, Page, root};
 use super::part::{measured, part};
-use super::patience::{Pace, Patience, TooSlow};
 use super::resend::{Answer, Resend};
-
-/// A refusal, or a page of a listing, is not larger; nor is an object whose length nobody says.
-pub(super) const PAGE_BYTES_MAX: usize = 16 << 20;
-
-/// An answer that is not the store's, or not the one to what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Strange {
-    #[error("{0}")]
-    Listing(#[from] NoListing),
-    #[error("the server answered {status} without a reason of {cloud}")]
-    NoReason { status: StatusCode, cloud: &'static str },
-    #[error("the server answered with something else than {cloud} does: {what}")]
-    Other { cloud: &'static str, what: &'static str },
-    #[error("it was changed while it was read")]
-    Changed,
-    #[error("the server answered {status}{}", match code.as_str() { "" => String::new(), code => format!(" ({code})") })]
-    Failing { status: StatusCode, code: String },
-    #[error("what comes is not what its entity tag says, and something else each time")]
-    Damaged,
-    #[error(
-        "its entity tag is not the MD5 of what comes, the same each time, as those of other objects there are"
-    )]
-    OtherTag,
-    #[error("the server announced {announced} bytes and sent fewer")]
-    Short { announced: u64 },
-    #[error("the server announces {announced} bytes where {listed} were listed")]
-    Longer { announced: u64, listed: u64 },
-    #[error("it leads to {0}, a private address, from a public one; --allow-private follows it")]
-    Private(String),
-    #[error(
-        "it leads from https:// to http://{0}, where anybody on the way may change it: give that address if you trust it"
-    )]
-    Plain(String),
-    #[error("it leads from one address to another more than {0} times")]
-    Redirects(usize),
-    #[error("it leads elsewhere, and names no web address")]
-    NoAddress,
-    #[error(
-        "the server sends no parts of files, and this one has {}: download it and give its path",
-        .0.map_or("no known size".to_string(), |bytes| format!("{bytes} bytes"))
-    )]
-    NoParts(Option<u64>),
-    #[error("the server does not say how many bytes it has")]
-    NoTotal,
-    #[error(
-        "the server does not say how many bytes the file has, and they are more than {} MiB: download it and give its path",
-        PAGE_BYTES_MAX >> 20
-    )]
-    NoLength,
-    #[error("the server sent {sent} where bytes {asked} were asked for")]
-    OtherPart { asked: String, sent: String },
-}
+use super::strange::Strange;
 
 /// Which requests go to the store, and not to a service that gives credentials.
 #[derive(Clone, Debug)]
@@ -303,66 +248,6 @@ impl Watched {
     }
 }
 
-/// An answer whose body ends with an error when it only drips.
-pub(super) fn paced(response: HttpResponse, patience: Patience) -> HttpResponse {
-    let (parts, inner) = response.into_parts();
-    let body = Paced { inner, pace: Pace::new(patience), patience };
-    HttpResponse::from_parts(parts, HttpResponseBody::new(body))
-}
-
-/// A body of at most so many bytes; `None` where it has more.
-pub(super) async fn whole(
-    body: HttpResponseBody,
-    patience: Patience,
-    bytes_max: usize,
-) -> Result<Option<Bytes>, HttpError> {
-    let paced = Paced { inner: body, pace: Pace::new(patience), patience };
-    let mut chunks = HttpResponseBody::new(paced).bytes_stream();
-    let mut whole = BytesMut::new();
-    while let Some(chunk) = chunks.try_next().await? {
-        whole.extend_from_slice(&chunk);
-        if whole.len() > bytes_max {
-            return Ok(None);
-        }
-    }
-    Ok(Some(whole.freeze()))
-}
-
-/// A body that ends with an error when it only drips.
-struct Paced {
-    inner: HttpResponseBody,
-    pace: Pace,
-    patience: Patience,
-}
-
-impl Body for Paced {
-    type Data = Bytes;
-    type Error = HttpError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &frame {
-            let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-            if self.pace.is_too_slow(bytes) {
-                let error = HttpError::new(HttpErrorKind::Timeout, TooSlow::from(self.patience));
-                return Poll::Ready(Some(Err(error)));
-            }
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::executor::block_on;
@@ -394,7 +279,8 @@ mod tests {
     }
 
     fn watched(client: HttpClient, addressed: Addressed) -> Watched {
-        let resend = Resend { patience: Patience::usual(), limit: RequestLimit::new(8) };
+        let resend =
+            Resend { patience: super::super::patience::Patience::usual(), limit: RequestLimit::new(8) };
         Watched { credentials: client.clone(), client, resend, cloud: "S3", addressed }
     }
 

@@ -110,6 +110,8 @@ struct BlobProperties {
 /// `Sat, 31 Jan 2026 23:59:59 GMT`.
 pub(super) fn seconds(time: &str) -> Option<i64> {
     let time = time.trim();
+    // No number of a date is larger, and none of a liar makes a sum wrap.
+    let number = |digits: &str| digits.parse::<u16>().ok().map(i64::from);
     let days_of = |year: i64, month: i64, day: i64| {
         // Years begin in March, so that the day of a leap year is the last one.
         let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
@@ -121,7 +123,7 @@ pub(super) fn seconds(time: &str) -> Option<i64> {
     };
     let (days, clock) = match time.split_once('T') {
         Some((date, clock)) if date.len() == 10 => {
-            let mut parts = date.split('-').map(|part| part.parse::<i64>().ok());
+            let mut parts = date.split('-').map(number);
             (days_of(parts.next()??, parts.next()??, parts.next()??), clock.strip_suffix('Z')?)
         }
         _ => {
@@ -129,10 +131,10 @@ pub(super) fn seconds(time: &str) -> Option<i64> {
             let mut words = time.split_once(", ")?.1.split(' ');
             let (day, month, year) = (words.next()?, words.next()?, words.next()?);
             let month = MONTHS.find(month).filter(|_| month.len() == 3)? / 3 + 1;
-            (days_of(year.parse().ok()?, month as i64, day.parse().ok()?), words.next()?)
+            (days_of(number(year)?, month as i64, number(day)?), words.next()?)
         }
     };
-    let mut parts = clock.split(['.', ':']).map(|part| part.parse::<i64>().ok());
+    let mut parts = clock.split(['.', ':']).map(number);
     Some(days * 86_400 + parts.next()?? * 3600 + parts.next()?? * 60 + parts.next()??)
 }
 

@@ -4,11 +4,13 @@
 //! Keys are relative to the root, their parts joined by `/`, and are taken as given (`Path::parse`), never
 //! percent-encoded. The futures here need the caller's tokio runtime for buckets and run anywhere otherwise.
 
+mod body;
 mod bucket;
 mod cache;
 mod cached;
 mod claim;
 mod delete;
+mod elsewhere;
 mod http;
 mod known;
 mod limit;
@@ -19,6 +21,7 @@ mod object;
 mod part;
 mod patience;
 mod resend;
+mod strange;
 mod upload;
 mod web;
 mod window;
@@ -38,6 +41,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use self::bucket::{Bucket, CLOUDS};
 use self::cached::{CachedObjects, Wanted};
+use self::elsewhere::Elsewhere;
 use self::known::{Edition, KnownObjects};
 use self::local::Local;
 use crate::escape::{escape_text, one_line as in_one_line, printable};
@@ -45,6 +49,7 @@ use crate::escape::{escape_text, one_line as in_one_line, printable};
 pub use self::bucket::{endpoint, install_tls, without_credentials, without_secrets};
 pub use self::cache::CacheOptions;
 pub use self::claim::Claim;
+pub use self::elsewhere::is_url;
 pub use self::listing::{ListingForm, NoListing, Page, PageObject};
 pub use self::local::local_path;
 pub use self::mirror::{Mirror, MirrorOpener, Mirrored, open_hub_with};
@@ -63,8 +68,10 @@ pub struct StoreOptions {
     pub region: Option<String>,
     /// Sends unsigned requests, as public buckets take them, and no token to the hub.
     pub anonymous: bool,
-    /// Follows a redirect of a public web server to a private address.
+    /// Follows a redirect of a public web server to a private address, and reads what a table names there.
     pub allow_private: bool,
+    /// The place is named by strangers, so that none with a private address is asked.
+    pub from_strangers: bool,
     /// Asks the metadata service of the machine for credentials when the environment holds none.
     pub instance_metadata: bool,
     /// Where objects of buckets and web servers are kept for the next time.
@@ -81,6 +88,7 @@ impl Default for StoreOptions {
             region: None,
             anonymous: false,
             allow_private: false,
+            from_strangers: false,
             instance_metadata: false,
             cache: None,
             // Far below the 1024 files that a process usually may open.
@@ -101,6 +109,8 @@ pub struct Store {
     cache: Option<Arc<CachedObjects>>,
     /// Which versions of the objects of a bucket or a web server were seen.
     known: Arc<KnownObjects>,
+    /// What is read of other places, by whole URLs.
+    elsewhere: Arc<Elsewhere>,
 }
 
 #[derive(Clone)]
@@ -123,6 +133,11 @@ impl Store {
     /// [`StoreError::Correct`] for a scheme this build does not know, a malformed URL, endpoint or variable, or
     /// a bucket without credentials.
     pub fn open(location: &str, options: &StoreOptions) -> Result<Store, StoreError> {
+        let opened = Store::open_alone(location, options)?;
+        Ok(Store { elsewhere: Elsewhere::new(options), ..opened })
+    }
+
+    fn open_alone(location: &str, options: &StoreOptions) -> Result<Store, StoreError> {
         let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         let Some((scheme, rest)) = location.split_once("://") else {
             if location.is_empty() {
@@ -184,7 +199,8 @@ impl Store {
     }
 
     fn at(location: String, root: Root) -> Store {
-        Store { location, root, cache: None, known: Arc::default() }
+        let elsewhere = Elsewhere::new(&StoreOptions::default());
+        Store { location, root, cache: None, known: Arc::default(), elsewhere }
     }
 
     fn remote(location: String, bucket: Bucket, options: &StoreOptions) -> Result<Store, StoreError> {
@@ -469,6 +485,9 @@ impl Store {
         range: Option<Range<u64>>,
         listed: u64,
     ) -> Result<Bytes, StoreError> {
+        if let Some(url) = name.text().filter(|name| is_url(name)) {
+            return self.read_elsewhere(url, range, listed).await;
+        }
         if let Root::Local(local) = &self.root {
             let read = local.read(name, range.as_ref());
             return read.map_err(|error| self.explain_io("read", &name.printable(), &error));

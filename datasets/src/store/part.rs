@@ -7,33 +7,34 @@ use object_store::client::{HttpError, HttpErrorKind, HttpResponse};
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue};
 
-use super::http::{PAGE_BYTES_MAX, Strange, paced, whole};
+use super::body::{PAGE_BYTES_MAX, paced, whole};
 use super::patience::Patience;
+use super::strange::Strange;
 
 /// All bytes of an object, where a server does not say how many they are: no object has so many.
 pub(super) const UNKNOWN_BYTES: u64 = u64::MAX;
 
 /// What `Content-Range` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
+struct ContentRange {
     first: u64,
     last: u64,
     total: Option<u64>,
 }
 
-impl Part {
-    fn parse(text: &str) -> Option<Part> {
+impl ContentRange {
+    fn parse(text: &str) -> Option<ContentRange> {
         let (bounds, total) = text.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
         let (first, last) = bounds.split_once('-')?;
         let total = match total.trim() {
             "*" => None,
             total => Some(total.parse().ok()?),
         };
-        Some(Part { first: first.trim().parse().ok()?, last: last.trim().parse().ok()?, total })
+        Some(ContentRange { first: first.trim().parse().ok()?, last: last.trim().parse().ok()?, total })
     }
 
     /// Whether it is what `first-last` asks for, as far as the object has it; and what is then known of it.
-    fn of(self, asked: &str) -> Option<Part> {
+    fn of(self, asked: &str) -> Option<ContentRange> {
         let (first, last) = asked.split_once('-')?;
         let last: u64 = if last.is_empty() { u64::MAX } else { last.parse().ok()? };
         let is_end = match self.total {
@@ -44,7 +45,7 @@ impl Part {
         let is_there = self.total.is_none_or(|total| self.last < total);
         let is_asked = Ok(self.first) == first.parse() && self.first <= self.last && self.last <= last;
         let total = self.total.or_else(|| is_end.then(|| self.last + 1));
-        (is_there && is_asked && (is_end || self.last == last)).then_some(Part { total, ..self })
+        (is_there && is_asked && (is_end || self.last == last)).then_some(ContentRange { total, ..self })
     }
 }
 
@@ -57,11 +58,11 @@ pub(super) fn part(mut response: HttpResponse, asked: Option<&str>) -> Result<Ht
         }
         _ => "all bytes",
     };
-    let Some(part) = Part::parse(sent).and_then(|part| part.of(asked)) else {
+    let Some(part) = ContentRange::parse(sent).and_then(|part| part.of(asked)) else {
         let sent = sent.chars().take(60).collect();
         return Err(Strange::OtherPart { asked: asked.to_string(), sent });
     };
-    let Part { first, last, total } = part;
+    let ContentRange { first, last, total } = part;
     let range = format!("bytes {first}-{last}/{}", total.unwrap_or(UNKNOWN_BYTES));
     let headers = response.headers_mut();
     headers.insert(CONTENT_RANGE, range.parse().expect("digits"));
@@ -99,12 +100,12 @@ mod tests {
 
     #[test]
     fn a_part_is_the_one_that_was_asked_for_or_none() {
-        let known = |first, last, total| Some(Part { first, last, total: Some(total) });
+        let known = |first, last, total| Some(ContentRange { first, last, total: Some(total) });
         for (asked, sent, expected) in [
             ("0-9", "bytes 0-9/20", known(0, 9, 20)),
             ("0-9", "bytes 0-4/5", known(0, 4, 5)),
             ("5-", "bytes 5-19/20", known(5, 19, 20)),
-            ("0-9", "bytes 0-9/*", Some(Part { first: 0, last: 9, total: None })),
+            ("0-9", "bytes 0-9/*", Some(ContentRange { first: 0, last: 9, total: None })),
             ("0-9", "bytes 0-4/*", known(0, 4, 5)),
             // Less than there is, more than was asked for, from elsewhere, or nothing that can be.
             ("0-9", "bytes 0-4/20", None),
@@ -116,7 +117,7 @@ mod tests {
             ("5-9", "all bytes", None),
             ("5-9", "bytes 5-9", None),
         ] {
-            let part = Part::parse(sent).and_then(|part| part.of(asked));
+            let part = ContentRange::parse(sent).and_then(|part| part.of(asked));
             assert_eq!(part, expected, "{asked} {sent}");
         }
     }

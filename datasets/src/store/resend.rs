@@ -19,10 +19,11 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::between;
-use super::http::{PAGE_BYTES_MAX, Strange, whole};
+use super::body::{PAGE_BYTES_MAX, whole};
 use super::limit::{RequestLimit, Turn};
 use super::listing::seconds;
 use super::patience::Patience;
+use super::strange::Strange;
 
 /// What becomes of a request.
 pub(super) type Answer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;

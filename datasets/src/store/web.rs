@@ -18,10 +18,11 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode, Url};
 use tower_service::Service;
 
-use super::http::{Strange, paced, whole};
+use super::body::{paced, whole};
 use super::part::{measured, part};
 use super::patience::public_for_tests;
 use super::resend::{Answer, Resend};
+use super::strange::Strange;
 
 /// As many as curl and browsers follow in about the same way.
 const REDIRECTS_MAX: usize = 10;
@@ -125,6 +126,8 @@ impl Resolve for Names {
 pub(super) struct WebConnector {
     pub(super) resend: Resend,
     pub(super) allow_private: bool,
+    /// The address itself comes from strangers.
+    pub(super) from_strangers: bool,
 }
 
 impl WebConnector {
@@ -148,6 +151,7 @@ impl HttpConnector for WebConnector {
         let guarded = self.client(&Names { only_public: true, ..names.clone() })?;
         Ok(HttpClient::new(WebClient {
             client: self.client(&names)?,
+            from_strangers: self.from_strangers && !self.allow_private,
             guarded,
             names,
             resend: self.resend.clone(),
@@ -164,6 +168,8 @@ struct WebClient {
     names: Names,
     resend: Resend,
     allow_private: bool,
+    /// The first server is as one to which a public one sends.
+    from_strangers: bool,
 }
 
 impl HttpService for WebClient {
@@ -211,6 +217,10 @@ impl WebClient {
         let no_url = |_| hopeless(Strange::NoAddress);
         let mut url = Url::parse(&request.uri().to_string()).map_err(no_url)?;
         let mut client = &self.client;
+        if self.from_strangers {
+            self.check(&url).await?;
+            client = &self.guarded;
+        }
         for _ in 0..=REDIRECTS_MAX {
             let mut next = HttpRequest::new(Bytes::new().into());
             *next.method_mut() = request.method().clone();
@@ -230,7 +240,7 @@ impl WebClient {
                 let host = to.host_str().unwrap_or_default();
                 return Err(hopeless(Strange::Plain(host.chars().take(100).collect())));
             }
-            let is_private = self.names.was_private(&url);
+            let is_private = !self.from_strangers && self.names.was_private(&url);
             if !self.allow_private && !is_private {
                 self.check(&to).await?;
                 client = &self.guarded;
@@ -240,7 +250,7 @@ impl WebClient {
         Err(hopeless(Strange::Redirects(REDIRECTS_MAX)))
     }
 
-    /// Refuses a private server to which a public one sends.
+    /// Refuses a private server to which a public one sends, or that strangers name.
     async fn check(&self, to: &Url) -> Result<(), HttpError> {
         let host = to.host_str().unwrap_or_default();
         let addresses: Vec<IpAddr> = match literal(to) {
@@ -352,9 +362,9 @@ mod tests {
 
     /// A server that sends everybody to one place.
     #[derive(Debug)]
-    struct Elsewhere(&'static str);
+    struct Redirecting(&'static str);
 
-    impl HttpService for Elsewhere {
+    impl HttpService for Redirecting {
         fn call<'a, 'b>(&'a self, _: HttpRequest) -> Answer<'b>
         where
             'a: 'b,
@@ -375,9 +385,9 @@ mod tests {
         };
         let names = Names { is_private: Arc::default(), only_public: false };
         let to = |place| {
-            let client = HttpClient::new(Elsewhere(place));
+            let client = HttpClient::new(Redirecting(place));
             let (guarded, resend, names) = (client.clone(), resend.clone(), names.clone());
-            WebClient { client, guarded, names, resend, allow_private: true }
+            WebClient { client, guarded, names, resend, allow_private: true, from_strangers: false }
         };
         let mut request = HttpRequest::new(Bytes::new().into());
         *request.uri_mut() = "https://1.1.1.1/x".parse().expect("an address");

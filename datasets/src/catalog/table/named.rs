@@ -1,17 +1,49 @@
 //! The images of a source by the names that rows of tables have for them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use super::super::Source;
-use super::super::gathered::split_of_path;
+use futures::StreamExt;
+
+use super::super::gathered::{Gathered, split_of_path};
+use super::super::kept::Kept;
 use super::super::listing::File;
-use super::name_of;
-use crate::escape::escape_text;
-use crate::sample::Split;
+use super::super::{LayoutOptions, Source};
+use crate::escape::{escape_text, printable};
+use crate::sample::{SampleId, Split};
+use crate::store::{Object, Store, is_url, without_secrets};
+use crate::words::few;
+
+/// What a row says of an image.
+#[derive(Clone)]
+pub(super) struct Named {
+    pub(super) class: Option<Arc<str>>,
+    pub(super) split: Option<Split>,
+    pub(super) kept: Option<Kept>,
+    /// The table and the row that said it first.
+    pub(super) row: String,
+    /// Why it cannot be a sample.
+    pub(super) conflict: Option<String>,
+}
+
+impl Named {
+    /// Notes that another row of the same image says something else.
+    pub(super) fn compare(&mut self, other: &Named, options: &LayoutOptions) {
+        let what = match self {
+            Named { class, .. } if *class != other.class => "labels".to_string(),
+            Named { split, .. } if *split != other.split => "splits".to_string(),
+            Named { kept, .. } if *kept != other.kept => format!("values of {}", few(&options.keep_columns)),
+            _ => return,
+        };
+        let conflict = format!("{} and {} give it different {what}", self.row, other.row);
+        self.conflict.get_or_insert(conflict);
+    }
+}
 
 /// The images of a source by the names that rows have for them.
 pub(super) struct NamedImages<'a> {
-    location: &'a str,
+    /// The source as it was given, and where that truly is.
+    roots: Vec<String>,
     pub(super) files: Vec<&'a File>,
     by_id: HashMap<&'a str, usize>,
     /// By the path without its extension, made when it is needed.
@@ -20,29 +52,36 @@ pub(super) struct NamedImages<'a> {
     by_name: Option<HashMap<&'a str, Vec<usize>>>,
 }
 
-/// What a row names below the source, where it names it by its whole URL.
-pub(super) fn below<'a>(name: &'a str, location: &str) -> &'a str {
-    name.strip_prefix(location).and_then(|rest| rest.strip_prefix('/')).unwrap_or(name)
+/// What a source may be called at the start of a whole path or URL.
+pub(super) fn roots(store: &Store) -> Vec<String> {
+    let root = store.local_root().and_then(|root| root.canonicalize().ok());
+    let root = root.and_then(|root| root.to_str().map(str::to_string));
+    [store.location().to_string()].into_iter().chain(root).collect()
+}
+
+/// What a row names below the source, where it names it by its whole path or URL.
+pub(super) fn below<'a>(name: &'a str, roots: &[String]) -> &'a str {
+    let below = |root: &String| name.strip_prefix(root.as_str())?.strip_prefix('/');
+    roots.iter().find_map(below).unwrap_or(name)
 }
 
 impl<'a> NamedImages<'a> {
     pub(super) fn of(source: &Source<'a>) -> NamedImages<'a> {
         let files: Vec<&File> = source.listing.files.iter().filter(|file| file.is_image()).collect();
         let by_id = files.iter().enumerate().map(|(index, file)| (&*file.id, index)).collect();
-        let location = source.store.location();
-        NamedImages { location, files, by_id, by_stem: None, by_name: None }
+        NamedImages { roots: roots(source.store), files, by_id, by_stem: None, by_name: None }
+    }
+
+    /// Whether a name is the whole URL of an image of another place.
+    pub(super) fn is_elsewhere(&self, name: &str) -> bool {
+        is_url(below(name, &self.roots))
     }
 
     /// The image that a row of `table` names, or why there is none.
     pub(super) fn find(&mut self, name: &str, table: &File, split: Option<Split>) -> Result<usize, String> {
-        let name = below(name, self.location);
-        if name.contains("://") {
-            return Err(
-                "it is a URL of another place, and images of a table are read from the source".to_string()
-            );
-        }
+        let name = below(name, &self.roots).to_string();
         let slashes = name.replace('\\', "/");
-        let name = if self.by_id.contains_key(&*escape_text(name)) { name } else { &slashes };
+        let name = if self.by_id.contains_key(&*escape_text(&name)) { &name } else { &slashes };
         let name = name.trim_start_matches("./");
         if name.starts_with('/') || name.split('/').any(|part| part == "..") {
             return Err("its path leads out of the source".to_string());
@@ -71,7 +110,7 @@ impl<'a> NamedImages<'a> {
         let by_name = self.by_name.get_or_insert_with(|| {
             let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
             for (index, file) in files.iter().enumerate() {
-                let base = name_of(file);
+                let base = file.base_name();
                 by_name.entry(base).or_default().push(index);
                 if stem(base) != base {
                     by_name.entry(stem(base)).or_default().push(index);
@@ -85,6 +124,33 @@ impl<'a> NamedImages<'a> {
             None => Err("there is no such image".to_string()),
         }
     }
+}
+
+/// Images of other places, as their servers tell of them, each with what its row says; what cannot be read is a reject.
+pub(super) async fn elsewhere(
+    store: &Store,
+    rows: BTreeMap<String, Named>,
+    found: &mut Gathered,
+) -> Vec<(File, Named)> {
+    /// More would wait for their turn at their servers.
+    const ASKED_AT_ONCE: usize = 64;
+    let looks = rows.into_iter().map(|(url, row)| async move {
+        let looked = store.look_elsewhere(&url).await;
+        (url, row, looked)
+    });
+    let mut looks = futures::stream::iter(looks).buffered(ASKED_AT_ONCE);
+    let mut images = Vec::new();
+    while let Some((url, row, looked)) = looks.next().await {
+        // A query may be a signature.
+        let id: SampleId = printable(&without_secrets(&url)).into();
+        match looked {
+            Ok(Object { name, bytes, version }) => {
+                images.push((File { id, name, bytes, version, fault: None }, row))
+            }
+            Err(why) => found.reject(id, format!("{why} ({})", row.row)),
+        }
+    }
+    images
 }
 
 /// The only one of several images, or the only one in a folder of the split.

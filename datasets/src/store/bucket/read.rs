@@ -9,10 +9,10 @@ use object_store::path::Path as Key;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
 
 use super::super::ASKS;
-use super::super::http::Strange;
 use super::super::known::{Edition, KnownObject};
 use super::super::part::UNKNOWN_BYTES;
 use super::super::patience::part_bytes;
+use super::super::strange::Strange;
 use super::Bucket;
 use super::refusal::{code, is_silent};
 

@@ -2,7 +2,7 @@
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::super::http::Strange;
+use super::super::strange::Strange;
 use super::super::{StoreError, between, cause, innermost, one_line};
 use super::Bucket;
 use super::cloud::redacted;

@@ -59,7 +59,11 @@ impl Bucket {
         install_tls();
         let patience = Patience::usual();
         let resend = Resend { patience, limit: RequestLimit::new(options.requests_max) };
-        let connector = WebConnector { resend, allow_private: options.allow_private };
+        let connector = WebConnector {
+            resend,
+            allow_private: options.allow_private,
+            from_strangers: options.from_strangers,
+        };
         let whole = HttpBuilder::new()
             .with_url(url.as_str())
             .with_http_connector(connector)
