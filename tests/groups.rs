@@ -220,3 +220,28 @@ fn stratified_shares_are_met_with_large_groups_too() {
         assert_eq!([n("train"), n("validation"), n("test")], [32, 4, 4], "seed {seed}");
     }
 }
+
+#[test]
+fn groups_of_several_classes_are_dealt_by_each_of_them() {
+    let place = Place::new();
+    let mut rows = String::from("file_name,label,patient\n");
+    for n in 0..60_u64 {
+        let (patient, is_rare) = (n / 6, n % 6 == 0);
+        place.write_png(&format!("in/{n}.png"), 9, 9, n);
+        rows += &format!("{n}.png,{},p{patient}\n", if is_rare { "malignant" } else { "benign" });
+    }
+    place.write("in/metadata.csv", rows.as_bytes());
+    let prepare = "prepare in out --encode png --size 8 --group-by patient --stratify";
+    place.run(prepare).done();
+    let found = splits(&place, "out");
+    let n = |split: &str, rare: bool| {
+        let is_it = |id: &str| id.trim_end_matches(".png").parse::<u64>().is_ok_and(|n| (n % 6 == 0) == rare);
+        found.iter().filter(|(id, of)| *of == split && is_it(id)).count()
+    };
+    for (split, patients) in [("train", 8), ("validation", 1), ("test", 1)] {
+        assert_eq!((n(split, true), n(split, false)), (patients, 5 * patients), "{split}");
+    }
+    // Ten patients have the rare class: enough for five folds.
+    let folds = "--folds 5 --fold 1 --group-by patient --split 1,0,0";
+    place.run(&format!("plan train in --out run --arch small --size 8 {folds}")).done();
+}

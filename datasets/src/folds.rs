@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use crate::groups::ClassGroups;
 use crate::sample::{Label, SampleId};
 use crate::seed::Seed;
 
@@ -36,47 +37,41 @@ impl Fold {
 pub struct TooFew {
     /// The class.
     pub label: Label,
-    /// How many it has.
-    pub samples: usize,
+    /// How many groups it has: samples that stay together are one.
+    pub groups: usize,
 }
 
-/// The number of the fold in which each row is held out. Rows of one group, such as the copies of an image, are held out
-/// together. Without groups the folds differ by one sample at most in each class and over all classes; with groups each goes
-/// to the fold that has the least of its class, the large ones first.
+/// The number of the fold in which each row is held out; a row is the name of its group, and its class. Rows of one group,
+/// such as the copies of an image, are held out together. Without groups the folds differ by one sample at most in each class
+/// and over all classes; with groups each goes to the fold that has the least of its class, rare classes and large groups
+/// first. A group of several classes counts for each by its rows of it.
 ///
 /// # Errors
 /// Every class with rows that has fewer groups than there are folds.
 pub fn deal(rows: &[(SampleId, Label)], folds: u32, seed: Seed) -> Result<Vec<u32>, Vec<TooFew>> {
-    let mut sizes: HashMap<&SampleId, usize> = HashMap::new();
-    let mut classes: Vec<Vec<(u128, &SampleId)>> = Vec::new();
-    for (group, label) in rows {
-        let size = sizes.entry(group).or_default();
-        *size += 1;
-        if *size > 1 {
-            continue;
-        }
-        classes.resize_with(classes.len().max(*label as usize + 1), Vec::new);
-        classes[*label as usize].push((seed.rank("folds", group, 0, 0), group));
-    }
-    let few = |(label, groups): (usize, &Vec<_>)| {
-        let samples = groups.len();
-        (samples > 0 && samples < folds as usize).then_some(TooFew { label: label as Label, samples })
-    };
-    let few: Vec<TooFew> = classes.iter().enumerate().filter_map(few).collect();
+    let groups = ClassGroups::of(rows.iter().map(|(group, label)| (group, *label)));
+    let few: Vec<TooFew> = (0..)
+        .zip(groups.groups_of_classes())
+        .filter(|(_, n)| *n > 0 && *n < folds as usize)
+        .map(|(label, groups)| TooFew { label, groups })
+        .collect();
     if !few.is_empty() {
         return Err(few);
     }
     let mut fold_of: HashMap<&SampleId, u32> = HashMap::new();
+    let mut in_class = vec![vec![0; folds as usize]; groups.totals.len()];
     let mut in_all = vec![0; folds as usize];
-    for groups in &mut classes {
-        groups.sort_unstable_by_key(|(rank, group)| (Reverse(sizes[group]), *rank));
-        let mut in_class = vec![0; folds as usize];
-        for (_, group) in groups {
+    for (label, mut of_class) in groups.by_rarest_class() {
+        of_class.sort_by_cached_key(|(group, n)| (Reverse(*n), seed.rank("folds", group, 0, 0)));
+        for (group, _) in of_class {
             // By the whole, no fold gets the odd one of every class.
-            let fold = (0..folds as usize).min_by_key(|fold| (in_class[*fold], in_all[*fold], *fold));
+            let held = &in_class[label as usize];
+            let fold = (0..folds as usize).min_by_key(|fold| (held[*fold], in_all[*fold], *fold));
             let fold = fold.expect("two folds or more");
-            in_class[fold] += sizes[group];
-            in_all[fold] += sizes[group];
+            for (label, n) in &groups.counts[group] {
+                in_class[*label as usize][fold] += n;
+                in_all[fold] += n;
+            }
             fold_of.insert(group, fold as u32);
         }
     }
@@ -122,6 +117,23 @@ mod tests {
     }
 
     #[test]
+    fn groups_of_several_classes_count_for_each() {
+        let mut rows: Vec<(SampleId, Label)> = Vec::new();
+        for patient in 0..50 {
+            let group: SampleId = format!("p{patient}").into();
+            rows.extend((0..5).map(|_| (group.clone(), 0)));
+            rows.extend((patient % 5 == 0).then_some((group, 1)));
+        }
+        let dealt = deal(&rows, 5, Seed(0)).expect("ten groups have the rare class");
+        for fold in 0..5 {
+            let n = |label: Label| {
+                rows.iter().zip(&dealt).filter(|((_, of), dealt)| *of == label && **dealt == fold).count()
+            };
+            assert_eq!((n(0), n(1)), (50, 2), "fold {fold}");
+        }
+    }
+
+    #[test]
     fn large_groups_go_where_there_is_room() {
         let mut rows = rows(&[35]);
         for group in ["big", "bigger"] {
@@ -137,7 +149,7 @@ mod tests {
     #[test]
     fn a_class_with_fewer_groups_than_folds_is_named() {
         let few = deal(&rows(&[9, 2, 0, 4]), 5, Seed(1)).expect_err("two classes have too few");
-        assert_eq!(few, [TooFew { label: 1, samples: 2 }, TooFew { label: 3, samples: 4 }]);
+        assert_eq!(few, [TooFew { label: 1, groups: 2 }, TooFew { label: 3, groups: 4 }]);
         assert_eq!((Fold::new(0, 1), Fold::new(3, 3)), (None, None));
     }
 }

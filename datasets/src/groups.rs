@@ -1,10 +1,10 @@
 //! Which samples belong together, so that no split and no fold tears them apart: copies of an image, photos of a patient.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::sample::{SampleId, Split};
+use crate::sample::{Label, SampleId, Split};
 use crate::words;
 
 /// Which images belong together by what they show.
@@ -32,6 +32,51 @@ pub struct Together {
     /// By a column of the source, or by a pattern of their ids, as `--group-by` has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+}
+
+/// Groups of samples by the classes that they have, for whoever deals groups and is to meet a share of each class.
+pub(crate) struct ClassGroups<'a> {
+    /// How many samples each group has of each of its classes, in the order in which they come.
+    pub(crate) counts: HashMap<&'a SampleId, Vec<(Label, usize)>>,
+    /// How many samples each class has.
+    pub(crate) totals: Vec<usize>,
+}
+
+impl<'a> ClassGroups<'a> {
+    pub(crate) fn of(samples: impl Iterator<Item = (&'a SampleId, Label)>) -> ClassGroups<'a> {
+        let mut groups = ClassGroups { counts: HashMap::new(), totals: Vec::new() };
+        for (group, label) in samples {
+            let n_classes = groups.totals.len().max(label as usize + 1);
+            groups.totals.resize(n_classes, 0);
+            groups.totals[label as usize] += 1;
+            let counts = groups.counts.entry(group).or_default();
+            match counts.iter_mut().find(|(of, _)| *of == label) {
+                Some((_, n)) => *n += 1,
+                None => counts.push((label, 1)),
+            }
+        }
+        groups
+    }
+
+    /// How many groups have samples of each class.
+    pub(crate) fn groups_of_classes(&self) -> Vec<usize> {
+        let mut n = vec![0; self.totals.len()];
+        self.counts.values().flatten().for_each(|(label, _)| n[*label as usize] += 1);
+        n
+    }
+
+    /// The classes, the rarest first, each with the groups of which it is the rarest class, and their samples of it: what is rare
+    /// is dealt while there is room for it everywhere.
+    pub(crate) fn by_rarest_class(&self) -> Vec<(Label, Vec<(&'a SampleId, usize)>)> {
+        let rarity = |label: Label| (self.totals[label as usize], label);
+        let mut of_class: BTreeMap<(usize, Label), Vec<(&'a SampleId, usize)>> = BTreeMap::new();
+        for (group, counts) in &self.counts {
+            let rarest = counts.iter().min_by_key(|(label, _)| rarity(*label));
+            let (label, n) = rarest.expect("a group has samples");
+            of_class.entry(rarity(*label)).or_default().push((group, *n));
+        }
+        of_class.into_iter().map(|((_, label), groups)| (label, groups)).collect()
+    }
 }
 
 /// The groups of samples, once those of each pair belong together as well: where two groups are joined they are called by

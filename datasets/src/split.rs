@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, Entry};
-use crate::groups::{self, SamePicture, Together};
+use crate::groups::{self, ClassGroups, SamePicture, Together};
 use crate::sample::{Label, SampleId, Split};
 use crate::seed::Seed;
 use crate::words::few;
@@ -304,35 +304,33 @@ impl Assignment {
 }
 
 /// Adds the split of every group that has none yet: of each class the shares are met as nearly as its groups allow, those
-/// that have a split already included. A group is of the class of the first of its samples.
+/// that have a split already included, and what a class lacks or has too much of a split, up to an image, goes to the next
+/// one, so that the whole meets the shares too. A group counts for each class by its samples of it.
 fn stratify<'a>(
     catalog: &'a Catalog,
     shares: &Shares,
     seed: Seed,
     splits: &mut HashMap<&'a SampleId, Split>,
 ) {
-    let mut of_class: Vec<Vec<&SampleId>> = vec![vec![]; catalog.classes().len()];
-    let mut sizes: HashMap<&SampleId, u32> = HashMap::new();
-    for entry in catalog.entries() {
-        let size = sizes.entry(&entry.group).or_default();
-        if *size == 0 {
-            of_class[entry.label as usize].push(&entry.group);
+    let groups = ClassGroups::of(catalog.entries().iter().map(|entry| (&entry.group, entry.label)));
+    // Of each class, what is in each split.
+    let mut assigned = vec![[0.0; 3]; groups.totals.len()];
+    for (group, split) in splits.iter() {
+        for (label, n) in groups.counts.get(*group).into_iter().flatten() {
+            assigned[*label as usize][*split as usize] += *n as f64;
         }
-        *size += 1;
     }
-    for groups in &mut of_class {
+    let mut lacking = [0.0; 3];
+    for (label, mut of_class) in groups.by_rarest_class() {
         // The large ones first, while there is room for them everywhere; among those of a size in an order that tells
         // nothing, so that those of one folder do not end up in one split.
-        groups.sort_by_cached_key(|group| (Reverse(sizes[group]), seed.rank("split", group, 0, 0)));
-        let size = |group: &SampleId| f64::from(sizes[group]);
-        let total: f64 = groups.iter().map(|group| size(group)).sum();
-        let mut wanting = Split::ALL.map(|split| shares.of(split) * total);
-        for group in groups.iter() {
-            if let Some(split) = splits.get(group) {
-                wanting[*split as usize] -= size(group);
-            }
-        }
-        for group in groups.iter() {
+        of_class.sort_by_cached_key(|(group, n)| (Reverse(*n), seed.rank("split", group, 0, 0)));
+        let total = groups.totals[label as usize] as f64;
+        let mut wanting = Split::ALL.map(|split| {
+            let at = split as usize;
+            shares.of(split) * total - assigned[label as usize][at] + f64::clamp(lacking[at], -1.0, 1.0)
+        });
+        for (group, n) in of_class {
             if splits.contains_key(group) {
                 continue;
             }
@@ -340,9 +338,13 @@ fn stratify<'a>(
                 if wanting[split as usize] > wanting[most as usize] { split } else { most }
             });
             let split = most.expect("shares add up to 1");
-            wanting[split as usize] -= size(group);
+            wanting[split as usize] -= n as f64;
+            for (label, n) in &groups.counts[group] {
+                assigned[*label as usize][split as usize] += *n as f64;
+            }
             splits.insert(group, split);
         }
+        lacking = wanting;
     }
 }
 
@@ -676,6 +678,14 @@ mod tests {
         for (id, split) in first.samples() {
             assert_eq!(second.split(id), Some(*split), "{id}");
         }
+        // What classes lack to an image, the whole does not.
+        let SplitRule::Hash(wanted) = super::tests::rule(0.8, 0.1, 0.1, 1) else { panic!("a rule by hash") };
+        let few = catalog(&[4; 10], None);
+        let of = Assignment::of(&few, SplitRule::Hash(HashSplit { stratify: true, ..wanted }), None);
+        let all = (0..10)
+            .map(|class| count(&few, &of, class))
+            .fold([0; 3], |sum, of| [0, 1, 2].map(|i| sum[i] + of[i]));
+        assert_eq!(all, [32, 4, 4]);
         // Groups are kept whole.
         let mut entries = catalog(&[40], None).entries().to_vec();
         for (n, entry) in entries.iter_mut().enumerate() {

@@ -152,11 +152,11 @@ impl Feed {
         }
         let dealt = deal(&rows, fold.folds(), seed).map_err(|few| {
             let class = |few: &forebay_datasets::folds::TooFew| {
-                format!("{} ({})", source.classes()[few.label as usize], few.samples)
+                format!("{} ({})", source.classes()[few.label as usize], few.groups)
             };
             Error::Usage(format!(
-                "split.folds: {} folds, and fewer images than that for training of {}: give fewer --folds, or more images of \
-                 them",
+                "split.folds: {} folds, and fewer images than that for training of {}, what belongs together counted once: give fewer \
+                 --folds, or more images of them",
                 fold.folds(),
                 few.iter().map(class).collect::<Vec<_>>().join(", ")
             ))
