@@ -200,13 +200,13 @@ fn found(catalog: &Catalog, looked: &Looked, source: &str) -> Inspected {
     let whole = || looked.whole().map(|facts| facts.file);
     let duplicates = Duplicates::of(catalog, &looked.images);
     warnings.extend(duplicates.warnings());
-    let shortcuts = shortcuts::probe(catalog, &looked.images, Seed(0));
+    let shortcuts = shortcuts::probe(catalog, &looked.images, &duplicates, Seed(0));
     warnings.extend(shortcuts.as_ref().and_then(shortcuts::warning));
     let files = FileFindings::of(catalog, &looked.images);
     warnings.extend(files.warnings());
     let crop_loss =
         Percentiles::of(whole().map(|file| forebay_stages::facts::crop_loss(file.width, file.height)));
-    let suggestion = catalog.mistake().is_none().then(|| {
+    let suggestion = (catalog.mistake().is_none() && whole().next().is_some()).then(|| {
         let sides = whole().map(|file| file.width.min(file.height)).collect();
         let n_rejects = rejects.len() as u64;
         let (class_shares, duplicates) = (&class_shares, &duplicates);

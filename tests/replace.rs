@@ -437,7 +437,7 @@ fn splits_that_the_source_declares_from_now_on_have_to_be_asked_for() {
     let before = place.files("out");
     place.write_png("in/test/a/30.png", 5, 4, 30);
     let said = place.run("prepare in out --encode png --overwrite").refused(2, "--resplit");
-    let line = "split by --split 0.8,0.1,0.1 --split-seed 0, and this run splits by the train, validation and test folders";
+    let line = "split by --split 0.8,0.1,0.1 --split-seed 0, and this run splits by the train, validation and test splits";
     assert!(said.stderr.contains(line), "{}", said.stderr);
     assert!(place.files("out") == before);
     place.run("prepare in out --encode png --overwrite --resplit").done();

@@ -63,6 +63,8 @@ pub struct OpenedSource {
     /// What of the preparation of its images is done.
     prepared: Chain,
     shorter_sides: ShorterSides,
+    /// What it was prepared with, where it is a dataset that Forebay wrote, in whatever form.
+    made: Option<Manifest>,
     warnings: Vec<String>,
 }
 
@@ -103,7 +105,11 @@ impl OpenedSource {
             Some(_) => ShorterSides::default(),
             None => source.shorter_sides().await?,
         };
-        Ok(OpenedSource { store, source, prepared, shorter_sides, warnings })
+        let made = match source.manifest() {
+            Some(made) => Some(made.clone()),
+            None => plan::made(&store, &options::layout(config)).await?,
+        };
+        Ok(OpenedSource { store, source, prepared, shorter_sides, made, warnings })
     }
 
     /// The folder of images that is read; `None` where shards are.
@@ -142,9 +148,9 @@ pub async fn on(
     if !problems.is_empty() {
         return Err(Error::Plan(problems));
     }
-    let OpenedSource { store, source, prepared, shorter_sides, mut warnings } = opened.clone();
-    if let Some(manifest) = source.manifest() {
-        refuse_twice(config, manifest, &augment, balance.mode)?;
+    let OpenedSource { store, source, prepared, shorter_sides, made, mut warnings } = opened.clone();
+    if let Some(made) = &made {
+        refuse_twice(config, made, &augment, balance.mode)?;
     }
     let (side, side_by) = decide_side(config, command, &prepared, &shorter_sides);
     let wanted = Wanted { side: Some(side), ..wanted };
@@ -293,10 +299,10 @@ fn refuse_twice(
     }
     let mut problems = Vec::new();
     if manifest.balanced && balance != Balance::None {
-        problems.push("balance.mode: the shards are balanced already; leave it out, or --force".to_string());
+        problems.push("balance.mode: the source is balanced already; leave it out, or --force".to_string());
     }
     if manifest.augment.is_some() && augment.is_some() {
-        problems.push("augment: the shards are augmented already; leave it out, or --force".to_string());
+        problems.push("augment: the source is augmented already; leave it out, or --force".to_string());
     }
     if problems.is_empty() { Ok(()) } else { Err(Error::Plan(problems)) }
 }

@@ -108,6 +108,16 @@ impl Duplicates {
         }
     }
 
+    /// A number for each image: the same for those that show the same picture.
+    pub(super) fn groups_of<'a>(&self, ids: impl Iterator<Item = &'a SampleId>) -> Vec<u32> {
+        let mut of: HashMap<&str, u32> = HashMap::new();
+        for (number, group) in (0..).zip(&self.groups) {
+            of.extend(group.images.iter().map(|image| (image.id.as_str(), number)));
+        }
+        let first = self.groups.len() as u32;
+        (first..).zip(ids).map(|(own, id)| of.get(&**id).copied().unwrap_or(own)).collect()
+    }
+
     /// A line for groups in several splits, and one for those in several classes.
     pub(super) fn warnings(&self) -> Vec<String> {
         let first = |differ: fn(&DuplicateImage, &DuplicateImage) -> bool| {

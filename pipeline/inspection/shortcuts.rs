@@ -4,10 +4,16 @@ use forebay_datasets::catalog::Catalog;
 use forebay_datasets::seed::Seed;
 use forebay_train::metrics::{ImageAttribute, ShortcutProbe, shortcut_probe};
 
+use super::duplicates::Duplicates;
 use super::pass::{ImageFacts, LookedAt};
 
 /// Probes what is known of each image beside its picture: sizes, format, quality, and its mean colour.
-pub(super) fn probe(catalog: &Catalog, images: &[LookedAt], seed: Seed) -> Option<ShortcutProbe> {
+pub(super) fn probe(
+    catalog: &Catalog,
+    images: &[LookedAt],
+    duplicates: &Duplicates,
+    seed: Seed,
+) -> Option<ShortcutProbe> {
     let entries = || catalog.entries().iter().zip(images).filter(|(_, image)| image.is_ok());
     let labels: Vec<u32> = entries().map(|(entry, _)| entry.label).collect();
     let column = |value: &dyn Fn(&ImageFacts) -> f32| -> Vec<f32> {
@@ -25,7 +31,8 @@ pub(super) fn probe(catalog: &Catalog, images: &[LookedAt], seed: Seed) -> Optio
         one("jpeg quality", &|facts| facts.file.jpeg_quality.map_or(-1.0, f32::from)),
         ImageAttribute { name: "mean color", columns: (0..3).map(channel).collect() },
     ];
-    shortcut_probe(&attributes, &labels, seed)
+    let groups = duplicates.groups_of(entries().map(|(entry, _)| &entry.id));
+    shortcut_probe(&attributes, &labels, &groups, seed)
 }
 
 /// A line that names the attributes which predict the class, the best first.

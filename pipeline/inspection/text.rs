@@ -56,7 +56,9 @@ pub fn in_words(location: &str, found: &Inspected) -> String {
         let _ = writeln!(text, "crop     cuts off median {median:.0} %, p95 {p95:.0} %, max {max:.0} %");
     }
     let triple = |values: [f64; 3]| values.map(|value| format!("{value:.3}")).join(",");
-    let _ = writeln!(text, "color    --mean {} --std {}", triple(found.mean), triple(found.std));
+    if !found.formats.is_empty() {
+        let _ = writeln!(text, "color    --mean {} --std {}", triple(found.mean), triple(found.std));
+    }
     text += &row("ignored", counted(found.ignored.iter().map(|(name, n)| (name, *n))));
     let flagged = found.pictures.flagged.iter().map(|(flaw, images)| (flaw.name(), images.len() as u64));
     text += &row("looks", counted(flagged));

@@ -31,7 +31,7 @@ pub use memory::{check_memory, sum_of_largest};
 pub use nodes::{PlannedNode, nodes_in_words};
 pub(crate) use outputs::{refuse_file, refuse_folder};
 pub(crate) use places::{Purpose, refuse_unreached};
-pub use places::{finished, open, open_source, prepared, shards_of};
+pub use places::{finished, made, open, open_source, prepared, shards_of};
 pub use prepare::PreparePlan;
 pub(crate) use problems::{gather, refuse};
 pub(crate) use read::{changed, images_of, read, weighed};

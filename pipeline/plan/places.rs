@@ -146,6 +146,21 @@ pub async fn shards_of(store: &Store, layout: &LayoutOptions) -> Result<Option<M
     }
 }
 
+/// What a source was made with, where Forebay wrote it in whatever form; nobody asks a web server for it, and what is damaged
+/// or unfinished says nothing.
+///
+/// # Errors
+/// When the store refuses.
+pub async fn made(store: &Store, layout: &LayoutOptions) -> Result<Option<Manifest>, Error> {
+    if !store.can_list() || layout.file.is_some() {
+        return Ok(None);
+    }
+    match manifest(store).await {
+        Err(Error::Usage(_) | Error::Integrity(_)) => Ok(None),
+        found => found,
+    }
+}
+
 /// The manifest of a source that is a dataset of shards; `None` where it is none.
 ///
 /// # Errors

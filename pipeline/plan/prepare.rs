@@ -28,7 +28,7 @@ use super::identity::{fingerprint, versions_digest};
 use super::memory::{check_memory, sum_of_largest};
 use super::nodes::PlannedNode;
 use super::outputs::{refuse_destination, refuse_quarantine};
-use super::places::{open, open_source, shards_of};
+use super::places::{made, open, open_source, shards_of};
 use super::replay::{listed_file, replayed};
 use super::rooms::Rooms;
 use super::rows::{Rows, rows};
@@ -54,6 +54,8 @@ pub struct PreparePlan {
     pub chain: Chain,
     /// Image bytes to pixels.
     pub decode: Decode,
+    /// Whether the images are those of a dataset that was balanced when it was made.
+    pub was_balanced: bool,
     /// Who decided how large they become; nobody where they keep their size.
     pub side_by: Option<DecidedBy>,
     /// Pixels to pixels of the wanted size.
@@ -138,6 +140,7 @@ impl PreparePlan {
                  that they were made of, or prepare their images once more (--layout parquet)"
             )));
         }
+        let was_balanced = made(&source, &options::layout(config)).await?.is_some_and(|made| made.balanced);
         let catalog = catalog::read(&source, &options::layout(config)).await?;
         let (catalog, fixes) = match config.text("fixes") {
             Some(place) => {
@@ -233,6 +236,7 @@ impl PreparePlan {
             source,
             dest,
             fixes,
+            was_balanced,
             rows,
             side_by: (!chain.steps().is_empty()).then_some(side_by),
             chain,

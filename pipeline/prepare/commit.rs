@@ -74,7 +74,7 @@ pub async fn commit(run: &Run, plan: &Arc<PreparePlan>, worked: &Worked) -> Resu
         format: FORMAT,
         fingerprint: plan.fingerprint.clone(),
         classes: rows.catalog.classes().to_vec(),
-        balanced: rows.balance.classes.iter().any(|class| class.before != class.after),
+        balanced: plan.was_balanced || rows.balance.classes.iter().any(|class| class.before != class.after),
         augment: plan.augment.as_ref().map(|augment| AugmentRecord {
             seed: plan.seed.0,
             changes: serde_json::to_value(augment).expect("an augmentation is plain data"),

@@ -112,6 +112,13 @@ impl Gathered {
                 }
             }
         }
+        if entries.len() > 20 && classes.len() * 2 > entries.len() {
+            warnings.push(format!(
+                "{} classes in {} samples: is something else the label (--label-column)?",
+                classes.len(),
+                entries.len()
+            ));
+        }
         let of = |wanted: &dyn Fn(&[u64; 3]) -> bool| -> Vec<&str> {
             let wanted = classes.iter().zip(&counts).filter(|(_, counts)| wanted(counts));
             wanted.map(|(class, _)| &**class).collect()
@@ -160,6 +167,14 @@ pub(super) fn class_name(text: &str) -> Option<Arc<str>> {
 /// An id that a dataset gives its sample, by the same rule. `None` for an empty one.
 pub(super) fn own_id(text: &str) -> Option<SampleId> {
     (!text.is_empty()).then(|| printable(text).into())
+}
+
+/// The id of a copy of a sample, of which 0 is the original, by that of the sample.
+pub(super) fn id_of_copy(id: &str, copy: i64) -> Option<SampleId> {
+    match copy {
+        1.. => own_id(&format!("{id} (copy {copy})")),
+        _ => own_id(id),
+    }
 }
 
 /// The split that a file says it is of, by a word of its own name or else of the folders that it lies in, nearest first:

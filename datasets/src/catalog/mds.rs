@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::gathered::{FoundSample, Gathered, broken, class_name, own_id, split_of_path};
+use super::gathered::{FoundSample, Gathered, broken, class_name, id_of_copy, split_of_path};
 use super::kept;
 use super::listing::File;
 use super::packed::{PIECE_BYTES_MAX, Piece, Shelf, Unpack, Unpacked};
@@ -166,6 +166,7 @@ struct MdsColumns {
     image: usize,
     label: Option<usize>,
     id: Option<usize>,
+    copy: Option<usize>,
     kept: Vec<usize>,
 }
 
@@ -219,7 +220,10 @@ impl MdsColumns {
                 escape_text(&encodings[*at])
             ));
         }
-        Ok(MdsColumns { image, label, id: called("id").filter(|at| encodings[*at] == "str"), kept })
+        let id = called("id").filter(|at| encodings[*at] == "str");
+        // As shards of Forebay have it beside the id.
+        let copy = called("copy").filter(|at| id.is_some() && integer_bytes(&encodings[*at]).is_some());
+        Ok(MdsColumns { image, label, id, copy, kept })
     }
 
     fn in_words(&self, shard: &MdsShard) -> String {
@@ -343,10 +347,17 @@ async fn samples(
             Ok(value_of(&bytes, &shard.column_encodings[column])
                 .map_err(|why| format!("its column `{name}` {why}")))
         };
+        let copy = match columns.copy {
+            None => 0,
+            Some(column) => match value(column).await? {
+                Ok(Value::Integer(copy)) => copy,
+                _ => 0,
+            },
+        };
         let own_id = match columns.id {
             None => None,
             Some(column) => match value(column).await? {
-                Ok(Value::Text(id)) => own_id(&id),
+                Ok(Value::Text(id)) => id_of_copy(&id, copy),
                 _ => None,
             },
         };

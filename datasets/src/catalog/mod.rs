@@ -323,6 +323,13 @@ async fn first_of(layouts: &[&dyn Layout], source: &Source<'_>) -> Result<Source
                             passed_over.push((what, line));
                         }
                     }
+                    if is_auto
+                        && layout.kind() != LayoutKind::Folder
+                        && folder::may_be_classes(source.listing)
+                    {
+                        let line = "folders of images that may be classes stand there too: --layout folder reads those instead";
+                        passed_over.push((String::new(), line.to_string()));
+                    }
                     // Parquet files are tables too: what was read is not told of as something else.
                     let others = passed_over.into_iter().filter(|(what, _)| Some(what) != found.as_ref());
                     contents.warnings.extend(others.map(|(_, line)| line));
@@ -364,12 +371,18 @@ async fn first_of(layouts: &[&dyn Layout], source: &Source<'_>) -> Result<Source
 
 fn no_labels(source: &Source<'_>, contents: &SourceContents, first: &str) -> String {
     let n = contents.unlabelled.len();
+    let rejected = match &contents.rejects[..] {
+        [] => String::new(),
+        [(id, fault), ..] => {
+            format!(" ({} more are rejects, such as {id}: {})", contents.rejects.len(), fault.reason)
+        }
+    };
     let how = match source.options.label_column {
         Some(_) => "predict takes them as they are",
         None => "name the column of the labels (--label-column), or predict them as they are",
     };
     format!(
-        "{}: {}: none of its {n} images has a label, such as {first}: {how}",
+        "{}: {}: none of its {n} images has a label, such as {first}{rejected}: {how}",
         source.store.location(),
         contents.layout
     )

@@ -244,7 +244,14 @@ impl PackedRow {
     /// Reads the row alone where its place is known, and the piece otherwise. The row is a copy: it holds no piece.
     pub(super) async fn read(&self, store: &Store) -> Result<Bytes, StoreError> {
         let row = self.row as usize;
-        let missing = || self.piece.refuse(store, &format!("row {row} of its group holds no image"));
+        let missing = || {
+            self.piece.refuse(
+                store,
+                &format!(
+                    "row {row} of its group holds no bytes of an image, but at most the name of its file"
+                ),
+            )
+        };
         if let Some(unpacked) = self.piece.shelf.find(self.piece.number) {
             let range = unpacked.rows[row].clone().ok_or_else(missing)?;
             return Ok(Bytes::copy_from_slice(&unpacked.bytes[range]));

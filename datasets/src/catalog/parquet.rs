@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt};
 use parquet::basic::Compression;
 use serde_json::Value as Json;
 
-use super::gathered::{FoundSample, Gathered, broken, class_name, own_id, split_of_path};
+use super::gathered::{FoundSample, Gathered, broken, class_name, id_of_copy, own_id, split_of_path};
 use super::kept::{self, Kept};
 use super::listing::File;
 use super::packed::{KEPT_BYTES_MAX, PIECE_BYTES_MAX, Piece, Places, Shelf, Unpack, Unpacked};
@@ -86,6 +86,23 @@ fn incomplete<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     there.iter().filter_map(lacks).collect()
 }
 
+/// A line for files that are called after splits other than those that are known, as those of `datasets` may be.
+fn other_splits<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let (mut known, mut others) = (false, BTreeSet::new());
+    for name in names {
+        let base = name.rsplit('/').next().unwrap_or(name);
+        match (split_of_path(name), base.split_once('-')) {
+            (Some(_), _) => known = true,
+            (None, Some((other, _))) => drop(others.insert(other)),
+            (None, None) => {}
+        }
+    }
+    let others: Vec<&str> = others.into_iter().collect();
+    (known && !others.is_empty()).then(|| {
+        format!("{}: no split that is known by its name, so that its images are in train", few(&others))
+    })
+}
+
 async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     let files = files(source);
     one_configuration(source, &files)?;
@@ -123,6 +140,7 @@ async fn read(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     found.classes.extend(columns.names.iter().flatten().filter_map(|name| class_name(name)));
     found.warnings.extend(packing.warning());
     if source.options.file.is_none() {
+        found.warnings.extend(other_splits(files.iter().map(|file| &*file.id)));
         found.warnings.extend(incomplete(files.iter().map(|file| &*file.id)));
     }
     found.kept_columns.clone_from(&source.options.keep_columns);
@@ -292,7 +310,7 @@ async fn part(source: &Source<'_>, file: &File, shelf: &Arc<Shelf>) -> Result<Pa
         let values = labels.into_iter().zip(ids).zip(copies);
         for (row, ((label, id), copy)) in piece.samples().zip(values) {
             let own_id = match (id, copy) {
-                (Value::Text(id), Value::Integer(copy)) if copy > 0 => own_id(&format!("{id} (copy {copy})")),
+                (Value::Text(id), Value::Integer(copy)) => id_of_copy(&id, copy),
                 (Value::Text(id), _) => own_id(&id),
                 _ => None,
             };

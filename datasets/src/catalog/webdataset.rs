@@ -12,7 +12,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::gathered::{FoundSample, Gathered, broken, class_name, own_id, split_of_path};
+use super::gathered::{FoundSample, Gathered, broken, class_name, id_of_copy, split_of_path};
 use super::kept;
 use super::listing::{File, is_image_extension};
 use super::rows::value_of;
@@ -20,7 +20,7 @@ use super::tar::{Member, TarError, members};
 use super::{Layout, LayoutKind, LayoutOptions, Locator, Misfit, NamedColumns, Reading, Source};
 use crate::columns::Value;
 use crate::escape::escape_text;
-use crate::store::{Store, Version};
+use crate::store::{Store, StoreError, Version};
 
 /// Tar files that are looked at at once.
 const AT_ONCE: usize = 16;
@@ -66,6 +66,7 @@ impl Layout for WebDataset {
                 let members = indexes.next().await.expect("one for each file")?;
                 add(&mut found, file, members, source.options);
             }
+            found.classes.extend(named_classes(source, &found).await?);
             found.kept_columns.clone_from(&source.options.keep_columns);
             let is_absent = |at: &usize| {
                 let has =
@@ -83,6 +84,30 @@ impl Layout for WebDataset {
         })
     }
 }
+
+/// The classes that `classes.txt` beside the tar files names, as Forebay writes it: also those without a sample. What names not
+/// all classes of the samples is no such list.
+async fn named_classes(source: &Source<'_>, found: &Gathered) -> Result<Vec<Arc<str>>, StoreError> {
+    let folder =
+        |file: &File| file.id.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_string());
+    let Some(tars) = source.files_called(&["tar"]).first().map(|tar| folder(tar)) else {
+        return Ok(Vec::new());
+    };
+    let is_list =
+        |file: &&File| file.base_name() == "classes.txt" && folder(file) == tars && file.fault.is_none();
+    let Some(file) = source.listing.files.iter().find(is_list).filter(|file| file.bytes <= CLASSES_BYTES_MAX)
+    else {
+        return Ok(Vec::new());
+    };
+    let bytes = source.store.read_whole(&file.name, file.bytes).await?;
+    let names: Vec<Arc<str>> = String::from_utf8_lossy(&bytes).lines().filter_map(class_name).collect();
+    let is_complete =
+        found.samples.iter().filter_map(|sample| sample.class.as_ref()).all(|class| names.contains(class));
+    Ok(if is_complete { names } else { Vec::new() })
+}
+
+/// Bytes of a list of classes.
+const CLASSES_BYTES_MAX: u64 = 1 << 20;
 
 /// What is kept of a tar file for the next time.
 #[derive(Serialize, Deserialize)]
@@ -189,7 +214,10 @@ fn add(found: &mut Gathered, file: &File, members: Vec<Member>, options: &Layout
                     found.reject(format!("{}/{}", file.id, escape_text(name)).into(), "its .json is no JSON");
                     continue;
                 };
-                let own_id = json.as_ref().and_then(|json| own_id(json.get(ID_KEY)?.as_str()?));
+                let own_id = json.as_ref().and_then(|json| {
+                    let copy = json.get("copy").and_then(Json::as_i64).unwrap_or(0);
+                    id_of_copy(json.get(ID_KEY)?.as_str()?, copy)
+                });
                 let id = format!("{}/{}", file.id, escape_text(name)).into();
                 let range = image.start..image.start + image.bytes;
                 let locator = Locator::range(file.name.clone(), range, file.bytes)
@@ -287,7 +315,10 @@ fn class_of(
         Some(key) if json.is_some_and(|json| json[key].is_string()) => class_of_json(json, key),
         _ => match text("cls")? {
             Some(class) => Ok(Some(class)),
-            None => key.map_or(Ok(None), |key| class_of_json(json, key)),
+            None => match key {
+                Some(key) => class_of_json(json, key),
+                None => text("txt"),
+            },
         },
     }
 }
@@ -421,6 +452,45 @@ mod tests {
                 "a.tar/two.jpg: its key has several images, .jpg and .png: say which (--image-column)",
             ]
         );
+    }
+
+    #[test]
+    fn a_list_of_classes_keeps_those_without_a_sample_and_copies_have_ids_of_their_own() {
+        let json =
+            |copy: u32| format!("{{\"forebay_id\": \"x/1.jpg\", \"copy\": {copy}, \"class_name\": \"cat\"}}");
+        let (first, second) = (json(0), json(1));
+        let file = tar(&[
+            ("0.jpg", b'0', b"image"),
+            ("0.json", b'0', first.as_bytes()),
+            ("1.jpg", b'0', b"image"),
+            ("1.json", b'0', second.as_bytes()),
+        ]);
+        let of = |list: &str| {
+            let files = [("data/train-0.tar", file.clone()), ("data/classes.txt", list.as_bytes().to_vec())];
+            catalog(&files, &LayoutOptions::default()).expect("a catalog")
+        };
+        let found = of("ant\ncat\n");
+        let ids: Vec<&str> = found.entries().iter().map(|entry| &*entry.id).collect();
+        assert_eq!(
+            (found.classes(), &ids[..]),
+            (&["ant".to_string(), "cat".to_string()][..], &["x/1.jpg", "x/1.jpg (copy 1)"][..])
+        );
+        // A list of something else.
+        assert_eq!(of("ant\nbee\n").classes(), ["cat"]);
+    }
+
+    #[test]
+    fn a_text_is_a_label_where_nothing_else_is() {
+        let (samples, _) = both(
+            &LayoutOptions::default(),
+            &[
+                ("1.jpg", b'0', b"image"),
+                ("1.txt", b'0', b"cat"),
+                ("2.jpg", b'0', b"image"),
+                ("2.txt", b'0', b"dog"),
+            ],
+        );
+        assert_eq!(samples, ["a.tar/1.jpg cat -", "a.tar/2.jpg dog -"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! where that does not hold. If the width of an image alone predicts its class better than always naming the most common
 //! one, that is worth knowing before the training.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use forebay_datasets::seed::Seed;
 use serde::Serialize;
@@ -69,15 +69,22 @@ pub struct AttributeAccuracy {
 
 /// Predicts the classes of images from each attribute alone and from all together, by classification trees (CART with
 /// Gini's impurity, Breiman et al. 1984) in a stratified 5-fold cross-validation, and compares the accuracy with that of
-/// the most common class. `None` where there are fewer than 20 images, a single class, or no attribute that differs.
+/// the most common class. `groups` are `[images]`: of those that show the same picture one is used. `None` where there are fewer
+/// than 20 images, a single class, or no attribute that differs.
 ///
 /// # Panics
-/// When an attribute has not one value per label.
-pub fn shortcut_probe(attributes: &[ImageAttribute], labels: &[u32], seed: Seed) -> Option<ShortcutProbe> {
+/// When an attribute, or the groups, have not one value per label.
+pub fn shortcut_probe(
+    attributes: &[ImageAttribute],
+    labels: &[u32],
+    groups: &[u32],
+    seed: Seed,
+) -> Option<ShortcutProbe> {
+    assert_eq!(groups.len(), labels.len(), "a group per label");
     for attribute in attributes {
         assert!(attribute.columns.iter().all(|column| column.len() == labels.len()), "a value per label");
     }
-    let folds = Folds::of(labels, seed);
+    let folds = Folds::of(labels, groups, seed);
     let n = folds.images.len();
     if n < IMAGES_MIN || folds.classes < 2 {
         return None;
@@ -127,10 +134,13 @@ struct Folds {
 }
 
 impl Folds {
-    fn of(labels: &[u32], seed: Seed) -> Folds {
+    fn of(labels: &[u32], groups: &[u32], seed: Seed) -> Folds {
         let rank = |image: usize| seed.rank("shortcut", &image.to_string(), 0, 0);
         let mut images: Vec<usize> = (0..labels.len()).collect();
         images.sort_by_cached_key(|image| rank(*image));
+        // Of what shows the same picture one: a tree that has seen it would know the others, and they tell no more than it.
+        let mut seen = HashSet::new();
+        images.retain(|image| seen.insert(groups[*image]));
         images.truncate(IMAGES_MAX);
         let mut dense = BTreeMap::new();
         for image in &images {
@@ -242,6 +252,34 @@ impl Grower<'_> {
 mod tests {
     use super::*;
 
+    /// Images of which no two show the same picture.
+    fn alone(n: usize) -> Vec<u32> {
+        (0..n as u32).collect()
+    }
+
+    #[test]
+    fn copies_of_an_image_say_no_more_than_one() {
+        let mut named = 0;
+        for seed in 0..20 {
+            let draws = |n: usize| (0..n).map(move |image| Seed(seed).rank("x", &image.to_string(), 0, 0));
+            let labels: Vec<u32> = draws(80).map(|rank| (rank % 2) as u32).collect();
+            let sizes: Vec<f32> = draws(80).map(|rank| (rank / 2 % 1000) as f32).collect();
+            let five = |of: &dyn Fn(usize) -> u32| (0..400).map(|at| of(at / 5)).collect::<Vec<u32>>();
+            let columns = vec![(0..400).map(|at| sizes[at / 5]).collect()];
+            let probe = shortcut_probe(
+                &[ImageAttribute { name: "size", columns }],
+                &five(&|image| labels[image]),
+                &five(&|image| image as u32),
+                Seed(seed),
+            );
+            let probe = probe.expect("enough images");
+            assert_eq!(probe.images, 80);
+            named += u32::from(probe.attributes[0].predicts);
+        }
+        // One of twenty by chance.
+        assert!(named <= 3, "{named} of 20");
+    }
+
     fn noise(name: &'static str, n: usize) -> ImageAttribute {
         let mut stream = Seed(3).stream(name);
         ImageAttribute { name, columns: vec![(0..n).map(|_| (stream.bits() % 1000) as f32).collect()] }
@@ -259,7 +297,8 @@ mod tests {
         let width = ImageAttribute { name: "width", columns: vec![(0..200).map(wide).collect()] };
         let constant = ImageAttribute { name: "constant", columns: vec![vec![7.0; 200]] };
         let attributes = [noise("a", 200), width, constant, noise("b", 200)];
-        let probe = shortcut_probe(&attributes, &labels, Seed(0)).expect("enough images");
+        let probe =
+            shortcut_probe(&attributes, &labels, &alone(labels.len()), Seed(0)).expect("enough images");
         assert_eq!(named(&probe), ["width", "all together"]);
         let names: Vec<&str> = probe.attributes.iter().map(|found| found.name).collect();
         assert_eq!(names, ["a", "width", "b", "all together"]);
@@ -267,7 +306,7 @@ mod tests {
         assert!((probe.level - 0.9875).abs() < 1e-12);
         let width = &probe.attributes[1];
         assert!((0.3..0.55).contains(&width.accuracy) && width.low < width.accuracy, "{width:?}");
-        assert_eq!(shortcut_probe(&attributes, &labels, Seed(0)), Some(probe));
+        assert_eq!(shortcut_probe(&attributes, &labels, &alone(labels.len()), Seed(0)), Some(probe));
     }
 
     #[test]
@@ -276,7 +315,8 @@ mod tests {
             let mut stream = Seed(seed).stream("labels");
             let labels: Vec<u32> = (0..300).map(|_| (stream.bits() % 10).min(5) as u32).collect();
             let attributes = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| noise(name, 300));
-            let probe = shortcut_probe(&attributes, &labels, Seed(seed)).expect("enough images");
+            let probe = shortcut_probe(&attributes, &labels, &alone(labels.len()), Seed(seed))
+                .expect("enough images");
             assert_eq!(named(&probe), [""; 0], "seed {seed}: {probe:?}");
         }
     }
@@ -284,13 +324,13 @@ mod tests {
     #[test]
     fn what_says_nothing_gives_no_probe() {
         let labels = [0, 1].repeat(50);
-        assert_eq!(shortcut_probe(&[noise("a", 100)], &[0; 100], Seed(0)), None);
-        assert_eq!(shortcut_probe(&[noise("a", 10)], &labels[..10], Seed(0)), None);
+        assert_eq!(shortcut_probe(&[noise("a", 100)], &[0; 100], &alone(100), Seed(0)), None);
+        assert_eq!(shortcut_probe(&[noise("a", 10)], &labels[..10], &alone(10), Seed(0)), None);
         let same = ImageAttribute { name: "same", columns: vec![vec![1.0; 100]] };
-        assert_eq!(shortcut_probe(&[same], &labels, Seed(0)), None);
+        assert_eq!(shortcut_probe(&[same], &labels, &alone(labels.len()), Seed(0)), None);
         // As many classes as images, as in a sample with one of each.
         let each: Vec<u32> = (0..100).collect();
-        let probe = shortcut_probe(&[noise("a", 100)], &each, Seed(0)).expect("enough images");
+        let probe = shortcut_probe(&[noise("a", 100)], &each, &alone(100), Seed(0)).expect("enough images");
         assert_eq!(named(&probe), [""; 0]);
     }
 }
