@@ -238,13 +238,13 @@ def tarfile_pax(folder, samples):
                 archive.addfile(member, io.BytesIO(data))
 
 
-def mds(encoding):
+def mds(encoding, compression=None):
     def write(folder, samples):
         from streaming import MDSWriter
 
         columns = {"image": encoding, "label": "int"}
         for split in SPLITS:
-            with MDSWriter(out=str(folder / split), columns=columns, size_limit=1 << 14) as writer:
+            with MDSWriter(out=str(folder / split), columns=columns, size_limit=1 << 14, compression=compression) as writer:
                 for sample in samples:
                     if sample.split == split:
                         image = Image.fromarray(sample.pixels) if encoding != "bytes" else sample.bytes
@@ -381,6 +381,7 @@ def main():
     if has("streaming"):
         for encoding in ("png", "pil", "bytes"):
             check(f"streaming's MDS of {encoding}", forebay, mds(encoding), names=numbers)
+        check("streaming's MDS, packed with zstd", forebay, mds("png", "zstd"), names=numbers)
     check("CIFAR", forebay, cifar, samples=draw(size=(32, 32)))
     gray = {"size": (28, 28), "gray": True}
     check("MNIST", forebay, idx(False), names=numbers, samples=draw(**gray))
