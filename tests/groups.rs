@@ -245,3 +245,23 @@ fn groups_of_several_classes_are_dealt_by_each_of_them() {
     let folds = "--folds 5 --fold 1 --group-by patient --split 1,0,0";
     place.run(&format!("plan train in --out run --arch small --size 8 {folds}")).done();
 }
+
+#[test]
+fn a_table_beside_folders_of_classes_says_what_belongs_together() {
+    let place = Place::new();
+    let mut rows = String::from("file_name,patient\n");
+    for n in 0..40_u64 {
+        let class = ["cat", "dog"][(n % 2) as usize];
+        place.write_png(&format!("in/{class}/{n}.png"), 9, 9, n);
+        rows += &format!("{class}/{n}.png,p{}\n", n / 4);
+    }
+    place.write("in/metadata.csv", rows.as_bytes());
+    place.run("prepare in out --encode png --size 8 --group-by patient --split 0.5,0.3,0.2").done();
+    let found = splits(&place, "out");
+    for patient in 0..10_u64 {
+        let of: BTreeSet<&String> = (4 * patient..4 * patient + 4)
+            .map(|n| &found[&format!("{}/{n}.png", ["cat", "dog"][(n % 2) as usize])])
+            .collect();
+        assert_eq!(of.len(), 1, "patient {patient}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The layout "one folder per class", with or without `train/`, `validation/` and `test/` above the classes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::listing::{File, Listing};
 use super::one_deeper::mistake;
@@ -37,6 +37,13 @@ pub(super) fn may_be_classes(listing: &Listing) -> bool {
     let stand = ClassFolders::of(&images, listing);
     let mut classes = images.iter().filter_map(|file| Some(stand.place(&file.id)?.1));
     classes.next().is_some_and(|first| classes.any(|class| class != first))
+}
+
+/// The split and the class of each image by the folders that it is in, by its id.
+pub(super) fn classes_of(listing: &Listing) -> HashMap<&str, (Option<Split>, &str)> {
+    let images: Vec<&File> = listing.files.iter().filter(|file| file.is_image()).collect();
+    let stand = ClassFolders::of(&images, listing);
+    images.iter().filter_map(|file| Some((&*file.id, stand.place(&file.id)?))).collect()
 }
 
 /// Brings what stands in a source into contents, which depend on it only and not on the order it was found in.

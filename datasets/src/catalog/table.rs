@@ -188,7 +188,28 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
         found.splits.extend(split_of_path(&file.id));
     }
     if folders_may_be_classes && !has_labels {
-        return Err(Misfit::Holds("folders of images, and in its tables no column of labels".to_string()));
+        if source.options.keep_columns.is_empty() {
+            return Err(Misfit::Holds(
+                "folders of images, and in its tables no column of labels".to_string(),
+            ));
+        }
+        // The folders are the classes, and the tables say more of their images.
+        let folders = folder::classes_of(source.listing);
+        for (index, file) in images.files.iter().enumerate() {
+            let Some((split, class)) = folders.get(&*file.id) else { continue };
+            // One without a row is a sample all the same, of which nothing more is known.
+            let row = rows.entry(index).or_insert_with(|| Named {
+                class: None,
+                split: None,
+                kept: Some(vec![Value::Null; source.options.keep_columns.len()].into()),
+                row: String::new(),
+                conflict: None,
+            });
+            row.class = Some((*class).into());
+            row.split = row.split.or(*split);
+            found.splits.extend(*split);
+        }
+        said.push("classes by their folders".to_string());
     }
     if said.is_empty() {
         return Err(Misfit::Holds(match without.is_empty() {
@@ -692,6 +713,16 @@ mod tests {
         let (classes, said) = of("file_name,label\ncat/1.jpg,x\ndog/2.jpg,y\n");
         assert_eq!(classes, "cat/1.jpg=x dog/2.jpg=y");
         assert!(said.contains("--layout folder reads those instead"), "{said}");
+        // Columns that are asked for go with the classes of the folders.
+        let options = LayoutOptions { keep_columns: vec!["patient".into()], ..LayoutOptions::default() };
+        let table = "file_name,patient\ncat/1.jpg,p1\ndog/2.jpg,p2\n";
+        let found = catalog(&[("metadata.csv", table), images[0], images[1]], &options).expect("a catalog");
+        assert_eq!(summary(&found), "cat/1.jpg=cat dog/2.jpg=dog");
+        assert_eq!(found.entries()[1].kept.as_deref(), Some(&[Value::Text("p2".into())][..]));
+        let more = [("metadata.csv", table), images[0], images[1], ("dog/3.jpg", "")];
+        let found = catalog(&more, &options).expect("a catalog");
+        assert_eq!(summary(&found), "cat/1.jpg=cat dog/2.jpg=dog dog/3.jpg=dog");
+        assert_eq!(found.entries()[2].kept.as_deref(), Some(&[Value::Null][..]));
     }
 
     /// The summary of a source and what is said of it.
