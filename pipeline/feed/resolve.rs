@@ -63,7 +63,7 @@ pub struct OpenedSource {
     /// What of the preparation of its images is done.
     prepared: Chain,
     shorter_sides: ShorterSides,
-    /// What it was prepared with, where it is a dataset that Forebay wrote, in whatever form.
+    /// What it was prepared with, where Forebay wrote it in the form of another program.
     made: Option<Manifest>,
     warnings: Vec<String>,
 }
@@ -106,7 +106,7 @@ impl OpenedSource {
             None => source.shorter_sides().await?,
         };
         let made = match source.manifest() {
-            Some(made) => Some(made.clone()),
+            Some(_) => None,
             None => plan::made(&store, &options::layout(config)).await?,
         };
         Ok(OpenedSource { store, source, prepared, shorter_sides, made, warnings })
@@ -149,7 +149,7 @@ pub async fn on(
         return Err(Error::Plan(problems));
     }
     let OpenedSource { store, source, prepared, shorter_sides, made, mut warnings } = opened.clone();
-    if let Some(made) = &made {
+    if let Some(made) = source.manifest().or(made.as_ref()) {
         refuse_twice(config, made, &augment, balance.mode)?;
     }
     let (side, side_by) = decide_side(config, command, &prepared, &shorter_sides);

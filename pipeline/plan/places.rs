@@ -6,7 +6,7 @@ use forebay_datasets::catalog::LayoutOptions;
 use forebay_datasets::escape::{escape_text, one_line};
 use forebay_datasets::formats::DatasetFormat;
 use forebay_datasets::manifest::{MANIFEST_KEY, Manifest, ManifestError, PLAN_KEY, PlanRecord};
-use forebay_datasets::store::{Store, without_credentials};
+use forebay_datasets::store::{self, Store};
 use forebay_stages::chain::Chain;
 
 use crate::flow::Error;
@@ -124,11 +124,10 @@ fn is_packed(place: &str) -> bool {
 
 /// A location as it may be shown: without a user, a password or a query, which may hold a token.
 fn without_secrets(location: &str) -> String {
-    let location = location.split('?').next().unwrap_or_default();
     escape_text(&match location.starts_with("hf:") {
         // What stands behind `@` is a revision.
-        true => location.to_string(),
-        false => without_credentials(location),
+        true => location.split(['?', '#']).next().unwrap_or_default().to_string(),
+        false => store::without_secrets(location),
     })
     .into_owned()
 }

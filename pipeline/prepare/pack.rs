@@ -171,9 +171,9 @@ impl Writer {
             };
             upload.write(bytes).await?;
             if let Some((record, footer)) = last {
-                if formats::is_record(&formats::record_key(&key)) {
+                if let Some(record_key) = formats::record_key(&key) {
                     // Before the shard is there, so that no shard is there of which nobody could say what it is.
-                    self.store.put(&formats::record_key(&key), formats::to_record(&footer).into()).await?;
+                    self.store.put(&record_key, formats::to_record(&footer).into()).await?;
                 }
                 self.open.take().expect("it is open").finish().await?;
                 tracing::debug!(key, bytes = record.bytes, "shard written");

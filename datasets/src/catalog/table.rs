@@ -100,11 +100,6 @@ impl Layout for Table {
     }
 }
 
-/// Whether somebody says that it is a table, or what its labels are.
-fn is_asked(options: &LayoutOptions) -> bool {
-    options.file.is_some() || options.layout == LayoutKind::Table || options.label_column.is_some()
-}
-
 /// A table of Hugging Face's `imagefolder`.
 fn is_metadata(file: &File) -> bool {
     file.base_name().rsplit_once('.').is_some_and(|(stem, _)| stem == "metadata")
@@ -142,9 +137,9 @@ async fn read_listed(source: &Source<'_>) -> Result<SourceContents, Misfit> {
     let mut said: Vec<String> = Vec::new();
     let mut read_tables: HashSet<&str> = HashSet::new();
     let mut has_labels = false;
-    // Then a column is that of the labels by its name only.
-    let folders_may_be_classes = !is_asked(source.options) && folder::may_be_classes(source.listing);
     let is_asked_for = source.options.file.is_some() || source.options.layout == LayoutKind::Table;
+    // Then a column is that of the labels by its name only.
+    let folders_may_be_classes = !is_asked_for && folder::may_be_classes(source.listing);
     for file in tables(source) {
         let refuse = |error: RowsError| match error {
             RowsError::Store(error) => Misfit::from(error),

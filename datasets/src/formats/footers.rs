@@ -8,22 +8,23 @@ use crate::store::{Store, StoreError};
 /// The folder of the records.
 const FOLDER: &str = ".forebay";
 
-/// Where the footer of the shard of this key stands, that has none in itself.
-pub fn record_key(key: &str) -> String {
-    format!("{FOLDER}/{key}.json")
+/// Where the footer of the shard of this key stands; `None` for one that has it in itself, and for no shard.
+pub fn record_key(key: &str) -> Option<String> {
+    match of_key(key)? {
+        DatasetFormat::Parquet => None,
+        DatasetFormat::WebDataset | DatasetFormat::Mds => Some(format!("{FOLDER}/{key}.json")),
+    }
 }
 
 /// Whether a key is one that [`record_key`] gives for a shard.
-pub fn is_record(key: &str) -> bool {
+fn is_record(key: &str) -> bool {
     let inner = key.strip_prefix(FOLDER).and_then(|key| key.strip_prefix('/')?.strip_suffix(".json"));
-    inner.and_then(of_key).is_some_and(|format| format != DatasetFormat::Parquet)
+    inner.and_then(record_key).is_some()
 }
 
 /// The keys of all that a shard of this key is: the file, and its record where it has one.
 pub fn files_of(key: &str) -> Vec<String> {
-    let record = record_key(key);
-    let record = is_record(&record).then_some(record);
-    std::iter::once(key.to_string()).chain(record).collect()
+    std::iter::once(key.to_string()).chain(record_key(key)).collect()
 }
 
 /// Whether a key is that of a file which a dataset has for its shards: nothing else is ever deleted or replaced.
@@ -41,8 +42,14 @@ pub fn to_record(footer: &Footer) -> Vec<u8> {
 /// # Errors
 /// When the store fails.
 pub async fn read_footer(store: &Store, key: &str) -> Result<Option<Footer>, StoreError> {
-    let record = store.find(&record_key(key)).await?;
-    Ok(record.and_then(|json| unseal("record", &json, &["fingerprint", "data_blake3"]).ok()))
+    Ok(find_record(store, key).await?.flatten())
+}
+
+/// The record of the shard of this key, if there is one, and the footer in it where that is whole.
+async fn find_record(store: &Store, key: &str) -> Result<Option<Option<Footer>>, StoreError> {
+    let Some(record) = record_key(key) else { return Ok(None) };
+    let json = store.find(&record).await?;
+    Ok(json.map(|json| unseal("record", &json, &["fingerprint", "data_blake3"]).ok()))
 }
 
 /// Tells what stands under `key`, a file of `bytes` bytes, where a shard of any form would.
@@ -54,10 +61,8 @@ pub async fn standing(store: &Store, key: &str, bytes: u64) -> Result<StandingSh
         Some(DatasetFormat::Parquet) => shard::standing(store, key, bytes).await,
         // A file of this name may be anybody's: ours has a record.
         Some(DatasetFormat::WebDataset | DatasetFormat::Mds) => {
-            Ok(match store.find(&record_key(key)).await? {
-                Some(_) => StandingShard::Ours(read_footer(store, key).await?),
-                None => StandingShard::Foreign,
-            })
+            let record = find_record(store, key).await?;
+            Ok(record.map_or(StandingShard::Foreign, StandingShard::Ours))
         }
         None if is_beside(key) => Ok(StandingShard::Damaged),
         None => Ok(StandingShard::Foreign),

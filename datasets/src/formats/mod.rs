@@ -9,10 +9,11 @@ mod writer;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::{FOREBAY_ID, KeptColumn};
 use crate::sample::Split;
 use crate::shard;
 use crate::words;
-pub use footers::{files_of, is_of_shards, is_record, read_footer, record_key, standing, to_record};
+pub use footers::{files_of, is_of_shards, read_footer, record_key, standing, to_record};
 pub use mds::SHARD_BYTES_MAX as MDS_BYTES_MAX;
 pub use writer::FileWriter;
 
@@ -74,45 +75,47 @@ pub fn of_key(text: &str) -> Option<DatasetFormat> {
 
 /// Whether a key is that of a file that stands among the shards of some form and tells programs of them.
 pub fn is_beside(key: &str) -> bool {
-    let keys = |format| Split::ALL.map(|split| beside_key(format, split));
-    [DatasetFormat::WebDataset, DatasetFormat::Mds].into_iter().flat_map(keys).any(|of| of == key)
+    key == classes_key() || Split::ALL.into_iter().any(|split| key == index_key(split))
 }
 
 /// Whether shards of this form have a column or a key of this name, beside those of every form.
 pub fn has_column(format: DatasetFormat, name: &str) -> bool {
     match format {
         DatasetFormat::Parquet => false,
-        DatasetFormat::WebDataset => [crate::catalog::FOREBAY_ID, "class_name"].contains(&name),
+        DatasetFormat::WebDataset => [FOREBAY_ID, "class_name"].contains(&name),
         DatasetFormat::Mds => name == "class_name",
     }
 }
 
-fn beside_key(format: DatasetFormat, split: Split) -> String {
-    match format {
-        DatasetFormat::Mds => format!("{}/{split}/index.json", shard::FOLDER),
-        DatasetFormat::Parquet | DatasetFormat::WebDataset => format!("{}/classes.txt", shard::FOLDER),
-    }
+/// The names of the classes beside tar files.
+fn classes_key() -> String {
+    format!("{}/classes.txt", shard::FOLDER)
+}
+
+/// The index of the shards of a split of MDS.
+fn index_key(split: Split) -> String {
+    format!("{}/{split}/index.json", shard::FOLDER)
 }
 
 /// What stands among the shards, by its key: it makes them a dataset to other programs, and is written last.
 pub fn beside(
     format: DatasetFormat,
     classes: &[String],
-    kept: &[crate::catalog::KeptColumn],
+    kept: &[KeptColumn],
     shards: &[ListedShard<'_>],
 ) -> Vec<(String, Bytes)> {
     match format {
         DatasetFormat::Parquet => Vec::new(),
         DatasetFormat::WebDataset => {
             let lines: String = classes.iter().map(|class| format!("{class}\n")).collect();
-            vec![(beside_key(format, Split::Train), lines.into())]
+            vec![(classes_key(), lines.into())]
         }
         DatasetFormat::Mds => Split::ALL
             .into_iter()
             .filter_map(|split| {
                 let shards: Vec<&ListedShard<'_>> =
                     shards.iter().filter(|shard| shard.split == split && shard.rows > 0).collect();
-                (!shards.is_empty()).then(|| (beside_key(format, split), mds::index(kept, &shards).into()))
+                (!shards.is_empty()).then(|| (index_key(split), mds::index(kept, &shards).into()))
             })
             .collect(),
     }
@@ -121,7 +124,7 @@ pub fn beside(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{KeptColumn, KeptKind, LayoutOptions, Value, read};
+    use crate::catalog::{KeptKind, LayoutOptions, Value, read};
     use crate::shard::{Footer, Row, StandingShard};
     use crate::store::Store;
     use crate::words::Words;
@@ -196,9 +199,10 @@ mod tests {
                         (&footer.groups, &footer.extensions),
                         (&vec![part.len()], &vec!["jpg".to_string()])
                     );
-                    if *format != DatasetFormat::Parquet {
+                    assert_eq!(record_key(&key).is_none(), *format == DatasetFormat::Parquet);
+                    if let Some(record) = record_key(&key) {
                         assert_eq!(footer.data_blake3, blake3::hash(&file).to_hex().as_str());
-                        block_on(store.put(&record_key(&key), to_record(&footer).into())).expect("a record");
+                        block_on(store.put(&record, to_record(&footer).into())).expect("a record");
                         assert_eq!(block_on(read_footer(&store, &key)).expect("reads"), Some(footer.clone()));
                     }
                     let bytes = file.len() as u64;

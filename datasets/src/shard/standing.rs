@@ -13,7 +13,7 @@ pub enum StandingShard {
     /// No Parquet file that can be opened: what a shard becomes that lost bytes, and anything else. Also a file that tells
     /// other programs of shards, since nothing in it says who wrote it.
     Damaged,
-    /// A Parquet file of another program.
+    /// A file of another program.
     Foreign,
 }
 

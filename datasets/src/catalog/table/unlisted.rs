@@ -6,6 +6,7 @@ use super::super::listing::{self, Listing};
 use super::super::{Misfit, Source};
 use super::named::{below, roots};
 use super::{Rows, TableColumns, Value, tables};
+use crate::store::is_url;
 
 /// What the source was listed with, and the images beside its tables that rows of these name and that are there.
 pub(super) async fn with_images(source: &Source<'_>) -> Result<Listing, Misfit> {
@@ -20,7 +21,7 @@ pub(super) async fn with_images(source: &Source<'_>) -> Result<Listing, Misfit> 
                 let name = below(name, &roots).replace('\\', "/");
                 let name = name.trim_start_matches("./");
                 let is_below = |part: &str| !["", ".", ".."].contains(&part);
-                if !name.contains("://") && name.split('/').all(is_below) {
+                if !is_url(name) && name.split('/').all(is_below) {
                     names.insert(name.to_string());
                 }
             }
