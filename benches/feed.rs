@@ -2,10 +2,9 @@
 //! what does a balance of 100 : 1 cost in bytes read?
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use forebay::commands::bench::bench;
+use forebay::commands::bench::{Length, repetition};
 use forebay::demo::{DemoOptions, draw};
 use forebay::feed;
 use forebay::flow::Run;
@@ -58,7 +57,8 @@ fn balance() {
             let (feed, ..) = run
                 .block_on(feed::resolve(&run, &options, forebay::options::Command::Bench))
                 .expect("a feed");
-            let done = run.block_on(bench(&run, &feed, 1, Arc::new(AtomicU64::new(0)))).expect("an epoch");
+            let done =
+                run.block_on(repetition(&run, &feed, Length::Epochs(1), Arc::default())).expect("an epoch");
             println!(
                 "feed/balance {mode:<4} of {encode:<4}: {} images, {:.2} times the dataset read, {:.0} images/s",
                 done.images,
@@ -97,8 +97,8 @@ fn feed(criterion: &mut Criterion) {
         let (feed, ..) = run.block_on(feed::resolve(&run, &options, Command::Bench)).expect("a feed");
         group.throughput(Throughput::Elements(feed.rows(forebay_datasets::sample::Split::Train)));
         group.bench_function(source, |bencher| {
-            bencher
-                .iter(|| run.block_on(bench(&run, &feed, 1, Arc::new(AtomicU64::new(0)))).expect("an epoch"));
+            let once = || repetition(&run, &feed, Length::Epochs(1), Arc::default());
+            bencher.iter(|| run.block_on(once()).expect("an epoch"));
         });
     }
     group.finish();

@@ -4,6 +4,7 @@
 //! shards that `prepare` would write, so that folder and lossless shards give identical batches. What cannot be
 //! read leaves a hole in its batch, and moves no other image.
 
+mod alone;
 mod folder;
 mod folds;
 mod kept;
@@ -36,6 +37,7 @@ use forebay_stages::weight::{Scales, Step};
 use crate::flow::{Chunk, Error, Flow, Room, Run};
 use crate::plan::{DecidedBy, PlannedNode, Rooms, changed, weighed};
 
+pub use alone::StageAlone;
 pub use folder::Folder;
 use folds::HeldOut;
 pub use kept::KeptRows;

@@ -5,6 +5,7 @@
 //! [`Flow::regroup`] rearranges, [`Flow::drain`] (or [`Flow::collect`]) takes. Order is kept by all of them.
 //! The end travels down as a closed sender, a consumer that has gone travels up as a closed receiver.
 
+mod bound;
 mod budget;
 mod candle;
 mod error;
@@ -30,12 +31,13 @@ use futures::FutureExt;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use bound::{Bound, BoundBy};
 use budget::{Budget, Loan};
 pub use candle::limit_candle;
 pub use error::{Error, Interrupt, in_one_line};
 pub use kill_point::kill_point;
 pub use max_rejects::MaxRejects;
-pub use meter::{Meter, NodeReport, Verb, bottleneck};
+pub use meter::{Meter, NodeReport, Verb};
 use meter::{Open, Slot, State, Token};
 pub use open_files::open_files_max;
 pub use rejects::Rejects;
@@ -84,7 +86,7 @@ struct Shared {
     pool: rayon::ThreadPool,
     budget: Arc<Budget>,
     meter: Meter,
-    rejects: Rejects,
+    rejects: Arc<Rejects>,
     failure: Mutex<Option<Error>>,
     halt: watch::Sender<Halt>,
 }
@@ -124,6 +126,22 @@ impl Run {
     /// # Errors
     /// [`Error::Usage`] for no threads, [`Error::Failed`] when the system gives none.
     pub fn new(options: RunOptions) -> Result<Run, Error> {
+        let rejects = Arc::new(Rejects::new(options.max_rejects));
+        Run::start(options, rejects, watch::Sender::new(Halt::default()))
+    }
+
+    /// A run with threads, budget and meter of its own that is a part of this one: what stops or fails one of them ends
+    /// the other, and a sample that both refuse counts once.
+    ///
+    /// # Errors
+    /// As [`Run::new`].
+    pub fn within(&self, threads: usize, memory_bytes: u64) -> Result<Run, Error> {
+        let rejects = self.shared.rejects.clone();
+        let options = RunOptions { threads, memory_bytes, max_rejects: rejects.max() };
+        Run::start(options, rejects, self.shared.halt.clone())
+    }
+
+    fn start(options: RunOptions, rejects: Arc<Rejects>, halt: watch::Sender<Halt>) -> Result<Run, Error> {
         if options.threads == 0 {
             return Err(Error::Usage("threads: 0 is too few, give at least 1".to_string()));
         }
@@ -145,9 +163,9 @@ impl Run {
             pool,
             budget: Budget::new(options.memory_bytes),
             meter: Meter::new(),
-            rejects: Rejects::new(options.max_rejects),
+            rejects,
             failure: Mutex::new(None),
-            halt: watch::Sender::new(Halt::default()),
+            halt,
         };
         Ok(Run { shared: Arc::new(shared), runtime: Arc::new(OwnedRuntime(Some(runtime))) })
     }

@@ -138,7 +138,7 @@ fn run(asked: &Invocation) -> Result<(), Error> {
     let config = &asked.config;
     let rooms = Rooms::of(config);
     limit_candle(rooms.threads)?;
-    match asked.command.row().runs_networks {
+    match asked.command.row().runs_networks || config.is_given("bench.replay") {
         true => keep_freed_memory(),
         false => give_back_large_blocks(),
     }

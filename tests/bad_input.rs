@@ -145,8 +145,10 @@ fn training_counts_and_names_what_it_cannot_read() {
     // A resumed run knows what the one before has refused.
     place.run(&format!("{train} run --resume").replace("--epochs 2", "--epochs 3")).done();
     assert_eq!(String::from_utf8(place.files("run")["rejects.jsonl"].clone()).unwrap(), rejects);
-    let said =
-        place.run("bench in --size 16 --batch-size 8 --split none --max-rejects 2 --json").done().json();
+    let said = place
+        .run("bench in --size 16 --batch-size 8 --split none --max-rejects 2 --epochs 1 --json")
+        .done()
+        .json();
     assert_eq!(said["rejected"], 2, "{said}");
     // What is too much before anything is read leaves no run.
     for index in 0..30 {
@@ -398,7 +400,7 @@ fn what_has_no_end_or_no_room_and_what_is_no_file_get_one_line() {
         place.run(&format!("{command} --config /dev/zero")).refused(2, "larger than 4 MiB");
     }
     place.run("prepare in out --memory 1").refused(2, "one image must fit");
-    for command in ["plan train in", "plan train shards", "bench shards"] {
+    for command in ["plan train in", "plan train shards", "bench shards --epochs 1"] {
         let said = place.run(&format!("{command} --memory 1")).done();
         assert!(said.stderr.contains("one image must fit, and one that takes more"), "{}", said.stderr);
     }

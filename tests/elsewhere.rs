@@ -863,12 +863,13 @@ fn opening_shards_in_a_bucket_costs_one_request_however_many_they_are() {
     }
     assert_eq!(shards, 10);
     let place = place(&fake, "gs");
-    place.run("bench gs://pictures/out --size 8 --batch-size 4 --epochs 1").done();
+    place.run("bench gs://pictures/out --size 8 --batch-size 4 --epochs 1 --repetitions 1").done();
     let asked: Vec<String> = fake.asked().iter().map(|asked| asked.path().to_string()).collect();
     let first = asked.iter().position(|path| path.contains("/data")).expect("rows are read");
     assert_eq!(first, 1, "{asked:?}");
     let rows = asked.iter().filter(|path| path.contains("/data")).count();
-    assert!(rows <= 2 * shards, "no shard is asked for more than its rows, twice for two passes: {asked:?}");
+    // A pass to warm up, one that is measured, and one for the stages alone.
+    assert!(rows <= 3 * shards, "no shard is asked for more than its rows, once in each pass: {asked:?}");
     // A shard that is missing is named by who wants its rows.
     fake.remove("/pictures/out/data/train-00004-of-00010.parquet");
     let said = place.run("bench gs://pictures/out --size 8 --batch-size 4 --epochs 1");

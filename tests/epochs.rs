@@ -152,8 +152,8 @@ fn the_outcome_of_a_reject_budget_is_the_same_for_every_seed_and_number_of_threa
         images(&place, "in", 200, &(0..broken).map(|index| 17 * index).collect::<Vec<_>>());
         for seed in 0..4 {
             let threads = seed % 2 + 1;
-            let said =
-                place.run(&format!("bench in --size 8 --split none --seed {seed} --threads {threads}"));
+            let said = place
+                .run(&format!("bench in --size 8 --split none --epochs 1 --seed {seed} --threads {threads}"));
             match code {
                 0 => drop(said.done()),
                 code => drop(said.refused(code, "which is more than 5 %")),
@@ -169,7 +169,7 @@ fn shards_in_the_order_of_their_source_are_mixed_or_a_warning_says_that_they_are
     place.run("prepare in shards --size 8 --fit crop --split none --order source --encode raw").done();
     let few = "the shards keep the order of their source";
     // 64 MiB hold one group of 100 images of 400 pixels, and four of 8.
-    let said = place.run("bench shards --size 8").done();
+    let said = place.run("bench shards --size 8 --epochs 1").done();
     assert!(!said.stderr.contains(few), "{}", said.stderr);
     let said = place.run("plan train shards --size 400").done();
     assert!(said.stderr.contains(few), "{}", said.stderr);

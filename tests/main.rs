@@ -1,6 +1,7 @@
 //! The program as its users run it: every test starts the binary, most on a dataset that it draws first.
 
 mod bad_input;
+mod bench;
 mod bounds;
 mod bucket;
 mod chain;

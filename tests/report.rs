@@ -55,7 +55,7 @@ fn a_result_that_cannot_be_written_is_an_error_once_the_run_is_done() {
     for arguments in [
         "inspect in",
         "inspect in --json",
-        "bench in --size 16",
+        "bench in --size 16 --epochs 1",
         "plan train in",
         "models",
         "completions bash",
@@ -78,7 +78,7 @@ fn no_command_minds_a_closed_stdout_or_stderr() {
             "inspect in",
             "prepare in shards --size 16 --fit crop --balance over --overwrite",
             "verify shards",
-            "bench in --size 16",
+            "bench in --size 16 --epochs 1",
             &format!("{TRAIN} --overwrite"),
             "export run --output model.onnx --overwrite",
             "models",

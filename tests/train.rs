@@ -1,4 +1,4 @@
-//! `train` and `bench`: what can be learnt is learnt, and a run that was stopped goes on as if it had not been.
+//! `train`: what can be learnt is learnt, and a run that was stopped goes on as if it had not been.
 
 use std::collections::BTreeMap;
 
@@ -164,25 +164,6 @@ fn threads_change_no_weight() {
     let one = tensors(&place, "run1/last.safetensors");
     assert_eq!(one, tensors(&place, "run2/last.safetensors"));
     assert_eq!(one, tensors(&place, "run8/last.safetensors"));
-}
-
-#[test]
-fn bench_names_the_bottleneck_of_a_folder_and_of_shards() {
-    let place = Place::new();
-    place.draw();
-    place.run("prepare images shards --size 32 --fit crop --max-rejects 10").done();
-    for source in ["images", "shards"] {
-        let done =
-            place.run(&format!("bench {source} --size 32 --epochs 2 --max-rejects 100 --json")).done().json();
-        assert!(done["images_per_second"].as_f64().unwrap() > 0.0);
-        assert!(done["cpu_seconds_per_1000"].as_f64().unwrap() > 0.0);
-        let stages = done["stages"].as_array().unwrap();
-        assert!(stages.iter().any(|stage| stage["name"] == done["bottleneck"]), "{done}");
-        for stage in stages.iter().filter(|stage| stage["slot_seconds"].as_f64().unwrap() > 0.0) {
-            let shares = ["busy", "contended", "blocked", "starved"].map(|key| stage[key].as_f64().unwrap());
-            assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{stage}");
-        }
-    }
 }
 
 #[test]

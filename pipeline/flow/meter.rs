@@ -1,5 +1,4 @@
-//! Where slot-time went: every slot of every node is busy, contended, blocked or starved, and the node with
-//! the largest busy + contended is the bottleneck.
+//! Where slot-time went: every slot of every node is busy, contended, blocked or starved.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// What a node is; decides what would help when it is the bottleneck.
+/// What a node is; decides what would help when it bounds the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verb {
@@ -62,50 +61,6 @@ pub struct NodeReport {
     pub starved: f64,
     /// The most items it had in its slots at once: in work, or done and waiting to leave in order.
     pub peak_items: usize,
-}
-
-impl NodeReport {
-    /// Share of slot-time in which this node, and no other, was what held the run up: busy + contended.
-    pub fn load(&self) -> f64 {
-        self.busy + self.contended
-    }
-
-    /// One sentence that names this node as the bottleneck and says what would help.
-    pub fn in_words(&self) -> String {
-        let name = self.name;
-        let percent = |share: f64| format!("{:.0} %", share * 100.0);
-        if self.contended > self.busy {
-            return format!(
-                "the cores are the bottleneck: {name} waits for one {} of its time and works {}; more threads \
-                 on more cores would help",
-                percent(self.contended),
-                percent(self.busy)
-            );
-        }
-        let help = match self.verb {
-            Verb::Source => "nothing downstream waits for anything else",
-            Verb::Io => "more requests at once would help",
-            Verb::Compute => "more threads would help",
-            Verb::Regroup => "it runs alone, so only less work in it would help",
-            Verb::Drain => "the nodes before it wait for it, so a faster feed would change nothing",
-        };
-        let waiting = match self.verb {
-            Verb::Compute => format!(", {} waiting for a core", percent(self.contended)),
-            _ => String::new(),
-        };
-        format!("{name} is the bottleneck: {} busy{waiting}; {help}", percent(self.busy))
-    }
-}
-
-/// The node that holds the run up: the one with the largest busy + contended; the first of equals.
-pub fn bottleneck(reports: &[NodeReport]) -> Option<&NodeReport> {
-    let mut worst: Option<&NodeReport> = None;
-    for report in reports {
-        if report.slot_seconds > 0.0 && worst.is_none_or(|worst| report.load() > worst.load()) {
-            worst = Some(report);
-        }
-    }
-    worst
 }
 
 type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -409,37 +364,5 @@ mod tests {
         assert_eq!((meter.items("read"), reports[1].items_in, reports[1].items_out), (3, 3, 0));
         // One slot of 1, 2 and 3 was busy.
         assert!((reports[1].busy - 30.0 / 60.0).abs() < 1e-9, "{reports:?}");
-    }
-
-    #[test]
-    fn the_bottleneck_has_the_largest_busy_and_contended_and_is_named_in_words() {
-        let report = |name, verb, busy, contended| NodeReport {
-            name,
-            verb,
-            items_in: 1,
-            items_out: 1,
-            samples: 0,
-            slot_seconds: 1.0,
-            busy,
-            contended,
-            blocked: 0.0,
-            starved: 1.0 - busy - contended,
-            peak_items: 1,
-        };
-        let mut reports = vec![
-            report("read", Verb::Io, 0.3, 0.0),
-            report("decode", Verb::Compute, 0.5, 0.44),
-            report("train", Verb::Drain, 0.9, 0.0),
-        ];
-        let words = |reports: &[NodeReport]| bottleneck(reports).expect("there are nodes").in_words();
-        assert_eq!(
-            words(&reports),
-            "decode is the bottleneck: 50 % busy, 44 % waiting for a core; more threads would help"
-        );
-        (reports[1].busy, reports[1].contended) = (0.2, 0.74);
-        assert!(words(&reports).starts_with("the cores are the bottleneck: decode waits for one 74 % "));
-        reports.remove(1);
-        assert!(words(&reports).starts_with("train is the bottleneck: 90 % busy; the nodes before it wait"));
-        assert_eq!(bottleneck(&[]), None);
     }
 }

@@ -36,6 +36,11 @@ impl Rejects {
         Rejects { max, tally: Mutex::default() }
     }
 
+    /// How many there may be.
+    pub(super) fn max(&self) -> MaxRejects {
+        self.max
+    }
+
     /// Begins to count, for work that reads so many samples, each counted once: what a share is a share of.
     pub fn begin(&self, samples: u64) {
         *self.tally.lock().expect("no panic under the lock") =

@@ -9,7 +9,6 @@ use forebay_datasets::sample::Fault;
 use forebay_stages::stage::Draws;
 
 use super::*;
-use crate::flow::meter::bottleneck;
 
 const ONE: Room = Room { slots: 1, queue: 1 };
 
@@ -190,19 +189,21 @@ fn the_peak_in_bytes_is_what_the_formula_says_and_stays_there() {
 
 #[test]
 fn what_is_slow_is_named() {
-    let cases: [(&str, [u64; 4], usize, &str); 5] = [
-        ("read", [20, 0, 0, 0], 2, "read is the bottleneck: "),
-        ("work", [0, 20, 0, 0], 2, "work is the bottleneck: "),
-        ("pass", [0, 0, 20, 0], 2, "pass is the bottleneck: "),
-        ("sink", [0, 0, 0, 20], 2, "sink is the bottleneck: "),
+    let nothing_helps = "neither one more core nor a faster store would give more";
+    let cases: [(&str, [u64; 4], usize, &str, &str); 5] = [
+        ("read", [20, 0, 0, 0], 2, "the store bounds it: read waits for it ", "one more core nothing"),
+        ("work", [0, 20, 0, 0], 2, "work bounds it, busy ", nothing_helps),
+        ("pass", [0, 0, 20, 0], 2, "pass bounds it, busy ", nothing_helps),
+        ("sink", [0, 0, 0, 20], 2, "the consumer bounds it: sink is busy ", nothing_helps),
         // Eight slots and one thread.
-        ("work", [0, 20, 0, 0], 1, "the cores are the bottleneck: work waits for one "),
+        ("work", [0, 20, 0, 0], 1, "the one core bounds it, busy ", "(+100 %), a faster store nothing"),
     ];
-    for (name, pauses, threads, words) in cases {
+    for (name, pauses, threads, words, gains) in cases {
         let [read, work, regroup, sink] = pauses.map(Duration::from_millis);
         let run = run(threads);
         let slots = if threads == 1 { 8 } else { 2 };
         let pass = Pass { pause: regroup, ..pass() };
+        let began = std::time::Instant::now();
         let end = run
             .source("numbers", 0..40)
             .io("read", Room { slots: 2, queue: 1 }, move |i| async move {
@@ -218,15 +219,32 @@ fn what_is_slow_is_named() {
             .regroup(1, pass)
             .drain("sink", move |items| Ok(items.map(|_| std::thread::sleep(sink)).count()));
         assert_eq!(wait(&run, end).unwrap(), 40);
-        let reports = run.meter().report();
-        let worst = bottleneck(&reports).unwrap();
-        assert_eq!(worst.name, name, "{reports:#?}");
-        assert!(worst.in_words().starts_with(words), "{}", worst.in_words());
+        let (seconds, reports) = (began.elapsed().as_secs_f64(), run.meter().report());
+        let bound = Bound::of(&reports, seconds, threads, threads).unwrap();
+        assert_eq!(bound.stage, name, "{reports:#?}");
+        let said = bound.in_words("items", 40.0 / seconds);
+        assert!(said.starts_with(words) && said.ends_with(gains), "{said}");
         for report in &reports {
             let sum = report.busy + report.contended + report.blocked + report.starved;
             assert!((sum - 1.0).abs() < 1e-9, "{report:?}");
         }
     }
+}
+
+#[test]
+fn a_run_within_another_is_stopped_with_it_and_counts_its_rejects() {
+    let outer = run_with(2, 1 << 20, MaxRejects::Count(9));
+    let inner = outer.within(1, 1 << 20).unwrap();
+    outer.rejects().begin(20);
+    for run in [&inner, &outer] {
+        let end = run.source("chunks", chunks(6, 2)).stage(ONE, Seed(0), 0, Picky(3)).collect();
+        wait(run, end).unwrap();
+    }
+    assert_eq!((inner.rejects().rejected(), outer.rejects().rejected()), (3, 3), "three, each twice");
+    assert_eq!(inner.meter().samples("picky"), 6);
+    outer.stop(Interrupt::CtrlC);
+    let end = inner.source("chunks", chunks(6, 2)).drain("sink", |items| Ok(items.count()));
+    assert!(matches!(wait(&inner, end), Err(Error::Interrupted(Interrupt::CtrlC))));
 }
 
 #[test]

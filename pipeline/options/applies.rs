@@ -135,6 +135,23 @@ pub(super) fn bench_frozen(run: &Situation<'_>) -> Effect {
     only(steps, "a forward pass trains nothing; leave it out, or --mode step")
 }
 
+pub(super) fn bench_seconds(run: &Situation<'_>) -> Effect {
+    only(!run.has("bench.epochs"), "--epochs says how long is measured each time; leave one of them out")
+}
+
+/// Fewer repetitions say little about their spread.
+pub const SPREAD_REPETITIONS_MIN: u64 = 5;
+
+pub(super) fn bench_repetitions(run: &Situation<'_>) -> Effect {
+    let n = run.config.whole("bench.repetitions");
+    only(
+        !run.has("bench.compare") || n >= SPREAD_REPETITIONS_MIN,
+        format!(
+            "--compare needs {SPREAD_REPETITIONS_MIN} or more to know how far they lie apart; leave it out"
+        ),
+    )
+}
+
 pub(super) fn seed(run: &Situation<'_>) -> Effect {
     let draws = run.config.choice::<Balance>("balance.mode") != Balance::None || run.is_augmented();
     match run.command {

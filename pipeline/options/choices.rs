@@ -148,6 +148,14 @@ pub enum ModelPass {
 }
 words!(ModelPass { Forward => "forward", Step => "step" });
 
+/// Of what `bench` measures several numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BenchSweep {
+    /// Of threads.
+    Threads,
+}
+words!(BenchSweep { Threads => "threads" });
+
 /// What a step of `bench model` does not train.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BenchFrozen {

@@ -701,6 +701,20 @@ mod tests {
                 "leave it out",
             ),
             (
+                Command::Bench,
+                &any,
+                &[("bench.seconds", "1"), ("bench.epochs", "2")],
+                "bench.seconds",
+                "--epochs",
+            ),
+            (
+                Command::Bench,
+                &any,
+                &[("bench.repetitions", "4"), ("bench.compare", "before.json")],
+                "bench.repetitions",
+                "--compare",
+            ),
+            (
                 Command::BenchModel,
                 &any,
                 &[("bench_model.frozen", "backbone")],

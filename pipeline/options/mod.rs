@@ -20,12 +20,12 @@ mod stores;
 mod table;
 mod values;
 
-pub use applies::{Effect, Situation};
+pub use applies::{Effect, SPREAD_REPETITIONS_MIN, Situation};
 pub use bytes::{bytes_in_words, parse_bytes};
 pub(crate) use cache_home::cache_home;
 pub use choices::{
-    Background, BenchFrozen, Doctor, EvalSplit, FailOn, HeadActivation, Level, ModelPass, Monitor, NormMode,
-    PredictFormat, Recipe, ScheduleKind, ShardOrder, StoreAs, VoteWeights,
+    Background, BenchFrozen, BenchSweep, Doctor, EvalSplit, FailOn, HeadActivation, Level, ModelPass,
+    Monitor, NormMode, PredictFormat, Recipe, ScheduleKind, ShardOrder, StoreAs, VoteWeights,
 };
 pub use command::{COMMANDS, Command, CommandRow};
 pub use command_line::{Invocation, command_line, explain, resolve, switches_last};

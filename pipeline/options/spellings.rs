@@ -31,6 +31,7 @@ const SPELLINGS: &[Spelling] = &[
     Spelling { key: "export.arch", short: Some('a'), names: &["model"] },
     Spelling { key: "train.weights", short: Some('w'), names: &[] },
     Spelling { key: "train.epochs", short: Some('e'), names: &[] },
+    Spelling { key: "bench.epochs", short: Some('e'), names: &[] },
     Spelling { key: "train.batch_size", short: Some('b'), names: &["batch"] },
     Spelling { key: "bench_model.batch", short: Some('b'), names: &["batch-size"] },
     Spelling { key: "train.optimizer", short: None, names: &["opt"] },

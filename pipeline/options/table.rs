@@ -17,8 +17,8 @@ use toml::Value;
 use super::applies::{self, Effect, Situation};
 use super::bytes::parse_bytes;
 use super::choices::{
-    Background, BenchFrozen, Doctor, EvalSplit, HeadActivation, ModelPass, Monitor, NormMode, PredictFormat,
-    Recipe, ScheduleKind, ShardOrder, StoreAs, VoteWeights,
+    Background, BenchFrozen, BenchSweep, Doctor, EvalSplit, HeadActivation, ModelPass, Monitor, NormMode,
+    PredictFormat, Recipe, ScheduleKind, ShardOrder, StoreAs, VoteWeights,
 };
 use super::command::Command;
 use super::counts;
@@ -255,6 +255,12 @@ pub const OPTIONS: &[OptionRow] = options![
     "export.output", "output", "FILE", Kind::Place, "", &[Export], Neither, Absent, applies::always, usual Output, "Where the ONNX file goes: a path, or a URL";
     "export.arch", "arch", "NAME", Kind::Choice(NAMES), "", &[Export], Neither, Absent, applies::always, usual Network, "The network, by torchvision's name [default: what the weights say, if this program wrote them]";
     "export.size", "size", "PIXELS", Kind::Integer(1, 16_384), "", &[Export], Neither, Absent, applies::always, more Images, "Side of the images [default: that of the weights' own, else that of the network, else 224]";
+    "bench.repetitions", "repetitions", "N", Kind::Integer(1, 1000), "5", &[Bench], Neither, Absent, applies::bench_repetitions, usual Training, "Measure so many times, after one time to warm up; medians are told, with the smallest and the largest";
+    "bench.seconds", "seconds", "X", Kind::Number(0.01, 3600.0), "3", &[Bench], Neither, Absent, applies::bench_seconds, usual Training, "Measure at least so long each time, from the first batch on, over as many epochs as that takes";
+    "bench.epochs", "epochs", "N", Kind::Integer(1, 100_000), "", &[Bench], Neither, Absent, applies::always, usual Training, "Measure so many whole epochs each time, their start included, instead of --seconds";
+    "bench.sweep", "sweep", "WHAT", Kind::Choice(BenchSweep::WORDS), "", &[Bench], Neither, Absent, applies::always, usual Machine, "Also measure with 1, 2, 4 and so on up to --threads, in turn";
+    "bench.replay", "replay", "NETWORK", Kind::Choice(NAMES), "", &[Bench], Neither, Absent, applies::always, usual Network, "Also train this network, all of it, on the same few batches again and again: how fast training could go if no image had to be waited for";
+    "bench.compare", "compare", "BEFORE.json", Kind::Place, "", &[Bench], Neither, Absent, applies::always, usual Output, "Say whether the difference to an earlier bench of the same work, as --json told it, is larger than the spread of both";
     "bench_model.mode", "mode", "MODE", Kind::Choice(ModelPass::WORDS), "forward", &[BenchModel], Neither, Absent, applies::always, usual Training, "forward: evaluation; step: forward, backward and update, norms in training form";
     "bench_model.batch", "batch", "N", Kind::Integer(1, 65_536), "8", &[BenchModel], Neither, Absent, applies::always, usual Training, "Images per pass";
     "bench_model.size", "size", "PIXELS", Kind::Integer(1, 16_384), "", &[BenchModel], Neither, Absent, applies::always, usual Images, "Side of the images [default: that of the network, else 224]";
@@ -354,7 +360,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "shards.order", "order", "ORDER", Kind::Choice(ShardOrder::WORDS), "shuffled", &[Prepare], Rows, Absent, applies::always, more Data, "shuffled makes each shard a fair mixture; source keeps the order of names";
 
     "train.arch", "arch", "NAME", Kind::Choice(NAMES), "small", &[Train, Demo], Run, Read, applies::always, usual Network, "The network, by torchvision's name; small is a residual network for images up to about 100 pixels";
-    "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Demo, Train, Bench], Neither, Ignored, applies::always, usual Training, "Passes over the training split";
+    "train.epochs", "epochs", "N", Kind::Integer(1, 100_000), "10", &[Demo, Train], Neither, Ignored, applies::always, usual Training, "Passes over the training split";
     "train.batch_size", "batch-size", "N", Kind::Integer(1, 65_536), "32", &[Train, Bench, Eval, Ensemble, Predict], Run, Read, applies::always, usual Training, "Images per step";
     "train.recipe", "recipe", "NAME", Kind::Choice(Recipe::WORDS), "fine-tune", &[Train], Run, Read, applies::recipe, more Network, "With --weights, fine-tune trains the new head for one epoch, then all of the network, each part at 0.75 of the learning rate of the part after it; --freeze and --unfreeze replace its steps, plain leaves them out. Without --weights everything is trained";
     "train.optimizer", "optimizer", "NAME", Kind::Choice(OptimizerKind::WORDS), "adamw", &[Train], Run, Read, applies::always, usual Optimizer, "The update rule; sgd has momentum";

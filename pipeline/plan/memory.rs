@@ -41,7 +41,7 @@ fn check(parts: &[(&'static str, u64)], machine: u64) -> Result<(), Error> {
 
 /// The memory that this process can have: the machine's, or less where its control group has less. `None` where the
 /// system does not say.
-fn machine_bytes() -> Option<u64> {
+pub fn machine_bytes() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let total = total.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;

@@ -57,7 +57,7 @@ pub(super) async fn replayed(config: &Config, place: &str, catalog: Catalog) -> 
 ///
 /// # Errors
 /// [`Error::Usage`] when there is none.
-pub(super) async fn listed_file(config: &Config, flag: &str, place: &str) -> Result<Bytes, Error> {
+pub(crate) async fn listed_file(config: &Config, flag: &str, place: &str) -> Result<Bytes, Error> {
     refuse_unreached(flag, place, Purpose::File)?;
     let (folder, file) = options::folder_and_file(place);
     let key = options::file_key(place, file);

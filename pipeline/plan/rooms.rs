@@ -18,11 +18,15 @@ pub struct Rooms {
 }
 
 impl Rooms {
+    /// Cores that this process may use.
+    pub fn cores() -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
     /// What the run file gives.
     pub fn of(config: &Config) -> Rooms {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Rooms {
-            threads: config.integer("threads").map_or(cores, |threads| threads as usize),
+            threads: config.integer("threads").map_or_else(Rooms::cores, |threads| threads as usize),
             memory_bytes: config.whole("memory"),
             max_rejects: match config.get("max_rejects") {
                 Some(Value::Integer(count)) => MaxRejects::Count(*count as u64),
