@@ -5,14 +5,28 @@
 //! is refused. Which is which was found by comparing with libjpeg-turbo over 2,500 combinations of
 //! subsampling, restart interval, scan script and size.
 
-use forebay_datasets::sample::Pixels;
+mod baseline;
+mod bits;
+mod color;
+mod frame;
+mod huffman;
+mod idct;
+mod lanes;
+mod own;
+mod rows;
+
+use forebay_datasets::sample::{Part, Pixels};
 use image::metadata::Orientation;
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::{ColorModel, Limits, StoredColor, exif, fault, oriented, rgb_bytes, turned_bytes};
+use self::rows::Region;
+use super::{
+    ColorModel, Limits, StoredColor, exif, fault, oriented, rgb_bytes, stored, swaps_sides, turned_bytes,
+};
+use crate::resample::View;
 use crate::stage::Fault;
 
 /// What the markers up to the first scan say.
@@ -268,10 +282,29 @@ pub(crate) fn luma_quantization(bytes: &[u8]) -> Option<[u16; 64]> {
     }
 }
 
-/// Decodes after the header has passed the limits.
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Pixels, Fault> {
+/// Decodes what is seen of an image, after the header has passed the limits.
+pub(super) fn decode(
+    bytes: &[u8],
+    limits: &Limits,
+    view: &dyn Fn((u32, u32)) -> Option<View>,
+) -> Result<Pixels, Fault> {
     let layout = JpegHeader::read(bytes)?;
-    limits.check(layout.width, layout.height, layout.decode_bytes(bytes))?;
+    let JpegHeader { width, height, orientation, .. } = layout;
+    limits.check(width, height, layout.decode_bytes(bytes))?;
+    let size = if swaps_sides(orientation) { (height, width) } else { (width, height) };
+    if let Some(view) = view(size) {
+        let seen @ [left, top, ..] = view.seen();
+        let [x, y, across, down] = stored(seen, (width, height), orientation);
+        let range = |from: u32, length: u32| from as usize..(from + length) as usize;
+        let region = Region { columns: range(x, across), rows: range(y, down) };
+        if let Some(data) = own::pixels(bytes, layout.is_rgb, Some(region)) {
+            let pixels = oriented(Pixels::new(across, down, data), orientation);
+            let part = Some(Part { left, top, reduced: 1 });
+            return Ok(Pixels { original: size.into(), part, ..pixels });
+        }
+    } else if let Some(data) = own::pixels(bytes, layout.is_rgb, None) {
+        return Ok(oriented(Pixels::new(width, height, data), orientation));
+    }
     // The end marker is nearly always the last two bytes, so that this search is short.
     let has_end = bytes[layout.scan_at..].windows(2).rev().any(|two| two == [0xff, 0xd9]);
     let data = if has_end {
