@@ -36,8 +36,8 @@ fn turned(mut jpeg: Vec<u8>) -> Vec<u8> {
     jpeg
 }
 
-/// Baseline, progressive and with restarts, gray and of four inks, of several samplings, and such as one of the two
-/// decoders only gets right.
+/// Baseline, progressive, arithmetic and with restarts, gray and of four inks, of several samplings, and such as one of the
+/// three decoders only gets right.
 pub(super) fn jpegs() -> Vec<Vec<u8>> {
     let jpeg = |format: PixelFormat, data: &[u8], settings: &dyn for<'a> Fn(Encoder<'a>) -> Encoder<'a>| {
         let encoder = Encoder::new(data, 40, 24, format).quality(80).subsampling(Subsampling::S420);
@@ -51,6 +51,8 @@ pub(super) fn jpegs() -> Vec<Vec<u8>> {
         jpeg(PixelFormat::Rgb, &rgb, &|encoder| encoder.subsampling(Subsampling::S411)),
         jpeg(PixelFormat::Rgb, &rgb, &|encoder| encoder.progressive(true)),
         jpeg(PixelFormat::Rgb, &rgb, &|encoder| encoder.restart_blocks(2)),
+        jpeg(PixelFormat::Rgb, &rgb, &|encoder| encoder.arithmetic(true)),
+        jpeg(PixelFormat::Rgb, &rgb, &|encoder| encoder.arithmetic(true).progressive(true)),
         jpeg(PixelFormat::Grayscale, &gray, &|encoder| encoder),
         jpeg(PixelFormat::Cmyk, &inks, &|encoder| encoder.subsampling(Subsampling::S444)),
     ];
