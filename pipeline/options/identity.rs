@@ -630,6 +630,13 @@ mod tests {
             (
                 Prepare,
                 &any,
+                &[("encode.restarts", ""), ("encode.format", "png")],
+                "encode.restarts",
+                "--encode jpeg",
+            ),
+            (
+                Prepare,
+                &any,
                 &[("resize.size", "64"), ("encode.format", "keep")],
                 "resize.size",
                 "--encode keep",

@@ -20,7 +20,7 @@ pub(super) const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// The pixels of a region, `[height, width, 3]`; of the whole image where none is given. `None` where the image is none that is
 /// decoded here.
-pub(super) fn pixels(bytes: &[u8], is_rgb: bool, region: Option<Region>) -> Option<Vec<u8>> {
+pub(super) fn pixels(bytes: &[u8], is_rgb: bool, region: Option<Region>, isa: Isa) -> Option<Vec<u8>> {
     WORK.with_borrow_mut(|work| {
         let frame = Frame::read(bytes, &mut work.tables)?;
         let region = region.unwrap_or(Region { columns: 0..frame.width, rows: 0..frame.height });
@@ -28,7 +28,7 @@ pub(super) fn pixels(bytes: &[u8], is_rgb: bool, region: Option<Region>) -> Opti
         let mut rows =
             Rows { line: vec![0; width * 3], data: Vec::with_capacity(width * region.rows.len() * 3) };
         let model = if is_rgb { Model::Rgb } else { Model::Ycc };
-        let done = decode(bytes, &frame, model, &region, work, Isa::detect(), &mut rows);
+        let done = decode(bytes, &frame, model, &region, work, isa, &mut rows);
         if work.bytes() > KEPT_BYTES_MAX {
             *work = Work::default();
         }

@@ -66,7 +66,7 @@ impl Plane {
 
     /// Columns of a row; one column beyond either end of the plane may be among them.
     fn row(&self, row: usize, columns: Range<isize>) -> &[u8] {
-        let start = (self.start(row) - self.origin[0]) as isize;
+        let start = self.start(row) as isize - self.origin[0] as isize;
         &self.samples[(start + columns.start) as usize..(start + columns.end) as usize]
     }
 
