@@ -1,7 +1,8 @@
 //! The blocks of a baseline scan.
 
 use super::bits::Bits;
-use super::huffman::{Ac, Dc};
+use super::frame::Component;
+use super::huffman::{Ac, Dc, Entry, VALUE_MAX};
 
 /// Four blocks that stand side by side, `[8, 4, 8]`: a row of all four, then the next one; coefficients in natural order.
 #[derive(Clone, Debug)]
@@ -50,17 +51,20 @@ pub(super) static PLACES: [u8; 256] = {
 #[inline(always)]
 pub(super) fn block(
     bits: &mut Bits<'_>,
-    dc: &Dc,
-    ac: &Ac,
+    component: &Component,
     last: &mut i32,
     quad: &mut Quad,
     at: usize,
 ) -> Option<()> {
+    let Component { dc, ac, quantisers, .. } = component;
     let block: &mut [i16; 256] = (&mut quad.0[at * 8..at * 8 + 256]).try_into().expect("256 of them");
     bits.refill();
     let (difference, n) = dc.difference(bits.peek())?;
     bits.consume(u64::from(n));
     *last += difference;
+    if last.abs() > component.last_max {
+        return None;
+    }
     block[0] = *last as i16;
     let mut next = 1;
     loop {
@@ -78,23 +82,39 @@ pub(super) fn block(
             } else {
                 bits.refill();
                 let (zeros, value, on, n) = ac.whole(bits.peek())?;
-                block[usize::from(PLACES[(next + zeros) & 255])] = value as i16;
+                let place = usize::from(PLACES[(next + zeros) & 255]);
+                if value.abs() * i32::from(quantisers[place / 32][place % 8]) > VALUE_MAX {
+                    return None;
+                }
+                block[place] = value as i16;
                 bits.consume(u64::from(n));
                 bits.refill();
                 on
             };
             if next + on > 63 {
-                if entry.second_bits() > 0 && next + entry.at()[0] == 63 {
-                    // The second symbol is the next block's.
-                    bits.back(entry.second_bits());
-                    return Some(());
-                }
-                // Either all 64 came, or the block ended before.
-                return (next + on == 64 || next + on > 128).then_some(());
+                return end(bits, entry, next, on);
             }
             next += on;
         }
     }
+}
+
+/// Ends a block in which the next coefficient after `entry` has place `next + on`; `None` where it should not have ended there.
+#[inline(always)]
+fn end(bits: &mut Bits<'_>, entry: Entry, next: usize, on: usize) -> Option<()> {
+    if entry.second_bits() > 0 {
+        match next + entry.at()[0] {
+            0..63 => {}
+            // The second symbol is the next block's.
+            63 => {
+                bits.back(entry.second_bits());
+                return Some(());
+            }
+            _ => return None,
+        }
+    }
+    // Either all 64 came, or the block ended before.
+    (next + on == 64 || next + on > 128).then_some(())
 }
 
 /// Goes past a block of which only the DC coefficient counts, because later ones are told by their difference to it.
@@ -120,11 +140,7 @@ pub(super) fn skim(bits: &mut Bits<'_>, dc: &Dc, ac: &Ac, last: &mut i32) -> Opt
                 on
             };
             if next + on > 63 {
-                if entry.second_bits() > 0 && next + entry.at()[0] == 63 {
-                    bits.back(entry.second_bits());
-                    return Some(());
-                }
-                return (next + on == 64 || next + on > 128).then_some(());
+                return end(bits, entry, next, on);
             }
             next += on;
         }

@@ -138,4 +138,9 @@ impl Bits<'_> {
     pub(super) fn is_overrun(&self) -> bool {
         self.position() > (self.bytes.len() - PADDING) * 8
     }
+
+    /// True where all bytes of the interval were read, and no more.
+    pub(super) fn is_spent(&self) -> bool {
+        self.position().div_ceil(8) == self.bytes.len() - PADDING
+    }
 }

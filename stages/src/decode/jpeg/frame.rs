@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::huffman::{Ac, Dc, Spec};
+use super::huffman::{Ac, Dc, Spec, VALUE_MAX};
 use super::{Segment, be16, segment};
 
 /// The size, the components and the tables of an image with one scan.
@@ -27,6 +27,8 @@ pub(super) struct Component {
     pub(super) sampling: [usize; 2],
     /// `[8, 8]` in natural order.
     pub(super) quantisers: [[i16; 8]; 8],
+    /// The largest DC coefficient, positive or negative: see [`VALUE_MAX`].
+    pub(super) last_max: i32,
     pub(super) dc: Arc<Dc>,
     pub(super) ac: Arc<Ac>,
 }
@@ -122,11 +124,13 @@ impl Frame {
                         {
                             return None;
                         }
+                        let quantisers = (*quantisers.get(usize::from(stated[2]))?)?;
                         Some(Component {
                             id: stated[0],
                             // The units of a scan of one component are single blocks.
                             sampling: if n == 1 { [1, 1] } else { sampling },
-                            quantisers: (*quantisers.get(usize::from(stated[2]))?)?,
+                            last_max: VALUE_MAX / i32::from(quantisers[0][0]),
+                            quantisers,
                             dc: tables.dc.get(dcs.get(usize::from(scan[1] >> 4))?.as_ref()?, Dc::of)?,
                             ac: tables.ac.get(acs.get(usize::from(scan[1] & 15))?.as_ref()?, Ac::of)?,
                         })

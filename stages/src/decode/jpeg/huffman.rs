@@ -3,6 +3,13 @@
 
 /// Bits that a look-up sees.
 pub(super) const LOOK_BITS: u32 = 10;
+/// The most bits of a value that a look-up gives. Times any quantiser of 8 bits it is less than [`VALUE_MAX`].
+const LOOK_SIZE_MAX: u8 = 5;
+
+/// The largest coefficient, positive or negative, before it is quantised. Images of 8 bits have none far above 1024; what is
+/// beyond this wraps around, in each transform in another way.
+pub(super) const VALUE_MAX: i32 = 8191;
+
 const ENTRIES: usize = 1 << LOOK_BITS;
 
 /// The longest code of JPEG, bits.
@@ -289,7 +296,7 @@ impl Seen {
 fn first(codes: &Codes, index: u64, known: u32) -> Option<Seen> {
     let Symbol { code_bits, byte } = codes.short[index as usize];
     let bits = code_bits + u32::from(byte & 15);
-    if code_bits == 0 || bits > known {
+    if code_bits == 0 || bits > known || byte & 15 > LOOK_SIZE_MAX {
         return None;
     }
     let value = value(index << (64 - LOOK_BITS) << code_bits, u32::from(byte & 15));

@@ -1,5 +1,5 @@
-//! Forebay's own decoder, for baseline images of 8 bits: as libjpeg-turbo decodes them, bit for bit, and of an image no more
-//! than is asked for.
+//! Forebay's own decoder, for baseline images of 8 bits: as libjpeg-turbo decodes them, bit for bit
+//! where coefficients are such that an image can have, and of an image no more than is asked for.
 //!
 //! It refuses what is not as the standard says without a reason; whoever calls it has another decoder for that.
 

@@ -212,7 +212,9 @@ pub(super) fn decode(
         // The file may be cut short where no one sees it.
         units.skip_to(units_across * units_down)?;
     }
-    if units.bits.is_overrun() { None } else { Some(()) }
+    let is_good =
+        if units.at == units_across * units_down { units.bits.is_spent() } else { !units.bits.is_overrun() };
+    is_good.then_some(())
 }
 
 /// The units of a scan, one after the other.
@@ -222,6 +224,8 @@ struct Units<'a> {
     bits: Bits<'a>,
     /// The next unit.
     at: usize,
+    /// The unit that the next interval begins with.
+    interval_end: usize,
     /// The last DC coefficient of each component.
     last: [i32; 3],
 }
@@ -231,7 +235,9 @@ impl<'a> Units<'a> {
     fn begin(frame: &'a Frame, scan: &'a ScanBytes, first: usize) -> Option<Units<'a>> {
         let interval = first.checked_div(frame.restart_interval).unwrap_or(0);
         let bits = scan.interval(interval)?;
-        Some(Units { frame, scan, bits, at: interval * frame.restart_interval, last: [0; 3] })
+        let at = interval * frame.restart_interval;
+        let interval_end = if frame.restart_interval > 0 { at + frame.restart_interval } else { usize::MAX };
+        Some(Units { frame, scan, bits, at, interval_end, last: [0; 3] })
     }
 
     /// Goes past units up to `at`.
@@ -250,13 +256,14 @@ impl<'a> Units<'a> {
     /// Goes on to the next interval where a unit begins one.
     #[inline(always)]
     fn next_unit(&mut self) -> Option<()> {
-        let interval = self.frame.restart_interval;
-        if interval > 0 && self.at > 0 && self.at % interval == 0 {
-            if self.bits.is_overrun() {
+        if self.at == self.interval_end {
+            let interval = self.frame.restart_interval;
+            if !self.bits.is_spent() {
                 return None;
             }
             self.bits = self.scan.interval(self.at / interval)?;
             self.last = [0; 3];
+            self.interval_end += interval;
         }
         self.at += 1;
         Some(())
@@ -294,14 +301,7 @@ impl<'a> Units<'a> {
                     for across in 0..h {
                         let column = place * h + across;
                         let quad = &mut quads[first + down * h + column / 4];
-                        block(
-                            &mut bits,
-                            &component.dc,
-                            &component.ac,
-                            &mut self.last[index],
-                            quad,
-                            column % 4,
-                        )?;
+                        block(&mut bits, component, &mut self.last[index], quad, column % 4)?;
                     }
                 }
                 first += h * v;
@@ -356,7 +356,7 @@ fn samples<'a>(
     let half = (columns.start / 2) as isize - 1..columns.end.div_ceil(2) as isize + 1;
     let odd = columns.start % 2;
     let near = y / 2;
-    let far = if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(plane.size[1] - 1) };
+    let far = if y.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(plane.size[1] - 1) };
     let upsampling = Upsampling::of(frame, component);
     line.resize(columns.len() + 2, 0);
     match upsampling {
