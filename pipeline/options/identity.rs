@@ -659,6 +659,13 @@ mod tests {
             (
                 Prepare,
                 &any,
+                &[("decode.decoder", "image"), ("encode.format", "keep")],
+                "decode.decoder",
+                "--encode keep",
+            ),
+            (
+                Prepare,
+                &any,
                 &[("decode.max_side", "99"), ("encode.format", "keep")],
                 "decode.max_side",
                 "--encode keep",

@@ -7,6 +7,7 @@ use forebay_datasets::words;
 use forebay_datasets::words::Words;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::Balance;
+use forebay_stages::decode::Decoder;
 use forebay_stages::resize::{Filter, Fit};
 use forebay_train::models::NAMES;
 use forebay_train::sampling::Clean;
@@ -307,6 +308,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, Read, stores::of_buckets, more Buckets, "Ask the cloud's metadata service for credentials";
 
     "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", PREPARES, Pixels, Read, applies::decodes, more Images, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
+    "decode.decoder", "decoder", "NAME", Kind::Choice(Decoder::WORDS), "forebay", READS, Pixels, Read, applies::decodes, more Images, "Who decodes baseline JPEG: forebay decodes of an image what is seen of it, with libjpeg-turbo's pixels; image is the decoder of the image crate";
     "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Pixels, Read, applies::decodes, more Images, "Refuse images wider or higher than this";
     "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Pixels, Read, applies::decodes, more Images, "Refuse images that take more than this to decode";
 

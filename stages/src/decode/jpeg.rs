@@ -29,7 +29,8 @@ use zune_jpeg::JpegDecoder;
 use self::idct::Isa;
 use self::rows::Region;
 use super::{
-    ColorModel, Limits, StoredColor, exif, fault, oriented, rgb_bytes, stored, swaps_sides, turned_bytes,
+    ColorModel, Decode, Decoder, StoredColor, exif, fault, oriented, rgb_bytes, stored, swaps_sides,
+    turned_bytes,
 };
 use crate::resample::View;
 use crate::stage::Fault;
@@ -170,6 +171,8 @@ impl JpegHeader {
                 // Whole planes, then the samples side by side, then RGB.
                 Route::JpegDecoder | Route::LibjpegTurbo => 64 * blocks(units) + 2 * rgb,
             };
+        // The bits of the scan, without stuffing.
+        let image = image + bytes.len() as u64;
         // Without an end marker the file is decoded twice, from copies.
         let again = if bytes.ends_with(&[0xff, 0xd9]) { 0 } else { rgb + 2 * bytes.len() as u64 };
         turned_bytes(image + again, self.width, self.height, self.orientation)
@@ -297,14 +300,16 @@ pub(crate) fn luma_quantization(bytes: &[u8]) -> Option<[u16; 64]> {
 /// Decodes what is seen of an image, after the header has passed the limits.
 pub(super) fn decode(
     bytes: &[u8],
-    limits: &Limits,
+    options: &Decode,
     view: &dyn Fn((u32, u32)) -> Option<View>,
 ) -> Result<Pixels, Fault> {
     let layout = JpegHeader::read(bytes)?;
     let JpegHeader { width, height, orientation, .. } = layout;
-    limits.check(width, height, layout.decode_bytes(bytes))?;
+    options.limits.check(width, height, layout.decode_bytes(bytes))?;
     let size = if swaps_sides(orientation) { (height, width) } else { (width, height) };
-    if let Some(view) = view(size) {
+    if options.decoder == Decoder::Image {
+        // As below.
+    } else if let Some(view) = view(size) {
         let seen @ [left, top, ..] = view.seen();
         let [x, y, across, down] = stored(seen, (width, height), orientation);
         let range = |from: u32, length: u32| from as usize..(from + length) as usize;

@@ -19,6 +19,7 @@ use std::fmt;
 
 use forebay_datasets::panics;
 use forebay_datasets::sample::{Encoded, Pixels};
+use forebay_datasets::words;
 use image::metadata::Orientation;
 use serde::{Deserialize, Serialize};
 
@@ -36,10 +37,24 @@ pub struct Decode {
     pub background: Option<[u8; 3]>,
     /// What is refused by its header.
     pub limits: Limits,
+    /// Who decodes baseline JPEG.
+    pub decoder: Decoder,
     /// Whether the pixels know the BLAKE3 of their file.
     #[serde(skip)]
     pub hashes: bool,
 }
+
+/// Who decodes baseline JPEG.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decoder {
+    /// Forebay, with libjpeg-turbo's pixels, and of an image no more than is seen; what it refuses goes the other way.
+    #[default]
+    Forebay,
+    /// The decoder of the `image` crate, whole images.
+    Image,
+}
+words!(Decoder { Forebay => "forebay", Image => "image" });
 
 /// The largest image that is decoded; larger ones are refused by their header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -316,7 +331,7 @@ impl Decode {
             let bytes = input.bytes.as_ref();
             let format = Format::of(bytes)?;
             let mut pixels = match format {
-                Format::Jpeg => jpeg::decode(bytes, &self.limits, view),
+                Format::Jpeg => jpeg::decode(bytes, self, view),
                 Format::Png => png::decode(bytes, self),
                 Format::Tiff => tiff::decode(bytes, self),
                 Format::Pnm => match netpbm::Ppm::read(bytes) {

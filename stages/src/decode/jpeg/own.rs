@@ -16,7 +16,7 @@ thread_local! {
 }
 
 /// What the buffers may hold between two images, bytes.
-pub(super) const KEPT_BYTES_MAX: usize = 1 << 20;
+pub(super) const KEPT_BYTES_MAX: usize = 1 << 19;
 
 /// The pixels of a region, `[height, width, 3]`; of the whole image where none is given. `None` where the image is none that is
 /// decoded here.
