@@ -46,7 +46,9 @@ fn print(pixels: Pixels) -> Fingerprint {
 fn changed(image: &Pixels, kind: usize) -> Pixels {
     let draws = Seed(0).draws("bench", 0, 0);
     let again = |pixels: Pixels, quality: u8| {
-        let stored = Encode { encoding: Encoding::Jpeg { quality } }.apply(pixels, &draws).expect("a JPEG");
+        let stored = Encode { encoding: Encoding::Jpeg { quality, restarts: false } }
+            .apply(pixels, &draws)
+            .expect("a JPEG");
         decoded(stored.bytes.to_vec()).expect("what was written")
     };
     let (width, height) = (image.width, image.height);

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use forebay_datasets::seed::{Seed, Stream};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
-use jpeg_encoder::{ColorType, Encoder};
+use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
 
 /// The classes with their whole images at scale 1, which are 600 files with the broken ones; the last class is seven
 /// times rarer than the first.
@@ -171,13 +171,11 @@ impl Picture {
     }
 
     fn jpeg(&self, quality: u8) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![];
-        let colour = if self.is_gray { ColorType::Luma } else { ColorType::Rgb };
-        let encoder = Encoder::new(&mut bytes, quality);
-        encoder
-            .encode(&self.data, self.width as u16, self.height as u16, colour)
-            .map_err(io::Error::other)?;
-        Ok(bytes)
+        let format = if self.is_gray { PixelFormat::Grayscale } else { PixelFormat::Rgb };
+        // Files of high quality keep their chroma in full, as cameras and editors do it.
+        let sampling = if quality < 90 { Subsampling::S420 } else { Subsampling::S444 };
+        let encoder = Encoder::new(&self.data, self.width as usize, self.height as usize, format);
+        encoder.quality(quality).subsampling(sampling).encode().map_err(io::Error::other)
     }
 }
 

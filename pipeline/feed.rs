@@ -423,7 +423,8 @@ impl Feed {
     fn squares(&self, images: Flow<Chunk<Encoded>>, epoch: Option<u32>) -> Flow<Chunk<Pixels>> {
         let (compute, seed) = (self.rooms.compute(), self.seed);
         let (scales, epoch) = (self.scales(epoch.is_some()), epoch.unwrap_or(0));
-        let decoded = weighed(images, scales.clone(), self.rooms).stage(compute, seed, epoch, scales.decode);
+        let decoded =
+            weighed(images, scales.clone(), self.rooms).stage(compute, seed, epoch, scales.decode_seen());
         changed(decoded, scales.steps, compute, seed, epoch)
     }
 }

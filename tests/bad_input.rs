@@ -72,10 +72,9 @@ fn a_class_with_one_image_is_named_with_the_splits_that_lack_it() {
 fn broken_files_are_rejects_with_reasons() {
     let place = Place::new();
     two_classes(&place);
-    let mut jpeg = Vec::new();
-    let encoder = jpeg_encoder::Encoder::new(&mut jpeg, 90);
     let noise: Vec<u8> = (0..64 * 64 * 3u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    encoder.encode(&noise, 64, 64, jpeg_encoder::ColorType::Rgb).unwrap();
+    let encoder = libjpeg_turbo_rs::Encoder::new(&noise, 64, 64, libjpeg_turbo_rs::PixelFormat::Rgb);
+    let jpeg = encoder.quality(90).encode().unwrap();
     let half = &jpeg[..jpeg.len() / 2];
     let mut huge = jpeg.clone();
     let sof = huge.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();

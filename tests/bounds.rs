@@ -122,11 +122,10 @@ fn shards_that_are_read_again_stay_below_the_plan() {
 #[test]
 fn progressive_files_stay_below_the_plan() {
     let place = Place::new();
-    let mut bytes = Vec::new();
-    let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 90);
-    encoder.set_progressive(true);
-    encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::R_4_4_4);
-    encoder.encode(&noise(1500 * 1200 * 3), 1500, 1200, jpeg_encoder::ColorType::Rgb).unwrap();
+    let noise = noise(1500 * 1200 * 3);
+    let encoder = libjpeg_turbo_rs::Encoder::new(&noise, 1500, 1200, libjpeg_turbo_rs::PixelFormat::Rgb);
+    let encoder = encoder.quality(90).progressive(true).subsampling(libjpeg_turbo_rs::Subsampling::S444);
+    let bytes = encoder.encode().unwrap();
     copies(&place, 16, "jpg", &bytes);
     check_prepare(&place, "--size 64 --threads 8 --memory 64MiB --max-bytes 64MiB");
 }

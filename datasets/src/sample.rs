@@ -150,6 +150,19 @@ pub struct Pixels {
     pub data: Vec<u8>,
     /// What it was made of.
     pub original: Original,
+    /// Which part of the original is here, where the stage after the decoder sees no more. No other stage takes a part.
+    pub part: Option<Part>,
+}
+
+/// A part of an image that was decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The column of the whole image that is the first one here, pixels of the whole image.
+    pub left: u32,
+    /// The row of the whole image that is the first one here, pixels of the whole image.
+    pub top: u32,
+    /// How many columns and rows of the whole image a column and a row here stand for: 1, 2, 4 or 8.
+    pub reduced: u32,
 }
 
 impl Pixels {
@@ -159,6 +172,14 @@ impl Pixels {
     /// When `data` is not `width * height * 3` bytes.
     pub fn new(width: u32, height: u32, data: Vec<u8>) -> Pixels {
         assert_eq!(data.len(), width as usize * height as usize * 3, "pixels of a {width}x{height} image");
-        Pixels { width, height, data, original: (width, height).into() }
+        Pixels { width, height, data, original: (width, height).into(), part: None }
+    }
+
+    /// Width and height of the whole image, of which this may be a part.
+    pub fn whole(&self) -> (u32, u32) {
+        match self.part {
+            Some(_) => self.original.size,
+            None => (self.width, self.height),
+        }
     }
 }

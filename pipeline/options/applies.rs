@@ -203,6 +203,11 @@ pub(super) fn crop_pct(run: &Situation<'_>) -> Effect {
     only(crops, "only --fit crop with a --size cuts a margin off; leave it out, or --fit crop")
 }
 
+pub(super) fn restarts(run: &Situation<'_>) -> Effect {
+    let stored = run.config.choice::<StoreAs>("encode.format");
+    only(stored == StoreAs::Jpeg, format!("{stored} has no restart markers; leave it out, or --encode jpeg"))
+}
+
 pub(super) fn quality(run: &Situation<'_>) -> Effect {
     let stored = run.config.choice::<StoreAs>("encode.format");
     let lossy = stored == StoreAs::Jpeg;

@@ -630,6 +630,13 @@ mod tests {
             (
                 Prepare,
                 &any,
+                &[("encode.restarts", ""), ("encode.format", "png")],
+                "encode.restarts",
+                "--encode jpeg",
+            ),
+            (
+                Prepare,
+                &any,
                 &[("resize.size", "64"), ("encode.format", "keep")],
                 "resize.size",
                 "--encode keep",
@@ -647,6 +654,13 @@ mod tests {
                 &any,
                 &[("decode.background", "white"), ("encode.format", "keep")],
                 "decode.background",
+                "--encode keep",
+            ),
+            (
+                Prepare,
+                &any,
+                &[("decode.decoder", "image"), ("encode.format", "keep")],
+                "decode.decoder",
                 "--encode keep",
             ),
             (

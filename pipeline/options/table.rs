@@ -7,6 +7,7 @@ use forebay_datasets::words;
 use forebay_datasets::words::Words;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::Balance;
+use forebay_stages::decode::Decoder;
 use forebay_stages::resize::{Filter, Fit};
 use forebay_train::models::NAMES;
 use forebay_train::sampling::Clean;
@@ -313,6 +314,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "store.instance_metadata", "instance-metadata", "", Kind::Switch(true), "false", STORES, Neither, Read, stores::of_buckets, more Buckets, "Ask the cloud's metadata service for credentials";
 
     "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", PREPARES, Pixels, Read, applies::decodes, more Images, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
+    "decode.decoder", "decoder", "NAME", Kind::Choice(Decoder::WORDS), "forebay", READS, Pixels, Read, applies::decodes, more Images, "Who decodes baseline JPEG: forebay decodes of an image what is seen of it, with libjpeg-turbo's pixels; image is the decoder of the image crate";
     "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Pixels, Read, applies::decodes, more Images, "Refuse images wider or higher than this";
     "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Pixels, Read, applies::decodes, more Images, "Refuse images that take more than this to decode";
 
@@ -324,6 +326,7 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "encode.format", "encode", "FORMAT", Kind::Choice(StoreAs::WORDS), "jpeg", &[Prepare], Pixels, Absent, applies::always, usual Images, "How images are stored; png and raw (PPM) lose nothing; keep: the image files byte for byte, which changes and resizes none";
     "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], Pixels, Absent, applies::quality, more Images, "Quality of stored JPEGs (4:2:0)";
+    "encode.restarts", "restarts", "", Kind::Switch(true), "false", &[Prepare], Pixels, Absent, applies::restarts, more Images, "A restart marker after each row of blocks of stored JPEGs, at which a reader can begin that wants a part of the image; 0.1 % more bytes";
 
     "data.layout", "layout", "LAYOUT", Kind::Choice(LayoutKind::WORDS), "auto", LAYOUTS, Neither, Read, applies::layout, more Data, "How SOURCE holds its samples: a folder per class, a table of files and labels (CSV, TSV, JSON lines, Parquet), WebDataset's tar files, Parquet files of images as on the Hugging Face hub, MosaicML's MDS, CIFAR's binary files, or MNIST's IDX; auto finds out";
     "data.image_column", "image-column", "NAME", Kind::Text, "", LAYOUTS, Neither, Read, applies::layout, more Data, "Column of the images or of their file names; of tar files the extension of the images [default: the usual names]";

@@ -206,6 +206,10 @@ impl PreparePlan {
         settings.retain(|key, _| !key.starts_with("resize.") && key != "decode.background");
         settings.insert("chain".to_string(), serde_json::to_value(&chain).expect("a chain is plain data"));
         settings.insert("shards.samples_per_shard".to_string(), samples_per_shard.into());
+        if let Some(Encoding::Jpeg { .. }) = encoding {
+            // Shards of another encoder hold other bytes for the same settings.
+            settings.insert("encode.encoder".to_string(), Encoding::JPEG_ENCODER.into());
+        }
         let of_shards = settings.clone();
         if let Some(fixes) = fixes {
             // Which images are what is part of the fingerprint in any case; this says why.
@@ -454,7 +458,10 @@ async fn mended(config: &Config, place: &str, catalog: Catalog) -> Result<(Catal
 fn encoding(config: &Config) -> Option<Encoding> {
     match config.choice("encode.format") {
         StoreAs::Keep => None,
-        StoreAs::Jpeg => Some(Encoding::Jpeg { quality: config.whole("encode.quality") as u8 }),
+        StoreAs::Jpeg => Some(Encoding::Jpeg {
+            quality: config.whole("encode.quality") as u8,
+            restarts: config.is_on("encode.restarts"),
+        }),
         StoreAs::Png => Some(Encoding::Png),
         StoreAs::Raw => Some(Encoding::Raw),
     }
@@ -476,7 +483,7 @@ fn prepared(config: &Config, side: u32, problems: &mut Vec<String>) -> Option<Ch
     };
     let steps = if is_original { Vec::new() } else { vec![step] };
     let jpeg_quality = match encoding {
-        Encoding::Jpeg { quality } => Some(quality),
+        Encoding::Jpeg { quality, .. } => Some(quality),
         Encoding::Png | Encoding::Raw => None,
     };
     let chain = Chain::new(background.flatten(), steps, jpeg_quality, None);

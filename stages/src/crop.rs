@@ -16,7 +16,7 @@ pub(crate) fn cut(input: Pixels, left: u32, top: u32, width: u32, height: u32) -
         let start = row * stride + left as usize * 3;
         data.extend_from_slice(&input.data[start..start + width as usize * 3]);
     }
-    Pixels { width, height, data, original: input.original }
+    Pixels { width, height, data, ..input }
 }
 
 /// A rectangle that may reach over the edges of the image; what lies outside is `fill`.
@@ -39,5 +39,5 @@ pub(crate) fn window(input: Pixels, left: i64, top: i64, width: u32, height: u32
         let length = (last - first) as usize * 3;
         line[first as usize * 3..][..length].copy_from_slice(&input.data[start..start + length]);
     }
-    Pixels { width, height, data, original: input.original }
+    Pixels { width, height, data, ..input }
 }

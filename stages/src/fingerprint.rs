@@ -190,7 +190,8 @@ mod tests {
         let encode = |quality| {
             move |image: Pixels| {
                 let draws = Seed(0).draws("x", 0, 0);
-                let stored = Encode { encoding: Encoding::Jpeg { quality } }.apply(image, &draws);
+                let stored =
+                    Encode { encoding: Encoding::Jpeg { quality, restarts: false } }.apply(image, &draws);
                 let bytes = stored.expect("encodes").bytes;
                 Decode::default().apply(Encoded { bytes }, &draws).expect("decodes")
             }

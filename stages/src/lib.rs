@@ -4,6 +4,7 @@ pub mod stage;
 pub mod chain;
 pub mod decode;
 pub mod crop;
+pub mod resample;
 pub mod resize;
 pub mod augment;
 pub mod fingerprint;

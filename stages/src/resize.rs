@@ -3,14 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
-use fast_image_resize::pixels::{F32x3, U8x3};
-use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeOptions, Resizer};
 use forebay_datasets::sample::Pixels;
 use forebay_datasets::words;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::crop::cut;
+use crate::resample::{BAND_ROWS, View};
 use crate::stage::{Draws, Fault, Stage, Work};
 
 /// The stage that resizes.
@@ -169,27 +166,22 @@ impl Stage for Resize {
         if side == 0 {
             return Err(Fault::new(Self::NAME, "resize.size is 0, and a side has at least 1 pixel"));
         }
-        let (width, height) = self.output_size(input.width, input.height);
+        let (from_width, from_height) = input.whole();
+        let (width, height) = self.output_size(from_width, from_height);
         if width.max(height) > Self::SIDE_PX_MAX {
             return Err(Fault::new(
                 Self::NAME,
                 format_args!(
-                    "{}x{} pixels would become {width}x{height}, and no side may be longer than {}",
-                    input.width,
-                    input.height,
+                    "{from_width}x{from_height} pixels would become {width}x{height}, and no side may be longer than {}",
                     Self::SIDE_PX_MAX
                 ),
             ));
         }
-        Ok(match self.fit {
-            Fit::Shortest | Fit::Squash => resample(input, width, height, self.filter),
-            Fit::Crop => self.crop(input, side, width, height),
-            Fit::Pad => {
-                let (inner_width, inner_height) = self.contained(input.width, input.height, side);
-                let inner = resample(input, inner_width, inner_height, self.filter);
-                pad(inner, side, self.pad_color)
-            }
-        })
+        let shown = match self.view(from_width, from_height) {
+            Some(view) => view.of(input),
+            None => input,
+        };
+        Ok(if self.fit == Fit::Pad { pad(shown, side, self.pad_color) } else { shown })
     }
 }
 
@@ -200,142 +192,37 @@ pub(crate) fn centre_offset(whole: u32, crop: u32) -> f64 {
 }
 
 impl Resize {
-    /// Resizes only what survives the centre crop. The box in the source is that of resizing everything and
-    /// then cropping, so that the result is the same.
-    fn crop(&self, input: Pixels, side: u32, width: u32, height: u32) -> Pixels {
-        let (whole_width, whole_height) = self.scaled(input.width, input.height, self.before_crop(side));
-        let (left, top) = (centre_offset(whole_width, width), centre_offset(whole_height, height));
-        if (whole_width, whole_height) == (input.width, input.height) {
-            return cut(input, left as u32, top as u32, width, height);
+    /// What is shown of an image of `width` x `height` pixels. `None` where it stays as it is, or is refused.
+    pub fn view(&self, width: u32, height: u32) -> Option<View> {
+        let Size::Side(side @ 1..) = self.size else { return None };
+        let (to_width, to_height) = self.output_size(width, height);
+        if to_width.max(to_height) > Self::SIDE_PX_MAX {
+            return None;
         }
-        let across = f64::from(input.width) / f64::from(whole_width);
-        let down = f64::from(input.height) / f64::from(whole_height);
-        let window = [
-            left * across,
-            top * down,
-            // A last bit too much would reach over the edge.
-            (f64::from(width) * across).min(f64::from(input.width) - left * across),
-            (f64::from(height) * down).min(f64::from(input.height) - top * down),
-        ];
-        let whole = [0, 0, input.width, input.height];
-        Pixels { original: input.original, ..run(&input, whole, window, width, height, self.filter) }
+        let whole = View::of_whole([width, height], self.filter);
+        let view = match self.fit {
+            Fit::Shortest | Fit::Squash => View { size: [to_width, to_height], ..whole },
+            Fit::Pad => View { size: self.contained(width, height, side).into(), ..whole },
+            Fit::Crop => {
+                // Only what survives the centre crop is resized. The window in the source is that of resizing everything
+                // and then cropping, so that the result is the same.
+                let (whole_width, whole_height) = self.scaled(width, height, self.before_crop(side));
+                let left = centre_offset(whole_width, to_width);
+                let top = centre_offset(whole_height, to_height);
+                let across = f64::from(width) / f64::from(whole_width);
+                let down = f64::from(height) / f64::from(whole_height);
+                let window = [
+                    left * across,
+                    top * down,
+                    // A last bit too much would reach over the edge.
+                    (f64::from(to_width) * across).min(f64::from(width) - left * across),
+                    (f64::from(to_height) * down).min(f64::from(height) - top * down),
+                ];
+                View { window, size: [to_width, to_height], ..whole }
+            }
+        };
+        (view != View::of_whole([width, height], self.filter)).then_some(view)
     }
-}
-
-/// The whole image at another size; the same image where the size is the same.
-pub(crate) fn resample(input: Pixels, width: u32, height: u32, filter: Filter) -> Pixels {
-    if (width, height) == (input.width, input.height) {
-        return input;
-    }
-    let whole = [0, 0, input.width, input.height];
-    Pixels { original: input.original, ..run(&input, whole, whole.map(f64::from), width, height, filter) }
-}
-
-/// A window of the image at another size: the same as cutting it out and then resizing, without the copy.
-///
-/// # Panics
-/// When the window is empty or reaches over the edge.
-pub(crate) fn resample_window(
-    input: Pixels,
-    inside @ [left, top, window_width, window_height]: [u32; 4],
-    width: u32,
-    height: u32,
-    filter: Filter,
-) -> Pixels {
-    if (width, height) == (window_width, window_height) {
-        return cut(input, left, top, width, height);
-    }
-    let window = [0.0, 0.0, f64::from(window_width), f64::from(window_height)];
-    Pixels { original: input.original, ..run(&input, inside, window, width, height, filter) }
-}
-
-/// Rows that are floats at once.
-const BAND_ROWS: u32 = 64;
-
-/// A window of a part of an image at another size; nothing outside the part is seen. Both are left, top, width and
-/// height, the window in pixels of the part.
-fn run(
-    input: &Pixels,
-    [part_left, part_top, part_width, part_height]: [u32; 4],
-    [left, top, window_width, window_height]: [f64; 4],
-    width: u32,
-    height: u32,
-    filter: Filter,
-) -> Pixels {
-    let radius = match filter {
-        // Weights that are never negative cannot leave the range of a byte, so that the order of the passes
-        // changes nothing but roundings.
-        Filter::Bilinear => {
-            let whole = TypedImageRef::<U8x3>::from_buffer(input.width, input.height, &input.data)
-                .expect("pixels hold width * height * 3 bytes");
-            let part = TypedCroppedImage::from_ref(&whole, part_left, part_top, part_width, part_height)
-                .expect("the part lies within the image");
-            return pass(&part, [left, top, window_width, window_height], width, height, filter);
-        }
-        Filter::Bicubic => 2.0,
-        Filter::Lanczos3 => 3.0,
-    };
-    // What overshoots is cut off after each pass, so that their order shows: Pillow's is rows, then columns. A
-    // level that the first pass rounds the other way may become two in the second, so that it has to be exact.
-    // Rows of the source that no row of the result sees are left out.
-    let reach = radius * (window_height / f64::from(height)).max(1.0) + 1.0;
-    let first = (top - reach).floor().max(0.0) as u32;
-    let last = (top + window_height + reach).ceil().min(f64::from(part_height)) as u32;
-    let (stride, length) = (input.width as usize * 3, part_width as usize * 3);
-    let rows = last - first;
-    let mut levels: Vec<u8> = Vec::with_capacity(width as usize * rows as usize * 3);
-    // Rows do not see each other in this pass: a band of them at a time takes little memory as floats.
-    for start in (first..last).step_by(BAND_ROWS as usize) {
-        let band = start..last.min(start + BAND_ROWS);
-        let band_rows = band.len() as u32;
-        let pixels: Vec<F32x3> = band
-            .flat_map(|row| {
-                let start = (part_top + row) as usize * stride + part_left as usize * 3;
-                let line = input.data[start..start + length].chunks_exact(3);
-                line.map(|pixel| F32x3::new([pixel[0], pixel[1], pixel[2]].map(f32::from)))
-            })
-            .collect();
-        let source = TypedImageRef::new(part_width, band_rows, &pixels).expect("as many pixels");
-        let mut narrowed = TypedImage::<F32x3>::new(width, band_rows);
-        let options = options([left, 0.0, window_width, f64::from(band_rows)], filter);
-        Resizer::new()
-            .resize_typed(&source, &mut narrowed, &options)
-            .expect("the window lies within the part, which has its rows");
-        // Half is rounded up, and what is below 0 or above 255 is cut off by the conversion.
-        levels.extend(narrowed.pixels().iter().flat_map(|pixel| pixel.0.map(|level| (level + 0.5) as u8)));
-    }
-    let narrowed = TypedImageRef::<U8x3>::from_buffer(width, rows, &levels).expect("three levels per pixel");
-    let top = top - f64::from(first);
-    // A last bit too much would reach over the edge.
-    let window_height = window_height.min(f64::from(rows) - top);
-    pass(&narrowed, [0.0, top, f64::from(width), window_height], width, height, filter)
-}
-
-// One kind of pixel: a view of any kind would compile every kernel of the resizer for every kind.
-fn pass(
-    source: &impl ImageView<Pixel = U8x3>,
-    window: [f64; 4],
-    width: u32,
-    height: u32,
-    filter: Filter,
-) -> Pixels {
-    let mut data = vec![0; width as usize * height as usize * 3];
-    let mut target =
-        TypedImage::<U8x3>::from_buffer(width, height, &mut data).expect("three bytes per pixel");
-    Resizer::new()
-        .resize_typed(source, &mut target, &options(window, filter))
-        .expect("the window lies within the source");
-    Pixels::new(width, height, data)
-}
-
-fn options([left, top, width, height]: [f64; 4], filter: Filter) -> ResizeOptions {
-    let filter = match filter {
-        Filter::Bilinear => FilterType::Bilinear,
-        Filter::Bicubic => FilterType::CatmullRom,
-        Filter::Lanczos3 => FilterType::Lanczos3,
-    };
-    let options = ResizeOptions::new().crop(left, top, width, height);
-    options.resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false)
 }
 
 /// Centres an image on a square canvas; half a pixel goes to the even side, as in Pillow's `ImageOps.pad`.
@@ -351,7 +238,7 @@ fn pad(inner: Pixels, side: u32, color: [u8; 3]) -> Pixels {
         let start = (top as usize + row) * canvas_stride + left as usize * 3;
         data[start..start + stride].copy_from_slice(line);
     }
-    Pixels { width: side, height: side, data, original: inner.original }
+    Pixels { original: inner.original, ..Pixels::new(side, side, data) }
 }
 
 impl fmt::Display for Size {
@@ -409,6 +296,7 @@ mod tests {
     use forebay_datasets::seed::Seed;
 
     use super::*;
+    use crate::crop::cut;
 
     /// An image that folds over, so that it has edges.
     fn image(width: u32, height: u32) -> Pixels {
@@ -525,7 +413,8 @@ mod tests {
             ((Filter::Lanczos3, [12, 4], [3, 1]), vec![87, 15, 80, 153, 140, 80, 100, 162, 80]),
         ];
         for ((filter, [width, height], [to_width, to_height]), expected) in golden {
-            let found = resample(image(width, height), to_width, to_height, filter);
+            let found = View { size: [to_width, to_height], ..View::of_whole([width, height], filter) };
+            let found = found.of(image(width, height));
             let worst = found.data.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(worst <= Some(1), "{filter} {width}x{height}: {:?}, {expected:?}", found.data);
         }

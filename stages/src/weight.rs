@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use forebay_datasets::sample::Pixels;
+use forebay_datasets::sample::{Encoded, Pixels};
 use forebay_datasets::seed::{DrawRecord, Drawn};
 
 use crate::augment::Augment;
 use crate::decode::{Decode, probe};
 use crate::encode::Encode;
+use crate::resample::View;
 use crate::resize::Resize;
 use crate::stage::{Draws, Fault, Label, Stage, Work};
 
@@ -82,6 +83,15 @@ impl Step {
         }
     }
 
+    /// What the step shows of an image of `width` x `height` pixels; `None` where it sees all of it.
+    fn view(&self, (width, height): (u32, u32), class: Option<Label>, draws: &Draws) -> Option<View> {
+        match self {
+            Step::Resize(resize) => resize.view(width, height),
+            Step::Augment(augment) => augment.view(width, height, draws),
+            Step::ByClass(by_class) => by_class.of(class).first()?.view((width, height), class, draws),
+        }
+    }
+
     /// What `made` gives for the changes of most images; where `augment` has others for rare classes, and it is known which
     /// are, one step that heeds the class.
     pub fn by_class(
@@ -152,6 +162,27 @@ fn work_of(steps: &[Step], mut width: u32, mut height: u32) -> Work {
     Work { width, height, out_bytes: pixels, work_bytes: (peak - before).saturating_sub(pixels) }
 }
 
+/// Decodes of an image what the step after it sees, if there is one.
+#[derive(Clone, Debug)]
+pub struct DecodeSeen {
+    decode: Decode,
+    next: Option<Step>,
+}
+
+impl Stage for DecodeSeen {
+    const NAME: &'static str = Decode::NAME;
+    type In = Encoded;
+    type Out = Pixels;
+
+    fn apply(&self, input: Encoded, draws: &Draws) -> Result<Pixels, Fault> {
+        self.apply_to(input, None, draws)
+    }
+
+    fn apply_to(&self, input: Encoded, class: Option<Label>, draws: &Draws) -> Result<Pixels, Fault> {
+        self.decode.seen(&input, &|size| self.next.as_ref()?.view(size, class, draws))
+    }
+}
+
 /// The stages of a flow from files to what leaves it, as a scale for what passes them.
 #[derive(Clone, Debug)]
 pub struct Scales {
@@ -164,6 +195,11 @@ pub struct Scales {
 }
 
 impl Scales {
+    /// The first stage, which decodes no more of an image than the first step sees.
+    pub fn decode_seen(&self) -> DecodeSeen {
+        DecodeSeen { decode: self.decode.clone(), next: self.steps.first().cloned() }
+    }
+
     /// What the steps draw for an image of a class that was decoded to `size`; its pixels decide none of it.
     ///
     /// # Errors

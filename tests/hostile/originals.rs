@@ -9,7 +9,7 @@ use forebay_datasets::shard::{Footer, Reject, Row, encode};
 use forebay_train::FileDescription;
 use forebay_train::models::Head;
 use image::{DynamicImage, ImageFormat, RgbImage, RgbaImage};
-use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
 use safetensors::tensor::{Dtype, TensorView};
 
 fn picture(width: u32, height: u32) -> RgbImage {
@@ -36,26 +36,25 @@ fn turned(mut jpeg: Vec<u8>) -> Vec<u8> {
     jpeg
 }
 
-/// Baseline, progressive and with restarts, gray and of four inks, of several samplings, and such as one of the two
-/// decoders only gets right.
+/// Baseline, progressive, arithmetic and with restarts, gray and of four inks, of several samplings, and such as one of the
+/// three decoders only gets right.
 pub(super) fn jpegs() -> Vec<Vec<u8>> {
-    let jpeg = |color: ColorType, data: &[u8], settings: &dyn Fn(&mut Encoder<&mut Vec<u8>>)| {
-        let mut bytes = Vec::new();
-        let mut encoder = Encoder::new(&mut bytes, 80);
-        settings(&mut encoder);
-        encoder.encode(data, 40, 24, color).expect("it can be written");
-        bytes
+    let jpeg = |format: PixelFormat, data: &[u8], settings: &dyn for<'a> Fn(Encoder<'a>) -> Encoder<'a>| {
+        let encoder = Encoder::new(data, 40, 24, format).quality(80).subsampling(Subsampling::S420);
+        settings(encoder).encode().expect("it can be written")
     };
     let rgb = picture(40, 24).into_raw();
     let gray = image::imageops::grayscale(&picture(40, 24)).into_raw();
     let inks = see_through(40, 24).into_raw();
     let mut files = vec![
-        jpeg(ColorType::Rgb, &rgb, &|encoder| encoder.set_sampling_factor(SamplingFactor::F_2_2)),
-        jpeg(ColorType::Rgb, &rgb, &|encoder| encoder.set_sampling_factor(SamplingFactor::F_4_1)),
-        jpeg(ColorType::Rgb, &rgb, &|encoder| encoder.set_progressive(true)),
-        jpeg(ColorType::Rgb, &rgb, &|encoder| encoder.set_restart_interval(2)),
-        jpeg(ColorType::Luma, &gray, &|_| {}),
-        jpeg(ColorType::Cmyk, &inks, &|encoder| encoder.set_sampling_factor(SamplingFactor::F_1_1)),
+        jpeg(PixelFormat::Rgb, &rgb, &|encoder| encoder),
+        jpeg(PixelFormat::Rgb, &rgb, &|encoder| encoder.subsampling(Subsampling::S411)),
+        jpeg(PixelFormat::Rgb, &rgb, &|encoder| encoder.progressive(true)),
+        jpeg(PixelFormat::Rgb, &rgb, &|encoder| encoder.restart_blocks(2)),
+        jpeg(PixelFormat::Rgb, &rgb, &|encoder| encoder.arithmetic(true)),
+        jpeg(PixelFormat::Rgb, &rgb, &|encoder| encoder.arithmetic(true).progressive(true)),
+        jpeg(PixelFormat::Grayscale, &gray, &|encoder| encoder),
+        jpeg(PixelFormat::Cmyk, &inks, &|encoder| encoder.subsampling(Subsampling::S444)),
     ];
     files.push(turned(files[0].clone()));
     // Bytes that belong to no segment send a file to the other decoder.

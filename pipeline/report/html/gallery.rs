@@ -193,7 +193,8 @@ pub fn thumbnail(pixels: Pixels) -> Option<Vec<u8>> {
     };
     let small = resize.apply(pixels, &draws).ok()?;
     let quality = if longer < SMALL_PX { 92 } else { 78 };
-    let stored = Encode { encoding: Encoding::Jpeg { quality } }.apply(small, &draws).ok()?;
+    let stored =
+        Encode { encoding: Encoding::Jpeg { quality, restarts: false } }.apply(small, &draws).ok()?;
     Some(stored.bytes.to_vec())
 }
 

@@ -33,6 +33,7 @@ pub use self::rotation::Rotation;
 pub use self::scale::Scale;
 pub use self::translation::Translation;
 
+use crate::resample::View;
 use crate::resize::{Resize, Size};
 use crate::stage::{Draws, Fault, Stage, Work};
 
@@ -166,6 +167,15 @@ impl Augment {
         };
         let crop = RandomResizedCrop { side: crop.side.or(side), ..crop.clone() };
         Some(Augment { random_resized_crop: Some(crop), ..self.clone() })
+    }
+
+    /// What the first change shows of an image of `width` x `height` pixels; `None` where it sees all of it.
+    pub(crate) fn view(&self, width: u32, height: u32, draws: &Draws) -> Option<View> {
+        if self.random_crop.is_some() {
+            return None;
+        }
+        let crop = self.random_resized_crop.as_ref()?;
+        (crop.side_of(width, height) > 0).then(|| crop.view(width, height, draws))
     }
 
     /// What the changes take together, those that happen to few images too.

@@ -5,7 +5,8 @@ use forebay_datasets::seed::Stream;
 use serde::{Deserialize, Serialize};
 
 use super::{check_range, check_side};
-use crate::resize::{Filter, Fit, Resize, Size, resample_window};
+use crate::resample::View;
+use crate::resize::{Filter, Fit, Resize, Size};
 use crate::stage::{Draws, Fault, Stage};
 
 /// A window of random area and aspect at a random place, resized (bilinear, antialiased) to a square: torchvision's
@@ -49,6 +50,12 @@ impl RandomResizedCrop {
         Resize { size: Size::Side(side), fit: Fit::Squash, ..Resize::default() }.work(width, height).total()
     }
 
+    /// What is shown of an image of `width` x `height` pixels.
+    pub(crate) fn view(&self, width: u32, height: u32, draws: &Draws) -> View {
+        let window = self.window(width, height, &mut draws.of(Self::NAME));
+        View::of_part(window, [self.side_of(width, height); 2], Filter::Bilinear)
+    }
+
     /// Left, top, width and height of the window. Ten tries, then the largest window in the middle whose aspect
     /// is allowed, as in torchvision.
     pub fn window(&self, width: u32, height: u32, stream: &mut Stream) -> [u32; 4] {
@@ -85,11 +92,10 @@ impl Stage for RandomResizedCrop {
     type Out = Pixels;
 
     fn apply(&self, input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
-        let window = self.window(input.width, input.height, &mut draws.of(Self::NAME));
-        let side = self.side_of(input.width, input.height);
-        if side == 0 {
+        let (width, height) = input.whole();
+        if self.side_of(width, height) == 0 {
             return Err(Fault::new(Self::NAME, "the side is 0, and must be at least 1 pixel"));
         }
-        Ok(resample_window(input, window, side, side, Filter::Bilinear))
+        Ok(self.view(width, height, draws).of(input))
     }
 }

@@ -2,17 +2,37 @@
 //!
 //! zune-jpeg is the fast one, in its strict mode, which refuses truncated files. Some legal layouts it decodes
 //! to garbage without an error, or not at all; those go to the `jpeg-decoder` crate, and what neither gets right
-//! is refused. Which is which was found by comparing with libjpeg-turbo over 2,500 combinations of
-//! subsampling, restart interval, scan script and size.
+//! to `libjpeg-turbo-rs`, which is exact but refuses layouts that `jpeg-decoder` reads. Which is which was found by
+//! comparing with libjpeg-turbo over 2,500 combinations of subsampling, restart interval, scan script and size.
 
-use forebay_datasets::sample::Pixels;
+mod baseline;
+mod bits;
+mod color;
+mod frame;
+mod huffman;
+mod idct;
+mod lanes;
+mod own;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use forebay_datasets::sample::{Part, Pixels};
 use image::metadata::Orientation;
+use libjpeg_turbo_rs::common::error::DecodeWarning;
+use libjpeg_turbo_rs::{DecodeLimits, PixelFormat};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::{ColorModel, Limits, StoredColor, exif, fault, oriented, rgb_bytes, turned_bytes};
+use self::idct::Isa;
+use self::rows::Region;
+use super::{
+    ColorModel, Decode, Decoder, StoredColor, exif, fault, oriented, rgb_bytes, stored, swaps_sides,
+    turned_bytes,
+};
+use crate::resample::View;
 use crate::stage::Fault;
 
 /// What the markers up to the first scan say.
@@ -24,6 +44,8 @@ pub(super) struct JpegHeader {
     pub(super) height: u32,
     pub(super) orientation: Orientation,
     progressive: bool,
+    /// True where coefficients are coded arithmetically rather than by Huffman's codes.
+    arithmetic: bool,
     components: Vec<Component>,
     /// How many components the first scan holds.
     first_scan: usize,
@@ -49,8 +71,12 @@ struct Component {
 enum Route {
     Zune,
     JpegDecoder,
-    Neither,
+    LibjpegTurbo,
 }
+
+/// Scans that libjpeg-turbo-rs may find in a file, each of which takes time by the size of the image; encoders write about
+/// ten. As in the fuzzers of libjpeg-turbo.
+const SCANS_MAX: usize = 500;
 
 impl JpegHeader {
     /// Walks the markers from the start of the image to its first scan. Only lengths are trusted, and only
@@ -95,7 +121,8 @@ impl JpegHeader {
                         width,
                         height,
                         orientation: orientation.unwrap_or(Orientation::NoTransforms),
-                        progressive: sof == 0xc2,
+                        progressive: matches!(sof, 0xc2 | 0xca),
+                        arithmetic: matches!(sof, 0xc9 | 0xca),
                         components,
                         first_scan: usize::from(body.first().copied().unwrap_or(0)),
                         scan_at: start,
@@ -140,27 +167,30 @@ impl JpegHeader {
         let image = coefficients
             + match self.route() {
                 // A row of units as coefficients and as samples, once as stored and up to four times upsampled.
-                Route::Zune | Route::Neither => {
-                    rgb + 12 * 64 * units_across * h_max * v_max * self.components.len() as u64
-                }
+                Route::Zune => rgb + 12 * 64 * units_across * h_max * v_max * self.components.len() as u64,
                 // Whole planes, then the samples side by side, then RGB.
-                Route::JpegDecoder => 64 * blocks(units) + 2 * rgb,
+                Route::JpegDecoder | Route::LibjpegTurbo => 64 * blocks(units) + 2 * rgb,
             };
+        // The bits of the scan, without stuffing.
+        let image = image + bytes.len() as u64;
         // Without an end marker the file is decoded twice, from copies.
         let again = if bytes.ends_with(&[0xff, 0xd9]) { 0 } else { rgb + 2 * bytes.len() as u64 };
         turned_bytes(image + again, self.width, self.height, self.orientation)
     }
 
     fn route(&self) -> Route {
+        if self.arithmetic {
+            return Route::LibjpegTurbo;
+        }
         let max = self.sampling_max();
         let factors = || self.components.iter().flat_map(|component| std::iter::zip(component.sampling, max));
         // zune-jpeg takes luma to be the component with the most samples, and divides by shifting.
         let odd = self.components.first().is_none_or(|luma| luma.sampling != max)
             || factors().any(|(factor, _)| factor == 3);
         let one_scan = !self.progressive && self.first_scan == self.components.len();
-        // Neither finds the blocks of such a component where it has a scan of its own.
+        // Neither zune-jpeg nor jpeg-decoder finds the blocks of such a component where it has a scan of its own.
         if factors().any(|(factor, max)| 1 < factor && factor < max) {
-            return if one_scan && !odd { Route::Zune } else { Route::Neither };
+            return if one_scan && !odd { Route::Zune } else { Route::LibjpegTurbo };
         }
         // A baseline file with several scans is zune-image#419.
         let separate = !self.progressive && !one_scan;
@@ -174,8 +204,7 @@ fn read_frame(sof: u8, frame: &[u8]) -> Result<(u32, u32, Vec<Component>), Fault
         return Err(fault("broken JPEG: its frame header is too short"));
     };
     match sof {
-        0xc0..=0xc2 => {}
-        0xc9 | 0xca => return Err(fault("JPEG with arithmetic coding is not supported")),
+        0xc0..=0xc2 | 0xc9 | 0xca => {}
         _ => return Err(fault("lossless or hierarchical JPEG is not supported")),
     }
     if precision != 8 {
@@ -268,10 +297,31 @@ pub(crate) fn luma_quantization(bytes: &[u8]) -> Option<[u16; 64]> {
     }
 }
 
-/// Decodes after the header has passed the limits.
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Pixels, Fault> {
+/// Decodes what is seen of an image, after the header has passed the limits.
+pub(super) fn decode(
+    bytes: &[u8],
+    options: &Decode,
+    view: &dyn Fn((u32, u32)) -> Option<View>,
+) -> Result<Pixels, Fault> {
     let layout = JpegHeader::read(bytes)?;
-    limits.check(layout.width, layout.height, layout.decode_bytes(bytes))?;
+    let JpegHeader { width, height, orientation, .. } = layout;
+    options.limits.check(width, height, layout.decode_bytes(bytes))?;
+    let size = if swaps_sides(orientation) { (height, width) } else { (width, height) };
+    if options.decoder == Decoder::Image {
+        // As below.
+    } else if let Some(view) = view(size) {
+        let seen @ [left, top, ..] = view.seen();
+        let [x, y, across, down] = stored(seen, (width, height), orientation);
+        let range = |from: u32, length: u32| from as usize..(from + length) as usize;
+        let region = Region { columns: range(x, across), rows: range(y, down) };
+        if let Some(data) = own::pixels(bytes, layout.is_rgb, Some(region), Isa::detect()) {
+            let pixels = oriented(Pixels::new(across, down, data), orientation);
+            let part = Some(Part { left, top, reduced: 1 });
+            return Ok(Pixels { original: size.into(), part, ..pixels });
+        }
+    } else if let Some(data) = own::pixels(bytes, layout.is_rgb, None, Isa::detect()) {
+        return Ok(oriented(Pixels::new(width, height, data), orientation));
+    }
     // The end marker is nearly always the last two bytes, so that this search is short.
     let has_end = bytes[layout.scan_at..].windows(2).rev().any(|two| two == [0xff, 0xd9]);
     let data = if has_end {
@@ -287,12 +337,7 @@ fn decode_whole(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {
     match layout.route() {
         Route::Zune => with_zune(bytes, layout),
         Route::JpegDecoder => with_jpeg_decoder(bytes, layout),
-        Route::Neither => {
-            let factors =
-                layout.components.iter().map(|Component { sampling: [h, v], .. }| format!("{h}x{v}"));
-            let factors = factors.collect::<Vec<_>>().join(", ");
-            Err(fault(format_args!("JPEG with sampling factors {factors} in such scans is not supported")))
-        }
+        Route::LibjpegTurbo => with_libjpeg_turbo(bytes, layout),
     }
 }
 
@@ -418,6 +463,34 @@ fn with_jpeg_decoder(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault
         return Err(fault("broken JPEG: its scans do not add up to its size"));
     }
     Ok(if n == 1 { data.iter().flat_map(|&gray| [gray; 3]).collect() } else { data })
+}
+
+fn with_libjpeg_turbo(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {
+    let n = layout.components.len();
+    if n == 4 {
+        return Err(fault("JPEG with 4 components in such scans is not supported"));
+    }
+    let side_max = usize::from(u16::MAX);
+    let limits = DecodeLimits {
+        max_width: side_max,
+        max_height: side_max,
+        max_scans: SCANS_MAX,
+        ..DecodeLimits::default()
+    };
+    let refused = |error: libjpeg_turbo_rs::JpegError| refused(&error.to_string());
+    let mut decoder = libjpeg_turbo_rs::Decoder::new_with_limits(bytes, limits).map_err(refused)?;
+    decoder.set_output_format(PixelFormat::Rgb);
+    let mut data = vec![0; layout.width as usize * layout.height as usize * 3];
+    let found = decoder.decode_image_into(&mut data).map_err(refused)?;
+    if found.bytes_written != data.len() {
+        return Err(fault("broken JPEG: it has another size than its header says"));
+    }
+    // Bytes between segments, which are skipped, are all that it may have to say.
+    let warning = |warning: &&DecodeWarning| !matches!(warning, DecodeWarning::ExtraneousData { .. });
+    match found.warnings.iter().find(warning) {
+        Some(warning) => Err(fault(format_args!("broken JPEG: {warning}"))),
+        None => Ok(data),
+    }
 }
 
 /// One line for what a decoder says.

@@ -19,9 +19,11 @@ use std::fmt;
 
 use forebay_datasets::panics;
 use forebay_datasets::sample::{Encoded, Pixels};
+use forebay_datasets::words;
 use image::metadata::Orientation;
 use serde::{Deserialize, Serialize};
 
+use crate::resample::View;
 use crate::stage::{Draws, Fault, Stage};
 
 /// The stage that decodes a file.
@@ -35,10 +37,24 @@ pub struct Decode {
     pub background: Option<[u8; 3]>,
     /// What is refused by its header.
     pub limits: Limits,
+    /// Who decodes baseline JPEG.
+    pub decoder: Decoder,
     /// Whether the pixels know the BLAKE3 of their file.
     #[serde(skip)]
     pub hashes: bool,
 }
+
+/// Who decodes baseline JPEG.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decoder {
+    /// Forebay, with libjpeg-turbo's pixels, and of an image no more than is seen; what it refuses goes the other way.
+    #[default]
+    Forebay,
+    /// The decoder of the `image` crate, whole images.
+    Image,
+}
+words!(Decoder { Forebay => "forebay", Image => "image" });
 
 /// The largest image that is decoded; larger ones are refused by their header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -300,11 +316,22 @@ impl Stage for Decode {
     type Out = Pixels;
 
     fn apply(&self, input: Encoded, _draws: &Draws) -> Result<Pixels, Fault> {
+        self.seen(&input, &|_| None)
+    }
+}
+
+impl Decode {
+    /// Decodes what of an image is seen, which `view` tells from its width and height; all of it where that is `None`, or
+    /// where the format has no parts.
+    ///
+    /// # Errors
+    /// As the stage. What is broken where no one sees it may go unnoticed.
+    pub fn seen(&self, input: &Encoded, view: &dyn Fn((u32, u32)) -> Option<View>) -> Result<Pixels, Fault> {
         guard(|| {
             let bytes = input.bytes.as_ref();
             let format = Format::of(bytes)?;
             let mut pixels = match format {
-                Format::Jpeg => jpeg::decode(bytes, &self.limits),
+                Format::Jpeg => jpeg::decode(bytes, self, view),
                 Format::Png => png::decode(bytes, self),
                 Format::Tiff => tiff::decode(bytes, self),
                 Format::Pnm => match netpbm::Ppm::read(bytes) {
@@ -341,6 +368,26 @@ fn turned_bytes(decode_bytes: u64, width: u32, height: u32, orientation: Orienta
         Orientation::NoTransforms => decode_bytes,
         _ => decode_bytes.max(rgb_bytes(width, height).saturating_mul(2)),
     }
+}
+
+/// Where a part of an image, left, top, width and height as displayed, is in an image that is stored as `width` x `height`
+/// pixels.
+fn stored(
+    [left, top, across, down]: [u32; 4],
+    (width, height): (u32, u32),
+    orientation: Orientation,
+) -> [u32; 4] {
+    use Orientation as O;
+    let is_swapped = swaps_sides(orientation);
+    // Along the stored axes, before they are mirrored.
+    let [left, top, across, down] =
+        if is_swapped { [top, left, down, across] } else { [left, top, across, down] };
+    let from_right =
+        matches!(orientation, O::FlipHorizontal | O::Rotate180 | O::Rotate270 | O::Rotate270FlipH);
+    let from_bottom = matches!(orientation, O::FlipVertical | O::Rotate180 | O::Rotate90 | O::Rotate270FlipH);
+    let left = if from_right { width - left - across } else { left };
+    let top = if from_bottom { height - top - down } else { top };
+    [left, top, across, down]
 }
 
 /// Turns an image as its orientation says.

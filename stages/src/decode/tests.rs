@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use forebay_datasets::seed::Seed;
 use image::{DynamicImage, ImageFormat, LumaA, Rgb, RgbImage, Rgba, RgbaImage};
-use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
 
 use super::*;
 
@@ -44,13 +44,43 @@ fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// A JPEG of quality 90 of [`picture`].
-fn jpeg(width: u32, height: u32, settings: impl FnOnce(&mut Encoder<&mut Vec<u8>>)) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut encoder = Encoder::new(&mut bytes, 90);
-    settings(&mut encoder);
-    encoder.encode(picture(width, height).as_raw(), width as u16, height as u16, ColorType::Rgb).unwrap();
-    bytes
+/// A JPEG of quality 90 of [`picture`], with chroma in full unless the settings say otherwise.
+fn jpeg(width: u32, height: u32, settings: impl for<'a> FnOnce(Encoder<'a>) -> Encoder<'a>) -> Vec<u8> {
+    let image = picture(width, height);
+    let encoder = Encoder::new(image.as_raw(), width as usize, height as usize, PixelFormat::Rgb);
+    settings(encoder.quality(90).subsampling(Subsampling::S444)).encode().unwrap()
+}
+
+/// The same with 4:2:0 and a scan for each component, which no encoder here writes: put together of the files of three grey
+/// images, which have the tables of luma.
+fn one_scan_per_component(width: u32, height: u32) -> Vec<u8> {
+    let image = picture(width, height);
+    let luma = |&Rgb([r, g, b]): &Rgb<u8>| 0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b);
+    let chroma = |channel: usize, scale: f32| {
+        let of = move |pixel: &Rgb<u8>| 128.0 + scale * (f32::from(pixel[channel]) - luma(pixel));
+        let (across, down) = (width.div_ceil(2), height.div_ceil(2));
+        let at = |i: u32| image.get_pixel(i % across * 2, i / across * 2);
+        ((across, down), (0..across * down).map(|i| of(at(i)) as u8).collect::<Vec<_>>())
+    };
+    let luma = ((width, height), image.pixels().map(|pixel| luma(pixel) as u8).collect());
+    let grays = [luma, chroma(2, 0.564), chroma(0, 0.713)].map(|((width, height), data): (_, Vec<u8>)| {
+        Encoder::new(&data, width as usize, height as usize, PixelFormat::Grayscale)
+            .quality(90)
+            .encode()
+            .unwrap()
+    });
+    let find = |bytes: &[u8], marker: u8| bytes.windows(2).position(|two| two == [0xff, marker]).unwrap();
+    let (frame, tables) = (find(&grays[0], 0xc0), find(&grays[0], 0xc4));
+    let (height, width) = ((height as u16).to_be_bytes(), (width as u16).to_be_bytes());
+    let size = [height[0], height[1], width[0], width[1]];
+    let components = [3, 1, 0x22, 0, 2, 0x11, 0, 3, 0x11, 0];
+    let mut bytes = [&grays[0][..frame], &[0xff, 0xc0, 0, 17, 8], &size, &components].concat();
+    bytes.extend_from_slice(&grays[0][tables..find(&grays[0], 0xda)]);
+    for (gray, id) in grays.iter().zip(1..) {
+        bytes.extend_from_slice(&[0xff, 0xda, 0, 8, 1, id, 0, 0, 63, 0]);
+        bytes.extend_from_slice(&gray[find(gray, 0xda) + 10..gray.len() - 2]);
+    }
+    [&bytes[..], &[0xff, 0xd9]].concat()
 }
 
 /// Mean difference from [`picture`] in grey levels.
@@ -133,25 +163,18 @@ fn a_palette_becomes_its_colours() {
 
 #[test]
 fn every_size_and_sampling_of_jpeg_shows_its_picture() {
-    let samplings = [
-        SamplingFactor::R_4_4_4,
-        SamplingFactor::R_4_2_2,
-        SamplingFactor::R_4_2_0,
-        SamplingFactor::R_4_4_0,
-        SamplingFactor::R_4_1_1,
-    ];
+    let samplings =
+        [Subsampling::S444, Subsampling::S422, Subsampling::S420, Subsampling::S440, Subsampling::S411];
     for sampling in samplings {
         for (width, height) in [(1, 1), (1, 40), (40, 1), (17, 33), (64, 48), (67, 45)] {
-            for (progressive, scans, restarts) in
+            for (progressive, optimised, restarts) in
                 [(false, false, 0), (false, false, 1), (true, false, 0), (false, true, 0), (true, false, 3)]
             {
                 let bytes = jpeg(width, height, |encoder| {
-                    encoder.set_sampling_factor(sampling);
-                    encoder.set_progressive(progressive);
-                    encoder.set_optimized_huffman_tables(scans);
-                    encoder.set_restart_interval(restarts);
+                    let encoder = encoder.subsampling(sampling).progressive(progressive);
+                    encoder.optimize_huffman(optimised).restart_blocks(restarts)
                 });
-                let name = format!("{sampling:?} {width}x{height} {progressive} {scans} {restarts}");
+                let name = format!("{sampling:?} {width}x{height} {progressive} {optimised} {restarts}");
                 assert_eq!(shape(&bytes), Ok((Format::Jpeg, width, height)), "{name}");
                 let pixels = decode(&bytes).unwrap_or_else(|fault| panic!("{name}: {fault}"));
                 // Most is lost with chroma of a quarter of the width; garbage is above 20.
@@ -163,15 +186,32 @@ fn every_size_and_sampling_of_jpeg_shows_its_picture() {
 
 #[test]
 fn one_scan_per_component_is_not_garbage() {
-    // With optimised tables the encoder writes a scan for each component, which zune-jpeg 0.5 gets wrong
-    // without an error (zune-image#419).
-    let bytes = jpeg(67, 45, |encoder| {
-        encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
-        encoder.set_optimized_huffman_tables(true);
-    });
+    // zune-jpeg 0.5 gets these wrong without an error (zune-image#419).
+    let bytes = one_scan_per_component(67, 45);
     let scans = bytes.windows(2).filter(|two| two == b"\xff\xda").count();
     assert_eq!(scans, 3);
     assert!(distance(&decode(&bytes).unwrap()) < 4.0);
+}
+
+/// Every layout that only libjpeg-turbo-rs reads here, by libjpeg-turbo's own pixels.
+#[test]
+fn arithmetic_coding_shows_what_huffman_codes_show() {
+    for (width, height) in [(1, 1), (17, 33), (67, 45)] {
+        for sampling in [Subsampling::S444, Subsampling::S420, Subsampling::S411] {
+            for (progressive, restarts) in [(false, 0), (false, 2), (true, 0), (true, 1)] {
+                let bytes = jpeg(width, height, |encoder| {
+                    encoder
+                        .subsampling(sampling)
+                        .progressive(progressive)
+                        .arithmetic(true)
+                        .restart_blocks(restarts)
+                });
+                let pixels =
+                    decode(&bytes).unwrap_or_else(|fault| panic!("{width}x{height} {sampling:?}: {fault}"));
+                assert!(distance(&pixels) < 12.0, "{width}x{height} {sampling:?}: {}", distance(&pixels));
+            }
+        }
+    }
 }
 
 /// Files of layouts that no encoder here writes; made with cjpeg 2.1.5, and edited where they are out of order.
@@ -199,6 +239,8 @@ fn rare_layouts_of_jpeg_show_their_picture() {
         fixture!("cmyk-adobe"),
         fixture!("ycck-adobe"),
         fixture!("stray-bytes"),
+        fixture!("arithmetic"),
+        fixture!("sampling-uneven-in-scans"),
     ];
     for (name, bytes) in files {
         assert_eq!(shape(bytes), Ok((Format::Jpeg, 67, 45)), "{name}");
@@ -210,7 +252,7 @@ fn rare_layouts_of_jpeg_show_their_picture() {
 
 #[test]
 fn a_jpeg_that_no_decoder_gets_right_is_refused() {
-    let plain = jpeg(67, 45, |_| {});
+    let plain = jpeg(67, 45, |encoder| encoder);
     let frame = plain.windows(2).position(|two| two == b"\xff\xc0").unwrap();
     let edited = |at: usize, value: u8| {
         let mut bytes = plain.clone();
@@ -218,11 +260,6 @@ fn a_jpeg_that_no_decoder_gets_right_is_refused() {
         bytes
     };
     let files = [
-        (fixture!("arithmetic").1.to_vec(), "JPEG with arithmetic coding is not supported"),
-        (
-            fixture!("sampling-uneven-in-scans").1.to_vec(),
-            "JPEG with sampling factors 4x1, 2x1, 1x1 in such scans is not supported",
-        ),
         (fixture!("restart-missing").1.to_vec(), "broken JPEG: a restart marker is missing or out of order"),
         (edited(1, 0xc3), "lossless or hierarchical JPEG is not supported"),
         (edited(4, 12), "JPEG of 12 bits is not supported, only of 8"),
@@ -239,12 +276,15 @@ fn a_jpeg_that_no_decoder_gets_right_is_refused() {
 #[test]
 fn a_truncated_jpeg_is_refused_wherever_it_is_cut() {
     let files = [
-        jpeg(160, 120, |_| {}),
-        jpeg(160, 120, |encoder| encoder.set_progressive(true)),
-        jpeg(160, 120, |encoder| encoder.set_optimized_huffman_tables(true)),
-        jpeg(160, 120, |encoder| encoder.set_restart_interval(7)),
-        jpeg(32, 32, |encoder| encoder.set_sampling_factor(SamplingFactor::R_4_2_0)),
+        jpeg(160, 120, |encoder| encoder),
+        jpeg(160, 120, |encoder| encoder.progressive(true)),
+        one_scan_per_component(160, 120),
+        jpeg(160, 120, |encoder| encoder.restart_blocks(7)),
+        jpeg(32, 32, |encoder| encoder.subsampling(Subsampling::S420)),
         fixture!("cmyk-adobe").1.to_vec(),
+        fixture!("sampling-uneven-in-scans").1.to_vec(),
+        jpeg(160, 120, |encoder| encoder.arithmetic(true)),
+        jpeg(160, 120, |encoder| encoder.arithmetic(true).progressive(true)),
     ];
     for bytes in files {
         let per_cent = [1, 10, 30, 50, 75, 90, 95, 99].map(|share| bytes.len() * share / 100);
@@ -260,11 +300,12 @@ fn a_truncated_jpeg_is_refused_wherever_it_is_cut() {
 #[test]
 fn a_jpeg_without_its_end_marker_or_with_bytes_after_it_is_whole() {
     let files = [
-        jpeg(160, 120, |_| {}),
-        jpeg(160, 120, |encoder| encoder.set_progressive(true)),
-        jpeg(160, 120, |encoder| encoder.set_optimized_huffman_tables(true)),
-        jpeg(160, 120, |encoder| encoder.set_restart_interval(7)),
+        jpeg(160, 120, |encoder| encoder),
+        jpeg(160, 120, |encoder| encoder.progressive(true)),
+        one_scan_per_component(160, 120),
+        jpeg(160, 120, |encoder| encoder.restart_blocks(7)),
         fixture!("cmyk-adobe").1.to_vec(),
+        fixture!("sampling-uneven-in-scans").1.to_vec(),
     ];
     for bytes in files {
         let whole = decode(&bytes).unwrap();
@@ -298,10 +339,9 @@ fn the_orientation_is_applied_in_every_format_that_has_one() {
         (9, false, false),
     ];
     for (orientation, right, bottom) in corners {
-        let mut jpeg = Vec::new();
-        let mut encoder = Encoder::new(&mut jpeg, 90);
-        encoder.add_exif_metadata(&exif(orientation)).unwrap();
-        encoder.encode(image.as_raw(), 48, 32, ColorType::Rgb).unwrap();
+        let tags = exif(orientation);
+        let encoder = Encoder::new(image.as_raw(), 48, 32, PixelFormat::Rgb).quality(90);
+        let jpeg = encoder.exif_data(&tags).encode().unwrap();
 
         let mut with_chunk = Vec::new();
         let mut info = ::png::Info::with_size(48, 32);
@@ -481,7 +521,7 @@ fn a_png_with_a_wrong_checksum_is_refused() {
 
 #[test]
 fn too_large_an_image_is_refused_by_its_header() {
-    let mut bytes = jpeg(8, 8, |_| {});
+    let mut bytes = jpeg(8, 8, |encoder| encoder);
     let frame = bytes.windows(2).position(|two| two == b"\xff\xc0").unwrap();
     bytes[frame + 5..frame + 9].fill(0xff);
     assert_eq!(refusal(&bytes), "65535x65535 pixels are more than decode.max_side 16384");
@@ -533,9 +573,9 @@ fn crc32(bytes: &[u8]) -> u32 {
 #[test]
 fn a_flipped_bit_never_panics_out_of_the_stage() {
     let sources = [
-        jpeg(40, 30, |_| {}),
-        jpeg(40, 30, |encoder| encoder.set_progressive(true)),
-        jpeg(40, 30, |encoder| encoder.set_optimized_huffman_tables(true)),
+        jpeg(40, 30, |encoder| encoder),
+        jpeg(40, 30, |encoder| encoder.progressive(true)),
+        one_scan_per_component(40, 30),
         encoded(picture(40, 30), ImageFormat::Png),
         encoded(picture(40, 30), ImageFormat::WebP),
         encoded(picture(40, 30), ImageFormat::Tiff),

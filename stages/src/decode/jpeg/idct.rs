@@ -1,0 +1,339 @@
+//! The inverse discrete cosine transform of four blocks at once, from quantised coefficients to samples.
+//!
+//! It is the accurate integer transform of libjpeg (`jidctint.c`; Loeffler, Ligtenberg and Moschytz, ICASSP 1989), bit for bit:
+//! columns first, with two fractional bits between the passes.
+
+use super::baseline::Quad;
+#[cfg(target_arch = "x86_64")]
+use super::lanes::{
+    Lanes,
+    x86::{Avx2, Avx512},
+};
+
+/// Fractional bits of the constants.
+const CONST_BITS: u32 = 13;
+/// Fractional bits between the passes.
+const PASS_BITS: u32 = 2;
+
+/// A constant of the transform with its fractional bits.
+const fn fix(value: f64) -> i16 {
+    (value * (1 << CONST_BITS) as f64 + 0.5) as i16
+}
+
+const F_0_298: i16 = fix(0.298631336);
+const F_0_390: i16 = fix(0.390180644);
+const F_0_541: i16 = fix(0.541196100);
+const F_0_765: i16 = fix(0.765366865);
+const F_0_899: i16 = fix(0.899976223);
+const F_1_175: i16 = fix(1.175875602);
+const F_1_501: i16 = fix(1.501321110);
+const F_1_847: i16 = fix(1.847759065);
+const F_1_961: i16 = fix(1.961570560);
+const F_2_053: i16 = fix(2.053119869);
+const F_2_562: i16 = fix(2.562915447);
+const F_3_072: i16 = fix(3.072711026);
+
+/// The instructions that kernels may use on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isa {
+    /// What every machine has.
+    Scalar,
+    /// 256-bit vectors.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// 512-bit vectors of bytes and words.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// The best that this machine has.
+    pub(super) fn detect() -> Isa {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vbmi")
+            {
+                return Isa::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") {
+                return Isa::Avx2;
+            }
+        }
+        Isa::Scalar
+    }
+}
+
+/// A plane of samples that blocks are put into.
+pub(super) struct Target<'a> {
+    /// From the first sample of the blocks on.
+    pub(super) samples: &'a mut [u8],
+    /// Samples from a row to the next one, at least 32.
+    pub(super) stride: usize,
+}
+
+impl Target<'_> {
+    /// Two rows of 32 samples, the second one lower.
+    #[inline(always)]
+    fn rows(&mut self, row: usize) -> [&mut [u8; 32]; 2] {
+        let (a, b) = self.samples[row * self.stride..].split_at_mut(self.stride);
+        [a, b].map(|row| (&mut row[..32]).try_into().expect("32 of them"))
+    }
+}
+
+/// Multiplies the coefficients of four blocks, whose rows are `[8, 4, 8]`, with their quantisers `[8, 8]`, transforms them and
+/// writes them as 8 rows of 32 samples, 0 to 255. Both are in natural order.
+pub(super) fn quad(isa: Isa, blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
+    match isa {
+        Isa::Scalar => scalar(blocks, quantisers, target),
+        // SAFETY: `Isa::detect` has found the instructions that the functions need.
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code, reason = "see above")]
+        Isa::Avx2 => unsafe { avx2(blocks, quantisers, target) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code, reason = "see above")]
+        Isa::Avx512 => unsafe { avx512(blocks, quantisers, target) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn avx2(blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
+    // SAFETY: this function has the instructions enabled.
+    #[allow(unsafe_code, reason = "see above")]
+    unsafe {
+        transform::<Avx2>(blocks, quantisers, target, 0);
+        transform::<Avx2>(blocks, quantisers, target, 2);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2")]
+fn avx512(blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
+    // SAFETY: this function has the instructions enabled.
+    #[allow(unsafe_code, reason = "see above")]
+    unsafe {
+        transform::<Avx512>(blocks, quantisers, target, 0);
+    }
+}
+
+/// As many blocks as a vector has groups, from block `at` on.
+///
+/// # Safety
+/// As [`Lanes`].
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "its callers have the instructions enabled")]
+#[inline(always)]
+unsafe fn transform<L: Lanes>(blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>, at: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        let rows: [L; 8] = std::array::from_fn(|row| {
+            let lanes = blocks.0[row * 32..row * 32 + 32].try_into().expect("32 of them");
+            L::load(lanes, at * 8).mul16(L::splat_group(&quantisers[row]))
+        });
+        let between = transpose(pass::<L, { CONST_BITS - PASS_BITS }>(rows));
+        let columns = pass::<L, { CONST_BITS + PASS_BITS + 3 }>(between);
+        let pairs: [L; 4] = std::array::from_fn(|i| columns[i].narrow16(columns[i + 4]).to_unsigned8());
+        // Bytes of eight columns, transposed to rows.
+        let (a, b) = (pairs[0].low8(pairs[1]), pairs[2].low8(pairs[3]));
+        let (c, d) = (pairs[0].high8(pairs[1]), pairs[2].high8(pairs[3]));
+        let (low, high) = (a.low16(b), a.high16(b));
+        let (low_right, high_right) = (c.low16(d), c.high16(d));
+        low.low32(low_right).store_rows(target.rows(0), at * 8);
+        low.high32(low_right).store_rows(target.rows(2), at * 8);
+        high.low32(high_right).store_rows(target.rows(4), at * 8);
+        high.high32(high_right).store_rows(target.rows(6), at * 8);
+    }
+}
+
+/// One pass over eight vectors; results are divided by `2^SHIFT` and rounded.
+///
+/// # Safety
+/// As [`Lanes`].
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "its callers have the instructions enabled")]
+#[inline(always)]
+unsafe fn pass<L: Lanes, const SHIFT: u32>(v: [L; 8]) -> [L; 8] {
+    // SAFETY: the caller's.
+    unsafe {
+        let half = L::splat32(1 << (SHIFT - 1));
+        // Lower and upper halves of 16-bit lanes, in 32 bits.
+        let pairs = |a: L, b: L| [a.low16(b), a.high16(b)];
+        let times = |pairs: [L; 2], by: [i16; 2]| {
+            let by = L::splat_pair(by);
+            [pairs[0].mul_add_pairs(by), pairs[1].mul_add_pairs(by)]
+        };
+        let add = |a: [L; 2], b: [L; 2]| [a[0].add32(b[0]), a[1].add32(b[1])];
+        let sub = |a: [L; 2], b: [L; 2]| [a[0].sub32(b[0]), a[1].sub32(b[1])];
+        let done = |a: [L; 2]| a[0].shift_right32::<SHIFT>().narrow32(a[1].shift_right32::<SHIFT>());
+
+        // The even part.
+        let outer = pairs(v[0], v[4]);
+        let sum = add(times(outer, [1 << CONST_BITS, 1 << CONST_BITS]), [half; 2]);
+        let difference = add(times(outer, [1 << CONST_BITS, -1 << CONST_BITS]), [half; 2]);
+        let inner = pairs(v[2], v[6]);
+        let turned = times(inner, [F_0_541 + F_0_765, F_0_541]);
+        let turned_back = times(inner, [F_0_541, F_0_541 - F_1_847]);
+        let even =
+            [add(sum, turned), add(difference, turned_back), sub(difference, turned_back), sub(sum, turned)];
+
+        // The odd part.
+        let crossed = pairs(v[7].add16(v[3]), v[5].add16(v[1]));
+        let z3 = times(crossed, [F_1_175 - F_1_961, F_1_175]);
+        let z4 = times(crossed, [F_1_175, F_1_175 - F_0_390]);
+        let outer = pairs(v[7], v[1]);
+        let inner = pairs(v[5], v[3]);
+        let odd = [
+            add(times(outer, [-F_0_899, F_1_501 - F_0_899]), z4),
+            add(times(inner, [-F_2_562, F_3_072 - F_2_562]), z3),
+            add(times(inner, [F_2_053 - F_2_562, -F_2_562]), z4),
+            add(times(outer, [F_0_298 - F_0_899, -F_0_899]), z3),
+        ];
+        [
+            done(add(even[0], odd[0])),
+            done(add(even[1], odd[1])),
+            done(add(even[2], odd[2])),
+            done(add(even[3], odd[3])),
+            done(sub(even[3], odd[3])),
+            done(sub(even[2], odd[2])),
+            done(sub(even[1], odd[1])),
+            done(sub(even[0], odd[0])),
+        ]
+    }
+}
+
+/// Rows of eight lanes to columns, in each group.
+///
+/// # Safety
+/// As [`Lanes`].
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "its callers have the instructions enabled")]
+#[inline(always)]
+unsafe fn transpose<L: Lanes>(v: [L; 8]) -> [L; 8] {
+    // SAFETY: the caller's.
+    unsafe {
+        let low: [L; 4] = std::array::from_fn(|i| v[2 * i].low16(v[2 * i + 1]));
+        let high: [L; 4] = std::array::from_fn(|i| v[2 * i].high16(v[2 * i + 1]));
+        let ([a, b, c, d], [e, f, g, h]) = (quarters(low), quarters(high));
+        [a, b, c, d, e, f, g, h]
+    }
+}
+
+/// Half of [`transpose`].
+///
+/// # Safety
+/// As [`Lanes`].
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "its callers have the instructions enabled")]
+#[inline(always)]
+unsafe fn quarters<L: Lanes>(half: [L; 4]) -> [L; 4] {
+    // SAFETY: the caller's.
+    unsafe {
+        let (a, b) = (half[0].low32(half[1]), half[2].low32(half[3]));
+        let (c, d) = (half[0].high32(half[1]), half[2].high32(half[3]));
+        [a.low64(b), a.high64(b), c.low64(d), c.high64(d)]
+    }
+}
+
+/// The same block by block.
+fn scalar(blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
+    for block in 0..4 {
+        let mut between = [[0i32; 8]; 8];
+        for column in 0..8 {
+            // 16 bits, as what vectors multiply.
+            let v = std::array::from_fn(|row| {
+                i32::from(blocks.0[row * 32 + block * 8 + column].wrapping_mul(quantisers[row][column]))
+            });
+            for (row, value) in scalar_pass(v, CONST_BITS - PASS_BITS).into_iter().enumerate() {
+                between[row][column] = value;
+            }
+        }
+        for (row, v) in between.into_iter().enumerate() {
+            let samples = scalar_pass(v, CONST_BITS + PASS_BITS + 3);
+            let out = &mut target.samples[row * target.stride + block * 8..][..8];
+            for (out, sample) in out.iter_mut().zip(samples) {
+                *out = (sample + 128).clamp(0, 255) as u8;
+            }
+        }
+    }
+}
+
+/// One pass over eight values, divided by `2^shift`, rounded and cut to 16 bits.
+fn scalar_pass(v: [i32; 8], shift: u32) -> [i32; 8] {
+    let times = |value: i32, by: i16| value.wrapping_mul(i32::from(by));
+    let turn = times(v[2].wrapping_add(v[6]), F_0_541);
+    let turned = turn.wrapping_add(times(v[2], F_0_765));
+    let turned_back = turn.wrapping_sub(times(v[6], F_1_847));
+    let sum = v[0].wrapping_add(v[4]) << CONST_BITS;
+    let difference = v[0].wrapping_sub(v[4]) << CONST_BITS;
+    let even = [
+        sum.wrapping_add(turned),
+        difference.wrapping_add(turned_back),
+        difference.wrapping_sub(turned_back),
+        sum.wrapping_sub(turned),
+    ];
+    let (z3, z4) = (
+        i32::from((v[7] as i16).wrapping_add(v[3] as i16)),
+        i32::from((v[5] as i16).wrapping_add(v[1] as i16)),
+    );
+    let z5 = times(z3.wrapping_add(z4), F_1_175);
+    let (z3, z4) = (z5.wrapping_sub(times(z3, F_1_961)), z5.wrapping_sub(times(z4, F_0_390)));
+    let outer = times(v[7].wrapping_add(v[1]), F_0_899);
+    let inner = times(v[5].wrapping_add(v[3]), F_2_562);
+    let odd = [
+        times(v[1], F_1_501).wrapping_sub(outer).wrapping_add(z4),
+        times(v[3], F_3_072).wrapping_sub(inner).wrapping_add(z3),
+        times(v[5], F_2_053).wrapping_sub(inner).wrapping_add(z4),
+        times(v[7], F_0_298).wrapping_sub(outer).wrapping_add(z3),
+    ];
+    let done = |value: i32| {
+        (value.wrapping_add(1 << (shift - 1)) >> shift).clamp(i32::from(i16::MIN), i32::from(i16::MAX))
+    };
+    let mut out = [0; 8];
+    for i in 0..4 {
+        out[i] = done(even[i].wrapping_add(odd[i]));
+        out[7 - i] = done(even[i].wrapping_sub(odd[i]));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_datasets::seed::Seed;
+
+    use super::*;
+
+    #[test]
+    fn vectors_give_what_single_numbers_give() {
+        let mut stream = Seed(3).stream("blocks");
+        for round in 0..4000 {
+            let mut blocks = Quad::ZERO;
+            let most = [3.0, 60.0, 1024.0, 32767.0][round % 4];
+            let share = stream.range(0.02, 1.0);
+            for coefficient in &mut blocks.0[..256] {
+                if stream.range(0.0, 1.0) < share {
+                    *coefficient = stream.range(-most, most) as i16;
+                }
+            }
+            let quantisers = std::array::from_fn(|_| {
+                std::array::from_fn(|_| stream.range(1.0, if round % 8 < 6 { 3.0 } else { 255.0 }) as i16)
+            });
+            let run = |isa| {
+                let mut samples = vec![7; 8 * 40];
+                quad(isa, &blocks, &quantisers, &mut Target { samples: &mut samples, stride: 40 });
+                samples
+            };
+            let expected = run(Isa::Scalar);
+            #[cfg(target_arch = "x86_64")]
+            for isa in [Isa::Avx2, Isa::Avx512] {
+                // A machine that has the one has the other too.
+                if isa == Isa::detect() || Isa::detect() == Isa::Avx512 {
+                    assert_eq!(run(isa), expected, "round {round}, {isa:?}");
+                }
+            }
+        }
+    }
+}

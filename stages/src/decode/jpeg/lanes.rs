@@ -1,0 +1,292 @@
+//! Vectors of 16-bit lanes as the inverse transform uses them: two blocks side by side with AVX2, four with AVX-512.
+//!
+//! A kernel is written once over [`Lanes`] and compiled for each of its instruction sets, by inlining it into a function that
+//! has the set enabled.
+
+/// A vector of 16-bit lanes, in groups of eight that do not see each other. 32-bit lanes are pairs of them.
+///
+/// # Safety
+/// Every function needs the instruction set of the type, which [`Isa`](super::idct::Isa) has found on this machine. None
+/// reads or writes memory but through its arguments.
+#[allow(unsafe_code, reason = "each function is an instruction that not every machine has")]
+pub(super) trait Lanes: Copy {
+    /// Groups of eight lanes.
+    const GROUPS: usize;
+
+    /// Lanes from index `at` on, `8 * GROUPS` of them.
+    unsafe fn load(from: &[i16; 32], at: usize) -> Self;
+    /// Eight lanes in each group.
+    unsafe fn splat_group(lanes: &[i16; 8]) -> Self;
+    /// A pair of lanes over and over.
+    unsafe fn splat_pair(pair: [i16; 2]) -> Self;
+    unsafe fn splat32(lane: i32) -> Self;
+    /// The first bytes, `16 * GROUPS` of them.
+    unsafe fn load_bytes(from: &[u8; 64]) -> Self;
+
+    unsafe fn add16(self, other: Self) -> Self;
+    unsafe fn sub16(self, other: Self) -> Self;
+    /// Arithmetic.
+    unsafe fn shift_right16<const N: u32>(self) -> Self;
+    /// The upper halves of the products.
+    unsafe fn mul_high16(self, other: Self) -> Self;
+    /// The lower halves of the products.
+    unsafe fn mul16(self, other: Self) -> Self;
+    /// Products of 16-bit lanes, added in pairs to 32 bits.
+    unsafe fn mul_add_pairs(self, other: Self) -> Self;
+    unsafe fn add32(self, other: Self) -> Self;
+    unsafe fn sub32(self, other: Self) -> Self;
+    /// Arithmetic.
+    unsafe fn shift_right32<const N: u32>(self) -> Self;
+
+    /// 32-bit lanes of both cut to 16 bits, saturating.
+    unsafe fn narrow32(self, other: Self) -> Self;
+    /// 16-bit lanes of both cut to 8 bits, saturating, signed.
+    unsafe fn narrow16(self, other: Self) -> Self;
+
+    /// 16-bit lanes of both cut to 8 bits, saturating, unsigned.
+    unsafe fn narrow_unsigned16(self, other: Self) -> Self;
+
+    /// The lower lanes of both, in turn; lanes of 8, 16, 32 and 64 bits.
+    unsafe fn low8(self, other: Self) -> Self;
+    unsafe fn high8(self, other: Self) -> Self;
+    unsafe fn low16(self, other: Self) -> Self;
+    unsafe fn high16(self, other: Self) -> Self;
+    unsafe fn low32(self, other: Self) -> Self;
+    unsafe fn high32(self, other: Self) -> Self;
+    unsafe fn low64(self, other: Self) -> Self;
+    unsafe fn high64(self, other: Self) -> Self;
+
+    /// Bytes with their highest bit turned, from -128..=127 to 0..=255.
+    unsafe fn to_unsigned8(self) -> Self;
+    /// The lower eight bytes of each group into one row, the upper eight into the other one, from byte `at` on.
+    unsafe fn store_rows(self, rows: [&mut [u8; 32]; 2], at: usize);
+    /// Bytes of the three in turn, `48 * GROUPS` of them.
+    unsafe fn store_triples(of: [Self; 3], to: &mut [u8; 192]);
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod x86 {
+    #![allow(unsafe_code, reason = "each function is the instruction that it is named after")]
+
+    use std::arch::x86_64::*;
+
+    use super::Lanes;
+
+    macro_rules! binary {
+        ($($name:ident => $intrinsic:ident,)*) => {
+            $(
+                #[inline(always)]
+                unsafe fn $name(self, other: Self) -> Self {
+                    // SAFETY: the caller's.
+                    unsafe { Self($intrinsic(self.0, other.0)) }
+                }
+            )*
+        };
+    }
+
+    /// For each third of 16 triples and each channel: which byte of the channel comes to each of its 16 places; the highest bit
+    /// where none does.
+    static PICKS: [[[u8; 16]; 3]; 3] = {
+        let mut picks = [[[0x80; 16]; 3]; 3];
+        let mut at = 0;
+        while at < 48 {
+            picks[at / 16][at % 3][at % 16] = (at / 3) as u8;
+            at += 1;
+        }
+        picks
+    };
+
+    /// For each third of 64 triples: places in red (0 to 63) and green (64 to 127), then places in what came of that and in
+    /// blue.
+    static TRIPLES: [[[u8; 64]; 2]; 3] = {
+        let mut triples = [[[0; 64]; 2]; 3];
+        let mut at = 0;
+        while at < 192 {
+            let (third, place, from) = (at / 64, at % 64, (at / 3) as u8);
+            triples[third][0][place] = if at % 3 == 1 { 64 + from } else { from };
+            triples[third][1][place] = if at % 3 == 2 { 64 + from } else { place as u8 };
+            at += 1;
+        }
+        triples
+    };
+
+    /// Two groups.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2(__m256i);
+
+    impl Lanes for Avx2 {
+        const GROUPS: usize = 2;
+
+        #[inline(always)]
+        unsafe fn load(from: &[i16; 32], at: usize) -> Self {
+            let from: &[i16; 16] = from[at..at + 16].try_into().expect("16 of them");
+            // SAFETY: the pointer is to 32 bytes; the rest is the caller's.
+            unsafe { Self(_mm256_loadu_si256(from.as_ptr().cast())) }
+        }
+        #[inline(always)]
+        unsafe fn splat_group(lanes: &[i16; 8]) -> Self {
+            // SAFETY: the pointer is to 16 bytes; the rest is the caller's.
+            unsafe { Self(_mm256_broadcastsi128_si256(_mm_loadu_si128(lanes.as_ptr().cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn splat_pair([low, high]: [i16; 2]) -> Self {
+            // SAFETY: the caller's.
+            unsafe { Self::splat32(i32::from(high) << 16 | i32::from(low as u16)) }
+        }
+        #[inline(always)]
+        unsafe fn splat32(lane: i32) -> Self {
+            // SAFETY: the caller's.
+            unsafe { Self(_mm256_set1_epi32(lane)) }
+        }
+        #[inline(always)]
+        unsafe fn load_bytes(from: &[u8; 64]) -> Self {
+            // SAFETY: the pointer is to 64 bytes; the rest is the caller's.
+            unsafe { Self(_mm256_loadu_si256(from.as_ptr().cast())) }
+        }
+        #[inline(always)]
+        unsafe fn shift_right16<const N: u32>(self) -> Self {
+            // SAFETY: the caller's.
+            unsafe { Self(_mm256_sra_epi16(self.0, _mm_cvtsi32_si128(N as i32))) }
+        }
+        binary! {
+            add16 => _mm256_add_epi16, sub16 => _mm256_sub_epi16, mul_high16 => _mm256_mulhi_epi16,
+            narrow_unsigned16 => _mm256_packus_epi16, mul16 => _mm256_mullo_epi16, mul_add_pairs => _mm256_madd_epi16,
+            add32 => _mm256_add_epi32, sub32 => _mm256_sub_epi32,
+            narrow32 => _mm256_packs_epi32, narrow16 => _mm256_packs_epi16,
+            low8 => _mm256_unpacklo_epi8, high8 => _mm256_unpackhi_epi8,
+            low16 => _mm256_unpacklo_epi16, high16 => _mm256_unpackhi_epi16,
+            low32 => _mm256_unpacklo_epi32, high32 => _mm256_unpackhi_epi32,
+            low64 => _mm256_unpacklo_epi64, high64 => _mm256_unpackhi_epi64,
+        }
+        #[inline(always)]
+        unsafe fn shift_right32<const N: u32>(self) -> Self {
+            // SAFETY: the caller's.
+            unsafe { Self(_mm256_sra_epi32(self.0, _mm_cvtsi32_si128(N as i32))) }
+        }
+        #[inline(always)]
+        unsafe fn to_unsigned8(self) -> Self {
+            // SAFETY: the caller's.
+            unsafe { Self(_mm256_xor_si256(self.0, _mm256_set1_epi8(-128))) }
+        }
+        #[inline(always)]
+        unsafe fn store_rows(self, [low, high]: [&mut [u8; 32]; 2], at: usize) {
+            let [low, high]: [&mut [u8; 16]; 2] =
+                [low, high].map(|row| (&mut row[at..at + 16]).try_into().expect("16 of them"));
+            // SAFETY: the pointers are to 16 bytes each; the rest is the caller's.
+            unsafe {
+                let rows = _mm256_permute4x64_epi64::<0b11_01_10_00>(self.0);
+                _mm_storeu_si128(low.as_mut_ptr().cast(), _mm256_castsi256_si128(rows));
+                _mm_storeu_si128(high.as_mut_ptr().cast(), _mm256_extracti128_si256::<1>(rows));
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_triples([r, g, b]: [Self; 3], to: &mut [u8; 192]) {
+            // SAFETY: each pointer is to 32 bytes of `to`; the rest is the caller's.
+            unsafe {
+                // Of each group of 16 triples: the part that is bytes 16 * i to 16 * i + 15 of them.
+                let part = |i: usize| {
+                    let mut part = _mm256_setzero_si256();
+                    for (channel, bytes) in [r, g, b].into_iter().enumerate() {
+                        let picks = _mm_loadu_si128(PICKS[i][channel].as_ptr().cast());
+                        part = _mm256_or_si256(
+                            part,
+                            _mm256_shuffle_epi8(bytes.0, _mm256_broadcastsi128_si256(picks)),
+                        );
+                    }
+                    part
+                };
+                let parts = [part(0), part(1), part(2)];
+                let out = [
+                    _mm256_permute2x128_si256::<0x20>(parts[0], parts[1]),
+                    _mm256_permute2x128_si256::<0x30>(parts[2], parts[0]),
+                    _mm256_permute2x128_si256::<0x31>(parts[1], parts[2]),
+                ];
+                for (out, to) in out.into_iter().zip(to.chunks_exact_mut(32)) {
+                    _mm256_storeu_si256(to.as_mut_ptr().cast(), out);
+                }
+            }
+        }
+    }
+
+    /// Four groups.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512(__m512i);
+
+    impl Lanes for Avx512 {
+        const GROUPS: usize = 4;
+
+        #[inline(always)]
+        unsafe fn load(from: &[i16; 32], at: usize) -> Self {
+            assert_eq!(at, 0, "all of them");
+            // SAFETY: the pointer is to 64 bytes; the rest is the caller's.
+            unsafe { Self(_mm512_loadu_si512(from.as_ptr().cast())) }
+        }
+        #[inline(always)]
+        unsafe fn splat_group(lanes: &[i16; 8]) -> Self {
+            // SAFETY: the pointer is to 16 bytes; the rest is the caller's.
+            unsafe { Self(_mm512_broadcast_i32x4(_mm_loadu_si128(lanes.as_ptr().cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn splat_pair([low, high]: [i16; 2]) -> Self {
+            // SAFETY: the caller's.
+            unsafe { Self::splat32(i32::from(high) << 16 | i32::from(low as u16)) }
+        }
+        #[inline(always)]
+        unsafe fn splat32(lane: i32) -> Self {
+            // SAFETY: the caller's.
+            unsafe { Self(_mm512_set1_epi32(lane)) }
+        }
+        #[inline(always)]
+        unsafe fn load_bytes(from: &[u8; 64]) -> Self {
+            // SAFETY: the pointer is to 64 bytes; the rest is the caller's.
+            unsafe { Self(_mm512_loadu_si512(from.as_ptr().cast())) }
+        }
+        #[inline(always)]
+        unsafe fn shift_right16<const N: u32>(self) -> Self {
+            // SAFETY: the caller's.
+            unsafe { Self(_mm512_srai_epi16::<N>(self.0)) }
+        }
+        binary! {
+            add16 => _mm512_add_epi16, sub16 => _mm512_sub_epi16, mul_high16 => _mm512_mulhi_epi16,
+            narrow_unsigned16 => _mm512_packus_epi16, mul16 => _mm512_mullo_epi16, mul_add_pairs => _mm512_madd_epi16,
+            add32 => _mm512_add_epi32, sub32 => _mm512_sub_epi32,
+            narrow32 => _mm512_packs_epi32, narrow16 => _mm512_packs_epi16,
+            low8 => _mm512_unpacklo_epi8, high8 => _mm512_unpackhi_epi8,
+            low16 => _mm512_unpacklo_epi16, high16 => _mm512_unpackhi_epi16,
+            low32 => _mm512_unpacklo_epi32, high32 => _mm512_unpackhi_epi32,
+            low64 => _mm512_unpacklo_epi64, high64 => _mm512_unpackhi_epi64,
+        }
+        #[inline(always)]
+        unsafe fn shift_right32<const N: u32>(self) -> Self {
+            // SAFETY: the caller's.
+            unsafe { Self(_mm512_srai_epi32::<N>(self.0)) }
+        }
+        #[inline(always)]
+        unsafe fn to_unsigned8(self) -> Self {
+            // SAFETY: the caller's.
+            unsafe { Self(_mm512_xor_si512(self.0, _mm512_set1_epi8(-128))) }
+        }
+        #[inline(always)]
+        unsafe fn store_rows(self, [low, high]: [&mut [u8; 32]; 2], at: usize) {
+            assert_eq!(at, 0, "all of them");
+            // SAFETY: the pointers are to 32 bytes each; the rest is the caller's.
+            unsafe {
+                let rows = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), self.0);
+                _mm256_storeu_si256(low.as_mut_ptr().cast(), _mm512_castsi512_si256(rows));
+                _mm256_storeu_si256(high.as_mut_ptr().cast(), _mm512_extracti64x4_epi64::<1>(rows));
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_triples([r, g, b]: [Self; 3], to: &mut [u8; 192]) {
+            // SAFETY: each pointer is to 64 bytes; the rest is the caller's.
+            unsafe {
+                for (i, to) in to.chunks_exact_mut(64).enumerate() {
+                    let [two, three] = &TRIPLES[i];
+                    let two = _mm512_permutex2var_epi8(r.0, _mm512_loadu_si512(two.as_ptr().cast()), g.0);
+                    let three = _mm512_permutex2var_epi8(two, _mm512_loadu_si512(three.as_ptr().cast()), b.0);
+                    _mm512_storeu_si512(to.as_mut_ptr().cast(), three);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! From the bits of a scan to rows of pixels: a row of units at a time, and of it only what a region of the image needs.
+
+use std::ops::Range;
+
+use super::baseline::{Quad, block, skim};
+use super::bits::{Bits, ScanBytes};
+use super::color::{self, Model};
+use super::frame::{BLOCKS_MAX, Component, Frame, Tables};
+use super::idct::{self, Isa, Target};
+
+/// A rectangle of an image as it is stored, pixels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Region {
+    pub(super) columns: Range<usize>,
+    pub(super) rows: Range<usize>,
+}
+
+/// Who takes the rows of a region, `[region width, 3]` each, from top to bottom.
+pub(super) trait Sink {
+    /// Where the next row goes.
+    fn row(&mut self) -> &mut [u8];
+    /// It is there.
+    fn done(&mut self) {}
+}
+
+/// Buffers that decoding uses, for one image after the other.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    scan: ScanBytes,
+    pub(super) tables: Tables,
+    quads: Vec<Quad>,
+    planes: [Plane; 3],
+    /// Chroma of one row at full width.
+    chroma: [Vec<u8>; 2],
+}
+
+impl Work {
+    /// What the buffers take, tables apart.
+    pub(super) fn bytes(&self) -> usize {
+        let planes: usize = self.planes.iter().map(|plane| plane.samples.capacity()).sum();
+        self.scan.bytes() + planes
+    }
+}
+
+/// Samples of a component: two rows of units, the last one and the one before.
+#[derive(Debug, Default)]
+struct Plane {
+    samples: Vec<u8>,
+    stride: usize,
+    /// Rows that are held.
+    rows: usize,
+    /// Column and row of the component that are the first ones here.
+    origin: [usize; 2],
+    /// Columns and rows of the component that show something.
+    size: [usize; 2],
+}
+
+/// Samples left and right of those that are decoded, for neighbours at the edges.
+const MARGIN: usize = 32;
+
+impl Plane {
+    /// Where a row of the component begins.
+    fn start(&self, row: usize) -> usize {
+        (row - self.origin[1]) % self.rows * self.stride + MARGIN
+    }
+
+    /// Columns of a row; one column beyond either end of the plane may be among them.
+    fn row(&self, row: usize, columns: Range<isize>) -> &[u8] {
+        let start = self.start(row) as isize - self.origin[0] as isize;
+        &self.samples[(start + columns.start) as usize..(start + columns.end) as usize]
+    }
+
+    /// The sample beyond either end of the component is that at the end.
+    fn extend(&mut self, row: usize) {
+        let start = self.start(row);
+        self.samples[start - 1] = self.samples[start];
+        // The last column may not be here, and then is not asked for.
+        let last = start + self.size[0] - self.origin[0] - 1;
+        if last + 1 < start - MARGIN + self.stride {
+            self.samples[last + 1] = self.samples[last];
+        }
+    }
+}
+
+/// How a component gets to the size of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upsampling {
+    None,
+    Across,
+    Down,
+    Both,
+    /// Each sample as often as it takes.
+    Repeat([usize; 2]),
+}
+
+impl Upsampling {
+    /// As `jdsample.c` decides.
+    fn of(frame: &Frame, component: &Component) -> Upsampling {
+        let [across, down] = [0, 1].map(|axis| frame.sampling_max[axis] / component.sampling[axis]);
+        let is_wide = frame.samples(component)[0] > 2;
+        match (across, down) {
+            (1, 1) => Upsampling::None,
+            (2, 1) if is_wide => Upsampling::Across,
+            (1, 2) => Upsampling::Down,
+            (2, 2) if is_wide => Upsampling::Both,
+            _ => Upsampling::Repeat([across, down]),
+        }
+    }
+}
+
+impl Frame {
+    /// Columns and rows of a component.
+    fn samples(&self, component: &Component) -> [usize; 2] {
+        let [width, height] = [self.width, self.height];
+        let [h, v] = component.sampling;
+        [(width * h).div_ceil(self.sampling_max[0]), (height * v).div_ceil(self.sampling_max[1])]
+    }
+
+    /// Columns and rows of minimum coded units.
+    fn units(&self) -> [usize; 2] {
+        let [h, v] = self.sampling_max;
+        [self.width.div_ceil(8 * h), self.height.div_ceil(8 * v)]
+    }
+}
+
+/// Decodes a region of a file into `sink`. `None` where the bits are not as the standard says; rows may have come before.
+pub(super) fn decode(
+    bytes: &[u8],
+    frame: &Frame,
+    model: Model,
+    region: &Region,
+    work: &mut Work,
+    isa: Isa,
+    sink: &mut impl Sink,
+) -> Option<()> {
+    let Work { scan, quads, planes, chroma, .. } = work;
+    let end = frame.scan_at + scan.read(&bytes[frame.scan_at..])?;
+    let has_end = bytes[end..].starts_with(&[0xff, 0xd9]);
+    if !has_end && end < bytes.len() {
+        return None;
+    }
+    let [units_across, units_down] = frame.units();
+    let intervals = match frame.restart_interval {
+        0 => 1,
+        interval => (units_across * units_down).div_ceil(interval),
+    };
+    if scan.intervals() != intervals {
+        return None;
+    }
+    // Units of the region, with the samples next to it.
+    let units = |pixels: &Range<usize>, axis: usize, all: usize| {
+        let (size, beside) = (8 * frame.sampling_max[axis], frame.sampling_max[axis]);
+        pixels.start.saturating_sub(beside) / size..(pixels.end + beside).div_ceil(size).min(all)
+    };
+    let columns = units(&region.columns, 0, units_across);
+    let rows = units(&region.rows, 1, units_down);
+    for (plane, component) in planes.iter_mut().zip(&frame.components) {
+        let [h, v] = component.sampling;
+        plane.stride = 2 * MARGIN + columns.len().div_ceil(4) * 32 * h;
+        plane.rows = 16 * v;
+        plane.origin = [columns.start * 8 * h, rows.start * 8 * v];
+        plane.size = frame.samples(component);
+        // What stands there of an image before is written over before it is read.
+        if plane.samples.len() < plane.stride * plane.rows {
+            plane.samples.resize(plane.stride * plane.rows, 0);
+        }
+    }
+    for line in chroma.iter_mut() {
+        line.resize(region.columns.len() + 16, 0);
+    }
+    quads.clear();
+    quads.resize(BLOCKS_MAX, Quad::ZERO);
+
+    let mut units = Units::begin(frame, scan, rows.start * units_across)?;
+    units.skip_to(rows.start * units_across)?;
+    let mut emitted = region.rows.start;
+    for row in rows.clone() {
+        units.row(columns.clone(), units_across, quads, |chunk, quads| {
+            let mut at = 0;
+            for (plane, component) in planes.iter_mut().zip(&frame.components) {
+                let [h, v] = component.sampling;
+                for down in 0..v {
+                    let start = plane.start((row * v + down) * 8) + chunk * 32 * h;
+                    for across in 0..h {
+                        let samples = &mut plane.samples[start + across * 32..];
+                        let mut target = Target { samples, stride: plane.stride };
+                        idct::quad(isa, &quads[at], &component.quantisers, &mut target);
+                        at += 1;
+                    }
+                }
+            }
+        })?;
+        // The last rows of a unit wait for the chroma below them.
+        let below = if frame.sampling_max[1] > 1 { frame.sampling_max[1] } else { 0 };
+        let until = match row + 1 == units_down {
+            true => region.rows.end,
+            false => ((row + 1) * 8 * frame.sampling_max[1] - below).min(region.rows.end),
+        };
+        for (plane, component) in planes.iter_mut().zip(&frame.components) {
+            let v = component.sampling[1];
+            for row in row * 8 * v..(row + 1) * 8 * v {
+                plane.extend(row);
+            }
+        }
+        while emitted < until {
+            pixels(frame, model, planes, emitted, region.columns.clone(), chroma, isa, sink.row());
+            sink.done();
+            emitted += 1;
+        }
+    }
+    if !has_end {
+        // The file may be cut short where no one sees it.
+        units.skip_to(units_across * units_down)?;
+    }
+    let is_good =
+        if units.at == units_across * units_down { units.bits.is_spent() } else { !units.bits.is_overrun() };
+    is_good.then_some(())
+}
+
+/// The units of a scan, one after the other.
+struct Units<'a> {
+    frame: &'a Frame,
+    scan: &'a ScanBytes,
+    bits: Bits<'a>,
+    /// The next unit.
+    at: usize,
+    /// The unit that the next interval begins with.
+    interval_end: usize,
+    /// The last DC coefficient of each component.
+    last: [i32; 3],
+}
+
+impl<'a> Units<'a> {
+    /// Begins so that `first` can be reached: at the last restart marker before it.
+    fn begin(frame: &'a Frame, scan: &'a ScanBytes, first: usize) -> Option<Units<'a>> {
+        let interval = first.checked_div(frame.restart_interval).unwrap_or(0);
+        let bits = scan.interval(interval)?;
+        let at = interval * frame.restart_interval;
+        let interval_end = if frame.restart_interval > 0 { at + frame.restart_interval } else { usize::MAX };
+        Some(Units { frame, scan, bits, at, interval_end, last: [0; 3] })
+    }
+
+    /// Goes past units up to `at`.
+    fn skip_to(&mut self, at: usize) -> Option<()> {
+        while self.at < at {
+            self.next_unit()?;
+            for (component, last) in self.frame.components.iter().zip(&mut self.last) {
+                for _ in 0..component.sampling[0] * component.sampling[1] {
+                    skim(&mut self.bits, &component.dc, &component.ac, last)?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Goes on to the next interval where a unit begins one.
+    #[inline(always)]
+    fn next_unit(&mut self) -> Option<()> {
+        if self.at == self.interval_end {
+            let interval = self.frame.restart_interval;
+            if !self.bits.is_spent() {
+                return None;
+            }
+            self.bits = self.scan.interval(self.at / interval)?;
+            self.last = [0; 3];
+            self.interval_end += interval;
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    /// Reads a row of units; those of `columns` come to `done` four at a time, with their index among the fours, and their
+    /// blocks by component, by row of blocks and from left to right.
+    #[inline(always)]
+    fn row(
+        &mut self,
+        columns: Range<usize>,
+        units_across: usize,
+        quads: &mut [Quad],
+        mut done: impl FnMut(usize, &[Quad]),
+    ) -> Option<()> {
+        let frame = self.frame;
+        let mut bits = self.bits.clone();
+        for unit in 0..units_across {
+            self.bits = bits;
+            self.next_unit()?;
+            bits = self.bits.clone();
+            if !columns.contains(&unit) {
+                for (index, component) in frame.components.iter().enumerate() {
+                    for _ in 0..component.sampling[0] * component.sampling[1] {
+                        skim(&mut bits, &component.dc, &component.ac, &mut self.last[index])?;
+                    }
+                }
+                continue;
+            }
+            let place = (unit - columns.start) % 4;
+            let mut first = 0;
+            for (index, component) in frame.components.iter().enumerate() {
+                let [h, v] = component.sampling;
+                for down in 0..v {
+                    for across in 0..h {
+                        let column = place * h + across;
+                        let quad = &mut quads[first + down * h + column / 4];
+                        block(&mut bits, component, &mut self.last[index], quad, column % 4)?;
+                    }
+                }
+                first += h * v;
+            }
+            if place == 3 || unit + 1 == columns.end {
+                done((unit - columns.start) / 4, quads);
+                quads[..first].fill(Quad::ZERO);
+            }
+        }
+        self.bits = bits;
+        Some(())
+    }
+}
+
+/// One row of pixels, `[columns, 3]`.
+#[allow(clippy::too_many_arguments, reason = "what a row is made of and where it goes")]
+fn pixels(
+    frame: &Frame,
+    model: Model,
+    planes: &[Plane; 3],
+    y: usize,
+    columns: Range<usize>,
+    chroma: &mut [Vec<u8>; 2],
+    isa: Isa,
+    out: &mut [u8],
+) {
+    let whole = columns.start as isize..columns.end as isize;
+    if frame.components.len() == 1 {
+        return color::gray(isa, planes[0].row(y, whole), out);
+    }
+    // Files whose luma is subsampled are rare; a line of their own is made of it.
+    let mut luma = Vec::new();
+    let [chroma_a, chroma_b] = chroma;
+    let [first, second, third] = [(0, &mut luma), (1, chroma_a), (2, chroma_b)].map(|(index, line)| {
+        samples(frame, &frame.components[index], &planes[index], y, columns.clone(), line, isa)
+    });
+    color::pixels(isa, model, [first, second, third], out);
+}
+
+/// A row of a component at the size of the image; in `line`, where it is not in the plane as it is.
+fn samples<'a>(
+    frame: &Frame,
+    component: &Component,
+    plane: &'a Plane,
+    y: usize,
+    columns: Range<usize>,
+    line: &'a mut Vec<u8>,
+    isa: Isa,
+) -> &'a [u8] {
+    let whole = columns.start as isize..columns.end as isize;
+    // Half as many, with a neighbour at either end.
+    let half = (columns.start / 2) as isize - 1..columns.end.div_ceil(2) as isize + 1;
+    let odd = columns.start % 2;
+    let near = y / 2;
+    let far = if y.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(plane.size[1] - 1) };
+    let upsampling = Upsampling::of(frame, component);
+    line.resize(columns.len() + 2, 0);
+    match upsampling {
+        Upsampling::None => return plane.row(y, whole),
+        Upsampling::Across => color::double_across(isa, plane.row(y, half.clone()), line),
+        Upsampling::Down => {
+            color::double_down(isa, plane.row(near, whole.clone()), plane.row(far, whole), y % 2 == 1, line);
+            return &line[..columns.len()];
+        }
+        Upsampling::Both => {
+            color::double_both(isa, plane.row(near, half.clone()), plane.row(far, half.clone()), line)
+        }
+        Upsampling::Repeat([across, down]) => {
+            let row =
+                plane.row(y / down, (columns.start / across) as isize..columns.end.div_ceil(across) as isize);
+            for (x, out) in columns.clone().zip(line.iter_mut()) {
+                *out = row[x / across - columns.start / across];
+            }
+            return &line[..columns.len()];
+        }
+    }
+    &line[odd..odd + columns.len()]
+}

@@ -1,0 +1,171 @@
+//! Forebay's own decoder against libjpeg-turbo's pixels.
+
+use forebay_datasets::sample::Encoded;
+use forebay_datasets::seed::{Seed, Stream};
+use image::metadata::Orientation;
+use libjpeg_turbo_rs::{Encoder, PixelFormat};
+
+use super::idct::Isa;
+use super::own;
+use super::rows::Region;
+use crate::decode::Decode;
+use crate::resample::View;
+use crate::resize::Filter;
+use crate::stage::Stage;
+
+/// Waves, edges and noise in all channels.
+fn picture(width: usize, height: usize, stream: &mut Stream) -> Vec<u8> {
+    let noise = stream.range(0.0, 60.0);
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        for x in 0..width {
+            let edge = if (x / 7 + y / 5) % 3 == 0 { 120.0 } else { 0.0 };
+            for wave in [x as f64 / 3.0, y as f64 / 4.0, (x + y) as f64 / 9.0] {
+                pixels.push((100.0 + 60.0 * wave.sin() + edge + stream.range(-noise, noise)) as u8);
+            }
+        }
+    }
+    pixels
+}
+
+/// A file of some sampling, quality and restart interval.
+fn file(width: usize, height: usize, sampling: Option<[(u8, u8); 3]>, stream: &mut Stream) -> Vec<u8> {
+    let pixels = picture(width, height, stream);
+    let quality = [30, 75, 90, 99, 100][stream.below(5) as usize];
+    let encoder = Encoder::new(&pixels, width, height, PixelFormat::Rgb).quality(quality);
+    let encoder = encoder.optimize_huffman(stream.below(2) == 0);
+    let encoder = match stream.below(3) {
+        0 => encoder.restart_rows(1 + stream.below(2) as u16),
+        1 => encoder.restart_blocks(1 + stream.below(9) as u16),
+        _ => encoder,
+    };
+    match sampling {
+        Some(sampling) => encoder.sampling_factors(sampling.to_vec()).encode(),
+        None => encoder.grayscale_from_color(true).encode(),
+    }
+    .expect("the picture is encoded")
+}
+
+/// The pixels of libjpeg-turbo.
+fn expected(bytes: &[u8]) -> Option<Vec<u8>> {
+    libjpeg_turbo_rs::decompress_to(bytes, PixelFormat::Rgb).ok().map(|image| image.data)
+}
+
+/// The instructions of this machine, the best last.
+fn isas() -> Vec<Isa> {
+    match Isa::detect() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => vec![Isa::Scalar, Isa::Avx2, Isa::Avx512],
+        Isa::Scalar => vec![Isa::Scalar],
+        other => vec![Isa::Scalar, other],
+    }
+}
+
+/// The rows and columns of a region, from those of the whole image.
+fn cut(pixels: &[u8], width: usize, region: &Region) -> Vec<u8> {
+    let row =
+        |y: usize| &pixels[(y * width + region.columns.start) * 3..(y * width + region.columns.end) * 3];
+    region.rows.clone().flat_map(row).copied().collect()
+}
+
+const SAMPLINGS: [Option<[(u8, u8); 3]>; 8] = [
+    None,
+    Some([(1, 1), (1, 1), (1, 1)]),
+    Some([(2, 1), (1, 1), (1, 1)]),
+    Some([(1, 2), (1, 1), (1, 1)]),
+    Some([(2, 2), (1, 1), (1, 1)]),
+    Some([(4, 1), (1, 1), (1, 1)]),
+    Some([(4, 2), (1, 1), (1, 1)]),
+    Some([(2, 2), (2, 1), (1, 1)]),
+];
+
+#[test]
+fn every_pixel_is_that_of_libjpeg_turbo() {
+    let mut stream = Seed(1).stream("files");
+    for sampling in SAMPLINGS {
+        for size in 0..40 {
+            let side = |stream: &mut Stream| 1 + stream.below(if size < 30 { 40 } else { 150 }) as usize;
+            let (width, height) = (side(&mut stream), side(&mut stream));
+            let bytes = file(width, height, sampling, &mut stream);
+            let whole = expected(&bytes).expect("a good file");
+            let start = |stream: &mut Stream, all: usize| stream.below(all as u64) as usize;
+            let (x, y) = (start(&mut stream, width), start(&mut stream, height));
+            let columns = x..x + 1 + start(&mut stream, width - x);
+            let region = Region { columns, rows: y..y + 1 + start(&mut stream, height - y) };
+            for isa in isas() {
+                let found = own::pixels(&bytes, false, None, isa);
+                let what = format!("{sampling:?} {width}x{height} {isa:?}");
+                assert!(found.as_ref() == Some(&whole), "{what}");
+                let found = own::pixels(&bytes, false, Some(region.clone()), isa);
+                assert!(found == Some(cut(&whole, width, &region)), "{what} {region:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn broken_bytes_give_what_libjpeg_turbo_makes_of_them_or_nothing() {
+    let mut stream = Seed(2).stream("mutations");
+    let originals: Vec<Vec<u8>> =
+        SAMPLINGS.iter().map(|sampling| file(45, 37, *sampling, &mut stream)).collect();
+    let (mut same, mut others, mut refused) = (0, 0, 0);
+    for _ in 0..if cfg!(debug_assertions) { 20_000 } else { 300_000 } {
+        let mut bytes = originals[stream.below(originals.len() as u64) as usize].clone();
+        for _ in 0..=stream.below(3) {
+            // The quantisers stay: coefficients of other ones may overflow, in each decoder in another way.
+            let frame = bytes.windows(2).position(|two| two == [0xff, 0xc0]).unwrap_or(2);
+            let at = frame + stream.below((bytes.len() - frame) as u64) as usize;
+            match stream.below(4) {
+                0 => bytes[at] = stream.below(256) as u8,
+                1 => bytes[at] ^= 1 << stream.below(8),
+                2 => drop(bytes.drain(at..(at + 1 + stream.below(4) as usize).min(bytes.len()))),
+                _ => bytes.truncate(at + 1),
+            }
+        }
+        // A broken header may say anything of the size; images of some pixels are enough.
+        let Ok(header) = super::JpegHeader::read(&bytes) else { continue };
+        if header.width * header.height > 1 << 14 {
+            continue;
+        }
+        let found = own::pixels(&bytes, header.is_rgb, None, Isa::detect());
+        let region = Region { columns: 0..1, rows: 0..header.height as usize / 2 + 1 };
+        own::pixels(&bytes, header.is_rgb, Some(region), Isa::detect());
+        let Some(found) = found else {
+            refused += 1;
+            continue;
+        };
+        assert!(Some(&found) == own::pixels(&bytes, header.is_rgb, None, Isa::Scalar).as_ref());
+        match expected(&bytes) {
+            Some(pixels) if pixels != found => others += 1,
+            _ => same += 1,
+        }
+    }
+    // Coefficients that are large together overflow within the transform, in each of them in another way.
+    assert!(same > 300 && refused > 1000 && others * 500 < same, "{same} {others} {refused}");
+}
+
+#[test]
+fn what_is_seen_of_a_turned_image_is_what_the_whole_image_shows_there() {
+    let mut stream = Seed(3).stream("turned");
+    for exif in 1..=8 {
+        let orientation = Orientation::from_exif(exif).expect("there are eight");
+        let tiff = [b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".as_slice(), &[exif], &[0; 7]].concat();
+        let pixels = picture(97, 60, &mut stream);
+        let encoder = Encoder::new(&pixels, 97, 60, PixelFormat::Rgb);
+        let bytes = encoder.exif_data(&tiff).encode().expect("the picture is encoded");
+        let encoded = Encoded { bytes: bytes.into() };
+        let whole = Decode::default().apply(encoded.clone(), &Seed(0).draws("a", 0, 0)).expect("it is good");
+        assert_eq!(whole.width == 60, super::swaps_sides(orientation), "{orientation:?}");
+        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3] {
+            for inside in [[0, 0, 30, 20], [31, 25, 28, 33], [17, 3, 40, 50]] {
+                for size in [[16, 16], [40, 9], [inside[2], inside[3]]] {
+                    let view = View::of_part(inside, size, filter);
+                    let part = Decode::default().seen(&encoded, &|_| Some(view)).expect("it is good");
+                    assert!(part.width * part.height < whole.width * whole.height, "a part");
+                    assert_eq!(part.whole(), (whole.width, whole.height));
+                    assert_eq!(view.of(part), view.of(whole.clone()), "{orientation:?} {view:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A window of an image at another size: what a stage shows of an image, told before the image is decoded.
+
+use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{F32x3, U8x3};
+use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeOptions, Resizer};
+use forebay_datasets::sample::{Part, Pixels};
+
+use crate::crop::cut;
+use crate::resize::Filter;
+
+/// What is shown of an image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct View {
+    /// Left, top, width and height of what nothing is seen outside of, pixels of the whole image.
+    pub inside: [u32; 4],
+    /// Left, top, width and height of what is shown, pixels of the whole image. It lies within `inside`.
+    pub window: [f64; 4],
+    /// Width and height that it becomes, pixels.
+    pub size: [u32; 2],
+    /// How pixels are interpolated.
+    pub filter: Filter,
+}
+
+impl View {
+    /// All of an image as it is.
+    pub fn of_whole([width, height]: [u32; 2], filter: Filter) -> View {
+        View::of_part([0, 0, width, height], [width, height], filter)
+    }
+
+    /// A part of an image, left, top, width and height, at another size: the same as cutting it out and then resizing.
+    pub fn of_part(inside: [u32; 4], size: [u32; 2], filter: Filter) -> View {
+        View { inside, window: inside.map(f64::from), size, filter }
+    }
+
+    /// True where the window is whole pixels that are shown as they are.
+    fn is_cut(&self) -> bool {
+        let [left, top, width, height] = self.window;
+        [width, height] == self.size.map(f64::from) && left.fract() == 0.0 && top.fract() == 0.0
+    }
+
+    /// How far an axis (0 across, 1 down) sees beyond the ends of the window, pixels.
+    fn reach(&self, axis: usize) -> f64 {
+        let radius = match self.filter {
+            Filter::Bilinear => 1.0,
+            Filter::Bicubic => 2.0,
+            Filter::Lanczos3 => 3.0,
+        };
+        radius * (self.window[2 + axis] / f64::from(self.size[axis])).max(1.0) + 1.0
+    }
+
+    /// Left, top, width and height of the pixels that are seen.
+    pub fn seen(&self) -> [u32; 4] {
+        let [from, to] = [0, 1].map(|end| {
+            [0, 1].map(|axis| {
+                let (first, length) = (self.inside[axis], self.inside[2 + axis]);
+                let reach = if self.is_cut() { 0.0 } else { self.reach(axis) };
+                let at = match end {
+                    0 => (self.window[axis] - reach).floor(),
+                    _ => (self.window[axis] + self.window[2 + axis] + reach).ceil(),
+                };
+                at.clamp(f64::from(first), f64::from(first + length)) as u32
+            })
+        });
+        [from[0], from[1], to[0] - from[0], to[1] - from[1]]
+    }
+
+    /// Shows it of an image, or of a part of one in which all is that is seen.
+    ///
+    /// # Panics
+    /// When the view reaches over the edge.
+    pub fn of(&self, input: Pixels) -> Pixels {
+        let original = input.original;
+        let Part { left, top, reduced } = input.part.unwrap_or(Part { left: 0, top: 0, reduced: 1 });
+        let input = Pixels { part: None, ..input };
+        if self.is_cut() && reduced == 1 {
+            let [at, down] = [self.window[0] as u32 - left, self.window[1] as u32 - top];
+            return cut(input, at, down, self.size[0], self.size[1]);
+        }
+        // In pixels that are here.
+        let (origin, here) = ([left, top], [input.width, input.height]);
+        let mut inside = [0; 4];
+        let mut window = [0.0; 4];
+        for axis in 0..2 {
+            let (first, length) = (self.inside[axis], self.inside[2 + axis]);
+            let from = first.saturating_sub(origin[axis]) / reduced;
+            let to = (first + length - origin[axis]).div_ceil(reduced).min(here[axis]);
+            (inside[axis], inside[2 + axis]) = (from, to - from);
+            let scale = f64::from(reduced);
+            let start = ((self.window[axis] - f64::from(origin[axis])) / scale - f64::from(from)).max(0.0);
+            window[axis] = start;
+            // A last bit too much would reach over the edge.
+            window[2 + axis] = (self.window[2 + axis] / scale).min(f64::from(to - from) - start);
+        }
+        Pixels { original, ..self.run(&input, inside, window) }
+    }
+
+    /// A window of a part of an image; nothing outside the part is seen. Both are left, top, width and height, the window in
+    /// pixels of the part.
+    fn run(
+        &self,
+        input: &Pixels,
+        [part_left, part_top, part_width, part_height]: [u32; 4],
+        [left, top, window_width, window_height]: [f64; 4],
+    ) -> Pixels {
+        let View { size: [width, height], filter, .. } = *self;
+        // Weights that are never negative cannot leave the range of a byte, so that the order of the passes
+        // changes nothing but roundings.
+        if filter == Filter::Bilinear {
+            let whole = TypedImageRef::<U8x3>::from_buffer(input.width, input.height, &input.data)
+                .expect("pixels hold width * height * 3 bytes");
+            let part = TypedCroppedImage::from_ref(&whole, part_left, part_top, part_width, part_height)
+                .expect("the part lies within the image");
+            return pass(&part, [left, top, window_width, window_height], width, height, filter);
+        }
+        // What overshoots is cut off after each pass, so that their order shows: Pillow's is rows, then columns. A
+        // level that the first pass rounds the other way may become two in the second, so that it has to be exact.
+        // Rows of the source that no row of the result sees are left out.
+        let reach = self.reach(1);
+        let first = (top - reach).floor().max(0.0) as u32;
+        let last = (top + window_height + reach).ceil().min(f64::from(part_height)) as u32;
+        let (stride, length) = (input.width as usize * 3, part_width as usize * 3);
+        let rows = last - first;
+        let mut levels: Vec<u8> = Vec::with_capacity(width as usize * rows as usize * 3);
+        // Rows do not see each other in this pass: a band of them at a time takes little memory as floats.
+        for start in (first..last).step_by(BAND_ROWS as usize) {
+            let band = start..last.min(start + BAND_ROWS);
+            let band_rows = band.len() as u32;
+            let pixels: Vec<F32x3> = band
+                .flat_map(|row| {
+                    let start = (part_top + row) as usize * stride + part_left as usize * 3;
+                    let line = input.data[start..start + length].chunks_exact(3);
+                    line.map(|pixel| F32x3::new([pixel[0], pixel[1], pixel[2]].map(f32::from)))
+                })
+                .collect();
+            let source = TypedImageRef::new(part_width, band_rows, &pixels).expect("as many pixels");
+            let mut narrowed = TypedImage::<F32x3>::new(width, band_rows);
+            let options = options([left, 0.0, window_width, f64::from(band_rows)], filter);
+            Resizer::new()
+                .resize_typed(&source, &mut narrowed, &options)
+                .expect("the window lies within the part, which has its rows");
+            // Half is rounded up, and what is below 0 or above 255 is cut off by the conversion.
+            levels
+                .extend(narrowed.pixels().iter().flat_map(|pixel| pixel.0.map(|level| (level + 0.5) as u8)));
+        }
+        let narrowed =
+            TypedImageRef::<U8x3>::from_buffer(width, rows, &levels).expect("three levels per pixel");
+        let top = top - f64::from(first);
+        // A last bit too much would reach over the edge.
+        let window_height = window_height.min(f64::from(rows) - top);
+        pass(&narrowed, [0.0, top, f64::from(width), window_height], width, height, filter)
+    }
+}
+
+/// Rows that are floats at once.
+pub(crate) const BAND_ROWS: u32 = 64;
+
+// One kind of pixel: a view of any kind would compile every kernel of the resizer for every kind.
+fn pass(
+    source: &impl ImageView<Pixel = U8x3>,
+    window: [f64; 4],
+    width: u32,
+    height: u32,
+    filter: Filter,
+) -> Pixels {
+    let mut data = vec![0; width as usize * height as usize * 3];
+    let mut target =
+        TypedImage::<U8x3>::from_buffer(width, height, &mut data).expect("three bytes per pixel");
+    Resizer::new()
+        .resize_typed(source, &mut target, &options(window, filter))
+        .expect("the window lies within the source");
+    Pixels::new(width, height, data)
+}
+
+fn options([left, top, width, height]: [f64; 4], filter: Filter) -> ResizeOptions {
+    let filter = match filter {
+        Filter::Bilinear => FilterType::Bilinear,
+        Filter::Bicubic => FilterType::CatmullRom,
+        Filter::Lanczos3 => FilterType::Lanczos3,
+    };
+    let options = ResizeOptions::new().crop(left, top, width, height);
+    options.resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false)
+}
