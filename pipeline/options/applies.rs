@@ -5,6 +5,7 @@
 
 use forebay_datasets::words::Words;
 use forebay_stages::balance::Balance;
+use forebay_stages::decode::Decoder;
 use forebay_stages::resize::Fit;
 use forebay_train::sampling::Clean;
 use forebay_train::{ClassWeights, Loss, OptimizerKind};
@@ -187,6 +188,13 @@ pub(super) fn decodes(run: &Situation<'_>) -> Effect {
         }
         false => Effect::Yes,
     }
+}
+
+pub(super) fn scales(run: &Situation<'_>) -> Effect {
+    if run.config.choice::<Decoder>("decode.decoder") == Decoder::Image {
+        return run.no("--decoder image decodes every image at its full size; leave one of them out");
+    }
+    decodes(run)
 }
 
 pub(super) fn resizes(run: &Situation<'_>) -> Effect {

@@ -666,6 +666,20 @@ mod tests {
             (
                 Prepare,
                 &any,
+                &[("decode.scale", "exact"), ("encode.format", "keep")],
+                "decode.scale",
+                "--encode keep",
+            ),
+            (
+                Prepare,
+                &any,
+                &[("decode.scale", "exact"), ("decode.decoder", "image")],
+                "decode.scale",
+                "--decoder image",
+            ),
+            (
+                Prepare,
+                &any,
                 &[("decode.max_side", "99"), ("encode.format", "keep")],
                 "decode.max_side",
                 "--encode keep",

@@ -117,7 +117,8 @@ pub fn decode(config: &Config, background: Option<[u8; 3]>) -> Decode {
         side_px_max: config.whole("decode.max_side") as u32,
         memory_bytes_max: config.whole("decode.max_bytes"),
     };
-    Decode { background, limits, decoder: config.choice("decode.decoder"), hashes: false }
+    let (decoder, scale) = (config.choice("decode.decoder"), config.choice("decode.scale"));
+    Decode { background, limits, decoder, scale, hashes: false }
 }
 
 /// What the run file asks of the preparation of images; what it says nothing of is open.

@@ -4,9 +4,23 @@ use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{F32x3, U8x3};
 use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeOptions, Resizer};
 use forebay_datasets::sample::{Part, Pixels};
+use forebay_datasets::words;
+use serde::{Deserialize, Serialize};
 
 use crate::crop::cut;
-use crate::resize::Filter;
+
+/// How pixels are interpolated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filter {
+    /// A triangle of radius 1: what torchvision resizes with.
+    Bilinear,
+    /// Catmull-Rom (a = -0.5) of radius 2, as in Pillow.
+    Bicubic,
+    /// A windowed sinc of radius 3.
+    Lanczos3,
+}
+words!(Filter { Bilinear => "bilinear", Bicubic => "bicubic", Lanczos3 => "lanczos3" });
 
 /// What is shown of an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,6 +76,16 @@ impl View {
             })
         });
         [from[0], from[1], to[0] - from[0], to[1] - from[1]]
+    }
+
+    /// How many columns and rows of the image may become one before it is resized: 1, 2, 4 or 8. At least twice as many as are
+    /// wanted are left.
+    pub(crate) fn reduction(&self) -> u32 {
+        let fits = |reduced: u32| {
+            let gap = f64::from(2 * reduced);
+            (0..2).all(|axis| self.window[2 + axis] >= gap * f64::from(self.size[axis]))
+        };
+        [8, 4, 2].into_iter().find(|reduced| fits(*reduced)).unwrap_or(1)
     }
 
     /// Shows it of an image, or of a part of one in which all is that is seen.

@@ -7,6 +7,7 @@ use forebay_datasets::sample::Pixels;
 use forebay_datasets::words;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use crate::resample::Filter;
 use crate::resample::{BAND_ROWS, View};
 use crate::stage::{Draws, Fault, Stage, Work};
 
@@ -70,18 +71,6 @@ pub enum Fit {
     Pad,
     /// Both sides become `size`; the aspect is lost.
     Squash,
-}
-
-/// How pixels are interpolated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Filter {
-    /// A triangle of radius 1: what torchvision resizes with.
-    Bilinear,
-    /// Catmull-Rom (a = -0.5) of radius 2, as in Pillow.
-    Bicubic,
-    /// A windowed sinc of radius 3.
-    Lanczos3,
 }
 
 impl Resize {
@@ -289,7 +278,6 @@ impl<'de> Deserialize<'de> for Size {
 }
 
 words!(Fit { Shortest => "shortest", Crop => "crop", Pad => "pad", Squash => "squash" });
-words!(Filter { Bilinear => "bilinear", Bicubic => "bicubic", Lanczos3 => "lanczos3" });
 
 #[cfg(test)]
 mod tests {

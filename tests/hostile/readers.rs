@@ -66,6 +66,7 @@ fn images() -> Vec<Reader> {
         hashes: false,
         background: None,
         limits: Limits { memory_bytes_max: DECODE_BYTES_MAX, ..Limits::default() },
+        ..Decode::default()
     };
     let image = |name, originals, repair| {
         let decode = decode.clone();

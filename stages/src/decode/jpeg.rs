@@ -1,18 +1,20 @@
 //! JPEG: the markers are read here, and say which decoder gets the file right, if any.
 //!
-//! zune-jpeg is the fast one, in its strict mode, which refuses truncated files. Some legal layouts it decodes
+//! Baseline files go to our own decoder ([`own`]) first. Of what it leaves, zune-jpeg is the fast one, in its strict mode, which refuses truncated files. Some legal layouts it decodes
 //! to garbage without an error, or not at all; those go to the `jpeg-decoder` crate, and what neither gets right
 //! to `libjpeg-turbo-rs`, which is exact but refuses layouts that `jpeg-decoder` reads. Which is which was found by
 //! comparing with libjpeg-turbo over 2,500 combinations of subsampling, restart interval, scan script and size.
 
 mod baseline;
 mod bits;
+mod coefficients;
 mod color;
 mod frame;
 mod huffman;
 mod idct;
 mod lanes;
 mod own;
+mod reduced;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -29,8 +31,8 @@ use zune_jpeg::JpegDecoder;
 use self::idct::Isa;
 use self::rows::Region;
 use super::{
-    ColorModel, Decode, Decoder, StoredColor, exif, fault, oriented, rgb_bytes, stored, swaps_sides,
-    turned_bytes,
+    ColorModel, Decode, DecodeScale, Decoder, StoredColor, exif, fault, oriented, rgb_bytes, stored,
+    swaps_sides, turned_bytes,
 };
 use crate::resample::View;
 use crate::stage::Fault;
@@ -46,7 +48,7 @@ pub(super) struct JpegHeader {
     progressive: bool,
     /// True where coefficients are coded arithmetically rather than by Huffman's codes.
     arithmetic: bool,
-    components: Vec<Component>,
+    components: Vec<ComponentHeader>,
     /// How many components the first scan holds.
     first_scan: usize,
     /// Where the first scan's marker is.
@@ -60,7 +62,7 @@ pub(super) struct JpegHeader {
 }
 
 #[derive(Debug)]
-struct Component {
+struct ComponentHeader {
     id: u8,
     /// Horizontal and vertical sampling factor, 1 to 4.
     sampling: [u8; 2],
@@ -158,7 +160,7 @@ impl JpegHeader {
         let units_across = u64::from(self.width).div_ceil(8 * h_max);
         let units = units_across * u64::from(self.height).div_ceil(8 * v_max);
         let blocks = |units: u64| -> u64 {
-            let per_unit = self.components.iter().map(|Component { sampling: [h, v], .. }| h * v);
+            let per_unit = self.components.iter().map(|ComponentHeader { sampling: [h, v], .. }| h * v);
             units * per_unit.map(u64::from).sum::<u64>()
         };
         // A coefficient takes two bytes; where scans refine each other, all of them are held until the last one.
@@ -199,7 +201,7 @@ impl JpegHeader {
 }
 
 /// Width, height and components of a frame that can be decoded.
-fn read_frame(sof: u8, frame: &[u8]) -> Result<(u32, u32, Vec<Component>), Fault> {
+fn read_frame(sof: u8, frame: &[u8]) -> Result<(u32, u32, Vec<ComponentHeader>), Fault> {
     let &[precision, h1, h0, w1, w0, n, ref components @ ..] = frame else {
         return Err(fault("broken JPEG: its frame header is too short"));
     };
@@ -223,9 +225,12 @@ fn read_frame(sof: u8, frame: &[u8]) -> Result<(u32, u32, Vec<Component>), Fault
     let Some(components) = components.get(..usize::from(n) * 3) else {
         return Err(fault("broken JPEG: its frame header is too short"));
     };
-    let components: Vec<Component> = components
+    let components: Vec<ComponentHeader> = components
         .chunks_exact(3)
-        .map(|component| Component { id: component[0], sampling: [component[1] >> 4, component[1] & 15] })
+        .map(|component| ComponentHeader {
+            id: component[0],
+            sampling: [component[1] >> 4, component[1] & 15],
+        })
         .collect();
     if components.iter().flat_map(|component| component.sampling).any(|factor| !(1..=4).contains(&factor)) {
         return Err(fault("broken JPEG: a sampling factor is not 1 to 4"));
@@ -310,16 +315,20 @@ pub(super) fn decode(
     if options.decoder == Decoder::Image {
         // As below.
     } else if let Some(view) = view(size) {
-        let seen @ [left, top, ..] = view.seen();
+        let reduced = reduction(options, &view, &layout);
+        let seen = whole_pixels(view.seen(), reduced);
         let [x, y, across, down] = stored(seen, (width, height), orientation);
-        let range = |from: u32, length: u32| from as usize..(from + length) as usize;
+        let range =
+            |from: u32, length: u32| (from / reduced) as usize..(from + length).div_ceil(reduced) as usize;
         let region = Region { columns: range(x, across), rows: range(y, down) };
-        if let Some(data) = own::pixels(bytes, layout.is_rgb, Some(region), Isa::detect()) {
+        let (across, down) = (region.columns.len() as u32, region.rows.len() as u32);
+        let decoded = own::pixels(bytes, layout.is_rgb, Some(region), reduced as usize, Isa::detect());
+        if let Some(data) = decoded {
             let pixels = oriented(Pixels::new(across, down, data), orientation);
-            let part = Some(Part { left, top, reduced: 1 });
+            let part = Some(Part { left: seen[0], top: seen[1], reduced });
             return Ok(Pixels { original: size.into(), part, ..pixels });
         }
-    } else if let Some(data) = own::pixels(bytes, layout.is_rgb, None, Isa::detect()) {
+    } else if let Some(data) = own::pixels(bytes, layout.is_rgb, None, 1, Isa::detect()) {
         return Ok(oriented(Pixels::new(width, height, data), orientation));
     }
     // The end marker is nearly always the last two bytes, so that this search is short.
@@ -331,6 +340,20 @@ pub(super) fn decode(
         decode_without_end(bytes, &layout)?
     };
     Ok(oriented(Pixels::new(layout.width, layout.height, data), layout.orientation))
+}
+
+/// How many columns and rows of an image become one before it is resized. An image that is turned is reduced as it is stored, and
+/// so only where that comes to the same.
+fn reduction(options: &Decode, view: &View, layout: &JpegHeader) -> u32 {
+    let reduced = if options.scale == DecodeScale::Exact { 1 } else { view.reduction() };
+    let fits = [layout.width, layout.height].iter().all(|side| side.is_multiple_of(reduced));
+    if layout.orientation == Orientation::NoTransforms || fits { reduced } else { 1 }
+}
+
+/// A part of an image with the whole of each square of `reduced` pixels that it begins in.
+fn whole_pixels([left, top, width, height]: [u32; 4], reduced: u32) -> [u32; 4] {
+    let [from_left, from_top] = [left, top].map(|from| from / reduced * reduced);
+    [from_left, from_top, left + width - from_left, top + height - from_top]
 }
 
 fn decode_whole(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {

@@ -39,6 +39,8 @@ pub struct Decode {
     pub limits: Limits,
     /// Who decodes baseline JPEG.
     pub decoder: Decoder,
+    /// Whether large images are decoded at a fraction of their size where the next stage makes them smaller still.
+    pub scale: DecodeScale,
     /// Whether the pixels know the BLAKE3 of their file.
     #[serde(skip)]
     pub hashes: bool,
@@ -55,6 +57,19 @@ pub enum Decoder {
     Image,
 }
 words!(Decoder { Forebay => "forebay", Image => "image" });
+
+/// At which size JPEG is decoded for a stage that makes it smaller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecodeScale {
+    /// At a half, a quarter or an eighth of its size, where that leaves at least twice as many columns and rows as are wanted: each
+    /// pixel is then the mean of those that it stands for. Pillow's `reducing_gap` of 2 does about the same.
+    #[default]
+    Scaled,
+    /// At its full size.
+    Exact,
+}
+words!(DecodeScale { Scaled => "scaled", Exact => "exact" });
 
 /// The largest image that is decoded; larger ones are refused by their header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

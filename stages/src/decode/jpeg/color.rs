@@ -6,7 +6,7 @@ use super::idct::Isa;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{
     Lanes,
-    x86::{Avx2, Avx512},
+    x86::{Avx2, Avx512, HasAvx2, HasAvx512},
 };
 
 /// Makes of one loop a function that runs it with the instructions of an [`Isa`].
@@ -26,18 +26,19 @@ macro_rules! for_each_isa {
             }
             match isa {
                 Isa::Scalar => $loop($($argument),*),
-                // SAFETY: `Isa::detect` has found the instructions that the functions need.
+                // SAFETY: the machine has the instructions that the function needs.
                 #[cfg(target_arch = "x86_64")]
                 #[allow(unsafe_code, reason = "see above")]
-                Isa::Avx2 => unsafe { avx2($($argument),*) },
+                Isa::Avx2(_) => unsafe { avx2($($argument),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 #[allow(unsafe_code, reason = "see above")]
-                Isa::Avx512 => unsafe { avx512($($argument),*) },
+                Isa::Avx512(_) => unsafe { avx512($($argument),*) },
             }
         }
     };
 }
+pub(super) use for_each_isa;
 
 /// What three samples of a pixel mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,43 +53,32 @@ pub(super) enum Model {
 pub(super) fn pixels(isa: Isa, model: Model, channels: [&[u8]; 3], rgb: &mut [u8]) {
     match isa {
         Isa::Scalar => scalar_pixels(model, channels, rgb),
-        // SAFETY: `Isa::detect` has found the instructions that the functions need.
+        // SAFETY: the machine has the instructions that the function needs.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code, reason = "see above")]
-        Isa::Avx2 => unsafe { avx2_pixels(model, channels, rgb) },
+        Isa::Avx2(proof) => unsafe { avx2_pixels(proof, model, channels, rgb) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code, reason = "see above")]
-        Isa::Avx512 => unsafe { avx512_pixels(model, channels, rgb) },
+        Isa::Avx512(proof) => unsafe { avx512_pixels(proof, model, channels, rgb) },
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn avx2_pixels(model: Model, channels: [&[u8]; 3], rgb: &mut [u8]) {
-    // SAFETY: this function has the instructions enabled.
-    #[allow(unsafe_code, reason = "see above")]
-    unsafe {
-        vector_pixels::<Avx2>(model, channels, rgb);
-    }
+fn avx2_pixels(proof: HasAvx2, model: Model, channels: [&[u8]; 3], rgb: &mut [u8]) {
+    vector_pixels::<Avx2>(proof, model, channels, rgb);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx2")]
-fn avx512_pixels(model: Model, channels: [&[u8]; 3], rgb: &mut [u8]) {
-    // SAFETY: this function has the instructions enabled.
-    #[allow(unsafe_code, reason = "see above")]
-    unsafe {
-        vector_pixels::<Avx512>(model, channels, rgb);
-    }
+fn avx512_pixels(proof: HasAvx512, model: Model, channels: [&[u8]; 3], rgb: &mut [u8]) {
+    vector_pixels::<Avx512>(proof, model, channels, rgb);
 }
 
-/// # Safety
-/// As [`Lanes`].
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "its callers have the instructions enabled")]
 #[inline(always)]
-unsafe fn vector_pixels<L: Lanes>(model: Model, channels: [&[u8]; 3], rgb: &mut [u8]) {
+fn vector_pixels<L: Lanes>(proof: L::Proof, model: Model, channels: [&[u8]; 3], rgb: &mut [u8]) {
     let n = channels[0].len();
     let channels = channels.map(|channel| &channel[..n]);
     let step = 16 * L::GROUPS;
@@ -106,67 +96,52 @@ unsafe fn vector_pixels<L: Lanes>(model: Model, channels: [&[u8]; 3], rgb: &mut 
                 }
             };
         }
-        // SAFETY: the caller's.
-        unsafe {
-            let from = [L::load_bytes(from[0]), L::load_bytes(from[1]), L::load_bytes(from[2])];
-            let pixels = match model {
-                Model::Ycc => ycc(from),
-                Model::Rgb => from,
-            };
-            let mut written = [0; 192];
-            L::store_triples(pixels, &mut written);
-            rgb.copy_from_slice(&written[..rgb.len()]);
-        }
+        let from =
+            [L::load_bytes(proof, from[0]), L::load_bytes(proof, from[1]), L::load_bytes(proof, from[2])];
+        let pixels = match model {
+            Model::Ycc => ycc(proof, from),
+            Model::Rgb => from,
+        };
+        let mut written = [0; 192];
+        L::store_triples(pixels, &mut written);
+        rgb.copy_from_slice(&written[..rgb.len()]);
     }
 }
 
-/// # Safety
-/// As [`Lanes`].
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "its callers have the instructions enabled")]
 #[inline(always)]
-unsafe fn ycc<L: Lanes>([y, cb, cr]: [L; 3]) -> [L; 3] {
-    // SAFETY: the caller's.
-    unsafe {
-        let zero = L::splat32(0);
-        let low = ycc16([y.low8(zero), cb.low8(zero), cr.low8(zero)]);
-        let high = ycc16([y.high8(zero), cb.high8(zero), cr.high8(zero)]);
-        [
-            low[0].narrow_unsigned16(high[0]),
-            low[1].narrow_unsigned16(high[1]),
-            low[2].narrow_unsigned16(high[2]),
-        ]
-    }
+fn ycc<L: Lanes>(proof: L::Proof, [y, cb, cr]: [L; 3]) -> [L; 3] {
+    let zero = L::splat32(proof, 0);
+    let low = ycc16(proof, [y.low8(zero), cb.low8(zero), cr.low8(zero)]);
+    let high = ycc16(proof, [y.high8(zero), cb.high8(zero), cr.high8(zero)]);
+    [low[0].narrow_unsigned16(high[0]), low[1].narrow_unsigned16(high[1]), low[2].narrow_unsigned16(high[2])]
 }
 
 /// As [`scalar_ycc`], in 16-bit lanes.
-///
-/// # Safety
-/// As [`Lanes`].
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "its callers have the instructions enabled")]
 #[inline(always)]
-unsafe fn ycc16<L: Lanes>([y, cb, cr]: [L; 3]) -> [L; 3] {
-    // SAFETY: the caller's.
-    unsafe {
-        let one = L::splat_pair([1, 1]);
-        let middle = L::splat_pair([128, 128]);
-        let (cb, cr) = (cb.sub16(middle), cr.sub16(middle));
-        let (cb2, cr2) = (cb.add16(cb), cr.add16(cr));
-        let red =
-            cr2.mul_high16(L::splat_pair([CR_TO_RED; 2])).add16(one).shift_right16::<1>().add16(cr).add16(y);
-        let blue = cb2
-            .mul_high16(L::splat_pair([CB_TO_BLUE; 2]))
-            .add16(one)
-            .shift_right16::<1>()
-            .add16(cb2)
-            .add16(y);
-        let (by, half) = (L::splat_pair([CB_TO_GREEN, CR_TO_GREEN]), L::splat32(1 << 15));
-        let low = cb.low16(cr).mul_add_pairs(by).add32(half).shift_right32::<16>();
-        let high = cb.high16(cr).mul_add_pairs(by).add32(half).shift_right32::<16>();
-        let green = low.narrow32(high).sub16(cr).add16(y);
-        [red, green, blue]
-    }
+fn ycc16<L: Lanes>(proof: L::Proof, [y, cb, cr]: [L; 3]) -> [L; 3] {
+    let one = L::splat_pair(proof, [1, 1]);
+    let middle = L::splat_pair(proof, [128, 128]);
+    let (cb, cr) = (cb.sub16(middle), cr.sub16(middle));
+    let (cb2, cr2) = (cb.add16(cb), cr.add16(cr));
+    let red = cr2
+        .mul_high16(L::splat_pair(proof, [CR_TO_RED; 2]))
+        .add16(one)
+        .shift_right16::<1>()
+        .add16(cr)
+        .add16(y);
+    let blue = cb2
+        .mul_high16(L::splat_pair(proof, [CB_TO_BLUE; 2]))
+        .add16(one)
+        .shift_right16::<1>()
+        .add16(cb2)
+        .add16(y);
+    let (by, half) = (L::splat_pair(proof, [CB_TO_GREEN, CR_TO_GREEN]), L::splat32(proof, 1 << 15));
+    let low = cb.low16(cr).mul_add_pairs(by).add32(half).shift_right32::<16>();
+    let high = cb.high16(cr).mul_add_pairs(by).add32(half).shift_right32::<16>();
+    let green = low.narrow32(high).sub16(cr).add16(y);
+    [red, green, blue]
 }
 
 /// What JFIF's constants (1.402, 1.772, 0.34414, 0.71414) are beyond 1, 2, 0 and 1, with 16 fractional bits.
@@ -250,5 +225,51 @@ fn double_both_loop(near: &[u8], far: &[u8], out: &mut [u8]) {
         let three = 3 * sum(i + 1);
         out[2 * i] = ((three + sum(i) + 8) >> 4) as u8;
         out[2 * i + 1] = ((three + sum(i + 2) + 7) >> 4) as u8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_datasets::seed::Seed;
+
+    use super::*;
+
+    #[test]
+    fn rows_of_vectors_are_those_of_single_numbers() {
+        let mut stream = Seed(5).stream("rows");
+        for n in 1..300 {
+            let mut row = |n: usize| (0..n).map(|_| stream.below(256) as u8).collect::<Vec<u8>>();
+            let channels = [row(n), row(n), row(n)];
+            let [near, far] = [row(n + 2), row(n + 2)];
+            let made = |isa| {
+                let mut made = [(); 6].map(|()| vec![0; 3 * n]);
+                let [ycc, rgb, gray_row, across, down, both] = &mut made;
+                let of = channels.each_ref().map(Vec::as_slice);
+                pixels(isa, Model::Ycc, of, ycc);
+                pixels(isa, Model::Rgb, of, rgb);
+                gray(isa, of[0], gray_row);
+                double_across(isa, &near, across);
+                double_down(isa, &near, &far, n % 2 == 0, down);
+                double_both(isa, &near, &far, both);
+                made
+            };
+            let expected = made(Isa::Scalar);
+            for isa in Isa::all() {
+                assert!(made(isa) == expected, "{n} {isa:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn colours_are_those_of_jfif() {
+        for (ycc, rgb) in [
+            ([0, 128, 128], [0, 0, 0]),
+            ([255, 128, 128], [255, 255, 255]),
+            ([76, 85, 255], [254, 0, 0]),
+            ([150, 44, 21], [0, 255, 1]),
+        ] {
+            let [y, cb, cr] = ycc.map(|level: i32| level);
+            assert_eq!(scalar_ycc(y, cb - 128, cr - 128), rgb);
+        }
     }
 }

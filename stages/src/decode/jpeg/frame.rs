@@ -13,6 +13,8 @@ pub(super) struct Frame {
     pub(super) components: Vec<Component>,
     /// The largest sampling factors, horizontal and vertical.
     pub(super) sampling_max: [usize; 2],
+    /// How many columns and rows of the image become one: 1, 2, 4 or 8.
+    pub(super) reduced: usize,
     /// Minimum coded units between restart markers; 0 where there are none.
     pub(super) restart_interval: usize,
     /// Where the bits of the scan begin in the file.
@@ -156,6 +158,7 @@ impl Frame {
                         height,
                         components,
                         sampling_max,
+                        reduced: 1,
                         restart_interval,
                         scan_at: end,
                     });
@@ -181,7 +184,7 @@ fn read_quantisers(kind: u8, body: &[u8]) -> Option<([[i16; 8]; 8], &[u8])> {
     let mut table = [[0; 8]; 8];
     for (place, value) in values.chunks_exact(width).enumerate() {
         let value = value.iter().fold(0u16, |value, &byte| value << 8 | u16::from(byte));
-        let at = super::baseline::PLACES[place];
+        let at = super::coefficients::PLACES[place];
         table[usize::from(at / 32)][usize::from(at % 32)] =
             i16::try_from(value).ok().filter(|&value| value > 0)?;
     }

@@ -3,11 +3,11 @@
 //! It is the accurate integer transform of libjpeg (`jidctint.c`; Loeffler, Ligtenberg and Moschytz, ICASSP 1989), bit for bit:
 //! columns first, with two fractional bits between the passes.
 
-use super::baseline::Quad;
+use super::coefficients::Quad;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{
     Lanes,
-    x86::{Avx2, Avx512},
+    x86::{Avx2, Avx512, HasAvx2, HasAvx512},
 };
 
 /// Fractional bits of the constants.
@@ -40,29 +40,25 @@ pub(super) enum Isa {
     Scalar,
     /// 256-bit vectors.
     #[cfg(target_arch = "x86_64")]
-    Avx2,
+    Avx2(HasAvx2),
     /// 512-bit vectors of bytes and words.
     #[cfg(target_arch = "x86_64")]
-    Avx512,
+    Avx512(HasAvx512),
 }
 
 impl Isa {
+    /// All that this machine has, the best one last.
+    pub(super) fn all() -> impl Iterator<Item = Isa> {
+        #[cfg(target_arch = "x86_64")]
+        let vectors = [HasAvx2::find().map(Isa::Avx2), HasAvx512::find().map(Isa::Avx512)];
+        #[cfg(not(target_arch = "x86_64"))]
+        let vectors: [Option<Isa>; 0] = [];
+        std::iter::once(Isa::Scalar).chain(vectors.into_iter().flatten())
+    }
+
     /// The best that this machine has.
     pub(super) fn detect() -> Isa {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512vbmi")
-            {
-                return Isa::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") {
-                return Isa::Avx2;
-            }
-        }
-        Isa::Scalar
+        Isa::all().last().expect("each machine has one")
     }
 }
 
@@ -88,154 +84,124 @@ impl Target<'_> {
 pub(super) fn quad(isa: Isa, blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
     match isa {
         Isa::Scalar => scalar(blocks, quantisers, target),
-        // SAFETY: `Isa::detect` has found the instructions that the functions need.
+        // SAFETY: the machine has the instructions that the function needs.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code, reason = "see above")]
-        Isa::Avx2 => unsafe { avx2(blocks, quantisers, target) },
+        Isa::Avx2(proof) => unsafe { avx2(proof, blocks, quantisers, target) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         #[allow(unsafe_code, reason = "see above")]
-        Isa::Avx512 => unsafe { avx512(blocks, quantisers, target) },
+        Isa::Avx512(proof) => unsafe { avx512(proof, blocks, quantisers, target) },
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn avx2(blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
-    // SAFETY: this function has the instructions enabled.
-    #[allow(unsafe_code, reason = "see above")]
-    unsafe {
-        transform::<Avx2>(blocks, quantisers, target, 0);
-        transform::<Avx2>(blocks, quantisers, target, 2);
-    }
+fn avx2(proof: HasAvx2, blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
+    transform::<Avx2>(proof, blocks, quantisers, target, 0);
+    transform::<Avx2>(proof, blocks, quantisers, target, 2);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2")]
-fn avx512(blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
-    // SAFETY: this function has the instructions enabled.
-    #[allow(unsafe_code, reason = "see above")]
-    unsafe {
-        transform::<Avx512>(blocks, quantisers, target, 0);
-    }
+fn avx512(proof: HasAvx512, blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
+    transform::<Avx512>(proof, blocks, quantisers, target, 0);
 }
 
 /// As many blocks as a vector has groups, from block `at` on.
-///
-/// # Safety
-/// As [`Lanes`].
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "its callers have the instructions enabled")]
 #[inline(always)]
-unsafe fn transform<L: Lanes>(blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>, at: usize) {
-    // SAFETY: the caller's.
-    unsafe {
-        let rows: [L; 8] = std::array::from_fn(|row| {
-            let lanes = blocks.0[row * 32..row * 32 + 32].try_into().expect("32 of them");
-            L::load(lanes, at * 8).mul16(L::splat_group(&quantisers[row]))
-        });
-        let between = transpose(pass::<L, { CONST_BITS - PASS_BITS }>(rows));
-        let columns = pass::<L, { CONST_BITS + PASS_BITS + 3 }>(between);
-        let pairs: [L; 4] = std::array::from_fn(|i| columns[i].narrow16(columns[i + 4]).to_unsigned8());
-        // Bytes of eight columns, transposed to rows.
-        let (a, b) = (pairs[0].low8(pairs[1]), pairs[2].low8(pairs[3]));
-        let (c, d) = (pairs[0].high8(pairs[1]), pairs[2].high8(pairs[3]));
-        let (low, high) = (a.low16(b), a.high16(b));
-        let (low_right, high_right) = (c.low16(d), c.high16(d));
-        low.low32(low_right).store_rows(target.rows(0), at * 8);
-        low.high32(low_right).store_rows(target.rows(2), at * 8);
-        high.low32(high_right).store_rows(target.rows(4), at * 8);
-        high.high32(high_right).store_rows(target.rows(6), at * 8);
-    }
+fn transform<L: Lanes>(
+    proof: L::Proof,
+    blocks: &Quad,
+    quantisers: &[[i16; 8]; 8],
+    target: &mut Target<'_>,
+    at: usize,
+) {
+    let rows: [L; 8] = std::array::from_fn(|row| {
+        let lanes = blocks.0[row * 32..row * 32 + 32].try_into().expect("32 of them");
+        L::load(proof, lanes, at * 8).mul16(L::splat_group(proof, &quantisers[row]))
+    });
+    let between = transpose(pass::<L, { CONST_BITS - PASS_BITS }>(proof, rows));
+    let columns = pass::<L, { CONST_BITS + PASS_BITS + 3 }>(proof, between);
+    let pairs: [L; 4] = std::array::from_fn(|i| columns[i].narrow16(columns[i + 4]).to_unsigned8());
+    // Bytes of eight columns, transposed to rows.
+    let (a, b) = (pairs[0].low8(pairs[1]), pairs[2].low8(pairs[3]));
+    let (c, d) = (pairs[0].high8(pairs[1]), pairs[2].high8(pairs[3]));
+    let (low, high) = (a.low16(b), a.high16(b));
+    let (low_right, high_right) = (c.low16(d), c.high16(d));
+    low.low32(low_right).store_rows(target.rows(0), at * 8);
+    low.high32(low_right).store_rows(target.rows(2), at * 8);
+    high.low32(high_right).store_rows(target.rows(4), at * 8);
+    high.high32(high_right).store_rows(target.rows(6), at * 8);
 }
 
 /// One pass over eight vectors; results are divided by `2^SHIFT` and rounded.
-///
-/// # Safety
-/// As [`Lanes`].
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "its callers have the instructions enabled")]
 #[inline(always)]
-unsafe fn pass<L: Lanes, const SHIFT: u32>(v: [L; 8]) -> [L; 8] {
-    // SAFETY: the caller's.
-    unsafe {
-        let half = L::splat32(1 << (SHIFT - 1));
-        // Lower and upper halves of 16-bit lanes, in 32 bits.
-        let pairs = |a: L, b: L| [a.low16(b), a.high16(b)];
-        let times = |pairs: [L; 2], by: [i16; 2]| {
-            let by = L::splat_pair(by);
-            [pairs[0].mul_add_pairs(by), pairs[1].mul_add_pairs(by)]
-        };
-        let add = |a: [L; 2], b: [L; 2]| [a[0].add32(b[0]), a[1].add32(b[1])];
-        let sub = |a: [L; 2], b: [L; 2]| [a[0].sub32(b[0]), a[1].sub32(b[1])];
-        let done = |a: [L; 2]| a[0].shift_right32::<SHIFT>().narrow32(a[1].shift_right32::<SHIFT>());
+fn pass<L: Lanes, const SHIFT: u32>(proof: L::Proof, v: [L; 8]) -> [L; 8] {
+    let half = L::splat32(proof, 1 << (SHIFT - 1));
+    // Lower and upper halves of 16-bit lanes, in 32 bits.
+    let pairs = |a: L, b: L| [a.low16(b), a.high16(b)];
+    let times = |pairs: [L; 2], by: [i16; 2]| {
+        let by = L::splat_pair(proof, by);
+        [pairs[0].mul_add_pairs(by), pairs[1].mul_add_pairs(by)]
+    };
+    let add = |a: [L; 2], b: [L; 2]| [a[0].add32(b[0]), a[1].add32(b[1])];
+    let sub = |a: [L; 2], b: [L; 2]| [a[0].sub32(b[0]), a[1].sub32(b[1])];
+    let done = |a: [L; 2]| a[0].shift_right32::<SHIFT>().narrow32(a[1].shift_right32::<SHIFT>());
 
-        // The even part.
-        let outer = pairs(v[0], v[4]);
-        let sum = add(times(outer, [1 << CONST_BITS, 1 << CONST_BITS]), [half; 2]);
-        let difference = add(times(outer, [1 << CONST_BITS, -1 << CONST_BITS]), [half; 2]);
-        let inner = pairs(v[2], v[6]);
-        let turned = times(inner, [F_0_541 + F_0_765, F_0_541]);
-        let turned_back = times(inner, [F_0_541, F_0_541 - F_1_847]);
-        let even =
-            [add(sum, turned), add(difference, turned_back), sub(difference, turned_back), sub(sum, turned)];
+    // The even part.
+    let outer = pairs(v[0], v[4]);
+    let sum = add(times(outer, [1 << CONST_BITS, 1 << CONST_BITS]), [half; 2]);
+    let difference = add(times(outer, [1 << CONST_BITS, -1 << CONST_BITS]), [half; 2]);
+    let inner = pairs(v[2], v[6]);
+    let turned = times(inner, [F_0_541 + F_0_765, F_0_541]);
+    let turned_back = times(inner, [F_0_541, F_0_541 - F_1_847]);
+    let even =
+        [add(sum, turned), add(difference, turned_back), sub(difference, turned_back), sub(sum, turned)];
 
-        // The odd part.
-        let crossed = pairs(v[7].add16(v[3]), v[5].add16(v[1]));
-        let z3 = times(crossed, [F_1_175 - F_1_961, F_1_175]);
-        let z4 = times(crossed, [F_1_175, F_1_175 - F_0_390]);
-        let outer = pairs(v[7], v[1]);
-        let inner = pairs(v[5], v[3]);
-        let odd = [
-            add(times(outer, [-F_0_899, F_1_501 - F_0_899]), z4),
-            add(times(inner, [-F_2_562, F_3_072 - F_2_562]), z3),
-            add(times(inner, [F_2_053 - F_2_562, -F_2_562]), z4),
-            add(times(outer, [F_0_298 - F_0_899, -F_0_899]), z3),
-        ];
-        [
-            done(add(even[0], odd[0])),
-            done(add(even[1], odd[1])),
-            done(add(even[2], odd[2])),
-            done(add(even[3], odd[3])),
-            done(sub(even[3], odd[3])),
-            done(sub(even[2], odd[2])),
-            done(sub(even[1], odd[1])),
-            done(sub(even[0], odd[0])),
-        ]
-    }
+    // The odd part.
+    let crossed = pairs(v[7].add16(v[3]), v[5].add16(v[1]));
+    let z3 = times(crossed, [F_1_175 - F_1_961, F_1_175]);
+    let z4 = times(crossed, [F_1_175, F_1_175 - F_0_390]);
+    let outer = pairs(v[7], v[1]);
+    let inner = pairs(v[5], v[3]);
+    let odd = [
+        add(times(outer, [-F_0_899, F_1_501 - F_0_899]), z4),
+        add(times(inner, [-F_2_562, F_3_072 - F_2_562]), z3),
+        add(times(inner, [F_2_053 - F_2_562, -F_2_562]), z4),
+        add(times(outer, [F_0_298 - F_0_899, -F_0_899]), z3),
+    ];
+    [
+        done(add(even[0], odd[0])),
+        done(add(even[1], odd[1])),
+        done(add(even[2], odd[2])),
+        done(add(even[3], odd[3])),
+        done(sub(even[3], odd[3])),
+        done(sub(even[2], odd[2])),
+        done(sub(even[1], odd[1])),
+        done(sub(even[0], odd[0])),
+    ]
 }
 
 /// Rows of eight lanes to columns, in each group.
-///
-/// # Safety
-/// As [`Lanes`].
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "its callers have the instructions enabled")]
 #[inline(always)]
-unsafe fn transpose<L: Lanes>(v: [L; 8]) -> [L; 8] {
-    // SAFETY: the caller's.
-    unsafe {
-        let low: [L; 4] = std::array::from_fn(|i| v[2 * i].low16(v[2 * i + 1]));
-        let high: [L; 4] = std::array::from_fn(|i| v[2 * i].high16(v[2 * i + 1]));
-        let ([a, b, c, d], [e, f, g, h]) = (quarters(low), quarters(high));
-        [a, b, c, d, e, f, g, h]
-    }
+fn transpose<L: Lanes>(v: [L; 8]) -> [L; 8] {
+    let low: [L; 4] = std::array::from_fn(|i| v[2 * i].low16(v[2 * i + 1]));
+    let high: [L; 4] = std::array::from_fn(|i| v[2 * i].high16(v[2 * i + 1]));
+    let ([a, b, c, d], [e, f, g, h]) = (quarters(low), quarters(high));
+    [a, b, c, d, e, f, g, h]
 }
 
 /// Half of [`transpose`].
-///
-/// # Safety
-/// As [`Lanes`].
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "its callers have the instructions enabled")]
 #[inline(always)]
-unsafe fn quarters<L: Lanes>(half: [L; 4]) -> [L; 4] {
-    // SAFETY: the caller's.
-    unsafe {
-        let (a, b) = (half[0].low32(half[1]), half[2].low32(half[3]));
-        let (c, d) = (half[0].high32(half[1]), half[2].high32(half[3]));
-        [a.low64(b), a.high64(b), c.low64(d), c.high64(d)]
-    }
+fn quarters<L: Lanes>(half: [L; 4]) -> [L; 4] {
+    let (a, b) = (half[0].low32(half[1]), half[2].low32(half[3]));
+    let (c, d) = (half[0].high32(half[1]), half[2].high32(half[3]));
+    [a.low64(b), a.high64(b), c.low64(d), c.high64(d)]
 }
 
 /// The same block by block.
@@ -327,12 +293,8 @@ mod tests {
                 samples
             };
             let expected = run(Isa::Scalar);
-            #[cfg(target_arch = "x86_64")]
-            for isa in [Isa::Avx2, Isa::Avx512] {
-                // A machine that has the one has the other too.
-                if isa == Isa::detect() || Isa::detect() == Isa::Avx512 {
-                    assert_eq!(run(isa), expected, "round {round}, {isa:?}");
-                }
+            for isa in Isa::all() {
+                assert_eq!(run(isa), expected, "round {round}, {isa:?}");
             }
         }
     }

@@ -5,63 +5,63 @@
 
 /// A vector of 16-bit lanes, in groups of eight that do not see each other. 32-bit lanes are pairs of them.
 ///
-/// # Safety
-/// Every function needs the instruction set of the type, which [`Isa`](super::idct::Isa) has found on this machine. None
-/// reads or writes memory but through its arguments.
-#[allow(unsafe_code, reason = "each function is an instruction that not every machine has")]
+/// A vector is made of a proof that the machine has the instructions, so that whoever has one may use it.
 pub(super) trait Lanes: Copy {
+    /// Says that the machine has the instructions.
+    type Proof: Copy;
+
     /// Groups of eight lanes.
     const GROUPS: usize;
 
     /// Lanes from index `at` on, `8 * GROUPS` of them.
-    unsafe fn load(from: &[i16; 32], at: usize) -> Self;
+    fn load(proof: Self::Proof, from: &[i16; 32], at: usize) -> Self;
     /// Eight lanes in each group.
-    unsafe fn splat_group(lanes: &[i16; 8]) -> Self;
+    fn splat_group(proof: Self::Proof, lanes: &[i16; 8]) -> Self;
     /// A pair of lanes over and over.
-    unsafe fn splat_pair(pair: [i16; 2]) -> Self;
-    unsafe fn splat32(lane: i32) -> Self;
+    fn splat_pair(proof: Self::Proof, pair: [i16; 2]) -> Self;
+    fn splat32(proof: Self::Proof, lane: i32) -> Self;
     /// The first bytes, `16 * GROUPS` of them.
-    unsafe fn load_bytes(from: &[u8; 64]) -> Self;
+    fn load_bytes(proof: Self::Proof, from: &[u8; 64]) -> Self;
 
-    unsafe fn add16(self, other: Self) -> Self;
-    unsafe fn sub16(self, other: Self) -> Self;
+    fn add16(self, other: Self) -> Self;
+    fn sub16(self, other: Self) -> Self;
     /// Arithmetic.
-    unsafe fn shift_right16<const N: u32>(self) -> Self;
+    fn shift_right16<const N: u32>(self) -> Self;
     /// The upper halves of the products.
-    unsafe fn mul_high16(self, other: Self) -> Self;
+    fn mul_high16(self, other: Self) -> Self;
     /// The lower halves of the products.
-    unsafe fn mul16(self, other: Self) -> Self;
+    fn mul16(self, other: Self) -> Self;
     /// Products of 16-bit lanes, added in pairs to 32 bits.
-    unsafe fn mul_add_pairs(self, other: Self) -> Self;
-    unsafe fn add32(self, other: Self) -> Self;
-    unsafe fn sub32(self, other: Self) -> Self;
+    fn mul_add_pairs(self, other: Self) -> Self;
+    fn add32(self, other: Self) -> Self;
+    fn sub32(self, other: Self) -> Self;
     /// Arithmetic.
-    unsafe fn shift_right32<const N: u32>(self) -> Self;
+    fn shift_right32<const N: u32>(self) -> Self;
 
     /// 32-bit lanes of both cut to 16 bits, saturating.
-    unsafe fn narrow32(self, other: Self) -> Self;
+    fn narrow32(self, other: Self) -> Self;
     /// 16-bit lanes of both cut to 8 bits, saturating, signed.
-    unsafe fn narrow16(self, other: Self) -> Self;
+    fn narrow16(self, other: Self) -> Self;
 
     /// 16-bit lanes of both cut to 8 bits, saturating, unsigned.
-    unsafe fn narrow_unsigned16(self, other: Self) -> Self;
+    fn narrow_unsigned16(self, other: Self) -> Self;
 
     /// The lower lanes of both, in turn; lanes of 8, 16, 32 and 64 bits.
-    unsafe fn low8(self, other: Self) -> Self;
-    unsafe fn high8(self, other: Self) -> Self;
-    unsafe fn low16(self, other: Self) -> Self;
-    unsafe fn high16(self, other: Self) -> Self;
-    unsafe fn low32(self, other: Self) -> Self;
-    unsafe fn high32(self, other: Self) -> Self;
-    unsafe fn low64(self, other: Self) -> Self;
-    unsafe fn high64(self, other: Self) -> Self;
+    fn low8(self, other: Self) -> Self;
+    fn high8(self, other: Self) -> Self;
+    fn low16(self, other: Self) -> Self;
+    fn high16(self, other: Self) -> Self;
+    fn low32(self, other: Self) -> Self;
+    fn high32(self, other: Self) -> Self;
+    fn low64(self, other: Self) -> Self;
+    fn high64(self, other: Self) -> Self;
 
     /// Bytes with their highest bit turned, from -128..=127 to 0..=255.
-    unsafe fn to_unsigned8(self) -> Self;
+    fn to_unsigned8(self) -> Self;
     /// The lower eight bytes of each group into one row, the upper eight into the other one, from byte `at` on.
-    unsafe fn store_rows(self, rows: [&mut [u8; 32]; 2], at: usize);
+    fn store_rows(self, rows: [&mut [u8; 32]; 2], at: usize);
     /// Bytes of the three in turn, `48 * GROUPS` of them.
-    unsafe fn store_triples(of: [Self; 3], to: &mut [u8; 192]);
+    fn store_triples(of: [Self; 3], to: &mut [u8; 192]);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -76,8 +76,8 @@ pub(super) mod x86 {
         ($($name:ident => $intrinsic:ident,)*) => {
             $(
                 #[inline(always)]
-                unsafe fn $name(self, other: Self) -> Self {
-                    // SAFETY: the caller's.
+                fn $name(self, other: Self) -> Self {
+                    // SAFETY: the machine has the instructions.
                     unsafe { Self($intrinsic(self.0, other.0)) }
                 }
             )*
@@ -114,38 +114,49 @@ pub(super) mod x86 {
     #[derive(Clone, Copy)]
     pub(crate) struct Avx2(__m256i);
 
+    /// That the machine has AVX2.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct HasAvx2(());
+
+    impl HasAvx2 {
+        pub(crate) fn find() -> Option<HasAvx2> {
+            is_x86_feature_detected!("avx2").then_some(HasAvx2(()))
+        }
+    }
+
     impl Lanes for Avx2 {
+        type Proof = HasAvx2;
+
         const GROUPS: usize = 2;
 
         #[inline(always)]
-        unsafe fn load(from: &[i16; 32], at: usize) -> Self {
+        fn load(_: Self::Proof, from: &[i16; 32], at: usize) -> Self {
             let from: &[i16; 16] = from[at..at + 16].try_into().expect("16 of them");
-            // SAFETY: the pointer is to 32 bytes; the rest is the caller's.
+            // SAFETY: the pointer is to 32 bytes; the machine has the instructions.
             unsafe { Self(_mm256_loadu_si256(from.as_ptr().cast())) }
         }
         #[inline(always)]
-        unsafe fn splat_group(lanes: &[i16; 8]) -> Self {
-            // SAFETY: the pointer is to 16 bytes; the rest is the caller's.
+        fn splat_group(_: Self::Proof, lanes: &[i16; 8]) -> Self {
+            // SAFETY: the pointer is to 16 bytes; the machine has the instructions.
             unsafe { Self(_mm256_broadcastsi128_si256(_mm_loadu_si128(lanes.as_ptr().cast()))) }
         }
         #[inline(always)]
-        unsafe fn splat_pair([low, high]: [i16; 2]) -> Self {
-            // SAFETY: the caller's.
-            unsafe { Self::splat32(i32::from(high) << 16 | i32::from(low as u16)) }
+        fn splat_pair(proof: Self::Proof, [low, high]: [i16; 2]) -> Self {
+            Self::splat32(proof, i32::from(high) << 16 | i32::from(low as u16))
         }
         #[inline(always)]
-        unsafe fn splat32(lane: i32) -> Self {
-            // SAFETY: the caller's.
+        fn splat32(_: Self::Proof, lane: i32) -> Self {
+            // SAFETY: the machine has the instructions.
             unsafe { Self(_mm256_set1_epi32(lane)) }
         }
         #[inline(always)]
-        unsafe fn load_bytes(from: &[u8; 64]) -> Self {
-            // SAFETY: the pointer is to 64 bytes; the rest is the caller's.
+        fn load_bytes(_: Self::Proof, from: &[u8; 64]) -> Self {
+            // SAFETY: the pointer is to 64 bytes; the machine has the instructions.
             unsafe { Self(_mm256_loadu_si256(from.as_ptr().cast())) }
         }
         #[inline(always)]
-        unsafe fn shift_right16<const N: u32>(self) -> Self {
-            // SAFETY: the caller's.
+        fn shift_right16<const N: u32>(self) -> Self {
+            // SAFETY: the machine has the instructions.
             unsafe { Self(_mm256_sra_epi16(self.0, _mm_cvtsi32_si128(N as i32))) }
         }
         binary! {
@@ -159,20 +170,20 @@ pub(super) mod x86 {
             low64 => _mm256_unpacklo_epi64, high64 => _mm256_unpackhi_epi64,
         }
         #[inline(always)]
-        unsafe fn shift_right32<const N: u32>(self) -> Self {
-            // SAFETY: the caller's.
+        fn shift_right32<const N: u32>(self) -> Self {
+            // SAFETY: the machine has the instructions.
             unsafe { Self(_mm256_sra_epi32(self.0, _mm_cvtsi32_si128(N as i32))) }
         }
         #[inline(always)]
-        unsafe fn to_unsigned8(self) -> Self {
-            // SAFETY: the caller's.
+        fn to_unsigned8(self) -> Self {
+            // SAFETY: the machine has the instructions.
             unsafe { Self(_mm256_xor_si256(self.0, _mm256_set1_epi8(-128))) }
         }
         #[inline(always)]
-        unsafe fn store_rows(self, [low, high]: [&mut [u8; 32]; 2], at: usize) {
+        fn store_rows(self, [low, high]: [&mut [u8; 32]; 2], at: usize) {
             let [low, high]: [&mut [u8; 16]; 2] =
                 [low, high].map(|row| (&mut row[at..at + 16]).try_into().expect("16 of them"));
-            // SAFETY: the pointers are to 16 bytes each; the rest is the caller's.
+            // SAFETY: the pointers are to 16 bytes each; the machine has the instructions.
             unsafe {
                 let rows = _mm256_permute4x64_epi64::<0b11_01_10_00>(self.0);
                 _mm_storeu_si128(low.as_mut_ptr().cast(), _mm256_castsi256_si128(rows));
@@ -180,8 +191,8 @@ pub(super) mod x86 {
             }
         }
         #[inline(always)]
-        unsafe fn store_triples([r, g, b]: [Self; 3], to: &mut [u8; 192]) {
-            // SAFETY: each pointer is to 32 bytes of `to`; the rest is the caller's.
+        fn store_triples([r, g, b]: [Self; 3], to: &mut [u8; 192]) {
+            // SAFETY: each pointer is to 32 bytes of `to`; the machine has the instructions.
             unsafe {
                 // Of each group of 16 triples: the part that is bytes 16 * i to 16 * i + 15 of them.
                 let part = |i: usize| {
@@ -212,38 +223,54 @@ pub(super) mod x86 {
     #[derive(Clone, Copy)]
     pub(crate) struct Avx512(__m512i);
 
+    /// That the machine has AVX-512 with vectors of bytes and words, and their permutations.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct HasAvx512(());
+
+    impl HasAvx512 {
+        pub(crate) fn find() -> Option<HasAvx512> {
+            let has = HasAvx2::find().is_some()
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vbmi");
+            has.then_some(HasAvx512(()))
+        }
+    }
+
     impl Lanes for Avx512 {
+        type Proof = HasAvx512;
+
         const GROUPS: usize = 4;
 
         #[inline(always)]
-        unsafe fn load(from: &[i16; 32], at: usize) -> Self {
+        fn load(_: Self::Proof, from: &[i16; 32], at: usize) -> Self {
             assert_eq!(at, 0, "all of them");
-            // SAFETY: the pointer is to 64 bytes; the rest is the caller's.
+            // SAFETY: the pointer is to 64 bytes; the machine has the instructions.
             unsafe { Self(_mm512_loadu_si512(from.as_ptr().cast())) }
         }
         #[inline(always)]
-        unsafe fn splat_group(lanes: &[i16; 8]) -> Self {
-            // SAFETY: the pointer is to 16 bytes; the rest is the caller's.
+        fn splat_group(_: Self::Proof, lanes: &[i16; 8]) -> Self {
+            // SAFETY: the pointer is to 16 bytes; the machine has the instructions.
             unsafe { Self(_mm512_broadcast_i32x4(_mm_loadu_si128(lanes.as_ptr().cast()))) }
         }
         #[inline(always)]
-        unsafe fn splat_pair([low, high]: [i16; 2]) -> Self {
-            // SAFETY: the caller's.
-            unsafe { Self::splat32(i32::from(high) << 16 | i32::from(low as u16)) }
+        fn splat_pair(proof: Self::Proof, [low, high]: [i16; 2]) -> Self {
+            Self::splat32(proof, i32::from(high) << 16 | i32::from(low as u16))
         }
         #[inline(always)]
-        unsafe fn splat32(lane: i32) -> Self {
-            // SAFETY: the caller's.
+        fn splat32(_: Self::Proof, lane: i32) -> Self {
+            // SAFETY: the machine has the instructions.
             unsafe { Self(_mm512_set1_epi32(lane)) }
         }
         #[inline(always)]
-        unsafe fn load_bytes(from: &[u8; 64]) -> Self {
-            // SAFETY: the pointer is to 64 bytes; the rest is the caller's.
+        fn load_bytes(_: Self::Proof, from: &[u8; 64]) -> Self {
+            // SAFETY: the pointer is to 64 bytes; the machine has the instructions.
             unsafe { Self(_mm512_loadu_si512(from.as_ptr().cast())) }
         }
         #[inline(always)]
-        unsafe fn shift_right16<const N: u32>(self) -> Self {
-            // SAFETY: the caller's.
+        fn shift_right16<const N: u32>(self) -> Self {
+            // SAFETY: the machine has the instructions.
             unsafe { Self(_mm512_srai_epi16::<N>(self.0)) }
         }
         binary! {
@@ -257,19 +284,19 @@ pub(super) mod x86 {
             low64 => _mm512_unpacklo_epi64, high64 => _mm512_unpackhi_epi64,
         }
         #[inline(always)]
-        unsafe fn shift_right32<const N: u32>(self) -> Self {
-            // SAFETY: the caller's.
+        fn shift_right32<const N: u32>(self) -> Self {
+            // SAFETY: the machine has the instructions.
             unsafe { Self(_mm512_srai_epi32::<N>(self.0)) }
         }
         #[inline(always)]
-        unsafe fn to_unsigned8(self) -> Self {
-            // SAFETY: the caller's.
+        fn to_unsigned8(self) -> Self {
+            // SAFETY: the machine has the instructions.
             unsafe { Self(_mm512_xor_si512(self.0, _mm512_set1_epi8(-128))) }
         }
         #[inline(always)]
-        unsafe fn store_rows(self, [low, high]: [&mut [u8; 32]; 2], at: usize) {
+        fn store_rows(self, [low, high]: [&mut [u8; 32]; 2], at: usize) {
             assert_eq!(at, 0, "all of them");
-            // SAFETY: the pointers are to 32 bytes each; the rest is the caller's.
+            // SAFETY: the pointers are to 32 bytes each; the machine has the instructions.
             unsafe {
                 let rows = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), self.0);
                 _mm256_storeu_si256(low.as_mut_ptr().cast(), _mm512_castsi512_si256(rows));
@@ -277,8 +304,8 @@ pub(super) mod x86 {
             }
         }
         #[inline(always)]
-        unsafe fn store_triples([r, g, b]: [Self; 3], to: &mut [u8; 192]) {
-            // SAFETY: each pointer is to 64 bytes; the rest is the caller's.
+        fn store_triples([r, g, b]: [Self; 3], to: &mut [u8; 192]) {
+            // SAFETY: each pointer is to 64 bytes; the machine has the instructions.
             unsafe {
                 for (i, to) in to.chunks_exact_mut(64).enumerate() {
                     let [two, three] = &TRIPLES[i];

@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
-use super::baseline::{Quad, block, skim};
+use super::baseline::{block, skim};
 use super::bits::{Bits, ScanBytes};
+use super::coefficients::Quad;
 use super::color::{self, Model};
 use super::frame::{BLOCKS_MAX, Component, Frame, Tables};
 use super::idct::{self, Isa, Target};
+use super::reduced;
 
-/// A rectangle of an image as it is stored, pixels.
+/// A rectangle of an image as it is stored and decoded, pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Region {
     pub(super) columns: Range<usize>,
@@ -25,7 +27,7 @@ pub(super) trait Sink {
 
 /// Buffers that decoding uses, for one image after the other.
 #[derive(Debug, Default)]
-pub(super) struct Work {
+pub(super) struct Buffers {
     scan: ScanBytes,
     pub(super) tables: Tables,
     quads: Vec<Quad>,
@@ -34,7 +36,7 @@ pub(super) struct Work {
     chroma: [Vec<u8>; 2],
 }
 
-impl Work {
+impl Buffers {
     /// What the buffers take, tables apart.
     pub(super) fn bytes(&self) -> usize {
         let planes: usize = self.planes.iter().map(|plane| plane.samples.capacity()).sum();
@@ -94,12 +96,16 @@ enum Upsampling {
 }
 
 impl Upsampling {
-    /// As `jdsample.c` decides.
+    /// As `jdsample.c` decides; between samples that stand for several pixels there is nothing to be found.
     fn of(frame: &Frame, component: &Component) -> Upsampling {
-        let [across, down] = [0, 1].map(|axis| frame.sampling_max[axis] / component.sampling[axis]);
+        let size = frame.block(component);
+        let [across, down] = [0, 1].map(|axis| {
+            frame.sampling_max[axis] * 8 / (component.sampling[axis] * size[axis] * frame.reduced)
+        });
         let is_wide = frame.samples(component)[0] > 2;
         match (across, down) {
             (1, 1) => Upsampling::None,
+            _ if frame.reduced > 1 => Upsampling::Repeat([across, down]),
             (2, 1) if is_wide => Upsampling::Across,
             (1, 2) => Upsampling::Down,
             (2, 2) if is_wide => Upsampling::Both,
@@ -109,11 +115,22 @@ impl Upsampling {
 }
 
 impl Frame {
+    /// Columns and rows that a block becomes. Chroma that is subsampled needs no reducing where luma is reduced as much.
+    fn block(&self, component: &Component) -> [usize; 2] {
+        [0, 1].map(|axis| 8 / (self.reduced * component.sampling[axis] / self.sampling_max[axis]).max(1))
+    }
+
     /// Columns and rows of a component.
     fn samples(&self, component: &Component) -> [usize; 2] {
-        let [width, height] = [self.width, self.height];
-        let [h, v] = component.sampling;
-        [(width * h).div_ceil(self.sampling_max[0]), (height * v).div_ceil(self.sampling_max[1])]
+        let (image, size) = ([self.width, self.height], self.block(component));
+        [0, 1].map(|axis| {
+            (image[axis] * component.sampling[axis] * size[axis]).div_ceil(8 * self.sampling_max[axis])
+        })
+    }
+
+    /// Width and height of the image as it is decoded.
+    pub(super) fn reduced_size(&self) -> [usize; 2] {
+        [self.width, self.height].map(|side| side.div_ceil(self.reduced))
     }
 
     /// Columns and rows of minimum coded units.
@@ -129,11 +146,11 @@ pub(super) fn decode(
     frame: &Frame,
     model: Model,
     region: &Region,
-    work: &mut Work,
+    work: &mut Buffers,
     isa: Isa,
     sink: &mut impl Sink,
 ) -> Option<()> {
-    let Work { scan, quads, planes, chroma, .. } = work;
+    let Buffers { scan, quads, planes, chroma, .. } = work;
     let end = frame.scan_at + scan.read(&bytes[frame.scan_at..])?;
     let has_end = bytes[end..].starts_with(&[0xff, 0xd9]);
     if !has_end && end < bytes.len() {
@@ -149,16 +166,17 @@ pub(super) fn decode(
     }
     // Units of the region, with the samples next to it.
     let units = |pixels: &Range<usize>, axis: usize, all: usize| {
-        let (size, beside) = (8 * frame.sampling_max[axis], frame.sampling_max[axis]);
+        let size = 8 * frame.sampling_max[axis] / frame.reduced;
+        let beside = if frame.reduced == 1 { frame.sampling_max[axis] } else { 0 };
         pixels.start.saturating_sub(beside) / size..(pixels.end + beside).div_ceil(size).min(all)
     };
     let columns = units(&region.columns, 0, units_across);
     let rows = units(&region.rows, 1, units_down);
     for (plane, component) in planes.iter_mut().zip(&frame.components) {
-        let [h, v] = component.sampling;
-        plane.stride = 2 * MARGIN + columns.len().div_ceil(4) * 32 * h;
-        plane.rows = 16 * v;
-        plane.origin = [columns.start * 8 * h, rows.start * 8 * v];
+        let ([h, v], [across, down]) = (component.sampling, frame.block(component));
+        plane.stride = 2 * MARGIN + columns.len().div_ceil(4) * 4 * across * h;
+        plane.rows = 2 * down * v;
+        plane.origin = [columns.start * across * h, rows.start * down * v];
         plane.size = frame.samples(component);
         // What stands there of an image before is written over before it is read.
         if plane.samples.len() < plane.stride * plane.rows {
@@ -178,27 +196,30 @@ pub(super) fn decode(
         units.row(columns.clone(), units_across, quads, |chunk, quads| {
             let mut at = 0;
             for (plane, component) in planes.iter_mut().zip(&frame.components) {
-                let [h, v] = component.sampling;
+                let ([h, v], size) = (component.sampling, frame.block(component));
                 for down in 0..v {
-                    let start = plane.start((row * v + down) * 8) + chunk * 32 * h;
+                    let start = plane.start((row * v + down) * size[1]) + chunk * 4 * size[0] * h;
                     for across in 0..h {
-                        let samples = &mut plane.samples[start + across * 32..];
+                        let samples = &mut plane.samples[start + across * 4 * size[0]..];
                         let mut target = Target { samples, stride: plane.stride };
-                        idct::quad(isa, &quads[at], &component.quantisers, &mut target);
+                        match size {
+                            [8, 8] => idct::quad(isa, &quads[at], &component.quantisers, &mut target),
+                            _ => reduced::quad(isa, &quads[at], &component.quantisers, size, &mut target),
+                        }
                         at += 1;
                     }
                 }
             }
         })?;
         // The last rows of a unit wait for the chroma below them.
-        let below = if frame.sampling_max[1] > 1 { frame.sampling_max[1] } else { 0 };
+        let below = if frame.reduced == 1 && frame.sampling_max[1] > 1 { frame.sampling_max[1] } else { 0 };
         let until = match row + 1 == units_down {
             true => region.rows.end,
-            false => ((row + 1) * 8 * frame.sampling_max[1] - below).min(region.rows.end),
+            false => ((row + 1) * 8 * frame.sampling_max[1] / frame.reduced - below).min(region.rows.end),
         };
         for (plane, component) in planes.iter_mut().zip(&frame.components) {
-            let v = component.sampling[1];
-            for row in row * 8 * v..(row + 1) * 8 * v {
+            let rows = frame.block(component)[1] * component.sampling[1];
+            for row in row * rows..(row + 1) * rows {
                 plane.extend(row);
             }
         }

@@ -51,16 +51,6 @@ fn expected(bytes: &[u8]) -> Option<Vec<u8>> {
     libjpeg_turbo_rs::decompress_to(bytes, PixelFormat::Rgb).ok().map(|image| image.data)
 }
 
-/// The instructions of this machine, the best last.
-fn isas() -> Vec<Isa> {
-    match Isa::detect() {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => vec![Isa::Scalar, Isa::Avx2, Isa::Avx512],
-        Isa::Scalar => vec![Isa::Scalar],
-        other => vec![Isa::Scalar, other],
-    }
-}
-
 /// The rows and columns of a region, from those of the whole image.
 fn cut(pixels: &[u8], width: usize, region: &Region) -> Vec<u8> {
     let row =
@@ -92,12 +82,55 @@ fn every_pixel_is_that_of_libjpeg_turbo() {
             let (x, y) = (start(&mut stream, width), start(&mut stream, height));
             let columns = x..x + 1 + start(&mut stream, width - x);
             let region = Region { columns, rows: y..y + 1 + start(&mut stream, height - y) };
-            for isa in isas() {
-                let found = own::pixels(&bytes, false, None, isa);
+            for isa in Isa::all() {
+                let found = own::pixels(&bytes, false, None, 1, isa);
                 let what = format!("{sampling:?} {width}x{height} {isa:?}");
                 assert!(found.as_ref() == Some(&whole), "{what}");
-                let found = own::pixels(&bytes, false, Some(region.clone()), isa);
+                let found = own::pixels(&bytes, false, Some(region.clone()), 1, isa);
                 assert!(found == Some(cut(&whole, width, &region)), "{what} {region:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reduced_pixel_is_the_mean_of_those_it_stands_for() {
+    let mut stream = Seed(4).stream("reduced");
+    for sampling in SAMPLINGS {
+        for _ in 0..12 {
+            let (width, height) = (16 + stream.below(90) as usize, 16 + stream.below(90) as usize);
+            let bytes = file(width, height, sampling, &mut stream);
+            let whole = expected(&bytes).expect("a good file");
+            for reduced in [2, 4, 8] {
+                let decode =
+                    |region, isa| own::pixels(&bytes, false, region, reduced, isa).expect("a good file");
+                let all = decode(None, Isa::Scalar);
+                let (across, down) = (width.div_ceil(reduced), height.div_ceil(reduced));
+                assert_eq!(all.len(), across * down * 3);
+                let (x, y) = (stream.below(across as u64) as usize, stream.below(down as u64) as usize);
+                let region = Region { columns: x..across, rows: y..(y + 5).min(down) };
+                for isa in Isa::all() {
+                    assert!(decode(None, isa) == all, "{isa:?}");
+                    assert!(decode(Some(region.clone()), isa) == cut(&all, across, &region), "{isa:?}");
+                }
+                // Of squares that lie within the image. What is cut off at black and white is cut off before or after.
+                let (mut n, mut sum) = (0, 0);
+                for (y, x) in (0..height / reduced).flat_map(|y| (0..width / reduced).map(move |x| (y, x))) {
+                    for channel in 0..3 {
+                        let of = |y: usize, x: usize| i64::from(whole[(y * width + x) * 3 + channel]);
+                        let square = (0..reduced * reduced)
+                            .map(|i| of(y * reduced + i / reduced, x * reduced + i % reduced));
+                        let mean = square.sum::<i64>() as f64 / (reduced * reduced) as f64;
+                        sum += (mean - f64::from(all[(y * across + x) * 3 + channel])).abs() as u64;
+                        n += 1;
+                    }
+                }
+                let is_gray = sampling.is_none();
+                let most = if is_gray { 1.0 } else { 6.0 };
+                assert!(
+                    sum as f64 / f64::from(n) < most,
+                    "{sampling:?} {width}x{height} / {reduced}: {sum} of {n}"
+                );
             }
         }
     }
@@ -127,14 +160,14 @@ fn broken_bytes_give_what_libjpeg_turbo_makes_of_them_or_nothing() {
         if header.width * header.height > 1 << 14 {
             continue;
         }
-        let found = own::pixels(&bytes, header.is_rgb, None, Isa::detect());
+        let found = own::pixels(&bytes, header.is_rgb, None, 1, Isa::detect());
         let region = Region { columns: 0..1, rows: 0..header.height as usize / 2 + 1 };
-        own::pixels(&bytes, header.is_rgb, Some(region), Isa::detect());
+        own::pixels(&bytes, header.is_rgb, Some(region), 1, Isa::detect());
         let Some(found) = found else {
             refused += 1;
             continue;
         };
-        assert!(Some(&found) == own::pixels(&bytes, header.is_rgb, None, Isa::Scalar).as_ref());
+        assert!(Some(&found) == own::pixels(&bytes, header.is_rgb, None, 1, Isa::Scalar).as_ref());
         match expected(&bytes) {
             Some(pixels) if pixels != found => others += 1,
             _ => same += 1,
