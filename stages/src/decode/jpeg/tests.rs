@@ -113,24 +113,22 @@ fn a_reduced_pixel_is_the_mean_of_those_it_stands_for() {
                     assert!(decode(None, isa) == all, "{isa:?}");
                     assert!(decode(Some(region.clone()), isa) == cut(&all, across, &region), "{isa:?}");
                 }
-                // Of squares that lie within the image. What is cut off at black and white is cut off before or after.
-                let (mut n, mut sum) = (0, 0);
+                // Of squares that lie within the image.
+                let (mut n, mut sum) = (0, 0.0);
                 for (y, x) in (0..height / reduced).flat_map(|y| (0..width / reduced).map(move |x| (y, x))) {
                     for channel in 0..3 {
                         let of = |y: usize, x: usize| i64::from(whole[(y * width + x) * 3 + channel]);
                         let square = (0..reduced * reduced)
                             .map(|i| of(y * reduced + i / reduced, x * reduced + i % reduced));
                         let mean = square.sum::<i64>() as f64 / (reduced * reduced) as f64;
-                        sum += (mean - f64::from(all[(y * across + x) * 3 + channel])).abs() as u64;
+                        sum += (mean - f64::from(all[(y * across + x) * 3 + channel])).abs();
                         n += 1;
                     }
                 }
                 let is_gray = sampling.is_none();
-                let most = if is_gray { 1.0 } else { 6.0 };
-                assert!(
-                    sum as f64 / f64::from(n) < most,
-                    "{sampling:?} {width}x{height} / {reduced}: {sum} of {n}"
-                );
+                // Chroma of noise is not as smooth as upsampling supposes.
+                let most = if is_gray { 0.5 } else { 8.0 };
+                assert!(sum / f64::from(n) < most, "{sampling:?} {width}x{height} / {reduced}: {sum} of {n}");
             }
         }
     }
