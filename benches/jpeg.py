@@ -21,9 +21,7 @@ import time
 
 from PIL import Image, features
 
-FLIP = "[augment.horizontal_flip]\nprobability = 0.5\n"
-WINDOW = "[augment.random_resized_crop]\nscale = [0.08, 1.0]\n" + FLIP
-CROP = "[augment.random_crop]\nside = 224\npad = 0\n" + FLIP
+WINDOW = "[augment.random_resized_crop]\nscale = [0.08, 1.0]\n[augment.horizontal_flip]\nprobability = 0.5\n"
 
 
 def cpu_of(command):
@@ -44,8 +42,8 @@ def pillow(files):
 
 def prepare(forebay, images, out, n, *more):
     shutil.rmtree(out, ignore_errors=True)
-    options = ["--size", "256", "--fit", "crop", "--quiet", *more]
-    cpu, _ = cpu_of([forebay, "prepare", images, "--out", out, *options])
+    options = ["--size", "256", "--fit", "crop", "--split", "none", "-q", *more]
+    cpu, _ = cpu_of([forebay, "prepare", images, str(out), *options])
     return cpu / n * 1000
 
 
@@ -67,9 +65,9 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     paths = sorted(path for path in pathlib.Path(asked.images).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     files, n = [path.read_bytes() for path in paths], len(paths)
-    for name, text in [("window", WINDOW), ("crop", CROP)]:
-        (work / f"{name}.toml").write_text(text)
-    window, crop = (["--config", str(work / f"{name}.toml")] for name in ("window", "crop"))
+    config = work / "window.toml"
+    config.write_text(WINDOW)
+    window = ["--config", str(config)]
     tasks = {}
     for name, forebay in [("", asked.forebay), ("other ", asked.other)]:
         if forebay is None:
@@ -79,9 +77,9 @@ def main():
             prepare(forebay, asked.images, out, n, "--encode", kind)
         again = str(work / "again")
         tasks[name + "prepare to 256 px, JPEG"] = lambda f=forebay: prepare(f, asked.images, again, n)
-        tasks[name + "train views of the files"] = lambda f=forebay: bench(f, asked.images, *window)
-        tasks[name + "crops of 256 px JPEG shards"] = lambda f=forebay, s=shards[0]: bench(f, s, *crop)
-        tasks[name + "crops of 256 px raw shards"] = lambda f=forebay, s=shards[1]: bench(f, s, *crop)
+        tasks[name + "views of the files"] = lambda f=forebay: bench(f, asked.images, *window)
+        tasks[name + "views of 256 px JPEG shards"] = lambda f=forebay, s=shards[0]: bench(f, s, *window)
+        tasks[name + "views of 256 px raw shards"] = lambda f=forebay, s=shards[1]: bench(f, s, *window)
     bare, found = [], {name: [] for name in tasks}
     for _ in range(asked.rounds):
         bare.append(pillow(files))

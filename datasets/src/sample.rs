@@ -151,12 +151,12 @@ pub struct Pixels {
     /// What it was made of.
     pub original: Original,
     /// Which part of the original is here, where the stage after the decoder sees no more. No other stage takes a part.
-    pub part: Option<Part>,
+    pub part: Option<SeenPart>,
 }
 
 /// A part of an image that was decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct SeenPart {
     /// The column of the whole image that is the first one here, pixels of the whole image.
     pub left: u32,
     /// The row of the whole image that is the first one here, pixels of the whole image.

@@ -3,7 +3,7 @@
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{F32x3, U8x3};
 use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeOptions, Resizer};
-use forebay_datasets::sample::{Part, Pixels};
+use forebay_datasets::sample::{Pixels, SeenPart};
 use forebay_datasets::words;
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +94,7 @@ impl View {
     /// When the view reaches over the edge.
     pub fn of(&self, input: Pixels) -> Pixels {
         let original = input.original;
-        let Part { left, top, reduced } = input.part.unwrap_or(Part { left: 0, top: 0, reduced: 1 });
+        let SeenPart { left, top, reduced } = input.part.unwrap_or(SeenPart { left: 0, top: 0, reduced: 1 });
         let input = Pixels { part: None, ..input };
         if self.is_cut() && reduced == 1 {
             let [at, down] = [self.window[0] as u32 - left, self.window[1] as u32 - top];

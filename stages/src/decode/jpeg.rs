@@ -19,7 +19,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use forebay_datasets::sample::{Part, Pixels};
+use forebay_datasets::sample::{Pixels, SeenPart};
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::common::error::DecodeWarning;
 use libjpeg_turbo_rs::{DecodeLimits, PixelFormat};
@@ -325,7 +325,7 @@ pub(super) fn decode(
         let decoded = own::pixels(bytes, layout.is_rgb, Some(region), reduced as usize, Isa::detect());
         if let Some(data) = decoded {
             let pixels = oriented(Pixels::new(across, down, data), orientation);
-            let part = Some(Part { left: seen[0], top: seen[1], reduced });
+            let part = Some(SeenPart { left: seen[0], top: seen[1], reduced });
             return Ok(Pixels { original: size.into(), part, ..pixels });
         }
     } else if let Some(data) = own::pixels(bytes, layout.is_rgb, None, 1, Isa::detect()) {
