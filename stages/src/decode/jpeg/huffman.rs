@@ -134,7 +134,7 @@ impl Dc {
             let Symbol { code_bits, byte } = codes.short[index];
             let bits = code_bits + u32::from(byte);
             if code_bits > 0 && bits <= LOOK_BITS {
-                let after = (index as u64) << (64 - LOOK_BITS + code_bits);
+                let after = (index as u64) << (64 - LOOK_BITS) << code_bits;
                 *entry = (value(after, u32::from(byte)) as u32) << 16 | bits;
             }
         }
@@ -301,4 +301,22 @@ fn first(codes: &Codes, index: u64, known: u32) -> Option<Seen> {
     }
     let value = value(index << (64 - LOOK_BITS) << code_bits, u32::from(byte & 15));
     Some(Seen { bits, zeros: byte >> 4, value, ends: byte == 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_as_long_as_a_look_up_may_stand_for_no_bits_at_all() {
+        for code_bits in 1..=16 {
+            let mut counts = [0; 16];
+            counts[code_bits - 1] = 1;
+            let spec = Spec { counts, symbols: [0; 256] };
+            let dc = Dc::of(&spec).expect("differences of no bits");
+            assert_eq!(dc.difference(0), Some((0, code_bits as u32)));
+            let ac = Ac::of(&spec).expect("ends of blocks");
+            assert_eq!(ac.whole(0), Some((0, 0, usize::from(END_OF_BLOCK), code_bits as u32)));
+        }
+    }
 }
