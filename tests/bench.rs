@@ -39,7 +39,7 @@ fn a_bench_tells_every_stage_both_ways_and_what_bounds_it_of_a_folder_and_of_sha
         assert_eq!(ends, [rates[0], rates[2]]);
         assert_eq!(
             number(&done, "/images"),
-            6.0 * (number(&done, "/work/images") - number(&done, "/rejected"))
+            6.0 * (number(&done, "/workload/images") - number(&done, "/rejected"))
         );
         for key in ["cpu_seconds_per_1000", "first_batch_seconds", "peak_memory_bytes", "threads"] {
             assert!(number(&done, &format!("/{key}")) > 0.0, "{key} of {done}");

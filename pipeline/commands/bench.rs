@@ -42,7 +42,7 @@ const ALONE_SECONDS: f64 = 2.0;
 #[derive(Clone, Debug, Serialize)]
 pub struct Benched {
     /// What was fed.
-    pub work: Workload,
+    pub workload: Workload,
     /// Where, and with which program.
     pub machine: Machine,
     /// Threads of the pool.
@@ -254,9 +254,9 @@ async fn bench(
 ) -> Result<Benched, Error> {
     let (threads, machine) = (feed.rooms.threads, Machine::here());
     let method = Method::of(config, threads);
-    let work = Workload::of(feed, config, method.length);
+    let workload = Workload::of(feed, config, method.length);
     if let Some(earlier) = &earlier {
-        earlier.is_of(&work)?;
+        earlier.is_of(&workload)?;
     }
     let network = config.text("bench.replay");
     let mut replay = network.map(|network| Replay::new(&network, feed, method.length)).transpose()?;
@@ -297,7 +297,7 @@ async fn bench(
         bound,
         figures,
         repetitions,
-        work,
+        workload,
         machine,
         threads,
     })

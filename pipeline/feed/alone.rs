@@ -8,10 +8,9 @@ use forebay_datasets::order::Rank;
 use forebay_datasets::sample::{AsClass, Encoded, Fault, Pixels, Sample, Split};
 use forebay_stages::augment::Augment;
 use forebay_stages::collate::collate;
-use forebay_stages::decode::Decode;
 use forebay_stages::resize::Resize;
 use forebay_stages::stage::Stage;
-use forebay_stages::weight::Step;
+use forebay_stages::weight::{DecodeSeen, Step};
 
 use super::{Feed, Pass};
 use crate::flow::{Error, Run};
@@ -57,6 +56,7 @@ impl Feed {
     /// further one. What cannot be read takes no time.
     pub fn alone(&self, stored: &[Sample<Encoded>], is_over: impl Fn() -> bool) -> Vec<StageAlone> {
         let scales = self.scales(true);
+        let decode_seen = scales.decode_seen();
         let mut stages: Vec<StageAlone> = Vec::new();
         let mut batch: Vec<Sample<Pixels>> = Vec::new();
         for sample in stored {
@@ -66,8 +66,8 @@ impl Feed {
             let (id, copy, class) = (&sample.id, sample.copy, sample.label.as_class());
             let draws = self.seed.draws(id, copy, 0);
             let squared = sample.clone().map(|encoded| {
-                let decode = || scales.decode.apply_to(encoded, class, &draws);
-                let decoded = timed(&mut stages, Decode::NAME, 1, decode)?;
+                let decode = || decode_seen.apply_to(encoded, class, &draws);
+                let decoded = timed(&mut stages, DecodeSeen::NAME, 1, decode)?;
                 scales.steps.iter().try_fold(decoded, |image, step| {
                     let (name, apply): (_, Box<dyn FnOnce() -> Result<Pixels, Fault>>) = match step {
                         Step::Resize(resize) => {

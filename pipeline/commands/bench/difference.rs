@@ -15,7 +15,7 @@ pub(super) struct Earlier {
     /// Where it stands.
     #[serde(skip)]
     place: String,
-    work: Workload,
+    workload: Workload,
     machine: Machine,
     threads: usize,
     figures: Measures,
@@ -110,7 +110,7 @@ impl Earlier {
     /// # Errors
     /// [`Error::Usage`] with what differs.
     pub(super) fn is_of(&self, work: &Workload) -> Result<(), Error> {
-        match work.difference(&self.work) {
+        match work.difference(&self.workload) {
             None => Ok(()),
             Some(what) => Err(Error::Usage(format!(
                 "--compare {} is of other work: {what}; measure the same work with both",

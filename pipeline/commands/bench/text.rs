@@ -7,12 +7,12 @@ use crate::options::bytes_in_words;
 
 /// What was measured, where slot-time went, what bounds it.
 pub(super) fn benched(location: &str, done: &Benched) -> String {
-    let Benched { work, machine, figures, repetitions, .. } = done;
+    let Benched { workload, machine, figures, repetitions, .. } = done;
     let mut text = String::new();
     let _ = writeln!(
         text,
         "{location} ({}), batches of {} at {}x{} px, {} images an epoch",
-        work.kind, work.batch, work.side, work.side, work.images
+        workload.kind, workload.batch, workload.side, workload.side, workload.images
     );
     let _ = writeln!(
         text,

@@ -12,6 +12,7 @@ mod color;
 mod frame;
 mod huffman;
 mod idct;
+mod isa;
 mod lanes;
 mod own;
 mod reduced;
@@ -28,7 +29,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use self::idct::Isa;
+use self::isa::Isa;
 use self::rows::Region;
 use super::{
     ColorModel, Decode, DecodeScale, Decoder, StoredColor, exif, fault, oriented, rgb_bytes, stored,
@@ -312,24 +313,21 @@ pub(super) fn decode(
     let JpegHeader { width, height, orientation, .. } = layout;
     options.limits.check(width, height, layout.decode_bytes(bytes))?;
     let size = if swaps_sides(orientation) { (height, width) } else { (width, height) };
-    if options.decoder == Decoder::Image {
-        // As below.
-    } else if let Some(view) = view(size) {
-        let reduced = reduction(options, &view, &layout);
-        let seen = whole_pixels(view.seen(), reduced);
-        let [x, y, across, down] = stored(seen, (width, height), orientation);
-        let range =
-            |from: u32, length: u32| (from / reduced) as usize..(from + length).div_ceil(reduced) as usize;
-        let region = Region { columns: range(x, across), rows: range(y, down) };
-        let (across, down) = (region.columns.len() as u32, region.rows.len() as u32);
-        let decoded = own::pixels(bytes, layout.is_rgb, Some(region), reduced as usize, Isa::detect());
-        if let Some(data) = decoded {
-            let pixels = oriented(Pixels::new(across, down, data), orientation);
-            let part = Some(SeenPart { left: seen[0], top: seen[1], reduced });
-            return Ok(Pixels { original: size.into(), part, ..pixels });
+    let seen_by = view(size);
+    if options.decoder == Decoder::Forebay {
+        let reduced = seen_by.map_or(1, |view| reduction(options, &view, &layout));
+        let seen = seen_by.map(|view| whole_squares(view.seen(), reduced, size));
+        let region = seen.map(|seen| {
+            let [x, y, across, down] = stored(seen, (width, height), orientation).map(|at| at as usize);
+            Region { columns: x..x + across, rows: y..y + down }
+        });
+        if let Some(data) = own::pixels(bytes, layout.is_rgb, region, reduced as usize, Isa::detect()) {
+            let [left, top, across, down] = seen.unwrap_or([0, 0, size.0, size.1]);
+            let [across, down] = if swaps_sides(orientation) { [down, across] } else { [across, down] };
+            let decoded = Pixels::new(across.div_ceil(reduced), down.div_ceil(reduced), data);
+            let part = seen.map(|_| SeenPart { left, top, reduced });
+            return Ok(Pixels { original: size.into(), part, ..oriented(decoded, orientation) });
         }
-    } else if let Some(data) = own::pixels(bytes, layout.is_rgb, None, 1, Isa::detect()) {
-        return Ok(oriented(Pixels::new(width, height, data), orientation));
     }
     // The end marker is nearly always the last two bytes, so that this search is short.
     let has_end = bytes[layout.scan_at..].windows(2).rev().any(|two| two == [0xff, 0xd9]);
@@ -350,10 +348,12 @@ fn reduction(options: &Decode, view: &View, layout: &JpegHeader) -> u32 {
     if layout.orientation == Orientation::NoTransforms || fits { reduced } else { 1 }
 }
 
-/// A part of an image with the whole of each square of `reduced` pixels that it begins in.
-fn whole_pixels([left, top, width, height]: [u32; 4], reduced: u32) -> [u32; 4] {
-    let [from_left, from_top] = [left, top].map(|from| from / reduced * reduced);
-    [from_left, from_top, left + width - from_left, top + height - from_top]
+/// A part of an image with the whole of each square of `reduced` pixels that it touches, as far as the image has them.
+fn whole_squares([left, top, width, height]: [u32; 4], reduced: u32, size: (u32, u32)) -> [u32; 4] {
+    let from = |at: u32| at / reduced * reduced;
+    let to = |end: u32, side: u32| end.next_multiple_of(reduced).min(side);
+    let (from_left, from_top) = (from(left), from(top));
+    [from_left, from_top, to(left + width, size.0) - from_left, to(top + height, size.1) - from_top]
 }
 
 fn decode_whole(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {

@@ -1,21 +1,21 @@
 //! The blocks of a baseline scan.
 
 use super::bits::Bits;
-use super::coefficients::{PLACES, Quad};
+use super::coefficients::PLACES;
 use super::frame::Component;
-use super::huffman::{Ac, Dc, Entry, VALUE_MAX};
+use super::huffman::{Entry, VALUE_MAX};
 
-/// Reads a block into place `at` of a quad whose coefficients there are 0; `None` where the bits are no block.
+/// Reads a block and gives each of its coefficients to `put`, with its place in the first block of a
+/// [`Quad`](super::coefficients::Quad); among them zeros, before what else comes to their place. `None` where the bits are no
+/// block.
 #[inline(always)]
 pub(super) fn block(
     bits: &mut Bits<'_>,
     component: &Component,
     last: &mut i32,
-    quad: &mut Quad,
-    at: usize,
+    mut put: impl FnMut(u8, i16),
 ) -> Option<()> {
     let Component { dc, ac, quantisers, .. } = component;
-    let block: &mut [i16; 256] = (&mut quad.0[at * 8..at * 8 + 256]).try_into().expect("256 of them");
     bits.refill();
     let (difference, n) = dc.difference(bits.peek())?;
     bits.consume(u64::from(n));
@@ -23,7 +23,7 @@ pub(super) fn block(
     if last.abs() > component.last_max {
         return None;
     }
-    block[0] = *last as i16;
+    put(0, *last as i16);
     let mut next = 1;
     loop {
         bits.refill();
@@ -34,17 +34,18 @@ pub(super) fn block(
                 bits.consume(entry.bits());
                 let ([first, second], [a, b]) = (entry.at(), entry.values());
                 // The second one first: where there is none, its place may be that of the first.
-                block[usize::from(PLACES[(next + second) & 255])] = b;
-                block[usize::from(PLACES[(next + first) & 255])] = a;
+                put(PLACES[(next + second) & 255], b);
+                put(PLACES[(next + first) & 255], a);
                 entry.on()
             } else {
                 bits.refill();
                 let (zeros, value, on, n) = ac.whole(bits.peek())?;
-                let place = usize::from(PLACES[(next + zeros) & 255]);
-                if value.abs() * i32::from(quantisers[place / 32][place % 8]) > VALUE_MAX {
+                let place = PLACES[(next + zeros) & 255];
+                let quantiser = quantisers[usize::from(place) / 32][usize::from(place) % 8];
+                if value.abs() * i32::from(quantiser) > VALUE_MAX {
                     return None;
                 }
-                block[place] = value as i16;
+                put(place, value as i16);
                 bits.consume(u64::from(n));
                 bits.refill();
                 on
@@ -73,34 +74,4 @@ fn end(bits: &mut Bits<'_>, entry: Entry, next: usize, on: usize) -> Option<()> 
     }
     // Either all 64 came, or the block ended before.
     (next + on == 64 || next + on > 128).then_some(())
-}
-
-/// Goes past a block of which only the DC coefficient counts, because later ones are told by their difference to it.
-#[inline(always)]
-pub(super) fn skim(bits: &mut Bits<'_>, dc: &Dc, ac: &Ac, last: &mut i32) -> Option<()> {
-    bits.refill();
-    let (difference, n) = dc.difference(bits.peek())?;
-    bits.consume(u64::from(n));
-    *last += difference;
-    let mut next = 1;
-    loop {
-        bits.refill();
-        for _ in 0..4 {
-            let entry = ac.entry(bits.peek());
-            let on = if entry.is_whole() {
-                bits.consume(entry.bits());
-                entry.on()
-            } else {
-                bits.refill();
-                let (_, _, on, n) = ac.whole(bits.peek())?;
-                bits.consume(u64::from(n));
-                bits.refill();
-                on
-            };
-            if next + on > 63 {
-                return end(bits, entry, next, on);
-            }
-            next += on;
-        }
-    }
 }

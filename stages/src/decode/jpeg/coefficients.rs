@@ -7,6 +7,12 @@ pub(super) struct Quad(pub(super) [i16; 288]);
 
 impl Quad {
     pub(super) const ZERO: Quad = Quad([0; 288]);
+
+    /// From the first coefficient of a block on, so that [`PLACES`] are indices.
+    #[inline(always)]
+    pub(super) fn block(&mut self, at: usize) -> &mut [i16; 256] {
+        (&mut self.0[at * 8..at * 8 + 256]).try_into().expect("256 of them")
+    }
 }
 
 /// Where the coefficients of a block are in the first block of a [`Quad`], by their place in the file. What a file says of

@@ -1,44 +1,8 @@
 //! Rows of samples become rows of pixels: chroma is upsampled as libjpeg's "fancy upsampling" does it, then YCbCr becomes RGB.
-//!
-//! The loops are written once and compiled for each of the [`Isa`]s; the compiler makes vectors of them.
 
-use super::idct::Isa;
+use super::isa::for_each_isa;
 #[cfg(target_arch = "x86_64")]
-use super::lanes::{
-    Lanes,
-    x86::{Avx2, Avx512, HasAvx2, HasAvx512},
-};
-
-/// Makes of one loop a function that runs it with the instructions of an [`Isa`].
-macro_rules! for_each_isa {
-    ($(#[$doc:meta])* $name:ident = $loop:ident($($argument:ident: $type:ty),*)) => {
-        $(#[$doc])*
-        pub(super) fn $name(isa: Isa, $($argument: $type),*) {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2")]
-            fn avx2($($argument: $type),*) {
-                $loop($($argument),*);
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2")]
-            fn avx512($($argument: $type),*) {
-                $loop($($argument),*);
-            }
-            match isa {
-                Isa::Scalar => $loop($($argument),*),
-                // SAFETY: the machine has the instructions that the function needs.
-                #[cfg(target_arch = "x86_64")]
-                #[allow(unsafe_code, reason = "see above")]
-                Isa::Avx2(_) => unsafe { avx2($($argument),*) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                #[allow(unsafe_code, reason = "see above")]
-                Isa::Avx512(_) => unsafe { avx512($($argument),*) },
-            }
-        }
-    };
-}
-pub(super) use for_each_isa;
+use super::lanes::Lanes;
 
 /// What three samples of a pixel mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,31 +13,9 @@ pub(super) enum Model {
     Rgb,
 }
 
-/// Samples of three channels, `[n]` each, to pixels, `[n, 3]`.
-pub(super) fn pixels(isa: Isa, model: Model, channels: [&[u8]; 3], rgb: &mut [u8]) {
-    match isa {
-        Isa::Scalar => scalar_pixels(model, channels, rgb),
-        // SAFETY: the machine has the instructions that the function needs.
-        #[cfg(target_arch = "x86_64")]
-        #[allow(unsafe_code, reason = "see above")]
-        Isa::Avx2(proof) => unsafe { avx2_pixels(proof, model, channels, rgb) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        #[allow(unsafe_code, reason = "see above")]
-        Isa::Avx512(proof) => unsafe { avx512_pixels(proof, model, channels, rgb) },
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn avx2_pixels(proof: HasAvx2, model: Model, channels: [&[u8]; 3], rgb: &mut [u8]) {
-    vector_pixels::<Avx2>(proof, model, channels, rgb);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx2")]
-fn avx512_pixels(proof: HasAvx512, model: Model, channels: [&[u8]; 3], rgb: &mut [u8]) {
-    vector_pixels::<Avx512>(proof, model, channels, rgb);
+for_each_isa! {
+    /// Samples of three channels, `[n]` each, to pixels, `[n, 3]`.
+    pixels = vector_pixels / scalar_pixels(model: Model, channels: [&[u8]; 3], rgb: &mut [u8])
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -233,6 +175,7 @@ mod tests {
     use forebay_datasets::seed::Seed;
 
     use super::*;
+    use crate::decode::jpeg::isa::Isa;
 
     #[test]
     fn rows_of_vectors_are_those_of_single_numbers() {

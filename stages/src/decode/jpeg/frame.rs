@@ -13,8 +13,6 @@ pub(super) struct Frame {
     pub(super) components: Vec<Component>,
     /// The largest sampling factors, horizontal and vertical.
     pub(super) sampling_max: [usize; 2],
-    /// How many columns and rows of the image become one: 1, 2, 4 or 8.
-    pub(super) reduced: usize,
     /// Minimum coded units between restart markers; 0 where there are none.
     pub(super) restart_interval: usize,
     /// Where the bits of the scan begin in the file.
@@ -158,7 +156,6 @@ impl Frame {
                         height,
                         components,
                         sampling_max,
-                        reduced: 1,
                         restart_interval,
                         scan_at: end,
                     });

@@ -4,11 +4,9 @@
 //! columns first, with two fractional bits between the passes.
 
 use super::coefficients::Quad;
+use super::isa::for_each_isa;
 #[cfg(target_arch = "x86_64")]
-use super::lanes::{
-    Lanes,
-    x86::{Avx2, Avx512, HasAvx2, HasAvx512},
-};
+use super::lanes::Lanes;
 
 /// Fractional bits of the constants.
 const CONST_BITS: u32 = 13;
@@ -33,35 +31,6 @@ const F_2_053: i16 = fix(2.053119869);
 const F_2_562: i16 = fix(2.562915447);
 const F_3_072: i16 = fix(3.072711026);
 
-/// The instructions that kernels may use on this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Isa {
-    /// What every machine has.
-    Scalar,
-    /// 256-bit vectors.
-    #[cfg(target_arch = "x86_64")]
-    Avx2(HasAvx2),
-    /// 512-bit vectors of bytes and words.
-    #[cfg(target_arch = "x86_64")]
-    Avx512(HasAvx512),
-}
-
-impl Isa {
-    /// All that this machine has, the best one last.
-    pub(super) fn all() -> impl Iterator<Item = Isa> {
-        #[cfg(target_arch = "x86_64")]
-        let vectors = [HasAvx2::find().map(Isa::Avx2), HasAvx512::find().map(Isa::Avx512)];
-        #[cfg(not(target_arch = "x86_64"))]
-        let vectors: [Option<Isa>; 0] = [];
-        std::iter::once(Isa::Scalar).chain(vectors.into_iter().flatten())
-    }
-
-    /// The best that this machine has.
-    pub(super) fn detect() -> Isa {
-        Isa::all().last().expect("each machine has one")
-    }
-}
-
 /// A plane of samples that blocks are put into.
 pub(super) struct Target<'a> {
     /// From the first sample of the blocks on.
@@ -79,33 +48,19 @@ impl Target<'_> {
     }
 }
 
-/// Multiplies the coefficients of four blocks, whose rows are `[8, 4, 8]`, with their quantisers `[8, 8]`, transforms them and
-/// writes them as 8 rows of 32 samples, 0 to 255. Both are in natural order.
-pub(super) fn quad(isa: Isa, blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
-    match isa {
-        Isa::Scalar => scalar(blocks, quantisers, target),
-        // SAFETY: the machine has the instructions that the function needs.
-        #[cfg(target_arch = "x86_64")]
-        #[allow(unsafe_code, reason = "see above")]
-        Isa::Avx2(proof) => unsafe { avx2(proof, blocks, quantisers, target) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        #[allow(unsafe_code, reason = "see above")]
-        Isa::Avx512(proof) => unsafe { avx512(proof, blocks, quantisers, target) },
+for_each_isa! {
+    /// Multiplies the coefficients of four blocks, whose rows are `[8, 4, 8]`, with their quantisers `[8, 8]`, transforms them
+    /// and writes them as 8 rows of 32 samples, 0 to 255. Both are in natural order.
+    quad = vector / scalar(blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>)
+}
+
+/// As many blocks at once as a vector has groups.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn vector<L: Lanes>(proof: L::Proof, blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
+    for at in (0..4).step_by(L::GROUPS) {
+        transform::<L>(proof, blocks, quantisers, target, at);
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn avx2(proof: HasAvx2, blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
-    transform::<Avx2>(proof, blocks, quantisers, target, 0);
-    transform::<Avx2>(proof, blocks, quantisers, target, 2);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2")]
-fn avx512(proof: HasAvx512, blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
-    transform::<Avx512>(proof, blocks, quantisers, target, 0);
 }
 
 /// As many blocks as a vector has groups, from block `at` on.
@@ -271,6 +226,7 @@ mod tests {
     use forebay_datasets::seed::Seed;
 
     use super::*;
+    use crate::decode::jpeg::isa::Isa;
 
     #[test]
     fn vectors_give_what_single_numbers_give() {

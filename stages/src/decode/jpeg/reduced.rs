@@ -1,49 +1,54 @@
-//! Four blocks to fewer samples, each the mean of a rectangle of those that the whole transform gives, after these were cut off
-//! at black and white: what an antialiased resize makes of them next comes out as if all of them had been there.
+//! Rows of pixels become fewer and shorter ones: each pixel the mean of a square of them, so that what an antialiased resize makes
+//! of these comes out as if all had been there.
 
-use super::coefficients::Quad;
-use super::color::for_each_isa;
-use super::idct::{self, Isa, Target};
+use super::isa::{Isa, for_each_isa};
 
-/// As [`idct::quad`], to `size` columns and rows of each block: 8, 4, 2 or 1.
-pub(super) fn quad(
-    isa: Isa,
-    blocks: &Quad,
-    quantisers: &[[i16; 8]; 8],
-    size: [usize; 2],
-    target: &mut Target<'_>,
-) {
-    let mut whole = [0; 8 * 32];
-    idct::quad(isa, blocks, quantisers, &mut Target { samples: &mut whole, stride: 32 });
-    means(isa, &whole, size, target);
+/// The squares that a row of means is made of.
+#[derive(Debug, Default)]
+pub(super) struct Squares {
+    /// Sums of columns, `[width, 3]`: at most 8 rows of bytes.
+    sums: Vec<u16>,
+    rows: usize,
+}
+
+impl Squares {
+    /// Begins with rows of `width` pixels.
+    pub(super) fn begin(&mut self, width: usize) {
+        self.sums.clear();
+        self.sums.resize(3 * width, 0);
+        self.rows = 0;
+    }
+
+    /// Takes a row of pixels, `[width, 3]`, and says how many there are.
+    pub(super) fn add(&mut self, isa: Isa, row: &[u8]) -> usize {
+        add(isa, &mut self.sums, row);
+        self.rows += 1;
+        self.rows
+    }
+
+    /// Puts a row of the means of squares of `side` columns at the end of `out`, rounded; the last square may be narrower. Then
+    /// it begins again.
+    pub(super) fn end(&mut self, side: usize, out: &mut Vec<u8>) {
+        for square in self.sums.chunks_mut(3 * side) {
+            let n = (square.len() / 3 * self.rows) as u32;
+            for channel in 0..3 {
+                let sum: u32 = square.iter().skip(channel).step_by(3).map(|sum| u32::from(*sum)).sum();
+                out.push(((sum + n / 2) / n) as u8);
+            }
+            square.fill(0);
+        }
+        self.rows = 0;
+    }
 }
 
 for_each_isa! {
-    /// The means of 8 rows of 32 samples, rounded.
-    means = means_loop(whole: &[u8; 8 * 32], size: [usize; 2], target: &mut Target<'_>)
+    /// Adds a row to sums, `[n]` each.
+    add = add_loop(sums: &mut [u16], row: &[u8])
 }
 
 #[inline(always)]
-fn means_loop(whole: &[u8; 8 * 32], [columns, rows]: [usize; 2], target: &mut Target<'_>) {
-    let (across, down) = (8 / columns, 8 / rows);
-    let half = (across * down / 2) as u16;
-    let shift = (across * down).ilog2();
-    for (row, lines) in whole.chunks_exact(32 * down).enumerate() {
-        let mut sums = [0u16; 32];
-        for line in lines.chunks_exact(32) {
-            for (sum, sample) in sums.iter_mut().zip(line) {
-                *sum += u16::from(*sample);
-            }
-        }
-        let out = &mut target.samples[row * target.stride..][..4 * columns];
-        let mut put = |means: &mut dyn Iterator<Item = u16>| {
-            out.iter_mut().zip(means).for_each(|(out, sum)| *out = ((sum + half) >> shift) as u8);
-        };
-        match across {
-            1 => put(&mut sums.iter().copied()),
-            2 => put(&mut sums.as_chunks::<2>().0.iter().map(|part| part.iter().sum())),
-            4 => put(&mut sums.as_chunks::<4>().0.iter().map(|part| part.iter().sum())),
-            _ => put(&mut sums.as_chunks::<8>().0.iter().map(|part| part.iter().sum())),
-        }
+fn add_loop(sums: &mut [u16], row: &[u8]) {
+    for (sum, value) in sums.iter_mut().zip(row) {
+        *sum += u16::from(*value);
     }
 }

@@ -2,27 +2,20 @@
 
 use std::ops::Range;
 
-use super::baseline::{block, skim};
+use super::baseline::block;
 use super::bits::{Bits, ScanBytes};
 use super::coefficients::Quad;
 use super::color::{self, Model};
 use super::frame::{BLOCKS_MAX, Component, Frame, Tables};
-use super::idct::{self, Isa, Target};
-use super::reduced;
+use super::idct::{self, Target};
+use super::isa::Isa;
+use super::reduced::Squares;
 
-/// A rectangle of an image as it is stored and decoded, pixels.
+/// A rectangle of an image as it is stored, pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Region {
     pub(super) columns: Range<usize>,
     pub(super) rows: Range<usize>,
-}
-
-/// Who takes the rows of a region, `[region width, 3]` each, from top to bottom.
-pub(super) trait Sink {
-    /// Where the next row goes.
-    fn row(&mut self) -> &mut [u8];
-    /// It is there.
-    fn done(&mut self) {}
 }
 
 /// Buffers that decoding uses, for one image after the other.
@@ -32,8 +25,11 @@ pub(super) struct Buffers {
     pub(super) tables: Tables,
     quads: Vec<Quad>,
     planes: [Plane; 3],
-    /// Chroma of one row at full width.
-    chroma: [Vec<u8>; 2],
+    /// A row of each component at the size of the image, where it is not in a plane as it is.
+    lines: [Vec<u8>; 3],
+    /// A row of pixels.
+    row: Vec<u8>,
+    squares: Squares,
 }
 
 impl Buffers {
@@ -96,16 +92,12 @@ enum Upsampling {
 }
 
 impl Upsampling {
-    /// As `jdsample.c` decides; between samples that stand for several pixels there is nothing to be found.
+    /// As `jdsample.c` decides.
     fn of(frame: &Frame, component: &Component) -> Upsampling {
-        let size = frame.block(component);
-        let [across, down] = [0, 1].map(|axis| {
-            frame.sampling_max[axis] * 8 / (component.sampling[axis] * size[axis] * frame.reduced)
-        });
+        let [across, down] = [0, 1].map(|axis| frame.sampling_max[axis] / component.sampling[axis]);
         let is_wide = frame.samples(component)[0] > 2;
         match (across, down) {
             (1, 1) => Upsampling::None,
-            _ if frame.reduced > 1 => Upsampling::Repeat([across, down]),
             (2, 1) if is_wide => Upsampling::Across,
             (1, 2) => Upsampling::Down,
             (2, 2) if is_wide => Upsampling::Both,
@@ -115,22 +107,10 @@ impl Upsampling {
 }
 
 impl Frame {
-    /// Columns and rows that a block becomes. Chroma that is subsampled needs no reducing where luma is reduced as much.
-    fn block(&self, component: &Component) -> [usize; 2] {
-        [0, 1].map(|axis| 8 / (self.reduced * component.sampling[axis] / self.sampling_max[axis]).max(1))
-    }
-
     /// Columns and rows of a component.
     fn samples(&self, component: &Component) -> [usize; 2] {
-        let (image, size) = ([self.width, self.height], self.block(component));
-        [0, 1].map(|axis| {
-            (image[axis] * component.sampling[axis] * size[axis]).div_ceil(8 * self.sampling_max[axis])
-        })
-    }
-
-    /// Width and height of the image as it is decoded.
-    pub(super) fn reduced_size(&self) -> [usize; 2] {
-        [self.width, self.height].map(|side| side.div_ceil(self.reduced))
+        let image = [self.width, self.height];
+        [0, 1].map(|axis| (image[axis] * component.sampling[axis]).div_ceil(self.sampling_max[axis]))
     }
 
     /// Columns and rows of minimum coded units.
@@ -140,17 +120,18 @@ impl Frame {
     }
 }
 
-/// Decodes a region of a file into `sink`. `None` where the bits are not as the standard says; rows may have come before.
+/// Decodes a region of a file to pixels, `[height, width, 3]`, or to the means of squares of `reduced` columns and rows. `None` where
+/// the bits are not as the standard says.
 pub(super) fn decode(
     bytes: &[u8],
     frame: &Frame,
     model: Model,
     region: &Region,
-    work: &mut Buffers,
+    reduced: usize,
+    buffers: &mut Buffers,
     isa: Isa,
-    sink: &mut impl Sink,
-) -> Option<()> {
-    let Buffers { scan, quads, planes, chroma, .. } = work;
+) -> Option<Vec<u8>> {
+    let Buffers { scan, quads, planes, lines, row: line, squares, .. } = buffers;
     let end = frame.scan_at + scan.read(&bytes[frame.scan_at..])?;
     let has_end = bytes[end..].starts_with(&[0xff, 0xd9]);
     if !has_end && end < bytes.len() {
@@ -166,26 +147,27 @@ pub(super) fn decode(
     }
     // Units of the region, with the samples next to it.
     let units = |pixels: &Range<usize>, axis: usize, all: usize| {
-        let size = 8 * frame.sampling_max[axis] / frame.reduced;
-        let beside = if frame.reduced == 1 { frame.sampling_max[axis] } else { 0 };
+        let (size, beside) = (8 * frame.sampling_max[axis], frame.sampling_max[axis]);
         pixels.start.saturating_sub(beside) / size..(pixels.end + beside).div_ceil(size).min(all)
     };
     let columns = units(&region.columns, 0, units_across);
     let rows = units(&region.rows, 1, units_down);
     for (plane, component) in planes.iter_mut().zip(&frame.components) {
-        let ([h, v], [across, down]) = (component.sampling, frame.block(component));
-        plane.stride = 2 * MARGIN + columns.len().div_ceil(4) * 4 * across * h;
-        plane.rows = 2 * down * v;
-        plane.origin = [columns.start * across * h, rows.start * down * v];
+        let [h, v] = component.sampling;
+        plane.stride = 2 * MARGIN + columns.len().div_ceil(4) * 32 * h;
+        plane.rows = 16 * v;
+        plane.origin = [columns.start * 8 * h, rows.start * 8 * v];
         plane.size = frame.samples(component);
         // What stands there of an image before is written over before it is read.
         if plane.samples.len() < plane.stride * plane.rows {
             plane.samples.resize(plane.stride * plane.rows, 0);
         }
     }
-    for line in chroma.iter_mut() {
-        line.resize(region.columns.len() + 16, 0);
-    }
+    let width = region.columns.len();
+    line.resize(3 * width, 0);
+    squares.begin(width);
+    let [out_width, out_height] = [width, region.rows.len()].map(|side| side.div_ceil(reduced));
+    let mut out = Vec::with_capacity(3 * out_width * out_height);
     quads.clear();
     quads.resize(BLOCKS_MAX, Quad::ZERO);
 
@@ -196,37 +178,38 @@ pub(super) fn decode(
         units.row(columns.clone(), units_across, quads, |chunk, quads| {
             let mut at = 0;
             for (plane, component) in planes.iter_mut().zip(&frame.components) {
-                let ([h, v], size) = (component.sampling, frame.block(component));
+                let [h, v] = component.sampling;
                 for down in 0..v {
-                    let start = plane.start((row * v + down) * size[1]) + chunk * 4 * size[0] * h;
+                    let start = plane.start((row * v + down) * 8) + chunk * 32 * h;
                     for across in 0..h {
-                        let samples = &mut plane.samples[start + across * 4 * size[0]..];
+                        let samples = &mut plane.samples[start + across * 32..];
                         let mut target = Target { samples, stride: plane.stride };
-                        match size {
-                            [8, 8] => idct::quad(isa, &quads[at], &component.quantisers, &mut target),
-                            _ => reduced::quad(isa, &quads[at], &component.quantisers, size, &mut target),
-                        }
+                        idct::quad(isa, &quads[at], &component.quantisers, &mut target);
                         at += 1;
                     }
                 }
             }
         })?;
         // The last rows of a unit wait for the chroma below them.
-        let below = if frame.reduced == 1 && frame.sampling_max[1] > 1 { frame.sampling_max[1] } else { 0 };
+        let below = if frame.sampling_max[1] > 1 { frame.sampling_max[1] } else { 0 };
         let until = match row + 1 == units_down {
             true => region.rows.end,
-            false => ((row + 1) * 8 * frame.sampling_max[1] / frame.reduced - below).min(region.rows.end),
+            false => ((row + 1) * 8 * frame.sampling_max[1] - below).min(region.rows.end),
         };
         for (plane, component) in planes.iter_mut().zip(&frame.components) {
-            let rows = frame.block(component)[1] * component.sampling[1];
+            let rows = 8 * component.sampling[1];
             for row in row * rows..(row + 1) * rows {
                 plane.extend(row);
             }
         }
         while emitted < until {
-            pixels(frame, model, planes, emitted, region.columns.clone(), chroma, isa, sink.row());
-            sink.done();
+            pixels(frame, model, planes, emitted, region.columns.clone(), lines, isa, line);
             emitted += 1;
+            if reduced == 1 {
+                out.extend_from_slice(line);
+            } else if squares.add(isa, line) == reduced || emitted == region.rows.end {
+                squares.end(reduced, &mut out);
+            }
         }
     }
     if !has_end {
@@ -235,7 +218,7 @@ pub(super) fn decode(
     }
     let is_good =
         if units.at == units_across * units_down { units.bits.is_spent() } else { !units.bits.is_overrun() };
-    is_good.then_some(())
+    is_good.then_some(out)
 }
 
 /// The units of a scan, one after the other.
@@ -265,11 +248,7 @@ impl<'a> Units<'a> {
     fn skip_to(&mut self, at: usize) -> Option<()> {
         while self.at < at {
             self.next_unit()?;
-            for (component, last) in self.frame.components.iter().zip(&mut self.last) {
-                for _ in 0..component.sampling[0] * component.sampling[1] {
-                    skim(&mut self.bits, &component.dc, &component.ac, last)?;
-                }
-            }
+            skim(&mut self.bits, self.frame, &mut self.last)?;
         }
         Some(())
     }
@@ -307,11 +286,7 @@ impl<'a> Units<'a> {
             self.next_unit()?;
             bits = self.bits.clone();
             if !columns.contains(&unit) {
-                for (index, component) in frame.components.iter().enumerate() {
-                    for _ in 0..component.sampling[0] * component.sampling[1] {
-                        skim(&mut bits, &component.dc, &component.ac, &mut self.last[index])?;
-                    }
-                }
+                skim(&mut bits, frame, &mut self.last)?;
                 continue;
             }
             let place = (unit - columns.start) % 4;
@@ -322,7 +297,9 @@ impl<'a> Units<'a> {
                     for across in 0..h {
                         let column = place * h + across;
                         let quad = &mut quads[first + down * h + column / 4];
-                        block(&mut bits, component, &mut self.last[index], quad, column % 4)?;
+                        let block_of_quad = quad.block(column % 4);
+                        let put = |place: u8, value| block_of_quad[usize::from(place)] = value;
+                        block(&mut bits, component, &mut self.last[index], put)?;
                     }
                 }
                 first += h * v;
@@ -337,6 +314,17 @@ impl<'a> Units<'a> {
     }
 }
 
+/// Goes past a unit of which only the DC coefficients count, because later ones are told by their differences to them.
+#[inline(always)]
+fn skim(bits: &mut Bits<'_>, frame: &Frame, last: &mut [i32; 3]) -> Option<()> {
+    for (component, last) in frame.components.iter().zip(last) {
+        for _ in 0..component.sampling[0] * component.sampling[1] {
+            block(bits, component, last, |_, _| {})?;
+        }
+    }
+    Some(())
+}
+
 /// One row of pixels, `[columns, 3]`.
 #[allow(clippy::too_many_arguments, reason = "what a row is made of and where it goes")]
 fn pixels(
@@ -345,7 +333,7 @@ fn pixels(
     planes: &[Plane; 3],
     y: usize,
     columns: Range<usize>,
-    chroma: &mut [Vec<u8>; 2],
+    lines: &mut [Vec<u8>; 3],
     isa: Isa,
     out: &mut [u8],
 ) {
@@ -353,13 +341,12 @@ fn pixels(
     if frame.components.len() == 1 {
         return color::gray(isa, planes[0].row(y, whole), out);
     }
-    // Files whose luma is subsampled are rare; a line of their own is made of it.
-    let mut luma = Vec::new();
-    let [chroma_a, chroma_b] = chroma;
-    let [first, second, third] = [(0, &mut luma), (1, chroma_a), (2, chroma_b)].map(|(index, line)| {
-        samples(frame, &frame.components[index], &planes[index], y, columns.clone(), line, isa)
+    let mut components = frame.components.iter().zip(planes).zip(lines);
+    let channels = std::array::from_fn(|_| {
+        let ((component, plane), line) = components.next().expect("there are three");
+        samples(frame, component, plane, y, columns.clone(), line, isa)
     });
-    color::pixels(isa, model, [first, second, third], out);
+    color::pixels(isa, model, channels, out);
 }
 
 /// A row of a component at the size of the image; in `line`, where it is not in the plane as it is.
@@ -378,9 +365,8 @@ fn samples<'a>(
     let odd = columns.start % 2;
     let near = y / 2;
     let far = if y.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(plane.size[1] - 1) };
-    let upsampling = Upsampling::of(frame, component);
     line.resize(columns.len() + 2, 0);
-    match upsampling {
+    match Upsampling::of(frame, component) {
         Upsampling::None => return plane.row(y, whole),
         Upsampling::Across => color::double_across(isa, plane.row(y, half.clone()), line),
         Upsampling::Down => {
