@@ -208,7 +208,7 @@ pub(super) fn decode(
             if reduced == 1 {
                 out.extend_from_slice(line);
             } else if squares.add(isa, line) == reduced || emitted == region.rows.end {
-                squares.end(reduced, &mut out);
+                squares.end(isa, reduced, &mut out);
             }
         }
     }
