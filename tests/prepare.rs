@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use forebay_datasets::shard::{Index, Row};
+use forebay_datasets::shard::{Index, StoredRow};
 use image::RgbImage;
 use parquet::column::page::Page;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::fixture::Place;
 
-fn rows(file: Vec<u8>) -> Vec<Row> {
+fn rows(file: Vec<u8>) -> Vec<StoredRow> {
     let file = Bytes::from(file);
     let index = Index::of_file(&file).unwrap();
     let groups = 0..index.footer().groups.len();
@@ -20,6 +20,19 @@ fn rows(file: Vec<u8>) -> Vec<Row> {
             index.rows(group, file.slice(range.start as usize..range.end as usize)).unwrap()
         })
         .collect()
+}
+
+/// Of each row, columns and rows of the stored image and of the one that was read.
+fn sizes(file: &[u8]) -> Vec<[(u32, u32); 2]> {
+    let reader = SerializedFileReader::new(Bytes::copy_from_slice(file)).unwrap();
+    let of = |row: parquet::record::Row| {
+        let number = |name: &str| {
+            let field = row.get_column_iter().find(|(column, _)| *column == name).expect(name).1;
+            field.to_string().parse().expect("a number")
+        };
+        [(number("width"), number("height")), (number("original_width"), number("original_height"))]
+    };
+    reader.get_row_iter(None).unwrap().map(|row| of(row.unwrap())).collect()
 }
 
 fn shards(place: &Place, name: &str) -> BTreeMap<String, Vec<u8>> {
@@ -39,12 +52,14 @@ fn every_pixel_survives_png_and_raw_shards() {
     for encode in ["png", "raw"] {
         place.run(&format!("prepare in {encode} --size original --encode {encode} --split none")).done();
         let mut found = 0;
-        for row in shards(&place, encode).into_values().flat_map(rows) {
-            let stored = image::load_from_memory(&row.bytes).unwrap().to_rgb8();
-            assert_eq!(stored, originals[&*row.id], "{} as {encode}", row.id);
-            assert_eq!(row.size, stored.dimensions());
-            assert_eq!(row.original_size, stored.dimensions());
-            found += 1;
+        for file in shards(&place, encode).into_values() {
+            let sizes = sizes(&file);
+            for (row, sizes) in rows(file).into_iter().zip(sizes) {
+                let stored = image::load_from_memory(&row.bytes).unwrap().to_rgb8();
+                assert_eq!(stored, originals[&*row.id], "{} as {encode}", row.id);
+                assert_eq!(sizes, [stored.dimensions(); 2]);
+                found += 1;
+            }
         }
         assert_eq!(found, originals.len());
     }
@@ -168,7 +183,7 @@ fn only_the_training_split_is_balanced_and_augmented() {
     let balanced = "prepare in balanced --size original --encode png --split 0.5,0.25,0.25 --balance over --augment strong";
     let said = place.run(balanced).done();
     let train = |name: &str| rows(place.files(name)["data/train-00000-of-00001.parquet"].clone());
-    let of = |rows: &[Row], label: u32| rows.iter().filter(|row| row.label == label).count();
+    let of = |rows: &[StoredRow], label: u32| rows.iter().filter(|row| row.label == label).count();
     let (few, many) = (of(&train("plain"), 0), of(&train("plain"), 1));
     assert!(few > 0 && few < many, "{few} {many}");
     assert!(said.stderr.contains("few") && said.stderr.contains(&many.to_string()), "{}", said.stderr);
@@ -182,7 +197,7 @@ fn only_the_training_split_is_balanced_and_augmented() {
     }
     let train = train("balanced");
     assert_eq!((of(&train, 0), of(&train, 1)), (many, many));
-    let copies: Vec<&Row> = train.iter().filter(|row| row.id == train[0].id).collect();
+    let copies: Vec<&StoredRow> = train.iter().filter(|row| row.id == train[0].id).collect();
     for pair in copies.windows(2) {
         assert_ne!(pair[0].bytes, pair[1].bytes, "copies are drawn anew");
     }

@@ -9,7 +9,7 @@ use forebay::options::Config;
 use forebay::plan::PreparePlan;
 use forebay::prepare;
 use forebay_datasets::manifest::{FORMAT, PlanRecord, Replacement, ShardPlan};
-use forebay_datasets::shard::{self, Index};
+use forebay_datasets::shard::{self, Index, Row, StoredRow};
 use serde_json::Value;
 
 use crate::fixture::{Place, Said};
@@ -271,9 +271,15 @@ fn a_sample_that_is_neither_written_nor_rejected_nor_dropped_is_found_out() {
     let range = index.group_range(0);
     let rows = index.rows(0, whole.slice(range.start as usize..range.end as usize)).unwrap();
     for (holes, said) in [(vec![], "do not add up"), (vec![1], "is not 12 found")] {
-        let mut rows = rows.clone();
+        let row = |row: &StoredRow| Row {
+            bytes: row.bytes.clone(),
+            label: row.label,
+            id: row.id.clone(),
+            extension: "png",
+            ..Row::default()
+        };
+        let mut rows: Vec<Row> = rows.iter().map(row).collect();
         rows.remove(1);
-        rows.iter_mut().for_each(|row| row.extension = "png");
         let mut footer = index.footer().clone();
         (footer.groups, footer.row_groups, footer.holes) = (vec![], vec![], holes);
         let (file, _) = shard::encode(index.classes(), vec![rows], footer).unwrap();

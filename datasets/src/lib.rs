@@ -6,6 +6,7 @@ pub mod words;
 pub mod escape;
 pub mod panics;
 pub mod store;
+pub mod blocks;
 pub mod catalog;
 pub mod duplicates;
 pub mod split;

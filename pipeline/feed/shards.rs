@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use forebay_datasets::blocks::Blocks;
 use forebay_datasets::manifest::{Manifest, PLAN_KEY, PlanRecord, ShardRecord};
 use forebay_datasets::order::{EpochRow, RowPlace};
 use forebay_datasets::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
@@ -13,12 +14,13 @@ use forebay_datasets::store::Store;
 use forebay_stages::decode::probe;
 use forebay_stages::shuffle::{Shuffle, WindowPart};
 use forebay_stages::stage::Regroup;
+use futures::executor::block_on;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::kept::KeptRows;
 use super::source::{Fetch, Reading, Source};
-use crate::flow::{Chunk, Error, Flow, Room, Run, in_one_line};
+use crate::flow::{Chunk, Error, Flow, Room, Run, blocking, in_one_line};
 use crate::plan::{self, PlannedNode, Rooms, ShorterSides};
 
 /// Stored rows of a window that are held while they are mixed. Where groups are larger, rows are read one by one
@@ -42,6 +44,8 @@ pub struct Shards {
     indexes: Vec<Index>,
     window_bytes_max: u64,
     bytes_read: AtomicU64,
+    /// Those that groups are read into.
+    blocks: Blocks<u8>,
 }
 
 /// What was read for a part of a window.
@@ -101,7 +105,8 @@ impl Shards {
         }
         let store = store.clone();
         let bytes_read = AtomicU64::new(0);
-        Ok(Shards { store, manifest, indexes, window_bytes_max: WINDOW_BYTES_MAX, bytes_read })
+        let window_bytes_max = WINDOW_BYTES_MAX;
+        Ok(Shards { store, manifest, indexes, window_bytes_max, bytes_read, blocks: Blocks::default() })
     }
 
     /// Reads rows one by one already where a window would hold more than so much.
@@ -153,10 +158,14 @@ impl Shards {
         let (shard, group) = wanted.groups[group as usize];
         let range = self.indexes[shard].group_range(group);
         self.bytes_read.fetch_add(range.end - range.start, Ordering::Relaxed);
-        let bytes = match range.is_empty() {
-            true => Bytes::new(),
-            false => self.store.get_range(&self.manifest.shards[shard].key, range).await?,
-        };
+        if range.is_empty() {
+            return Ok(FoundRows::Group { shard, group, bytes: Bytes::new() });
+        }
+        let (store, blocks) = (self.store.clone(), self.blocks.clone());
+        let key = self.manifest.shards[shard].key.clone();
+        let is_local = store.local_root().is_some();
+        let read = async move { store.get_range_in(&key, range, &blocks).await };
+        let bytes = if is_local { blocking(|| block_on(read)).await? } else { read.await? };
         Ok(FoundRows::Group { shard, group, bytes })
     }
 

@@ -18,7 +18,8 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMeta
 use thiserror::Error;
 
 use super::write::schema;
-use super::{FOOTER_KEY, Footer, Provenance, ROWS_PER_GROUP, Row, ShardError, checksum};
+use super::row::images;
+use super::{FOOTER_KEY, Footer, ROWS_PER_GROUP, ShardError, StoredRow, checksum};
 use crate::columns::{
     ColumnBounds, FilePart, METADATA_BYTES_MAX, TAIL_BYTES, Writer, check_pages, end_bytes, guarded, metadata,
 };
@@ -125,10 +126,6 @@ pub(super) fn bounds(column: &ColumnChunkMetaData) -> ColumnBounds {
         writer: Writer::Forebay,
     }
 }
-
-/// The columns that rows are read by: where a row comes from is passed over.
-const READ: [&str; 8] =
-    ["image", "label", "id", "copy", "width", "height", "original_width", "original_height"];
 
 impl Index {
     /// Reads the index from the last [`end_bytes`] bytes of a file of `bytes` bytes.
@@ -242,37 +239,29 @@ impl Index {
         start..end
     }
 
-    /// The rows of planned group `group`, from the bytes of [`Index::group_range`]. The images share the memory
-    /// of one column a row group: they are copied once, out of the pages.
+    /// The rows of planned group `group`, from the bytes of [`Index::group_range`]. The images are parts of these bytes:
+    /// nothing of them is copied.
     ///
     /// # Errors
     /// [`ShardError`] when the bytes are damaged.
-    pub fn rows(&self, group: usize, bytes: Bytes) -> Result<Vec<Row>, ShardError> {
+    pub fn rows(&self, group: usize, bytes: Bytes) -> Result<Vec<StoredRow>, ShardError> {
         guarded(|| self.rows_unguarded(group, bytes))
     }
 
-    fn rows_unguarded(&self, group: usize, bytes: Bytes) -> Result<Vec<Row>, ShardError> {
+    fn rows_unguarded(&self, group: usize, bytes: Bytes) -> Result<Vec<StoredRow>, ShardError> {
         let part = FilePart { start: self.group_range(group).start, bytes, file_bytes: self.bytes };
         let mut rows = Vec::with_capacity(self.footer.groups[group]);
-        // One row group at a time: several may hold more than the 2 GiB of images that one column can.
         for row_group in self.row_groups_of(group) {
-            check_pages(self.metadata().row_group(row_group), &Arc::new(part.clone()), |column| {
-                READ.contains(&&*column.column_path().parts()[0]).then(|| bounds(column))
-            })?;
-            let reader =
-                ParquetRecordBatchReaderBuilder::new_with_metadata(part.clone(), self.reader.clone())
-                    .with_row_groups(vec![row_group])
-                    .with_projection(ProjectionMask::columns(self.reader.parquet_schema(), READ))
-                    .with_batch_size(ROWS_PER_GROUP)
-                    .build()?;
-            for batch in reader {
-                rows_of(&batch?, &mut rows)?;
+            let images = images(self, row_group, &part)?;
+            let identities = self.identities_of(row_group, part.clone())?;
+            if images.len() != identities.len() {
+                return Err(foreign("its columns have different numbers of rows"));
             }
+            let row = |(bytes, (id, copy, label))| StoredRow { bytes, label, id, copy };
+            rows.extend(images.into_iter().zip(identities).map(row));
         }
         if rows.len() != self.footer.groups[group] {
-            return Err(ShardError::Foreign(
-                "a planned group has other rows than the footer says".to_string(),
-            ));
+            return Err(foreign("a planned group has other rows than the footer says"));
         }
         for (place, row) in rows.iter().enumerate() {
             self.check_sum(group, place, checksum(&row.bytes, &row.id, row.copy, row.label), &row.id)?;
@@ -313,16 +302,15 @@ impl Index {
         row_group: usize,
         bytes: Bytes,
     ) -> Result<Vec<(SampleId, u32, Label)>, ShardError> {
-        guarded(|| self.identities_unguarded(row_group, bytes))
+        let start = self.identity_range(row_group).start;
+        guarded(|| self.identities_of(row_group, FilePart { start, bytes, file_bytes: self.bytes }))
     }
 
-    fn identities_unguarded(
+    fn identities_of(
         &self,
         row_group: usize,
-        bytes: Bytes,
+        part: FilePart,
     ) -> Result<Vec<(SampleId, u32, Label)>, ShardError> {
-        let start = self.identity_range(row_group).start;
-        let part = FilePart { start, bytes, file_bytes: self.bytes };
         let is_read = |column: &ColumnChunkMetaData| {
             ["id", "copy", "label"].contains(&&*column.column_path().parts()[0])
         };
@@ -337,6 +325,9 @@ impl Index {
         let mut identities = Vec::new();
         for batch in reader {
             let batch = batch?;
+            if batch.columns().iter().any(|column| column.null_count() > 0) {
+                return Err(foreign("a row lacks a value"));
+            }
             let ids = column(&batch, "id")?.as_string_opt::<i32>().ok_or_else(|| odd("id"))?;
             let copies = int32_column(&batch, "copy")?;
             let labels =
@@ -373,6 +364,10 @@ fn agree(footer: &Footer, row_groups: &[RowGroupMetaData]) -> bool {
         && holes.is_sorted_by(|a, b| a < b)
 }
 
+pub(super) fn foreign(what: &str) -> ShardError {
+    ShardError::Foreign(what.to_string())
+}
+
 fn odd(name: &str) -> ShardError {
     ShardError::Foreign(format!("its column `{name}` is missing or of another type"))
 }
@@ -390,40 +385,4 @@ fn whole(name: &str, value: impl TryInto<u32>) -> Result<u32, ShardError> {
     value
         .try_into()
         .map_err(|_| ShardError::Foreign(format!("its column `{name}` holds what is out of range")))
-}
-
-fn rows_of(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), ShardError> {
-    let image = column(batch, "image")?.as_struct_opt().ok_or_else(|| odd("image"))?;
-    let images = image.column_by_name("bytes").and_then(|bytes| bytes.as_binary_opt::<i32>());
-    let images = images.ok_or_else(|| odd("image.bytes"))?;
-    let ids = column(batch, "id")?.as_string_opt::<i32>().ok_or_else(|| odd("id"))?;
-    let labels = column(batch, "label")?.as_primitive_opt::<Int64Type>().ok_or_else(|| odd("label"))?;
-    let copies = int32_column(batch, "copy")?;
-    let [width, height, original_width, original_height] =
-        ["width", "height", "original_width", "original_height"].map(|name| int32_column(batch, name));
-    let (width, height) = (width?, height?);
-    let (original_width, original_height) = (original_width?, original_height?);
-    let is_whole = batch.columns().iter().chain(image.columns()).all(|column| column.null_count() == 0);
-    if !is_whole {
-        return Err(ShardError::Foreign("a row lacks a value".to_string()));
-    }
-    let values = Bytes::from_owner(images.values().clone());
-    for row in 0..batch.num_rows() {
-        let range = images.value_offsets()[row] as usize..images.value_offsets()[row + 1] as usize;
-        let number = |name: &str, column: &Int32Array| whole(name, column.value(row));
-        rows.push(Row {
-            bytes: values.slice(range),
-            label: whole("label", labels.value(row))?,
-            id: ids.value(row).into(),
-            copy: number("copy", copies)?,
-            size: (number("width", width)?, number("height", height)?),
-            original_size: (
-                number("original_width", original_width)?,
-                number("original_height", original_height)?,
-            ),
-            extension: "",
-            provenance: Provenance::default(),
-        });
-    }
-    Ok(())
 }

@@ -1,14 +1,16 @@
-//! One row of a shard, read alone: the page that its image lies in, and the small columns of its row group.
+//! The images of a shard where they lie: those of a row group, or that of one row, read alone with the small columns of its
+//! row group. They are stored as they are, so that each is a part of the bytes that were read.
 
 use std::ops::Range;
 
 use bytes::Bytes;
+use parquet::basic::Compression;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::page_index::index_reader::decode_offset_index;
 
-use super::index::{Index, ReadError};
+use super::index::{Index, ReadError, foreign};
 use super::{ShardError, StoredRow, checksum};
-use crate::columns::{PLAIN, PageHeader, PageKind, check_structure, guarded};
+use crate::columns::{FilePart, PLAIN, PageHeader, PageKind, check_structure, guarded};
 use crate::store::Store;
 
 /// Where a row lies: its row group, and its place in it.
@@ -51,8 +53,20 @@ pub async fn read_row(
     Ok((StoredRow { bytes: image, label, id, copy }, bytes))
 }
 
-fn foreign(what: &str) -> ShardError {
-    ShardError::Foreign(what.to_string())
+/// The images of a row group, of which `part` holds the column: parts of it, in their order.
+///
+/// # Errors
+/// [`ShardError`] when its pages are not those of images.
+pub(super) fn images(index: &Index, row_group: usize, part: &FilePart) -> Result<Vec<Bytes>, ShardError> {
+    let (start, length) = image_column(index, row_group)?.byte_range();
+    let mut rest = part.slice(start, length as usize)?;
+    let mut images = Vec::new();
+    while !rest.is_empty() {
+        let mut page = ImageValues::read(&mut rest)?;
+        images.extend(&mut page);
+        page.end()?;
+    }
+    Ok(images)
 }
 
 fn locate(index: &Index, group: usize, row: usize) -> Result<RowAddress, ShardError> {
@@ -70,7 +84,11 @@ fn locate(index: &Index, group: usize, row: usize) -> Result<RowAddress, ShardEr
 fn image_column(index: &Index, row_group: usize) -> Result<&ColumnChunkMetaData, ShardError> {
     let columns = index.metadata().row_group(row_group).columns();
     let is_image = |column: &&ColumnChunkMetaData| column.column_path().parts() == ["image", "bytes"];
-    columns.iter().find(is_image).ok_or_else(|| foreign("its column `image.bytes` is missing"))
+    let column = columns.iter().find(is_image).ok_or_else(|| foreign("its column `image.bytes` is missing"))?;
+    match column.compression() {
+        Compression::UNCOMPRESSED => Ok(column),
+        _ => Err(foreign("its column `image.bytes` is packed, and none of ours is")),
+    }
 }
 
 /// Bytes of the page index of the images of a row group: some 20 a page, and a page holds a row or more.
@@ -114,31 +132,65 @@ fn page_of(index: &Index, address: RowAddress, pages: &[u8]) -> Result<ImagePage
     Ok(ImagePage { range, row: (row - page.first_row_index) as usize })
 }
 
-/// The bytes of the row's image, out of the page that holds it: images are not packed, and have no dictionary.
+/// The bytes of the row's image, out of the page that holds it.
 fn image(page: &ImagePage, stored: &Bytes) -> Result<Bytes, ShardError> {
-    let header = PageHeader::read(stored).filter(|header| {
-        (header.kind, header.encoding) == (PageKind::Data, PLAIN)
-            && header.bytes == header.unpacked_bytes
-            && header.header_bytes + header.bytes == stored.len()
-            && page.row < header.values
-    });
-    let header = header.ok_or_else(|| foreign("an image does not lie in a page of images"))?;
-    let values = stored.slice(header.header_bytes..);
-    value(&values, page.row).ok_or_else(|| foreign("a page of images is cut short"))
+    let mut rest = stored.clone();
+    let mut values = ImageValues::read(&mut rest)?;
+    match values.nth(page.row) {
+        Some(image) if rest.is_empty() => Ok(image),
+        _ => Err(foreign("a page of images is cut short")),
+    }
 }
 
-/// Value `index` of a page of byte arrays: definition levels with their length before them, as there are no
-/// repeated fields, then each value with its length before it (the PLAIN encoding of Parquet).
-fn value(page: &Bytes, index: usize) -> Option<Bytes> {
-    let length = |at: usize| {
-        let bytes = page.get(at..at.checked_add(4)?)?;
-        Some(u32::from_le_bytes(bytes.try_into().ok()?) as usize)
-    };
-    let mut at = length(0)?.checked_add(4)?;
-    for _ in 0..index {
-        at = at.checked_add(4)?.checked_add(length(at)?)?;
+/// The values of a page of images, each a part of it. Images are not packed and have no dictionary: definition levels with
+/// their length before them, as there are no repeated fields, then each value with its length before it (the PLAIN
+/// encoding of Parquet).
+struct ImageValues {
+    /// What follows the values that were taken.
+    rest: Bytes,
+    /// How many there are still.
+    left: usize,
+}
+
+impl ImageValues {
+    /// Takes the page at the head of `stored`.
+    fn read(stored: &mut Bytes) -> Result<ImageValues, ShardError> {
+        let header = PageHeader::read(stored).filter(|header| {
+            (header.kind, header.encoding) == (PageKind::Data, PLAIN)
+                && header.bytes == header.unpacked_bytes
+                && header.bytes <= stored.len() - header.header_bytes
+        });
+        let header = header.ok_or_else(|| foreign("an image does not lie in a page of images"))?;
+        let mut page = stored.split_to(header.header_bytes + header.bytes);
+        let mut values = ImageValues { rest: page.split_off(header.header_bytes), left: header.values };
+        values.value().ok_or_else(|| foreign("a page of images is cut short"))?;
+        Ok(values)
     }
-    let start = at.checked_add(4)?;
-    let end = start.checked_add(length(at)?)?;
-    (end <= page.len()).then(|| page.slice(start..end))
+
+    /// Bytes with their length before them.
+    fn value(&mut self) -> Option<Bytes> {
+        let length = u32::from_le_bytes(*self.rest.first_chunk()?) as usize;
+        let end = length.checked_add(4).filter(|end| *end <= self.rest.len())?;
+        Some(self.rest.split_to(end).slice(4..))
+    }
+
+    /// Refuses a page of fewer or more values than it says, as one that lacks a value is.
+    fn end(self) -> Result<(), ShardError> {
+        match self.left == 0 && self.rest.is_empty() {
+            true => Ok(()),
+            false => Err(foreign("a page of images holds other values than it says")),
+        }
+    }
+}
+
+impl Iterator for ImageValues {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        self.left = self.left.checked_sub(1)?;
+        let value = self.value();
+        // Of a page that is cut short, one is left for `end` to find.
+        self.left += usize::from(value.is_none());
+        value
+    }
 }

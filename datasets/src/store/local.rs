@@ -41,26 +41,43 @@ impl Local {
         }
     }
 
-    /// The bytes of an object, or a range of them (fewer where it ends before), on the calling thread.
-    pub(super) fn read(&self, name: &ObjectName, range: Option<&Range<u64>>) -> io::Result<Bytes> {
+    /// Opens an object; nothing is asked of what is no file, see [`Local::check_regular`].
+    fn open(&self, name: &ObjectName) -> io::Result<File> {
         let name = name.path();
         if !name.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name leaves the source folder"));
         }
         let path = self.root.join(name);
         regular(&fs::metadata(&path)?)?;
-        let mut file = open(&path)?;
+        open(&path)
+    }
+
+    /// The bytes of an object, or a range of them (fewer where it ends before), on the calling thread.
+    pub(super) fn read(&self, name: &ObjectName, range: Option<&Range<u64>>) -> io::Result<Bytes> {
         let Some(range) = range else {
+            let mut file = self.open(name)?;
             let mut bytes = Vec::new();
             // What a sparse file says of its size need not fit.
             bytes.try_reserve_exact(usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX))?;
             file.read_to_end(&mut bytes)?;
             return Ok(bytes.into());
         };
-        file.seek(io::SeekFrom::Start(range.start))?;
         let mut bytes = Vec::new();
-        file.take(range.end.saturating_sub(range.start)).read_to_end(&mut bytes)?;
+        self.read_into(name, range, &mut bytes)?;
         Ok(bytes.into())
+    }
+
+    /// Adds the bytes of a range of an object, fewer where it ends before, on the calling thread.
+    pub(super) fn read_into(
+        &self,
+        name: &ObjectName,
+        range: &Range<u64>,
+        bytes: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let mut file = self.open(name)?;
+        file.seek(io::SeekFrom::Start(range.start))?;
+        file.take(range.end.saturating_sub(range.start)).read_to_end(bytes)?;
+        Ok(())
     }
 
     /// The keys of the files below `prefix` and their bytes, in any order.

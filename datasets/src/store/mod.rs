@@ -44,6 +44,7 @@ use self::cached::{CachedObjects, Wanted};
 use self::elsewhere::Elsewhere;
 use self::known::{Edition, KnownObjects};
 use self::local::Local;
+use crate::blocks::Blocks;
 use crate::escape::{escape_text, one_line as in_one_line, printable};
 
 pub use self::bucket::{endpoint, install_tls, without_credentials, without_secrets};
@@ -243,6 +244,23 @@ impl Store {
     /// [`StoreError::LeaveOut`] when it does not exist or may not be read.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         self.part(key, Some(range), None).await
+    }
+
+    /// As [`Store::get_range`]; from a local folder, where nothing of it waits but the calling thread does, in one of `blocks`.
+    ///
+    /// # Errors
+    /// As [`Store::get_range`].
+    pub async fn get_range_in(
+        &self,
+        key: &str,
+        range: Range<u64>,
+        blocks: &Blocks<u8>,
+    ) -> Result<Bytes, StoreError> {
+        let Root::Local(local) = &self.root else { return self.get_range(key, range).await };
+        let mut block = blocks.lend();
+        let read = local.read_into(&key.into(), &range, &mut block);
+        read.map_err(|error| self.explain_io("read", key, &error))?;
+        Ok(Bytes::from_owner(block))
     }
 
     /// `listed` is how many bytes are expected, where that is known; then they have to be of the version that was listed.

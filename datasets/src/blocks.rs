@@ -1,0 +1,120 @@
+//! Blocks of memory that serve again and again. The system clears every page of a block that is taken anew, which costs as
+//! much as reading as many bytes from its cache: blocks of a megabyte and more, of which there are a few, are kept.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex};
+
+/// Lends blocks, and keeps those that come back. It holds as many as were lent at once, each as large as it ever had to be.
+pub struct Blocks<T>(Arc<Mutex<Vec<Vec<T>>>>);
+
+impl<T> Blocks<T> {
+    /// An empty block, with the memory of one that came back where there is one.
+    pub fn lend(&self) -> Block<T> {
+        let kept = self.0.lock().expect("no panic under the lock").pop();
+        Block { values: kept.unwrap_or_default(), from: Some(self.clone()) }
+    }
+}
+
+impl<T> Default for Blocks<T> {
+    fn default() -> Blocks<T> {
+        Blocks(Arc::default())
+    }
+}
+
+impl<T> Clone for Blocks<T> {
+    fn clone(&self) -> Blocks<T> {
+        Blocks(self.0.clone())
+    }
+}
+
+impl<T> fmt::Debug for Blocks<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = self.0.lock().expect("no panic under the lock").len();
+        write!(f, "{kept} blocks")
+    }
+}
+
+/// Values in a block, which goes back to who lent it.
+pub struct Block<T> {
+    values: Vec<T>,
+    from: Option<Blocks<T>>,
+}
+
+impl<T> Drop for Block<T> {
+    fn drop(&mut self) {
+        if let Some(blocks) = self.from.take() {
+            let mut values = std::mem::take(&mut self.values);
+            values.clear();
+            blocks.0.lock().expect("no panic under the lock").push(values);
+        }
+    }
+}
+
+impl<T> From<Vec<T>> for Block<T> {
+    /// A block that nobody lent.
+    fn from(values: Vec<T>) -> Block<T> {
+        Block { values, from: None }
+    }
+}
+
+impl<T: Clone> Clone for Block<T> {
+    /// The values in memory of their own.
+    fn clone(&self) -> Block<T> {
+        self.values.clone().into()
+    }
+}
+
+impl<T: PartialEq> PartialEq for Block<T> {
+    fn eq(&self, other: &Block<T>) -> bool {
+        self.values == other.values
+    }
+}
+
+impl<T: Eq> Eq for Block<T> {}
+
+impl<T: fmt::Debug> fmt::Debug for Block<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.values.fmt(f)
+    }
+}
+
+impl<T> Deref for Block<T> {
+    type Target = Vec<T>;
+
+    fn deref(&self) -> &Vec<T> {
+        &self.values
+    }
+}
+
+impl<T> DerefMut for Block<T> {
+    fn deref_mut(&mut self) -> &mut Vec<T> {
+        &mut self.values
+    }
+}
+
+impl AsRef<[u8]> for Block<u8> {
+    fn as_ref(&self) -> &[u8] {
+        &self.values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_came_back_is_lent_again_empty_and_one_of_nobody_is_not() {
+        let blocks = Blocks::default();
+        let mut first = blocks.lend();
+        first.extend([1u8, 2, 3]);
+        let (place, second) = (first.as_ptr(), blocks.lend());
+        assert_eq!(second.capacity(), 0, "the first is lent");
+        let copy = first.clone();
+        drop((first, copy, Block::from(vec![4u8])));
+        let again = blocks.lend();
+        assert_eq!((again.len(), again.as_ptr()), (0, place));
+        assert_eq!(blocks.lend().capacity(), 0, "neither a copy nor what nobody lent is kept");
+        drop(second);
+    }
+}
