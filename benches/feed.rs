@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use forebay::commands::bench::{Length, repetition};
+use forebay::commands::bench::{BatchMaker, Length, repetition};
 use forebay::demo::{DemoOptions, draw};
 use forebay::feed;
 use forebay::flow::Run;
@@ -57,8 +57,9 @@ fn balance() {
             let (feed, ..) = run
                 .block_on(feed::resolve(&run, &options, forebay::options::Command::Bench))
                 .expect("a feed");
-            let done =
-                run.block_on(repetition(&run, &feed, Length::Epochs(1), Arc::default())).expect("an epoch");
+            let made = BatchMaker::of(&feed);
+            let done = run.block_on(repetition(&run, &feed, &made, Length::Epochs(1), Arc::default()));
+            let done = done.expect("an epoch");
             println!(
                 "feed/balance {mode:<4} of {encode:<4}: {} images, {:.2} times the dataset read, {:.0} images/s",
                 done.images,
@@ -96,8 +97,9 @@ fn feed(criterion: &mut Criterion) {
         let run = Run::new(Rooms::of(&options).run_options()).expect("threads");
         let (feed, ..) = run.block_on(feed::resolve(&run, &options, Command::Bench)).expect("a feed");
         group.throughput(Throughput::Elements(feed.rows(forebay_datasets::sample::Split::Train)));
+        let made = BatchMaker::of(&feed);
         group.bench_function(source, |bencher| {
-            let once = || repetition(&run, &feed, Length::Epochs(1), Arc::default());
+            let once = || repetition(&run, &feed, &made, Length::Epochs(1), Arc::default());
             bencher.iter(|| run.block_on(once()).expect("an epoch"));
         });
     }

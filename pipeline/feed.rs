@@ -27,7 +27,7 @@ use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::{self, BalanceOptions, BalanceSummary};
 use forebay_stages::chain::{Chain, Composed};
-use forebay_stages::collate::{Batch, collate};
+use forebay_stages::collate::{Batch, Collate, Dtype, Value};
 use forebay_stages::decode::Decode;
 use forebay_stages::group::Group;
 use forebay_stages::resize::Resize;
@@ -94,12 +94,16 @@ pub struct Feed {
     pub seed: Seed,
     /// Threads and memory.
     pub rooms: Rooms,
+    /// What the values of its batches are, for whoever counts their memory.
+    pub dtype: Dtype,
     /// The rows of each split, in the order of [`Split::ALL`]; those of training with their copies.
     planned: [PlannedRows; 3],
     /// What a cross-validation holds out, where this is one of its folds.
     held_out: Option<HeldOut>,
     /// The rows that a balance repeats, over all epochs.
     kept: Arc<KeptRows>,
+    /// What makes batches of grey levels.
+    collate: Collate,
 }
 
 impl Feed {
@@ -136,9 +140,11 @@ impl Feed {
             batch_size,
             seed,
             rooms,
+            dtype: Dtype::U8,
             planned,
             held_out: None,
             kept,
+            collate: Collate::levels(side),
         }
     }
 
@@ -283,9 +289,11 @@ impl Feed {
         parts.push(("decoded images (memory)", heaviest.into_iter().fold(self.rooms.memory_bytes, u64::max)));
         let image = self.image_bytes() as u64;
         let batch = self.batch_size as u64 * image;
-        // A batch is collected, one waits to leave, and others wait and are collated: from images, to as many bytes.
-        let collate = COLLATE.slots + COLLATE.queue;
-        parts.push(("batches", (2 + BATCH_QUEUE + collate + COLLATE.slots + 1) as u64 * (batch + 2 * image)));
+        // A batch is collected, one waits to leave, others wait, and some are collated: of images, a byte a value.
+        let of_images = (2 + BATCH_QUEUE + COLLATE.slots) as u64;
+        // Those that were collated wait, and one is in the hands of the consumer.
+        let collated = (COLLATE.slots + COLLATE.queue + 1) as u64 * self.dtype.bytes() as u64;
+        parts.push(("batches", (of_images + collated) * (batch + 2 * image)));
         parts
     }
 
@@ -308,16 +316,27 @@ impl Feed {
     /// Starts one pass after its first `done` batches, of which nothing is decoded, for process `rank`: the rest of
     /// the batches follow, bit for bit, and the parts of all ranks make up each of them.
     pub fn batches_from(&self, run: &Run, pass: Pass, done: u64, rank: Rank) -> Flow<PassBatch<Batch>> {
+        self.batches_by(run, pass, done, rank, self.collate.clone())
+    }
+
+    /// The same with values that are as `collate` makes them, which is of the feed's side.
+    pub fn batches_by<T: Value>(
+        &self,
+        run: &Run,
+        pass: Pass,
+        done: u64,
+        rank: Rank,
+        collate: Collate<T>,
+    ) -> Flow<PassBatch<Batch<T>>> {
         let epoch = Arc::new(self.epoch(pass));
         let window_groups = if pass.epoch().is_some() { self.window_groups() } else { 1 };
         let sizes = epoch.sizes(done, rank).map(|(index, rows)| ((index, rows), rows));
         let images = self.images(run, pass.split(), epoch.clone().windows(done, rank), window_groups);
-        let side = self.side;
         self.squares(images, pass.epoch()).regroup(BATCH_QUEUE, Group::new(sizes)).compute(
             "collate",
             COLLATE,
             move |((index, planned), samples)| {
-                Ok(PassBatch { index, planned, batch: collate(samples, side) })
+                Ok(PassBatch { index, planned, batch: collate.batch(samples) })
             },
         )
     }
@@ -339,7 +358,7 @@ impl Feed {
             Window { groups: vec![group], rows }
         });
         let images = self.images(run, split, windows, 1);
-        let side = self.side;
+        let collate = self.collate.clone();
         self.squares(images, view).regroup(1, Group::new(sizes)).compute(
             "collate",
             Room { slots: 1, queue: 1 },
@@ -350,7 +369,7 @@ impl Feed {
                     label: sample.label,
                     payload: sample.payload.as_ref().map(drop).map_err(Clone::clone),
                 };
-                Ok((samples.iter().map(identity).collect(), collate(samples, side)))
+                Ok((samples.iter().map(identity).collect(), collate.batch(samples)))
             },
         )
     }

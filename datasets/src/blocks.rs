@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex};
 /// Lends blocks, and keeps those that come back. It holds as many as were lent at once, each as large as it ever had to be.
 pub struct Blocks<T>(Arc<Mutex<Vec<Vec<T>>>>);
 
-impl<T> Blocks<T> {
-    /// An empty block, with the memory of one that came back where there is one.
-    pub fn lend(&self) -> Block<T> {
+impl<T: Copy + Default> Blocks<T> {
+    /// A block of so many values, whichever they are: whoever takes it writes all of them, or makes it shorter.
+    pub fn lend(&self, length: usize) -> Block<T> {
         let kept = self.0.lock().expect("no panic under the lock").pop();
-        Block { values: kept.unwrap_or_default(), from: Some(self.clone()) }
+        let mut values = kept.unwrap_or_default();
+        values.resize(length, T::default());
+        Block { values, from: Some(self.clone()) }
     }
 }
 
@@ -44,8 +46,7 @@ pub struct Block<T> {
 impl<T> Drop for Block<T> {
     fn drop(&mut self) {
         if let Some(blocks) = self.from.take() {
-            let mut values = std::mem::take(&mut self.values);
-            values.clear();
+            let values = std::mem::take(&mut self.values);
             blocks.0.lock().expect("no panic under the lock").push(values);
         }
     }
@@ -55,6 +56,12 @@ impl<T> From<Vec<T>> for Block<T> {
     /// A block that nobody lent.
     fn from(values: Vec<T>) -> Block<T> {
         Block { values, from: None }
+    }
+}
+
+impl<T> FromIterator<T> for Block<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Block<T> {
+        Vec::from_iter(values).into()
     }
 }
 
@@ -104,17 +111,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_that_came_back_is_lent_again_empty_and_one_of_nobody_is_not() {
-        let blocks = Blocks::default();
-        let mut first = blocks.lend();
-        first.extend([1u8, 2, 3]);
-        let (place, second) = (first.as_ptr(), blocks.lend());
-        assert_eq!(second.capacity(), 0, "the first is lent");
+    fn a_block_that_came_back_is_lent_again_and_one_of_nobody_is_not() {
+        let blocks = Blocks::<u8>::default();
+        let first = blocks.lend(3);
+        assert_eq!(*first, [0u8; 3]);
+        let (place, second) = (first.as_ptr(), blocks.lend(3));
+        assert_ne!(second.as_ptr(), place, "the first is lent");
         let copy = first.clone();
         drop((first, copy, Block::from(vec![4u8])));
-        let again = blocks.lend();
-        assert_eq!((again.len(), again.as_ptr()), (0, place));
-        assert_eq!(blocks.lend().capacity(), 0, "neither a copy nor what nobody lent is kept");
+        let again = blocks.lend(2);
+        assert_eq!((again.len(), again.as_ptr()), (2, place));
+        assert_eq!(blocks.lend(0).capacity(), 0, "neither a copy nor what nobody lent is kept");
         drop(second);
     }
 }

@@ -4,6 +4,7 @@
 //! meanwhile does so for all of it.
 
 mod difference;
+mod made;
 mod measure;
 mod repetition;
 mod replay;
@@ -23,6 +24,7 @@ use crate::options::{BenchSweep, Command, Config, Invocation};
 use crate::report::{Bar, Unit, Usage, say, say_json, terminal, warn, watched};
 use difference::Earlier;
 pub use difference::{BesideEarlier, Difference};
+pub use made::{BatchMaker, Taker};
 pub use measure::{Measure, Measures};
 pub use repetition::{Length, Repetition, repetition};
 use replay::Replay;
@@ -160,11 +162,12 @@ async fn rounds(
     seen: &Arc<AtomicU64>,
 ) -> Result<Rounds, Error> {
     feed.begin(run, &[Split::Train])?;
+    let made = BatchMaker::of(feed);
     let once = async |threads: usize| {
         let mut feed = feed.clone();
         feed.rooms.threads = threads;
         let apart = run.within(threads, feed.rooms.memory_bytes)?;
-        repetition(&apart, &feed, method.length, seen.clone()).await
+        repetition(&apart, &feed, &made, method.length, seen.clone()).await
     };
     // What is read first comes from a disk that is asked for it the first time.
     once(feed.rooms.threads).await?;
@@ -185,7 +188,7 @@ async fn rounds(
             Some(stored) => Arc::clone(stored),
             None => stored.insert(stored_images(run, feed).await?).clone(),
         };
-        done.alone.push(alone(run, feed, stored).await?);
+        done.alone.push(alone(run, feed, &made, stored).await?);
         if let Some(replay) = replay {
             replay.round(run, feed).await?;
         }
@@ -200,10 +203,15 @@ async fn stored_images(run: &Run, feed: &Feed) -> Result<Arc<Vec<Sample<Encoded>
 }
 
 /// Takes images through the stages on one thread that nothing disturbs.
-async fn alone(run: &Run, feed: &Feed, stored: Arc<Vec<Sample<Encoded>>>) -> Result<Vec<StageAlone>, Error> {
-    let (start, stopping, feed) = (Instant::now(), run.clone(), feed.clone());
+async fn alone(
+    run: &Run,
+    feed: &Feed,
+    made: &BatchMaker,
+    stored: Arc<Vec<Sample<Encoded>>>,
+) -> Result<Vec<StageAlone>, Error> {
+    let (start, stopping, feed, made) = (Instant::now(), run.clone(), feed.clone(), made.clone());
     let is_over = move || stopping.interrupted().is_some() || start.elapsed().as_secs_f64() > ALONE_SECONDS;
-    run.until_stopped(move || async move { Ok(feed.alone(&stored, is_over)) }).await
+    run.until_stopped(move || async move { Ok(feed.alone(&stored, |samples| made.batch(samples), is_over)) }).await
 }
 
 /// What images take in each stage: in a repetition, and alone in each round.

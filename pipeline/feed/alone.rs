@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use forebay_datasets::order::Rank;
 use forebay_datasets::sample::{AsClass, Encoded, Fault, Pixels, Sample, Split};
 use forebay_stages::augment::Augment;
-use forebay_stages::collate::collate;
 use forebay_stages::resize::Resize;
 use forebay_stages::stage::Stage;
 use forebay_stages::weight::{DecodeSeen, Step};
@@ -52,9 +51,15 @@ impl Feed {
         images.drain("stored", take).await
     }
 
-    /// Takes images through the stages of an epoch of training one after the other, on this thread; as soon as `is_over` no
+    /// Takes images through the stages of an epoch of training and batches of them through `collate`, one after the other, on
+    /// this thread; as soon as `is_over` no
     /// further one. What cannot be read takes no time.
-    pub fn alone(&self, stored: &[Sample<Encoded>], is_over: impl Fn() -> bool) -> Vec<StageAlone> {
+    pub fn alone(
+        &self,
+        stored: &[Sample<Encoded>],
+        collate: impl Fn(Vec<Sample<Pixels>>),
+        is_over: impl Fn() -> bool,
+    ) -> Vec<StageAlone> {
         let scales = self.scales(true);
         let decode_seen = scales.decode_seen();
         let mut stages: Vec<StageAlone> = Vec::new();
@@ -88,11 +93,11 @@ impl Feed {
             }
             if batch.len() == self.batch_size {
                 let full = std::mem::take(&mut batch);
-                timed(&mut stages, "collate", full.len(), || collate(full, self.side));
+                timed(&mut stages, "collate", full.len(), || collate(full));
             }
         }
         if !batch.is_empty() {
-            timed(&mut stages, "collate", batch.len(), || collate(batch, self.side));
+            timed(&mut stages, "collate", batch.len(), || collate(batch));
         }
         // A stage that an image meets twice is one, and takes it once.
         let images = stages.first().map_or(0, |decode| decode.images);

@@ -180,6 +180,9 @@ pub async fn on(
         Rooms::of(config),
     );
     feed.side_by = side_by;
+    if command == Command::Bench {
+        feed.dtype = config.chosen("bench.dtype").unwrap_or_default();
+    }
     // Before a fold, so that all folds agree: what is kept of changed images serves each.
     feed.look_for_rare().await?;
     if let Some(fold) = options::fold(config) {

@@ -6,7 +6,7 @@ use forebay_datasets::order::Rank;
 use forebay_datasets::sample::{AsClass, Encoded, Label, Pixels, Sample};
 use forebay_datasets::seed::Seed;
 use forebay_stages::augment::Augment;
-use forebay_stages::collate::{Batch, collate_views};
+use forebay_stages::collate::{Batch, Collate};
 use forebay_stages::decode::Decode;
 use forebay_stages::group::Group;
 use forebay_stages::views::{Tta, Views};
@@ -66,7 +66,7 @@ impl ViewMaker {
     ) -> Flow<ViewedBatch<L>> {
         let ViewMaker { decode, views, side, rooms, seed } = self;
         let scales = Scales { decode: decode.clone(), steps: views.steps(), encode: None };
-        let room = rooms.compute();
+        let (room, collate) = (rooms.compute(), Collate::levels(side));
         let group = Group::new(sizes.into_iter().map(|size| ((), size)));
         let viewed = weighed(images, scales, rooms).stage(room, seed, 0, decode).stage(room, seed, 0, views);
         viewed.regroup(1, group).compute("collate", COLLATE, move |((), group)| {
@@ -79,7 +79,7 @@ impl ViewMaker {
                 })
             };
             let samples = group.into_iter().map(keep).collect();
-            Ok(ViewedBatch { samples, batch: collate_views(&images, side) })
+            Ok(ViewedBatch { samples, batch: collate.views(&images) })
         })
     }
 }

@@ -7,6 +7,7 @@ use forebay_datasets::words;
 use forebay_datasets::words::Words;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::Balance;
+use forebay_stages::collate::Dtype;
 use forebay_stages::decode::{DecodeScale, Decoder};
 use forebay_stages::resize::{Filter, Fit};
 use forebay_train::models::NAMES;
@@ -261,6 +262,7 @@ pub const OPTIONS: &[OptionRow] = options![
     "bench.epochs", "epochs", "N", Kind::Integer(1, 100_000), "", &[Bench], Neither, Absent, applies::always, usual Training, "Measure so many whole epochs each time, their start included, instead of --seconds";
     "bench.sweep", "sweep", "WHAT", Kind::Choice(BenchSweep::WORDS), "", &[Bench], Neither, Absent, applies::always, usual Machine, "Also measure with 1, 2, 4 and so on up to --threads, in turn";
     "bench.replay", "replay", "NETWORK", Kind::Choice(NAMES), "", &[Bench], Neither, Absent, applies::always, usual Network, "Also train this network, all of it, on the same few batches again and again: how fast training could go if no image had to be waited for";
+    "bench.dtype", "dtype", "TYPE", Kind::Choice(Dtype::WORDS), "u8", &[Bench], Neither, Absent, applies::always, usual Output, "What the values of a batch are: u8, which the device normalises, or f32, f16 or bf16, normalised as the batch is made";
     "bench.compare", "compare", "BEFORE.json", Kind::Place, "", &[Bench], Neither, Absent, applies::always, usual Output, "Say whether the difference to an earlier bench of the same work, as --json told it, is larger than the spread of both";
     "bench_model.mode", "mode", "MODE", Kind::Choice(ModelPass::WORDS), "forward", &[BenchModel], Neither, Absent, applies::always, usual Training, "forward: evaluation; step: forward, backward and update, norms in training form";
     "bench_model.batch", "batch", "N", Kind::Integer(1, 65_536), "8", &[BenchModel], Neither, Absent, applies::always, usual Training, "Images per pass";

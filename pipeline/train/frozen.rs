@@ -124,7 +124,7 @@ impl Use {
             }
         };
         let blank = Batch {
-            images: vec![0; 3 * (plan.feed.side as usize).pow(2)],
+            images: vec![0; 3 * (plan.feed.side as usize).pow(2)].into(),
             labels: vec![0],
             ids: vec!["".into()],
             side: plan.feed.side,

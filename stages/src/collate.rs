@@ -1,12 +1,20 @@
-//! Samples become a batch: one contiguous block of u8 pixels and its labels.
+//! Samples become a batch: one contiguous block of planes and its labels.
 
+use forebay_datasets::blocks::{Block, Blocks};
 use forebay_datasets::sample::{Label, Pixels, Sample, SampleId};
+use forebay_datasets::words;
+pub use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
 
-/// A batch on the host, as the trainer receives it. Pixels stay u8; the device normalises them.
+use crate::normalize::Normalize;
+use crate::planes::{separate, to_bf16, to_f16, to_f32};
+use crate::simd::isa::Isa;
+
+/// A batch on the host, as the trainer receives it: grey levels, which the device normalises, or numbers that are normalised.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// `[n, 3, side, side]`, values 0 to 255, RGB planes.
-    pub images: Vec<u8>,
+pub struct Batch<T = u8> {
+    /// `[n, 3, side, side]`, RGB planes: values 0 to 255, or what [`Collate::normalized`] says.
+    pub images: Block<T>,
     /// `[n]`; empty where the classes of the images are not known.
     pub labels: Vec<Label>,
     /// `[n]`: which sample each row is.
@@ -15,22 +23,17 @@ pub struct Batch {
     pub side: u32,
 }
 
-impl Batch {
+impl<T: Clone> Batch<T> {
     /// The number of images.
     pub fn len(&self) -> usize {
-        self.images.len() / self.image_bytes()
-    }
-
-    /// Bytes of an image, at least 1.
-    fn image_bytes(&self) -> usize {
-        (3 * self.side as usize * self.side as usize).max(1)
+        self.images.len() / image_values(self.side)
     }
 
     /// The images of these rows.
-    pub fn rows(&self, rows: std::ops::Range<usize>) -> Batch {
-        let image = self.image_bytes();
+    pub fn rows(&self, rows: std::ops::Range<usize>) -> Batch<T> {
+        let image = image_values(self.side);
         Batch {
-            images: self.images[rows.start * image..rows.end * image].to_vec(),
+            images: self.images[rows.start * image..rows.end * image].to_vec().into(),
             labels: self.labels.get(rows.clone()).unwrap_or_default().to_vec(),
             ids: self.ids.get(rows).unwrap_or_default().to_vec(),
             side: self.side,
@@ -38,7 +41,7 @@ impl Batch {
     }
 
     /// The images in batches of `size`, the last one smaller.
-    pub fn parts(&self, size: usize) -> impl Iterator<Item = Batch> {
+    pub fn parts(&self, size: usize) -> impl Iterator<Item = Batch<T>> {
         (0..self.len()).step_by(size).map(move |start| self.rows(start..(start + size).min(self.len())))
     }
 
@@ -48,50 +51,161 @@ impl Batch {
     }
 }
 
-impl Batch {
-    /// A batch of no image yet, for `n` of them.
-    fn of_side(side: u32, n: usize) -> Batch {
-        let plane = side as usize * side as usize;
-        Batch { images: Vec::with_capacity(n * plane * 3), labels: vec![], ids: vec![], side }
-    }
+/// Values of an image, at least 1.
+fn image_values(side: u32) -> usize {
+    (3 * side as usize * side as usize).max(1)
+}
 
-    /// Adds the planes of an image.
-    fn push(&mut self, id: &SampleId, pixels: &Pixels) {
-        assert_eq!((pixels.width, pixels.height), (self.side, self.side), "the size of {id}");
-        for channel in 0..3 {
-            self.images.extend(pixels.data.iter().skip(channel).step_by(3));
+/// The types of the values of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// Grey levels, which the device normalises: a quarter of what 32 bits take on their way.
+    #[default]
+    U8,
+    /// IEEE 754, 32 bits.
+    F32,
+    /// IEEE 754, 16 bits.
+    F16,
+    /// The upper half of 32 bits.
+    Bf16,
+}
+words!(Dtype { U8 => "u8", F32 => "f32", F16 => "f16", Bf16 => "bf16" });
+
+impl Dtype {
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::U8 => 1,
+            Dtype::F16 | Dtype::Bf16 => 2,
+            Dtype::F32 => 4,
         }
-        self.ids.push(id.clone());
     }
 }
 
-/// Images that are each seen in several views: the batch holds those of the first image, then those of the second, and
-/// names each as often.
-///
-/// # Panics
-/// When a view is not `side` x `side`, or one image has more of them than another.
-pub fn collate_views(images: &[(SampleId, Vec<Pixels>)], side: u32) -> Batch {
-    let per_image = images.first().map_or(0, |(_, views)| views.len());
-    let mut batch = Batch::of_side(side, images.len() * per_image);
-    for (id, views) in images {
-        assert_eq!(views.len(), per_image, "the views of {id}");
-        views.iter().for_each(|pixels| batch.push(id, pixels));
-    }
-    batch
+/// What the values of a batch are: grey levels (`u8`), or numbers of 32 or 16 bits.
+pub trait Value: Copy + Default + Send + Sync + 'static {
+    /// What makes values of grey levels, for each channel.
+    type Map: Copy + Send + Sync + 'static;
+
+    /// The values of grey levels of a channel.
+    #[doc(hidden)]
+    fn write(isa: Levels, map: &Self::Map, channel: usize, levels: &[u8], values: &mut [Self]);
 }
 
-/// Turns samples of `side` x `side` pixels into a batch, in their order; tombstones are left out.
-///
-/// # Panics
-/// When an image is not `side` x `side`: the transform before this stage makes them so.
-pub fn collate(samples: Vec<Sample<Pixels>>, side: u32) -> Batch {
-    let mut batch = Batch::of_side(side, samples.len());
-    for sample in samples {
-        let Ok(pixels) = sample.payload else { continue };
-        batch.push(&sample.id, &pixels);
-        batch.labels.push(sample.label);
+/// With which instructions levels become values.
+#[derive(Clone, Copy, Debug)]
+pub struct Levels(Isa);
+
+impl Value for u8 {
+    type Map = ();
+
+    fn write(_: Levels, (): &(), _: usize, levels: &[u8], values: &mut [u8]) {
+        values.copy_from_slice(levels);
     }
-    batch
+}
+
+/// `level * scale + shift`, per channel: see [`Normalize::scale_shift`].
+type ScaleShift = ([f32; 3], [f32; 3]);
+
+macro_rules! numbers {
+    ($($number:ty: $write:ident),*) => {
+        $(impl Value for $number {
+            type Map = ScaleShift;
+
+            fn write(
+                Levels(isa): Levels,
+                (scale, shift): &ScaleShift,
+                channel: usize,
+                levels: &[u8],
+                values: &mut [$number],
+            ) {
+                $write(isa, levels, scale[channel], shift[channel], values);
+            }
+        })*
+    };
+}
+numbers!(f32: to_f32, f16: to_f16, bf16: to_bf16);
+
+/// Makes batches of images of one size. What a batch is kept in serves another one after it.
+#[derive(Clone, Debug)]
+pub struct Collate<T: Value = u8> {
+    side: u32,
+    map: T::Map,
+    isa: Isa,
+    blocks: Blocks<T>,
+}
+
+impl Collate {
+    /// Batches of grey levels, of images of `side` x `side` pixels.
+    pub fn levels(side: u32) -> Collate {
+        Collate { side, map: (), isa: Isa::detect(), blocks: Blocks::default() }
+    }
+}
+
+impl<T: Value<Map = ScaleShift>> Collate<T> {
+    /// Batches of numbers, of images of `side` x `side` pixels: `(level / 255 - mean) / std`, as one multiplication and one
+    /// addition of 32 bits; those of 16 bits are the nearest ones.
+    pub fn normalized(side: u32, normalize: &Normalize) -> Collate<T> {
+        Collate { side, map: normalize.scale_shift(), isa: Isa::detect(), blocks: Blocks::default() }
+    }
+}
+
+/// Pixels that become planes at once: their planes stay in the nearest cache.
+const PIXELS_AT_ONCE: usize = 2048;
+
+impl<T: Value> Collate<T> {
+    /// Turns samples into a batch, in their order; tombstones are left out.
+    ///
+    /// # Panics
+    /// When an image is not of the side: the transform before this stage makes them so.
+    pub fn batch(&self, samples: Vec<Sample<Pixels>>) -> Batch<T> {
+        let n = samples.iter().filter(|sample| sample.payload.is_ok()).count();
+        let mut images = self.blocks.lend(n * image_values(self.side));
+        let (mut labels, mut ids) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        let mut places = images.chunks_exact_mut(image_values(self.side));
+        for sample in samples {
+            let Ok(pixels) = sample.payload else { continue };
+            self.write(&sample.id, &pixels, places.next().expect("one for each"));
+            labels.push(sample.label);
+            ids.push(sample.id);
+        }
+        Batch { images, labels, ids, side: self.side }
+    }
+
+    /// Images that are each seen in several views: the batch holds those of the first image, then those of the second, and
+    /// names each as often. Their classes are not known.
+    ///
+    /// # Panics
+    /// As [`Collate::batch`], and when one image has more views than another.
+    pub fn views(&self, images: &[(SampleId, Vec<Pixels>)]) -> Batch<T> {
+        let per_image = images.first().map_or(0, |(_, views)| views.len());
+        let mut values = self.blocks.lend(images.len() * per_image * image_values(self.side));
+        let mut places = values.chunks_exact_mut(image_values(self.side));
+        let mut ids = Vec::with_capacity(images.len() * per_image);
+        for (id, views) in images {
+            assert_eq!(views.len(), per_image, "the views of {id}");
+            for pixels in views {
+                self.write(id, pixels, places.next().expect("one for each"));
+                ids.push(id.clone());
+            }
+        }
+        Batch { images: values, labels: vec![], ids, side: self.side }
+    }
+
+    /// The planes of an image.
+    fn write(&self, id: &SampleId, pixels: &Pixels, values: &mut [T]) {
+        assert_eq!((pixels.width, pixels.height), (self.side, self.side), "the size of {id}");
+        let n = pixels.data.len() / 3;
+        let mut levels = [[0; PIXELS_AT_ONCE]; 3];
+        for (at, rgb) in (0..n).step_by(PIXELS_AT_ONCE).zip(pixels.data.chunks(3 * PIXELS_AT_ONCE)) {
+            let here = rgb.len() / 3;
+            separate(self.isa, rgb, levels.each_mut().map(|levels| &mut levels[..here]));
+            for (channel, (levels, values)) in levels.iter().zip(values.chunks_exact_mut(n)).enumerate() {
+                T::write(Levels(self.isa), &self.map, channel, &levels[..here], &mut values[at..at + here]);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -103,8 +217,9 @@ mod tests {
     fn planes_are_separated_and_tombstones_left_out() {
         let pixels = Pixels::new(2, 2, (0..12).collect());
         let sample = |id: &str, payload| Sample { id: id.into(), copy: 0, label: 3, payload };
-        let batch = collate(vec![sample("a", Err(Fault::new("decode", "bad"))), sample("b", Ok(pixels))], 2);
-        assert_eq!(batch.images, [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]);
+        let samples = vec![sample("a", Err(Fault::new("decode", "bad"))), sample("b", Ok(pixels))];
+        let batch = Collate::levels(2).batch(samples);
+        assert_eq!(*batch.images, [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]);
         assert_eq!((batch.len(), &*batch.ids[0], batch.labels[0]), (1, "b", 3));
     }
 
@@ -112,11 +227,36 @@ mod tests {
     fn the_views_of_an_image_stand_together() {
         let pixels = |level: u8| Pixels::new(1, 1, vec![level; 3]);
         let images = [("a".into(), vec![pixels(1), pixels(2)]), ("b".into(), vec![pixels(3), pixels(4)])];
-        let batch = collate_views(&images, 1);
-        assert_eq!(batch.images, [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]);
+        let batch = Collate::levels(1).views(&images);
+        assert_eq!(*batch.images, [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]);
         let ids: Vec<&str> = batch.ids.iter().map(|id| &**id).collect();
         assert_eq!((batch.len(), ids, batch.labels.len()), (4, vec!["a", "a", "b", "b"], 0));
         let last = batch.rows(2..4);
-        assert_eq!((last.len(), last.images), (2, vec![3, 3, 3, 4, 4, 4]));
+        assert_eq!((last.len(), &**last.images), (2, &[3, 3, 3, 4, 4, 4][..]));
+    }
+
+    #[test]
+    fn numbers_are_normalised_as_the_device_does_it() {
+        let side = 61;
+        let n = side as usize * side as usize;
+        let data: Vec<u8> = (0..3 * n).map(|at| (at * 7 % 256) as u8).collect();
+        let sample = || Sample {
+            id: "a".into(),
+            copy: 0,
+            label: 1,
+            payload: Ok(Pixels::new(side, side, data.clone())),
+        };
+        let (scale, shift) = Normalize::IMAGENET.scale_shift();
+        let expected: Vec<f32> = (0..3)
+            .flat_map(|channel| data[channel..].iter().step_by(3).map(move |level| (channel, *level)))
+            .map(|(channel, level)| f32::from(level) * scale[channel] + shift[channel])
+            .collect();
+        let wide = Collate::<f32>::normalized(side, &Normalize::IMAGENET).batch(vec![sample(), sample()]);
+        assert_eq!(wide.len(), 2);
+        assert!(*wide.images == [&*expected, &*expected].concat());
+        let half = Collate::<f16>::normalized(side, &Normalize::IMAGENET).batch(vec![sample()]);
+        assert!(half.images.iter().zip(&expected).all(|(half, wide)| *half == f16::from_f32(*wide)));
+        let brain = Collate::<bf16>::normalized(side, &Normalize::IMAGENET).batch(vec![sample()]);
+        assert!(brain.images.iter().zip(&expected).all(|(brain, wide)| *brain == bf16::from_f32(*wide)));
     }
 }

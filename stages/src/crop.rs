@@ -10,13 +10,22 @@ pub(crate) fn cut(input: Pixels, left: u32, top: u32, width: u32, height: u32) -
     if (width, height) == (input.width, input.height) {
         return input;
     }
-    let stride = input.width as usize * 3;
-    let mut data = Vec::with_capacity(width as usize * height as usize * 3);
+    let data = rectangle(&input.data, input.width, [left, top, width, height]);
+    Pixels { width, height, data, ..input }
+}
+
+/// Left, top, width and height of pixels that stand in rows of `columns`.
+///
+/// # Panics
+/// When the rectangle reaches over the edge.
+pub(crate) fn rectangle(pixels: &[u8], columns: u32, [left, top, width, height]: [u32; 4]) -> Vec<u8> {
+    let (stride, length) = (columns as usize * 3, width as usize * 3);
+    let mut data = Vec::with_capacity(length * height as usize);
     for row in top as usize..top as usize + height as usize {
         let start = row * stride + left as usize * 3;
-        data.extend_from_slice(&input.data[start..start + width as usize * 3]);
+        data.extend_from_slice(&pixels[start..start + length]);
     }
-    Pixels { width, height, data, ..input }
+    data
 }
 
 /// A rectangle that may reach over the edges of the image; what lies outside is `fill`.

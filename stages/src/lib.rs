@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod stage;
+mod simd;
 pub mod chain;
 pub mod decode;
 pub mod crop;
@@ -14,6 +15,7 @@ pub mod balance;
 pub mod shuffle;
 pub mod group;
 pub mod collate;
+mod planes;
 pub mod encode;
 pub mod facts;
 pub mod weight;

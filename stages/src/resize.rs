@@ -93,6 +93,30 @@ impl Resize {
         }
     }
 
+    /// The same, refused where it is larger than an image may be.
+    pub(crate) fn output_size_checked(&self, width: u32, height: u32) -> Result<(u32, u32), Fault> {
+        let (to_width, to_height) = self.output_size(width, height);
+        match to_width.max(to_height) {
+            0..=Self::SIDE_PX_MAX => Ok((to_width, to_height)),
+            _ => Err(Fault::new(
+                Self::NAME,
+                format_args!(
+                    "{width}x{height} pixels would become {to_width}x{to_height}, and no side may be longer than {}",
+                    Self::SIDE_PX_MAX
+                ),
+            )),
+        }
+    }
+
+    /// What makes the image that [`Fit::Crop`] cuts the centre square out of.
+    pub(crate) fn before_the_cut(&self) -> Resize {
+        let size = match self.size {
+            Size::Side(side) => Size::Side(self.before_crop(side)),
+            Size::Original => Size::Original,
+        };
+        Resize { size, fit: Fit::Shortest, shorter_side: None, ..self.clone() }
+    }
+
     /// What resizing an image takes.
     pub fn work(&self, width: u32, height: u32) -> Work {
         let (to_width, to_height) = self.output_size(width, height);
@@ -156,16 +180,7 @@ impl Stage for Resize {
             return Err(Fault::new(Self::NAME, "resize.size is 0, and a side has at least 1 pixel"));
         }
         let (from_width, from_height) = input.whole();
-        let (width, height) = self.output_size(from_width, from_height);
-        if width.max(height) > Self::SIDE_PX_MAX {
-            return Err(Fault::new(
-                Self::NAME,
-                format_args!(
-                    "{from_width}x{from_height} pixels would become {width}x{height}, and no side may be longer than {}",
-                    Self::SIDE_PX_MAX
-                ),
-            ));
-        }
+        self.output_size_checked(from_width, from_height)?;
         let shown = match self.view(from_width, from_height) {
             Some(view) => view.of(input),
             None => input,

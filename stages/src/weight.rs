@@ -113,12 +113,13 @@ impl Step {
 
     /// What makes the image of a row of shards, changed at random where that is asked for.
     pub fn of_a_row(resize: &Resize, augment: Option<&Augment>) -> Vec<Step> {
-        let resize = resize.clone();
-        let Some(augment) = augment else { return vec![Step::Resize(resize)] };
-        match augment.of_whole_images(&resize) {
-            Some(augment) => vec![Step::Augment(augment), Step::Resize(resize)],
-            None => vec![Step::Resize(resize), Step::Augment(augment.clone())],
+        let whole = augment.is_some_and(|augment| augment.of_whole_images(resize).is_some());
+        let mut steps = Step::squares(resize, augment);
+        if augment.is_some() && !whole {
+            // Rows may be of any size, which an augmentation may change.
+            steps.pop();
         }
+        steps
     }
 
     /// What makes squares of images that are wanted in one size, changed at random where that is asked for.
@@ -325,7 +326,7 @@ mod tests {
     use forebay_datasets::seed::Seed;
 
     use super::*;
-    use crate::augment::RandomResizedCrop;
+    use crate::augment::{HorizontalFlip, RandomCrop, RandomResizedCrop};
     use crate::decode::Limits;
     use crate::encode::Encoding;
     use crate::resize::{Fit, Size};
@@ -351,6 +352,50 @@ mod tests {
         assert!(stages.contains(&"horizontal_flip".to_string()) && stages.len() > 3, "{stages:?}");
         for size in [(0, 4), (u32::MAX, u32::MAX), (1 << 20, 1 << 20)] {
             assert!(drawn(size).expect_err("no image").reason.contains("no image that is decoded"));
+        }
+    }
+
+    #[test]
+    fn what_is_decoded_of_an_image_for_its_steps_is_what_they_see_of_all_of_it() {
+        let mut stream = Seed(3).stream("pixels");
+        let pixels = Pixels::new(50, 41, (0..50 * 41 * 3).map(|_| stream.below(256) as u8).collect());
+        let encode = Encode { encoding: Encoding::Raw };
+        let stored = encode.apply(pixels, &Seed(0).draws("a", 0, 0)).expect("a PPM");
+        let raw = Encoded { bytes: stored.bytes };
+        let crop = |side, pad| Augment {
+            random_crop: Some(RandomCrop::new(side, pad)),
+            horizontal_flip: Some(HorizontalFlip::default()),
+            ..Augment::default()
+        };
+        let window =
+            Augment { random_resized_crop: Some(RandomResizedCrop::default()), ..Augment::default() };
+        let to = |side, shorter_side| Resize {
+            size: Size::Side(side),
+            fit: Fit::Crop,
+            shorter_side,
+            ..Resize::default()
+        };
+        for (resize, augment) in [
+            (to(41, None), crop(41, 0)),
+            (to(41, None), crop(41, 4)),
+            (to(30, Some(41)), crop(30, 0)),
+            (to(30, Some(41)), crop(30, 30)),
+            (to(20, Some(27)), crop(20, 3)),
+            (to(20, None), window),
+            (to(20, None), Augment::default()),
+        ] {
+            let steps = Step::squares(&resize, Some(&augment));
+            let scales = Scales { decode: Decode::default(), steps, encode: None };
+            for copy in 0..40 {
+                let draws = Seed(1).draws("a", copy, 0);
+                let through = |decoded: Pixels| {
+                    scales.steps.iter().try_fold(decoded, |image, step| step.apply_to(image, None, &draws))
+                };
+                let whole = scales.decode.apply(raw.clone(), &draws).and_then(through).expect("an image");
+                let seen = scales.decode_seen().apply(raw.clone(), &draws).expect("a part");
+                assert!(seen.data.len() <= 50 * 41 * 3 && seen.whole() == (50, 41));
+                assert_eq!(through(seen).expect("an image"), whole, "{resize:?} {augment:?}");
+            }
         }
     }
 

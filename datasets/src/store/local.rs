@@ -62,22 +62,27 @@ impl Local {
             file.read_to_end(&mut bytes)?;
             return Ok(bytes.into());
         };
+        let mut file = self.open(name)?;
+        file.seek(io::SeekFrom::Start(range.start))?;
         let mut bytes = Vec::new();
-        self.read_into(name, range, &mut bytes)?;
+        file.take(range.end.saturating_sub(range.start)).read_to_end(&mut bytes)?;
         Ok(bytes.into())
     }
 
-    /// Adds the bytes of a range of an object, fewer where it ends before, on the calling thread.
-    pub(super) fn read_into(
-        &self,
-        name: &ObjectName,
-        range: &Range<u64>,
-        bytes: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    /// Reads the bytes of an object from `start` on, as many as there is room for, on the calling thread; says how many came.
+    pub(super) fn read_into(&self, name: &ObjectName, start: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let mut file = self.open(name)?;
-        file.seek(io::SeekFrom::Start(range.start))?;
-        file.take(range.end.saturating_sub(range.start)).read_to_end(bytes)?;
-        Ok(())
+        file.seek(io::SeekFrom::Start(start))?;
+        let mut came = 0;
+        while came < bytes.len() {
+            match file.read(&mut bytes[came..]) {
+                Ok(0) => break,
+                Ok(more) => came += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(came)
     }
 
     /// The keys of the files below `prefix` and their bytes, in any order.

@@ -257,9 +257,10 @@ impl Store {
         blocks: &Blocks<u8>,
     ) -> Result<Bytes, StoreError> {
         let Root::Local(local) = &self.root else { return self.get_range(key, range).await };
-        let mut block = blocks.lend();
-        let read = local.read_into(&key.into(), &range, &mut block);
-        read.map_err(|error| self.explain_io("read", key, &error))?;
+        let mut block = blocks.lend(range.end.saturating_sub(range.start) as usize);
+        let came = local.read_into(&key.into(), range.start, &mut block);
+        let came = came.map_err(|error| self.explain_io("read", key, &error))?;
+        block.truncate(came);
         Ok(Bytes::from_owner(block))
     }
 

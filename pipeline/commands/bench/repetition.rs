@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use forebay_datasets::sample::Split;
-use forebay_stages::collate::Batch;
+use forebay_stages::collate::{Batch, Value};
 use serde::Serialize;
 
+use super::made::{BatchMaker, Taker};
 use crate::feed::{Feed, Pass, PassBatch, Source};
 use crate::flow::{Error, Items, NodeReport, Run};
 use crate::report::Usage;
@@ -78,9 +79,8 @@ struct Taken {
     images_first: u64,
 }
 
-impl Taken {
-    /// Counts the batches of an epoch, as many as are wanted.
-    fn take(mut self, items: Items<PassBatch<Batch>>) -> Taken {
+impl Taker for Taken {
+    fn take<T: Value>(mut self, items: Items<PassBatch<Batch<T>>>) -> Taken {
         for PassBatch { batch, .. } in items {
             let images = batch.len() as u64;
             self.seen.fetch_add(images, Ordering::Relaxed);
@@ -106,6 +106,7 @@ impl Taken {
 pub async fn repetition(
     run: &Run,
     feed: &Feed,
+    made: &BatchMaker,
     length: Length,
     seen: Arc<AtomicU64>,
 ) -> Result<Repetition, Error> {
@@ -127,7 +128,7 @@ pub async fn repetition(
     };
     for epoch in 0..epochs {
         let before = tally.images;
-        tally = feed.batches(run, Pass::train(epoch)).drain("count", |items| Ok(tally.take(items))).await?;
+        tally = made.drain(run, feed, Pass::train(epoch), tally).await?;
         if tally.images == before {
             let line = format!("{} gave no image of the {} split", feed.store.location(), Split::Train);
             return Err(Error::NothingLeft(line));

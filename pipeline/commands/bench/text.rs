@@ -11,8 +11,8 @@ pub(super) fn benched(location: &str, done: &Benched) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{location} ({}), batches of {} at {}x{} px, {} images an epoch",
-        workload.kind, workload.batch, workload.side, workload.side, workload.images
+        "{location} ({}), batches of {} at {}x{} px ({}), {} images an epoch",
+        workload.kind, workload.batch, workload.side, workload.side, workload.dtype, workload.images
     );
     let _ = writeln!(
         text,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use forebay_datasets::sample::Split;
+use forebay_stages::collate::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::repetition::Length;
@@ -23,6 +24,8 @@ pub struct Workload {
     pub side: u32,
     /// Images of a batch.
     pub batch: usize,
+    /// What the values of a batch are.
+    pub dtype: Dtype,
     /// How an image is prepared.
     pub chain: String,
     /// What counts: `seconds from the first batch`, or `whole epochs`.
@@ -44,6 +47,7 @@ impl Workload {
             images: feed.rows(Split::Train),
             side: feed.side,
             batch: feed.batch_size,
+            dtype: feed.dtype,
             chain: feed.chain.to_string(),
             counted: match length {
                 Length::Seconds(_) => "seconds from the first batch".to_string(),
@@ -69,6 +73,7 @@ impl Workload {
             ("images of an epoch: ", other.images.to_string(), self.images.to_string()),
             ("size ", pixels(other), pixels(self)),
             ("batches of ", other.batch.to_string(), self.batch.to_string()),
+            ("values of ", other.dtype.to_string(), self.dtype.to_string()),
             ("", other.chain.clone(), self.chain.clone()),
             ("", other.counted.clone(), self.counted.clone()),
         ];

@@ -4,6 +4,8 @@ use forebay_datasets::sample::Pixels;
 use serde::{Deserialize, Serialize};
 
 use super::check_probability;
+use crate::planes::reverse;
+use crate::simd::isa::Isa;
 use crate::stage::{Draws, Fault, Stage};
 
 /// Left and right change places.
@@ -33,8 +35,10 @@ impl Stage for HorizontalFlip {
 
     fn apply(&self, mut input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
         if draws.of(Self::NAME).chance(self.probability) {
-            for row in input.data.chunks_exact_mut(input.width as usize * 3) {
-                row.as_chunks_mut::<3>().0.reverse();
+            let (isa, mut before) = (Isa::detect(), vec![0; input.width as usize * 3]);
+            for row in input.data.chunks_exact_mut(before.len()) {
+                before.copy_from_slice(row);
+                reverse(isa, &before, row);
             }
         }
         Ok(input)

@@ -153,10 +153,14 @@ impl Augment {
         problems
     }
 
-    /// These augmentations for images as they were decoded, where a random window of the whole image is among them:
-    /// torchvision's order, in which no resize cuts anything off before. The window then becomes what `resize` would
+    /// These augmentations for images as they were decoded, where a random part of the whole image is among them:
+    /// torchvision's order, in which no resize cuts anything off before. The part then becomes what `resize` would
     /// make of the image. `None` where images are resized first.
     pub fn of_whole_images(&self, resize: &Resize) -> Option<Augment> {
+        if let (Some(crop), None) = (&self.random_crop, &self.random_resized_crop) {
+            let random_crop = Some(crop.instead_of_centre(resize)?);
+            return Some(Augment { random_crop, ..self.clone() });
+        }
         let crop = self.random_resized_crop.as_ref()?;
         let side = match resize.size {
             _ if self.random_crop.is_some() => return None,
@@ -171,8 +175,8 @@ impl Augment {
 
     /// What the first change shows of an image of `width` x `height` pixels; `None` where it sees all of it.
     pub(crate) fn view(&self, width: u32, height: u32, draws: &Draws) -> Option<View> {
-        if self.random_crop.is_some() {
-            return None;
+        if let Some(crop) = &self.random_crop {
+            return crop.view(width, height, draws);
         }
         let crop = self.random_resized_crop.as_ref()?;
         (crop.side_of(width, height) > 0).then(|| crop.view(width, height, draws))

@@ -326,14 +326,14 @@ fn a_random_window_is_cut_from_the_whole_image_where_a_size_is_wanted() {
     let named = Augment { random_resized_crop: Some(named), ..Augment::default() };
     assert_eq!(side(named.of_whole_images(&size(64, true))), Some(Some(28)));
     assert_eq!(Augment::default().of_whole_images(&size(64, true)), None);
-    let cropped = Augment { random_crop: Some(RandomCrop { side: 32, pad: 4 }), ..augment };
+    let cropped = Augment { random_crop: Some(RandomCrop::new(32, 4)), ..augment };
     assert_eq!(cropped.of_whole_images(&size(64, true)), None);
 }
 
 #[test]
 fn a_side_that_no_image_may_have_is_refused() {
     let augment = Augment {
-        random_crop: Some(RandomCrop { side: 16_385, pad: 0 }),
+        random_crop: Some(RandomCrop::new(16_385, 0)),
         random_resized_crop: Some(RandomResizedCrop { side: Some(60_000), ..RandomResizedCrop::default() }),
         ..Augment::default()
     };

@@ -12,8 +12,6 @@ mod color;
 mod frame;
 mod huffman;
 mod idct;
-mod isa;
-mod lanes;
 mod own;
 mod reduced;
 mod rows;
@@ -29,7 +27,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use self::isa::Isa;
+use crate::simd::isa::Isa;
 use self::rows::Region;
 use super::{
     ColorModel, Decode, DecodeScale, Decoder, StoredColor, exif, fault, oriented, rgb_bytes, stored,

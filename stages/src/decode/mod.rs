@@ -350,7 +350,7 @@ impl Decode {
                 Format::Png => png::decode(bytes, self),
                 Format::Tiff => tiff::decode(bytes, self),
                 Format::Pnm => match netpbm::Ppm::read(bytes) {
-                    Some(ppm) => ppm.decode(bytes, &self.limits),
+                    Some(ppm) => ppm.decode(bytes, &self.limits, view),
                     None => still::decode(bytes, format, self),
                 },
                 Format::WebP | Format::Gif | Format::Bmp => still::decode(bytes, format, self),

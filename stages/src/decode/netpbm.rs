@@ -1,8 +1,10 @@
 //! The fast path for binary 8-bit PPM, which raw shards hold: a header of a dozen bytes, then the pixels.
 
-use forebay_datasets::sample::Pixels;
+use forebay_datasets::sample::{Pixels, SeenPart};
 
 use super::{Limits, fault, rgb_bytes};
+use crate::crop::rectangle;
+use crate::resample::View;
 use crate::stage::Fault;
 
 /// A binary PPM of depth 255, the header read.
@@ -32,8 +34,13 @@ impl Ppm {
         Some(Ppm { width, height, start: bytes.len() - rest.len() + 1 })
     }
 
-    /// Copies the pixels. Bytes after them are ignored.
-    pub(super) fn decode(&self, bytes: &[u8], limits: &Limits) -> Result<Pixels, Fault> {
+    /// Copies the pixels that are seen. Bytes after them are ignored.
+    pub(super) fn decode(
+        &self,
+        bytes: &[u8],
+        limits: &Limits,
+        view: &dyn Fn((u32, u32)) -> Option<View>,
+    ) -> Result<Pixels, Fault> {
         let Ppm { width, height, start } = *self;
         limits.check(width, height, rgb_bytes(width, height))?;
         let length = width as usize * height as usize * 3;
@@ -41,7 +48,11 @@ impl Ppm {
             let found = bytes.len() - start;
             return Err(fault(format_args!("truncated PPM: {found} of {length} bytes of pixels are there")));
         };
-        Ok(Pixels::new(width, height, data.to_vec()))
+        let Some(view) = view((width, height)) else { return Ok(Pixels::new(width, height, data.to_vec())) };
+        let [left, top, across, down] = view.seen();
+        let part = Some(SeenPart { left, top, reduced: 1 });
+        let data = rectangle(data, width, [left, top, across, down]);
+        Ok(Pixels { original: (width, height).into(), part, ..Pixels::new(across, down, data) })
     }
 }
 
@@ -83,6 +94,7 @@ mod tests {
     #[test]
     fn a_pixel_that_looks_like_whitespace_stays_a_pixel() {
         let ppm = Ppm::read(b"P6\n1 1\n255\n\n\n\n").unwrap();
-        assert_eq!(ppm.decode(b"P6\n1 1\n255\n\n\n\n", &Limits::default()).unwrap().data, b"\n\n\n");
+        let decoded = ppm.decode(b"P6\n1 1\n255\n\n\n\n", &Limits::default(), &|_| None).unwrap();
+        assert_eq!(decoded.data, b"\n\n\n");
     }
 }

@@ -296,7 +296,7 @@ mod tests {
             label_smoothing: 0.1,
             ..TrainOptions::new("small", classes)
         };
-        let batch = Batch { images: vec![9; 3 * 3 * 64], labels: vec![1, 2, 2], ids: vec![], side: 8 };
+        let batch = Batch { images: vec![9; 3 * 3 * 64].into(), labels: vec![1, 2, 2], ids: vec![], side: 8 };
         let total = |options: &TrainOptions| {
             let (_, targets) = Trainer::new(options).expect("a network").mixed(&batch).expect("a batch");
             targets.total

@@ -190,7 +190,7 @@ fn a_micro_batch_bounds_what_a_prediction_takes() {
     let predictor = Trainer::new(&TrainOptions::new("small", classes)).expect("a network").predictor();
     // Enough of them that what a convolution packs for itself, whatever the batch, is little.
     let (n, side) = (512, 32);
-    let images = vec![7; n * 3 * side * side];
+    let images = vec![7; n * 3 * side * side].into();
     let batch = Batch { images, labels: vec![0; n], ids: vec![], side: side as u32 };
     // Buffers that threads keep are made first.
     predictor.predict(&batch).expect("logits");

@@ -1,8 +1,8 @@
 //! Rows of samples become rows of pixels: chroma is upsampled as libjpeg's "fancy upsampling" does it, then YCbCr becomes RGB.
 
-use super::isa::for_each_isa;
+use crate::simd::isa::for_each_isa;
 #[cfg(target_arch = "x86_64")]
-use super::lanes::Lanes;
+use crate::simd::lanes::Lanes;
 
 /// What three samples of a pixel mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +175,7 @@ mod tests {
     use forebay_datasets::seed::Seed;
 
     use super::*;
-    use crate::decode::jpeg::isa::Isa;
+    use crate::simd::isa::Isa;
 
     #[test]
     fn rows_of_vectors_are_those_of_single_numbers() {

@@ -4,9 +4,9 @@
 //! columns first, with two fractional bits between the passes.
 
 use super::coefficients::Quad;
-use super::isa::for_each_isa;
+use crate::simd::isa::for_each_isa;
 #[cfg(target_arch = "x86_64")]
-use super::lanes::Lanes;
+use crate::simd::lanes::Lanes;
 
 /// Fractional bits of the constants.
 const CONST_BITS: u32 = 13;
@@ -226,7 +226,7 @@ mod tests {
     use forebay_datasets::seed::Seed;
 
     use super::*;
-    use crate::decode::jpeg::isa::Isa;
+    use crate::simd::isa::Isa;
 
     #[test]
     fn vectors_give_what_single_numbers_give() {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use super::color::Model;
 use super::frame::Frame;
-use super::isa::Isa;
+use crate::simd::isa::Isa;
 use super::rows::{Buffers, Region, decode};
 
 thread_local! {

@@ -1,7 +1,7 @@
 //! Rows of pixels become fewer and shorter ones: each pixel the mean of a square of them, so that what an antialiased resize makes
 //! of these comes out as if all had been there.
 
-use super::isa::{Isa, for_each_isa};
+use crate::simd::isa::{Isa, for_each_isa};
 
 /// The squares that a row of means is made of.
 #[derive(Debug, Default)]

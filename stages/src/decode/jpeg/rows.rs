@@ -8,7 +8,7 @@ use super::coefficients::Quad;
 use super::color::{self, Model};
 use super::frame::{BLOCKS_MAX, Component, Frame, Tables};
 use super::idct::{self, Target};
-use super::isa::Isa;
+use crate::simd::isa::Isa;
 use super::reduced::Squares;
 
 /// A rectangle of an image as it is stored, pixels.

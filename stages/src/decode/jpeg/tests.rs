@@ -5,7 +5,7 @@ use forebay_datasets::seed::{Seed, Stream};
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::{Encoder, PixelFormat};
 
-use super::isa::Isa;
+use crate::simd::isa::Isa;
 use super::own;
 use super::rows::Region;
 use crate::decode::Decode;

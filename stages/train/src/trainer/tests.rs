@@ -36,7 +36,7 @@ fn options(model: &str, classes: usize) -> TrainOptions {
 /// Noisy images of a square whose colour is the class: red, green or blue.
 fn squares(count: usize, side: usize, seed: u64) -> Batch {
     let mut stream = Seed(seed).stream("squares");
-    let mut batch = Batch { images: vec![], labels: vec![], ids: vec![], side: side as u32 };
+    let mut batch = Batch { images: vec![].into(), labels: vec![], ids: vec![], side: side as u32 };
     for index in 0..count {
         let class = stream.below(3) as usize;
         let (left, top) = (stream.below(side as u64 / 2) as usize, stream.below(side as u64 / 2) as usize);
@@ -543,7 +543,7 @@ fn bad_options_and_batches_get_one_line() {
     batch.labels = vec![0, 9];
     let error = trainer.step(&batch).expect_err("a label out of range").to_string();
     assert_eq!(error, "image 1 has label 9, but there are 2 classes");
-    let empty = Batch { images: vec![], labels: vec![], ids: vec![], side: 8 };
+    let empty = Batch { images: vec![].into(), labels: vec![], ids: vec![], side: 8 };
     assert!(trainer.step(&empty).is_err());
     assert!(trainer.predictor().predict(&empty).expect("no logits").is_empty());
 }

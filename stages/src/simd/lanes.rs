@@ -1,4 +1,5 @@
-//! Vectors of 16-bit lanes as the inverse transform uses them: two blocks side by side with AVX2, four with AVX-512.
+//! Vectors of 16-bit lanes as an inverse transform uses them, two blocks side by side with AVX2, four with AVX-512, and of
+//! bytes as pixels are made of them.
 //!
 //! A kernel is written once over [`Lanes`] and compiled for each of its instruction sets, by inlining it into a function that
 //! has the set enabled.
@@ -6,7 +7,7 @@
 /// A vector of 16-bit lanes, in groups of eight that do not see each other. 32-bit lanes are pairs of them.
 ///
 /// A vector is made of a proof that the machine has the instructions, so that whoever has one may use it.
-pub(super) trait Lanes: Copy {
+pub(crate) trait Lanes: Copy {
     /// Says that the machine has the instructions.
     type Proof: Copy;
 
@@ -62,10 +63,16 @@ pub(super) trait Lanes: Copy {
     fn store_rows(self, rows: [&mut [u8; 32]; 2], at: usize);
     /// Bytes of the three in turn, `48 * GROUPS` of them.
     fn store_triples(of: [Self; 3], to: &mut [u8; 192]);
+    /// What [`Lanes::store_triples`] stored.
+    fn load_triples(proof: Self::Proof, from: &[u8; 192]) -> [Self; 3];
+    /// The bytes into the first ones, `16 * GROUPS` of them.
+    fn store_bytes(self, to: &mut [u8; 64]);
+    /// The bytes from the last one to the first.
+    fn reversed8(self) -> Self;
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod x86 {
+pub(crate) mod x86 {
     #![allow(unsafe_code, reason = "each function is the instruction that it is named after")]
 
     use std::arch::x86_64::*;
@@ -108,6 +115,44 @@ pub(super) mod x86 {
             at += 1;
         }
         triples
+    };
+
+    /// For each third of 16 triples and each channel: which byte of the third comes to each of the channel's 16 places; the
+    /// highest bit where none does.
+    static UNPICKS: [[[u8; 16]; 3]; 3] = {
+        let mut picks = [[[0x80; 16]; 3]; 3];
+        let mut at = 0;
+        while at < 48 {
+            picks[at / 16][at % 3][at / 3] = (at % 16) as u8;
+            at += 1;
+        }
+        picks
+    };
+
+    /// For each channel of 64 triples: places in the first and the second third of their bytes, then places in what came of
+    /// that (0 to 63) and in the last third (64 to 127).
+    static CHANNELS: [[[u8; 64]; 2]; 3] = {
+        let mut channels = [[[0; 64]; 2]; 3];
+        let mut at = 0;
+        while at < 192 {
+            let (channel, place) = (at % 3, at / 3);
+            let is_last = at >= 128;
+            channels[channel][0][place] = if is_last { 0 } else { at as u8 };
+            channels[channel][1][place] = if is_last { (at - 64) as u8 } else { place as u8 };
+            at += 1;
+        }
+        channels
+    };
+
+    /// Places from the last one to the first.
+    static BACKWARDS: [u8; 64] = {
+        let mut places = [0; 64];
+        let mut at = 0;
+        while at < 64 {
+            places[at] = 63 - at as u8;
+            at += 1;
+        }
+        places
     };
 
     /// Two groups.
@@ -217,6 +262,41 @@ pub(super) mod x86 {
                 }
             }
         }
+        #[inline(always)]
+        fn load_triples(_: Self::Proof, from: &[u8; 192]) -> [Self; 3] {
+            // SAFETY: each pointer is to 16 bytes of `from` or of a table; the machine has the instructions.
+            unsafe {
+                // Of both groups of 16 triples: their bytes 16 * i to 16 * i + 15.
+                let part = |i: usize| {
+                    let at = |byte: usize| _mm_loadu_si128(from[byte..byte + 16].as_ptr().cast());
+                    _mm256_set_m128i(at(48 + 16 * i), at(16 * i))
+                };
+                let parts = [part(0), part(1), part(2)];
+                [0, 1, 2].map(|channel| {
+                    let mut bytes = _mm256_setzero_si256();
+                    for (part, picks) in parts.into_iter().zip(&UNPICKS) {
+                        let picks = _mm_loadu_si128(picks[channel].as_ptr().cast());
+                        let picked = _mm256_shuffle_epi8(part, _mm256_broadcastsi128_si256(picks));
+                        bytes = _mm256_or_si256(bytes, picked);
+                    }
+                    Self(bytes)
+                })
+            }
+        }
+        #[inline(always)]
+        fn store_bytes(self, to: &mut [u8; 64]) {
+            // SAFETY: the pointer is to 64 bytes; the machine has the instructions.
+            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), self.0) }
+        }
+        #[inline(always)]
+        fn reversed8(self) -> Self {
+            // SAFETY: the pointer is to 16 bytes, the last of the table; the machine has the instructions.
+            unsafe {
+                let places = _mm_loadu_si128(BACKWARDS[48..].as_ptr().cast());
+                let groups = _mm256_shuffle_epi8(self.0, _mm256_broadcastsi128_si256(places));
+                Self(_mm256_permute2x128_si256::<1>(groups, groups))
+            }
+        }
     }
 
     /// Four groups.
@@ -313,6 +393,33 @@ pub(super) mod x86 {
                     let three = _mm512_permutex2var_epi8(two, _mm512_loadu_si512(three.as_ptr().cast()), b.0);
                     _mm512_storeu_si512(to.as_mut_ptr().cast(), three);
                 }
+            }
+        }
+        #[inline(always)]
+        fn load_triples(_: Self::Proof, from: &[u8; 192]) -> [Self; 3] {
+            // SAFETY: each pointer is to 64 bytes of `from` or of a table; the machine has the instructions.
+            unsafe {
+                let third = |i: usize| _mm512_loadu_si512(from[64 * i..64 * i + 64].as_ptr().cast());
+                let [first, second, last] = [third(0), third(1), third(2)];
+                [0, 1, 2].map(|channel| {
+                    let [two, three] = &CHANNELS[channel];
+                    let two =
+                        _mm512_permutex2var_epi8(first, _mm512_loadu_si512(two.as_ptr().cast()), second);
+                    Self(_mm512_permutex2var_epi8(two, _mm512_loadu_si512(three.as_ptr().cast()), last))
+                })
+            }
+        }
+        #[inline(always)]
+        fn store_bytes(self, to: &mut [u8; 64]) {
+            // SAFETY: the pointer is to 64 bytes; the machine has the instructions.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), self.0) }
+        }
+        #[inline(always)]
+        fn reversed8(self) -> Self {
+            // SAFETY: the pointer is to 64 bytes; the machine has the instructions.
+            unsafe {
+                let places = _mm512_loadu_si512(BACKWARDS.as_ptr().cast());
+                Self(_mm512_permutexvar_epi8(places, self.0))
             }
         }
     }

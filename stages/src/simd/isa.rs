@@ -5,7 +5,7 @@ use super::lanes::x86::{HasAvx2, HasAvx512};
 
 /// The instructions that kernels may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Isa {
+pub(crate) enum Isa {
     /// What every machine has.
     Scalar,
     /// 256-bit vectors.
@@ -18,7 +18,7 @@ pub(super) enum Isa {
 
 impl Isa {
     /// All that this machine has, the best one last.
-    pub(super) fn all() -> impl Iterator<Item = Isa> {
+    pub(crate) fn all() -> impl Iterator<Item = Isa> {
         #[cfg(target_arch = "x86_64")]
         let vectors = [HasAvx2::find().map(Isa::Avx2), HasAvx512::find().map(Isa::Avx512)];
         #[cfg(not(target_arch = "x86_64"))]
@@ -27,7 +27,7 @@ impl Isa {
     }
 
     /// The best that this machine has.
-    pub(super) fn detect() -> Isa {
+    pub(crate) fn detect() -> Isa {
         Isa::all().last().expect("each machine has one")
     }
 }
@@ -46,8 +46,8 @@ macro_rules! for_each_isa {
         for_each_isa! {
             @ $(#[$doc])* $name($($argument: $type),*), proof,
             $twin($($argument),*),
-            $kernel::<$crate::decode::jpeg::lanes::x86::Avx2>(proof, $($argument),*),
-            $kernel::<$crate::decode::jpeg::lanes::x86::Avx512>(proof, $($argument),*)
+            $kernel::<$crate::simd::lanes::x86::Avx2>(proof, $($argument),*),
+            $kernel::<$crate::simd::lanes::x86::Avx512>(proof, $($argument),*)
         }
     };
     (
@@ -55,10 +55,10 @@ macro_rules! for_each_isa {
         $scalar:expr, $avx2:expr, $avx512:expr
     ) => {
         $(#[$doc])*
-        pub(super) fn $name(isa: $crate::decode::jpeg::isa::Isa, $($argument: $type),*) {
-            use $crate::decode::jpeg::isa::Isa;
+        pub(super) fn $name(isa: $crate::simd::isa::Isa, $($argument: $type),*) {
+            use $crate::simd::isa::Isa;
             #[cfg(target_arch = "x86_64")]
-            use $crate::decode::jpeg::lanes::x86::{HasAvx2, HasAvx512};
+            use $crate::simd::lanes::x86::{HasAvx2, HasAvx512};
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2")]
             fn avx2($proof: HasAvx2, $($argument: $type),*) {
@@ -83,4 +83,4 @@ macro_rules! for_each_isa {
         }
     };
 }
-pub(super) use for_each_isa;
+pub(crate) use for_each_isa;

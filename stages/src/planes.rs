@@ -1,0 +1,165 @@
+//! Pixels as they lie in an image, `[n, 3]`, and as networks take them, three planes of `[n]`.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use crate::simd::isa::{Isa, for_each_isa};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::lanes::Lanes;
+
+for_each_isa! {
+    /// The planes of pixels: `[n, 3]` to three times `[n]`.
+    separate = vector_separate / scalar_separate(rgb: &[u8], planes: [&mut [u8]; 3])
+}
+for_each_isa! {
+    /// The pixels from the last one to the first: `[n, 3]`, twice.
+    reverse = vector_reverse / scalar_reverse(rgb: &[u8], reversed: &mut [u8])
+}
+for_each_isa! {
+    /// Grey levels as numbers: `level * scale + shift`, rounded after each of the two.
+    to_f32 = to_f32_loop(levels: &[u8], scale: f32, shift: f32, numbers: &mut [f32])
+}
+for_each_isa! {
+    /// The same as numbers of 16 bits, of which 8 are the exponent; the nearest one, of two the even one.
+    to_bf16 = to_bf16_loop(levels: &[u8], scale: f32, shift: f32, numbers: &mut [bf16])
+}
+
+/// The same as numbers of 16 bits, of which 5 are the exponent; the nearest one, of two the even one.
+pub(super) fn to_f16(isa: Isa, levels: &[u8], scale: f32, shift: f32, numbers: &mut [f16]) {
+    let mut wide = [0.0; 256];
+    for (levels, numbers) in levels.chunks(wide.len()).zip(numbers.chunks_mut(wide.len())) {
+        let wide = &mut wide[..levels.len()];
+        to_f32(isa, levels, scale, shift, wide);
+        numbers.convert_from_f32_slice(wide);
+    }
+}
+
+/// The first bytes of pixels, as a vector reads them; behind the last one zeros.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn head<'a>(rgb: &'a [u8], read: &'a mut [u8; 192]) -> &'a [u8; 192] {
+    match rgb.first_chunk() {
+        Some(head) => head,
+        None => {
+            read[..rgb.len()].copy_from_slice(rgb);
+            read
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn vector_separate<L: Lanes>(proof: L::Proof, rgb: &[u8], mut planes: [&mut [u8]; 3]) {
+    let n = rgb.len() / 3;
+    for at in (0..n).step_by(16 * L::GROUPS) {
+        let mut read = [0; 192];
+        let channels = L::load_triples(proof, head(&rgb[3 * at..3 * n], &mut read));
+        for (channel, plane) in channels.into_iter().zip(&mut planes) {
+            let plane = &mut plane[at..n];
+            match plane.first_chunk_mut() {
+                Some(bytes) => channel.store_bytes(bytes),
+                None => {
+                    let mut bytes = [0; 64];
+                    channel.store_bytes(&mut bytes);
+                    let here = plane.len().min(16 * L::GROUPS);
+                    plane[..here].copy_from_slice(&bytes[..here]);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn scalar_separate(rgb: &[u8], [red, green, blue]: [&mut [u8]; 3]) {
+    let planes = red.iter_mut().zip(green).zip(blue);
+    for (pixel, ((red, green), blue)) in rgb.as_chunks().0.iter().zip(planes) {
+        [*red, *green, *blue] = *pixel;
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn vector_reverse<L: Lanes>(proof: L::Proof, rgb: &[u8], reversed: &mut [u8]) {
+    let n = rgb.len() / 3;
+    let reversed = &mut reversed[..3 * n];
+    for at in (0..n).step_by(16 * L::GROUPS) {
+        let mut read = [0; 192];
+        let [red, green, blue] = L::load_triples(proof, head(&rgb[3 * at..3 * n], &mut read));
+        let mut written = [0; 192];
+        L::store_triples([red.reversed8(), green.reversed8(), blue.reversed8()], &mut written);
+        // What stood behind the last pixel stands before it now.
+        let here = (n - at).min(16 * L::GROUPS);
+        let end = 3 * (n - at);
+        reversed[end - 3 * here..end].copy_from_slice(&written[48 * L::GROUPS - 3 * here..48 * L::GROUPS]);
+    }
+}
+
+#[inline(always)]
+fn scalar_reverse(rgb: &[u8], reversed: &mut [u8]) {
+    let pixels = rgb.as_chunks::<3>().0;
+    for (pixel, reversed) in pixels.iter().rev().zip(reversed.as_chunks_mut().0) {
+        *reversed = *pixel;
+    }
+}
+
+#[inline(always)]
+fn to_f32_loop(levels: &[u8], scale: f32, shift: f32, numbers: &mut [f32]) {
+    for (number, level) in numbers.iter_mut().zip(levels) {
+        *number = f32::from(*level) * scale + shift;
+    }
+}
+
+#[inline(always)]
+fn to_bf16_loop(levels: &[u8], scale: f32, shift: f32, numbers: &mut [bf16]) {
+    for (number, level) in numbers.iter_mut().zip(levels) {
+        let bits = (f32::from(*level) * scale + shift).to_bits();
+        // The upper half, where what is cut off is more than a half, or a half behind an odd number, one more.
+        *number = bf16::from_bits((bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_datasets::seed::Seed;
+
+    use super::*;
+
+    #[test]
+    fn planes_of_vectors_are_those_of_single_numbers() {
+        let mut stream = Seed(7).stream("planes");
+        for n in (0..300).chain([4096, 50_176]) {
+            let rgb: Vec<u8> = (0..3 * n).map(|_| stream.below(256) as u8).collect();
+            let pixels: Vec<&[u8]> = rgb.chunks(3).collect();
+            let backwards: Vec<u8> = pixels.iter().rev().copied().flatten().copied().collect();
+            for isa in Isa::all() {
+                let mut planes = [(); 3].map(|()| vec![0; n]);
+                separate(isa, &rgb, planes.each_mut().map(Vec::as_mut_slice));
+                for (channel, plane) in planes.iter().enumerate() {
+                    assert!(plane.iter().eq(pixels.iter().map(|pixel| &pixel[channel])), "{n} {isa:?}");
+                }
+                let mut reversed = vec![0; 3 * n];
+                reverse(isa, &rgb, &mut reversed);
+                assert!(reversed == backwards, "{n} {isa:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn levels_become_the_nearest_number_of_each_kind() {
+        let levels: Vec<u8> = (0..=255).collect();
+        for (scale, shift) in [(1.0 / 255.0, 0.0), (1.0 / (255.0 * 0.229), -0.485 / 0.229), (0.3, -17.0)] {
+            let expected: Vec<f32> = levels.iter().map(|level| f32::from(*level) * scale + shift).collect();
+            for isa in Isa::all() {
+                let mut wide = vec![0.0; 256];
+                to_f32(isa, &levels, scale, shift, &mut wide);
+                assert_eq!(wide, expected, "{isa:?}");
+                let mut half = vec![f16::ZERO; 256];
+                to_f16(isa, &levels, scale, shift, &mut half);
+                assert!(half.iter().eq(expected.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>().iter()));
+                let mut brain = vec![bf16::ZERO; 256];
+                to_bf16(isa, &levels, scale, shift, &mut brain);
+                assert!(brain.iter().eq(expected.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>().iter()));
+            }
+        }
+    }
+}

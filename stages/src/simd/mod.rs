@@ -1,0 +1,4 @@
+//! Kernels over pixels for the instructions that the machine has, chosen at run time.
+
+pub(crate) mod isa;
+pub(crate) mod lanes;
