@@ -1,17 +1,18 @@
 //! Shards as a source: read group by group, or row by row where the groups of a window would take too much memory.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use forebay_datasets::blocks::Blocks;
 use forebay_datasets::manifest::{Manifest, PLAN_KEY, PlanRecord, ShardRecord};
 use forebay_datasets::order::{EpochRow, RowPlace};
 use forebay_datasets::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
-use forebay_datasets::shard::{self, Index};
+use forebay_datasets::shard::{self, GroupRows, Index};
 use forebay_datasets::store::Store;
-use forebay_stages::decode::probe;
+use forebay_stages::decode::{Format, probe};
 use forebay_stages::shuffle::{Shuffle, WindowPart};
 use forebay_stages::stage::Regroup;
 use futures::executor::block_on;
@@ -33,6 +34,17 @@ const UNPACKED: Room = Room { slots: 1, queue: 2 };
 /// Rows that are read at once within a part of a window: a store answers many requests sooner than one by one.
 const ROWS_AT_ONCE: usize = 8;
 
+/// Rows of so many bytes on average are read one by one from a local disk, which reads pieces of this size well: they need
+/// not wait in memory for their turn.
+const ROW_BYTES_MIN: u64 = 64 << 10;
+
+/// Larger images are read into memory of their own: they differ in size, so that kept blocks would all become as large as
+/// the largest, and decoding them takes much longer than clearing that memory.
+const KEPT_BLOCK_BYTES_MAX: u64 = 1 << 20;
+
+/// What a byte of raw pixels takes beside one of a JPEG or PNG file, to be decoded: one in so many.
+const RAW_LIGHTER: u64 = 16;
+
 /// Rows that are looked at to learn how large the images are, where their preparation does not say it.
 const ROWS_LOOKED_AT: usize = 16;
 
@@ -43,9 +55,13 @@ pub struct Shards {
     /// The index of every shard, in the order of the manifest.
     indexes: Vec<Index>,
     window_bytes_max: u64,
+    /// Bytes of a stored image, on average.
+    mean_bytes: u64,
     bytes_read: AtomicU64,
     /// Those that groups are read into.
-    blocks: Blocks<u8>,
+    group_blocks: Blocks<u8>,
+    /// Those that rows are read into.
+    row_blocks: Blocks<u8>,
 }
 
 /// What was read for a part of a window.
@@ -62,6 +78,32 @@ struct ShardsPass {
     /// Shard and group of each.
     groups: Arc<[(usize, usize)]>,
     kept: Arc<KeptRows>,
+    known: Arc<KnownGroups>,
+}
+
+/// What is known of the rows of the groups that were met last: rows of a few groups come in a mixed order.
+struct KnownGroups {
+    most: usize,
+    held: Mutex<VecDeque<((usize, usize), Arc<GroupRows>)>>,
+}
+
+impl KnownGroups {
+    fn new(most: usize) -> KnownGroups {
+        KnownGroups { most, held: Mutex::default() }
+    }
+
+    fn get(&self, place: (usize, usize)) -> Option<Arc<GroupRows>> {
+        let held = self.held.lock().expect("no panic under the lock");
+        held.iter().find(|(known, _)| *known == place).map(|(_, rows)| rows.clone())
+    }
+
+    fn put(&self, place: (usize, usize), rows: Arc<GroupRows>) {
+        let mut held = self.held.lock().expect("no panic under the lock");
+        held.push_back((place, rows));
+        if held.len() > self.most {
+            held.pop_front();
+        }
+    }
 }
 
 impl Shards {
@@ -105,8 +147,20 @@ impl Shards {
         }
         let store = store.clone();
         let bytes_read = AtomicU64::new(0);
+        let bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
+        let rows: u64 = manifest.shards.iter().map(ShardRecord::rows).sum();
+        let mean_bytes = bytes / rows.max(1);
         let window_bytes_max = WINDOW_BYTES_MAX;
-        Ok(Shards { store, manifest, indexes, window_bytes_max, bytes_read, blocks: Blocks::default() })
+        Ok(Shards {
+            store,
+            manifest,
+            indexes,
+            window_bytes_max,
+            mean_bytes,
+            bytes_read,
+            group_blocks: Blocks::default(),
+            row_blocks: Blocks::default(),
+        })
     }
 
     /// Reads rows one by one already where a window would hold more than so much.
@@ -133,7 +187,16 @@ impl Shards {
 
     /// Whether rows are read one by one.
     fn reads_rows(&self, groups: &[(usize, usize)], window_groups: usize) -> bool {
-        self.largest_group(groups) * window_groups as u64 > self.window_bytes_max
+        let is_near = self.store.local_root().is_some() && self.mean_bytes >= ROW_BYTES_MIN;
+        is_near || self.largest_group(groups) * window_groups as u64 > self.window_bytes_max
+    }
+
+    /// What `read` gives, which waits for a local disk on a thread that may.
+    async fn apart<R: Send + 'static>(&self, read: impl Future<Output = R> + Send + 'static) -> R {
+        match self.store.local_root() {
+            Some(_) => blocking(|| block_on(read)).await,
+            None => read.await,
+        }
     }
 
     /// A label that is no class is damage: every shard was written from the classes of its manifest.
@@ -150,7 +213,7 @@ impl Shards {
         )))
     }
 
-    async fn read(&self, wanted: &ShardsPass, fetch: &Fetch) -> Result<FoundRows, Error> {
+    async fn read(self: &Arc<Self>, wanted: &ShardsPass, fetch: &Fetch) -> Result<FoundRows, Error> {
         let Some(group) = fetch.group else {
             let rows = fetch.rows.iter().map(|(_, row)| *row).collect();
             return Ok(FoundRows::Rows(self.read_rows(wanted, rows).await?));
@@ -161,34 +224,50 @@ impl Shards {
         if range.is_empty() {
             return Ok(FoundRows::Group { shard, group, bytes: Bytes::new() });
         }
-        let (store, blocks) = (self.store.clone(), self.blocks.clone());
+        let (store, blocks) = (self.store.clone(), self.group_blocks.clone());
         let key = self.manifest.shards[shard].key.clone();
-        let is_local = store.local_root().is_some();
-        let read = async move { store.get_range_in(&key, range, &blocks).await };
-        let bytes = if is_local { blocking(|| block_on(read)).await? } else { read.await? };
+        let bytes = self.apart(async move { store.get_range_in(&key, range, &blocks).await }).await?;
         Ok(FoundRows::Group { shard, group, bytes })
     }
 
     async fn read_rows(
-        &self,
+        self: &Arc<Self>,
         wanted: &ShardsPass,
         rows: Vec<EpochRow>,
     ) -> Result<Vec<Sample<Encoded>>, Error> {
-        let read = rows.into_iter().map(|row| async move {
-            let sample = match wanted.kept.get(row.place) {
-                Some(sample) => sample,
-                None => self.read_row(wanted, row.place).await?,
-            };
-            Ok(Sample { copy: sample.copy + row.copy, ..sample })
-        });
-        futures::stream::iter(read).buffered(ROWS_AT_ONCE).try_collect().await
+        let (shards, wanted) = (self.clone(), wanted.clone());
+        let read = async move {
+            let (shards, wanted) = (&shards, &wanted);
+            let read = rows.into_iter().map(|row| async move {
+                let sample = match wanted.kept.get(row.place) {
+                    Some(sample) => sample,
+                    None => shards.read_row(wanted, row.place).await?,
+                };
+                Ok(Sample { copy: sample.copy + row.copy, ..sample })
+            });
+            futures::stream::iter(read).buffered(ROWS_AT_ONCE).try_collect().await
+        };
+        self.apart(read).await
     }
 
     async fn read_row(&self, wanted: &ShardsPass, place: RowPlace) -> Result<Sample<Encoded>, Error> {
         let (shard, group) = wanted.groups[place.group as usize];
-        let key = &self.manifest.shards[shard].key;
-        let row = shard::read_row(&self.store, key, &self.indexes[shard], group, place.row as usize);
-        let (row, bytes) = row.await?;
+        let (key, index) = (&self.manifest.shards[shard].key, &self.indexes[shard]);
+        let rows = match wanted.known.get((shard, group)) {
+            Some(rows) => rows,
+            None => {
+                self.store.expect(key, index.group_range(group));
+                let rows = Arc::new(GroupRows::read(&self.store, key, index, group).await?);
+                self.bytes_read.fetch_add(rows.bytes(), Ordering::Relaxed);
+                wanted.known.put((shard, group), rows.clone());
+                rows
+            }
+        };
+        let blocks = match self.mean_bytes <= KEPT_BLOCK_BYTES_MAX {
+            true => self.row_blocks.clone(),
+            false => Blocks::default(),
+        };
+        let (row, bytes) = rows.row(&self.store, key, index, place.row as usize, &blocks).await?;
         self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
         self.check_label(shard, &row.id, row.label)?;
         let sample = Sample::from(row);
@@ -297,7 +376,9 @@ impl Source for Shards {
     fn images(self: Arc<Self>, run: &Run, reading: Reading) -> Flow<Chunk<Encoded>> {
         let Reading { splits, windows, window_groups, rooms, kept } = reading;
         let groups: Vec<_> = splits.iter().flat_map(|split| self.groups_of(*split)).collect();
-        let wanted = ShardsPass { groups: groups.into(), kept };
+        // Those of a window, of the one before, and of a few whose rows come again.
+        let known = Arc::new(KnownGroups::new(2 * window_groups + 4));
+        let wanted = ShardsPass { groups: groups.into(), kept, known };
         let chunk = self.chunk();
         if self.reads_rows(&wanted.groups, window_groups) {
             let chunks = windows
@@ -359,9 +440,7 @@ impl Source for Shards {
     }
 
     fn mean_bytes(&self) -> u64 {
-        let bytes: u64 = self.manifest.shards.iter().map(|shard| shard.bytes).sum();
-        let rows: u64 = self.manifest.shards.iter().map(ShardRecord::rows).sum();
-        bytes / rows.max(1)
+        self.mean_bytes
     }
 
     fn bytes_read(&self) -> u64 {
@@ -369,7 +448,10 @@ impl Source for Shards {
     }
 
     fn chunk(&self) -> usize {
-        plan::chunk_of(self.mean_bytes())
+        let raw = Format::Pnm.extension();
+        let is_raw = |index: &Index| index.footer().extensions == [raw];
+        let lighter = if self.indexes.iter().all(is_raw) { RAW_LIGHTER } else { 1 };
+        plan::chunk_of(self.mean_bytes() / lighter)
     }
 
     fn manifest(&self) -> Option<&Manifest> {

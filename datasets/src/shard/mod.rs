@@ -17,7 +17,7 @@ use crate::catalog::KeptColumn;
 use crate::columns::{Unsound, Value};
 use crate::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
 pub use index::{Index, ReadError, packed_index, read_end, read_identities, read_index};
-pub use row::read_row;
+pub use row::{GroupRows, read_row};
 pub use standing::{StandingShard, standing};
 pub use trace::{TracedRow, trace};
 pub use write::{ROW_GROUP_BYTES_MAX, ShardWriter, ascii_json, encode, huggingface_metadata, schema};

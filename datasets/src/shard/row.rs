@@ -10,18 +10,85 @@ use parquet::file::page_index::index_reader::decode_offset_index;
 
 use super::index::{Index, ReadError, foreign};
 use super::{ShardError, StoredRow, checksum};
+use crate::blocks::Blocks;
 use crate::columns::{FilePart, PLAIN, PageHeader, PageKind, check_structure, guarded};
+use crate::sample::{Label, SampleId};
 use crate::store::Store;
 
-/// Where a row lies: its row group, and its place in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct RowAddress {
-    row_group: usize,
-    row: usize,
+/// The rows of a planned group: what is trained on beside their images, and where these lie.
+#[derive(Debug)]
+pub struct GroupRows {
+    group: usize,
+    rows: Vec<RowEntry>,
+    bytes: u64,
 }
 
-/// Reads row `row` of planned group `group`, and says how many bytes that took. Images of 16 KiB and more lie in
-/// pages of their own; smaller ones come with their neighbours.
+#[derive(Debug)]
+struct RowEntry {
+    page: ImagePage,
+    id: SampleId,
+    copy: u32,
+    label: Label,
+}
+
+impl GroupRows {
+    /// Reads them; no image.
+    ///
+    /// # Errors
+    /// When the store fails or the shard is damaged.
+    pub async fn read(store: &Store, key: &str, index: &Index, group: usize) -> Result<GroupRows, ReadError> {
+        let damaged = |error: ShardError| ReadError::damaged(store, key, &error);
+        // A block of nobody: these are some ten kilobytes.
+        let blocks = Blocks::default();
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        for row_group in index.row_groups_of(group) {
+            let pages = page_index_range(index, row_group).map_err(damaged)?;
+            let identities = index.identity_range(row_group);
+            bytes += pages.end - pages.start + identities.end - identities.start;
+            let pages = store.get_range_in(key, pages, &blocks).await?;
+            let identities = store.get_range_in(key, identities, &blocks).await?;
+            let identities = index.identities(row_group, identities).map_err(damaged)?;
+            let pages = pages_of(index, row_group, &pages, identities.len()).map_err(damaged)?;
+            let entry = |(page, (id, copy, label))| RowEntry { page, id, copy, label };
+            rows.extend(pages.into_iter().zip(identities).map(entry));
+        }
+        if rows.len() != index.footer().groups[group] {
+            return Err(damaged(foreign("a planned group has other rows than the footer says")));
+        }
+        Ok(GroupRows { group, rows, bytes })
+    }
+
+    /// How many bytes were read for them.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Reads one of them, in a block of `blocks` where that is a local folder's, and says how many bytes that took. Images of
+    /// 16 KiB and more lie in pages of their own; smaller ones come with their neighbours.
+    ///
+    /// # Errors
+    /// When the store fails or the shard is damaged.
+    pub async fn row(
+        &self,
+        store: &Store,
+        key: &str,
+        index: &Index,
+        row: usize,
+        blocks: &Blocks<u8>,
+    ) -> Result<(StoredRow, u64), ReadError> {
+        let damaged = |error: ShardError| ReadError::damaged(store, key, &error);
+        let found = self.rows.get(row);
+        let RowEntry { page, id, copy, label } =
+            found.ok_or_else(|| damaged(foreign("a planned group has fewer rows than the footer says")))?;
+        let bytes = page.range.end - page.range.start;
+        let stored = store.get_range_in(key, page.range.clone(), blocks).await?;
+        let image = image(page, &stored).map_err(damaged)?;
+        index.check_sum(self.group, row, checksum(&image, id, *copy, *label), id).map_err(damaged)?;
+        Ok((StoredRow { bytes: image, label: *label, id: id.clone(), copy: *copy }, bytes))
+    }
+}
+
+/// Reads row `row` of planned group `group` alone, and says how many bytes that took.
 ///
 /// # Errors
 /// When the store fails or the shard is damaged.
@@ -32,25 +99,9 @@ pub async fn read_row(
     group: usize,
     row: usize,
 ) -> Result<(StoredRow, u64), ReadError> {
-    let damaged = |error: ShardError| ReadError::damaged(store, key, &error);
-    let address = locate(index, group, row).map_err(damaged)?;
-    let pages = page_index_range(index, address.row_group).map_err(damaged)?;
-    let mut bytes = pages.end - pages.start;
-    let pages = store.get_range(key, pages).await?;
-    let page = page_of(index, address, &pages).map_err(damaged)?;
-    bytes += page.range.end - page.range.start;
-    let stored = store.get_range(key, page.range.clone()).await?;
-    let image = image(&page, &stored).map_err(damaged)?;
-    let identities = index.identity_range(address.row_group);
-    bytes += identities.end - identities.start;
-    let identities = store.get_range(key, identities).await?;
-    let mut identities = index.identities(address.row_group, identities).map_err(damaged)?;
-    if address.row >= identities.len() {
-        return Err(damaged(foreign("a row group has fewer rows than it says")));
-    }
-    let (id, copy, label) = identities.swap_remove(address.row);
-    index.check_sum(group, row, checksum(&image, &id, copy, label), &id).map_err(damaged)?;
-    Ok((StoredRow { bytes: image, label, id, copy }, bytes))
+    let rows = GroupRows::read(store, key, index, group).await?;
+    let (found, bytes) = rows.row(store, key, index, row, &Blocks::default()).await?;
+    Ok((found, rows.bytes() + bytes))
 }
 
 /// The images of a row group, of which `part` holds the column: parts of it, in their order.
@@ -67,18 +118,6 @@ pub(super) fn images(index: &Index, row_group: usize, part: &FilePart) -> Result
         page.end()?;
     }
     Ok(images)
-}
-
-fn locate(index: &Index, group: usize, row: usize) -> Result<RowAddress, ShardError> {
-    let mut row = row;
-    for row_group in index.row_groups_of(group) {
-        let rows = index.metadata().row_group(row_group).num_rows() as usize;
-        if row < rows {
-            return Ok(RowAddress { row_group, row });
-        }
-        row -= rows;
-    }
-    Err(foreign("a planned group has fewer rows than the footer says"))
 }
 
 fn image_column(index: &Index, row_group: usize) -> Result<&ColumnChunkMetaData, ShardError> {
@@ -110,26 +149,41 @@ fn page_index_range(index: &Index, row_group: usize) -> Result<Range<u64>, Shard
 }
 
 /// The page that a row's image lies in.
+#[derive(Clone, Debug)]
 struct ImagePage {
     range: Range<u64>,
     /// The place of the row among those of the page.
     row: usize,
 }
 
-fn page_of(index: &Index, address: RowAddress, pages: &[u8]) -> Result<ImagePage, ShardError> {
+/// The page of each row of a row group, from its page index.
+fn pages_of(
+    index: &Index,
+    row_group: usize,
+    pages: &[u8],
+    n_rows: usize,
+) -> Result<Vec<ImagePage>, ShardError> {
     check_structure(pages)?;
     let pages = guarded(|| Ok::<_, ShardError>(decode_offset_index(pages)?))?;
-    let pages = pages.page_locations();
-    let row = address.row as i64;
-    let page = pages.iter().rfind(|page| (0..=row).contains(&page.first_row_index));
-    let page = page.ok_or_else(|| foreign("its page index does not begin with the first row"))?;
-    let (first, all) = image_column(index, address.row_group)?.byte_range();
+    let (first, all) = image_column(index, row_group)?.byte_range();
     let outside = || foreign("its page index points outside the images");
-    let start = u64::try_from(page.offset).map_err(|_| outside())?;
-    let length = u64::try_from(page.compressed_page_size).map_err(|_| outside())?;
-    let end = start.checked_add(length).filter(|end| start >= first && *end <= first + all);
-    let range = start..end.ok_or_else(outside)?;
-    Ok(ImagePage { range, row: (row - page.first_row_index) as usize })
+    let mut of_rows: Vec<ImagePage> = Vec::with_capacity(n_rows);
+    let starts = pages.page_locations().iter().map(|page| page.first_row_index);
+    let ends = starts.clone().skip(1).chain([n_rows as i64]);
+    for ((page, first_row), end) in pages.page_locations().iter().zip(starts).zip(ends) {
+        if first_row != of_rows.len() as i64 || end <= first_row || end > n_rows as i64 {
+            return Err(foreign("the pages of its page index do not follow each other"));
+        }
+        let start = u64::try_from(page.offset).map_err(|_| outside())?;
+        let length = u64::try_from(page.compressed_page_size).map_err(|_| outside())?;
+        let end_byte = start.checked_add(length).filter(|end| start >= first && *end <= first + all);
+        let range = start..end_byte.ok_or_else(outside)?;
+        of_rows.extend((0..(end - first_row) as usize).map(|row| ImagePage { range: range.clone(), row }));
+    }
+    match of_rows.len() == n_rows {
+        true => Ok(of_rows),
+        false => Err(foreign("its page index has no pages")),
+    }
 }
 
 /// The bytes of the row's image, out of the page that holds it.

@@ -85,6 +85,26 @@ impl Local {
         Ok(came)
     }
 
+    /// Tells the system that a range will be read soon, in any order, so that it comes from the disk in one.
+    pub(super) fn expect(&self, name: &ObjectName, range: &Range<u64>) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+            let length = range.end.saturating_sub(range.start);
+            let file = self.open(name)?;
+            // A file system that takes no advice is read without.
+            let _ = posix_fadvise(
+                &file,
+                range.start as i64,
+                length as i64,
+                PosixFadviseAdvice::POSIX_FADV_WILLNEED,
+            );
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (name, range);
+        Ok(())
+    }
+
     /// The keys of the files below `prefix` and their bytes, in any order.
     pub(super) fn list(&self, prefix: &Key) -> io::Result<Vec<(String, u64)>> {
         let mut found = vec![];

@@ -264,6 +264,15 @@ impl Store {
         Ok(Bytes::from_owner(block))
     }
 
+    /// Says that a range of an object will be read soon, in any order. Where the object is no file of a local folder, or there is
+    /// none, nothing happens.
+    pub fn expect(&self, key: &str, range: Range<u64>) {
+        if let Root::Local(local) = &self.root {
+            // Whoever reads it is told what is wrong.
+            let _ = local.expect(&key.into(), &range);
+        }
+    }
+
     /// `listed` is how many bytes are expected, where that is known; then they have to be of the version that was listed.
     async fn part(
         &self,

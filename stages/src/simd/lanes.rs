@@ -272,15 +272,16 @@ pub(crate) mod x86 {
                     _mm256_set_m128i(at(48 + 16 * i), at(16 * i))
                 };
                 let parts = [part(0), part(1), part(2)];
-                [0, 1, 2].map(|channel| {
-                    let mut bytes = _mm256_setzero_si256();
+                // A closure for `map` would be a function without the instructions.
+                let mut channels = [Self(_mm256_setzero_si256()); 3];
+                for (channel, bytes) in channels.iter_mut().enumerate() {
                     for (part, picks) in parts.into_iter().zip(&UNPICKS) {
                         let picks = _mm_loadu_si128(picks[channel].as_ptr().cast());
                         let picked = _mm256_shuffle_epi8(part, _mm256_broadcastsi128_si256(picks));
-                        bytes = _mm256_or_si256(bytes, picked);
+                        bytes.0 = _mm256_or_si256(bytes.0, picked);
                     }
-                    Self(bytes)
-                })
+                }
+                channels
             }
         }
         #[inline(always)]
@@ -401,12 +402,15 @@ pub(crate) mod x86 {
             unsafe {
                 let third = |i: usize| _mm512_loadu_si512(from[64 * i..64 * i + 64].as_ptr().cast());
                 let [first, second, last] = [third(0), third(1), third(2)];
-                [0, 1, 2].map(|channel| {
-                    let [two, three] = &CHANNELS[channel];
+                // A closure for `map` would be a function without the instructions.
+                let mut channels = [Self(first); 3];
+                for (channel, [two, three]) in channels.iter_mut().zip(&CHANNELS) {
                     let two =
                         _mm512_permutex2var_epi8(first, _mm512_loadu_si512(two.as_ptr().cast()), second);
-                    Self(_mm512_permutex2var_epi8(two, _mm512_loadu_si512(three.as_ptr().cast()), last))
-                })
+                    channel.0 =
+                        _mm512_permutex2var_epi8(two, _mm512_loadu_si512(three.as_ptr().cast()), last);
+                }
+                channels
             }
         }
         #[inline(always)]
