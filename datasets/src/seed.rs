@@ -16,50 +16,64 @@ pub struct Seed(pub u64);
 impl Seed {
     /// The stream for a purpose that belongs to no sample, such as the initial weights of one layer.
     pub fn stream(self, purpose: &str) -> Stream {
-        let mut key = self.hasher("forebay stream v1");
-        field(&mut key, purpose.as_bytes());
-        Stream::new(key)
+        Stream::new(&self.key("forebay stream v1").field(purpose))
     }
 
     /// The draws of one copy of one sample in one epoch.
     pub fn draws(self, id: &str, copy: u32, epoch: u32) -> Draws {
-        let mut key = self.hasher("forebay draws v1");
-        field(&mut key, id.as_bytes());
-        key.update(&copy.to_le_bytes());
-        key.update(&epoch.to_le_bytes());
-        Draws { key, record: None }
+        Draws { key: self.key("forebay draws v1").field(id).numbers([copy, epoch]), record: None }
     }
 
     /// A hash that ranks samples for a purpose: sorting by it is a seeded permutation that a missing sample
     /// does not disturb.
     pub fn rank(self, purpose: &str, id: &str, copy: u32, epoch: u32) -> u128 {
-        let mut key = self.hasher("forebay rank v1");
-        field(&mut key, purpose.as_bytes());
-        field(&mut key, id.as_bytes());
-        key.update(&copy.to_le_bytes());
-        key.update(&epoch.to_le_bytes());
-        let bytes = key.finalize();
-        u128::from_le_bytes(bytes.as_bytes()[..16].try_into().expect("a BLAKE3 hash has 32 bytes"))
+        let key = self.key("forebay rank v1").field(purpose).field(id).numbers([copy, epoch]);
+        u128::from_le_bytes(key.hash()[..16].try_into().expect("a BLAKE3 hash has 32 bytes"))
     }
 
-    fn hasher(self, domain: &str) -> blake3::Hasher {
-        let mut hasher = blake3::Hasher::new();
-        field(&mut hasher, domain.as_bytes());
-        hasher.update(&self.0.to_le_bytes());
-        hasher
+    fn key(self, domain: &str) -> Key {
+        let mut key = Key(Vec::with_capacity(KEY_BYTES)).field(domain);
+        key.0.extend(self.0.to_le_bytes());
+        key
     }
 }
 
-/// Hashes a field with its length, so that ("ab", "c") and ("a", "bc") differ.
-fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
-    hasher.update(&(bytes.len() as u64).to_le_bytes());
-    hasher.update(bytes);
+/// Most keys are shorter.
+const KEY_BYTES: usize = 128;
+
+/// What a stream is derived from. It is hashed at once: the state of a hash is fifteen times as large.
+#[derive(Clone, Debug)]
+struct Key(Vec<u8>);
+
+impl Key {
+    /// The key with a field and its length, so that ("ab", "c") and ("a", "bc") differ.
+    fn field(mut self, text: &str) -> Key {
+        self.0.extend((text.len() as u64).to_le_bytes());
+        self.0.extend(text.as_bytes());
+        self
+    }
+
+    fn numbers(mut self, numbers: [u32; 2]) -> Key {
+        numbers.iter().for_each(|number| self.0.extend(number.to_le_bytes()));
+        self
+    }
+
+    /// The same with one more field, for a purpose of its own.
+    fn with(&self, text: &str) -> Key {
+        let mut key = Vec::with_capacity(self.0.len() + text.len() + 8);
+        key.extend(&self.0);
+        Key(key).field(text)
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        *blake3::hash(&self.0).as_bytes()
+    }
 }
 
 /// What a stage may draw from for one sample: it knows (seed, sample id, copy, epoch).
 #[derive(Clone, Debug)]
 pub struct Draws {
-    key: blake3::Hasher,
+    key: Key,
     record: Option<DrawRecord>,
 }
 
@@ -92,10 +106,8 @@ impl Draws {
     /// The stream of the stage called `name`. Streams of different names are independent, so that adding a
     /// stage changes no other stage's draws.
     pub fn of(&self, name: &str) -> Stream {
-        let mut key = self.key.clone();
-        field(&mut key, name.as_bytes());
         let record = self.record.as_ref().map(|record| (name.to_string(), record.clone()));
-        Stream { record, ..Stream::new(key) }
+        Stream { record, ..Stream::new(&self.key.with(name)) }
     }
 
     /// The same draws, each of which is put down in `record` as it is made; normal numbers are not.
@@ -106,10 +118,7 @@ impl Draws {
     /// Draws for a purpose of their own, such as one of several views of the sample: independent of these, and of those for
     /// any other purpose.
     pub fn within(&self, purpose: &str) -> Draws {
-        let mut key = self.key.clone();
-        field(&mut key, b"within");
-        field(&mut key, purpose.as_bytes());
-        Draws { key, record: self.record.clone() }
+        Draws { key: self.key.with("within").field(purpose), record: self.record.clone() }
     }
 }
 
@@ -122,8 +131,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    fn new(key: blake3::Hasher) -> Stream {
-        Stream { rng: ChaCha8Rng::from_seed(*key.finalize().as_bytes()), record: None }
+    fn new(key: &Key) -> Stream {
+        Stream { rng: ChaCha8Rng::from_seed(key.hash()), record: None }
     }
 
     fn put_down(&self, from: DrawnFrom, value: f64) {

@@ -12,8 +12,8 @@ for_each_isa! {
     separate = vector_separate / scalar_separate(rgb: &[u8], planes: [&mut [u8]; 3])
 }
 for_each_isa! {
-    /// The pixels from the last one to the first: `[n, 3]`, twice.
-    reverse = vector_reverse / scalar_reverse(rgb: &[u8], reversed: &mut [u8])
+    /// The pixels of each row from the last one to the first: `[rows, width, 3]`, twice.
+    reverse_rows = vector_reverse / scalar_reverse(width: usize, rgb: &[u8], reversed: &mut [u8])
 }
 for_each_isa! {
     /// Grey levels as numbers: `level * scale + shift`, rounded after each of the two.
@@ -79,26 +79,28 @@ fn scalar_separate(rgb: &[u8], [red, green, blue]: [&mut [u8]; 3]) {
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn vector_reverse<L: Lanes>(proof: L::Proof, rgb: &[u8], reversed: &mut [u8]) {
-    let n = rgb.len() / 3;
-    let reversed = &mut reversed[..3 * n];
-    for at in (0..n).step_by(16 * L::GROUPS) {
-        let mut read = [0; 192];
-        let [red, green, blue] = L::load_triples(proof, head(&rgb[3 * at..3 * n], &mut read));
-        let mut written = [0; 192];
-        L::store_triples([red.reversed8(), green.reversed8(), blue.reversed8()], &mut written);
-        // What stood behind the last pixel stands before it now.
-        let here = (n - at).min(16 * L::GROUPS);
-        let end = 3 * (n - at);
-        reversed[end - 3 * here..end].copy_from_slice(&written[48 * L::GROUPS - 3 * here..48 * L::GROUPS]);
+fn vector_reverse<L: Lanes>(proof: L::Proof, width: usize, rgb: &[u8], reversed: &mut [u8]) {
+    let step = 16 * L::GROUPS;
+    for (row, reversed) in reversed.chunks_exact_mut(3 * width).enumerate() {
+        for at in (0..width).step_by(step) {
+            let mut read = [0; 192];
+            let [red, green, blue] = L::load_triples(proof, head(&rgb[3 * (row * width + at)..], &mut read));
+            let mut written = [0; 192];
+            L::store_triples([red.reversed8(), green.reversed8(), blue.reversed8()], &mut written);
+            // What stood behind the last pixel of the row stands before it now.
+            let here = (width - at).min(step);
+            let end = 3 * (width - at);
+            reversed[end - 3 * here..end].copy_from_slice(&written[3 * (step - here)..3 * step]);
+        }
     }
 }
 
 #[inline(always)]
-fn scalar_reverse(rgb: &[u8], reversed: &mut [u8]) {
-    let pixels = rgb.as_chunks::<3>().0;
-    for (pixel, reversed) in pixels.iter().rev().zip(reversed.as_chunks_mut().0) {
-        *reversed = *pixel;
+fn scalar_reverse(width: usize, rgb: &[u8], reversed: &mut [u8]) {
+    for (row, reversed) in rgb.chunks_exact(3 * width).zip(reversed.chunks_exact_mut(3 * width)) {
+        for (pixel, reversed) in row.as_chunks::<3>().0.iter().rev().zip(reversed.as_chunks_mut().0) {
+            *reversed = *pixel;
+        }
     }
 }
 
@@ -127,19 +129,24 @@ mod tests {
     #[test]
     fn planes_of_vectors_are_those_of_single_numbers() {
         let mut stream = Seed(7).stream("planes");
-        for n in (0..300).chain([4096, 50_176]) {
+        for n in (0..200).chain([300, 4096, 50_176]) {
             let rgb: Vec<u8> = (0..3 * n).map(|_| stream.below(256) as u8).collect();
             let pixels: Vec<&[u8]> = rgb.chunks(3).collect();
-            let backwards: Vec<u8> = pixels.iter().rev().copied().flatten().copied().collect();
+            let backwards = |width: usize| -> Vec<u8> {
+                let rows = pixels.chunks_exact(width);
+                rows.flat_map(|row| row.iter().rev().copied().flatten()).copied().collect()
+            };
             for isa in Isa::all() {
                 let mut planes = [(); 3].map(|()| vec![0; n]);
                 separate(isa, &rgb, planes.each_mut().map(Vec::as_mut_slice));
                 for (channel, plane) in planes.iter().enumerate() {
                     assert!(plane.iter().eq(pixels.iter().map(|pixel| &pixel[channel])), "{n} {isa:?}");
                 }
-                let mut reversed = vec![0; 3 * n];
-                reverse(isa, &rgb, &mut reversed);
-                assert!(reversed == backwards, "{n} {isa:?}");
+                for width in [1, 3, 16, 32, 65, n].into_iter().filter(|width| (1..=n).contains(width)) {
+                    let mut reversed = vec![0; n / width * width * 3];
+                    reverse_rows(isa, width, &rgb[..reversed.len()], &mut reversed);
+                    assert!(reversed == backwards(width), "{n} {width} {isa:?}");
+                }
             }
         }
     }

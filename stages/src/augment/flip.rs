@@ -4,7 +4,7 @@ use forebay_datasets::sample::Pixels;
 use serde::{Deserialize, Serialize};
 
 use super::check_probability;
-use crate::planes::reverse;
+use crate::planes::reverse_rows;
 use crate::simd::isa::Isa;
 use crate::stage::{Draws, Fault, Stage};
 
@@ -35,11 +35,9 @@ impl Stage for HorizontalFlip {
 
     fn apply(&self, mut input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
         if draws.of(Self::NAME).chance(self.probability) {
-            let (isa, mut before) = (Isa::detect(), vec![0; input.width as usize * 3]);
-            for row in input.data.chunks_exact_mut(before.len()) {
-                before.copy_from_slice(row);
-                reverse(isa, &before, row);
-            }
+            let mut reversed = vec![0; input.data.len()];
+            reverse_rows(Isa::detect(), input.width as usize, &input.data, &mut reversed);
+            input.data = reversed;
         }
         Ok(input)
     }
