@@ -62,10 +62,10 @@ const WINDOW_BYTES_MAX: usize = 64 << 20;
 const KEPT_SHARE: u64 = 4;
 
 /// Batches of images that wait to be collated.
-const BATCH_QUEUE: usize = 2;
+const BATCH_QUEUE: usize = 1;
 
 /// Batches in work, and those that wait for the trainer.
-const COLLATE: Room = Room { slots: 2, queue: 2 };
+const COLLATE: Room = Room { slots: 2, queue: 1 };
 
 /// A source of batches, checked. It starts one flow per pass over a split.
 #[derive(Clone)]

@@ -211,7 +211,8 @@ async fn alone(
 ) -> Result<Vec<StageAlone>, Error> {
     let (start, stopping, feed, made) = (Instant::now(), run.clone(), feed.clone(), made.clone());
     let is_over = move || stopping.interrupted().is_some() || start.elapsed().as_secs_f64() > ALONE_SECONDS;
-    run.until_stopped(move || async move { Ok(feed.alone(&stored, |samples| made.batch(samples), is_over)) }).await
+    run.until_stopped(move || async move { Ok(feed.alone(&stored, |samples| made.batch(samples), is_over)) })
+        .await
 }
 
 /// What images take in each stage: in a repetition, and alone in each round.

@@ -4,7 +4,6 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::simd::isa::{Isa, for_each_isa};
-#[cfg(target_arch = "x86_64")]
 use crate::simd::lanes::Lanes;
 
 for_each_isa! {
@@ -35,7 +34,6 @@ pub(super) fn to_f16(isa: Isa, levels: &[u8], scale: f32, shift: f32, numbers: &
 }
 
 /// The first bytes of pixels, as a vector reads them; behind the last one zeros.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn head<'a>(rgb: &'a [u8], read: &'a mut [u8; 192]) -> &'a [u8; 192] {
     match rgb.first_chunk() {
@@ -47,7 +45,6 @@ fn head<'a>(rgb: &'a [u8], read: &'a mut [u8; 192]) -> &'a [u8; 192] {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn vector_separate<L: Lanes>(proof: L::Proof, rgb: &[u8], mut planes: [&mut [u8]; 3]) {
     let n = rgb.len() / 3;
@@ -77,7 +74,6 @@ fn scalar_separate(rgb: &[u8], [red, green, blue]: [&mut [u8]; 3]) {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn vector_reverse<L: Lanes>(proof: L::Proof, width: usize, rgb: &[u8], reversed: &mut [u8]) {
     let step = 16 * L::GROUPS;
@@ -162,10 +158,14 @@ mod tests {
                 assert_eq!(wide, expected, "{isa:?}");
                 let mut half = vec![f16::ZERO; 256];
                 to_f16(isa, &levels, scale, shift, &mut half);
-                assert!(half.iter().eq(expected.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>().iter()));
+                assert!(
+                    half.iter().eq(expected.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>().iter())
+                );
                 let mut brain = vec![bf16::ZERO; 256];
                 to_bf16(isa, &levels, scale, shift, &mut brain);
-                assert!(brain.iter().eq(expected.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>().iter()));
+                assert!(
+                    brain.iter().eq(expected.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>().iter())
+                );
             }
         }
     }

@@ -17,9 +17,9 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use thiserror::Error;
 
+use super::images::images;
 use super::write::schema;
-use super::row::images;
-use super::{FOOTER_KEY, Footer, ROWS_PER_GROUP, ShardError, StoredRow, checksum};
+use super::{FOOTER_KEY, Footer, ROWS_PER_GROUP, ShardError, StoredRow, checksum, foreign};
 use crate::columns::{
     ColumnBounds, FilePart, METADATA_BYTES_MAX, TAIL_BYTES, Writer, check_pages, end_bytes, guarded, metadata,
 };
@@ -252,7 +252,7 @@ impl Index {
         let part = FilePart { start: self.group_range(group).start, bytes, file_bytes: self.bytes };
         let mut rows = Vec::with_capacity(self.footer.groups[group]);
         for row_group in self.row_groups_of(group) {
-            let images = images(self, row_group, &part)?;
+            let images = images(self.metadata().row_group(row_group), &part)?;
             let identities = self.identities_of(row_group, part.clone())?;
             if images.len() != identities.len() {
                 return Err(foreign("its columns have different numbers of rows"));
@@ -362,10 +362,6 @@ fn agree(footer: &Footer, row_groups: &[RowGroupMetaData]) -> bool {
         && (row_crc32c.is_empty() || row_crc32c.len() == groups.len())
         && sums_agree
         && holes.is_sorted_by(|a, b| a < b)
-}
-
-pub(super) fn foreign(what: &str) -> ShardError {
-    ShardError::Foreign(what.to_string())
 }
 
 fn odd(name: &str) -> ShardError {

@@ -3,6 +3,7 @@
 //! The file is ordinary Parquet that Hugging Face `datasets`, pyarrow, DuckDB and polars open as images with
 //! class names. What a shard knows beyond its rows stands in its footer under the key `forebay`.
 
+mod images;
 mod index;
 mod row;
 mod standing;
@@ -211,6 +212,10 @@ pub enum ShardError {
     /// Arrow refused it.
     #[error("cannot form the shard's columns")]
     Arrow(#[from] arrow_schema::ArrowError),
+}
+
+fn foreign(what: &str) -> ShardError {
+    ShardError::Foreign(what.to_string())
 }
 
 impl From<Unsound> for ShardError {

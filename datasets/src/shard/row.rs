@@ -1,17 +1,14 @@
-//! The images of a shard where they lie: those of a row group, or that of one row, read alone with the small columns of its
-//! row group. They are stored as they are, so that each is a part of the bytes that were read.
+//! The rows of a planned group, read one by one: what stands beside their images comes first, each image when it is wanted.
 
 use std::ops::Range;
 
-use bytes::Bytes;
-use parquet::basic::Compression;
-use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::page_index::index_reader::decode_offset_index;
 
-use super::index::{Index, ReadError, foreign};
-use super::{ShardError, StoredRow, checksum};
+use super::images::{image, image_column};
+use super::index::{Index, ReadError};
+use super::{ShardError, StoredRow, checksum, foreign};
 use crate::blocks::Blocks;
-use crate::columns::{FilePart, PLAIN, PageHeader, PageKind, check_structure, guarded};
+use crate::columns::{check_structure, guarded};
 use crate::sample::{Label, SampleId};
 use crate::store::Store;
 
@@ -82,7 +79,7 @@ impl GroupRows {
             found.ok_or_else(|| damaged(foreign("a planned group has fewer rows than the footer says")))?;
         let bytes = page.range.end - page.range.start;
         let stored = store.get_range_in(key, page.range.clone(), blocks).await?;
-        let image = image(page, &stored).map_err(damaged)?;
+        let image = image(&stored, page.row).map_err(damaged)?;
         index.check_sum(self.group, row, checksum(&image, id, *copy, *label), id).map_err(damaged)?;
         Ok((StoredRow { bytes: image, label: *label, id: id.clone(), copy: *copy }, bytes))
     }
@@ -104,37 +101,11 @@ pub async fn read_row(
     Ok((found, rows.bytes() + bytes))
 }
 
-/// The images of a row group, of which `part` holds the column: parts of it, in their order.
-///
-/// # Errors
-/// [`ShardError`] when its pages are not those of images.
-pub(super) fn images(index: &Index, row_group: usize, part: &FilePart) -> Result<Vec<Bytes>, ShardError> {
-    let (start, length) = image_column(index, row_group)?.byte_range();
-    let mut rest = part.slice(start, length as usize)?;
-    let mut images = Vec::new();
-    while !rest.is_empty() {
-        let mut page = ImageValues::read(&mut rest)?;
-        images.extend(&mut page);
-        page.end()?;
-    }
-    Ok(images)
-}
-
-fn image_column(index: &Index, row_group: usize) -> Result<&ColumnChunkMetaData, ShardError> {
-    let columns = index.metadata().row_group(row_group).columns();
-    let is_image = |column: &&ColumnChunkMetaData| column.column_path().parts() == ["image", "bytes"];
-    let column = columns.iter().find(is_image).ok_or_else(|| foreign("its column `image.bytes` is missing"))?;
-    match column.compression() {
-        Compression::UNCOMPRESSED => Ok(column),
-        _ => Err(foreign("its column `image.bytes` is packed, and none of ours is")),
-    }
-}
-
 /// Bytes of the page index of the images of a row group: some 20 a page, and a page holds a row or more.
 const PAGE_INDEX_BYTES_MAX: u64 = 1 << 20;
 
 fn page_index_range(index: &Index, row_group: usize) -> Result<Range<u64>, ShardError> {
-    let column = image_column(index, row_group)?;
+    let column = image_column(index.metadata().row_group(row_group))?;
     let (start, length) = (column.offset_index_offset(), column.offset_index_length());
     let start = start.and_then(|start| u64::try_from(start).ok());
     let length = length.and_then(|length| u64::try_from(length).ok());
@@ -165,7 +136,7 @@ fn pages_of(
 ) -> Result<Vec<ImagePage>, ShardError> {
     check_structure(pages)?;
     let pages = guarded(|| Ok::<_, ShardError>(decode_offset_index(pages)?))?;
-    let (first, all) = image_column(index, row_group)?.byte_range();
+    let (first, all) = image_column(index.metadata().row_group(row_group))?.byte_range();
     let outside = || foreign("its page index points outside the images");
     let mut of_rows: Vec<ImagePage> = Vec::with_capacity(n_rows);
     let starts = pages.page_locations().iter().map(|page| page.first_row_index);
@@ -183,68 +154,5 @@ fn pages_of(
     match of_rows.len() == n_rows {
         true => Ok(of_rows),
         false => Err(foreign("its page index has no pages")),
-    }
-}
-
-/// The bytes of the row's image, out of the page that holds it.
-fn image(page: &ImagePage, stored: &Bytes) -> Result<Bytes, ShardError> {
-    let mut rest = stored.clone();
-    let mut values = ImageValues::read(&mut rest)?;
-    match values.nth(page.row) {
-        Some(image) if rest.is_empty() => Ok(image),
-        _ => Err(foreign("a page of images is cut short")),
-    }
-}
-
-/// The values of a page of images, each a part of it. Images are not packed and have no dictionary: definition levels with
-/// their length before them, as there are no repeated fields, then each value with its length before it (the PLAIN
-/// encoding of Parquet).
-struct ImageValues {
-    /// What follows the values that were taken.
-    rest: Bytes,
-    /// How many there are still.
-    left: usize,
-}
-
-impl ImageValues {
-    /// Takes the page at the head of `stored`.
-    fn read(stored: &mut Bytes) -> Result<ImageValues, ShardError> {
-        let header = PageHeader::read(stored).filter(|header| {
-            (header.kind, header.encoding) == (PageKind::Data, PLAIN)
-                && header.bytes == header.unpacked_bytes
-                && header.bytes <= stored.len() - header.header_bytes
-        });
-        let header = header.ok_or_else(|| foreign("an image does not lie in a page of images"))?;
-        let mut page = stored.split_to(header.header_bytes + header.bytes);
-        let mut values = ImageValues { rest: page.split_off(header.header_bytes), left: header.values };
-        values.value().ok_or_else(|| foreign("a page of images is cut short"))?;
-        Ok(values)
-    }
-
-    /// Bytes with their length before them.
-    fn value(&mut self) -> Option<Bytes> {
-        let length = u32::from_le_bytes(*self.rest.first_chunk()?) as usize;
-        let end = length.checked_add(4).filter(|end| *end <= self.rest.len())?;
-        Some(self.rest.split_to(end).slice(4..))
-    }
-
-    /// Refuses a page of fewer or more values than it says, as one that lacks a value is.
-    fn end(self) -> Result<(), ShardError> {
-        match self.left == 0 && self.rest.is_empty() {
-            true => Ok(()),
-            false => Err(foreign("a page of images holds other values than it says")),
-        }
-    }
-}
-
-impl Iterator for ImageValues {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        self.left = self.left.checked_sub(1)?;
-        let value = self.value();
-        // Of a page that is cut short, one is left for `end` to find.
-        self.left += usize::from(value.is_none());
-        value
     }
 }

@@ -17,6 +17,7 @@ mod limit;
 mod listing;
 mod local;
 mod mirror;
+mod near;
 mod object;
 mod part;
 mod patience;
@@ -44,7 +45,6 @@ use self::cached::{CachedObjects, Wanted};
 use self::elsewhere::Elsewhere;
 use self::known::{Edition, KnownObjects};
 use self::local::Local;
-use crate::blocks::Blocks;
 use crate::escape::{escape_text, one_line as in_one_line, printable};
 
 pub use self::bucket::{endpoint, install_tls, without_credentials, without_secrets};
@@ -244,33 +244,6 @@ impl Store {
     /// [`StoreError::LeaveOut`] when it does not exist or may not be read.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         self.part(key, Some(range), None).await
-    }
-
-    /// As [`Store::get_range`]; from a local folder, where nothing of it waits but the calling thread does, in one of `blocks`.
-    ///
-    /// # Errors
-    /// As [`Store::get_range`].
-    pub async fn get_range_in(
-        &self,
-        key: &str,
-        range: Range<u64>,
-        blocks: &Blocks<u8>,
-    ) -> Result<Bytes, StoreError> {
-        let Root::Local(local) = &self.root else { return self.get_range(key, range).await };
-        let mut block = blocks.lend(range.end.saturating_sub(range.start) as usize);
-        let came = local.read_into(&key.into(), range.start, &mut block);
-        let came = came.map_err(|error| self.explain_io("read", key, &error))?;
-        block.truncate(came);
-        Ok(Bytes::from_owner(block))
-    }
-
-    /// Says that a range of an object will be read soon, in any order. Where the object is no file of a local folder, or there is
-    /// none, nothing happens.
-    pub fn expect(&self, key: &str, range: Range<u64>) {
-        if let Root::Local(local) = &self.root {
-            // Whoever reads it is told what is wrong.
-            let _ = local.expect(&key.into(), &range);
-        }
     }
 
     /// `listed` is how many bytes are expected, where that is known; then they have to be of the version that was listed.

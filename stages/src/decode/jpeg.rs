@@ -27,13 +27,13 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use crate::simd::isa::Isa;
 use self::rows::Region;
 use super::{
     ColorModel, Decode, DecodeScale, Decoder, StoredColor, exif, fault, oriented, rgb_bytes, stored,
     swaps_sides, turned_bytes,
 };
 use crate::resample::View;
+use crate::simd::isa::Isa;
 use crate::stage::Fault;
 
 /// What the markers up to the first scan say.
@@ -336,6 +336,24 @@ pub(super) fn decode(
         decode_without_end(bytes, &layout)?
     };
     Ok(oriented(Pixels::new(layout.width, layout.height, data), layout.orientation))
+}
+
+/// Forebay's own decoder alone, on files of at most a million pixels, for those who look for its faults.
+pub(super) fn own_alone(
+    bytes: &[u8],
+    part: Option<[usize; 4]>,
+    reduced: usize,
+    has_vectors: bool,
+) -> Option<(usize, usize, Vec<u8>)> {
+    let JpegHeader { width, height, is_rgb, .. } = JpegHeader::read(bytes).ok()?;
+    let (width, height) = (width as usize, height as usize);
+    if !(1..=1 << 20).contains(&(width * height)) {
+        return None;
+    }
+    let region =
+        part.map(|[left, top, across, down]| Region { columns: left..left + across, rows: top..top + down });
+    let isa = if has_vectors { Isa::detect() } else { Isa::Scalar };
+    Some((width, height, own::pixels(bytes, is_rgb, region, reduced, isa)?))
 }
 
 /// How many columns and rows of an image become one before it is resized. An image that is turned is reduced as it is stored, and

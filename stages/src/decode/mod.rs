@@ -361,6 +361,34 @@ impl Decode {
     }
 }
 
+/// For programs that look for faults of decoders, which the stage would turn into rejects.
+#[doc(hidden)]
+pub mod fuzzing {
+    use super::jpeg;
+
+    /// What Forebay's own decoder makes of a file.
+    pub struct OwnJpeg {
+        /// Columns of the file.
+        pub width: usize,
+        /// Rows of the file.
+        pub height: usize,
+        /// `[height, width, 3]` of the part, at its size.
+        pub pixels: Vec<u8>,
+    }
+
+    /// A part of a JPEG of at most a million pixels as it is stored (left, top, width, height), or all of it, at a fraction of its
+    /// size, by Forebay's own decoder; `None` where the file is none of its kind, or broken.
+    pub fn own_jpeg(
+        bytes: &[u8],
+        part: Option<[usize; 4]>,
+        reduced: usize,
+        has_vectors: bool,
+    ) -> Option<OwnJpeg> {
+        let (width, height, pixels) = jpeg::own_alone(bytes, part, reduced, has_vectors)?;
+        Some(OwnJpeg { width, height, pixels })
+    }
+}
+
 /// Runs a decoder, whose panic is a fault of this image.
 fn guard<T>(decode: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     panics::guard(decode).unwrap_or_else(|message| Err(fault(format_args!("decoder panicked: {message}"))))

@@ -1,13 +1,18 @@
 //! The instructions that a machine has, and functions that are compiled for each of them.
 
+#[cfg(target_arch = "aarch64")]
+use super::neon::HasNeon;
 #[cfg(target_arch = "x86_64")]
-use super::lanes::x86::{HasAvx2, HasAvx512};
+use super::x86::{HasAvx2, HasAvx512};
 
 /// The instructions that kernels may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isa {
     /// What every machine has.
     Scalar,
+    /// 128-bit vectors.
+    #[cfg(target_arch = "aarch64")]
+    Neon(HasNeon),
     /// 256-bit vectors.
     #[cfg(target_arch = "x86_64")]
     Avx2(HasAvx2),
@@ -21,7 +26,9 @@ impl Isa {
     pub(crate) fn all() -> impl Iterator<Item = Isa> {
         #[cfg(target_arch = "x86_64")]
         let vectors = [HasAvx2::find().map(Isa::Avx2), HasAvx512::find().map(Isa::Avx512)];
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let vectors = [HasNeon::find().map(Isa::Neon)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let vectors: [Option<Isa>; 0] = [];
         std::iter::once(Isa::Scalar).chain(vectors.into_iter().flatten())
     }
@@ -39,26 +46,27 @@ macro_rules! for_each_isa {
     ($(#[$doc:meta])* $name:ident = $loop:ident($($argument:ident: $type:ty),*)) => {
         for_each_isa! {
             @ $(#[$doc])* $name($($argument: $type),*), _proof,
-            $loop($($argument),*), $loop($($argument),*), $loop($($argument),*)
+            $loop($($argument),*), $loop($($argument),*), $loop($($argument),*), $loop($($argument),*)
         }
     };
     ($(#[$doc:meta])* $name:ident = $kernel:ident / $twin:ident($($argument:ident: $type:ty),*)) => {
         for_each_isa! {
             @ $(#[$doc])* $name($($argument: $type),*), proof,
             $twin($($argument),*),
-            $kernel::<$crate::simd::lanes::x86::Avx2>(proof, $($argument),*),
-            $kernel::<$crate::simd::lanes::x86::Avx512>(proof, $($argument),*)
+            $kernel::<$crate::simd::neon::Neon>(proof, $($argument),*),
+            $kernel::<$crate::simd::x86::Avx2>(proof, $($argument),*),
+            $kernel::<$crate::simd::x86::Avx512>(proof, $($argument),*)
         }
     };
     (
         @ $(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*), $proof:ident,
-        $scalar:expr, $avx2:expr, $avx512:expr
+        $scalar:expr, $neon:expr, $avx2:expr, $avx512:expr
     ) => {
         $(#[$doc])*
         pub(super) fn $name(isa: $crate::simd::isa::Isa, $($argument: $type),*) {
             use $crate::simd::isa::Isa;
             #[cfg(target_arch = "x86_64")]
-            use $crate::simd::lanes::x86::{HasAvx2, HasAvx512};
+            use $crate::simd::x86::{HasAvx2, HasAvx512};
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2")]
             fn avx2($proof: HasAvx2, $($argument: $type),*) {
@@ -71,6 +79,9 @@ macro_rules! for_each_isa {
             }
             match isa {
                 Isa::Scalar => $scalar,
+                // What every machine of this kind has.
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon($proof) => $neon,
                 // SAFETY: the machine has the instructions that the function needs.
                 #[cfg(target_arch = "x86_64")]
                 #[allow(unsafe_code, reason = "see above")]

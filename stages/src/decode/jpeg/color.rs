@@ -1,7 +1,6 @@
 //! Rows of samples become rows of pixels: chroma is upsampled as libjpeg's "fancy upsampling" does it, then YCbCr becomes RGB.
 
 use crate::simd::isa::for_each_isa;
-#[cfg(target_arch = "x86_64")]
 use crate::simd::lanes::Lanes;
 
 /// What three samples of a pixel mean.
@@ -18,7 +17,6 @@ for_each_isa! {
     pixels = vector_pixels / scalar_pixels(model: Model, channels: [&[u8]; 3], rgb: &mut [u8])
 }
 
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn vector_pixels<L: Lanes>(proof: L::Proof, model: Model, channels: [&[u8]; 3], rgb: &mut [u8]) {
     let n = channels[0].len();
@@ -50,7 +48,6 @@ fn vector_pixels<L: Lanes>(proof: L::Proof, model: Model, channels: [&[u8]; 3], 
     }
 }
 
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn ycc<L: Lanes>(proof: L::Proof, [y, cb, cr]: [L; 3]) -> [L; 3] {
     let zero = L::splat32(proof, 0);
@@ -60,7 +57,6 @@ fn ycc<L: Lanes>(proof: L::Proof, [y, cb, cr]: [L; 3]) -> [L; 3] {
 }
 
 /// As [`scalar_ycc`], in 16-bit lanes.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn ycc16<L: Lanes>(proof: L::Proof, [y, cb, cr]: [L; 3]) -> [L; 3] {
     let one = L::splat_pair(proof, [1, 1]);

@@ -5,7 +5,6 @@
 
 use super::coefficients::Quad;
 use crate::simd::isa::for_each_isa;
-#[cfg(target_arch = "x86_64")]
 use crate::simd::lanes::Lanes;
 
 /// Fractional bits of the constants.
@@ -55,7 +54,6 @@ for_each_isa! {
 }
 
 /// As many blocks at once as a vector has groups.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn vector<L: Lanes>(proof: L::Proof, blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
     for at in (0..4).step_by(L::GROUPS) {
@@ -64,7 +62,6 @@ fn vector<L: Lanes>(proof: L::Proof, blocks: &Quad, quantisers: &[[i16; 8]; 8], 
 }
 
 /// As many blocks as a vector has groups, from block `at` on.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn transform<L: Lanes>(
     proof: L::Proof,
@@ -92,7 +89,6 @@ fn transform<L: Lanes>(
 }
 
 /// One pass over eight vectors; results are divided by `2^SHIFT` and rounded.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn pass<L: Lanes, const SHIFT: u32>(proof: L::Proof, v: [L; 8]) -> [L; 8] {
     let half = L::splat32(proof, 1 << (SHIFT - 1));
@@ -141,7 +137,6 @@ fn pass<L: Lanes, const SHIFT: u32>(proof: L::Proof, v: [L; 8]) -> [L; 8] {
 }
 
 /// Rows of eight lanes to columns, in each group.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn transpose<L: Lanes>(v: [L; 8]) -> [L; 8] {
     let low: [L; 4] = std::array::from_fn(|i| v[2 * i].low16(v[2 * i + 1]));
@@ -151,7 +146,6 @@ fn transpose<L: Lanes>(v: [L; 8]) -> [L; 8] {
 }
 
 /// Half of [`transpose`].
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn quarters<L: Lanes>(half: [L; 4]) -> [L; 4] {
     let (a, b) = (half[0].low32(half[1]), half[2].low32(half[3]));

@@ -7,8 +7,8 @@ use std::cell::RefCell;
 
 use super::color::Model;
 use super::frame::Frame;
-use crate::simd::isa::Isa;
 use super::rows::{Buffers, Region, decode};
+use crate::simd::isa::Isa;
 
 thread_local! {
     /// Buffers of the last image on this thread.

@@ -8,8 +8,8 @@ use super::coefficients::Quad;
 use super::color::{self, Model};
 use super::frame::{BLOCKS_MAX, Component, Frame, Tables};
 use super::idct::{self, Target};
-use crate::simd::isa::Isa;
 use super::reduced::Squares;
+use crate::simd::isa::Isa;
 
 /// A rectangle of an image as it is stored, pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]

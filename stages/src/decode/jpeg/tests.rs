@@ -5,12 +5,12 @@ use forebay_datasets::seed::{Seed, Stream};
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::{Encoder, PixelFormat};
 
-use crate::simd::isa::Isa;
 use super::own;
 use super::rows::Region;
 use crate::decode::Decode;
 use crate::resample::View;
 use crate::resize::Filter;
+use crate::simd::isa::Isa;
 use crate::stage::Stage;
 
 /// Waves, edges and noise in all channels.
@@ -173,7 +173,7 @@ fn broken_bytes_give_what_libjpeg_turbo_makes_of_them_or_nothing() {
         }
     }
     // Coefficients that are large together overflow within the transform, in each of them in another way.
-    assert!(same > 300 && refused > 1000 && others * 500 < same, "{same} {others} {refused}");
+    assert!(same > 300 && refused > 1000 && others * 200 < same, "{same} {others} {refused}");
 }
 
 #[test]
