@@ -5,6 +5,8 @@ mod simd;
 pub mod chain;
 pub mod decode;
 pub mod crop;
+#[cfg(target_arch = "x86_64")]
+mod bilinear;
 pub mod resample;
 pub mod resize;
 pub mod augment;

@@ -7,7 +7,11 @@ use forebay_datasets::sample::{Pixels, SeenPart};
 use forebay_datasets::words;
 use serde::{Deserialize, Serialize};
 
+#[cfg(target_arch = "x86_64")]
+use crate::bilinear;
 use crate::crop::cut;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::isa::Isa;
 
 /// How pixels are interpolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +135,14 @@ impl View {
         // Weights that are never negative cannot leave the range of a byte, so that the order of the passes
         // changes nothing but roundings.
         if filter == Filter::Bilinear {
+            #[cfg(target_arch = "x86_64")]
+            if let Isa::Avx512(has) = Isa::detect() {
+                let part = [part_left, part_top, part_width, part_height];
+                let window = [left, top, window_width, window_height];
+                if let Some(resized) = bilinear::resized(has, input, part, window, [width, height]) {
+                    return resized;
+                }
+            }
             let whole = TypedImageRef::<U8x3>::from_buffer(input.width, input.height, &input.data)
                 .expect("pixels hold width * height * 3 bytes");
             let part = TypedCroppedImage::from_ref(&whole, part_left, part_top, part_width, part_height)
@@ -209,6 +221,57 @@ fn options([left, top, width, height]: [f64; 4], filter: Filter) -> ResizeOption
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What `fast_image_resize` makes of a window of a part.
+    #[cfg(target_arch = "x86_64")]
+    fn by_the_crate(
+        input: &Pixels,
+        [left, top, width, height]: [u32; 4],
+        window: [f64; 4],
+        size: [u32; 2],
+    ) -> Pixels {
+        let whole = TypedImageRef::<U8x3>::from_buffer(input.width, input.height, &input.data).unwrap();
+        let part = TypedCroppedImage::from_ref(&whole, left, top, width, height).unwrap();
+        pass(&part, window, size[0], size[1], Filter::Bilinear)
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn vectors_resize_to_the_levels_of_single_numbers() {
+        let Isa::Avx512(has) = Isa::detect() else { return };
+        let mut stream = forebay_datasets::seed::Seed(9).stream("pixels");
+        let (mut tried, mut taken) = (0, 0);
+        for _ in 0..400 {
+            let [width, height] = [0; 2].map(|_| 1 + stream.below(400) as u32);
+            let is_hard = stream.below(2) == 0;
+            let mut level = || if is_hard { 255 * stream.below(2) as u8 } else { stream.below(256) as u8 };
+            let data = (0..width * height * 3).map(|_| level()).collect();
+            let input = Pixels::new(width, height, data);
+            let side = |from: u32, all: u32, stream: &mut forebay_datasets::seed::Stream| {
+                1 + stream.below(u64::from(all - from)) as u32
+            };
+            let left = stream.below(u64::from(width.div_ceil(4))) as u32;
+            let top = stream.below(u64::from(height.div_ceil(4))) as u32;
+            let part = [left, top, side(left, width, &mut stream), side(top, height, &mut stream)];
+            let [across, down] = [part[2], part[3]].map(f64::from);
+            let window = if stream.below(3) == 0 {
+                [0.0, 0.0, across, down]
+            } else {
+                let [x, y] = [across, down].map(|length| stream.range(0.0, length * 0.5));
+                [x, y, stream.range(0.5, 1.0) * (across - x), stream.range(0.5, 1.0) * (down - y)]
+            };
+            let size = [2, 3].map(|axis| (window[axis] * stream.range(0.5, 4.0)).ceil() as u32);
+            tried += 1;
+            if let Some(found) = bilinear::resized(has, &input, part, window, size) {
+                taken += 1;
+                assert!(
+                    found == by_the_crate(&input, part, window, size),
+                    "{width}x{height} {part:?} {window:?} {size:?}"
+                );
+            }
+        }
+        assert!(taken * 4 > tried, "{taken} of {tried}");
+    }
 
     #[test]
     fn what_is_left_of_a_reduced_image_is_three_times_what_is_wanted() {

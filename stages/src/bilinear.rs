@@ -1,0 +1,142 @@
+//! Bilinear resizing with AVX-512, to the levels of `fast_image_resize`, which other machines and filters keep: there the
+//! vectors are of 32 bytes, of which a pixel of three fills none evenly.
+
+use std::cell::RefCell;
+
+use forebay_datasets::sample::Pixels;
+
+use crate::simd::weigh::{Group, ROW_BYTES_MIN, Weights, across, down};
+use crate::simd::x86::HasAvx512;
+
+/// Bytes that a thread keeps between two images.
+const KEPT_BYTES_MAX: usize = 1 << 19;
+
+thread_local! {
+    /// The rows between the two passes.
+    static BETWEEN: RefCell<Vec<u8>> = RefCell::default();
+}
+
+/// The weights of one axis.
+struct Axis {
+    precision: u32,
+    /// The first neighbour of each pixel.
+    starts: Vec<u32>,
+    /// How many neighbours each has.
+    counts: Vec<usize>,
+    /// The most of them, or one more: an even number.
+    taps: usize,
+    /// `[pixels, taps]`.
+    weights: Vec<i16>,
+}
+
+impl Axis {
+    /// Those of `out` pixels of which each is made of its neighbours among `length` pixels, from `start` to `end`. As Pillow's
+    /// `precompute_coeffs`: triangles of the distance between two pixels that come out, and no narrower than of those that go
+    /// in; as many fractional bits as 16 bits have room for.
+    fn of(length: u32, start: f64, end: f64, out: u32) -> Axis {
+        let scale = (end - start) / f64::from(out);
+        let radius = scale.max(1.0);
+        let by = 1.0 / radius;
+        let most = 2 * radius.ceil() as usize + 1;
+        let (mut starts, mut counts) = (Vec::with_capacity(out as usize), Vec::with_capacity(out as usize));
+        let mut exact = vec![0.0; most * out as usize];
+        for (pixel, exact) in (0..out).zip(exact.chunks_exact_mut(most)) {
+            let centre = start + (f64::from(pixel) + 0.5) * scale;
+            let first = (centre - radius).floor().max(0.0) as u32;
+            let last = (centre + radius).ceil().min(f64::from(length)) as u32;
+            let weight = |at: u32| (1.0 - ((f64::from(at) - (centre - 0.5)) * by).abs()).max(0.0);
+            let first = (first..last).find(|at| weight(*at) > 0.0).unwrap_or(first);
+            let mut sum = 0.0;
+            for (exact, at) in exact.iter_mut().zip(first..last) {
+                *exact = weight(at);
+                sum += *exact;
+            }
+            exact.iter_mut().for_each(|weight| *weight /= sum);
+            starts.push(first);
+            counts.push(exact.iter().rposition(|weight| *weight > 0.0).map_or(0, |last| last + 1));
+        }
+        let largest = exact.iter().copied().fold(0.0, f64::max);
+        let fits = |precision: &u32| (largest * f64::from(1 << (precision + 1))).round() < f64::from(1 << 15);
+        let precision = (0..21).find(|precision| !fits(precision)).unwrap_or(21);
+        let taps = counts.iter().max().map_or(0, |most| most.next_multiple_of(2));
+        let one = f64::from(1 << precision);
+        let mut weights = vec![0; taps * out as usize];
+        for (weights, exact) in weights.chunks_exact_mut(taps.max(1)).zip(exact.chunks_exact(most)) {
+            for (weight, exact) in weights.iter_mut().zip(exact) {
+                *weight = (exact * one).round() as i16;
+            }
+        }
+        Axis { precision, starts, counts, taps, weights }
+    }
+
+    /// What the pixels are made of: the first and the one behind the last.
+    fn seen(&self) -> (u32, u32) {
+        let last = self.starts.len() - 1;
+        (self.starts[0], self.starts[last] + self.counts[last] as u32)
+    }
+
+    /// Pixels in groups of 16, of which the last may begin within the one before, of rows of `stride` bytes that begin with pixel
+    /// `first`. `None` where a group is made of more bytes than two vectors hold.
+    fn groups(&self, first: u32, stride: usize) -> Option<Vec<Group>> {
+        let width = self.starts.len();
+        let mut groups = Vec::with_capacity(width.div_ceil(16));
+        for pixel in (0..width).step_by(16).map(|pixel| pixel.min(width - 16)) {
+            let place = |of: usize, tap: usize| 3 * ((self.starts[of] - first) as usize + tap);
+            let base = place(pixel, 0).min(stride - ROW_BYTES_MIN);
+            let end = (pixel..pixel + 16).map(|of| place(of, self.counts[of])).max()?;
+            if end > base + ROW_BYTES_MIN {
+                return None;
+            }
+            let mut places = vec![[[0; 64]; 3]; self.taps / 2];
+            let mut weights = vec![[[0; 32]; 3]; self.taps / 2];
+            for byte in 0..48 {
+                let (of, channel) = (pixel + byte / 3, byte % 3);
+                let (third, at) = (byte / 16, byte % 16);
+                for tap in 0..self.counts[of] {
+                    let (pair, second) = (tap / 2, tap % 2);
+                    places[pair][third][4 * at + 2 * second] = (place(of, tap) + channel - base) as u8;
+                    weights[pair][third][2 * at + second] = self.weights[of * self.taps + tap];
+                }
+            }
+            groups.push(Group { base, pixel, places, weights });
+        }
+        Some(groups)
+    }
+}
+
+/// A window (left, top, width, height) of a part of an image at another size; nothing outside of the part is seen. `None` where it
+/// is not for this: few pixels, many that become one, or an axis that keeps its pixels.
+pub(crate) fn resized(
+    has: HasAvx512,
+    input: &Pixels,
+    [part_left, part_top, part_width, part_height]: [u32; 4],
+    [left, top, window_width, window_height]: [f64; 4],
+    [width, height]: [u32; 2],
+) -> Option<Pixels> {
+    let keeps = |from: f64, length: f64, to: u32| length == f64::from(to) && from == from.round();
+    if width < 16 || keeps(left, window_width, width) || keeps(top, window_height, height) {
+        return None;
+    }
+    let columns = Axis::of(part_width, left, left + window_width, width);
+    let rows = Axis::of(part_height, top, top + window_height, height);
+    let (first, end) = columns.seen();
+    let stride = 3 * (end - first) as usize;
+    if stride < ROW_BYTES_MIN {
+        return None;
+    }
+    let groups = columns.groups(first, stride)?;
+    let source_stride = 3 * input.width as usize;
+    let source = &input.data[part_top as usize * source_stride..];
+    let mut data = vec![0; 3 * width as usize * height as usize];
+    BETWEEN.with_borrow_mut(|between| {
+        between.resize(stride * height as usize, 0);
+        let by = Weights { precision: rows.precision, starts: &rows.starts, weights: &rows.weights };
+        let from = 3 * (part_left + first) as usize;
+        down(has, (source, source_stride, part_height as usize), (from, stride), &by, between);
+        across(has, (between, stride), columns.precision, &groups, (&mut data, width as usize));
+        if between.len() > KEPT_BYTES_MAX {
+            *between = Vec::new();
+        }
+    });
+    Some(Pixels::new(width, height, data))
+}
