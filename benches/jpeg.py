@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """What does the way from JPEG files to shards and to batches cost, beside Pillow's bare decode of the same files?
 
-    benches/jpeg.py FOREBAY IMAGES [WORK] [--rounds 5] [--other FOREBAY]
+    benches/jpeg.py FOREBAY IMAGES [WORK] [--rounds 5] [--other FOREBAY] [--small FOLDER]
 
-IMAGES is a folder of JPEGs in folders of classes. Each round runs every task once, all in turn, so that a busy machine hits all of
+IMAGES is a folder of JPEGs in folders of classes, and so is `--small` with images of 32 pixels, as CIFAR's. Batches are of normalised
+f32, 64 images of 224 pixels, of small ones 512. Each round runs every task once, all in turn, so that a busy machine hits all of
 them; a line is the median over rounds of CPU-seconds per 1000 images, with the least and the most, and of their ratio to Pillow.
 `--other` measures a second build beside the first one. Needs Pillow.
 """
@@ -21,7 +22,10 @@ import time
 
 from PIL import Image, features
 
-WINDOW = "[augment.random_resized_crop]\nscale = [0.08, 1.0]\n[augment.horizontal_flip]\nprobability = 0.5\n"
+FLIP = "[augment.horizontal_flip]\nprobability = 0.5\n"
+WINDOW = "[augment.random_resized_crop]\nscale = [0.08, 1.0]\n" + FLIP
+CROP = "[augment.random_crop]\nside = 224\n" + FLIP
+PADDED = "[augment.random_crop]\nside = 32\npad = 4\n" + FLIP
 
 
 def cpu_of(command):
@@ -40,17 +44,18 @@ def pillow(files):
     return (time.process_time() - start) / len(files) * 1000
 
 
-def prepare(forebay, images, out, n, *more):
+def prepare(forebay, images, out, n, *more, size=256):
     shutil.rmtree(out, ignore_errors=True)
-    options = ["--size", "256", "--fit", "crop", "--split", "none", "-q", *more]
+    options = ["--size", str(size), "--fit", "crop", "--split", "none", "-q", *more]
     cpu, _ = cpu_of([forebay, "prepare", images, str(out), *options])
     return cpu / n * 1000
 
 
-def bench(forebay, source, *more):
-    options = ["--size", "224", "--batch-size", "64", "--split", "none", "--repetitions", "1", "--seconds", "2", "--json", *more]
-    _, text = cpu_of([forebay, "bench", source, *options])
-    return json.loads(text)["cpu_seconds_per_1000"]
+def bench(forebay, source, config, *more, size=224, batch=64):
+    options = ["--size", str(size), "--batch-size", str(batch), "--split", "none", "--repetitions", "1", "--seconds", "2"]
+    _, text = cpu_of([forebay, "bench", source, *options, "--config", str(config), "--dtype", "f32", "--json", *more])
+    found = json.loads(text)
+    return found["cpu_seconds_per_1000"], found["peak_memory_bytes"]
 
 
 def main():
@@ -60,14 +65,16 @@ def main():
     parser.add_argument("work", nargs="?", default="/tmp/forebay-jpeg")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--other")
+    parser.add_argument("--small")
     asked = parser.parse_args()
     work = pathlib.Path(asked.work)
     work.mkdir(parents=True, exist_ok=True)
     paths = sorted(path for path in pathlib.Path(asked.images).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     files, n = [path.read_bytes() for path in paths], len(paths)
-    config = work / "window.toml"
-    config.write_text(WINDOW)
-    window = ["--config", str(config)]
+    for name, text in [("window", WINDOW), ("crop", CROP), ("padded", PADDED)]:
+        (work / f"{name}.toml").write_text(text)
+    window, crop, padded = (work / f"{name}.toml" for name in ("window", "crop", "padded"))
+    margin = ["--crop-pct", "0.875"]
     tasks = {}
     for name, forebay in [("", asked.forebay), ("other ", asked.other)]:
         if forebay is None:
@@ -76,20 +83,28 @@ def main():
         for out, kind in zip(shards, ("jpeg", "raw")):
             prepare(forebay, asked.images, out, n, "--encode", kind)
         again = str(work / "again")
-        tasks[name + "prepare to 256 px, JPEG"] = lambda f=forebay: prepare(f, asked.images, again, n)
-        tasks[name + "views of the files"] = lambda f=forebay: bench(f, asked.images, *window)
-        tasks[name + "views of 256 px JPEG shards"] = lambda f=forebay, s=shards[0]: bench(f, s, *window)
-        tasks[name + "views of 256 px raw shards"] = lambda f=forebay, s=shards[1]: bench(f, s, *window)
-    bare, found = [], {name: [] for name in tasks}
+        tasks[name + "prepare to 256 px, JPEG"] = lambda f=forebay: (prepare(f, asked.images, again, n), None)
+        tasks[name + "windows of the files"] = lambda f=forebay: bench(f, asked.images, window)
+        for kind, of in zip(("JPEG", "raw"), shards):
+            tasks[name + f"crops of 256 px {kind} shards"] = lambda f=forebay, s=of: bench(f, s, crop, *margin)
+            tasks[name + f"windows of 256 px {kind} shards"] = lambda f=forebay, s=of: bench(f, s, window)
+        if asked.small:
+            small = str(work / f"{name.strip()}small")
+            prepare(forebay, asked.small, small, n, "--encode", "raw", size=32)
+            tasks[name + "small raw images"] = lambda f=forebay, s=small: bench(f, s, padded, size=32, batch=512)
+    bare, found, peaks = [], {name: [] for name in tasks}, {}
     for _ in range(asked.rounds):
         bare.append(pillow(files))
         for name, task in tasks.items():
-            found[name].append(task())
+            cpu, peaks[name] = task()
+            found[name].append(cpu)
     print(f"{n} images, {os.cpu_count()} cores, Pillow {Image.__version__} with libjpeg-turbo {features.version('libjpeg_turbo')}")
     print(f"{'Pillow decodes':32} {statistics.median(bare):.3f} ({min(bare):.3f} to {max(bare):.3f})")
     for name, cpu in found.items():
         ratio = statistics.median(one / pillow for one, pillow in zip(cpu, bare))
-        print(f"{name:32} {statistics.median(cpu):.3f} ({min(cpu):.3f} to {max(cpu):.3f}), {ratio:.2f} of Pillow")
+        peak = "" if peaks[name] is None else f", peak {peaks[name] >> 20} MiB"
+        spread = f"{statistics.median(cpu):.4f} ({min(cpu):.4f} to {max(cpu):.4f})"
+        print(f"{name:32} {spread}, {ratio:.4f} of Pillow{peak}")
 
 
 if __name__ == "__main__":

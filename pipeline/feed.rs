@@ -64,9 +64,6 @@ const KEPT_SHARE: u64 = 4;
 /// Batches of images that wait to be collated.
 const BATCH_QUEUE: usize = 1;
 
-/// Batches in work, and those that wait for the trainer.
-const COLLATE: Room = Room { slots: 2, queue: 1 };
-
 /// A source of batches, checked. It starts one flow per pass over a split.
 #[derive(Clone)]
 pub struct Feed {
@@ -290,9 +287,10 @@ impl Feed {
         let image = self.image_bytes() as u64;
         let batch = self.batch_size as u64 * image;
         // A batch is collected, one waits to leave, others wait, and some are collated: of images, a byte a value.
-        let of_images = (2 + BATCH_QUEUE + COLLATE.slots) as u64;
+        let Room { slots, queue } = self.rooms.batch();
+        let of_images = (2 + BATCH_QUEUE + slots) as u64;
         // Those that were collated wait, and one is in the hands of the consumer.
-        let collated = (COLLATE.slots + COLLATE.queue + 1) as u64 * self.dtype.bytes() as u64;
+        let collated = (slots + queue + 1) as u64 * self.dtype.bytes() as u64;
         parts.push(("batches", (of_images + collated) * (batch + 2 * image)));
         parts
     }
@@ -334,7 +332,7 @@ impl Feed {
         let images = self.images(run, pass.split(), epoch.clone().windows(done, rank), window_groups);
         self.squares(images, pass.epoch()).regroup(BATCH_QUEUE, Group::new(sizes)).compute(
             "collate",
-            COLLATE,
+            self.rooms.batch(),
             move |((index, planned), samples)| {
                 Ok(PassBatch { index, planned, batch: collate.batch(samples) })
             },
@@ -385,7 +383,7 @@ impl Feed {
             of_batch,
             format!("{} planned rows", self.batch_size),
         ));
-        nodes.push(PlannedNode::new("collate", COLLATE, "one batch of pixels"));
+        nodes.push(PlannedNode::new("collate", self.rooms.batch(), "one batch of pixels"));
         nodes
     }
 

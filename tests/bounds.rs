@@ -168,3 +168,39 @@ fn many_images_are_predicted_in_the_memory_of_a_few() {
         assert!(peak < 64.0 * 1024.0 * 1024.0 + 2.0 * PROGRAM_BYTES, "{peak} of {n} images");
     }
 }
+
+/// A batch after others of its size, of which one came back, takes no memory but for the names and labels in it; nor does a group
+/// of rows that is read.
+#[test]
+fn what_came_back_serves_the_next_batch_and_the_next_rows() {
+    use forebay_datasets::blocks::Blocks;
+    use forebay_datasets::sample::{Pixels, Sample};
+    use forebay_datasets::store::{Store, StoreOptions};
+    use forebay_stages::collate::Collate;
+    use forebay_stages::normalize::Normalize;
+    use futures::executor::block_on;
+
+    let side = 64;
+    let samples = || -> Vec<Sample<Pixels>> {
+        let pixels = || Ok(Pixels::new(side, side, vec![7; 3 * side as usize * side as usize]));
+        (0..32).map(|copy| Sample { id: "a".into(), copy, label: 0, payload: pixels() }).collect()
+    };
+    let collate = Collate::<f32>::normalized(side, &Normalize::IMAGENET);
+    let batch_bytes = 32 * 3 * u64::from(side) * u64::from(side) * 4;
+    let peak = |work: &mut dyn FnMut()| crate::hostile::measured(work).peak_bytes;
+    let first = samples();
+    let mut taken = Some(first);
+    assert!(peak(&mut || drop(collate.batch(taken.take().expect("once")))) >= batch_bytes);
+    let mut taken = Some(samples());
+    let again = peak(&mut || drop(collate.batch(taken.take().expect("once"))));
+    assert!(again < 4096, "{again} bytes for a batch after one that came back");
+
+    let place = Place::new();
+    place.write("group", &noise(1 << 20));
+    let store = Store::open(&place.path("").to_string_lossy(), &StoreOptions::default()).expect("a folder");
+    let blocks = Blocks::default();
+    let mut read = || drop(block_on(store.get_range_in("group", 0..1 << 20, &blocks)).expect("the file"));
+    assert!(peak(&mut read) >= 1 << 20);
+    let again = peak(&mut read);
+    assert!(again < 16 << 10, "{again} bytes for a group after one that came back");
+}

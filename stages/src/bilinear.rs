@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use forebay_datasets::sample::Pixels;
 
-use crate::simd::weigh::{Group, ROW_BYTES_MIN, Weights, across, down};
+use crate::simd::weigh::{Neighbours, ROW_BYTES_MIN, Weights, across, down};
 use crate::simd::x86::HasAvx512;
 
 /// Bytes that a thread keeps between two images.
@@ -77,7 +77,7 @@ impl Axis {
 
     /// Pixels in groups of 16, of which the last may begin within the one before, of rows of `stride` bytes that begin with pixel
     /// `first`. `None` where a group is made of more bytes than two vectors hold.
-    fn groups(&self, first: u32, stride: usize) -> Option<Vec<Group>> {
+    fn groups(&self, first: u32, stride: usize) -> Option<Vec<Neighbours>> {
         let width = self.starts.len();
         let mut groups = Vec::with_capacity(width.div_ceil(16));
         for pixel in (0..width).step_by(16).map(|pixel| pixel.min(width - 16)) {
@@ -98,7 +98,7 @@ impl Axis {
                     weights[pair][third][2 * at + second] = self.weights[of * self.taps + tap];
                 }
             }
-            groups.push(Group { base, pixel, places, weights });
+            groups.push(Neighbours { base, pixel, places, weights });
         }
         Some(groups)
     }

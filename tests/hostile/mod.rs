@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use forebay_datasets::escape::is_printable;
 
-use measure::{Measured, Watch, measured};
+pub(crate) use measure::measured;
+use measure::{Measured, Watch};
 use mutate::Mutator;
 use readers::Reader;
 

@@ -36,7 +36,7 @@ pub(crate) struct Weights<'a> {
 }
 
 /// Neighbours in rows of bytes.
-pub(crate) struct Group {
+pub(crate) struct Neighbours {
     /// The first of the 128 bytes that they are among.
     pub(crate) base: usize,
     /// The first of the 16 pixels that are made of them.
@@ -127,7 +127,7 @@ pub(crate) fn across(
     _: HasAvx512,
     (rows, stride): (&[u8], usize),
     precision: u32,
-    groups: &[Group],
+    groups: &[Neighbours],
     (out, width): (&mut [u8], usize),
 ) {
     // SAFETY: the machine has the instructions.
@@ -135,11 +135,18 @@ pub(crate) fn across(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
-fn across_avx512(rows: &[u8], stride: usize, precision: u32, groups: &[Group], out: &mut [u8], width: usize) {
+fn across_avx512(
+    rows: &[u8],
+    stride: usize,
+    precision: u32,
+    groups: &[Neighbours],
+    out: &mut [u8],
+    width: usize,
+) {
     let half = _mm512_set1_epi32(1 << (precision - 1));
     let precision = _mm_cvtsi32_si128(precision as i32);
     for (row, out) in rows.chunks_exact(stride).zip(out.chunks_exact_mut(3 * width)) {
-        for Group { base, pixel, places, weights } in groups {
+        for Neighbours { base, pixel, places, weights } in groups {
             let from = &row[*base..][..ROW_BYTES_MIN];
             // SAFETY: the pointers are to 64 bytes each.
             let (a, b) = unsafe {
