@@ -6,33 +6,50 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
 /// Lends blocks, and keeps those that come back. It holds as many as were lent at once, each as large as it ever had to be.
-pub struct Blocks<T>(Arc<Mutex<Vec<Vec<T>>>>);
+pub struct Blocks<T> {
+    kept: Arc<Mutex<Vec<Vec<T>>>>,
+    /// Values of a block that is kept, at most.
+    most: usize,
+}
 
 impl<T: Copy + Default> Blocks<T> {
-    /// A block of so many values, whichever they are: whoever takes it writes all of them, or makes it shorter.
+    /// A block of so many values, whichever they are: whoever takes it writes all of them, or makes it shorter. Where it is
+    /// larger than those that are kept, it is nobody's.
     pub fn lend(&self, length: usize) -> Block<T> {
-        let kept = self.0.lock().expect("no panic under the lock").pop();
+        if length > self.most {
+            return vec![T::default(); length].into();
+        }
+        let kept = self.kept.lock().expect("no panic under the lock").pop();
         let mut values = kept.unwrap_or_default();
         values.resize(length, T::default());
         Block { values, from: Some(self.clone()) }
     }
 }
 
+impl<T> Blocks<T> {
+    /// Keeps blocks of up to so many values: for those that are of very different sizes, each of which would become as large as
+    /// the largest.
+    pub fn up_to(most: usize) -> Blocks<T> {
+        Blocks { kept: Arc::default(), most }
+    }
+}
+
 impl<T> Default for Blocks<T> {
+    /// Keeps all of them.
     fn default() -> Blocks<T> {
-        Blocks(Arc::default())
+        Blocks::up_to(usize::MAX)
     }
 }
 
 impl<T> Clone for Blocks<T> {
     fn clone(&self) -> Blocks<T> {
-        Blocks(self.0.clone())
+        Blocks { kept: self.kept.clone(), most: self.most }
     }
 }
 
 impl<T> fmt::Debug for Blocks<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = self.0.lock().expect("no panic under the lock").len();
+        let kept = self.kept.lock().expect("no panic under the lock").len();
         write!(f, "{kept} blocks")
     }
 }
@@ -47,7 +64,7 @@ impl<T> Drop for Block<T> {
     fn drop(&mut self) {
         if let Some(blocks) = self.from.take() {
             let values = std::mem::take(&mut self.values);
-            blocks.0.lock().expect("no panic under the lock").push(values);
+            blocks.kept.lock().expect("no panic under the lock").push(values);
         }
     }
 }
@@ -123,5 +140,12 @@ mod tests {
         assert_eq!((again.len(), again.as_ptr()), (2, place));
         assert_eq!(blocks.lend(0).capacity(), 0, "neither a copy nor what nobody lent is kept");
         drop(second);
+        let small = Blocks::<u8>::up_to(10);
+        drop((small.lend(10), small.lend(11)));
+        assert_eq!(
+            (small.lend(1).capacity(), small.lend(1).capacity()),
+            (10, 1),
+            "the larger one is not kept"
+        );
     }
 }

@@ -40,7 +40,7 @@ const ROW_BYTES_MIN: u64 = 64 << 10;
 
 /// Larger images are read into memory of their own: they differ in size, so that kept blocks would all become as large as
 /// the largest, and decoding them takes much longer than clearing that memory.
-const KEPT_BLOCK_BYTES_MAX: u64 = 1 << 20;
+const KEPT_BLOCK_BYTES_MAX: usize = 1 << 20;
 
 /// What a byte of raw pixels takes beside one of a JPEG or PNG file, to be decoded: one in so many.
 const RAW_LIGHTER: u64 = 16;
@@ -159,7 +159,7 @@ impl Shards {
             mean_bytes,
             bytes_read,
             group_blocks: Blocks::default(),
-            row_blocks: Blocks::default(),
+            row_blocks: Blocks::up_to(KEPT_BLOCK_BYTES_MAX),
         })
     }
 
@@ -263,11 +263,7 @@ impl Shards {
                 rows
             }
         };
-        let blocks = match self.mean_bytes <= KEPT_BLOCK_BYTES_MAX {
-            true => self.row_blocks.clone(),
-            false => Blocks::default(),
-        };
-        let (row, bytes) = rows.row(&self.store, key, index, place.row as usize, &blocks).await?;
+        let (row, bytes) = rows.row(&self.store, key, index, place.row as usize, &self.row_blocks).await?;
         self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
         self.check_label(shard, &row.id, row.label)?;
         let sample = Sample::from(row);
@@ -290,8 +286,8 @@ impl Shards {
             FoundRows::Group { shard, group, bytes } => (shard, group, bytes),
         };
         let stored = self.indexes[shard].rows(group, bytes).map_err(|error| {
-            let key = &self.manifest.shards[shard].key;
-            Error::Integrity(format!("{key}, group {group}: {}", in_one_line(&error)))
+            let place = self.store.name(&self.manifest.shards[shard].key);
+            Error::Integrity(format!("{place}: {}", in_one_line(&error)))
         })?;
         let stored: Vec<Sample<Encoded>> = stored.into_iter().map(Sample::from).collect();
         for sample in &stored {

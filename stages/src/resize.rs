@@ -14,7 +14,8 @@ use crate::stage::{Draws, Fault, Stage, Work};
 /// The stage that resizes.
 ///
 /// In and out: `[height, width, 3]`, u8. Interpolation is that of Pillow: the filter grows with the reduction, so
-/// that nothing aliases, and results differ from Pillow's by at most a grey level. Where one side grows and the other one
+/// that nothing aliases, and results differ from Pillow's by at most a grey level, or by two where weights have fewer bits
+/// here and many values lie halfway, as of a checkerboard. Where one side grows and the other one
 /// shrinks, a few pixels may differ by more: rows come first here, as in Pillow 11, and columns first in Pillow 13, and what
 /// is out of range between the two is cut off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

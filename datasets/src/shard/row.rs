@@ -79,6 +79,9 @@ impl GroupRows {
             found.ok_or_else(|| damaged(foreign("a planned group has fewer rows than the footer says")))?;
         let bytes = page.range.end - page.range.start;
         let stored = store.get_range_in(key, page.range.clone(), blocks).await?;
+        if (stored.len() as u64) < bytes {
+            return Err(damaged(foreign("the file ends before its images do")));
+        }
         let image = image(&stored, page.row).map_err(damaged)?;
         index.check_sum(self.group, row, checksum(&image, id, *copy, *label), id).map_err(damaged)?;
         Ok((StoredRow { bytes: image, label: *label, id: id.clone(), copy: *copy }, bytes))
