@@ -91,7 +91,7 @@ pub struct Feed {
     pub seed: Seed,
     /// Threads and memory.
     pub rooms: Rooms,
-    /// What the values of its batches are, for whoever counts their memory.
+    /// What the values of the batches are that are asked of it, by which their memory is counted.
     pub dtype: Dtype,
     /// The rows of each split, in the order of [`Split::ALL`]; those of training with their copies.
     planned: [PlannedRows; 3],
@@ -356,7 +356,8 @@ impl Feed {
             Window { groups: vec![group], rows }
         });
         let images = self.images(run, split, windows, 1);
-        let collate = self.collate.clone();
+        // Of its own: these are as large as groups, and few come.
+        let collate = Collate::levels(self.side);
         self.squares(images, view).regroup(1, Group::new(sizes)).compute(
             "collate",
             Room { slots: 1, queue: 1 },

@@ -1,11 +1,14 @@
 //! Blocks of memory that serve again and again. The system clears every page of a block that is taken anew, which costs as
-//! much as reading as many bytes from its cache: blocks of a megabyte and more, of which there are a few, are kept.
+//! much as reading as many bytes from its cache: blocks of rows, of groups of them and of batches are kept.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
-/// Lends blocks, and keeps those that come back. It holds as many as were lent at once, each as large as it ever had to be.
+/// Blocks that are kept at most.
+const BLOCKS_MAX: usize = 256;
+
+/// Lends blocks, and keeps those that come back: as many as were lent at once, each as large as it ever had to be.
 pub struct Blocks<T> {
     kept: Arc<Mutex<Vec<Vec<T>>>>,
     /// Values of a block that is kept, at most.
@@ -13,15 +16,21 @@ pub struct Blocks<T> {
 }
 
 impl<T: Copy + Default> Blocks<T> {
-    /// A block of so many values, whichever they are: whoever takes it writes all of them, or makes it shorter. Where it is
-    /// larger than those that are kept, it is nobody's.
+    /// A block of so many values, which are those of an earlier loan: whoever takes it writes all of them, or makes it shorter.
+    /// A block that is larger than those that are kept is freed in the end.
     pub fn lend(&self, length: usize) -> Block<T> {
         if length > self.most {
             return vec![T::default(); length].into();
         }
         let kept = self.kept.lock().expect("no panic under the lock").pop();
-        let mut values = kept.unwrap_or_default();
-        values.resize(length, T::default());
+        let values = match kept {
+            Some(mut values) if values.capacity() >= length => {
+                values.resize(length, T::default());
+                values
+            }
+            // No larger than it has to be, and without what an earlier one held.
+            _ => vec![T::default(); length],
+        };
         Block { values, from: Some(self.clone()) }
     }
 }
@@ -64,13 +73,16 @@ impl<T> Drop for Block<T> {
     fn drop(&mut self) {
         if let Some(blocks) = self.from.take() {
             let values = std::mem::take(&mut self.values);
-            blocks.kept.lock().expect("no panic under the lock").push(values);
+            let mut kept = blocks.kept.lock().expect("no panic under the lock");
+            if kept.len() < BLOCKS_MAX {
+                kept.push(values);
+            }
         }
     }
 }
 
 impl<T> From<Vec<T>> for Block<T> {
-    /// A block that nobody lent.
+    /// A block that is freed in the end.
     fn from(values: Vec<T>) -> Block<T> {
         Block { values, from: None }
     }
@@ -128,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_that_came_back_is_lent_again_and_one_of_nobody_is_not() {
+    fn a_block_that_came_back_is_lent_again_and_no_other() {
         let blocks = Blocks::<u8>::default();
         let first = blocks.lend(3);
         assert_eq!(*first, [0u8; 3]);
@@ -138,8 +150,11 @@ mod tests {
         drop((first, copy, Block::from(vec![4u8])));
         let again = blocks.lend(2);
         assert_eq!((again.len(), again.as_ptr()), (2, place));
-        assert_eq!(blocks.lend(0).capacity(), 0, "neither a copy nor what nobody lent is kept");
+        assert_eq!(blocks.lend(0).capacity(), 0, "neither a copy nor what was not lent is kept");
         drop(second);
+        let grown = Blocks::<u8>::default();
+        drop(grown.lend(63));
+        assert_eq!(grown.lend(64).capacity(), 64, "no larger than it has to be");
         let small = Blocks::<u8>::up_to(10);
         drop((small.lend(10), small.lend(11)));
         assert_eq!(

@@ -10,7 +10,7 @@ use forebay_datasets::blocks::Blocks;
 use forebay_datasets::manifest::{Manifest, PLAN_KEY, PlanRecord, ShardRecord};
 use forebay_datasets::order::{EpochRow, RowPlace};
 use forebay_datasets::sample::{Encoded, Fault, Label, Sample, SampleId, Split};
-use forebay_datasets::shard::{self, GroupRows, Index};
+use forebay_datasets::shard::{self, GroupRows, Index, ROWS_PER_GROUP};
 use forebay_datasets::store::Store;
 use forebay_stages::decode::{Format, probe};
 use forebay_stages::shuffle::{Shuffle, WindowPart};
@@ -34,8 +34,8 @@ const UNPACKED: Room = Room { slots: 1, queue: 2 };
 /// Rows that are read at once within a part of a window: a store answers many requests sooner than one by one.
 const ROWS_AT_ONCE: usize = 8;
 
-/// Rows of so many bytes on average are read one by one from a local disk, which reads pieces of this size well: they need
-/// not wait in memory for their turn.
+/// Rows of so many bytes on average are read one by one from a local folder: they need not wait in memory for their turn. The
+/// system is told of their groups before, where it takes advice, so that a disk that seeks slowly reads them in one.
 const ROW_BYTES_MIN: u64 = 64 << 10;
 
 /// Larger images are read into memory of their own: they differ in size, so that kept blocks would all become as large as
@@ -79,9 +79,11 @@ struct ShardsPass {
     groups: Arc<[(usize, usize)]>,
     kept: Arc<KeptRows>,
     known: Arc<KnownGroups>,
+    /// Whether all rows of a group are read that one is read of, before it leaves the system's memory again.
+    expects_groups: bool,
 }
 
-/// What is known of the rows of the groups that were met last: rows of a few groups come in a mixed order.
+/// What is known of the rows of the groups that were begun last: rows of a few groups come in a mixed order.
 struct KnownGroups {
     most: usize,
     held: Mutex<VecDeque<((usize, usize), Arc<GroupRows>)>>,
@@ -97,12 +99,17 @@ impl KnownGroups {
         held.iter().find(|(known, _)| *known == place).map(|(_, rows)| rows.clone())
     }
 
-    fn put(&self, place: (usize, usize), rows: Arc<GroupRows>) {
+    /// Keeps what was read, and says so; `false` where another read it meanwhile.
+    fn put(&self, place: (usize, usize), rows: Arc<GroupRows>) -> bool {
         let mut held = self.held.lock().expect("no panic under the lock");
+        if held.iter().any(|(known, _)| *known == place) {
+            return false;
+        }
         held.push_back((place, rows));
         if held.len() > self.most {
             held.pop_front();
         }
+        true
     }
 }
 
@@ -188,7 +195,12 @@ impl Shards {
     /// Whether rows are read one by one.
     fn reads_rows(&self, groups: &[(usize, usize)], window_groups: usize) -> bool {
         let is_near = self.store.local_root().is_some() && self.mean_bytes >= ROW_BYTES_MIN;
-        is_near || self.largest_group(groups) * window_groups as u64 > self.window_bytes_max
+        is_near || !self.fits_a_window(groups, window_groups)
+    }
+
+    /// Whether the groups of a window may be in memory at once.
+    fn fits_a_window(&self, groups: &[(usize, usize)], window_groups: usize) -> bool {
+        self.largest_group(groups) * window_groups as u64 <= self.window_bytes_max
     }
 
     /// What `read` gives, which waits for a local disk on a thread that may.
@@ -256,10 +268,13 @@ impl Shards {
         let rows = match wanted.known.get((shard, group)) {
             Some(rows) => rows,
             None => {
-                self.store.expect(key, index.group_range(group));
                 let rows = Arc::new(GroupRows::read(&self.store, key, index, group).await?);
-                self.bytes_read.fetch_add(rows.bytes(), Ordering::Relaxed);
-                wanted.known.put((shard, group), rows.clone());
+                if wanted.known.put((shard, group), rows.clone()) {
+                    self.bytes_read.fetch_add(rows.bytes(), Ordering::Relaxed);
+                    if wanted.expects_groups {
+                        self.store.expect(key, index.group_range(group));
+                    }
+                }
                 rows
             }
         };
@@ -374,7 +389,9 @@ impl Source for Shards {
         let groups: Vec<_> = splits.iter().flat_map(|split| self.groups_of(*split)).collect();
         // Those of a window, of the one before, and of a few whose rows come again.
         let known = Arc::new(KnownGroups::new(2 * window_groups + 4));
-        let wanted = ShardsPass { groups: groups.into(), kept, known };
+        let expects_groups =
+            self.reads_rows(&groups, window_groups) && self.fits_a_window(&groups, window_groups);
+        let wanted = ShardsPass { groups: groups.into(), kept, known, expects_groups };
         let chunk = self.chunk();
         if self.reads_rows(&wanted.groups, window_groups) {
             let chunks = windows
@@ -423,9 +440,13 @@ impl Source for Shards {
         if self.reads_rows(&groups, window_groups) {
             let read = rooms.read();
             let rows = (read.slots + read.queue + 1) as u64 * self.chunk() as u64;
-            // No image is larger than all images of its row group.
-            let largest = self.indexes.iter().map(Index::largest_row_group).max().unwrap_or(0);
-            return vec![("images read and not yet decoded", rows * largest)];
+            // No image is larger than all images of its row group, and those that follow each other are of two windows.
+            let largest_row_group = self.indexes.iter().map(Index::largest_row_group).max().unwrap_or(0);
+            let of_two_windows =
+                (2.0 * window_groups as f64 * largest as f64 * per_row.max(1.0)).ceil() as u64;
+            let is_within_two = rows <= (window_groups * ROWS_PER_GROUP) as u64;
+            let most = if is_within_two { of_two_windows } else { u64::MAX };
+            return vec![("images read and not yet decoded", most.min(rows * largest_row_group))];
         }
         let group = rooms.group();
         let window = window_groups as f64 * largest as f64 * per_row.max(1.0);

@@ -8,6 +8,7 @@ use forebay_datasets::manifest::{Counts, FORMAT, Manifest, RowOrder, ShardRecord
 use forebay_datasets::sample::SampleId;
 use forebay_datasets::shard::{self, Footer, Row};
 use forebay_datasets::split::SplitRule;
+use forebay_datasets::store::StoreOptions;
 use forebay_stages::balance::Balance;
 use forebay_stages::chain::Wanted;
 use forebay_stages::decode::{Decode, Limits};
@@ -25,7 +26,10 @@ fn run() -> Run {
 /// A training split of `rows` rows, of which every hundredth is of the second class, with images of about `bytes`
 /// bytes that nobody decodes, in shards of 500 rows; the store and how many bytes the shards take.
 fn dataset(run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
-    let store = Store::memory();
+    dataset_in(Store::memory(), run, rows, bytes)
+}
+
+fn dataset_in(store: Store, run: &Run, rows: usize, bytes: usize) -> (Store, Manifest, u64) {
     let classes = vec!["common".to_string(), "rare".to_string()];
     let row = |index: usize| Row {
         bytes: Bytes::from(vec![index as u8; bytes * 3 / 4 + bytes * (index % 7) / 12]),
@@ -142,6 +146,33 @@ fn rows_come_in_one_order_whether_groups_are_read_or_rows_and_whatever_is_kept()
             assert_eq!(of(WINDOW_BYTES_MAX, 64 << 20, done), whole[32 * done as usize..]);
             assert_eq!(of(0, 1 << 10, done), whole[32 * done as usize..]);
         }
+    }
+}
+
+/// Rows of a local folder that are large are read alone, in the same order; what a plan says of their memory is no more than what
+/// groups would take.
+#[test]
+fn large_rows_of_a_local_folder_come_one_by_one_in_the_same_order() {
+    let run = run();
+    let folder = tempfile::tempdir().unwrap();
+    let local = Store::open(&folder.path().to_string_lossy(), &StoreOptions::default()).unwrap();
+    let (local, manifest, all) = dataset_in(local, &run, 520, 90_000);
+    let (memory, ..) = dataset(&run, 520, 90_000);
+    for balance in [None, Some(over())] {
+        let of = |store: &Store| {
+            let mut feed = feed(&run, store, manifest.clone(), WINDOW_BYTES_MAX);
+            if let Some(options) = &balance {
+                run.block_on(feed.balance(options, Seed(0))).unwrap();
+            }
+            let found = [0, 1].map(|epoch| rows(&run, &feed, epoch, 3));
+            (found, feed.source.bytes_read(), feed.nodes()[0].what.clone(), feed.memory()[0])
+        };
+        let (one_by_one, read, said, (_, bytes)) = of(&local);
+        let (by_groups, _, said_of_groups, _) = of(&memory);
+        assert_eq!(one_by_one, by_groups);
+        assert!(said.contains("row by row") && !said_of_groups.contains("row by row"), "{said}");
+        assert!(read <= 2 * all + all / 5, "{read} bytes of {all} for two epochs");
+        assert!(bytes <= 4 * all, "{bytes} bytes in flight of {all}");
     }
 }
 

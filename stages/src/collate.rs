@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_normalised_as_the_device_does_it() {
+    fn numbers_are_normalised_and_the_nearest_of_their_type() {
         let side = 61;
         let n = side as usize * side as usize;
         let data: Vec<u8> = (0..3 * n).map(|at| (at * 7 % 256) as u8).collect();

@@ -116,16 +116,13 @@ pub struct Index {
 /// escaped take less.
 const VALUES_BYTES_MAX: usize = 8 << 20;
 
-/// What the columns of a shard may hold: no shard packs images.
-pub(super) fn bounds(column: &ColumnChunkMetaData) -> ColumnBounds {
-    let is_image = column.column_path().parts()[0] == "image";
-    ColumnBounds {
-        values_per_row: 1,
-        bytes_max: (!is_image).then_some(VALUES_BYTES_MAX),
-        values_at_once: usize::MAX,
-        writer: Writer::Forebay,
-    }
-}
+/// What the columns of a shard beside the images may hold.
+pub(super) const BOUNDS: ColumnBounds = ColumnBounds {
+    values_per_row: 1,
+    bytes_max: Some(VALUES_BYTES_MAX),
+    values_at_once: usize::MAX,
+    writer: Writer::Forebay,
+};
 
 impl Index {
     /// Reads the index from the last [`end_bytes`] bytes of a file of `bytes` bytes.
@@ -315,7 +312,7 @@ impl Index {
             ["id", "copy", "label"].contains(&&*column.column_path().parts()[0])
         };
         check_pages(self.metadata().row_group(row_group), &Arc::new(part.clone()), |column| {
-            is_read(column).then(|| bounds(column))
+            is_read(column).then_some(BOUNDS)
         })?;
         let schema = self.reader.parquet_schema();
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(part, self.reader.clone())

@@ -35,7 +35,7 @@ impl GroupRows {
     /// When the store fails or the shard is damaged.
     pub async fn read(store: &Store, key: &str, index: &Index, group: usize) -> Result<GroupRows, ReadError> {
         let damaged = |error: ShardError| ReadError::damaged(store, key, &error);
-        // A block of nobody: these are some ten kilobytes.
+        // Some ten kilobytes, which need not be kept.
         let blocks = Blocks::default();
         let (mut rows, mut bytes) = (Vec::new(), 0);
         for row_group in index.row_groups_of(group) {

@@ -7,8 +7,12 @@ use bytes::Bytes;
 use super::{Root, Store, StoreError};
 use crate::blocks::Blocks;
 
+/// Bytes of a block, at most: few groups of rows are as large.
+const BLOCK_BYTES_MAX: usize = 1 << 30;
+
 impl Store {
-    /// As [`Store::get_range`]; from a local folder, where nothing of it waits but the calling thread does, in one of `blocks`.
+    /// As [`Store::get_range`], and from a local folder in one of `blocks`: then it blocks the calling thread, and is to be called
+    /// where that may wait.
     ///
     /// # Errors
     /// As [`Store::get_range`].
@@ -19,7 +23,12 @@ impl Store {
         blocks: &Blocks<u8>,
     ) -> Result<Bytes, StoreError> {
         let Root::Local(local) = &self.root else { return self.get_range(key, range).await };
-        let mut block = blocks.lend(range.end.saturating_sub(range.start) as usize);
+        let length = range.end.saturating_sub(range.start);
+        // What claims to be larger is read as it comes.
+        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= BLOCK_BYTES_MAX) else {
+            return self.get_range(key, range).await;
+        };
+        let mut block = blocks.lend(length);
         let came = local.read_into(&key.into(), range.start, &mut block);
         let came = came.map_err(|error| self.explain_io("read", key, &error))?;
         block.truncate(came);

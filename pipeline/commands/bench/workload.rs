@@ -24,7 +24,8 @@ pub struct Workload {
     pub side: u32,
     /// Images of a batch.
     pub batch: usize,
-    /// What the values of a batch are.
+    /// What the values of a batch are; bytes in what earlier versions told.
+    #[serde(default)]
     pub dtype: Dtype,
     /// How an image is prepared.
     pub chain: String,

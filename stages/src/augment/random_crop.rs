@@ -13,6 +13,9 @@ use crate::stage::{Draws, Fault, Stage};
 /// squares of that side, the shorter side first becomes what it would before their centre is cut out, so that training sees a
 /// random square where an evaluation sees the one in the middle.
 ///
+/// Only what is seen is resized, and what an evaluation refuses is refused here too: an image whose longer side would be longer
+/// than one may be.
+///
 /// Out: `[side, side, 3]`, u8.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
