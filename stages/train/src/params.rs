@@ -288,14 +288,16 @@ impl<'a> Pass<'a> {
     }
 
     /// The same with dropout, whose masks are a function of the seed, the step and the name of the layer.
-    pub fn with_dropout(self, seed: Seed, step: u64) -> Pass<'a> {
-        Pass { dropout: Some((seed, step)), ..self }
+    pub fn with_dropout(mut self, seed: Seed, step: u64) -> Pass<'a> {
+        self.dropout = Some((seed, step));
+        self
     }
 
     /// The same with norms that use their running statistics and leave them alone, also where their weights are
     /// trained: what evaluation computes, with its gradients.
-    pub fn with_fixed_norms(self) -> Pass<'a> {
-        Pass { fixed_norms: true, ..self }
+    pub fn with_fixed_norms(mut self) -> Pass<'a> {
+        self.fixed_norms = true;
+        self
     }
 
     /// True when the norm called `name` uses the moments of the batch.
