@@ -395,7 +395,8 @@ mod tests {
                 let seen = scales.decode_seen().apply(raw.clone(), &draws).expect("a part");
                 assert_eq!(seen.whole(), (50, 41));
                 // Where a square lies in the padding alone, all is decoded and nothing shown.
-                let is_cut = augment.random_crop.as_ref().is_some_and(|crop| crop.pad == 0 && crop.side == 30);
+                let is_cut =
+                    augment.random_crop.as_ref().is_some_and(|crop| crop.pad == 0 && crop.side == 30);
                 assert!(!is_cut || seen.data.len() == 30 * 30 * 3, "more was decoded than {augment:?} shows");
                 assert_eq!(through(seen).expect("an image"), whole, "{resize:?} {augment:?}");
             }
