@@ -86,21 +86,24 @@ struct ShardsPass {
 /// What is known of the rows of the groups that were begun last: rows of a few groups come in a mixed order.
 struct KnownGroups {
     most: usize,
-    held: Mutex<VecDeque<((usize, usize), Arc<GroupRows>)>>,
+    held: Mutex<VecDeque<(GroupPlace, Arc<GroupRows>)>>,
 }
+
+/// A shard, and a group of it.
+type GroupPlace = (usize, usize);
 
 impl KnownGroups {
     fn new(most: usize) -> KnownGroups {
         KnownGroups { most, held: Mutex::default() }
     }
 
-    fn get(&self, place: (usize, usize)) -> Option<Arc<GroupRows>> {
+    fn get(&self, place: GroupPlace) -> Option<Arc<GroupRows>> {
         let held = self.held.lock().expect("no panic under the lock");
         held.iter().find(|(known, _)| *known == place).map(|(_, rows)| rows.clone())
     }
 
     /// Keeps what was read, and says so; `false` where another read it meanwhile.
-    fn put(&self, place: (usize, usize), rows: Arc<GroupRows>) -> bool {
+    fn put(&self, place: GroupPlace, rows: Arc<GroupRows>) -> bool {
         let mut held = self.held.lock().expect("no panic under the lock");
         if held.iter().any(|(known, _)| *known == place) {
             return false;
