@@ -173,7 +173,7 @@ fn broken_bytes_give_what_libjpeg_turbo_makes_of_them_or_nothing() {
         }
     }
     // Coefficients that are large together overflow within the transform, in each of them in another way.
-    assert!(same > 300 && refused > 1000 && others * 200 < same, "{same} {others} {refused}");
+    assert!(same > 300 && refused > 1000 && others * 500 < same, "{same} {others} {refused}");
 }
 
 #[test]
