@@ -19,7 +19,10 @@ pub(crate) trait Lanes: Copy {
     /// Eight lanes in each group.
     fn splat_group(proof: Self::Proof, lanes: &[i16; 8]) -> Self;
     /// A pair of lanes over and over.
-    fn splat_pair(proof: Self::Proof, pair: [i16; 2]) -> Self;
+    #[inline(always)]
+    fn splat_pair(proof: Self::Proof, [low, high]: [i16; 2]) -> Self {
+        Self::splat32(proof, i32::from(high) << 16 | i32::from(low as u16))
+    }
     fn splat32(proof: Self::Proof, lane: i32) -> Self;
     /// The first bytes, `16 * GROUPS` of them.
     fn load_bytes(proof: Self::Proof, from: &[u8; 64]) -> Self;

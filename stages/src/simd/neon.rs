@@ -19,7 +19,7 @@ impl HasNeon {
     }
 }
 
-/// `of` is what the lanes of the instruction are called: the vector is turned into them and back, which takes no time.
+/// The vector is turned into lanes of the kind that the instruction takes, and back, which takes no time.
 macro_rules! binary {
     ($($name:ident => $to:ident, $intrinsic:ident, $from:ident;)*) => {
         $(
@@ -39,6 +39,7 @@ fn same(lanes: int16x8_t) -> int16x8_t {
 }
 
 impl Neon {
+    #[inline(always)]
     fn of8(bytes: uint8x16_t) -> Self {
         // SAFETY: the machine has the instructions.
         unsafe { Self(vreinterpretq_s16_u8(bytes)) }
@@ -60,10 +61,6 @@ impl Lanes for Neon {
     fn splat_group(_: Self::Proof, lanes: &[i16; 8]) -> Self {
         // SAFETY: the pointer is to 8 lanes; the machine has the instructions.
         unsafe { Self(vld1q_s16(lanes.as_ptr())) }
-    }
-    #[inline(always)]
-    fn splat_pair(proof: Self::Proof, [low, high]: [i16; 2]) -> Self {
-        Self::splat32(proof, i32::from(high) << 16 | i32::from(low as u16))
     }
     #[inline(always)]
     fn splat32(_: Self::Proof, lane: i32) -> Self {

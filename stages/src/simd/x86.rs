@@ -112,10 +112,6 @@ impl Lanes for Avx2 {
         unsafe { Self(_mm256_broadcastsi128_si256(_mm_loadu_si128(lanes.as_ptr().cast()))) }
     }
     #[inline(always)]
-    fn splat_pair(proof: Self::Proof, [low, high]: [i16; 2]) -> Self {
-        Self::splat32(proof, i32::from(high) << 16 | i32::from(low as u16))
-    }
-    #[inline(always)]
     fn splat32(_: Self::Proof, lane: i32) -> Self {
         // SAFETY: the machine has the instructions.
         unsafe { Self(_mm256_set1_epi32(lane)) }
@@ -260,10 +256,6 @@ impl Lanes for Avx512 {
     fn splat_group(_: Self::Proof, lanes: &[i16; 8]) -> Self {
         // SAFETY: the pointer is to 16 bytes; the machine has the instructions.
         unsafe { Self(_mm512_broadcast_i32x4(_mm_loadu_si128(lanes.as_ptr().cast()))) }
-    }
-    #[inline(always)]
-    fn splat_pair(proof: Self::Proof, [low, high]: [i16; 2]) -> Self {
-        Self::splat32(proof, i32::from(high) << 16 | i32::from(low as u16))
     }
     #[inline(always)]
     fn splat32(_: Self::Proof, lane: i32) -> Self {
