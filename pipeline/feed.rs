@@ -404,7 +404,6 @@ impl Feed {
         self.source.clone().images(run, Reading { splits, windows, window_groups, rooms: self.rooms, kept })
     }
 
-    /// What makes a square of the batch's size of a file, augmented or not.
     /// How often each row of a sample comes in an epoch of training, in the order of the source.
     ///
     /// # Errors
@@ -430,6 +429,7 @@ impl Feed {
         self.scales(true).drawn(size, class, self.seed.draws(id, copy, epoch))
     }
 
+    /// What makes a square of the batch's size of a file, augmented or not.
     fn scales(&self, is_augmented: bool) -> Scales {
         let augment = self.augment.as_ref().filter(|_| is_augmented);
         let made = |augment: Option<&Augment>| Step::squares(&self.resize, augment);

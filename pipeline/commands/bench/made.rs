@@ -1,11 +1,11 @@
 //! What the batches are that a bench takes.
 
+use forebay_datasets::order::Rank;
 use forebay_datasets::sample::{Pixels, Sample};
 use forebay_stages::collate::{Batch, Collate, Dtype, Value, bf16, f16};
 
 use crate::feed::{Feed, Pass, PassBatch};
 use crate::flow::{Error, Items, Run};
-use forebay_datasets::order::Rank;
 
 /// What makes batches of values of a type.
 #[derive(Clone)]

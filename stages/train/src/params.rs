@@ -289,6 +289,7 @@ impl<'a> Pass<'a> {
 
     /// The same with dropout, whose masks are a function of the seed, the step and the name of the layer.
     pub fn with_dropout(mut self, seed: Seed, step: u64) -> Pass<'a> {
+        // In place: of a pass made anew by `..self`, rustc 1.95 made code that wrote into the updates of the one before.
         self.dropout = Some((seed, step));
         self
     }
