@@ -43,9 +43,9 @@ impl Isa {
 /// (`name = loop(arguments)`), or of a kernel over [`Lanes`](super::lanes::Lanes) and its scalar twin
 /// (`name = kernel / twin(arguments)`). Loops and kernels are to be inlined always.
 macro_rules! for_each_isa {
-    ($(#[$doc:meta])* $name:ident = $loop:ident($($argument:ident: $type:ty),*)) => {
+    ($(#[$doc:meta])* $name:ident = $loop:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?) => {
         for_each_isa! {
-            @ $(#[$doc])* $name($($argument: $type),*), _proof,
+            @ $(#[$doc])* $name($($argument: $type),*) $(-> $result)?, _proof,
             $loop($($argument),*), $loop($($argument),*), $loop($($argument),*), $loop($($argument),*)
         }
     };
@@ -59,23 +59,23 @@ macro_rules! for_each_isa {
         }
     };
     (
-        @ $(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*), $proof:ident,
+        @ $(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?, $proof:ident,
         $scalar:expr, $neon:expr, $avx2:expr, $avx512:expr
     ) => {
         $(#[$doc])*
-        pub(super) fn $name(isa: $crate::simd::isa::Isa, $($argument: $type),*) {
+        pub(super) fn $name(isa: $crate::simd::isa::Isa, $($argument: $type),*) $(-> $result)? {
             use $crate::simd::isa::Isa;
             #[cfg(target_arch = "x86_64")]
             use $crate::simd::x86::{HasAvx2, HasAvx512};
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2")]
-            fn avx2($proof: HasAvx2, $($argument: $type),*) {
-                $avx2;
+            #[target_feature(enable = "avx2,bmi2")]
+            fn avx2($proof: HasAvx2, $($argument: $type),*) $(-> $result)? {
+                $avx2
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx2")]
-            fn avx512($proof: HasAvx512, $($argument: $type),*) {
-                $avx512;
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx2,bmi2")]
+            fn avx512($proof: HasAvx512, $($argument: $type),*) $(-> $result)? {
+                $avx512
             }
             match isa {
                 Isa::Scalar => $scalar,

@@ -91,7 +91,8 @@ pub(crate) struct HasAvx2(());
 
 impl HasAvx2 {
     pub(crate) fn find() -> Option<HasAvx2> {
-        is_x86_feature_detected!("avx2").then_some(HasAvx2(()))
+        let has = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2");
+        has.then_some(HasAvx2(()))
     }
 }
 

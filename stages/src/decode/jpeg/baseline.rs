@@ -1,77 +1,107 @@
 //! The blocks of a baseline scan.
 
 use super::bits::Bits;
-use super::coefficients::PLACES;
+use super::coefficients::{Flat, PLACES};
 use super::frame::Component;
-use super::huffman::{Entry, VALUE_MAX};
+use super::huffman::{Entry, Pair, VALUE_MAX};
+use crate::simd::isa::for_each_isa;
 
-/// Reads a block and gives each of its coefficients to `put`, with its place in the first block of a
-/// [`Quad`](super::coefficients::Quad); among them zeros, before what else comes to their place. `None` where the bits are no
-/// block.
+/// A block that is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot<'a> {
+    pub(super) component: &'a Component,
+    /// Where its first coefficient goes.
+    pub(super) at: usize,
+}
+
+for_each_isa! {
+    /// Reads blocks, one after the other: their coefficients other than zero go to their [`PLACES`] after the first one, among them
+    /// some zeros, before what else comes to their place. The first one is the difference that the file states. `None` where the
+    /// bits are no blocks.
+    blocks = blocks_loop(bits: &mut Bits<'_>, slots: &[Slot<'_>], coefficients: &mut Flat) -> Option<()>
+}
+
 #[inline(always)]
-pub(super) fn block(
-    bits: &mut Bits<'_>,
-    component: &Component,
-    last: &mut i32,
-    mut put: impl FnMut(u8, i16),
-) -> Option<()> {
-    let Component { dc, ac, quantisers, .. } = component;
-    bits.refill();
-    let (difference, n) = dc.difference(bits.peek())?;
-    bits.consume(u64::from(n));
-    *last += difference;
-    if last.abs() > component.last_max {
-        return None;
+fn blocks_loop(bits: &mut Bits<'_>, slots: &[Slot<'_>], coefficients: &mut Flat) -> Option<()> {
+    let mut reservoir = bits.clone();
+    for Slot { component, at } in slots {
+        block(&mut reservoir, component, coefficients[*at..].first_chunk_mut()?)?;
     }
-    put(0, *last as i16);
-    let mut next = 1;
+    *bits = reservoir;
+    Some(())
+}
+
+#[inline(always)]
+fn block(bits: &mut Bits<'_>, component: &Component, coefficients: &mut [i16; 256]) -> Option<()> {
+    let Component { tables, quantisers, .. } = component;
+    let mut put = |at: usize, value| coefficients[usize::from(PLACES[at & 255])] = value;
+    bits.refill();
+    let peeked = bits.peek();
+    let entry = tables.dc(peeked);
+    let mut next;
+    if entry.bits > 0 {
+        bits.consume(u64::from(entry.bits));
+        put(usize::from(entry.at[1]), i16::from(entry.second));
+        put(0, entry.value(peeked));
+        next = usize::from(entry.on);
+        if next > 63 {
+            return Some(());
+        }
+    } else {
+        let (_, value, _, n) = tables.whole(false, peeked)?;
+        put(0, value);
+        bits.consume(u64::from(n));
+        next = 1;
+    }
     loop {
         bits.refill();
-        // Four look-ups take no more bits than a refill leaves.
-        for _ in 0..4 {
-            let entry = ac.entry(bits.peek());
-            let on = if entry.is_whole() {
-                bits.consume(entry.bits());
-                let ([first, second], [a, b]) = (entry.at(), entry.values());
+        // Three look-ups take no more bits than a refill leaves.
+        for _ in 0..3 {
+            let peeked = bits.peek();
+            let entry = tables.ac(peeked);
+            if entry.bits > 0 {
+                bits.consume(u64::from(entry.bits));
                 // The second one first: where there is none, its place may be that of the first.
-                put(PLACES[(next + second) & 255], b);
-                put(PLACES[(next + first) & 255], a);
-                entry.on()
+                put(next + usize::from(entry.at[1]), i16::from(entry.second));
+                put(next + usize::from(entry.at[0]), entry.value(peeked));
+                next += usize::from(entry.on);
+                if next > 63 {
+                    return end(bits, tables, peeked, entry, next - usize::from(entry.on));
+                }
             } else {
                 bits.refill();
-                let (zeros, value, on, n) = ac.whole(bits.peek())?;
-                let place = PLACES[(next + zeros) & 255];
-                let quantiser = quantisers[usize::from(place) / 32][usize::from(place) % 8];
-                if value.abs() * i32::from(quantiser) > VALUE_MAX {
+                let (zeros, value, on, n) = tables.whole(true, bits.peek())?;
+                let at = next + usize::from(zeros);
+                let place = usize::from(PLACES[at & 255]);
+                let quantiser = quantisers[place / 32][place % 8];
+                if i32::from(value).abs() * i32::from(quantiser) > VALUE_MAX {
                     return None;
                 }
-                put(place, value as i16);
+                put(at, value);
                 bits.consume(u64::from(n));
                 bits.refill();
-                on
-            };
-            if next + on > 63 {
-                return end(bits, entry, next, on);
+                next += usize::from(on);
+                if next > 63 {
+                    return (next == 64 || next > 128).then_some(());
+                }
             }
-            next += on;
         }
     }
 }
 
-/// Ends a block in which the next coefficient after `entry` has place `next + on`; `None` where it should not have ended there.
+/// Ends a block with `entry`, before which the next coefficient had the place `at`. `None` where it should not end there.
 #[inline(always)]
-fn end(bits: &mut Bits<'_>, entry: Entry, next: usize, on: usize) -> Option<()> {
-    if entry.second_bits() > 0 {
-        match next + entry.at()[0] {
-            0..63 => {}
-            // The second symbol is the next block's.
-            63 => {
-                bits.back(entry.second_bits());
-                return Some(());
-            }
-            _ => return None,
+fn end(bits: &mut Bits<'_>, tables: &Pair, peeked: u64, entry: &Entry, at: usize) -> Option<()> {
+    let on = at + usize::from(entry.on);
+    match at + usize::from(entry.at[0]) {
+        // Either all 64 came, or the block ended before.
+        0..63 => (on == 64 || on > 128).then_some(()),
+        63 => {
+            // A second symbol is the next block's.
+            let (_, _, _, first) = tables.whole(true, peeked)?;
+            bits.back(u32::from(entry.bits) - first);
+            Some(())
         }
+        _ => None,
     }
-    // Either all 64 came, or the block ended before.
-    (next + on == 64 || next + on > 128).then_some(())
 }

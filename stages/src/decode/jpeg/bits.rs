@@ -126,6 +126,7 @@ impl Bits<'_> {
     }
 
     /// Goes back by `n` bits.
+    #[cold]
     #[inline(never)]
     pub(super) fn back(&mut self, n: u32) {
         let at = self.position() - n as usize;

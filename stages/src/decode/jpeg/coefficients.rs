@@ -1,17 +1,35 @@
 //! Where the coefficients of blocks are in memory.
 
-/// Four blocks that stand side by side, `[8, 4, 8]`: a row of all four, then the next one; coefficients in natural order.
+use super::frame::BLOCKS_MAX;
+
+/// Coefficients of four blocks that stand side by side, `[8, 4, 8]`: a row of all four, then the next one; in natural order.
+pub(super) type Quad = [i16; 256];
+
+/// Coefficients of [`Quads`], one quad after the other; those after the last one mean nothing.
+pub(super) type Flat = [i16; BLOCKS_MAX * 256 + 32];
+
+/// Coefficients of four minimum coded units that stand side by side, as quads.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
-pub(super) struct Quad(pub(super) [i16; 288]);
+pub(super) struct Quads(Flat);
 
-impl Quad {
-    pub(super) const ZERO: Quad = Quad([0; 288]);
+impl Default for Quads {
+    fn default() -> Quads {
+        Quads([0; BLOCKS_MAX * 256 + 32])
+    }
+}
 
-    /// From the first coefficient of a block on, so that [`PLACES`] are indices.
+impl Quads {
+    /// The quads.
     #[inline(always)]
-    pub(super) fn block(&mut self, at: usize) -> &mut [i16; 256] {
-        (&mut self.0[at * 8..at * 8 + 256]).try_into().expect("256 of them")
+    pub(super) fn all(&self) -> &[Quad] {
+        self.0.as_chunks().0
+    }
+
+    /// The coefficients of all quads, one after the other.
+    #[inline(always)]
+    pub(super) fn flat(&mut self) -> &mut Flat {
+        &mut self.0
     }
 }
 

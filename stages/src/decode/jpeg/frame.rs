@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::huffman::{Ac, Dc, Spec, VALUE_MAX};
+use super::huffman::{Pair, Spec, VALUE_MAX, size_max};
 use super::{Segment, be16, segment};
 
 /// The size, the components and the tables of an image with one scan.
@@ -29,38 +29,28 @@ pub(super) struct Component {
     pub(super) quantisers: [[i16; 8]; 8],
     /// The largest DC coefficient, positive or negative: see [`VALUE_MAX`].
     pub(super) last_max: i32,
-    pub(super) dc: Arc<Dc>,
-    pub(super) ac: Arc<Ac>,
+    pub(super) tables: Arc<Pair>,
 }
 
-/// Huffman tables that were made for images before.
+/// The Huffman tables that were asked for last.
 #[derive(Debug, Default)]
-pub(super) struct Tables {
-    dc: Recent<Dc>,
-    ac: Recent<Ac>,
-}
+pub(super) struct Tables(Vec<(([Spec; 2], u32), Arc<Pair>)>);
 
-/// The last tables that were asked for.
-#[derive(Debug)]
-struct Recent<T>(Vec<(Spec, Arc<T>)>);
-
-impl<T> Default for Recent<T> {
-    fn default() -> Recent<T> {
-        Recent(Vec::new())
-    }
-}
-
-impl<T> Recent<T> {
-    /// Images mostly have two, of which those of Annex K are the most frequent.
+impl Tables {
+    /// Images mostly have two pairs, of which those of Annex K are the most frequent.
     const MAX: usize = 6;
 
-    fn get(&mut self, spec: &Spec, make: impl FnOnce(&Spec) -> Option<T>) -> Option<Arc<T>> {
-        if let Some(at) = self.0.iter().position(|(known, _)| known == spec) {
+    /// See [`Pair::of`].
+    fn get(&mut self, [dc, ac]: [&Spec; 2], size_max: u32) -> Option<Arc<Pair>> {
+        let is_it = |((specs, size), _): &(([Spec; 2], u32), _)| {
+            [&specs[0], &specs[1]] == [dc, ac] && *size == size_max
+        };
+        if let Some(at) = self.0.iter().position(is_it) {
             self.0[..=at].rotate_right(1);
         } else {
-            let table = Arc::new(make(spec)?);
+            let pair = Arc::new(Pair::of([dc, ac], size_max)?);
             self.0.truncate(Self::MAX - 1);
-            self.0.insert(0, (spec.clone(), table));
+            self.0.insert(0, (([dc.clone(), ac.clone()], size_max), pair));
         }
         Some(self.0[0].1.clone())
     }
@@ -131,8 +121,13 @@ impl Frame {
                             sampling: if n == 1 { [1, 1] } else { sampling },
                             last_max: VALUE_MAX / i32::from(quantisers[0][0]),
                             quantisers,
-                            dc: tables.dc.get(dcs.get(usize::from(scan[1] >> 4))?.as_ref()?, Dc::of)?,
-                            ac: tables.ac.get(acs.get(usize::from(scan[1] & 15))?.as_ref()?, Ac::of)?,
+                            tables: tables.get(
+                                [
+                                    dcs.get(usize::from(scan[1] >> 4))?.as_ref()?,
+                                    acs.get(usize::from(scan[1] & 15))?.as_ref()?,
+                                ],
+                                size_max(quantisers.as_flattened()[1..].iter().copied().max()?),
+                            )?,
                         })
                     };
                     let components = stated

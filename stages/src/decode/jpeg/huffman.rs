@@ -3,12 +3,15 @@
 
 /// Bits that a look-up sees.
 pub(super) const LOOK_BITS: u32 = 10;
-/// The most bits of a value that a look-up gives. Times any quantiser of 8 bits it is less than [`VALUE_MAX`].
-const LOOK_SIZE_MAX: u8 = 5;
 
 /// The largest coefficient, positive or negative, before it is quantised. Images of 8 bits have none far above 1024; what is
 /// beyond this wraps around, in each transform in another way.
 pub(super) const VALUE_MAX: i32 = 8191;
+
+/// The most bits, of the 10 that a value may have, of one that times a quantiser is never beyond [`VALUE_MAX`].
+pub(super) fn size_max(quantiser: i16) -> u32 {
+    (VALUE_MAX / i32::from(quantiser) + 1).ilog2().min(10)
+}
 
 const ENTRIES: usize = 1 << LOOK_BITS;
 
@@ -42,6 +45,11 @@ impl Spec {
             code <<= 1;
         }
         Some((Spec { counts, symbols }, 16 + n))
+    }
+
+    /// The symbols that have codes.
+    fn stated(&self) -> &[u8] {
+        &self.symbols[..self.counts.iter().map(|&count| usize::from(count)).sum()]
     }
 }
 
@@ -87,16 +95,12 @@ impl Codes {
         Codes { short, ends, offsets, symbols: spec.symbols }
     }
 
-    /// The symbol that these 64 bits begin with; `None` where no code does.
-    #[inline]
+    /// The symbol that these bits begin with; `None` where no code is there.
     fn symbol(&self, bits: u64) -> Option<Symbol> {
         let short = self.short[(bits >> (64 - LOOK_BITS)) as usize];
-        if short.code_bits > 0 { Some(short) } else { self.long(bits) }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn long(&self, bits: u64) -> Option<Symbol> {
+        if short.code_bits > 0 {
+            return Some(short);
+        }
         let next = (bits >> (64 - CODE_BITS_MAX)) as u32;
         let code_bits = (LOOK_BITS + 1..=CODE_BITS_MAX).find(|&length| next < self.ends[length as usize])?;
         let at = (next >> (CODE_BITS_MAX - code_bits)) as i32 + self.offsets[code_bits as usize];
@@ -104,203 +108,144 @@ impl Codes {
     }
 }
 
-/// The value that `size` bits at the top of 64 stand for (ITU-T T.81, figure F.12). Sizes are at most 15.
-#[inline]
-pub(super) fn value(bits: u64, size: u32) -> i32 {
-    // In two steps, because a size of 0 would shift by 64.
-    let magnitude = ((bits >> 1) >> (63 - size)) as i32;
-    let is_negative = (bits as i64 >= 0) as i32;
-    magnitude - (is_negative * ((1 << size) - 1))
-}
-
-/// The table of DC differences.
-#[derive(Clone, Debug)]
-pub(super) struct Dc {
-    /// The difference above 16 bits of which the lower 6 are how many bits it takes; 0 where the look-up does not see it whole.
-    entries: Box<[u32; ENTRIES]>,
-    codes: Codes,
-}
-
-impl Dc {
-    /// `None` where a difference would take more than 11 bits, which no 8-bit image needs.
-    pub(super) fn of(spec: &Spec) -> Option<Dc> {
-        let n: usize = spec.counts.iter().map(|&count| usize::from(count)).sum();
-        if spec.symbols[..n].iter().any(|&size| size > 11) {
-            return None;
-        }
-        let codes = Codes::of(spec);
-        let mut entries = Box::new([0; ENTRIES]);
-        for (index, entry) in entries.iter_mut().enumerate() {
-            let Symbol { code_bits, byte } = codes.short[index];
-            let bits = code_bits + u32::from(byte);
-            if code_bits > 0 && bits <= LOOK_BITS {
-                let after = (index as u64) << (64 - LOOK_BITS) << code_bits;
-                *entry = (value(after, u32::from(byte)) as u32) << 16 | bits;
-            }
-        }
-        Some(Dc { entries, codes })
-    }
-
-    /// The difference that these bits begin with and how many bits it takes; `None` where no code is there.
-    #[inline]
-    pub(super) fn difference(&self, bits: u64) -> Option<(i32, u32)> {
-        let entry = self.entries[(bits >> (64 - LOOK_BITS)) as usize];
-        if entry != 0 {
-            return Some((entry as i32 >> 16, entry & 63));
-        }
-        let Symbol { code_bits, byte } = self.codes.symbol(bits)?;
-        let size = u32::from(byte);
-        Some((value(bits << code_bits, size), code_bits + size))
-    }
-}
-
-/// What the next bits of a block's AC coefficients say: one symbol or two, or that a look-up does not see one whole.
+/// What the next bits of a block say: a symbol with the value that follows it, and where it is seen whole a second one.
 ///
-/// From the lowest bit: the bits it takes (8), the first coefficient's place after the current one (8), the second one's (8),
-/// where the next symbol goes on (8), the first value (16), the bits of it all that are the second symbol's (8), the second
-/// value (8). A symbol without value has 0 in a place that is 0 anyway.
+/// A symbol without a value has 0 in a place that is 0 anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry(u64);
-
-impl Entry {
-    const NOT_WHOLE: Entry = Entry(0);
-
-    fn one(bits: u32, zeros: u8, on: u8, value: i32) -> Entry {
-        Entry::two([bits, 0], [zeros, zeros + 1], on, [value, 0])
-    }
-
-    fn two(bits: [u32; 2], at: [u8; 2], on: u8, values: [i32; 2]) -> Entry {
-        Entry(
-            u64::from(bits[0] + bits[1])
-                | u64::from(at[0]) << 8
-                | u64::from(at[1]) << 16
-                | u64::from(on) << 24
-                | u64::from(values[0] as i16 as u16) << 32
-                | u64::from(bits[1]) << 48
-                | u64::from(values[1] as i8 as u8) << 56,
-        )
-    }
-
-    #[inline]
-    pub(super) fn is_whole(self) -> bool {
-        self.0 != 0
-    }
-
-    /// The bits it takes are the lower 6 of these; those above say something else.
-    #[inline(always)]
-    pub(super) fn bits(self) -> u64 {
-        self.0
-    }
-
+#[repr(C, align(8))]
+pub(super) struct Entry {
+    /// All the bits it takes; 0 where a look-up does not say it: where it does not see the code and the first bit of the value,
+    /// or takes more bits than [`SEEN_BITS_MAX`], or for a value that may be too large.
+    pub(super) bits: u8,
     /// Places of the two coefficients after the current one.
-    #[inline(always)]
-    pub(super) fn at(self) -> [usize; 2] {
-        [(self.0 >> 8 & 255) as usize, (self.0 >> 16 & 255) as usize]
-    }
-
+    pub(super) at: [u8; 2],
     /// How far the next symbol goes on; [`END_OF_BLOCK`] more where none follows.
-    #[inline(always)]
-    pub(super) fn on(self) -> usize {
-        (self.0 >> 24 & 255) as usize
-    }
-
-    #[inline]
-    pub(super) fn values(self) -> [i16; 2] {
-        [(self.0 >> 32) as i16, i16::from((self.0 >> 56) as i8)]
-    }
-
-    /// Bits of the second symbol; 0 where there is none.
-    #[inline]
-    pub(super) fn second_bits(self) -> u32 {
-        (self.0 >> 48) as u32 & 255
-    }
+    pub(super) on: u8,
+    /// What added to the code and the bits of the first value, of which these are the lower ones, makes the value.
+    offset: i16,
+    /// Bits of 64 after the first symbol.
+    shift: u8,
+    /// The second value.
+    pub(super) second: i8,
 }
+
+/// The most bits of an entry.
+pub(super) const SEEN_BITS_MAX: u32 = 18;
 
 /// Added to the place in a block where the block ends before its last coefficient.
 pub(super) const END_OF_BLOCK: u8 = 128;
 
-/// The table of AC coefficients.
-#[derive(Clone, Debug)]
-pub(super) struct Ac {
-    entries: Box<[Entry; ENTRIES]>,
-    codes: Codes,
+impl Entry {
+    const LONG: Entry = Entry { bits: 0, at: [0, 0], on: 0, offset: 0, shift: 0, second: 0 };
+
+    /// What an index begins with; values are of `size_max` bits at most.
+    fn of(codes: &Codes, index: usize, is_ac: bool, size_max: u32) -> Entry {
+        let Symbol { code_bits, byte } = codes.short[index];
+        let size = u32::from(byte & 15);
+        // The first bit of a value says whether it is negative.
+        let has_sign = size == 0 || code_bits < LOOK_BITS;
+        if code_bits == 0 || !has_sign || size > size_max || code_bits + size > SEEN_BITS_MAX {
+            return Entry::LONG;
+        }
+        let code = (index >> (LOOK_BITS - code_bits)) as i32;
+        let is_negative = size > 0 && index >> (LOOK_BITS - code_bits - 1) & 1 == 0;
+        let low = if is_negative { (1 << size) - 1 } else { 0 };
+        let (zeros, on) = (byte >> 4, if is_ac && byte == 0 { END_OF_BLOCK } else { (byte >> 4) + 1 });
+        Entry {
+            bits: (code_bits + size) as u8,
+            at: [zeros, zeros + 1],
+            on,
+            offset: -((code << size) + low) as i16,
+            shift: (64 - code_bits - size) as u8,
+            second: 0,
+        }
+    }
+
+    /// The same and the next symbol, of `known` bits after this one.
+    fn with(self, next: Entry, known: u64) -> Entry {
+        let bits = self.bits + next.bits;
+        let second = next.value(known);
+        let is_seen = self.bits > 0 && next.bits > 0 && u32::from(bits) <= LOOK_BITS;
+        if !is_seen || self.on >= END_OF_BLOCK || second.abs() > 127 {
+            return self;
+        }
+        Entry {
+            bits,
+            at: [self.at[0], self.on + next.at[0]],
+            on: self.on + next.on,
+            second: second as i8,
+            ..self
+        }
+    }
+
+    /// The first value; `bits` are those that gave the entry.
+    #[inline(always)]
+    pub(super) fn value(&self, bits: u64) -> i16 {
+        ((bits >> (self.shift & 63)) as i16).wrapping_add(self.offset)
+    }
 }
 
-impl Ac {
-    /// `None` where a value would take more than 10 bits or none after a run that is not 15, which a baseline image of 8 bits
-    /// has not.
-    pub(super) fn of(spec: &Spec) -> Option<Ac> {
-        let n: usize = spec.counts.iter().map(|&count| usize::from(count)).sum();
-        let is_other = |byte: &u8| byte & 15 > 10 || (byte & 15 == 0 && !matches!(byte >> 4, 0 | 15));
-        if spec.symbols[..n].iter().any(is_other) {
+/// The value that `size` bits at the top of 64 stand for (ITU-T T.81, figure F.12). Sizes are at most 15.
+fn value(bits: u64, size: u32) -> i16 {
+    // In two steps, because a size of 0 would shift by 64.
+    let magnitude = (bits >> 1 >> (63 - size)) as i32;
+    let low = if bits as i64 >= 0 { (1 << size) - 1 } else { 0 };
+    (magnitude - low) as i16
+}
+
+/// The tables of a component as they are looked up.
+#[derive(Clone, Debug)]
+pub(super) struct Pair {
+    /// Of the difference of the first coefficient to that of the block before, and what comes after it.
+    dc: [Entry; ENTRIES],
+    /// Of the other coefficients.
+    ac: [Entry; ENTRIES],
+    codes: [Codes; 2],
+}
+
+impl Pair {
+    /// `None` where a difference would take more than 11 bits, another coefficient more than 10, or none after a run that is
+    /// not 15: a baseline image of 8 bits has none of these. A look-up shall give no other coefficient of more than `size_max` bits.
+    pub(super) fn of([dc, ac]: [&Spec; 2], size_max: u32) -> Option<Pair> {
+        let is_other = |&byte: &u8| byte & 15 > 10 || (byte & 15 == 0 && !matches!(byte >> 4, 0 | 15));
+        if dc.stated().iter().any(|&size| size > 11) || ac.stated().iter().any(is_other) {
             return None;
         }
-        let codes = Codes::of(spec);
-        let mut entries = Box::new([Entry::NOT_WHOLE; ENTRIES]);
-        for index in 0..ENTRIES {
-            entries[index] = match first(&codes, index as u64, LOOK_BITS) {
-                None => Entry::NOT_WHOLE,
-                Some(one) if one.ends || one.value == 0 => {
-                    Entry::one(one.bits, one.zeros, one.on(), one.value)
-                }
-                Some(one) => {
-                    let left = LOOK_BITS - one.bits;
-                    let after = (index as u64) << one.bits & (ENTRIES as u64 - 1);
-                    match first(&codes, after, left) {
-                        None => Entry::one(one.bits, one.zeros, one.on(), one.value),
-                        Some(two) => Entry::two(
-                            [one.bits, two.bits],
-                            [one.zeros, one.on() + two.zeros],
-                            one.on() + two.on(),
-                            [one.value, two.value],
-                        ),
-                    }
-                }
-            };
-        }
-        Some(Ac { entries, codes })
+        let codes = [dc, ac].map(Codes::of);
+        let one_dc = std::array::from_fn(|index| Entry::of(&codes[0], index, false, 11));
+        let one_ac: [Entry; ENTRIES] =
+            std::array::from_fn(|index| Entry::of(&codes[1], index, true, size_max));
+        let two = |of: &[Entry; ENTRIES]| {
+            std::array::from_fn(|index| {
+                let after = index << of[index].bits;
+                of[index].with(one_ac[after % ENTRIES], (after as u64) << (64 - LOOK_BITS))
+            })
+        };
+        Some(Pair { dc: two(&one_dc), ac: two(&one_ac), codes })
+    }
+
+    /// What the first [`LOOK_BITS`] of these bits say as those of a first coefficient.
+    #[inline(always)]
+    pub(super) fn dc(&self, bits: u64) -> &Entry {
+        &self.dc[(bits >> (64 - LOOK_BITS)) as usize]
     }
 
     /// What the first [`LOOK_BITS`] of these bits say.
-    #[inline]
-    pub(super) fn entry(&self, bits: u64) -> Entry {
-        self.entries[(bits >> (64 - LOOK_BITS)) as usize]
+    #[inline(always)]
+    pub(super) fn ac(&self, bits: u64) -> &Entry {
+        &self.ac[(bits >> (64 - LOOK_BITS)) as usize]
     }
 
     /// The symbol that these bits begin with, however long: zeros before its value, the value, how far it goes on and the
-    /// bits it takes, at most 26. `None` where no code is there.
-    #[inline]
-    pub(super) fn whole(&self, bits: u64) -> Option<(usize, i32, usize, u32)> {
-        let Symbol { code_bits, byte } = self.codes.symbol(bits)?;
+    /// bits it takes, at most 27. `None` where no code is there.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn whole(&self, is_ac: bool, bits: u64) -> Option<(u8, i16, u8, u32)> {
+        let Symbol { code_bits, byte } = self.codes[usize::from(is_ac)].symbol(bits)?;
         let size = u32::from(byte & 15);
-        let on = if byte == 0 { END_OF_BLOCK } else { (byte >> 4) + 1 };
-        Some((usize::from(byte >> 4), value(bits << code_bits, size), usize::from(on), code_bits + size))
+        let on = if is_ac && byte == 0 { END_OF_BLOCK } else { (byte >> 4) + 1 };
+        Some((byte >> 4, value(bits << code_bits, size), on, code_bits + size))
     }
-}
-
-/// A symbol that a look-up sees whole.
-struct Seen {
-    bits: u32,
-    zeros: u8,
-    value: i32,
-    ends: bool,
-}
-
-impl Seen {
-    fn on(&self) -> u8 {
-        if self.ends { END_OF_BLOCK } else { self.zeros + 1 }
-    }
-}
-
-/// The symbol that an index begins with, of which `known` bits are the file's.
-fn first(codes: &Codes, index: u64, known: u32) -> Option<Seen> {
-    let Symbol { code_bits, byte } = codes.short[index as usize];
-    let bits = code_bits + u32::from(byte & 15);
-    if code_bits == 0 || bits > known || byte & 15 > LOOK_SIZE_MAX {
-        return None;
-    }
-    let value = value(index << (64 - LOOK_BITS) << code_bits, u32::from(byte & 15));
-    Some(Seen { bits, zeros: byte >> 4, value, ends: byte == 0 })
 }
 
 #[cfg(test)]
@@ -313,10 +258,16 @@ mod tests {
             let mut counts = [0; 16];
             counts[code_bits - 1] = 1;
             let spec = Spec { counts, symbols: [0; 256] };
-            let dc = Dc::of(&spec).expect("differences of no bits");
-            assert_eq!(dc.difference(0), Some((0, code_bits as u32)));
-            let ac = Ac::of(&spec).expect("ends of blocks");
-            assert_eq!(ac.whole(0), Some((0, 0, usize::from(END_OF_BLOCK), code_bits as u32)));
+            let pair = Pair::of([&spec; 2], 10).expect("differences of no bits, ends of blocks");
+            assert_eq!(pair.whole(false, 0), Some((0, 0, 1, code_bits as u32)));
+            assert_eq!(pair.whole(true, 0), Some((0, 0, END_OF_BLOCK, code_bits as u32)));
+            let [dc, ac] =
+                [pair.dc(0), pair.ac(0)].map(|entry| (entry.bits as usize, entry.value(0), entry.on));
+            let is_short = code_bits as u32 <= LOOK_BITS;
+            assert_eq!(ac, if is_short { (code_bits, 0, END_OF_BLOCK) } else { (0, 0, 0) });
+            let both = (2 * code_bits, 0, 1 + END_OF_BLOCK);
+            let one = if is_short { (code_bits, 0, 1) } else { (0, 0, 0) };
+            assert_eq!(dc, if 2 * code_bits as u32 <= LOOK_BITS { both } else { one });
         }
     }
 }

@@ -71,7 +71,7 @@ fn transform<L: Lanes>(
     at: usize,
 ) {
     let rows: [L; 8] = std::array::from_fn(|row| {
-        let lanes = blocks.0[row * 32..row * 32 + 32].try_into().expect("32 of them");
+        let lanes = blocks[row * 32..row * 32 + 32].try_into().expect("32 of them");
         L::load(proof, lanes, at * 8).mul16(L::splat_group(proof, &quantisers[row]))
     });
     let between = transpose(pass::<L, { CONST_BITS - PASS_BITS }>(proof, rows));
@@ -160,7 +160,7 @@ fn scalar(blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
         for column in 0..8 {
             // 16 bits, as what vectors multiply.
             let v = std::array::from_fn(|row| {
-                i32::from(blocks.0[row * 32 + block * 8 + column].wrapping_mul(quantisers[row][column]))
+                i32::from(blocks[row * 32 + block * 8 + column].wrapping_mul(quantisers[row][column]))
             });
             for (row, value) in scalar_pass(v, CONST_BITS - PASS_BITS).into_iter().enumerate() {
                 between[row][column] = value;
@@ -226,10 +226,10 @@ mod tests {
     fn vectors_give_what_single_numbers_give() {
         let mut stream = Seed(3).stream("blocks");
         for round in 0..4000 {
-            let mut blocks = Quad::ZERO;
+            let mut blocks: Quad = [0; 256];
             let most = [3.0, 60.0, 1024.0, 32767.0][round % 4];
             let share = stream.range(0.02, 1.0);
-            for coefficient in &mut blocks.0[..256] {
+            for coefficient in &mut blocks[..256] {
                 if stream.range(0.0, 1.0) < share {
                     *coefficient = stream.range(-most, most) as i16;
                 }

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::baseline::block;
+use super::baseline::{Slot, blocks};
 use super::bits::{Bits, ScanBytes};
-use super::coefficients::Quad;
+use super::coefficients::{Quad, Quads};
 use super::color::{self, Model};
 use super::frame::{BLOCKS_MAX, Component, Frame, Tables};
 use super::idct::{self, Target};
@@ -23,7 +23,8 @@ pub(super) struct Region {
 pub(super) struct Buffers {
     scan: ScanBytes,
     pub(super) tables: Tables,
-    quads: Vec<Quad>,
+    quads: Quads,
+    aside: Quads,
     planes: [Plane; 3],
     /// A row of each component at the size of the image, where it is not in a plane as it is.
     lines: [Vec<u8>; 3],
@@ -131,7 +132,7 @@ pub(super) fn decode(
     buffers: &mut Buffers,
     isa: Isa,
 ) -> Option<Vec<u8>> {
-    let Buffers { scan, quads, planes, lines, row: line, squares, .. } = buffers;
+    let Buffers { scan, quads, aside, planes, lines, row: line, squares, .. } = buffers;
     let end = frame.scan_at + scan.read(&bytes[frame.scan_at..])?;
     let has_end = bytes[end..].starts_with(&[0xff, 0xd9]);
     if !has_end && end < bytes.len() {
@@ -168,10 +169,9 @@ pub(super) fn decode(
     squares.begin(width);
     let [out_width, out_height] = [width, region.rows.len()].map(|side| side.div_ceil(reduced));
     let mut out = Vec::with_capacity(3 * out_width * out_height);
-    quads.clear();
-    quads.resize(BLOCKS_MAX, Quad::ZERO);
+    quads.flat().fill(0);
 
-    let mut units = Units::begin(frame, scan, rows.start * units_across)?;
+    let mut units = Units::begin(frame, scan, aside, isa, rows.start * units_across)?;
     units.skip_to(rows.start * units_across)?;
     let mut emitted = region.rows.start;
     for row in rows.clone() {
@@ -225,6 +225,9 @@ pub(super) fn decode(
 struct Units<'a> {
     frame: &'a Frame,
     scan: &'a ScanBytes,
+    /// What no one sees.
+    aside: &'a mut Quads,
+    isa: Isa,
     bits: Bits<'a>,
     /// The next unit.
     at: usize,
@@ -232,30 +235,100 @@ struct Units<'a> {
     interval_end: usize,
     /// The last DC coefficient of each component.
     last: [i32; 3],
+    /// The blocks of four units with the component of each, unit by unit in the order of the file.
+    slots: [Slot<'a>; FOUR_UNITS],
+    of: [usize; FOUR_UNITS],
+    /// Blocks of a unit.
+    blocks: usize,
 }
+
+/// Coefficients of a quad.
+const QUAD: usize = size_of::<Quad>() / size_of::<i16>();
+
+/// The most blocks of four units.
+const FOUR_UNITS: usize = 4 * BLOCKS_MAX;
 
 impl<'a> Units<'a> {
     /// Begins so that `first` can be reached: at the last restart marker before it.
-    fn begin(frame: &'a Frame, scan: &'a ScanBytes, first: usize) -> Option<Units<'a>> {
+    fn begin(
+        frame: &'a Frame,
+        scan: &'a ScanBytes,
+        aside: &'a mut Quads,
+        isa: Isa,
+        first: usize,
+    ) -> Option<Units<'a>> {
         let interval = first.checked_div(frame.restart_interval).unwrap_or(0);
         let bits = scan.interval(interval)?;
         let at = interval * frame.restart_interval;
         let interval_end = if frame.restart_interval > 0 { at + frame.restart_interval } else { usize::MAX };
-        Some(Units { frame, scan, bits, at, interval_end, last: [0; 3] })
+        let mut slots = [Slot { component: &frame.components[0], at: 0 }; FOUR_UNITS];
+        let mut of = [0; FOUR_UNITS];
+        let mut n = 0;
+        for unit in 0..4 {
+            let mut first = 0;
+            for (index, component) in frame.components.iter().enumerate() {
+                let [h, v] = component.sampling;
+                for down in 0..v {
+                    for column in unit * h..(unit + 1) * h {
+                        let quad = first + down * h + column / 4;
+                        slots[n] = Slot { component, at: quad * QUAD + column % 4 * 8 };
+                        of[n] = index;
+                        n += 1;
+                    }
+                }
+                first += h * v;
+            }
+        }
+        Some(Units {
+            frame,
+            scan,
+            aside,
+            isa,
+            bits,
+            at,
+            interval_end,
+            last: [0; 3],
+            slots,
+            of,
+            blocks: n / 4,
+        })
     }
 
     /// Goes past units up to `at`.
     fn skip_to(&mut self, at: usize) -> Option<()> {
         while self.at < at {
-            self.next_unit()?;
-            skim(&mut self.bits, self.frame, &mut self.last)?;
+            self.read(0, (at - self.at).min(4), None)?;
         }
         Some(())
     }
 
-    /// Goes on to the next interval where a unit begins one.
+    /// Reads a row of units; those of `columns` come to `done` four at a time, with their index among the fours, and their
+    /// blocks by component, by row of blocks and from left to right.
+    fn row(
+        &mut self,
+        columns: Range<usize>,
+        units_across: usize,
+        quads: &mut Quads,
+        mut done: impl FnMut(usize, &[Quad]),
+    ) -> Option<()> {
+        let start = self.at;
+        self.skip_to(start + columns.start)?;
+        for four in 0..columns.len().div_ceil(4) {
+            let end = (columns.start + 4 * four + 4).min(columns.end) + start;
+            let first = self.at;
+            while self.at < end {
+                self.read(self.at - first, end - self.at, Some(quads))?;
+            }
+            done(four, quads.all());
+            quads.flat()[..self.blocks * QUAD].fill(0);
+        }
+        self.skip_to(start + units_across)
+    }
+
+    /// Reads `n` units, or as many as there are up to the next interval, as the ones from `first` on of a four: where no quads
+    /// are given only to go past them.
     #[inline(always)]
-    fn next_unit(&mut self) -> Option<()> {
+    fn read(&mut self, first: usize, n: usize, quads: Option<&mut Quads>) -> Option<()> {
         if self.at == self.interval_end {
             let interval = self.frame.restart_interval;
             if !self.bits.is_spent() {
@@ -265,64 +338,21 @@ impl<'a> Units<'a> {
             self.last = [0; 3];
             self.interval_end += interval;
         }
-        self.at += 1;
+        let n = n.min(self.interval_end - self.at);
+        let (from, to) = (first * self.blocks, (first + n) * self.blocks);
+        let coefficients = quads.unwrap_or(self.aside).flat();
+        blocks(self.isa, &mut self.bits, &self.slots[from..to], coefficients)?;
+        for (slot, &of) in self.slots[from..to].iter().zip(&self.of[from..to]) {
+            let (dc, last) = (&mut coefficients[slot.at], &mut self.last[of]);
+            *last += i32::from(*dc);
+            if last.abs() > self.frame.components[of].last_max {
+                return None;
+            }
+            *dc = *last as i16;
+        }
+        self.at += n;
         Some(())
     }
-
-    /// Reads a row of units; those of `columns` come to `done` four at a time, with their index among the fours, and their
-    /// blocks by component, by row of blocks and from left to right.
-    #[inline(always)]
-    fn row(
-        &mut self,
-        columns: Range<usize>,
-        units_across: usize,
-        quads: &mut [Quad],
-        mut done: impl FnMut(usize, &[Quad]),
-    ) -> Option<()> {
-        let frame = self.frame;
-        let mut bits = self.bits.clone();
-        for unit in 0..units_across {
-            self.bits = bits;
-            self.next_unit()?;
-            bits = self.bits.clone();
-            if !columns.contains(&unit) {
-                skim(&mut bits, frame, &mut self.last)?;
-                continue;
-            }
-            let place = (unit - columns.start) % 4;
-            let mut first = 0;
-            for (index, component) in frame.components.iter().enumerate() {
-                let [h, v] = component.sampling;
-                for down in 0..v {
-                    for across in 0..h {
-                        let column = place * h + across;
-                        let quad = &mut quads[first + down * h + column / 4];
-                        let block_of_quad = quad.block(column % 4);
-                        let put = |place: u8, value| block_of_quad[usize::from(place)] = value;
-                        block(&mut bits, component, &mut self.last[index], put)?;
-                    }
-                }
-                first += h * v;
-            }
-            if place == 3 || unit + 1 == columns.end {
-                done((unit - columns.start) / 4, quads);
-                quads[..first].fill(Quad::ZERO);
-            }
-        }
-        self.bits = bits;
-        Some(())
-    }
-}
-
-/// Goes past a unit of which only the DC coefficients count, because later ones are told by their differences to them.
-#[inline(always)]
-fn skim(bits: &mut Bits<'_>, frame: &Frame, last: &mut [i32; 3]) -> Option<()> {
-    for (component, last) in frame.components.iter().zip(last) {
-        for _ in 0..component.sampling[0] * component.sampling[1] {
-            block(bits, component, last, |_, _| {})?;
-        }
-    }
-    Some(())
 }
 
 /// One row of pixels, `[columns, 3]`.
