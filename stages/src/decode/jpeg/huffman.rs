@@ -138,7 +138,20 @@ pub(super) const END_OF_BLOCK: u8 = 128;
 impl Entry {
     const LONG: Entry = Entry { bits: 0, at: [0, 0], on: 0, offset: 0, shift: 0, second: 0 };
 
-    /// What an index begins with; values are of `size_max` bits at most.
+    /// What each index begins with; values are of `size_max` bits at most.
+    fn all(codes: &Codes, is_ac: bool, size_max: u32) -> [Entry; ENTRIES] {
+        let mut all = [Entry::LONG; ENTRIES];
+        let mut index = 0;
+        // Those of no short code are the last ones; a code and the sign of its value are all that an entry depends on.
+        while let Some(&Symbol { code_bits: code_bits @ 1.., .. }) = codes.short.get(index) {
+            let n = (1 << (LOOK_BITS - code_bits) >> 1).max(1);
+            all[index..index + n].fill(Entry::of(codes, index, is_ac, size_max));
+            index += n;
+        }
+        all
+    }
+
+    /// What an index begins with.
     fn of(codes: &Codes, index: usize, is_ac: bool, size_max: u32) -> Entry {
         let Symbol { code_bits, byte } = codes.short[index];
         let size = u32::from(byte & 15);
@@ -212,9 +225,7 @@ impl Pair {
             return None;
         }
         let codes = [dc, ac].map(Codes::of);
-        let one_dc = std::array::from_fn(|index| Entry::of(&codes[0], index, false, 11));
-        let one_ac: [Entry; ENTRIES] =
-            std::array::from_fn(|index| Entry::of(&codes[1], index, true, size_max));
+        let (one_dc, one_ac) = (Entry::all(&codes[0], false, 11), Entry::all(&codes[1], true, size_max));
         let two = |of: &[Entry; ENTRIES]| {
             std::array::from_fn(|index| {
                 let after = index << of[index].bits;
