@@ -442,8 +442,8 @@ impl Feed {
         let (compute, seed) = (self.rooms.compute(), self.seed);
         let (scales, epoch) = (self.scales(epoch.is_some()), epoch.unwrap_or(0));
         let decoded =
-            weighed(images, scales.clone(), self.rooms).stage(compute, seed, epoch, scales.decode_seen());
-        changed(decoded, scales.steps, compute, seed, epoch)
+            weighed(images, scales.clone(), self.rooms).line(compute, seed, epoch, scales.decode_seen());
+        changed(decoded, scales.steps).start()
     }
 }
 

@@ -10,6 +10,7 @@ mod budget;
 mod candle;
 mod error;
 mod kill_point;
+mod line;
 mod max_rejects;
 mod meter;
 mod open_files;
@@ -24,9 +25,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use forebay_datasets::sample::{AsClass, Label, Sample};
-use forebay_datasets::seed::Seed;
-use forebay_stages::stage::{Regroup, Stage};
+use forebay_datasets::sample::{Label, Sample};
+use forebay_stages::stage::Regroup;
 use futures::FutureExt;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,6 +36,7 @@ use budget::{Budget, Loan};
 pub use candle::limit_candle;
 pub use error::{Error, Interrupt, in_one_line};
 pub use kill_point::kill_point;
+pub use line::Line;
 pub use max_rejects::MaxRejects;
 pub use meter::{Meter, NodeReport, Verb};
 use meter::{Open, Slot, State, Token};
@@ -339,7 +340,8 @@ impl<T: Send + 'static> Flow<T> {
     {
         let tasks = self.run.shared.tasks.clone();
         let work = Arc::new(work);
-        self.window(name, Verb::Io, room, move |index, value, mut slot, mut reply| {
+        let open = self.run.shared.meter.open(name, Verb::Io, room.slots());
+        self.window(open, room, move |index, value, mut slot, mut reply| {
             let work = work.clone();
             tasks.spawn(async move {
                 slot.to(State::Busy);
@@ -364,26 +366,27 @@ impl<T: Send + 'static> Flow<T> {
         room: Room,
         work: impl Fn(T) -> Result<U, Error> + Send + Sync + 'static,
     ) -> Flow<U> {
-        self.pooled(name, room, move |_, value| work(value))
+        let open = self.run.shared.meter.open(name, Verb::Compute, room.slots());
+        self.pooled(open, room, move |_, value| work(value))
     }
 
     #[allow(clippy::disallowed_methods)]
     fn pooled<U: Send + 'static>(
         self,
-        name: &'static str,
+        open: Arc<Open>,
         room: Room,
-        work: impl Fn(&Open, T) -> Result<U, Error> + Send + Sync + 'static,
+        work: impl Fn(&mut Slot, T) -> Result<U, Error> + Send + Sync + 'static,
     ) -> Flow<U> {
         let shared = self.run.shared.clone();
-        let work = Arc::new(work);
-        self.window(name, Verb::Compute, room, move |index, value, mut slot, reply| {
+        let (work, name) = (Arc::new(work), open.name());
+        self.window(open, room, move |index, value, mut slot, reply| {
             let work = work.clone();
             shared.pool.spawn(move || {
                 if reply.is_closed() {
                     return;
                 }
                 slot.to(State::Busy);
-                let result = catch_unwind(AssertUnwindSafe(|| work(slot.open(), value)));
+                let result = catch_unwind(AssertUnwindSafe(|| work(&mut slot, value)));
                 slot.to(State::Blocked);
                 let _ = reply.send((slot, flatten(result, || format!("run {name} on item {index}"))));
             });
@@ -497,40 +500,6 @@ impl<T: Send + 'static> Flow<T> {
             items.push(value);
         }
         end.of(Ok(items))
-    }
-}
-
-impl<P: Send + 'static, L: AsClass + Send + 'static> Flow<Chunk<P, L>> {
-    /// Applies `stage` to each sample on the pool, with the draws of (`seed`, id, copy, `epoch`). A fault makes
-    /// the sample a tombstone; tombstones pass, and count against the reject budget once for a sample.
-    pub fn stage<S: Stage<In = P>>(
-        self,
-        room: Room,
-        seed: Seed,
-        epoch: u32,
-        stage: S,
-    ) -> Flow<Chunk<S::Out, L>> {
-        let shared = self.run.shared.clone();
-        self.pooled(S::NAME, room, move |open, chunk: Chunk<P, L>| {
-            let mut samples = Vec::with_capacity(chunk.len());
-            for sample in chunk {
-                let (id, copy, class) = (sample.id.clone(), sample.copy, sample.label.as_class());
-                let applied = catch_unwind(AssertUnwindSafe(|| {
-                    sample.map(|input| stage.apply_to(input, class, &seed.draws(&id, copy, epoch)))
-                }));
-                let sample = applied.map_err(|panic| {
-                    let copy = if copy == 0 { String::new() } else { format!(" (copy {copy})") };
-                    Error::panicked(format!("run {} on {id}{copy}", S::NAME), &*panic)
-                })?;
-                samples.push(sample);
-            }
-            let faults = samples.iter().filter_map(|sample: &Sample<S::Out, L>| {
-                sample.payload.as_ref().err().map(|fault| (&sample.id, fault))
-            });
-            shared.rejects.record(faults)?;
-            open.count_samples(samples.len());
-            Ok(samples)
-        })
     }
 }
 

@@ -68,7 +68,7 @@ impl ViewMaker {
         let scales = Scales { decode: decode.clone(), steps: views.steps(), encode: None };
         let (room, collate) = (rooms.compute(), Collate::levels(side));
         let group = Group::new(sizes.into_iter().map(|size| ((), size)));
-        let viewed = weighed(images, scales, rooms).stage(room, seed, 0, decode).stage(room, seed, 0, views);
+        let viewed = weighed(images, scales, rooms).line(room, seed, 0, decode).then(views).start();
         viewed.regroup(1, group).compute("collate", COLLATE, move |((), group)| {
             let mut images = Vec::with_capacity(group.len());
             let keep = |sample: Sample<Vec<Pixels>, L>| {

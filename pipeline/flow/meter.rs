@@ -256,6 +256,11 @@ impl Open {
         Slot { open: self.clone(), state: State::Starved }
     }
 
+    /// The name of the node.
+    pub(crate) fn name(&self) -> &'static str {
+        self.node.name
+    }
+
     pub(crate) fn count_in(&self) {
         self.node.items_in.fetch_add(1, Ordering::Relaxed);
     }

@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use forebay_datasets::sample::Fault;
-use forebay_stages::stage::Draws;
+use forebay_datasets::seed::Seed;
+use forebay_stages::stage::{Draws, Stage};
 
 use super::*;
 
@@ -597,6 +598,65 @@ fn a_tombstone_travels_to_the_end_and_counts_once() {
     // Both stages have one name, and so one entry.
     assert_eq!((run.meter().items("picky"), run.meter().samples("picky")), (10, 60));
     assert_eq!(run.meter().items("nobody"), 0);
+}
+
+/// Says which thread it is on, after those before it.
+struct Threads<const AT: usize>;
+
+impl<const AT: usize> Stage for Threads<AT> {
+    const NAME: &'static str = ["first", "second", "third"][AT];
+    type In = Vec<String>;
+    type Out = Vec<String>;
+
+    fn apply(&self, mut input: Vec<String>, _: &Draws) -> Result<Vec<String>, Fault> {
+        assert!(AT < 2 || input[0] != "panic", "a chunk too far");
+        input.push(std::thread::current().name().unwrap_or_default().to_string());
+        if input[0] == Self::NAME { Err(Fault::new(Self::NAME, "it is named")) } else { Ok(input) }
+    }
+}
+
+#[test]
+fn a_chunk_passes_the_stages_of_a_line_on_one_thread_in_the_slots_of_one_node() {
+    let room = Room { slots: 2, queue: 1 };
+    let line = |run: &Run, items: Vec<Chunk<Vec<String>>>| {
+        let line = run.source("samples", items).line(room, Seed(0), 0, Threads::<0>);
+        line.then(Threads::<1>).then(Threads::<2>).start()
+    };
+    let items = |n: usize| -> Vec<Chunk<Vec<String>>> {
+        (0..n).map(|i| vec![sample(&format!("{i}.png"), vec![String::new()]); 3]).collect()
+    };
+    let run = run_with(4, 1, MaxRejects::Count(1));
+    let mut samples = items(50);
+    samples[7][1] = sample("bad.png", vec!["second".to_string()]);
+    let out = wait(&run, line(&run, samples).collect()).unwrap();
+    for sample in out.iter().flatten() {
+        match &sample.payload {
+            Ok(threads) => assert!(threads[1] == threads[2] && threads[2] == threads[3], "{threads:?}"),
+            Err(fault) => assert_eq!(fault.to_string(), "second: it is named"),
+        }
+    }
+    let nodes = run.meter().report();
+    assert_eq!(
+        nodes.iter().map(|node| node.name).collect::<Vec<_>>(),
+        ["samples", "first", "second", "third"]
+    );
+    for node in &nodes[1..] {
+        assert_eq!((node.items_in, node.items_out, node.samples), (50, 50, 150), "{}", node.name);
+        assert!(node.peak_items <= 2 && node.busy > 0.0, "{}", node.name);
+        let shares = node.busy + node.contended + node.blocked + node.starved;
+        assert!((shares - 1.0).abs() < 1e-9, "{}: {shares}", node.name);
+    }
+    // Whoever does not take leaves one node full, and not three.
+    let flow = line(&run, items(50));
+    wait_until(&run, "it fills up", || run.meter().items_in_flight() == peak_items(&[room]) - 1);
+    let_it_run(&run);
+    assert_eq!(run.meter().items_in_flight(), peak_items(&[room]) - 1);
+    drop(flow);
+
+    let mut samples = items(3);
+    samples[1][2] = sample("worst.png", vec!["panic".to_string()]);
+    let error = wait(&run, line(&run, samples).collect()).unwrap_err();
+    assert!(error.to_string().contains("run third on worst.png"), "{error}");
 }
 
 #[test]

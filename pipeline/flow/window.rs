@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::budget::{Gate, Loan};
 use super::error::Error;
-use super::meter::{Slot, State, Verb};
+use super::meter::{Open, Slot, State};
 use super::room::Room;
 use super::{Flow, Hold, Parcel};
 
@@ -42,14 +43,12 @@ impl<T: Send + 'static> Flow<T> {
     #[allow(clippy::disallowed_methods)]
     pub(super) fn window<U: Send + 'static>(
         self,
-        name: &'static str,
-        verb: Verb,
+        open: Arc<Open>,
         room: Room,
         mut start: impl FnMut(u64, T, Slot, oneshot::Sender<Answer<U>>) + Send + 'static,
     ) -> Flow<U> {
         let Flow { run, mut input, truncated, weigh } = self;
         let shared = run.shared.clone();
-        let open = shared.meter.open(name, verb, room.slots());
         let gate = weigh.is_some().then(|| Gate::new(shared.budget.clone()));
         let (output, next) = mpsc::channel(room.queue());
         let flow = Flow { run, input: next, truncated, weigh: None };
@@ -125,7 +124,7 @@ impl<T: Send + 'static> Flow<T> {
                                                 .map(|(value, bytes)| Weighing { value, hold, slot, bytes });
                                         }
                                         Err(panic) => {
-                                            let attempt = format!("weigh an item of {name}");
+                                            let attempt = format!("weigh an item of {}", open.name());
                                             return shared.fail(Error::panicked(attempt, &*panic));
                                         }
                                     }

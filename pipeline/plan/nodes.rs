@@ -18,8 +18,8 @@ use crate::flow::Room;
 pub struct PlannedNode {
     /// Its name, also in metrics and errors.
     pub name: &'static str,
-    /// Its slots and its queue.
-    pub room: Room,
+    /// Its slots and its queue; `None` where it is in the slots of the node before.
+    pub room: Option<Room>,
     /// What it does, or with what.
     pub what: String,
 }
@@ -27,7 +27,12 @@ pub struct PlannedNode {
 impl PlannedNode {
     /// A node of this name.
     pub fn new(name: &'static str, room: Room, what: impl Into<String>) -> PlannedNode {
-        PlannedNode { name, room, what: what.into() }
+        PlannedNode { name, room: Some(room), what: what.into() }
+    }
+
+    /// A stage that works on what the node before has made, in its slots.
+    fn then(name: &'static str, what: impl Into<String>) -> PlannedNode {
+        PlannedNode { name, room: None, what: what.into() }
     }
 
     /// The nodes that every image passes on its own, from its file on.
@@ -38,9 +43,7 @@ impl PlannedNode {
         for (index, step) in scales.steps.iter().enumerate() {
             let is_again = scales.steps[..index].iter().any(|step| matches!(step, Step::Resize(_)));
             nodes.push(match step {
-                Step::Augment(augment) => {
-                    PlannedNode::new(Augment::NAME, room, augment_in_words(Some(augment)))
-                }
+                Step::Augment(augment) => PlannedNode::then(Augment::NAME, augment_in_words(Some(augment))),
                 Step::ByClass(by_class) => {
                     let augment = |steps: &[Step]| {
                         let found = steps.iter().find_map(|step| match step {
@@ -52,14 +55,14 @@ impl PlannedNode {
                     let n = by_class.is_rare.iter().filter(|is_rare| **is_rare).count();
                     let (common, rare) = (augment(&by_class.common), augment(&by_class.rare));
                     let what = format!("{chain}; {common}; of {n} rare classes: {rare}");
-                    PlannedNode::new(Augment::NAME, room, what)
+                    PlannedNode::then(Augment::NAME, what)
                 }
-                Step::Resize(_) if is_again => PlannedNode::new(Resize::NAME, room, "to a square again"),
-                Step::Resize(_) => PlannedNode::new(Resize::NAME, room, chain.to_string()),
+                Step::Resize(_) if is_again => PlannedNode::then(Resize::NAME, "to a square again"),
+                Step::Resize(_) => PlannedNode::then(Resize::NAME, chain.to_string()),
             });
         }
         if let Some(encode) = &scales.encode {
-            nodes.push(PlannedNode::new(Encode::NAME, room, encode.encoding.to_string()));
+            nodes.push(PlannedNode::then(Encode::NAME, encode.encoding.to_string()));
         }
         nodes
     }
@@ -69,7 +72,8 @@ impl PlannedNode {
 pub fn nodes_in_words(chunk: usize, nodes: &[PlannedNode]) -> String {
     let mut text = format!("  stages       (slots + queue, of chunks of {chunk} samples)\n");
     for PlannedNode { name, room, what } in nodes {
-        let _ = writeln!(text, "    {name:<10} {:>3} + {:<3} {what}", room.slots, room.queue);
+        let room = room.map_or_else(String::new, |room| format!("{:>3} + {}", room.slots, room.queue));
+        let _ = writeln!(text, "    {name:<10} {room:<9} {what}");
     }
     text
 }

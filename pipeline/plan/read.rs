@@ -1,8 +1,7 @@
 //! Reads the files of samples, and tells what they weigh once they are decoded.
 
 use forebay_datasets::catalog::{Entry, Locator};
-use forebay_datasets::sample::{Encoded, Fault, Pixels, Sample};
-use forebay_datasets::seed::Seed;
+use forebay_datasets::sample::{Encoded, Fault, Label, Pixels, Sample};
 use forebay_datasets::store::{Store, is_url};
 use forebay_stages::decode::Decode;
 use forebay_stages::weight::{Scales, Step, Weight, parts};
@@ -10,7 +9,7 @@ use futures::StreamExt;
 use futures::executor::block_on;
 
 use super::{Rooms, chunk_of};
-use crate::flow::{Chunk, Error, Flow, Room, Run, blocking};
+use crate::flow::{Chunk, Error, Flow, Line, Run, blocking};
 use crate::options::Config;
 
 /// Reads the images of a chunk, each from where its locator says. What cannot be read becomes a tombstone where only
@@ -100,16 +99,13 @@ pub(crate) fn weighed<L: Send + 'static>(
 }
 
 /// The steps of a chain, each as a stage of its own.
-pub(crate) fn changed(
-    images: Flow<Chunk<Pixels>>,
+pub(crate) fn changed<P: Send + 'static>(
+    images: Line<P, Pixels, Label>,
     steps: Vec<Step>,
-    room: Room,
-    seed: Seed,
-    epoch: u32,
-) -> Flow<Chunk<Pixels>> {
+) -> Line<P, Pixels, Label> {
     steps.into_iter().fold(images, |images, step| match step {
-        Step::Resize(resize) => images.stage(room, seed, epoch, resize),
-        Step::Augment(augment) => images.stage(room, seed, epoch, augment),
-        Step::ByClass(by_class) => images.stage(room, seed, epoch, by_class),
+        Step::Resize(resize) => images.then(resize),
+        Step::Augment(augment) => images.then(augment),
+        Step::ByClass(by_class) => images.then(by_class),
     })
 }

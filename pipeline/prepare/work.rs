@@ -80,8 +80,8 @@ async fn write_shards(
         Some(encode) => {
             let scales = plan.scales(augment.as_ref());
             let decoded =
-                weighed(images, scales.clone(), rooms).stage(rooms.compute(), seed, 0, scales.decode_seen());
-            changed(decoded, scales.steps, rooms.compute(), seed, 0).stage(rooms.compute(), seed, 0, encode)
+                weighed(images, scales.clone(), rooms).line(rooms.compute(), seed, 0, scales.decode_seen());
+            changed(decoded, scales.steps).then(encode).start()
         }
     };
     let written: Vec<Vec<(ShardRecord, Footer)>> = stored
