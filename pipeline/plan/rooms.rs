@@ -80,9 +80,9 @@ impl Rooms {
     }
 
     /// Batches in the making, which are the largest of all: a thread fills one in a small part of the time that others take for
-    /// its images.
+    /// its images. They wait in their slots, so that of one that is made and one that is used there is no third.
     pub fn batch(&self) -> Room {
-        Room { slots: (self.threads / 4).max(1), queue: 1 }
+        Room { slots: (self.threads / 4).max(1), queue: 0 }
     }
 
     /// Shards in the making are large, so there are few: one encoded, one written.
