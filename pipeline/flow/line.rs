@@ -21,10 +21,10 @@ pub struct Line<P, Q, L> {
     room: Room,
     applied: Applied,
     first: Arc<Open>,
-    work: Work<P, Q, L>,
+    work: LineWork<P, Q, L>,
 }
 
-type Work<P, Q, L> = Box<dyn Fn(&mut Slot, Chunk<P, L>) -> Result<Chunk<Q, L>, Error> + Send + Sync>;
+type LineWork<P, Q, L> = Box<dyn Fn(&mut Slot, Chunk<P, L>) -> Result<Chunk<Q, L>, Error> + Send + Sync>;
 
 /// What stages are applied with.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ impl<P: Send + 'static, L: AsClass + Send + 'static> Flow<Chunk<P, L>> {
         let applied = Applied { shared: self.run.shared.clone(), seed, epoch };
         let first = applied.open::<S>(room);
         let (with, open) = (applied.clone(), first.clone());
-        let work: Work<P, S::Out, L> = Box::new(move |_, chunk| with.apply(&stage, &open, chunk));
+        let work: LineWork<P, S::Out, L> = Box::new(move |_, chunk| with.apply(&stage, &open, chunk));
         Line { flow: self, room, applied, first, work }
     }
 }
@@ -62,7 +62,7 @@ impl<P: Send + 'static, Q: Send + 'static, L: AsClass + Send + 'static> Line<P, 
     pub fn then<S: Stage<In = Q>>(self, stage: S) -> Line<P, S::Out, L> {
         let Line { flow, room, applied, first, work } = self;
         let (with, open) = (applied.clone(), applied.open::<S>(room));
-        let work: Work<P, S::Out, L> = Box::new(move |slot, chunk| {
+        let work: LineWork<P, S::Out, L> = Box::new(move |slot, chunk| {
             let chunk = work(slot, chunk)?;
             slot.to(State::Blocked);
             let mut here = open.slot();

@@ -13,7 +13,6 @@ mod frame;
 mod huffman;
 mod idct;
 mod own;
-mod reduced;
 mod rows;
 #[cfg(test)]
 mod tests;

@@ -62,8 +62,9 @@ words!(Decoder { Forebay => "forebay", Image => "image" });
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DecodeScale {
-    /// At a half, a quarter or an eighth of its size, where that leaves at least three times as many columns and rows as are wanted: each
-    /// pixel is then the mean of those that it stands for. Pillow's `reducing_gap` of 3 does the same.
+    /// At a half, a quarter or an eighth of its size, where that leaves at least four times as many columns and rows as are wanted: each
+    /// pixel is then the mean of those that it stands for, but for chroma that is not smoothed and levels that are not cut off before.
+    /// Pillow's `reducing_gap` of 4 does much the same.
     #[default]
     Scaled,
     /// At its full size.

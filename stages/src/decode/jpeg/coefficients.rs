@@ -1,6 +1,7 @@
 //! Where the coefficients of blocks are in memory.
 
-use super::frame::BLOCKS_MAX;
+/// The most blocks of a minimum coded unit (ITU-T T.81, B.2.3).
+pub(super) const BLOCKS_MAX: usize = 10;
 
 /// Coefficients of four blocks that stand side by side, `[8, 4, 8]`: a row of all four, then the next one; in natural order.
 pub(super) type Quad = [i16; 256];

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::coefficients::{BLOCKS_MAX, PLACES};
 use super::huffman::{Pair, Spec, VALUE_MAX, size_max};
 use super::{Segment, be16, segment};
 
@@ -162,9 +163,6 @@ impl Frame {
     }
 }
 
-/// The most blocks of a minimum coded unit (ITU-T T.81, B.2.3).
-pub(super) const BLOCKS_MAX: usize = 10;
-
 /// The table of a DQT body after its kind, and what comes after it.
 fn read_quantisers(kind: u8, body: &[u8]) -> Option<([[i16; 8]; 8], &[u8])> {
     let width = match kind >> 4 {
@@ -176,7 +174,7 @@ fn read_quantisers(kind: u8, body: &[u8]) -> Option<([[i16; 8]; 8], &[u8])> {
     let mut table = [[0; 8]; 8];
     for (place, value) in values.chunks_exact(width).enumerate() {
         let value = value.iter().fold(0u16, |value, &byte| value << 8 | u16::from(byte));
-        let at = super::coefficients::PLACES[place];
+        let at = PLACES[place];
         table[usize::from(at / 32)][usize::from(at % 32)] =
             i16::try_from(value).ok().filter(|&value| value > 0)?;
     }

@@ -2,6 +2,10 @@
 //!
 //! It is the accurate integer transform of libjpeg (`jidctint.c`; Loeffler, Ligtenberg and Moschytz, ICASSP 1989), bit for bit:
 //! columns first, with two fractional bits between the passes.
+//!
+//! A reduced pass gives the means of 2, 4 or 8 samples that stand side by side. The mean of two samples of a wave is a sample of
+//! the same wave at half as many places, lower by the cosine of half a step, and a wave too short for these places looks there
+//! like a longer one: coefficient 8 - u counts as coefficient u, with the sine of half a step and turned.
 
 use super::coefficients::Quad;
 use crate::simd::isa::for_each_isa;
@@ -30,6 +34,20 @@ const F_2_053: i16 = fix(2.053119869);
 const F_2_562: i16 = fix(2.562915447);
 const F_3_072: i16 = fix(3.072711026);
 
+/// What coefficients 2 and 6 give to the mean of two samples: the cosine and the sine of pi / 8.
+const MEAN_2: i16 = fix(0.923879533);
+const MEAN_6: i16 = fix(0.382683432);
+/// The same of coefficients 1, 7, 3 and 5, for the outer means of a block and for the inner ones: sqrt(2) times the cosine of
+/// pi / 8 or of 3 pi / 8 times the cosine or the sine of pi / 16 or of 3 pi / 16.
+const OUTER_1: i16 = fix(1.281457724);
+const OUTER_7: i16 = fix(0.254897789);
+const OUTER_3: i16 = fix(0.449988112);
+const OUTER_5: i16 = fix(0.300672444);
+const INNER_1: i16 = fix(0.530797170);
+const INNER_7: i16 = fix(0.105582121);
+const INNER_3: i16 = fix(1.086367403);
+const INNER_5: i16 = fix(0.725887494);
+
 /// A plane of samples that blocks are put into.
 pub(super) struct Target<'a> {
     /// From the first sample of the blocks on.
@@ -45,28 +63,67 @@ impl Target<'_> {
         let (a, b) = self.samples[row * self.stride..].split_at_mut(self.stride);
         [a, b].map(|row| (&mut row[..32]).try_into().expect("32 of them"))
     }
+
+    /// Puts four blocks, the first of 8 columns and rows of each where they are `reduced`, side by side.
+    #[inline(always)]
+    fn put(&mut self, samples: &[u8; 256], [across, down]: [usize; 2]) {
+        let rows = samples.as_chunks::<32>().0.iter().take(8 / down);
+        for (row, to) in rows.zip(self.samples.chunks_mut(self.stride)) {
+            match across {
+                1 => to[..32].copy_from_slice(row),
+                2 => put_row::<4>(row, to),
+                4 => put_row::<2>(row, to),
+                _ => put_row::<1>(row, to),
+            }
+        }
+    }
+}
+
+/// The first of each eight samples, side by side.
+#[inline(always)]
+fn put_row<const N: usize>(row: &[u8; 32], to: &mut [u8]) {
+    for (block, to) in row.as_chunks::<8>().0.iter().zip(to.as_chunks_mut::<N>().0) {
+        to.copy_from_slice(&block[..N]);
+    }
 }
 
 for_each_isa! {
     /// Multiplies the coefficients of four blocks, whose rows are `[8, 4, 8]`, with their quantisers `[8, 8]`, transforms them
-    /// and writes them as 8 rows of 32 samples, 0 to 255. Both are in natural order.
-    quad = vector / scalar(blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>)
+    /// and writes them as 8 rows of 32 samples, 0 to 255. Both are in natural order. Of `reduced` columns and rows, each 1, 2, 4
+    /// or 8, the samples are means, and there are so many fewer of them.
+    quad = vector / scalar(blocks: &Quad, quantisers: &[[i16; 8]; 8], reduced: [usize; 2], target: &mut Target<'_>)
 }
 
 /// As many blocks at once as a vector has groups.
 #[inline(always)]
-fn vector<L: Lanes>(proof: L::Proof, blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
-    for at in (0..4).step_by(L::GROUPS) {
-        transform::<L>(proof, blocks, quantisers, target, at);
+fn vector<L: Lanes>(
+    proof: L::Proof,
+    blocks: &Quad,
+    quantisers: &[[i16; 8]; 8],
+    reduced: [usize; 2],
+    target: &mut Target<'_>,
+) {
+    if reduced == [1, 1] {
+        for at in (0..4).step_by(L::GROUPS) {
+            transform::<L>(proof, blocks, quantisers, reduced, target, at);
+        }
+    } else {
+        let mut samples = [0; 256];
+        for at in (0..4).step_by(L::GROUPS) {
+            let mut all = Target { samples: &mut samples, stride: 32 };
+            transform::<L>(proof, blocks, quantisers, reduced, &mut all, at);
+        }
+        target.put(&samples, reduced);
     }
 }
 
-/// As many blocks as a vector has groups, from block `at` on.
+/// As many blocks as a vector has groups, from block `at` on; of samples that are means the first ones of eight columns and rows.
 #[inline(always)]
 fn transform<L: Lanes>(
     proof: L::Proof,
     blocks: &Quad,
     quantisers: &[[i16; 8]; 8],
+    [across, down]: [usize; 2],
     target: &mut Target<'_>,
     at: usize,
 ) {
@@ -74,8 +131,8 @@ fn transform<L: Lanes>(
         let lanes = blocks[row * 32..row * 32 + 32].try_into().expect("32 of them");
         L::load(proof, lanes, at * 8).mul16(L::splat_group(proof, &quantisers[row]))
     });
-    let between = transpose(pass::<L, { CONST_BITS - PASS_BITS }>(proof, rows));
-    let columns = pass::<L, { CONST_BITS + PASS_BITS + 3 }>(proof, between);
+    let between = transpose(pass::<L, { CONST_BITS - PASS_BITS }>(proof, rows, down));
+    let columns = pass::<L, { CONST_BITS + PASS_BITS + 3 }>(proof, between, across);
     let pairs: [L; 4] = std::array::from_fn(|i| columns[i].narrow16(columns[i + 4]).to_unsigned8());
     // Bytes of eight columns, transposed to rows.
     let (a, b) = (pairs[0].low8(pairs[1]), pairs[2].low8(pairs[3]));
@@ -88,9 +145,16 @@ fn transform<L: Lanes>(
     high.high32(high_right).store_rows(target.rows(6), at * 8);
 }
 
-/// One pass over eight vectors; results are divided by `2^SHIFT` and rounded.
+/// What coefficients 1, 7, 3 and 5 are multiplied with for the outer and the inner means of two samples.
+const MEANS_OF_2: [[[i16; 2]; 2]; 2] =
+    [[[OUTER_1, -OUTER_7], [OUTER_3, -OUTER_5]], [[INNER_1, -INNER_7], [-INNER_3, INNER_5]]];
+/// The mean of both.
+const MEANS_OF_4: [[i16; 2]; 2] =
+    [[(OUTER_1 + INNER_1) / 2, -(OUTER_7 + INNER_7) / 2], [(OUTER_3 - INNER_3) / 2, (INNER_5 - OUTER_5) / 2]];
+
+/// One pass over eight vectors, to means of so many; results are divided by `2^SHIFT` and rounded. Those beyond mean nothing.
 #[inline(always)]
-fn pass<L: Lanes, const SHIFT: u32>(proof: L::Proof, v: [L; 8]) -> [L; 8] {
+fn pass<L: Lanes, const SHIFT: u32>(proof: L::Proof, v: [L; 8], reduced: usize) -> [L; 8] {
     let half = L::splat32(proof, 1 << (SHIFT - 1));
     // Lower and upper halves of 16-bit lanes, in 32 bits.
     let pairs = |a: L, b: L| [a.low16(b), a.high16(b)];
@@ -101,6 +165,28 @@ fn pass<L: Lanes, const SHIFT: u32>(proof: L::Proof, v: [L; 8]) -> [L; 8] {
     let add = |a: [L; 2], b: [L; 2]| [a[0].add32(b[0]), a[1].add32(b[1])];
     let sub = |a: [L; 2], b: [L; 2]| [a[0].sub32(b[0]), a[1].sub32(b[1])];
     let done = |a: [L; 2]| a[0].shift_right32::<SHIFT>().narrow32(a[1].shift_right32::<SHIFT>());
+
+    if reduced > 1 {
+        let flat = add(times(pairs(v[0], v[4]), [1 << CONST_BITS, 0]), [half; 2]);
+        let [outer, inner] = [pairs(v[1], v[7]), pairs(v[3], v[5])];
+        let mixed = |by: [[i16; 2]; 2]| add(times(outer, by[0]), times(inner, by[1]));
+        return match reduced {
+            2 => {
+                let turned = times(pairs(v[2], v[6]), [MEAN_2, -MEAN_6]);
+                let (outer, inner) = (mixed(MEANS_OF_2[0]), mixed(MEANS_OF_2[1]));
+                let (ends, middle) = (add(flat, turned), sub(flat, turned));
+                let [a, b] = [done(add(ends, outer)), done(add(middle, inner))];
+                let [c, d] = [done(sub(middle, inner)), done(sub(ends, outer))];
+                [a, b, c, d, d, d, d, d]
+            }
+            4 => {
+                let slope = mixed(MEANS_OF_4);
+                let [a, b] = [done(add(flat, slope)), done(sub(flat, slope))];
+                [a, b, b, b, b, b, b, b]
+            }
+            _ => [done(flat); 8],
+        };
+    }
 
     // The even part.
     let outer = pairs(v[0], v[4]);
@@ -154,7 +240,9 @@ fn quarters<L: Lanes>(half: [L; 4]) -> [L; 4] {
 }
 
 /// The same block by block.
-fn scalar(blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
+fn scalar(blocks: &Quad, quantisers: &[[i16; 8]; 8], reduced: [usize; 2], target: &mut Target<'_>) {
+    let [across, down] = reduced;
+    let mut all = [0; 256];
     for block in 0..4 {
         let mut between = [[0i32; 8]; 8];
         for column in 0..8 {
@@ -162,23 +250,51 @@ fn scalar(blocks: &Quad, quantisers: &[[i16; 8]; 8], target: &mut Target<'_>) {
             let v = std::array::from_fn(|row| {
                 i32::from(blocks[row * 32 + block * 8 + column].wrapping_mul(quantisers[row][column]))
             });
-            for (row, value) in scalar_pass(v, CONST_BITS - PASS_BITS).into_iter().enumerate() {
+            for (row, value) in scalar_pass(v, CONST_BITS - PASS_BITS, down).into_iter().enumerate() {
                 between[row][column] = value;
             }
         }
         for (row, v) in between.into_iter().enumerate() {
-            let samples = scalar_pass(v, CONST_BITS + PASS_BITS + 3);
-            let out = &mut target.samples[row * target.stride + block * 8..][..8];
-            for (out, sample) in out.iter_mut().zip(samples) {
+            let samples = scalar_pass(v, CONST_BITS + PASS_BITS + 3, across);
+            for (out, sample) in all[row * 32 + block * 8..][..8].iter_mut().zip(samples) {
                 *out = (sample + 128).clamp(0, 255) as u8;
             }
         }
     }
+    target.put(&all, reduced);
 }
 
-/// One pass over eight values, divided by `2^shift`, rounded and cut to 16 bits.
-fn scalar_pass(v: [i32; 8], shift: u32) -> [i32; 8] {
+/// One pass over eight values, to means of so many, divided by `2^shift`, rounded and cut to 16 bits. Those beyond mean nothing.
+fn scalar_pass(v: [i32; 8], shift: u32, reduced: usize) -> [i32; 8] {
     let times = |value: i32, by: i16| value.wrapping_mul(i32::from(by));
+    let done = |value: i32| {
+        (value.wrapping_add(1 << (shift - 1)) >> shift).clamp(i32::from(i16::MIN), i32::from(i16::MAX))
+    };
+    if reduced > 1 {
+        let flat = v[0] << CONST_BITS;
+        let mixed = |[[one, seven], [three, five]]: [[i16; 2]; 2]| {
+            let outer = times(v[1], one).wrapping_add(times(v[7], seven));
+            outer.wrapping_add(times(v[3], three).wrapping_add(times(v[5], five)))
+        };
+        let mut out = [0; 8];
+        match reduced {
+            2 => {
+                let turned = times(v[2], MEAN_2).wrapping_add(times(v[6], -MEAN_6));
+                let (outer, inner) = (mixed(MEANS_OF_2[0]), mixed(MEANS_OF_2[1]));
+                let (ends, middle) = (flat.wrapping_add(turned), flat.wrapping_sub(turned));
+                out[0] = done(ends.wrapping_add(outer));
+                out[1] = done(middle.wrapping_add(inner));
+                out[2] = done(middle.wrapping_sub(inner));
+                out[3] = done(ends.wrapping_sub(outer));
+            }
+            4 => {
+                let slope = mixed(MEANS_OF_4);
+                (out[0], out[1]) = (done(flat.wrapping_add(slope)), done(flat.wrapping_sub(slope)));
+            }
+            _ => out[0] = done(flat),
+        }
+        return out;
+    }
     let turn = times(v[2].wrapping_add(v[6]), F_0_541);
     let turned = turn.wrapping_add(times(v[2], F_0_765));
     let turned_back = turn.wrapping_sub(times(v[6], F_1_847));
@@ -204,9 +320,6 @@ fn scalar_pass(v: [i32; 8], shift: u32) -> [i32; 8] {
         times(v[5], F_2_053).wrapping_sub(inner).wrapping_add(z4),
         times(v[7], F_0_298).wrapping_sub(outer).wrapping_add(z3),
     ];
-    let done = |value: i32| {
-        (value.wrapping_add(1 << (shift - 1)) >> shift).clamp(i32::from(i16::MIN), i32::from(i16::MAX))
-    };
     let mut out = [0; 8];
     for i in 0..4 {
         out[i] = done(even[i].wrapping_add(odd[i]));
@@ -237,14 +350,58 @@ mod tests {
             let quantisers = std::array::from_fn(|_| {
                 std::array::from_fn(|_| stream.range(1.0, if round % 8 < 6 { 3.0 } else { 255.0 }) as i16)
             });
-            let run = |isa| {
-                let mut samples = vec![7; 8 * 40];
-                quad(isa, &blocks, &quantisers, &mut Target { samples: &mut samples, stride: 40 });
+            for reduced in REDUCED.map(|across| REDUCED.map(|down| [across, down])).concat() {
+                let run = |isa| {
+                    let mut samples = vec![7; 8 * 40];
+                    quad(
+                        isa,
+                        &blocks,
+                        &quantisers,
+                        reduced,
+                        &mut Target { samples: &mut samples, stride: 40 },
+                    );
+                    samples
+                };
+                let expected = run(Isa::Scalar);
+                for isa in Isa::all() {
+                    assert_eq!(run(isa), expected, "round {round}, {isa:?}, {reduced:?}");
+                }
+            }
+        }
+    }
+
+    const REDUCED: [usize; 4] = [1, 2, 4, 8];
+
+    #[test]
+    fn a_reduced_sample_is_the_mean_of_those_it_stands_for() {
+        let mut stream = Seed(5).stream("blocks");
+        for round in 0..500 {
+            // So that no sample is cut off at 0 or 255.
+            let mut blocks: Quad = [0; 256];
+            for block in 0..4 {
+                blocks[block * 8] = stream.range(-300.0, 300.0) as i16;
+                for _ in 0..round % 9 {
+                    let (row, column) = (stream.below(8) as usize, stream.below(8) as usize);
+                    blocks[row * 32 + block * 8 + column] = stream.range(-60.0, 60.0) as i16;
+                }
+            }
+            let samples = |reduced| {
+                let mut samples = vec![0; 8 * 32];
+                let mut target = Target { samples: &mut samples, stride: 32 };
+                quad(Isa::detect(), &blocks, &[[1; 8]; 8], reduced, &mut target);
                 samples
             };
-            let expected = run(Isa::Scalar);
-            for isa in Isa::all() {
-                assert_eq!(run(isa), expected, "round {round}, {isa:?}");
+            let whole = samples([1, 1]);
+            for reduced @ [across, down] in REDUCED.map(|across| REDUCED.map(|down| [across, down])).concat()
+            {
+                let found = samples(reduced);
+                for (y, x) in (0..8 / down).flat_map(|y| (0..32 / across).map(move |x| (y, x))) {
+                    let square = (y * down..(y + 1) * down)
+                        .flat_map(|y| (x * across..(x + 1) * across).map(move |x| y * 32 + x));
+                    let sum: f64 = square.map(|at| f64::from(whole[at])).sum();
+                    let (mean, found) = (sum / (across * down) as f64, f64::from(found[y * 32 + x]));
+                    assert!((mean - found).abs() <= 1.0, "round {round} {reduced:?}: {found} for {mean}");
+                }
             }
         }
     }

@@ -4,11 +4,10 @@ use std::ops::Range;
 
 use super::baseline::{Slot, blocks};
 use super::bits::{Bits, ScanBytes};
-use super::coefficients::{Quad, Quads};
+use super::coefficients::{BLOCKS_MAX, Quad, Quads};
 use super::color::{self, Model};
-use super::frame::{BLOCKS_MAX, Component, Frame, Tables};
+use super::frame::{Component, Frame, Tables};
 use super::idct::{self, Target};
-use super::reduced::Squares;
 use crate::simd::isa::Isa;
 
 /// A rectangle of an image as it is stored, pixels.
@@ -30,7 +29,6 @@ pub(super) struct Buffers {
     lines: [Vec<u8>; 3],
     /// A row of pixels.
     row: Vec<u8>,
-    squares: Squares,
 }
 
 impl Buffers {
@@ -94,9 +92,9 @@ enum Upsampling {
 
 impl Upsampling {
     /// As `jdsample.c` decides.
-    fn of(frame: &Frame, component: &Component) -> Upsampling {
-        let [across, down] = [0, 1].map(|axis| frame.sampling_max[axis] / component.sampling[axis]);
-        let is_wide = frame.samples(component)[0] > 2;
+    fn of(scale: &Scale, component: &Component) -> Upsampling {
+        let [across, down] = scale.upsampling(component);
+        let is_wide = scale.samples(component)[0] > 2;
         match (across, down) {
             (1, 1) => Upsampling::None,
             (2, 1) if is_wide => Upsampling::Across,
@@ -107,22 +105,60 @@ impl Upsampling {
     }
 }
 
-impl Frame {
+/// An image of which so many columns and rows become one: 1, 2, 4 or 8.
+///
+/// Samples of components of which there are fewer than pixels are reduced less, so that they are upsampled only where they are
+/// still fewer.
+#[derive(Clone, Copy, Debug)]
+struct Scale<'a> {
+    frame: &'a Frame,
+    reduced: usize,
+}
+
+impl Scale<'_> {
+    /// How many times as many pixels as samples of a component there are in the whole image, across and down.
+    fn sparse(&self, component: &Component) -> [usize; 2] {
+        [0, 1].map(|axis| self.frame.sampling_max[axis] / component.sampling[axis])
+    }
+
+    /// How many columns and rows of a component become one.
+    fn reduced(&self, component: &Component) -> [usize; 2] {
+        self.sparse(component).map(|sparse| (self.reduced / sparse).max(1))
+    }
+
+    /// How many times as many pixels as samples there are.
+    fn upsampling(&self, component: &Component) -> [usize; 2] {
+        self.sparse(component).map(|sparse| (sparse / self.reduced).max(1))
+    }
+
     /// Columns and rows of a component.
     fn samples(&self, component: &Component) -> [usize; 2] {
-        let image = [self.width, self.height];
-        [0, 1].map(|axis| (image[axis] * component.sampling[axis]).div_ceil(self.sampling_max[axis]))
+        let (image, reduced) = ([self.frame.width, self.frame.height], self.reduced(component));
+        [0, 1].map(|axis| {
+            let pixels = self.frame.sampling_max[axis] * reduced[axis];
+            (image[axis] * component.sampling[axis]).div_ceil(pixels)
+        })
+    }
+
+    /// Columns and rows of a block of a component.
+    fn block(&self, component: &Component) -> [usize; 2] {
+        self.reduced(component).map(|reduced| 8 / reduced)
+    }
+
+    /// Columns and rows of pixels of a minimum coded unit.
+    fn unit(&self) -> [usize; 2] {
+        self.frame.sampling_max.map(|factor| 8 * factor / self.reduced)
     }
 
     /// Columns and rows of minimum coded units.
     fn units(&self) -> [usize; 2] {
-        let [h, v] = self.sampling_max;
-        [self.width.div_ceil(8 * h), self.height.div_ceil(8 * v)]
+        let [h, v] = self.frame.sampling_max;
+        [self.frame.width.div_ceil(8 * h), self.frame.height.div_ceil(8 * v)]
     }
 }
 
-/// Decodes a region of a file to pixels, `[height, width, 3]`, or to the means of squares of `reduced` columns and rows. `None` where
-/// the bits are not as the standard says.
+/// Decodes a region of a file to pixels, `[height, width, 3]`, or to the means of squares of `reduced` columns and rows, of which the
+/// region has whole ones as far as the image has. `None` where the bits are not as the standard says.
 pub(super) fn decode(
     bytes: &[u8],
     frame: &Frame,
@@ -132,13 +168,14 @@ pub(super) fn decode(
     buffers: &mut Buffers,
     isa: Isa,
 ) -> Option<Vec<u8>> {
-    let Buffers { scan, quads, aside, planes, lines, row: line, squares, .. } = buffers;
+    let Buffers { scan, quads, aside, planes, lines, row: line, .. } = buffers;
+    let scale = Scale { frame, reduced };
     let end = frame.scan_at + scan.read(&bytes[frame.scan_at..])?;
     let has_end = bytes[end..].starts_with(&[0xff, 0xd9]);
     if !has_end && end < bytes.len() {
         return None;
     }
-    let [units_across, units_down] = frame.units();
+    let [units_across, units_down] = scale.units();
     let intervals = match frame.restart_interval {
         0 => 1,
         interval => (units_across * units_down).div_ceil(interval),
@@ -146,45 +183,46 @@ pub(super) fn decode(
     if scan.intervals() != intervals {
         return None;
     }
+    // In the pixels that come out.
+    let [across, down] =
+        [&region.columns, &region.rows].map(|pixels| pixels.start / reduced..pixels.end.div_ceil(reduced));
     // Units of the region, with the samples next to it.
     let units = |pixels: &Range<usize>, axis: usize, all: usize| {
-        let (size, beside) = (8 * frame.sampling_max[axis], frame.sampling_max[axis]);
+        let (size, beside) = (scale.unit()[axis], frame.sampling_max[axis]);
         pixels.start.saturating_sub(beside) / size..(pixels.end + beside).div_ceil(size).min(all)
     };
-    let columns = units(&region.columns, 0, units_across);
-    let rows = units(&region.rows, 1, units_down);
+    let columns = units(&across, 0, units_across);
+    let rows = units(&down, 1, units_down);
     for (plane, component) in planes.iter_mut().zip(&frame.components) {
-        let [h, v] = component.sampling;
-        plane.stride = 2 * MARGIN + columns.len().div_ceil(4) * 32 * h;
-        plane.rows = 16 * v;
-        plane.origin = [columns.start * 8 * h, rows.start * 8 * v];
-        plane.size = frame.samples(component);
+        let ([h, v], [width, height]) = (component.sampling, scale.block(component));
+        plane.stride = 2 * MARGIN + columns.len().div_ceil(4) * 4 * width * h;
+        plane.rows = 2 * height * v;
+        plane.origin = [columns.start * width * h, rows.start * height * v];
+        plane.size = scale.samples(component);
         // What stands there of an image before is written over before it is read.
         if plane.samples.len() < plane.stride * plane.rows {
             plane.samples.resize(plane.stride * plane.rows, 0);
         }
     }
-    let width = region.columns.len();
-    line.resize(3 * width, 0);
-    squares.begin(width);
-    let [out_width, out_height] = [width, region.rows.len()].map(|side| side.div_ceil(reduced));
-    let mut out = Vec::with_capacity(3 * out_width * out_height);
+    line.resize(3 * across.len(), 0);
+    let mut out = Vec::with_capacity(3 * across.len() * down.len());
     quads.flat().fill(0);
 
     let mut units = Units::begin(frame, scan, aside, isa, rows.start * units_across)?;
     units.skip_to(rows.start * units_across)?;
-    let mut emitted = region.rows.start;
+    let mut emitted = down.start;
     for row in rows.clone() {
-        units.row(columns.clone(), units_across, quads, |chunk, quads| {
+        units.row(columns.clone(), units_across, quads, |four, quads| {
             let mut at = 0;
             for (plane, component) in planes.iter_mut().zip(&frame.components) {
-                let [h, v] = component.sampling;
-                for down in 0..v {
-                    let start = plane.start((row * v + down) * 8) + chunk * 32 * h;
-                    for across in 0..h {
-                        let samples = &mut plane.samples[start + across * 32..];
+                let ([h, v], [width, height]) = (component.sampling, scale.block(component));
+                for below in 0..v {
+                    let start = plane.start((row * v + below) * height) + four * 4 * width * h;
+                    for beside in 0..h {
+                        let samples = &mut plane.samples[start + beside * 4 * width..];
                         let mut target = Target { samples, stride: plane.stride };
-                        idct::quad(isa, &quads[at], &component.quantisers, &mut target);
+                        let reduced = scale.reduced(component);
+                        idct::quad(isa, &quads[at], &component.quantisers, reduced, &mut target);
                         at += 1;
                     }
                 }
@@ -193,23 +231,19 @@ pub(super) fn decode(
         // The last rows of a unit wait for the chroma below them.
         let below = if frame.sampling_max[1] > 1 { frame.sampling_max[1] } else { 0 };
         let until = match row + 1 == units_down {
-            true => region.rows.end,
-            false => ((row + 1) * 8 * frame.sampling_max[1] - below).min(region.rows.end),
+            true => down.end,
+            false => ((row + 1) * scale.unit()[1]).saturating_sub(below).min(down.end),
         };
         for (plane, component) in planes.iter_mut().zip(&frame.components) {
-            let rows = 8 * component.sampling[1];
+            let rows = scale.block(component)[1] * component.sampling[1];
             for row in row * rows..(row + 1) * rows {
                 plane.extend(row);
             }
         }
         while emitted < until {
-            pixels(frame, model, planes, emitted, region.columns.clone(), lines, isa, line);
+            pixels(scale, model, planes, emitted, across.clone(), lines, isa, line);
             emitted += 1;
-            if reduced == 1 {
-                out.extend_from_slice(line);
-            } else if squares.add(isa, line) == reduced || emitted == region.rows.end {
-                squares.end(isa, reduced, &mut out);
-            }
+            out.extend_from_slice(line);
         }
     }
     if !has_end {
@@ -358,7 +392,7 @@ impl<'a> Units<'a> {
 /// One row of pixels, `[columns, 3]`.
 #[allow(clippy::too_many_arguments, reason = "what a row is made of and where it goes")]
 fn pixels(
-    frame: &Frame,
+    scale: Scale<'_>,
     model: Model,
     planes: &[Plane; 3],
     y: usize,
@@ -368,20 +402,21 @@ fn pixels(
     out: &mut [u8],
 ) {
     let whole = columns.start as isize..columns.end as isize;
+    let Scale { frame, .. } = scale;
     if frame.components.len() == 1 {
         return color::gray(isa, planes[0].row(y, whole), out);
     }
     let mut components = frame.components.iter().zip(planes).zip(lines);
     let channels = std::array::from_fn(|_| {
         let ((component, plane), line) = components.next().expect("there are three");
-        samples(frame, component, plane, y, columns.clone(), line, isa)
+        samples(scale, component, plane, y, columns.clone(), line, isa)
     });
     color::pixels(isa, model, channels, out);
 }
 
 /// A row of a component at the size of the image; in `line`, where it is not in the plane as it is.
 fn samples<'a>(
-    frame: &Frame,
+    scale: Scale<'_>,
     component: &Component,
     plane: &'a Plane,
     y: usize,
@@ -396,7 +431,7 @@ fn samples<'a>(
     let near = y / 2;
     let far = if y.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(plane.size[1] - 1) };
     line.resize(columns.len() + 2, 0);
-    match Upsampling::of(frame, component) {
+    match Upsampling::of(&scale, component) {
         Upsampling::None => return plane.row(y, whole),
         Upsampling::Across => color::double_across(isa, plane.row(y, half.clone()), line),
         Upsampling::Down => {
