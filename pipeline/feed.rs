@@ -122,6 +122,7 @@ impl Feed {
         let planned = Split::ALL.map(|split| PlannedRows::new(source.groups(split)));
         let kept = Arc::default();
         let Composed { chain, resize } = composed;
+        let chain = chain.decoded(decode.scale);
         let side = chain.side().expect("what a chain is composed with makes squares");
         let side_by = DecidedBy::User;
         Feed {
@@ -284,6 +285,7 @@ impl Feed {
             parts.push(("repeated images that are kept", self.kept.bytes_max()));
         }
         parts.push(("decoded images (memory)", heaviest.into_iter().fold(self.rooms.memory_bytes, u64::max)));
+        parts.push(("buffers that threads keep", self.rooms.kept_bytes()));
         let image = self.image_bytes() as u64;
         let batch = self.batch_size as u64 * image;
         // A batch is collected, one waits to leave, others wait, and some are collated: of images, a byte a value.

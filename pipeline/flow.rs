@@ -341,7 +341,7 @@ impl<T: Send + 'static> Flow<T> {
         let tasks = self.run.shared.tasks.clone();
         let work = Arc::new(work);
         let open = self.run.shared.meter.open(name, Verb::Io, room.slots());
-        self.window(open, room, move |index, value, mut slot, mut reply| {
+        self.window((open.clone(), open), room, move |index, value, mut slot, mut reply| {
             let work = work.clone();
             tasks.spawn(async move {
                 slot.to(State::Busy);
@@ -367,18 +367,18 @@ impl<T: Send + 'static> Flow<T> {
         work: impl Fn(T) -> Result<U, Error> + Send + Sync + 'static,
     ) -> Flow<U> {
         let open = self.run.shared.meter.open(name, Verb::Compute, room.slots());
-        self.pooled(open, room, move |_, value| work(value))
+        self.pooled((open.clone(), open), room, move |_, value| work(value))
     }
 
     #[allow(clippy::disallowed_methods)]
     fn pooled<U: Send + 'static>(
         self,
-        open: Arc<Open>,
+        open: (Arc<Open>, Arc<Open>),
         room: Room,
         work: impl Fn(&mut Slot, T) -> Result<U, Error> + Send + Sync + 'static,
     ) -> Flow<U> {
         let shared = self.run.shared.clone();
-        let (work, name) = (Arc::new(work), open.name());
+        let (work, name) = (Arc::new(work), open.0.name());
         self.window(open, room, move |index, value, mut slot, reply| {
             let work = work.clone();
             shared.pool.spawn(move || {

@@ -121,7 +121,16 @@ fn a_damaged_shard_is_written_again_and_verify_names_it() {
     let prepare = "prepare images out --size 32 --samples-per-shard 20 --max-rejects 10 --json";
     let done = place.run(prepare).done().json();
     let before = place.files("out");
-    place.run("verify out").done();
+    assert!(
+        place
+            .run("verify out")
+            .done()
+            .stdout
+            .ends_with("all as the manifest says; JPEG was decoded scaled\n")
+    );
+    let exact = prepare.replace(" out ", " exact ");
+    place.run(&format!("{exact} --decode exact")).done();
+    assert_eq!(place.run("verify exact --json").done().json()["decode"], "exact");
     let name = "data/train-00001-of-00003.parquet";
     let mut bytes = before[name].clone();
     bytes[200] ^= 1;

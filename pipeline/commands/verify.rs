@@ -82,9 +82,10 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         Error::Usage(format!("{location} is no dataset of shards: it holds no manifest.json of Forebay"))
     })?;
     let verified = verify(run, &Rooms::of(&asked.config), &store, &manifest).await?;
+    let decode = plan::prepared(&store, &manifest)?.decode();
     if asked.json {
         say_json(&json!({
-            "shards": verified.shards, "bytes": verified.bytes, "differences": verified.differences,
+            "shards": verified.shards, "bytes": verified.bytes, "differences": verified.differences, "decode": decode,
             "peak_memory_bytes": Usage::now().peak_memory_bytes,
         }));
     }
@@ -95,7 +96,8 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
     }
     if !asked.json {
         let bytes = bytes_in_words(verified.bytes);
-        say(&format!("{location}: {} shards, {bytes}, all as the manifest says\n", verified.shards));
+        let scale = decode.map_or_else(String::new, |scale| format!("; JPEG was decoded {scale}"));
+        say(&format!("{location}: {} shards, {bytes}, all as the manifest says{scale}\n", verified.shards));
     }
     Ok(())
 }

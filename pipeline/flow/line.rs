@@ -21,6 +21,7 @@ pub struct Line<P, Q, L> {
     room: Room,
     applied: Applied,
     first: Arc<Open>,
+    last: Arc<Open>,
     work: LineWork<P, Q, L>,
 }
 
@@ -53,32 +54,32 @@ impl<P: Send + 'static, L: AsClass + Send + 'static> Flow<Chunk<P, L>> {
         let first = applied.open::<S>(room);
         let (with, open) = (applied.clone(), first.clone());
         let work: LineWork<P, S::Out, L> = Box::new(move |_, chunk| with.apply(&stage, &open, chunk));
-        Line { flow: self, room, applied, first, work }
+        Line { flow: self, room, applied, last: first.clone(), first, work }
     }
 }
 
 impl<P: Send + 'static, Q: Send + 'static, L: AsClass + Send + 'static> Line<P, Q, L> {
     /// Applies another stage to what comes out.
     pub fn then<S: Stage<In = Q>>(self, stage: S) -> Line<P, S::Out, L> {
-        let Line { flow, room, applied, first, work } = self;
-        let (with, open) = (applied.clone(), applied.open::<S>(room));
+        let Line { flow, room, applied, first, last: before, work } = self;
+        let (with, last) = (applied.clone(), applied.open::<S>(room));
+        let open = last.clone();
         let work: LineWork<P, S::Out, L> = Box::new(move |slot, chunk| {
             let chunk = work(slot, chunk)?;
             slot.to(State::Blocked);
+            before.count_out();
             let mut here = open.slot();
             here.to(State::Busy);
             open.count_in();
-            let chunk = with.apply(&stage, &open, chunk)?;
-            open.count_out();
-            Ok(chunk)
+            with.apply(&stage, &open, chunk)
         });
-        Line { flow, room, applied, first, work }
+        Line { flow, room, applied, first, last, work }
     }
 
     /// The node of these stages.
     pub fn start(self) -> Flow<Chunk<Q, L>> {
-        let Line { flow, room, first, work, .. } = self;
-        flow.pooled(first, room, work)
+        let Line { flow, room, first, last, work, .. } = self;
+        flow.pooled((first, last), room, work)
     }
 }
 

@@ -39,12 +39,14 @@ impl<T: Send + 'static> Flow<T> {
     /// The node behind `io` and `compute`: starts up to `room.slots` pieces of work and hands their results
     /// on in the order of the items.
     ///
+    /// Slots are those of `open`, which counts what comes in; `out`, mostly the same, counts what leaves.
+    ///
     /// The window holds only work that `start` has handed to the tasks or the pool, so that it goes on while
     /// this node waits: a lazy future in it could hold something that whoever it waits for needs.
     #[allow(clippy::disallowed_methods)]
     pub(super) fn window<U: Send + 'static>(
         self,
-        open: Arc<Open>,
+        (open, out): (Arc<Open>, Arc<Open>),
         room: Room,
         mut start: impl FnMut(u64, T, Slot, oneshot::Sender<Answer<U>>) + Send + 'static,
     ) -> Flow<U> {
@@ -94,7 +96,7 @@ impl<T: Send + 'static> Flow<T> {
                         let Some(place) = place else { return };
                         let work = window.pop_front().expect("the head is done");
                         if let WindowProgress::Done(value, slot) = work.progress {
-                            open.count_out();
+                            out.count_out();
                             drop(slot);
                             place.send(Parcel { value, hold: work.hold });
                         }

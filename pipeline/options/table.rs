@@ -329,7 +329,7 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "encode.format", "encode", "FORMAT", Kind::Choice(StoreAs::WORDS), "jpeg", &[Prepare], Pixels, Absent, applies::always, usual Images, "How images are stored; png and raw (PPM) lose nothing; keep: the image files byte for byte, which changes and resizes none";
     "encode.quality", "quality", "1-100", Kind::Integer(1, 100), "90", &[Prepare], Pixels, Absent, applies::quality, more Images, "Quality of stored JPEGs (4:2:0)";
-    "encode.restarts", "restarts", "", Kind::Switch(true), "false", &[Prepare], Pixels, Absent, applies::restarts, more Images, "A restart marker after each row of blocks of stored JPEGs, at which a reader can begin that wants a part of the image; 0.1 % more bytes";
+    "encode.restarts", "restarts", "", Kind::Switch(true), "false", &[Prepare], Pixels, Absent, applies::restarts, more Images, "A restart marker after each row of blocks of stored JPEGs, at which a reader can begin that wants a part of the image; 0.1 to 0.4 % more bytes";
 
     "data.layout", "layout", "LAYOUT", Kind::Choice(LayoutKind::WORDS), "auto", LAYOUTS, Neither, Read, applies::layout, more Data, "How SOURCE holds its samples: a folder per class, a table of files and labels (CSV, TSV, JSON lines, Parquet), WebDataset's tar files, Parquet files of images as on the Hugging Face hub, MosaicML's MDS, CIFAR's binary files, or MNIST's IDX; auto finds out";
     "data.image_column", "image-column", "NAME", Kind::Text, "", LAYOUTS, Neither, Read, applies::layout, more Data, "Column of the images or of their file names; of tar files the extension of the images [default: the usual names]";

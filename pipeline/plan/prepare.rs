@@ -410,6 +410,7 @@ impl PreparePlan {
         let mut parts = vec![
             ("files read and not yet decoded", sum_of_largest(sizes, (in_work + 2) * self.chunk)),
             ("decoded images (memory)", decoded),
+            ("buffers that threads keep", if decoded > 0 { self.rooms.kept_bytes() } else { 0 }),
             ("group of rows being encoded, as pages and as bytes of the file", 2 * group),
             ("groups of rows being written", (pack.slots + pack.queue + write.slots) as u64 * group),
         ];
@@ -487,6 +488,10 @@ fn prepared(config: &Config, side: u32, problems: &mut Vec<String>) -> Option<Ch
         Encoding::Png | Encoding::Raw => None,
     };
     let chain = Chain::new(background.flatten(), steps, jpeg_quality, None);
+    let chain = chain.map(|chain| match chain.steps() {
+        [] => chain,
+        _ => chain.decoded(options::decode(config, None).scale),
+    });
     chain.map_err(|found| problems.extend(found.into_iter().map(|line| format!("resize: {line}")))).ok()
 }
 

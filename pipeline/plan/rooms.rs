@@ -1,6 +1,6 @@
 //! What a run may use, and how many items each node of it may hold.
 
-use forebay_stages::decode::Decode;
+use forebay_stages::decode::{Decode, KEPT_BYTES_MAX};
 use toml::Value;
 
 use crate::flow::{MaxRejects, Room, RunOptions};
@@ -56,6 +56,11 @@ impl Rooms {
     /// the images of another.
     pub fn part_bytes(&self) -> u64 {
         self.memory_bytes / (4 * self.threads as u64)
+    }
+
+    /// What threads keep between two images, bytes at most.
+    pub fn kept_bytes(&self) -> u64 {
+        (self.threads * KEPT_BYTES_MAX) as u64
     }
 
     /// Reads wait, they do not compute: enough of them to keep the pool fed from a store that answers slowly.

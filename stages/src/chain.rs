@@ -13,20 +13,33 @@ use serde::{Deserialize, Serialize};
 
 pub use self::foreign::{Described, TimmFields};
 pub use self::then::{Composed, Conflict, Contradiction, Property};
+use crate::decode::DecodeScale;
 use crate::normalize::Normalize;
 use crate::resize::{Filter, Fit, Resize, Size};
 
 /// Image bytes to tensor: decoded on a background, resized (not at all, once, or twice where shards of one size are
 /// used at another), perhaps stored as JPEG in between, and normalised.
 ///
-/// Two chains that are equal make equal tensors of an image. Its JSON form comes back exactly.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Two chains that are equal make equal tensors of an image, but for what decoding at another scale changes. Its JSON form comes
+/// back exactly.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Chain {
+    decode: Option<DecodeScale>,
     background: Option<[u8; 3]>,
     steps: Vec<ResizeStep>,
     jpeg_quality: Option<u8>,
     normalize: Option<Normalize>,
+}
+
+impl PartialEq for Chain {
+    /// At which scale images were decoded is recorded and not compared: it changes less than two programs that resize differ by.
+    fn eq(&self, other: &Chain) -> bool {
+        let parts = |Chain { decode: _, background, steps, jpeg_quality, normalize }: &Chain| {
+            (*background, steps.clone(), *jpeg_quality, *normalize)
+        };
+        parts(self) == parts(other)
+    }
 }
 
 /// One resize to a side.
@@ -69,6 +82,8 @@ pub struct Wanted {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decode: Option<DecodeScale>,
     background: Option<[u8; 3]>,
     resize: Vec<ResizeStep>,
     jpeg_quality: Option<u8>,
@@ -77,8 +92,8 @@ struct Written {
 
 impl From<Chain> for Written {
     fn from(chain: Chain) -> Written {
-        let Chain { background, steps, jpeg_quality, normalize } = chain;
-        Written { background, resize: steps, jpeg_quality, normalize }
+        let Chain { decode, background, steps, jpeg_quality, normalize } = chain;
+        Written { decode, background, resize: steps, jpeg_quality, normalize }
     }
 }
 
@@ -86,8 +101,9 @@ impl TryFrom<Written> for Chain {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Chain, String> {
-        let Written { background, resize, jpeg_quality, normalize } = written;
-        Chain::new(background, resize, jpeg_quality, normalize).map_err(|problems| problems.join("; "))
+        let Written { decode, background, resize, jpeg_quality, normalize } = written;
+        let chain = Chain::new(background, resize, jpeg_quality, normalize);
+        Ok(Chain { decode, ..chain.map_err(|problems| problems.join("; "))? })
     }
 }
 
@@ -152,7 +168,7 @@ impl Chain {
         };
         let steps = steps.into_iter().map(plain).collect();
         if problems.is_empty() {
-            Ok(Chain { background, steps, jpeg_quality, normalize })
+            Ok(Chain { decode: None, background, steps, jpeg_quality, normalize })
         } else {
             Err(problems)
         }
@@ -160,7 +176,18 @@ impl Chain {
 
     /// Images as their files hold them: what a folder gives.
     pub fn of_files() -> Chain {
-        Chain { background: None, steps: Vec::new(), jpeg_quality: None, normalize: None }
+        Chain { decode: None, background: None, steps: Vec::new(), jpeg_quality: None, normalize: None }
+    }
+
+    /// The same, of which JPEG was decoded at this scale at one of its steps. Once scaled it is so for good.
+    pub fn decoded(self, scale: DecodeScale) -> Chain {
+        let decode = if self.decode == Some(DecodeScale::Scaled) { DecodeScale::Scaled } else { scale };
+        Chain { decode: Some(decode), ..self }
+    }
+
+    /// At which scale JPEG was decoded; `None` where nobody says.
+    pub fn decode(&self) -> Option<DecodeScale> {
+        self.decode
     }
 
     /// Pixels as they come, of any size, and the map from their grey levels to the tensor.

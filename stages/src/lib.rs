@@ -2,6 +2,7 @@
 
 pub mod stage;
 mod simd;
+mod spare;
 pub mod chain;
 pub mod decode;
 pub mod crop;

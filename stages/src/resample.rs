@@ -12,6 +12,7 @@ use crate::bilinear;
 use crate::crop::cut;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::isa::Isa;
+use crate::spare;
 
 /// How pixels are interpolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +101,7 @@ impl View {
     pub fn of(&self, input: Pixels) -> Pixels {
         let original = input.original;
         let SeenPart { left, top, reduced } = input.part.unwrap_or(SeenPart { left: 0, top: 0, reduced: 1 });
-        let input = Pixels { part: None, ..input };
+        let mut input = Pixels { part: None, ..input };
         if self.is_cut() && reduced == 1 {
             let [at, down] = [self.window[0] as u32 - left, self.window[1] as u32 - top];
             return cut(input, at, down, self.size[0], self.size[1]);
@@ -120,7 +121,51 @@ impl View {
             // A last bit too much would reach over the edge.
             window[2 + axis] = (self.window[2 + axis] / scale).min(f64::from(to - from) - start);
         }
-        Pixels { original, ..self.run(&input, inside, window) }
+        if reduced > 1 {
+            self.weigh_ends(&mut input, inside, origin, reduced);
+        }
+        let shown = self.run(&input, inside, window);
+        spare::give(input.data);
+        Pixels { original, ..shown }
+    }
+
+    /// Lets the first and the last column and row of a part of a reduced image, whose first pixel is `origin` of the image, count as
+    /// much as what they stand for lies within [`View::inside`]: a resize gives them the weight of whole ones. What lies outside is
+    /// replaced with the mean of as many next to it as one pixel of the result is made of, which moves that least.
+    fn weigh_ends(
+        &self,
+        input: &mut Pixels,
+        [part_left, part_top, part_width, part_height]: [u32; 4],
+        origin: [u32; 2],
+        reduced: u32,
+    ) {
+        let strides = [3, 3 * input.width as usize];
+        let (from, lengths) = ([part_left, part_top], [part_width, part_height]);
+        for axis in 0..2 {
+            let (length, stride) = (lengths[axis] as usize, strides[axis]);
+            let (first, end) = (self.inside[axis], self.inside[axis] + self.inside[2 + axis]);
+            let starts = origin[axis] + from[axis] * reduced;
+            let last_starts = starts + (lengths[axis] - 1) * reduced;
+            let one = self.window[2 + axis] / f64::from(self.size[axis] * reduced);
+            let beside = (one.round() as usize).clamp(1, (length - 1).max(1));
+            for (at, has, is_last) in
+                [(0, (starts + reduced).saturating_sub(first), false), (length - 1, end - last_starts, true)]
+            {
+                if has >= reduced || length == 1 {
+                    continue;
+                }
+                let share = has as f32 / reduced as f32;
+                let at = (from[axis] as usize + at) * stride + from[1 - axis] as usize * strides[1 - axis];
+                for line in 0..lengths[1 - axis] as usize {
+                    for at in (at + line * strides[1 - axis]..).take(3) {
+                        let next = |n: usize| if is_last { at - n * stride } else { at + n * stride };
+                        let sum: f32 = (1..=beside).map(|n| f32::from(input.data[next(n)])).sum();
+                        let level = share * f32::from(input.data[at]) + (1.0 - share) * sum / beside as f32;
+                        input.data[at] = level.round() as u8;
+                    }
+                }
+            }
+        }
     }
 
     /// A window of a part of an image; nothing outside the part is seen. Both are left, top, width and height, the window in

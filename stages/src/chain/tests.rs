@@ -81,11 +81,30 @@ fn a_chain_comes_back_from_its_json_exactly() {
     let mut stream = Seed(1).stream("chains");
     for _ in 0..300 {
         let chain = any_chain(&mut stream);
+        let chain = match choose(&mut stream, &[None, Some(DecodeScale::Exact), Some(DecodeScale::Scaled)]) {
+            Some(scale) => chain.decoded(scale),
+            None => chain,
+        };
         let json = serde_json::to_string(&chain).expect("plain data");
-        assert_eq!(serde_json::from_str::<Chain>(&json).expect("its own form"), chain, "{json}");
+        let back = serde_json::from_str::<Chain>(&json).expect("its own form");
+        assert_eq!((&back, back.decode()), (&chain, chain.decode()), "{json}");
         let value = serde_json::to_value(&chain).expect("plain data");
         assert_eq!(serde_json::from_value::<Chain>(value).expect("its own form"), chain, "{json}");
     }
+}
+
+#[test]
+fn what_was_decoded_scaled_once_stays_so_and_is_not_compared() {
+    let chain = || Chain::new(None, vec![step(32, Fit::Crop, 0.5)], None, None).expect("a sound chain");
+    assert_eq!(chain().decode(), None);
+    let [exact, scaled] = [DecodeScale::Exact, DecodeScale::Scaled].map(|scale| chain().decoded(scale));
+    assert_eq!(exact.clone().decoded(DecodeScale::Exact).decode(), Some(DecodeScale::Exact));
+    assert_eq!(exact.clone().decoded(DecodeScale::Scaled).decode(), Some(DecodeScale::Scaled));
+    let composed = scaled.then(&Wanted::default()).expect("nothing else is wanted").chain;
+    assert_eq!(composed.decoded(DecodeScale::Exact).decode(), Some(DecodeScale::Scaled));
+    assert!(exact == scaled && exact == chain());
+    let old = serde_json::to_string(&chain()).expect("plain data");
+    assert!(!old.contains("decode"), "as it was written before: {old}");
 }
 
 #[test]

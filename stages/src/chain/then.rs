@@ -222,7 +222,8 @@ impl Chain {
             None => steps.push(rest),
         }
         let normalize: Option<Normalize> = Some(normalize);
-        let chain = Chain { background, steps, jpeg_quality: self.jpeg_quality, normalize };
+        let chain =
+            Chain { decode: self.decode, background, steps, jpeg_quality: self.jpeg_quality, normalize };
         let composed = Composed { chain, resize };
         match contradictions.is_empty() {
             true => Ok(composed),

@@ -26,6 +26,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
+pub(super) use self::own::KEPT_BYTES_MAX;
 use self::rows::Region;
 use super::{
     ColorModel, Decode, DecodeScale, Decoder, StoredColor, exif, fault, oriented, rgb_bytes, stored,
@@ -537,6 +538,9 @@ fn refused(text: &str) -> Fault {
     let early = ["premature", "exhausted", "bits left", "bytes left", "unexpected end", "failed to fill"];
     if early.iter().any(|words| lower.contains(words)) {
         return fault("truncated JPEG: the file ends before the image does");
+    }
+    if lower.contains("non-interleaved baseline scan") {
+        return fault("JPEG with scans of some of its components is not supported where sampling is uneven");
     }
     fault(format_args!("broken JPEG: {}", text.trim_matches('"')))
 }

@@ -58,6 +58,9 @@ pub enum Decoder {
 }
 words!(Decoder { Forebay => "forebay", Image => "image" });
 
+/// What a thread that decodes keeps between two images, bytes at most.
+pub const KEPT_BYTES_MAX: usize = jpeg::KEPT_BYTES_MAX + crate::spare::BYTES_MAX;
+
 /// At which size JPEG is decoded for a stage that makes it smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -16,7 +16,7 @@ thread_local! {
 }
 
 /// What the buffers may hold between two images, bytes.
-const KEPT_BYTES_MAX: usize = 1 << 19;
+pub(in crate::decode) const KEPT_BYTES_MAX: usize = 1 << 21;
 
 /// The pixels of a region, `[height, width, 3]`; of the whole image where none is given. With `reduced` above 1 each is the mean
 /// of a square of so many columns and rows, at most 8, the last ones of fewer. `None` where the image is none that is decoded here.

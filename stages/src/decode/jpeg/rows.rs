@@ -9,6 +9,7 @@ use super::color::{self, Model};
 use super::frame::{Component, Frame, Tables};
 use super::idct::{self, Target};
 use crate::simd::isa::Isa;
+use crate::spare;
 
 /// A rectangle of an image as it is stored, pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +93,7 @@ enum Upsampling {
 
 impl Upsampling {
     /// As `jdsample.c` decides.
-    fn of(scale: &Scale, component: &Component) -> Upsampling {
+    fn of(scale: &Reduction, component: &Component) -> Upsampling {
         let [across, down] = scale.upsampling(component);
         let is_wide = scale.samples(component)[0] > 2;
         match (across, down) {
@@ -110,12 +111,12 @@ impl Upsampling {
 /// Samples of components of which there are fewer than pixels are reduced less, so that they are upsampled only where they are
 /// still fewer.
 #[derive(Clone, Copy, Debug)]
-struct Scale<'a> {
+struct Reduction<'a> {
     frame: &'a Frame,
     reduced: usize,
 }
 
-impl Scale<'_> {
+impl Reduction<'_> {
     /// How many times as many pixels as samples of a component there are in the whole image, across and down.
     fn sparse(&self, component: &Component) -> [usize; 2] {
         [0, 1].map(|axis| self.frame.sampling_max[axis] / component.sampling[axis])
@@ -169,7 +170,7 @@ pub(super) fn decode(
     isa: Isa,
 ) -> Option<Vec<u8>> {
     let Buffers { scan, quads, aside, planes, lines, row: line, .. } = buffers;
-    let scale = Scale { frame, reduced };
+    let scale = Reduction { frame, reduced };
     let end = frame.scan_at + scan.read(&bytes[frame.scan_at..])?;
     let has_end = bytes[end..].starts_with(&[0xff, 0xd9]);
     if !has_end && end < bytes.len() {
@@ -205,7 +206,7 @@ pub(super) fn decode(
         }
     }
     line.resize(3 * across.len(), 0);
-    let mut out = Vec::with_capacity(3 * across.len() * down.len());
+    let mut out = spare::take(3 * across.len() * down.len());
     quads.flat().fill(0);
 
     let mut units = Units::begin(frame, scan, aside, isa, rows.start * units_across)?;
@@ -392,7 +393,7 @@ impl<'a> Units<'a> {
 /// One row of pixels, `[columns, 3]`.
 #[allow(clippy::too_many_arguments, reason = "what a row is made of and where it goes")]
 fn pixels(
-    scale: Scale<'_>,
+    scale: Reduction<'_>,
     model: Model,
     planes: &[Plane; 3],
     y: usize,
@@ -402,7 +403,7 @@ fn pixels(
     out: &mut [u8],
 ) {
     let whole = columns.start as isize..columns.end as isize;
-    let Scale { frame, .. } = scale;
+    let Reduction { frame, .. } = scale;
     if frame.components.len() == 1 {
         return color::gray(isa, planes[0].row(y, whole), out);
     }
@@ -416,7 +417,7 @@ fn pixels(
 
 /// A row of a component at the size of the image; in `line`, where it is not in the plane as it is.
 fn samples<'a>(
-    scale: Scale<'_>,
+    scale: Reduction<'_>,
     component: &Component,
     plane: &'a Plane,
     y: usize,

@@ -155,6 +155,33 @@ fn a_reduced_image_shows_what_the_whole_one_does() {
 }
 
 #[test]
+fn the_ends_of_a_reduced_image_count_as_much_as_what_they_stand_for() {
+    for beyond in 0..8 {
+        let side = 1024 + beyond;
+        let row = (0..side).flat_map(|x| [if x < 1024 { 60 } else { 220 }; 3]);
+        let pixels: Vec<u8> = row.collect::<Vec<u8>>().repeat(side);
+        let encoder = Encoder::new(&pixels, side, side, PixelFormat::Rgb).quality(100);
+        let bytes = encoder.encode().expect("the picture is encoded").into();
+        let encoded = Encoded { bytes };
+        let side = side as u32;
+        // All of it, and a part whose first and last squares see what is outside.
+        for inside in [[0, 0, side, side], [3, 5, 1021, side - 10], [1024 - 260, 1, 257, 999]] {
+            for reduced in [2, 4, 8] {
+                let size = [2, 3].map(|axis| inside[axis] / (4 * reduced));
+                let view = View::of_part(inside, size, Filter::Bilinear);
+                let shown = |scale| {
+                    let decode = Decode { scale, ..Decode::default() };
+                    view.of(decode.seen(&encoded, &|_| Some(view)).expect("it is good")).data
+                };
+                let (exact, scaled) = (shown(DecodeScale::Exact), shown(DecodeScale::Scaled));
+                let most = exact.iter().zip(&scaled).map(|(a, b)| a.abs_diff(*b)).max();
+                assert!(most <= Some(3), "{side} {inside:?} / {reduced}: {most:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn broken_bytes_give_what_libjpeg_turbo_makes_of_them_or_nothing() {
     let mut stream = Seed(2).stream("mutations");
     let originals: Vec<Vec<u8>> =
