@@ -35,7 +35,15 @@ pub(super) struct Component {
 
 /// The Huffman tables that were asked for last.
 #[derive(Debug, Default)]
-pub(super) struct Tables(Vec<(([Spec; 2], u32), Arc<Pair>)>);
+pub(super) struct Tables(Vec<MadeOf>);
+
+/// Tables and what they were made of.
+#[derive(Debug)]
+struct MadeOf {
+    specs: [Spec; 2],
+    size_max: u32,
+    pair: Arc<Pair>,
+}
 
 impl Tables {
     /// Images mostly have two pairs, of which those of Annex K are the most frequent.
@@ -43,17 +51,15 @@ impl Tables {
 
     /// See [`Pair::of`].
     fn get(&mut self, [dc, ac]: [&Spec; 2], size_max: u32) -> Option<Arc<Pair>> {
-        let is_it = |((specs, size), _): &(([Spec; 2], u32), _)| {
-            [&specs[0], &specs[1]] == [dc, ac] && *size == size_max
-        };
+        let is_it = |made: &MadeOf| [&made.specs[0], &made.specs[1]] == [dc, ac] && made.size_max == size_max;
         if let Some(at) = self.0.iter().position(is_it) {
             self.0[..=at].rotate_right(1);
         } else {
             let pair = Arc::new(Pair::of([dc, ac], size_max)?);
             self.0.truncate(Self::MAX - 1);
-            self.0.insert(0, (([dc.clone(), ac.clone()], size_max), pair));
+            self.0.insert(0, MadeOf { specs: [dc.clone(), ac.clone()], size_max, pair });
         }
-        Some(self.0[0].1.clone())
+        Some(self.0[0].pair.clone())
     }
 }
 
