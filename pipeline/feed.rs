@@ -122,7 +122,7 @@ impl Feed {
         let planned = Split::ALL.map(|split| PlannedRows::new(source.groups(split)));
         let kept = Arc::default();
         let Composed { chain, resize } = composed;
-        let chain = chain.decoded(decode.scale);
+        let chain = chain.decoded_again(decode.scale_used());
         let side = chain.side().expect("what a chain is composed with makes squares");
         let side_by = DecidedBy::User;
         Feed {

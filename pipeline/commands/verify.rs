@@ -82,7 +82,7 @@ pub async fn run(run: &Run, asked: &Invocation) -> Result<(), Error> {
         Error::Usage(format!("{location} is no dataset of shards: it holds no manifest.json of Forebay"))
     })?;
     let verified = verify(run, &Rooms::of(&asked.config), &store, &manifest).await?;
-    let decode = plan::prepared(&store, &manifest)?.decode();
+    let decode = plan::prepared(&store, &manifest).ok().and_then(|chain| chain.decode());
     if asked.json {
         say_json(&json!({
             "shards": verified.shards, "bytes": verified.bytes, "differences": verified.differences, "decode": decode,

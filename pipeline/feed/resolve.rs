@@ -91,7 +91,8 @@ impl OpenedSource {
                     // Copies are made by the feed, as for shards, so that both give the same batches.
                     let rows = plan::rows(config, catalog, None, false)?;
                     warnings.extend(rows.warnings.iter().cloned());
-                    (Arc::new(Folder::new(store.clone(), rows)), Chain::of_files())
+                    let scale = options::decode(config, None).scale_used();
+                    (Arc::new(Folder::new(store.clone(), rows)), Chain::of_files().decoded(scale))
                 }
             };
         if let [(id, fault), ..] = source.rejects() {

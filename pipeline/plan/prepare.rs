@@ -204,7 +204,7 @@ impl PreparePlan {
             config.settings(Command::Prepare, &facts, &[Identity::Pixels, Identity::Views, Identity::Rows]);
         // What the options come to, whether they say so or leave it to the default.
         settings.retain(|key, _| !key.starts_with("resize.") && key != "decode.background");
-        settings.insert("chain".to_string(), serde_json::to_value(&chain).expect("a chain is plain data"));
+        settings.insert("chain".to_string(), chain.settings());
         settings.insert("shards.samples_per_shard".to_string(), samples_per_shard.into());
         if let Some(Encoding::Jpeg { .. }) = encoding {
             // Shards of another encoder hold other bytes for the same settings.
@@ -490,7 +490,7 @@ fn prepared(config: &Config, side: u32, problems: &mut Vec<String>) -> Option<Ch
     let chain = Chain::new(background.flatten(), steps, jpeg_quality, None);
     let chain = chain.map(|chain| match chain.steps() {
         [] => chain,
-        _ => chain.decoded(options::decode(config, None).scale),
+        _ => chain.decoded(options::decode(config, None).scale_used()),
     });
     chain.map_err(|found| problems.extend(found.into_iter().map(|line| format!("resize: {line}")))).ok()
 }

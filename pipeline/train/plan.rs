@@ -245,7 +245,7 @@ impl TrainPlan {
         warnings.extend(preparation.warning());
         let source: serde_json::Value = feed.source.fingerprint().into();
         let images = feed.source.images_identity();
-        let chain = serde_json::to_value(&feed.chain).expect("a chain is plain data");
+        let chain = feed.chain.settings();
         let settings = |what: &[Identity]| config.settings(Command::Train, &facts, what);
         let identity_of = |mut settings: BTreeMap<String, serde_json::Value>, dataset: &serde_json::Value| {
             settings.insert("dataset".to_string(), dataset.clone());

@@ -179,10 +179,21 @@ impl Chain {
         Chain { decode: None, background: None, steps: Vec::new(), jpeg_quality: None, normalize: None }
     }
 
-    /// The same, of which JPEG was decoded at this scale at one of its steps. Once scaled it is so for good.
+    /// The same, whose first step decodes at this scale.
     pub fn decoded(self, scale: DecodeScale) -> Chain {
-        let decode = if self.decode == Some(DecodeScale::Scaled) { DecodeScale::Scaled } else { scale };
-        Chain { decode: Some(decode), ..self }
+        Chain { decode: Some(scale), ..self }
+    }
+
+    /// The same, whose images are decoded once more, at this scale. What was scaled once is so for good, and what nobody says of the
+    /// first time stays unknown.
+    pub fn decoded_again(self, scale: DecodeScale) -> Chain {
+        let decode = if scale == DecodeScale::Scaled { Some(scale) } else { self.decode };
+        Chain { decode, ..self }
+    }
+
+    /// What of it is a setting of a plan, as JSON: all but the scale, which is one by itself.
+    pub fn settings(&self) -> serde_json::Value {
+        serde_json::to_value(Chain { decode: None, ..self.clone() }).expect("a chain is plain data")
     }
 
     /// At which scale JPEG was decoded; `None` where nobody says.

@@ -98,10 +98,16 @@ fn what_was_decoded_scaled_once_stays_so_and_is_not_compared() {
     let chain = || Chain::new(None, vec![step(32, Fit::Crop, 0.5)], None, None).expect("a sound chain");
     assert_eq!(chain().decode(), None);
     let [exact, scaled] = [DecodeScale::Exact, DecodeScale::Scaled].map(|scale| chain().decoded(scale));
-    assert_eq!(exact.clone().decoded(DecodeScale::Exact).decode(), Some(DecodeScale::Exact));
-    assert_eq!(exact.clone().decoded(DecodeScale::Scaled).decode(), Some(DecodeScale::Scaled));
-    let composed = scaled.then(&Wanted::default()).expect("nothing else is wanted").chain;
-    assert_eq!(composed.decoded(DecodeScale::Exact).decode(), Some(DecodeScale::Scaled));
+    for (first, again, both) in [
+        (exact.clone(), DecodeScale::Exact, Some(DecodeScale::Exact)),
+        (exact.clone(), DecodeScale::Scaled, Some(DecodeScale::Scaled)),
+        (scaled.clone(), DecodeScale::Exact, Some(DecodeScale::Scaled)),
+        (chain(), DecodeScale::Exact, None),
+        (chain(), DecodeScale::Scaled, Some(DecodeScale::Scaled)),
+    ] {
+        let composed = first.then(&Wanted::default()).expect("nothing else is wanted").chain;
+        assert_eq!(composed.decoded_again(again).decode(), both);
+    }
     assert!(exact == scaled && exact == chain());
     let old = serde_json::to_string(&chain()).expect("plain data");
     assert!(!old.contains("decode"), "as it was written before: {old}");

@@ -59,7 +59,10 @@ pub enum Decoder {
 words!(Decoder { Forebay => "forebay", Image => "image" });
 
 /// What a thread that decodes keeps between two images, bytes at most.
-pub const KEPT_BYTES_MAX: usize = jpeg::KEPT_BYTES_MAX + crate::spare::BYTES_MAX;
+pub const KEPT_BYTES_MAX: usize = jpeg::KEPT_BYTES_MAX + crate::spare::BYTES_MAX + ROWS_AND_TABLES;
+
+/// Huffman tables, rows of pixels and those between two passes of a resize.
+const ROWS_AND_TABLES: usize = 2 << 20;
 
 /// At which size JPEG is decoded for a stage that makes it smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -340,6 +343,11 @@ impl Stage for Decode {
 }
 
 impl Decode {
+    /// At which scale JPEG is decoded: the other decoder knows but one.
+    pub fn scale_used(&self) -> DecodeScale {
+        if self.decoder == Decoder::Image { DecodeScale::Exact } else { self.scale }
+    }
+
     /// Decodes what of an image is seen, which `view` tells from its width and height; all of it where that is `None`, or
     /// where the format has no parts.
     ///

@@ -34,8 +34,8 @@ impl Quads {
     }
 }
 
-/// Where the coefficients of a block are in the first block of a [`Quad`], by their place in the file. What a file says of
-/// places beyond the last goes to the last, as in libjpeg.
+/// Where the coefficients of a block are in the first block of a [`Quad`], by their place in the file. What lies
+/// beyond the last goes there; such a block is refused.
 pub(super) static PLACES: [u8; 256] = {
     let mut places = [7 * 32 + 7; 256];
     let (mut at, mut row, mut column) = (0, 0, 0);

@@ -46,7 +46,7 @@ struct MadeOf {
 }
 
 impl Tables {
-    /// Images mostly have two pairs, of which those of Annex K are the most frequent.
+    /// Images mostly have two pairs, of which those of Annex K are the most frequent; those of other qualities have others.
     const MAX: usize = 6;
 
     /// See [`Pair::of`].

@@ -19,7 +19,7 @@ thread_local! {
 pub(in crate::decode) const KEPT_BYTES_MAX: usize = 1 << 21;
 
 /// The pixels of a region, `[height, width, 3]`; of the whole image where none is given. With `reduced` above 1 each is the mean
-/// of a square of so many columns and rows, at most 8, the last ones of fewer. `None` where the image is none that is decoded here.
+/// of a square of so many columns and rows, at most 8; at the right and lower edges what the file holds beyond the image counts, too. `None` where the image is none that is decoded here.
 pub(super) fn pixels(
     bytes: &[u8],
     is_rgb: bool,
@@ -33,7 +33,9 @@ pub(super) fn pixels(
         let model = if is_rgb { Model::Rgb } else { Model::Ycc };
         let pixels = decode(bytes, &frame, model, &region, reduced, buffers, isa);
         if buffers.bytes() > KEPT_BYTES_MAX {
+            let tables = std::mem::take(&mut buffers.tables);
             *buffers = Buffers::default();
+            buffers.tables = tables;
         }
         pixels
     })

@@ -158,8 +158,9 @@ fn a_reduced_image_shows_what_the_whole_one_does() {
 fn the_ends_of_a_reduced_image_count_as_much_as_what_they_stand_for() {
     for beyond in 0..8 {
         let side = 1024 + beyond;
-        let row = (0..side).flat_map(|x| [if x < 1024 { 60 } else { 220 }; 3]);
-        let pixels: Vec<u8> = row.collect::<Vec<u8>>().repeat(side);
+        let inside = |at: usize| if at < 1024 { 60 } else { 220 };
+        let pixels: Vec<u8> =
+            (0..side).flat_map(|y| (0..side).flat_map(move |x| [inside(x).max(inside(y)); 3])).collect();
         let encoder = Encoder::new(&pixels, side, side, PixelFormat::Rgb).quality(100);
         let bytes = encoder.encode().expect("the picture is encoded").into();
         let encoded = Encoded { bytes };
