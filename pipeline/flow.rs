@@ -219,11 +219,8 @@ impl Run {
                 slot.to(State::Busy);
                 match catch_unwind(AssertUnwindSafe(|| items.next())) {
                     Ok(Some(value)) => {
-                        permit.send(Parcel {
-                            value,
-                            hold: Hold { _token: shared.meter.token(), loan: None },
-                            waits: None,
-                        });
+                        permit
+                            .send(Parcel { value, hold: Hold { _token: shared.meter.token(), loan: None } });
                         open.count_out();
                     }
                     Ok(None) => return,
@@ -288,8 +285,6 @@ pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'stat
 struct Parcel<T> {
     value: T,
     hold: Hold,
-    /// The slot that it waits in where there is no queue.
-    waits: Option<Slot>,
 }
 
 /// What an item holds until the consumer or a regroup lets go of it.
@@ -425,7 +420,7 @@ impl<T: Send + 'static> Flow<T> {
                 };
                 slot.to(State::Busy);
                 let pushed = match parcel {
-                    Some(Parcel { value, hold, waits: _ }) => {
+                    Some(Parcel { value, hold }) => {
                         open.count_in();
                         let pushed = catch_unwind(AssertUnwindSafe(|| regroup.push(value, &mut out)));
                         drop(hold);
@@ -443,11 +438,7 @@ impl<T: Send + 'static> Flow<T> {
                 slot.to(State::Blocked);
                 let parcels: Vec<_> = out
                     .drain(..)
-                    .map(|value| Parcel {
-                        value,
-                        hold: Hold { _token: shared.meter.token(), loan: None },
-                        waits: None,
-                    })
+                    .map(|value| Parcel { value, hold: Hold { _token: shared.meter.token(), loan: None } })
                     .collect();
                 for parcel in parcels {
                     if output.send(parcel).await.is_err() {
@@ -560,8 +551,7 @@ impl<T> Iterator for Items<T> {
             }
         });
         self.slot.to(State::Busy);
-        let Parcel { value, hold, waits } = parcel?;
-        drop(waits);
+        let Parcel { value, hold } = parcel?;
         self.slot.open().count_in();
         self.slot.open().count_out();
         self.hold = Some(hold);

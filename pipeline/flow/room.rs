@@ -7,8 +7,8 @@ use serde::Serialize;
 pub struct Room {
     /// Items in work, or done and waiting for their turn to leave. 0 counts as 1.
     pub slots: usize,
-    /// Items that wait for the next node. With 0 they wait in their slots: no work begins before there is room for what comes
-    /// of it.
+    /// Items that wait for the next node. With 0 no work begins before there is room for what comes of it, and a slot whose item
+    /// waits is starved.
     pub queue: usize,
 }
 

@@ -97,8 +97,8 @@ impl<T: Send + 'static> Flow<T> {
                         let work = window.pop_front().expect("the head is done");
                         if let WindowProgress::Done(value, slot) = work.progress {
                             out.count_out();
-                            let waits = (!has_queue).then_some(slot);
-                            place.send(Parcel { value, hold: work.hold, waits });
+                            drop(slot);
+                            place.send(Parcel { value, hold: work.hold });
                         }
                     }
                     place = output.clone().reserve_owned(), if !has_queue && places.len() < room.slots() => {
@@ -121,7 +121,7 @@ impl<T: Send + 'static> Flow<T> {
                         begin(&mut window, value, slot, hold);
                     }
                     parcel = input.recv(), if has_room && !ended => match parcel {
-                        Some(Parcel { value, hold, waits: _ }) => {
+                        Some(Parcel { value, hold }) => {
                             open.count_in();
                             let mut slot = open.slot();
                             match &weigh {

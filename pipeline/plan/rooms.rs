@@ -85,7 +85,7 @@ impl Rooms {
     }
 
     /// Batches in the making, which are the largest of all: a thread fills one in a small part of the time that others take for
-    /// its images. They wait in their slots, so that of one that is made and one that is used there is no third.
+    /// its images. None begins before there is room for it, so that of one that is made and one that is used there is no third.
     pub fn batch(&self) -> Room {
         Room { slots: (self.threads / 4).max(1), queue: 0 }
     }

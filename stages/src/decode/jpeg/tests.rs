@@ -156,17 +156,17 @@ fn a_reduced_image_shows_what_the_whole_one_does() {
 
 #[test]
 fn the_ends_of_a_reduced_image_count_as_much_as_what_they_stand_for() {
-    for beyond in 0..8 {
+    for (beyond, is_below) in (0..8).flat_map(|beyond| [(beyond, false), (beyond, true)]) {
         let side = 1024 + beyond;
-        let inside = |at: usize| if at < 1024 { 60 } else { 220 };
-        let pixels: Vec<u8> =
-            (0..side).flat_map(|y| (0..side).flat_map(move |x| [inside(x).max(inside(y)); 3])).collect();
+        let level = |at: usize| if at < 1024 { 60 } else { 220 };
+        let row = |y: usize| (0..side).flat_map(move |x| [level(if is_below { y } else { x }); 3]);
+        let pixels: Vec<u8> = (0..side).flat_map(row).collect();
         let encoder = Encoder::new(&pixels, side, side, PixelFormat::Rgb).quality(100);
         let bytes = encoder.encode().expect("the picture is encoded").into();
         let encoded = Encoded { bytes };
         let side = side as u32;
         // All of it, and a part whose first and last squares see what is outside.
-        for inside in [[0, 0, side, side], [3, 5, 1021, side - 10], [1024 - 260, 1, 257, 999]] {
+        for inside in [[0, 0, side, side], [3, 5, 1021, side - 10], [764, 1, 257, 999], [1, 764, 999, 257]] {
             for reduced in [2, 4, 8] {
                 let size = [2, 3].map(|axis| inside[axis] / (4 * reduced));
                 let view = View::of_part(inside, size, Filter::Bilinear);
