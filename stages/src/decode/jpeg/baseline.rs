@@ -10,6 +10,8 @@ use crate::simd::isa::for_each_isa;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot<'a> {
     pub(super) component: &'a Component,
+    /// The place of the component among those of the frame.
+    pub(super) index: usize,
     /// Where its first coefficient goes.
     pub(super) at: usize,
 }
@@ -24,7 +26,7 @@ for_each_isa! {
 #[inline(always)]
 fn blocks_loop(bits: &mut Bits<'_>, slots: &[Slot<'_>], coefficients: &mut Flat) -> Option<()> {
     let mut reservoir = bits.clone();
-    for Slot { component, at } in slots {
+    for Slot { component, at, .. } in slots {
         block(&mut reservoir, component, coefficients[*at..].first_chunk_mut()?)?;
     }
     *bits = reservoir;

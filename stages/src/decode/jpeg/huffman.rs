@@ -151,13 +151,13 @@ impl Entry {
         all
     }
 
-    /// What an index begins with.
+    /// What an index begins with that begins with a short code.
     fn of(codes: &Codes, index: usize, is_ac: bool, size_max: u32) -> Entry {
         let Symbol { code_bits, byte } = codes.short[index];
         let size = u32::from(byte & 15);
         // The first bit of a value says whether it is negative.
         let has_sign = size == 0 || code_bits < LOOK_BITS;
-        if code_bits == 0 || !has_sign || size > size_max || code_bits + size > SEEN_BITS_MAX {
+        if !has_sign || size > size_max || code_bits + size > SEEN_BITS_MAX {
             return Entry::LONG;
         }
         let code = (index >> (LOOK_BITS - code_bits)) as i32;

@@ -270,9 +270,8 @@ struct Units<'a> {
     interval_end: usize,
     /// The last DC coefficient of each component.
     last: [i32; 3],
-    /// The blocks of four units with the component of each, unit by unit in the order of the file.
+    /// The blocks of four units, unit by unit in the order of the file.
     slots: [Slot<'a>; FOUR_UNITS],
-    of: [usize; FOUR_UNITS],
     /// Blocks of a unit.
     blocks: usize,
 }
@@ -296,8 +295,7 @@ impl<'a> Units<'a> {
         let bits = scan.interval(interval)?;
         let at = interval * frame.restart_interval;
         let interval_end = if frame.restart_interval > 0 { at + frame.restart_interval } else { usize::MAX };
-        let mut slots = [Slot { component: &frame.components[0], at: 0 }; FOUR_UNITS];
-        let mut of = [0; FOUR_UNITS];
+        let mut slots = [Slot { component: &frame.components[0], index: 0, at: 0 }; FOUR_UNITS];
         let mut n = 0;
         for unit in 0..4 {
             let mut first = 0;
@@ -306,27 +304,14 @@ impl<'a> Units<'a> {
                 for down in 0..v {
                     for column in unit * h..(unit + 1) * h {
                         let quad = first + down * h + column / 4;
-                        slots[n] = Slot { component, at: quad * QUAD + column % 4 * 8 };
-                        of[n] = index;
+                        slots[n] = Slot { component, index, at: quad * QUAD + column % 4 * 8 };
                         n += 1;
                     }
                 }
                 first += h * v;
             }
         }
-        Some(Units {
-            frame,
-            scan,
-            aside,
-            isa,
-            bits,
-            at,
-            interval_end,
-            last: [0; 3],
-            slots,
-            of,
-            blocks: n / 4,
-        })
+        Some(Units { frame, scan, aside, isa, bits, at, interval_end, last: [0; 3], slots, blocks: n / 4 })
     }
 
     /// Goes past units up to `at`.
@@ -377,10 +362,10 @@ impl<'a> Units<'a> {
         let (from, to) = (first * self.blocks, (first + n) * self.blocks);
         let coefficients = quads.unwrap_or(self.aside).flat();
         blocks(self.isa, &mut self.bits, &self.slots[from..to], coefficients)?;
-        for (slot, &of) in self.slots[from..to].iter().zip(&self.of[from..to]) {
-            let (dc, last) = (&mut coefficients[slot.at], &mut self.last[of]);
+        for Slot { component, index, at } in &self.slots[from..to] {
+            let (dc, last) = (&mut coefficients[*at], &mut self.last[*index]);
             *last += i32::from(*dc);
-            if last.abs() > self.frame.components[of].last_max {
+            if last.abs() > component.last_max {
                 return None;
             }
             *dc = *last as i16;
