@@ -5,6 +5,7 @@ use std::cell::RefCell;
 
 use forebay_datasets::sample::Pixels;
 
+use crate::simd::isa::{Isa, for_each_isa};
 use crate::simd::weigh::{Neighbours, ROW_BYTES_MIN, Weights, across, down};
 use crate::simd::x86::HasAvx512;
 
@@ -17,7 +18,7 @@ thread_local! {
 }
 
 /// The weights of one axis.
-struct Axis {
+pub(super) struct Axis {
     precision: u32,
     /// The first neighbour of each pixel.
     starts: Vec<u32>,
@@ -30,45 +31,6 @@ struct Axis {
 }
 
 impl Axis {
-    /// Those of `out` pixels of which each is made of its neighbours among `length` pixels, from `start` to `end`. As Pillow's
-    /// `precompute_coeffs`: triangles of the distance between two pixels that come out, and no narrower than of those that go
-    /// in; as many fractional bits as 16 bits have room for.
-    fn of(length: u32, start: f64, end: f64, out: u32) -> Axis {
-        let scale = (end - start) / f64::from(out);
-        let radius = scale.max(1.0);
-        let by = 1.0 / radius;
-        let most = 2 * radius.ceil() as usize + 1;
-        let (mut starts, mut counts) = (Vec::with_capacity(out as usize), Vec::with_capacity(out as usize));
-        let mut exact = vec![0.0; most * out as usize];
-        for (pixel, exact) in (0..out).zip(exact.chunks_exact_mut(most)) {
-            let centre = start + (f64::from(pixel) + 0.5) * scale;
-            let first = (centre - radius).floor().max(0.0) as u32;
-            let last = (centre + radius).ceil().min(f64::from(length)) as u32;
-            let weight = |at: u32| (1.0 - ((f64::from(at) - (centre - 0.5)) * by).abs()).max(0.0);
-            let first = (first..last).find(|at| weight(*at) > 0.0).unwrap_or(first);
-            let mut sum = 0.0;
-            for (exact, at) in exact.iter_mut().zip(first..last) {
-                *exact = weight(at);
-                sum += *exact;
-            }
-            exact.iter_mut().for_each(|weight| *weight /= sum);
-            starts.push(first);
-            counts.push(exact.iter().rposition(|weight| *weight > 0.0).map_or(0, |last| last + 1));
-        }
-        let largest = exact.iter().copied().fold(0.0, f64::max);
-        let fits = |precision: &u32| (largest * f64::from(1 << (precision + 1))).round() < f64::from(1 << 15);
-        let precision = (0..21).find(|precision| !fits(precision)).unwrap_or(21);
-        let taps = counts.iter().max().map_or(0, |most| most.next_multiple_of(2));
-        let one = f64::from(1 << precision);
-        let mut weights = vec![0; taps * out as usize];
-        for (weights, exact) in weights.chunks_exact_mut(taps.max(1)).zip(exact.chunks_exact(most)) {
-            for (weight, exact) in weights.iter_mut().zip(exact) {
-                *weight = (exact * one).round() as i16;
-            }
-        }
-        Axis { precision, starts, counts, taps, weights }
-    }
-
     /// What the pixels are made of: the first and the one behind the last.
     fn seen(&self) -> (u32, u32) {
         let last = self.starts.len() - 1;
@@ -104,6 +66,50 @@ impl Axis {
     }
 }
 
+for_each_isa! {
+    /// Those of `out` pixels of which each is made of its neighbours among `length` pixels, from `start` to `end`. As Pillow's
+    /// `precompute_coeffs`: triangles of the distance between two pixels that come out, and no narrower than of those that go
+    /// in; as many fractional bits as 16 bits have room for.
+    axis = axis_loop(length: u32, start: f64, end: f64, out: u32) -> Axis
+}
+
+#[inline(always)]
+fn axis_loop(length: u32, start: f64, end: f64, out: u32) -> Axis {
+    let scale = (end - start) / f64::from(out);
+    let radius = scale.max(1.0);
+    let by = 1.0 / radius;
+    let most = 2 * radius.ceil() as usize + 1;
+    let (mut starts, mut counts) = (Vec::with_capacity(out as usize), Vec::with_capacity(out as usize));
+    let mut exact = vec![0.0; most * out as usize];
+    for (pixel, exact) in (0..out).zip(exact.chunks_exact_mut(most)) {
+        let centre = start + (f64::from(pixel) + 0.5) * scale;
+        let first = (centre - radius).floor().max(0.0) as u32;
+        let last = (centre + radius).ceil().min(f64::from(length)) as u32;
+        let weight = |at: u32| (1.0 - ((f64::from(at) - (centre - 0.5)) * by).abs()).max(0.0);
+        let first = (first..last).find(|at| weight(*at) > 0.0).unwrap_or(first);
+        let mut sum = 0.0;
+        for (exact, at) in exact.iter_mut().zip(first..last) {
+            *exact = weight(at);
+            sum += *exact;
+        }
+        exact.iter_mut().for_each(|weight| *weight /= sum);
+        starts.push(first);
+        counts.push(exact.iter().rposition(|weight| *weight > 0.0).map_or(0, |last| last + 1));
+    }
+    let largest = exact.iter().copied().fold(0.0, f64::max);
+    let fits = |precision: &u32| (largest * f64::from(1 << (precision + 1))).round() < f64::from(1 << 15);
+    let precision = (0..21).find(|precision| !fits(precision)).unwrap_or(21);
+    let taps = counts.iter().max().map_or(0, |most| most.next_multiple_of(2));
+    let one = f64::from(1 << precision);
+    let mut weights = vec![0; taps * out as usize];
+    for (weights, exact) in weights.chunks_exact_mut(taps.max(1)).zip(exact.chunks_exact(most)) {
+        for (weight, exact) in weights.iter_mut().zip(exact) {
+            *weight = (exact * one).round() as i16;
+        }
+    }
+    Axis { precision, starts, counts, taps, weights }
+}
+
 /// A window (left, top, width, height) of a part of an image at another size; nothing outside of the part is seen. `None` where it
 /// is not for this: few pixels, many that become one, or an axis that keeps its pixels.
 pub(crate) fn resized(
@@ -124,8 +130,10 @@ pub(crate) fn resized(
     {
         return None;
     }
-    let columns = Axis::of(part_width, left, left + window_width, width);
-    let rows = Axis::of(part_height, top, top + window_height, height);
+    // Half of this is the rounding of numbers, which the machine of every kind does by a call.
+    let isa = Isa::Avx512(has);
+    let columns = axis(isa, part_width, left, left + window_width, width);
+    let rows = axis(isa, part_height, top, top + window_height, height);
     let (first, end) = columns.seen();
     let stride = 3 * (end - first) as usize;
     if stride < ROW_BYTES_MIN {

@@ -18,16 +18,33 @@ pub(super) struct Slot<'a> {
 
 for_each_isa! {
     /// Reads blocks, one after the other: their coefficients other than zero go to their [`PLACES`] after the first one, among them
-    /// some zeros, before what else comes to their place. The first one is the difference that the file states. `None` where the
-    /// bits are no blocks.
-    blocks = blocks_loop(bits: &mut Bits<'_>, slots: &[Slot<'_>], coefficients: &mut Flat) -> Option<()>
+    /// some zeros, before what else comes to their place. The first one is stated as the difference to that of the component's
+    /// block before, which is among `last`. `None` where the bits are no blocks.
+    blocks = blocks_loop(
+        bits: &mut Bits<'_>,
+        slots: &[Slot<'_>],
+        last: &mut [i32; 3],
+        coefficients: &mut Flat
+    ) -> Option<()>
 }
 
 #[inline(always)]
-fn blocks_loop(bits: &mut Bits<'_>, slots: &[Slot<'_>], coefficients: &mut Flat) -> Option<()> {
+fn blocks_loop(
+    bits: &mut Bits<'_>,
+    slots: &[Slot<'_>],
+    last: &mut [i32; 3],
+    coefficients: &mut Flat,
+) -> Option<()> {
     let mut reservoir = bits.clone();
-    for Slot { component, at, .. } in slots {
-        block(&mut reservoir, component, coefficients[*at..].first_chunk_mut()?)?;
+    for Slot { component, index, at } in slots {
+        let coefficients = coefficients[*at..].first_chunk_mut()?;
+        block(&mut reservoir, component, coefficients)?;
+        let last = &mut last[*index];
+        *last += i32::from(coefficients[0]);
+        if last.abs() > component.last_max {
+            return None;
+        }
+        coefficients[0] = *last as i16;
     }
     *bits = reservoir;
     Some(())

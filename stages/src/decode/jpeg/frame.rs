@@ -64,6 +64,12 @@ impl Tables {
 }
 
 impl Frame {
+    /// Columns and rows of minimum coded units.
+    pub(super) fn units(&self) -> [usize; 2] {
+        let [h, v] = self.sampling_max;
+        [self.width.div_ceil(8 * h), self.height.div_ceil(8 * v)]
+    }
+
     /// Reads the headers of a file; `None` where it is not a baseline image of 8 bits in one scan, with one component or
     /// three, or anything in it is not as the standard says.
     pub(super) fn read(bytes: &[u8], tables: &mut Tables) -> Option<Frame> {

@@ -28,8 +28,6 @@ pub(super) struct Buffers {
     planes: [Plane; 3],
     /// A row of each component at the size of the image, where it is not in a plane as it is.
     lines: [Vec<u8>; 3],
-    /// A row of pixels.
-    row: Vec<u8>,
 }
 
 impl Buffers {
@@ -40,7 +38,11 @@ impl Buffers {
     }
 }
 
-/// Samples of a component: two rows of units, the last one and the one before.
+/// Samples of a component of an image of which so many columns and rows become one, 1, 2, 4 or 8: two rows of units, the last one
+/// and the one before.
+///
+/// A component of which there are fewer samples than pixels is reduced less, so that it is upsampled only where they are still
+/// fewer.
 #[derive(Debug, Default)]
 struct Plane {
     samples: Vec<u8>,
@@ -51,12 +53,45 @@ struct Plane {
     origin: [usize; 2],
     /// Columns and rows of the component that show something.
     size: [usize; 2],
+    /// How many columns and rows of the component become one.
+    reduced: [usize; 2],
+    /// Columns and rows of a block.
+    block: [usize; 2],
+    upsampling: Upsampling,
 }
 
 /// Samples left and right of those that are decoded, for neighbours at the edges.
 const MARGIN: usize = 32;
 
 impl Plane {
+    /// Makes it that of a component, of so many columns of units from the first one of `units` on.
+    fn begin(
+        &mut self,
+        frame: &Frame,
+        component: &Component,
+        reduced: usize,
+        units: [usize; 2],
+        columns: usize,
+    ) {
+        let sampling = component.sampling;
+        let sparse = [0, 1].map(|axis| frame.sampling_max[axis] / sampling[axis]);
+        self.reduced = sparse.map(|sparse| (reduced / sparse).max(1));
+        self.block = self.reduced.map(|reduced| 8 / reduced);
+        self.size = [0, 1].map(|axis| {
+            let samples = [frame.width, frame.height][axis] * sampling[axis];
+            samples.div_ceil(frame.sampling_max[axis] * self.reduced[axis])
+        });
+        self.upsampling = Upsampling::of(sparse.map(|sparse| (sparse / reduced).max(1)), self.size[0]);
+        let unit = [0, 1].map(|axis| self.block[axis] * sampling[axis]);
+        self.origin = [0, 1].map(|axis| units[axis] * unit[axis]);
+        self.stride = 2 * MARGIN + columns.div_ceil(4) * 4 * unit[0];
+        self.rows = 2 * unit[1];
+        // What stands there of an image before is written over before it is read.
+        if self.samples.len() < self.stride * self.rows {
+            self.samples.resize(self.stride * self.rows, 0);
+        }
+    }
+
     /// Where a row of the component begins.
     fn start(&self, row: usize) -> usize {
         (row - self.origin[1]) % self.rows * self.stride + MARGIN
@@ -81,8 +116,9 @@ impl Plane {
 }
 
 /// How a component gets to the size of the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Upsampling {
+    #[default]
     None,
     Across,
     Down,
@@ -92,10 +128,9 @@ enum Upsampling {
 }
 
 impl Upsampling {
-    /// As `jdsample.c` decides.
-    fn of(scale: &Reduction, component: &Component) -> Upsampling {
-        let [across, down] = scale.upsampling(component);
-        let is_wide = scale.samples(component)[0] > 2;
+    /// As `jdsample.c` decides, for a component of so many columns with so many times as many pixels as samples, across and down.
+    fn of([across, down]: [usize; 2], columns: usize) -> Upsampling {
+        let is_wide = columns > 2;
         match (across, down) {
             (1, 1) => Upsampling::None,
             (2, 1) if is_wide => Upsampling::Across,
@@ -103,58 +138,6 @@ impl Upsampling {
             (2, 2) if is_wide => Upsampling::Both,
             _ => Upsampling::Repeat([across, down]),
         }
-    }
-}
-
-/// An image of which so many columns and rows become one: 1, 2, 4 or 8.
-///
-/// Samples of components of which there are fewer than pixels are reduced less, so that they are upsampled only where they are
-/// still fewer.
-#[derive(Clone, Copy, Debug)]
-struct Reduction<'a> {
-    frame: &'a Frame,
-    reduced: usize,
-}
-
-impl Reduction<'_> {
-    /// How many times as many pixels as samples of a component there are in the whole image, across and down.
-    fn sparse(&self, component: &Component) -> [usize; 2] {
-        [0, 1].map(|axis| self.frame.sampling_max[axis] / component.sampling[axis])
-    }
-
-    /// How many columns and rows of a component become one.
-    fn reduced(&self, component: &Component) -> [usize; 2] {
-        self.sparse(component).map(|sparse| (self.reduced / sparse).max(1))
-    }
-
-    /// How many times as many pixels as samples there are.
-    fn upsampling(&self, component: &Component) -> [usize; 2] {
-        self.sparse(component).map(|sparse| (sparse / self.reduced).max(1))
-    }
-
-    /// Columns and rows of a component.
-    fn samples(&self, component: &Component) -> [usize; 2] {
-        let (image, reduced) = ([self.frame.width, self.frame.height], self.reduced(component));
-        [0, 1].map(|axis| {
-            let pixels = self.frame.sampling_max[axis] * reduced[axis];
-            (image[axis] * component.sampling[axis]).div_ceil(pixels)
-        })
-    }
-
-    /// Columns and rows of a block of a component.
-    fn block(&self, component: &Component) -> [usize; 2] {
-        self.reduced(component).map(|reduced| 8 / reduced)
-    }
-
-    /// Columns and rows of pixels of a minimum coded unit.
-    fn unit(&self) -> [usize; 2] {
-        self.frame.sampling_max.map(|factor| 8 * factor / self.reduced)
-    }
-
-    /// Columns and rows of minimum coded units.
-    fn units(&self) -> [usize; 2] {
-        let [h, v] = self.frame.sampling_max;
-        [self.frame.width.div_ceil(8 * h), self.frame.height.div_ceil(8 * v)]
     }
 }
 
@@ -169,14 +152,14 @@ pub(super) fn decode(
     buffers: &mut Buffers,
     isa: Isa,
 ) -> Option<Vec<u8>> {
-    let Buffers { scan, quads, aside, planes, lines, row: line, .. } = buffers;
-    let scale = Reduction { frame, reduced };
+    let Buffers { scan, quads, aside, planes, lines, .. } = buffers;
     let end = frame.scan_at + scan.read(&bytes[frame.scan_at..])?;
     let has_end = bytes[end..].starts_with(&[0xff, 0xd9]);
     if !has_end && end < bytes.len() {
         return None;
     }
-    let [units_across, units_down] = scale.units();
+    let unit = frame.sampling_max.map(|factor| 8 * factor / reduced);
+    let [units_across, units_down] = frame.units();
     let intervals = match frame.restart_interval {
         0 => 1,
         interval => (units_across * units_down).div_ceil(interval),
@@ -189,23 +172,14 @@ pub(super) fn decode(
         [&region.columns, &region.rows].map(|pixels| pixels.start / reduced..pixels.end.div_ceil(reduced));
     // Units of the region, with the samples next to it.
     let units = |pixels: &Range<usize>, axis: usize, all: usize| {
-        let (size, beside) = (scale.unit()[axis], frame.sampling_max[axis]);
+        let (size, beside) = (unit[axis], frame.sampling_max[axis]);
         pixels.start.saturating_sub(beside) / size..(pixels.end + beside).div_ceil(size).min(all)
     };
     let columns = units(&across, 0, units_across);
     let rows = units(&down, 1, units_down);
     for (plane, component) in planes.iter_mut().zip(&frame.components) {
-        let ([h, v], [width, height]) = (component.sampling, scale.block(component));
-        plane.stride = 2 * MARGIN + columns.len().div_ceil(4) * 4 * width * h;
-        plane.rows = 2 * height * v;
-        plane.origin = [columns.start * width * h, rows.start * height * v];
-        plane.size = scale.samples(component);
-        // What stands there of an image before is written over before it is read.
-        if plane.samples.len() < plane.stride * plane.rows {
-            plane.samples.resize(plane.stride * plane.rows, 0);
-        }
+        plane.begin(frame, component, reduced, [columns.start, rows.start], columns.len());
     }
-    line.resize(3 * across.len(), 0);
     let mut out = spare::take(3 * across.len() * down.len());
     quads.flat().fill(0);
 
@@ -216,14 +190,13 @@ pub(super) fn decode(
         units.row(columns.clone(), units_across, quads, |four, quads| {
             let mut at = 0;
             for (plane, component) in planes.iter_mut().zip(&frame.components) {
-                let ([h, v], [width, height]) = (component.sampling, scale.block(component));
+                let ([h, v], [width, height]) = (component.sampling, plane.block);
                 for below in 0..v {
                     let start = plane.start((row * v + below) * height) + four * 4 * width * h;
                     for beside in 0..h {
                         let samples = &mut plane.samples[start + beside * 4 * width..];
                         let mut target = Target { samples, stride: plane.stride };
-                        let reduced = scale.reduced(component);
-                        idct::quad(isa, &quads[at], &component.quantisers, reduced, &mut target);
+                        idct::quad(isa, &quads[at], &component.quantisers, plane.reduced, &mut target);
                         at += 1;
                     }
                 }
@@ -233,18 +206,19 @@ pub(super) fn decode(
         let below = if frame.sampling_max[1] > 1 { frame.sampling_max[1] } else { 0 };
         let until = match row + 1 == units_down {
             true => down.end,
-            false => ((row + 1) * scale.unit()[1]).saturating_sub(below).min(down.end),
+            false => ((row + 1) * unit[1]).saturating_sub(below).min(down.end),
         };
         for (plane, component) in planes.iter_mut().zip(&frame.components) {
-            let rows = scale.block(component)[1] * component.sampling[1];
+            let rows = plane.block[1] * component.sampling[1];
             for row in row * rows..(row + 1) * rows {
                 plane.extend(row);
             }
         }
         while emitted < until {
-            pixels(scale, model, planes, emitted, across.clone(), lines, isa, line);
+            let at = out.len();
+            out.resize(at + 3 * across.len(), 0);
+            pixels(frame, model, planes, emitted, across.clone(), lines, isa, &mut out[at..]);
             emitted += 1;
-            out.extend_from_slice(line);
         }
     }
     if !has_end {
@@ -361,15 +335,7 @@ impl<'a> Units<'a> {
         let n = n.min(self.interval_end - self.at);
         let (from, to) = (first * self.blocks, (first + n) * self.blocks);
         let coefficients = quads.unwrap_or(self.aside).flat();
-        blocks(self.isa, &mut self.bits, &self.slots[from..to], coefficients)?;
-        for Slot { component, index, at } in &self.slots[from..to] {
-            let (dc, last) = (&mut coefficients[*at], &mut self.last[*index]);
-            *last += i32::from(*dc);
-            if last.abs() > component.last_max {
-                return None;
-            }
-            *dc = *last as i16;
-        }
+        blocks(self.isa, &mut self.bits, &self.slots[from..to], &mut self.last, coefficients)?;
         self.at += n;
         Some(())
     }
@@ -378,7 +344,7 @@ impl<'a> Units<'a> {
 /// One row of pixels, `[columns, 3]`.
 #[allow(clippy::too_many_arguments, reason = "what a row is made of and where it goes")]
 fn pixels(
-    scale: Reduction<'_>,
+    frame: &Frame,
     model: Model,
     planes: &[Plane; 3],
     y: usize,
@@ -388,22 +354,17 @@ fn pixels(
     out: &mut [u8],
 ) {
     let whole = columns.start as isize..columns.end as isize;
-    let Reduction { frame, .. } = scale;
     if frame.components.len() == 1 {
         return color::gray(isa, planes[0].row(y, whole), out);
     }
-    let mut components = frame.components.iter().zip(planes).zip(lines);
-    let channels = std::array::from_fn(|_| {
-        let ((component, plane), line) = components.next().expect("there are three");
-        samples(scale, component, plane, y, columns.clone(), line, isa)
-    });
+    let [first, second, third] = lines;
+    let channels = [(0, first), (1, second), (2, third)]
+        .map(|(component, line)| samples(&planes[component], y, columns.clone(), line, isa));
     color::pixels(isa, model, channels, out);
 }
 
 /// A row of a component at the size of the image; in `line`, where it is not in the plane as it is.
 fn samples<'a>(
-    scale: Reduction<'_>,
-    component: &Component,
     plane: &'a Plane,
     y: usize,
     columns: Range<usize>,
@@ -417,7 +378,7 @@ fn samples<'a>(
     let near = y / 2;
     let far = if y.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(plane.size[1] - 1) };
     line.resize(columns.len() + 2, 0);
-    match Upsampling::of(&scale, component) {
+    match plane.upsampling {
         Upsampling::None => return plane.row(y, whole),
         Upsampling::Across => color::double_across(isa, plane.row(y, half.clone()), line),
         Upsampling::Down => {
