@@ -1,6 +1,7 @@
 //! JPEG: the markers are read here, and say which decoder gets the file right, if any.
 //!
-//! Baseline files go to our own decoder ([`own`]) first. Of what it leaves, zune-jpeg is the fast one, in its strict mode, which refuses truncated files. Some legal layouts it decodes
+//! Huffman-coded files go to our own decoder ([`own`]) first. Of what it leaves, zune-jpeg is the fast one, in its strict mode, which
+//! refuses truncated files. Some legal layouts it decodes
 //! to garbage without an error, or not at all; those go to the `jpeg-decoder` crate, and what neither gets right
 //! to `libjpeg-turbo-rs`, which is exact but refuses layouts that `jpeg-decoder` reads. Which is which was found by
 //! comparing with libjpeg-turbo over 2,500 combinations of subsampling, restart interval, scan script and size.
@@ -14,8 +15,10 @@ mod huffman;
 mod idct;
 mod own;
 mod rows;
+mod spectrum;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use forebay_datasets::sample::{Pixels, SeenPart};
 use image::metadata::Orientation;
@@ -162,8 +165,10 @@ impl JpegHeader {
             let per_unit = self.components.iter().map(|ComponentHeader { sampling: [h, v], .. }| h * v);
             units * per_unit.map(u64::from).sum::<u64>()
         };
-        // A coefficient takes two bytes; where scans refine each other, all of them are held until the last one.
-        let coefficients = if self.progressive { 128 * blocks(units) } else { 0 };
+        // Of several scans all coefficients are held until the last one: two bytes each, and a bit that says whether it is zero;
+        // of four units side by side.
+        let held = units_across.next_multiple_of(4) * u64::from(self.height).div_ceil(8 * v_max);
+        let coefficients = if self.is_one_scan() { 0 } else { 136 * blocks(held) };
         let rgb = rgb_bytes(self.width, self.height);
         let image = coefficients
             + match self.route() {
@@ -179,6 +184,11 @@ impl JpegHeader {
         turned_bytes(image + again, self.width, self.height, self.orientation)
     }
 
+    /// True where the first scan brings all of the image.
+    fn is_one_scan(&self) -> bool {
+        !self.progressive && self.first_scan == self.components.len()
+    }
+
     fn route(&self) -> Route {
         if self.arithmetic {
             return Route::LibjpegTurbo;
@@ -188,7 +198,7 @@ impl JpegHeader {
         // zune-jpeg takes luma to be the component with the most samples, and divides by shifting.
         let odd = self.components.first().is_none_or(|luma| luma.sampling != max)
             || factors().any(|(factor, _)| factor == 3);
-        let one_scan = !self.progressive && self.first_scan == self.components.len();
+        let one_scan = self.is_one_scan();
         // Neither zune-jpeg nor jpeg-decoder finds the blocks of such a component where it has a scan of its own.
         if factors().any(|(factor, max)| 1 < factor && factor < max) {
             return if one_scan && !odd { Route::Zune } else { Route::LibjpegTurbo };
@@ -443,8 +453,7 @@ fn check_restarts(bytes: &[u8], layout: &JpegHeader) -> Result<(), Fault> {
             _ => {}
         }
     }
-    let one_scan = !layout.progressive && layout.first_scan == layout.components.len();
-    if one_scan && layout.components.len() > 1 {
+    if layout.is_one_scan() && layout.components.len() > 1 {
         let [h, v] = layout.sampling_max().map(|factor| u32::from(factor) * 8);
         let units = layout.width.div_ceil(h) as usize * layout.height.div_ceil(v) as usize;
         if seen + 1 < units.div_ceil(layout.restart_interval) {

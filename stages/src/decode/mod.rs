@@ -37,7 +37,7 @@ pub struct Decode {
     pub background: Option<[u8; 3]>,
     /// What is refused by its header.
     pub limits: Limits,
-    /// Who decodes baseline JPEG.
+    /// Who decodes JPEG.
     pub decoder: Decoder,
     /// Whether large images are decoded at a fraction of their size where the next stage makes them smaller still.
     pub scale: DecodeScale,
@@ -46,7 +46,7 @@ pub struct Decode {
     pub hashes: bool,
 }
 
-/// Who decodes baseline JPEG.
+/// Who decodes JPEG.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decoder {

@@ -10,6 +10,7 @@ use crate::simd::isa::for_each_isa;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot<'a> {
     pub(super) component: &'a Component,
+    pub(super) tables: &'a Pair,
     /// The place of the component among those of the frame.
     pub(super) index: usize,
     /// Where its first coefficient goes.
@@ -36,12 +37,12 @@ fn blocks_loop(
     coefficients: &mut Flat,
 ) -> Option<()> {
     let mut reservoir = bits.clone();
-    for Slot { component, index, at } in slots {
+    for Slot { component, tables, index, at } in slots {
         let coefficients = coefficients[*at..].first_chunk_mut()?;
-        block(&mut reservoir, component, coefficients)?;
+        block(&mut reservoir, tables, &component.quantisers, coefficients)?;
         let last = &mut last[*index];
         *last += i32::from(coefficients[0]);
-        if last.abs() > component.last_max {
+        if last.abs() > component.last_max() {
             return None;
         }
         coefficients[0] = *last as i16;
@@ -51,8 +52,12 @@ fn blocks_loop(
 }
 
 #[inline(always)]
-fn block(bits: &mut Bits<'_>, component: &Component, coefficients: &mut [i16; 256]) -> Option<()> {
-    let Component { tables, quantisers, .. } = component;
+fn block(
+    bits: &mut Bits<'_>,
+    tables: &Pair,
+    quantisers: &[[i16; 8]; 8],
+    coefficients: &mut [i16; 256],
+) -> Option<()> {
     let mut put = |at: usize, value| coefficients[usize::from(PLACES[at & 255])] = value;
     bits.refill();
     let peeked = bits.peek();

@@ -1,4 +1,4 @@
-//! What a baseline file says before its first scan, as far as decoding needs it.
+//! What a file says beside the bits of its scans, as far as decoding needs it.
 
 use std::sync::Arc;
 
@@ -6,18 +6,17 @@ use super::coefficients::{BLOCKS_MAX, PLACES};
 use super::huffman::{Pair, Spec, VALUE_MAX, size_max};
 use super::{Segment, be16, segment};
 
-/// The size, the components and the tables of an image with one scan.
+/// The size and the components of an image.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) width: usize,
     pub(super) height: usize,
+    /// One or three.
     pub(super) components: Vec<Component>,
     /// The largest sampling factors, horizontal and vertical.
     pub(super) sampling_max: [usize; 2],
-    /// Minimum coded units between restart markers; 0 where there are none.
-    pub(super) restart_interval: usize,
-    /// Where the bits of the scan begin in the file.
-    pub(super) scan_at: usize,
+    /// True where scans bring a part of the coefficients or of their bits.
+    pub(super) is_progressive: bool,
 }
 
 /// One of luma and chroma.
@@ -26,11 +25,34 @@ pub(super) struct Component {
     id: u8,
     /// Horizontal and vertical sampling factor.
     pub(super) sampling: [usize; 2],
-    /// `[8, 8]` in natural order.
+    /// The number of its quantisers.
+    stated_quantisers: usize,
+    /// `[8, 8]` in natural order, as they were when its first scan began; zeros before.
     pub(super) quantisers: [[i16; 8]; 8],
+}
+
+impl Component {
     /// The largest DC coefficient, positive or negative: see [`VALUE_MAX`].
-    pub(super) last_max: i32,
-    pub(super) tables: Arc<Pair>,
+    pub(super) fn last_max(&self) -> i32 {
+        VALUE_MAX / i32::from(self.quantisers[0][0])
+    }
+}
+
+/// Some components of an image, some of their coefficients, some bits of these.
+#[derive(Debug)]
+pub(super) struct Scan {
+    /// The places of its components among those of the frame.
+    pub(super) components: Vec<usize>,
+    /// The numbers of their tables, of the first coefficient and of the others.
+    tables: Vec<[usize; 2]>,
+    /// The first and the last coefficient that it brings, by their places in the file.
+    pub(super) band: [usize; 2],
+    /// The lowest bit that scans before brought of them, or 0, and the lowest one that this brings.
+    pub(super) approximation: [u32; 2],
+    /// Minimum coded units between restart markers; 0 where there are none.
+    pub(super) restart_interval: usize,
+    /// Where its bits begin in the file.
+    pub(super) at: usize,
 }
 
 /// The Huffman tables that were asked for last.
@@ -64,20 +86,56 @@ impl Tables {
 }
 
 impl Frame {
+    /// Of the body of a frame header; `None` where it is not an image of 8 bits with one component or three, or anything in it is
+    /// not as the standard says.
+    fn read(body: &[u8], is_progressive: bool) -> Option<Frame> {
+        let &[precision, h1, h0, w1, w0, n, ref stated @ ..] = body else { return None };
+        let n = usize::from(n);
+        let (width, height) = (usize::from(be16(&[w1, w0])), usize::from(be16(&[h1, h0])));
+        if precision != 8 || !matches!(n, 1 | 3) || width == 0 || height == 0 {
+            return None;
+        }
+        let component = |stated: &[u8]| {
+            let sampling = [usize::from(stated[1] >> 4), usize::from(stated[1] & 15)];
+            sampling.iter().all(|factor| matches!(factor, 1 | 2 | 4)).then(|| Component {
+                id: stated[0],
+                // The units of a scan of one component are single blocks.
+                sampling: if n == 1 { [1, 1] } else { sampling },
+                stated_quantisers: usize::from(stated[2]),
+                quantisers: [[0; 8]; 8],
+            })
+        };
+        let components = stated.get(..3 * n)?.chunks_exact(3).map(component).collect::<Option<Vec<_>>>()?;
+        let has_twice = (1..n).any(|i| components[..i].iter().any(|other| other.id == components[i].id));
+        if has_twice {
+            return None;
+        }
+        let sampling_max =
+            [0, 1].map(|axis| components.iter().map(|one| one.sampling[axis]).max().expect("one or three"));
+        Some(Frame { width, height, components, sampling_max, is_progressive })
+    }
+
     /// Columns and rows of minimum coded units.
     pub(super) fn units(&self) -> [usize; 2] {
         let [h, v] = self.sampling_max;
         [self.width.div_ceil(8 * h), self.height.div_ceil(8 * v)]
     }
+}
 
-    /// Reads the headers of a file; `None` where it is not a baseline image of 8 bits in one scan, with one component or
-    /// three, or anything in it is not as the standard says.
-    pub(super) fn read(bytes: &[u8], tables: &mut Tables) -> Option<Frame> {
-        let mut quantisers: [Option<[[i16; 8]; 8]>; 4] = [None; 4];
-        let (mut dcs, mut acs): ([Option<Spec>; 4], [Option<Spec>; 4]) = Default::default();
-        let mut frame: Option<&[u8]> = None;
-        let mut restart_interval = 0;
-        let mut at = 2;
+/// What the segments of a file have said so far.
+#[derive(Debug, Default)]
+pub(super) struct Headers {
+    quantisers: [Option<[[i16; 8]; 8]>; 4],
+    /// Of first coefficients, and of others.
+    specs: [[Option<Spec>; 4]; 2],
+    restart_interval: usize,
+    frame: Option<Frame>,
+}
+
+impl Headers {
+    /// Reads on from the segment at `at` to the bits of the next scan, or to the end marker, where there is `Some(None)`. `None` where
+    /// the image is of a kind that is not decoded here, or anything is not as the standard says.
+    pub(super) fn next_scan(&mut self, bytes: &[u8], mut at: usize) -> Option<Option<Scan>> {
         loop {
             let Segment { marker, mut body, start, end } = segment(bytes, at).ok()?;
             if start > at {
@@ -85,93 +143,85 @@ impl Frame {
             }
             at = end;
             match marker {
-                0xc0 | 0xc1 if frame.is_none() => frame = Some(body),
-                0xc0..=0xc3 | 0xc5..=0xcf => return None,
+                0xc0..=0xc2 if self.frame.is_none() => self.frame = Some(Frame::read(body, marker == 0xc2)?),
+                0xc0..=0xc3 | 0xc5..=0xcf | 0xd8 => return None,
                 0xc4 => {
                     while let Some((&kind, rest)) = body.split_first() {
                         let (spec, length) = Spec::read(rest)?;
-                        let place = match kind >> 4 {
-                            0 => dcs.get_mut(usize::from(kind & 15)),
-                            1 => acs.get_mut(usize::from(kind & 15)),
-                            _ => None,
-                        };
-                        *place? = Some(spec);
+                        let class = self.specs.get_mut(usize::from(kind >> 4))?;
+                        *class.get_mut(usize::from(kind & 15))? = Some(spec);
                         body = &rest[length..];
                     }
                 }
                 0xdb => {
                     while let Some((&kind, rest)) = body.split_first() {
                         let (table, rest) = read_quantisers(kind, rest)?;
-                        *quantisers.get_mut(usize::from(kind & 15))? = Some(table);
+                        *self.quantisers.get_mut(usize::from(kind & 15))? = Some(table);
                         body = rest;
                     }
                 }
-                0xdd => restart_interval = usize::from(be16(body.get(..2)?)),
-                0xda => {
-                    let &[precision, h1, h0, w1, w0, n, ref stated @ ..] = frame? else { return None };
-                    let n = usize::from(n);
-                    let (stated, scan) = (stated.get(..3 * n)?, body.get(1..1 + 2 * n)?);
-                    if precision != 8
-                        || !matches!(n, 1 | 3)
-                        || usize::from(body[0]) != n
-                        || body.len() != 4 + 2 * n
-                    {
-                        return None;
-                    }
-                    if body[1 + 2 * n..] != [0, 63, 0] {
-                        return None;
-                    }
-                    let component = |(stated, scan): (&[u8], &[u8])| {
-                        let sampling = [usize::from(stated[1] >> 4), usize::from(stated[1] & 15)];
-                        if stated[0] != scan[0] || !sampling.iter().all(|factor| matches!(factor, 1 | 2 | 4))
-                        {
-                            return None;
-                        }
-                        let quantisers = (*quantisers.get(usize::from(stated[2]))?)?;
-                        Some(Component {
-                            id: stated[0],
-                            // The units of a scan of one component are single blocks.
-                            sampling: if n == 1 { [1, 1] } else { sampling },
-                            last_max: VALUE_MAX / i32::from(quantisers[0][0]),
-                            quantisers,
-                            tables: tables.get(
-                                [
-                                    dcs.get(usize::from(scan[1] >> 4))?.as_ref()?,
-                                    acs.get(usize::from(scan[1] & 15))?.as_ref()?,
-                                ],
-                                size_max(quantisers.as_flattened()[1..].iter().copied().max()?),
-                            )?,
-                        })
-                    };
-                    let components = stated
-                        .chunks_exact(3)
-                        .zip(scan.chunks_exact(2))
-                        .map(component)
-                        .collect::<Option<Vec<_>>>()?;
-                    let (width, height) = (usize::from(be16(&[w1, w0])), usize::from(be16(&[h1, h0])));
-                    let blocks: usize =
-                        components.iter().map(|Component { sampling: [h, v], .. }| h * v).sum();
-                    let has_twice =
-                        (1..n).any(|i| components[..i].iter().any(|other| other.id == components[i].id));
-                    if width == 0 || height == 0 || blocks > BLOCKS_MAX || has_twice {
-                        return None;
-                    }
-                    let sampling_max = [0, 1].map(|axis| {
-                        components.iter().map(|one| one.sampling[axis]).max().expect("one or three")
-                    });
-                    return Some(Frame {
-                        width,
-                        height,
-                        components,
-                        sampling_max,
-                        restart_interval,
-                        scan_at: end,
-                    });
-                }
-                0xd8 | 0xd9 => return None,
+                0xdd => self.restart_interval = usize::from(be16(body.get(..2)?)),
+                0xda => return self.scan(body, end).map(Some),
+                0xd9 => return Some(None),
                 _ => {}
             }
         }
+    }
+
+    /// The scan of a header with this body, whose bits begin at `at`.
+    fn scan(&mut self, body: &[u8], at: usize) -> Option<Scan> {
+        let frame = self.frame.as_mut()?;
+        let n = usize::from(*body.first()?);
+        let (stated, &[from, to, approximation]) = body.get(1..)?.split_at_checked(2 * n)? else {
+            return None;
+        };
+        let mut scan = Scan {
+            components: Vec::with_capacity(n),
+            tables: Vec::with_capacity(n),
+            band: [from, to].map(usize::from),
+            approximation: [approximation >> 4, approximation & 15].map(u32::from),
+            restart_interval: self.restart_interval,
+            at,
+        };
+        let mut blocks = 0;
+        for stated in stated.chunks_exact(2) {
+            let index = frame.components.iter().position(|component| component.id == stated[0])?;
+            // They come in the order of the frame.
+            if scan.components.last().is_some_and(|last| *last >= index) {
+                return None;
+            }
+            let component = &mut frame.components[index];
+            if component.quantisers[0][0] == 0 {
+                component.quantisers = (*self.quantisers.get(component.stated_quantisers)?)?;
+            }
+            let [h, v] = component.sampling;
+            blocks += h * v;
+            scan.components.push(index);
+            scan.tables.push([stated[1] >> 4, stated[1] & 15].map(usize::from));
+        }
+        ((1..=BLOCKS_MAX).contains(&blocks) || n == 1).then_some(scan)
+    }
+
+    /// The image.
+    pub(super) fn frame(&self) -> Option<&Frame> {
+        self.frame.as_ref()
+    }
+
+    /// The table of first coefficients (class 0) or of others (1) of the component with this place in a scan.
+    pub(super) fn spec(&self, scan: &Scan, place: usize, class: usize) -> Option<&Spec> {
+        self.specs[class].get(scan.tables[place][class])?.as_ref()
+    }
+
+    /// Both tables of each component of a scan that brings all coefficients of all components; see [`Pair::of`].
+    pub(super) fn pairs(&self, scan: &Scan, tables: &mut Tables) -> Option<Vec<Arc<Pair>>> {
+        let components = &self.frame()?.components;
+        (0..scan.components.len())
+            .map(|place| {
+                let quantisers = components[scan.components[place]].quantisers.as_flattened();
+                let size_max = size_max(quantisers[1..].iter().copied().max()?);
+                tables.get([self.spec(scan, place, 0)?, self.spec(scan, place, 1)?], size_max)
+            })
+            .collect()
     }
 }
 

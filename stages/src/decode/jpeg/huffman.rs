@@ -55,16 +55,16 @@ impl Spec {
 
 /// What follows the bits of a code that is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Symbol {
+pub(super) struct Symbol {
     /// Bits of the code.
-    code_bits: u32,
+    pub(super) code_bits: u32,
     /// The byte that it stands for: a run of zeros in its upper half, the bits of the value in its lower half.
-    byte: u8,
+    pub(super) byte: u8,
 }
 
 /// The codes of a table.
 #[derive(Clone, Debug)]
-struct Codes {
+pub(super) struct Codes {
     /// The symbol whose code the bits of an index begin with; no bits where the code is longer.
     short: Vec<Symbol>,
     /// For each length in bits, one past the last code of it and shorter ones, left-aligned in 16 bits.
@@ -75,7 +75,7 @@ struct Codes {
 }
 
 impl Codes {
-    fn of(spec: &Spec) -> Codes {
+    pub(super) fn of(spec: &Spec) -> Codes {
         let mut short = vec![Symbol { code_bits: 0, byte: 0 }; ENTRIES];
         let (mut ends, mut offsets) = ([0; 17], [0; 17]);
         let (mut code, mut at) = (0u32, 0usize);
@@ -96,7 +96,8 @@ impl Codes {
     }
 
     /// The symbol that these bits begin with; `None` where no code is there.
-    fn symbol(&self, bits: u64) -> Option<Symbol> {
+    #[inline(always)]
+    pub(super) fn symbol(&self, bits: u64) -> Option<Symbol> {
         let short = self.short[(bits >> (64 - LOOK_BITS)) as usize];
         if short.code_bits > 0 {
             return Some(short);
@@ -199,7 +200,8 @@ impl Entry {
 }
 
 /// The value that `size` bits at the top of 64 stand for (ITU-T T.81, figure F.12). Sizes are at most 15.
-fn value(bits: u64, size: u32) -> i16 {
+#[inline(always)]
+pub(super) fn value(bits: u64, size: u32) -> i16 {
     // In two steps, because a size of 0 would shift by 64.
     let magnitude = (bits >> 1 >> (63 - size)) as i32;
     let low = if bits as i64 >= 0 { (1 << size) - 1 } else { 0 };

@@ -1,18 +1,38 @@
-//! Forebay's own decoder, for baseline images of 8 bits: as libjpeg-turbo decodes them, bit for bit where coefficients are such
-//! that an image can have, and of an image no more than is asked for.
+//! Forebay's own decoder, for Huffman-coded images of 8 bits, baseline and progressive: as libjpeg-turbo decodes them, bit for bit
+//! where coefficients are such that an image can have, and of an image no more than is asked for.
 //!
 //! It refuses what is not as the standard says without a reason; whoever calls it has another decoder for that.
 
 use std::cell::RefCell;
 
+use super::bits::ScanBytes;
 use super::color::Model;
-use super::frame::Frame;
-use super::rows::{Buffers, Region, decode};
+use super::frame::{Headers, Tables};
+use super::rows::{PixelRows, Region, RowBuffers};
+use super::spectrum::Spectrum;
+use super::units::{self, UnitBuffers};
 use crate::simd::isa::Isa;
 
 thread_local! {
     /// Buffers of the last image on this thread.
     static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+/// Buffers that decoding uses, for one image after the other.
+#[derive(Debug, Default)]
+struct Buffers {
+    tables: Tables,
+    scan: ScanBytes,
+    units: UnitBuffers,
+    spectrum: Spectrum,
+    rows: RowBuffers,
+}
+
+impl Buffers {
+    /// What they take, of what grows with images.
+    fn bytes(&self) -> usize {
+        self.scan.bytes() + self.spectrum.bytes() + self.rows.bytes()
+    }
 }
 
 /// What the buffers may hold between two images, bytes.
@@ -28,15 +48,35 @@ pub(super) fn pixels(
     isa: Isa,
 ) -> Option<Vec<u8>> {
     BUFFERS.with_borrow_mut(|buffers| {
-        let frame = Frame::read(bytes, &mut buffers.tables)?;
-        let region = region.unwrap_or(Region { columns: 0..frame.width, rows: 0..frame.height });
-        let model = if is_rgb { Model::Rgb } else { Model::Ycc };
-        let pixels = decode(bytes, &frame, model, &region, reduced, buffers, isa);
+        let pixels = decode(bytes, is_rgb, region, reduced, isa, buffers);
         if buffers.bytes() > KEPT_BYTES_MAX {
             let tables = std::mem::take(&mut buffers.tables);
-            *buffers = Buffers::default();
-            buffers.tables = tables;
+            *buffers = Buffers { tables, ..Buffers::default() };
         }
         pixels
     })
+}
+
+fn decode(
+    bytes: &[u8],
+    is_rgb: bool,
+    region: Option<Region>,
+    reduced: usize,
+    isa: Isa,
+    buffers: &mut Buffers,
+) -> Option<Vec<u8>> {
+    let Buffers { tables, scan: scan_bytes, units, spectrum, rows } = buffers;
+    let mut headers = Headers::default();
+    let scan = headers.next_scan(bytes, 2)??;
+    let frame = headers.frame()?;
+    let region = region.unwrap_or(Region { columns: 0..frame.width, rows: 0..frame.height });
+    let model = if is_rgb { Model::Rgb } else { Model::Ycc };
+    if !frame.is_progressive && scan.components.len() == frame.components.len() {
+        let pairs = headers.pairs(&scan, tables)?;
+        let rows = PixelRows::begin(frame, model, &region, reduced, 1, isa, rows);
+        return units::decode(bytes, (frame, &scan), &pairs, rows, (scan_bytes, units), isa);
+    }
+    spectrum.read(bytes, &mut headers, scan, scan_bytes, isa)?;
+    let rows = PixelRows::begin(headers.frame()?, model, &region, reduced, Spectrum::ALIGN, isa, rows);
+    Some(spectrum.pixels(headers.frame()?, rows))
 }

@@ -1,12 +1,10 @@
-//! From the bits of a scan to rows of pixels: a row of units at a time, and of it only what a region of the image needs.
+//! From coefficients to rows of pixels: a row of units at a time, and of it only what a region of the image needs.
 
 use std::ops::Range;
 
-use super::baseline::{Slot, blocks};
-use super::bits::{Bits, ScanBytes};
-use super::coefficients::{BLOCKS_MAX, Quad, Quads};
+use super::coefficients::Quad;
 use super::color::{self, Model};
-use super::frame::{Component, Frame, Tables};
+use super::frame::{Component, Frame};
 use super::idct::{self, Target};
 use crate::simd::isa::Isa;
 use crate::spare;
@@ -18,23 +16,18 @@ pub(super) struct Region {
     pub(super) rows: Range<usize>,
 }
 
-/// Buffers that decoding uses, for one image after the other.
+/// What is kept of the components of an image for the rows of its pixels; for one image after the other.
 #[derive(Debug, Default)]
-pub(super) struct Buffers {
-    scan: ScanBytes,
-    pub(super) tables: Tables,
-    quads: Quads,
-    aside: Quads,
+pub(super) struct RowBuffers {
     planes: [Plane; 3],
     /// A row of each component at the size of the image, where it is not in a plane as it is.
     lines: [Vec<u8>; 3],
 }
 
-impl Buffers {
-    /// What the buffers take, tables apart.
+impl RowBuffers {
+    /// What they take, lines apart.
     pub(super) fn bytes(&self) -> usize {
-        let planes: usize = self.planes.iter().map(|plane| plane.samples.capacity()).sum();
-        self.scan.bytes() + planes
+        self.planes.iter().map(|plane| plane.samples.capacity()).sum()
     }
 }
 
@@ -141,72 +134,80 @@ impl Upsampling {
     }
 }
 
-/// Decodes a region of a file to pixels, `[height, width, 3]`, or to the means of squares of `reduced` columns and rows, of which the
-/// region has whole ones as far as the image has. `None` where the bits are not as the standard says.
-pub(super) fn decode(
-    bytes: &[u8],
-    frame: &Frame,
+/// The pixels of a region, `[height, width, 3]`, that come out row by row while its coefficients come in.
+pub(super) struct PixelRows<'a> {
+    frame: &'a Frame,
     model: Model,
-    region: &Region,
-    reduced: usize,
-    buffers: &mut Buffers,
     isa: Isa,
-) -> Option<Vec<u8>> {
-    let Buffers { scan, quads, aside, planes, lines, .. } = buffers;
-    let end = frame.scan_at + scan.read(&bytes[frame.scan_at..])?;
-    let has_end = bytes[end..].starts_with(&[0xff, 0xd9]);
-    if !has_end && end < bytes.len() {
-        return None;
-    }
-    let unit = frame.sampling_max.map(|factor| 8 * factor / reduced);
-    let [units_across, units_down] = frame.units();
-    let intervals = match frame.restart_interval {
-        0 => 1,
-        interval => (units_across * units_down).div_ceil(interval),
-    };
-    if scan.intervals() != intervals {
-        return None;
-    }
-    // In the pixels that come out.
-    let [across, down] =
-        [&region.columns, &region.rows].map(|pixels| pixels.start / reduced..pixels.end.div_ceil(reduced));
-    // Units of the region, with the samples next to it.
-    let units = |pixels: &Range<usize>, axis: usize, all: usize| {
-        let (size, beside) = (unit[axis], frame.sampling_max[axis]);
-        pixels.start.saturating_sub(beside) / size..(pixels.end + beside).div_ceil(size).min(all)
-    };
-    let columns = units(&across, 0, units_across);
-    let rows = units(&down, 1, units_down);
-    for (plane, component) in planes.iter_mut().zip(&frame.components) {
-        plane.begin(frame, component, reduced, [columns.start, rows.start], columns.len());
-    }
-    let mut out = spare::take(3 * across.len() * down.len());
-    quads.flat().fill(0);
+    buffers: &'a mut RowBuffers,
+    /// Columns and rows in the pixels that come out.
+    across: Range<usize>,
+    down: Range<usize>,
+    /// Columns and rows of pixels of a unit.
+    unit: [usize; 2],
+    /// Columns and rows of units that it needs.
+    pub(super) units: [Range<usize>; 2],
+    /// The next row.
+    next: usize,
+    out: Vec<u8>,
+}
 
-    let mut units = Units::begin(frame, scan, aside, isa, rows.start * units_across)?;
-    units.skip_to(rows.start * units_across)?;
-    let mut emitted = down.start;
-    for row in rows.clone() {
-        units.row(columns.clone(), units_across, quads, |four, quads| {
-            let mut at = 0;
-            for (plane, component) in planes.iter_mut().zip(&frame.components) {
-                let ([h, v], [width, height]) = (component.sampling, plane.block);
-                for below in 0..v {
-                    let start = plane.start((row * v + below) * height) + four * 4 * width * h;
-                    for beside in 0..h {
-                        let samples = &mut plane.samples[start + beside * 4 * width..];
-                        let mut target = Target { samples, stride: plane.stride };
-                        idct::quad(isa, &quads[at], &component.quantisers, plane.reduced, &mut target);
-                        at += 1;
-                    }
+impl<'a> PixelRows<'a> {
+    /// Those of a region, or the means of squares of `reduced` columns and rows, of which the region has whole ones as far as the
+    /// image has. The first column of units is a multiple of `align`.
+    pub(super) fn begin(
+        frame: &'a Frame,
+        model: Model,
+        region: &Region,
+        reduced: usize,
+        align: usize,
+        isa: Isa,
+        buffers: &'a mut RowBuffers,
+    ) -> PixelRows<'a> {
+        let unit = frame.sampling_max.map(|factor| 8 * factor / reduced);
+        let [across, down] = [&region.columns, &region.rows]
+            .map(|pixels| pixels.start / reduced..pixels.end.div_ceil(reduced));
+        // With the samples next to it.
+        let units = |pixels: &Range<usize>, axis: usize| {
+            let (size, beside) = (unit[axis], frame.sampling_max[axis]);
+            let end = (pixels.end + beside).div_ceil(size).min(frame.units()[axis]);
+            pixels.start.saturating_sub(beside) / size..end
+        };
+        let (columns, rows) = (units(&across, 0), units(&down, 1));
+        let columns = columns.start / align * align..columns.end;
+        for (plane, component) in buffers.planes.iter_mut().zip(&frame.components) {
+            plane.begin(frame, component, reduced, [columns.start, rows.start], columns.len());
+        }
+        let out = spare::take(3 * across.len() * down.len());
+        let next = down.start;
+        PixelRows { frame, model, isa, buffers, across, down, unit, units: [columns, rows], next, out }
+    }
+
+    /// Takes four units of a row, the ones of this index among the fours of its columns: their coefficients by component, by row of
+    /// blocks and from left to right.
+    #[inline(always)]
+    pub(super) fn four<'q>(&mut self, row: usize, four: usize, mut quads: impl Iterator<Item = &'q Quad>) {
+        for (plane, component) in self.buffers.planes.iter_mut().zip(&self.frame.components) {
+            let ([h, v], [width, height]) = (component.sampling, plane.block);
+            for below in 0..v {
+                let start = plane.start((row * v + below) * height) + four * 4 * width * h;
+                for (beside, quad) in (0..h).zip(&mut quads) {
+                    let samples = &mut plane.samples[start + beside * 4 * width..];
+                    let mut target = Target { samples, stride: plane.stride };
+                    idct::quad(self.isa, quad, &component.quantisers, plane.reduced, &mut target);
                 }
             }
-        })?;
+        }
+    }
+
+    /// Makes the pixels that can be made when all fours of a row are taken.
+    pub(super) fn end_row(&mut self, row: usize) {
+        let PixelRows { frame, buffers: RowBuffers { planes, lines }, .. } = self;
         // The last rows of a unit wait for the chroma below them.
         let below = if frame.sampling_max[1] > 1 { frame.sampling_max[1] } else { 0 };
-        let until = match row + 1 == units_down {
-            true => down.end,
-            false => ((row + 1) * unit[1]).saturating_sub(below).min(down.end),
+        let until = match row + 1 == frame.units()[1] {
+            true => self.down.end,
+            false => ((row + 1) * self.unit[1]).saturating_sub(below).min(self.down.end),
         };
         for (plane, component) in planes.iter_mut().zip(&frame.components) {
             let rows = plane.block[1] * component.sampling[1];
@@ -214,130 +215,18 @@ pub(super) fn decode(
                 plane.extend(row);
             }
         }
-        while emitted < until {
-            let at = out.len();
-            out.resize(at + 3 * across.len(), 0);
-            pixels(frame, model, planes, emitted, across.clone(), lines, isa, &mut out[at..]);
-            emitted += 1;
+        while self.next < until {
+            let at = self.out.len();
+            self.out.resize(at + 3 * self.across.len(), 0);
+            let out = &mut self.out[at..];
+            pixels(frame, self.model, planes, self.next, self.across.clone(), lines, self.isa, out);
+            self.next += 1;
         }
     }
-    if !has_end {
-        // The file may be cut short where no one sees it.
-        units.skip_to(units_across * units_down)?;
-    }
-    let is_good =
-        if units.at == units_across * units_down { units.bits.is_spent() } else { !units.bits.is_overrun() };
-    is_good.then_some(out)
-}
 
-/// The units of a scan, one after the other.
-struct Units<'a> {
-    frame: &'a Frame,
-    scan: &'a ScanBytes,
-    /// What no one sees.
-    aside: &'a mut Quads,
-    isa: Isa,
-    bits: Bits<'a>,
-    /// The next unit.
-    at: usize,
-    /// The unit that the next interval begins with.
-    interval_end: usize,
-    /// The last DC coefficient of each component.
-    last: [i32; 3],
-    /// The blocks of four units, unit by unit in the order of the file.
-    slots: [Slot<'a>; FOUR_UNITS],
-    /// Blocks of a unit.
-    blocks: usize,
-}
-
-/// Coefficients of a quad.
-const QUAD: usize = size_of::<Quad>() / size_of::<i16>();
-
-/// The most blocks of four units.
-const FOUR_UNITS: usize = 4 * BLOCKS_MAX;
-
-impl<'a> Units<'a> {
-    /// Begins so that `first` can be reached: at the last restart marker before it.
-    fn begin(
-        frame: &'a Frame,
-        scan: &'a ScanBytes,
-        aside: &'a mut Quads,
-        isa: Isa,
-        first: usize,
-    ) -> Option<Units<'a>> {
-        let interval = first.checked_div(frame.restart_interval).unwrap_or(0);
-        let bits = scan.interval(interval)?;
-        let at = interval * frame.restart_interval;
-        let interval_end = if frame.restart_interval > 0 { at + frame.restart_interval } else { usize::MAX };
-        let mut slots = [Slot { component: &frame.components[0], index: 0, at: 0 }; FOUR_UNITS];
-        let mut n = 0;
-        for unit in 0..4 {
-            let mut first = 0;
-            for (index, component) in frame.components.iter().enumerate() {
-                let [h, v] = component.sampling;
-                for down in 0..v {
-                    for column in unit * h..(unit + 1) * h {
-                        let quad = first + down * h + column / 4;
-                        slots[n] = Slot { component, index, at: quad * QUAD + column % 4 * 8 };
-                        n += 1;
-                    }
-                }
-                first += h * v;
-            }
-        }
-        Some(Units { frame, scan, aside, isa, bits, at, interval_end, last: [0; 3], slots, blocks: n / 4 })
-    }
-
-    /// Goes past units up to `at`.
-    fn skip_to(&mut self, at: usize) -> Option<()> {
-        while self.at < at {
-            self.read(0, (at - self.at).min(4), None)?;
-        }
-        Some(())
-    }
-
-    /// Reads a row of units; those of `columns` come to `done` four at a time, with their index among the fours, and their
-    /// blocks by component, by row of blocks and from left to right.
-    fn row(
-        &mut self,
-        columns: Range<usize>,
-        units_across: usize,
-        quads: &mut Quads,
-        mut done: impl FnMut(usize, &[Quad]),
-    ) -> Option<()> {
-        let start = self.at;
-        self.skip_to(start + columns.start)?;
-        for four in 0..columns.len().div_ceil(4) {
-            let end = (columns.start + 4 * four + 4).min(columns.end) + start;
-            let first = self.at;
-            while self.at < end {
-                self.read(self.at - first, end - self.at, Some(quads))?;
-            }
-            done(four, quads.all());
-            quads.flat()[..self.blocks * QUAD].fill(0);
-        }
-        self.skip_to(start + units_across)
-    }
-
-    /// Reads `n` units, or as many as there are up to the next interval, as the ones from `first` on of a four: where no quads
-    /// are given only to go past them.
-    #[inline(always)]
-    fn read(&mut self, first: usize, n: usize, quads: Option<&mut Quads>) -> Option<()> {
-        if self.at == self.interval_end {
-            let interval = self.frame.restart_interval;
-            if !self.bits.is_spent() {
-                return None;
-            }
-            self.bits = self.scan.interval(self.at / interval)?;
-            self.last = [0; 3];
-            self.interval_end += interval;
-        }
-        let n = n.min(self.interval_end - self.at);
-        let (from, to) = (first * self.blocks, (first + n) * self.blocks);
-        let coefficients = quads.unwrap_or(self.aside).flat();
-        blocks(self.isa, &mut self.bits, &self.slots[from..to], &mut self.last, coefficients)?;
-        self.at += n;
-        Some(())
+    /// The pixels, after the last row.
+    pub(super) fn end(self) -> Vec<u8> {
+        self.out
     }
 }
 

@@ -3,7 +3,7 @@
 use forebay_datasets::sample::Encoded;
 use forebay_datasets::seed::{Seed, Stream};
 use image::metadata::Orientation;
-use libjpeg_turbo_rs::{Encoder, PixelFormat};
+use libjpeg_turbo_rs::{Encoder, PixelFormat, ScanScript};
 
 use super::own;
 use super::rows::Region;
@@ -28,12 +28,16 @@ fn picture(width: usize, height: usize, stream: &mut Stream) -> Vec<u8> {
     pixels
 }
 
-/// A file of some sampling, quality and restart interval.
+/// A file of some sampling, quality and restart interval, baseline or progressive.
 fn file(width: usize, height: usize, sampling: Option<[(u8, u8); 3]>, stream: &mut Stream) -> Vec<u8> {
     let pixels = picture(width, height, stream);
     let quality = [30, 75, 90, 99, 100][stream.below(5) as usize];
     let encoder = Encoder::new(&pixels, width, height, PixelFormat::Rgb).quality(quality);
-    let encoder = encoder.optimize_huffman(stream.below(2) == 0);
+    let encoder = match stream.below(4) {
+        0 => encoder,
+        1 => encoder.optimize_huffman(true),
+        _ => encoder.progressive(true),
+    };
     let encoder = match stream.below(3) {
         0 => encoder.restart_rows(1 + stream.below(2) as u16),
         1 => encoder.restart_blocks(1 + stream.below(9) as u16),
@@ -58,6 +62,11 @@ fn cut(pixels: &[u8], width: usize, region: &Region) -> Vec<u8> {
     region.rows.clone().flat_map(row).copied().collect()
 }
 
+/// True where a file says that it is progressive.
+fn is_progressive(bytes: &[u8]) -> bool {
+    bytes.windows(4).any(|four| four == [0xff, 0xc2, 0, 17] || four == [0xff, 0xc2, 0, 11])
+}
+
 const SAMPLINGS: [Option<[(u8, u8); 3]>; 8] = [
     None,
     Some([(1, 1), (1, 1), (1, 1)]),
@@ -72,11 +81,13 @@ const SAMPLINGS: [Option<[(u8, u8); 3]>; 8] = [
 #[test]
 fn every_pixel_is_that_of_libjpeg_turbo() {
     let mut stream = Seed(1).stream("files");
+    let mut n_progressive = 0;
     for sampling in SAMPLINGS {
         for size in 0..40 {
             let side = |stream: &mut Stream| 1 + stream.below(if size < 30 { 40 } else { 150 }) as usize;
             let (width, height) = (side(&mut stream), side(&mut stream));
             let bytes = file(width, height, sampling, &mut stream);
+            n_progressive += usize::from(is_progressive(&bytes));
             let whole = expected(&bytes).expect("a good file");
             let start = |stream: &mut Stream, all: usize| stream.below(all as u64) as usize;
             let (x, y) = (start(&mut stream, width), start(&mut stream, height));
@@ -88,6 +99,134 @@ fn every_pixel_is_that_of_libjpeg_turbo() {
                 assert!(found.as_ref() == Some(&whole), "{what}");
                 let found = own::pixels(&bytes, false, Some(region.clone()), 1, isa);
                 assert!(found == Some(cut(&whole, width, &region)), "{what} {region:?}");
+            }
+        }
+    }
+    assert!((100..220).contains(&n_progressive), "half of 320: {n_progressive}");
+}
+
+#[test]
+fn scans_bring_coefficients_and_bits_in_any_order_of_the_standard() {
+    let scan = |components: &[u8], [ss, se, ah, al]: [u8; 4]| ScanScript {
+        components: components.to_vec(),
+        ss,
+        se,
+        ah,
+        al,
+    };
+    let each = |band: [u8; 4]| [0, 1, 2].map(|component| scan(&[component], band));
+    // Bands alone; bits alone; all at once, components in turn.
+    let bands = [vec![scan(&[0, 1, 2], [0, 0, 0, 0])], each([1, 1, 0, 0]).into(), each([2, 63, 0, 0]).into()];
+    let mut bits = vec![scan(&[0, 1, 2], [0, 0, 0, 5])];
+    bits.extend(each([1, 63, 0, 5]));
+    for low in (0..5).rev() {
+        bits.push(scan(&[0, 1, 2], [0, 0, low + 1, low]));
+        bits.extend(each([1, 63, low + 1, low]));
+    }
+    let mixed = [
+        each([0, 0, 0, 2]).into(),
+        each([1, 9, 0, 1]).into(),
+        each([0, 0, 2, 1]).into(),
+        each([10, 63, 0, 3]).into(),
+        each([1, 9, 1, 0]).into(),
+        vec![scan(&[0, 1], [0, 0, 1, 0]), scan(&[2], [0, 0, 1, 0])],
+        each([10, 63, 3, 2]).into(),
+        each([10, 63, 2, 1]).into(),
+        each([10, 63, 1, 0]).into(),
+    ];
+    let mut stream = Seed(8).stream("scripts");
+    for script in [bands.concat(), bits, mixed.concat()] {
+        for sampling in SAMPLINGS.into_iter().flatten() {
+            for n_restart in [0, 1, 7] {
+                let (width, height) = (1 + stream.below(90) as usize, 1 + stream.below(90) as usize);
+                let pixels = picture(width, height, &mut stream);
+                let encoder = Encoder::new(&pixels, width, height, PixelFormat::Rgb).quality(95);
+                let encoder = encoder.sampling_factors(sampling.to_vec()).restart_blocks(n_restart);
+                let bytes =
+                    encoder.progressive(true).scan_script(script.clone()).encode().expect("a picture");
+                for isa in Isa::all() {
+                    let found = own::pixels(&bytes, false, None, 1, isa);
+                    assert!(
+                        found.is_some() && found == expected(&bytes),
+                        "{sampling:?} {width}x{height} {n_restart} {isa:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_scan_that_is_missing_or_comes_twice_is_refused() {
+    let mut stream = Seed(9).stream("missing");
+    let pixels = picture(40, 30, &mut stream);
+    let bytes =
+        Encoder::new(&pixels, 40, 30, PixelFormat::Rgb).progressive(true).encode().expect("a picture");
+    let starts: Vec<usize> =
+        (0..bytes.len() - 1).filter(|at| bytes[*at..].starts_with(&[0xff, 0xda])).collect();
+    assert!(starts.len() >= 8, "{starts:?}");
+    let is_good = |bytes: &[u8]| own::pixels(bytes, false, None, 1, Isa::Scalar).is_some();
+    assert!(is_good(&bytes));
+    let ends = starts[1..].iter().copied().chain([bytes.len() - 2]);
+    for (start, end) in starts.iter().zip(ends) {
+        assert!(!is_good(&[&bytes[..*start], &bytes[end..]].concat()), "without {start}");
+        assert!(!is_good(&[&bytes[..end], &bytes[*start..]].concat()), "{start} twice");
+        assert!(!is_good(&bytes[..*start]), "cut before {start}");
+    }
+    assert!(is_good(&bytes[..bytes.len() - 2]), "only the end marker is missing");
+    assert!(!is_good(&bytes[..bytes.len() - 3]));
+}
+
+/// A baseline file whose components have a scan each, of a grey picture each.
+fn apart(planes: &[Vec<u8>; 3], sizes: [(usize, usize); 3], sampling: [(u8, u8); 3]) -> Vec<u8> {
+    let grey = |plane: &Vec<u8>, (width, height): (usize, usize)| {
+        Encoder::new(plane, width, height, PixelFormat::Grayscale).quality(90).encode().expect("a picture")
+    };
+    let files: [Vec<u8>; 3] = std::array::from_fn(|at| grey(&planes[at], sizes[at]));
+    let marker =
+        |bytes: &[u8], code: u8| bytes.windows(2).position(|two| two == [0xff, code]).expect("it has one");
+    let (width, height) = sizes[0];
+    let mut bytes = files[0][..marker(&files[0], 0xc0)].to_vec();
+    bytes.extend([0xff, 0xc0, 0, 17, 8]);
+    bytes.extend((height as u16).to_be_bytes());
+    bytes.extend((width as u16).to_be_bytes());
+    bytes.push(3);
+    for (id, (h, v)) in (1..).zip(sampling) {
+        bytes.extend([id, h << 4 | v, 0]);
+    }
+    for (id, file) in (1..).zip(&files) {
+        let (frame, scan) = (marker(file, 0xc0), marker(file, 0xda));
+        // Its Huffman tables, then its scan with another number.
+        bytes.extend(&file[frame + 2 + 11..scan]);
+        bytes.extend([0xff, 0xda, 0, 8, 1, id]);
+        bytes.extend(&file[scan + 6..file.len() - 2]);
+    }
+    bytes.extend([0xff, 0xd9]);
+    bytes
+}
+
+#[test]
+fn components_may_have_a_scan_each() {
+    let mut stream = Seed(10).stream("apart");
+    for sampling in
+        [[(1, 1); 3], [(2, 2), (1, 1), (1, 1)], [(2, 1), (1, 1), (1, 1)], [(2, 1), (1, 1), (2, 1)]]
+    {
+        for _ in 0..12 {
+            let (width, height) = (1 + stream.below(70) as usize, 1 + stream.below(70) as usize);
+            let (h_max, v_max) = (usize::from(sampling[0].0), usize::from(sampling[0].1));
+            let sizes = sampling.map(|(h, v)| {
+                ((width * usize::from(h)).div_ceil(h_max), (height * usize::from(v)).div_ceil(v_max))
+            });
+            let planes = sizes.map(|(width, height)| {
+                picture(width, height, &mut stream).chunks(3).map(|pixel| pixel[0]).collect::<Vec<u8>>()
+            });
+            let bytes = apart(&planes, sizes, sampling);
+            for isa in Isa::all() {
+                let found = own::pixels(&bytes, false, None, 1, isa);
+                assert!(
+                    found.is_some() && found == expected(&bytes),
+                    "{sampling:?} {width}x{height} {isa:?}"
+                );
             }
         }
     }
@@ -192,7 +331,7 @@ fn broken_bytes_give_what_libjpeg_turbo_makes_of_them_or_nothing() {
         let mut bytes = originals[stream.below(originals.len() as u64) as usize].clone();
         for _ in 0..=stream.below(3) {
             // The quantisers stay: coefficients of other ones may overflow, in each decoder in another way.
-            let frame = bytes.windows(2).position(|two| two == [0xff, 0xc0]).unwrap_or(2);
+            let frame = bytes.windows(2).position(|two| matches!(two, [0xff, 0xc0 | 0xc2])).unwrap_or(2);
             let at = frame + stream.below((bytes.len() - frame) as u64) as usize;
             match stream.below(4) {
                 0 => bytes[at] = stream.below(256) as u8,

@@ -1,0 +1,188 @@
+//! The minimum coded units of an image of one baseline scan, which become pixels as they are read.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::baseline::{Slot, blocks};
+use super::bits::{Bits, ScanBytes};
+use super::coefficients::{BLOCKS_MAX, Quad, Quads};
+use super::frame::{Frame, Scan};
+use super::huffman::Pair;
+use super::rows::PixelRows;
+use crate::simd::isa::Isa;
+
+/// The coefficients of four units, and those that no one sees.
+#[derive(Debug, Default)]
+pub(super) struct UnitBuffers {
+    quads: Quads,
+    aside: Quads,
+}
+
+/// Decodes what `rows` need. `None` where the bits are not as the standard says.
+pub(super) fn decode(
+    bytes: &[u8],
+    (frame, scan): (&Frame, &Scan),
+    pairs: &[Arc<Pair>],
+    mut rows: PixelRows<'_>,
+    (scan_bytes, buffers): (&mut ScanBytes, &mut UnitBuffers),
+    isa: Isa,
+) -> Option<Vec<u8>> {
+    let UnitBuffers { quads, aside } = buffers;
+    if scan.band != [0, 63] || scan.approximation != [0, 0] {
+        return None;
+    }
+    let end = scan.at + scan_bytes.read(&bytes[scan.at..])?;
+    let has_end = bytes[end..].starts_with(&[0xff, 0xd9]);
+    if !has_end && end < bytes.len() {
+        return None;
+    }
+    let [units_across, units_down] = frame.units();
+    let intervals = match scan.restart_interval {
+        0 => 1,
+        interval => (units_across * units_down).div_ceil(interval),
+    };
+    if scan_bytes.intervals() != intervals {
+        return None;
+    }
+    quads.flat().fill(0);
+    let [columns, wanted] = rows.units.clone();
+    let mut units = Units::begin(frame, scan, pairs, scan_bytes, aside, isa, wanted.start * units_across)?;
+    units.skip_to(wanted.start * units_across)?;
+    for row in wanted {
+        units.row(columns.clone(), units_across, quads, |four, quads| rows.four(row, four, quads.iter()))?;
+        rows.end_row(row);
+    }
+    if !has_end {
+        // The file may be cut short where no one sees it.
+        units.skip_to(units_across * units_down)?;
+    }
+    let is_good =
+        if units.at == units_across * units_down { units.bits.is_spent() } else { !units.bits.is_overrun() };
+    is_good.then(|| rows.end())
+}
+
+/// The units of a scan, one after the other.
+struct Units<'a> {
+    scan_bytes: &'a ScanBytes,
+    restart_interval: usize,
+    /// What no one sees.
+    aside: &'a mut Quads,
+    isa: Isa,
+    bits: Bits<'a>,
+    /// The next unit.
+    at: usize,
+    /// The unit that the next interval begins with.
+    interval_end: usize,
+    /// The last DC coefficient of each component.
+    last: [i32; 3],
+    /// The blocks of four units, unit by unit in the order of the file.
+    slots: [Slot<'a>; FOUR_UNITS],
+    /// Blocks of a unit.
+    blocks: usize,
+}
+
+/// Coefficients of a quad.
+const QUAD: usize = size_of::<Quad>() / size_of::<i16>();
+
+/// The most blocks of four units.
+const FOUR_UNITS: usize = 4 * BLOCKS_MAX;
+
+impl<'a> Units<'a> {
+    /// Begins so that `first` can be reached: at the last restart marker before it.
+    fn begin(
+        frame: &'a Frame,
+        scan: &Scan,
+        pairs: &'a [Arc<Pair>],
+        scan_bytes: &'a ScanBytes,
+        aside: &'a mut Quads,
+        isa: Isa,
+        first: usize,
+    ) -> Option<Units<'a>> {
+        let restart_interval = scan.restart_interval;
+        let interval = first.checked_div(restart_interval).unwrap_or(0);
+        let bits = scan_bytes.interval(interval)?;
+        let at = interval * restart_interval;
+        let interval_end = if restart_interval > 0 { at + restart_interval } else { usize::MAX };
+        let no_slot = Slot { component: &frame.components[0], tables: &pairs[0], index: 0, at: 0 };
+        let mut slots = [no_slot; FOUR_UNITS];
+        let mut n = 0;
+        for unit in 0..4 {
+            let mut first = 0;
+            for (index, (component, tables)) in frame.components.iter().zip(pairs).enumerate() {
+                let [h, v] = component.sampling;
+                for down in 0..v {
+                    for column in unit * h..(unit + 1) * h {
+                        let quad = first + down * h + column / 4;
+                        slots[n] = Slot { component, tables, index, at: quad * QUAD + column % 4 * 8 };
+                        n += 1;
+                    }
+                }
+                first += h * v;
+            }
+        }
+        let last = [0; 3];
+        Some(Units {
+            scan_bytes,
+            restart_interval,
+            aside,
+            isa,
+            bits,
+            at,
+            interval_end,
+            last,
+            slots,
+            blocks: n / 4,
+        })
+    }
+
+    /// Goes past units up to `at`.
+    fn skip_to(&mut self, at: usize) -> Option<()> {
+        while self.at < at {
+            self.read(0, (at - self.at).min(4), None)?;
+        }
+        Some(())
+    }
+
+    /// Reads a row of units; those of `columns` come to `done` four at a time, with their index among the fours, and their
+    /// blocks by component, by row of blocks and from left to right.
+    fn row(
+        &mut self,
+        columns: Range<usize>,
+        units_across: usize,
+        quads: &mut Quads,
+        mut done: impl FnMut(usize, &[Quad]),
+    ) -> Option<()> {
+        let start = self.at;
+        self.skip_to(start + columns.start)?;
+        for four in 0..columns.len().div_ceil(4) {
+            let end = (columns.start + 4 * four + 4).min(columns.end) + start;
+            let first = self.at;
+            while self.at < end {
+                self.read(self.at - first, end - self.at, Some(quads))?;
+            }
+            done(four, quads.all());
+            quads.flat()[..self.blocks * QUAD].fill(0);
+        }
+        self.skip_to(start + units_across)
+    }
+
+    /// Reads `n` units, or as many as there are up to the next interval, as the ones from `first` on of a four: where no quads
+    /// are given only to go past them.
+    #[inline(always)]
+    fn read(&mut self, first: usize, n: usize, quads: Option<&mut Quads>) -> Option<()> {
+        if self.at == self.interval_end {
+            if !self.bits.is_spent() {
+                return None;
+            }
+            self.bits = self.scan_bytes.interval(self.at / self.restart_interval)?;
+            self.last = [0; 3];
+            self.interval_end += self.restart_interval;
+        }
+        let n = n.min(self.interval_end - self.at);
+        let (from, to) = (first * self.blocks, (first + n) * self.blocks);
+        let coefficients = quads.unwrap_or(self.aside).flat();
+        blocks(self.isa, &mut self.bits, &self.slots[from..to], &mut self.last, coefficients)?;
+        self.at += n;
+        Some(())
+    }
+}
