@@ -3,9 +3,8 @@
 use forebay_datasets::sample::Pixels;
 use serde::{Deserialize, Serialize};
 
+use super::affine::{Geometry, Moves};
 use super::check_probability;
-use crate::planes::reverse_rows;
-use crate::simd::isa::Isa;
 use crate::stage::{Draws, Fault, Stage};
 
 /// Left and right change places.
@@ -33,13 +32,14 @@ impl Stage for HorizontalFlip {
     type In = Pixels;
     type Out = Pixels;
 
-    fn apply(&self, mut input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
-        if draws.of(Self::NAME).chance(self.probability) {
-            let mut reversed = vec![0; input.data.len()];
-            reverse_rows(Isa::detect(), input.width as usize, &input.data, &mut reversed);
-            input.data = reversed;
-        }
-        Ok(input)
+    fn apply(&self, input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
+        Ok(self.moved(Moves::of(input), draws).pixels())
+    }
+}
+
+impl Geometry for HorizontalFlip {
+    fn moved(&self, moves: Moves, draws: &Draws) -> Moves {
+        if draws.of(Self::NAME).chance(self.probability) { moves.mirror(0) } else { moves }
     }
 }
 
@@ -68,15 +68,13 @@ impl Stage for VerticalFlip {
     type In = Pixels;
     type Out = Pixels;
 
-    fn apply(&self, mut input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
-        if draws.of(Self::NAME).chance(self.probability) {
-            let stride = input.width as usize * 3;
-            let half = input.height as usize / 2 * stride;
-            let (above, below) = input.data.split_at_mut(half);
-            for (upper, lower) in above.chunks_exact_mut(stride).zip(below.rchunks_exact_mut(stride)) {
-                upper.swap_with_slice(lower);
-            }
-        }
-        Ok(input)
+    fn apply(&self, input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
+        Ok(self.moved(Moves::of(input), draws).pixels())
+    }
+}
+
+impl Geometry for VerticalFlip {
+    fn moved(&self, moves: Moves, draws: &Draws) -> Moves {
+        if draws.of(Self::NAME).chance(self.probability) { moves.mirror(1) } else { moves }
     }
 }

@@ -3,7 +3,8 @@
 //! Each augmentation is a stage of its own with draws of its own, so that adding, removing or changing one
 //! changes the draws of no other. [`Augment`] composes those that are on, always in this order: geometry that
 //! chooses what is seen (crop, flips, zoom, rotation, translation), then colour, then noise, then erasing, so
-//! that erased pixels stay flat.
+//! that erased pixels stay flat. What moves pixels and follows each other is one pass ([`Moves`]), where that
+//! gives the same levels as one pass each.
 
 mod affine;
 mod color_jitter;
@@ -22,6 +23,7 @@ use std::str::FromStr;
 use forebay_datasets::sample::Pixels;
 use serde::{Deserialize, Serialize};
 
+use self::affine::{Geometry, Moves};
 pub use self::color_jitter::ColorJitter;
 pub use self::flip::{HorizontalFlip, VerticalFlip};
 pub use self::gaussian_noise::GaussianNoise;
@@ -267,11 +269,18 @@ impl Stage for Augment {
         }
         let pixels = run(&self.random_crop, input, draws)?;
         let pixels = run(&self.random_resized_crop, pixels, draws)?;
-        let pixels = run(&self.horizontal_flip, pixels, draws)?;
-        let pixels = run(&self.vertical_flip, pixels, draws)?;
-        let pixels = run(&self.scale, pixels, draws)?;
-        let pixels = run(&self.rotation, pixels, draws)?;
-        let pixels = run(&self.translation, pixels, draws)?;
+        fn geometry<G: Geometry>(stage: &Option<G>) -> Option<&dyn Geometry> {
+            stage.as_ref().map(|stage| stage as &dyn Geometry)
+        }
+        let moves = [
+            geometry(&self.horizontal_flip),
+            geometry(&self.vertical_flip),
+            geometry(&self.scale),
+            geometry(&self.rotation),
+            geometry(&self.translation),
+        ];
+        let moved = moves.into_iter().flatten();
+        let pixels = moved.fold(Moves::of(pixels), |moves, stage| stage.moved(moves, draws)).pixels();
         let pixels = run(&self.color_jitter, pixels, draws)?;
         let pixels = run(&self.gaussian_noise, pixels, draws)?;
         run(&self.random_erasing, pixels, draws)

@@ -3,7 +3,7 @@
 use forebay_datasets::sample::Pixels;
 use serde::{Deserialize, Serialize};
 
-use super::affine::warp;
+use super::affine::{Geometry, Moves};
 use crate::stage::{Draws, Fault, Stage};
 
 /// Rotation about the centre, bilinear. The size stays; what turns in from outside is `fill`.
@@ -38,17 +38,22 @@ impl Stage for Rotation {
     type Out = Pixels;
 
     fn apply(&self, input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
-        let angle = draws.of(Self::NAME).range(-self.degrees, self.degrees);
-        Ok(rotate(input, angle, self.fill))
+        Ok(self.moved(Moves::of(input), draws).pixels())
+    }
+}
+
+impl Geometry for Rotation {
+    fn moved(&self, moves: Moves, draws: &Draws) -> Moves {
+        rotate(moves, draws.of(Self::NAME).range(-self.degrees, self.degrees), self.fill)
     }
 }
 
 /// Turns by `degrees` counter-clockwise.
-pub(super) fn rotate(input: Pixels, degrees: f64, fill: [u8; 3]) -> Pixels {
+pub(super) fn rotate(moves: Moves, degrees: f64, fill: [u8; 3]) -> Moves {
     if degrees == 0.0 {
-        return input;
+        return moves;
     }
     let (sin, cos) = degrees.to_radians().sin_cos();
     // Rows grow downwards: this turns a place in the output clockwise, to where it came from.
-    warp(input, [[cos, -sin], [sin, cos]], fill)
+    moves.map([[cos, -sin], [sin, cos]], fill)
 }

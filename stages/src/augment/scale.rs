@@ -3,7 +3,7 @@
 use forebay_datasets::sample::Pixels;
 use serde::{Deserialize, Serialize};
 
-use super::affine::warp;
+use super::affine::{Geometry, Moves};
 use super::check_range;
 use crate::stage::{Draws, Fault, Stage};
 
@@ -37,10 +37,16 @@ impl Stage for Scale {
     type Out = Pixels;
 
     fn apply(&self, input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
+        Ok(self.moved(Moves::of(input), draws).pixels())
+    }
+}
+
+impl Geometry for Scale {
+    fn moved(&self, moves: Moves, draws: &Draws) -> Moves {
         let factor = draws.of(Self::NAME).range(self.factor[0], self.factor[1]);
         if factor == 1.0 {
-            return Ok(input);
+            return moves;
         }
-        Ok(warp(input, [[1.0 / factor, 0.0], [0.0, 1.0 / factor]], self.fill))
+        moves.map([[1.0 / factor, 0.0], [0.0, 1.0 / factor]], self.fill)
     }
 }

@@ -68,13 +68,55 @@ fn half_of_the_images_are_flipped() {
     assert!((437..=563).contains(&flipped), "{flipped}");
 }
 
+fn rotated(image: Pixels, degrees: f64, fill: [u8; 3]) -> Pixels {
+    rotation::rotate(Moves::of(image), degrees, fill).pixels()
+}
+
+#[test]
+fn moves_in_one_pass_are_those_one_after_the_other() {
+    let always = (Some(HorizontalFlip { probability: 1.0 }), Some(VerticalFlip { probability: 1.0 }));
+    let scale = Some(Scale { factor: [0.6, 1.7], fill: [200, 10, 60] });
+    let rotation = Some(Rotation { degrees: 180.0, fill: [30, 90, 250] });
+    let translation = Some(Translation { fraction: [0.4, 0.4], fill: [120, 0, 7] });
+    let (mut n, mut others) = (0, 0);
+    for (width, height) in [(1, 1), (1, 7), (2, 2), (9, 6), (31, 40), (64, 48)] {
+        let image = distinct(width, height);
+        for (index, on) in (0..20).flat_map(|index| (0..32).map(move |on| (index, on))) {
+            let is_on = |bit: u32| on >> bit & 1 == 1;
+            let augment = Augment {
+                horizontal_flip: always.0.clone().filter(|_| is_on(0)),
+                vertical_flip: always.1.clone().filter(|_| is_on(1)),
+                scale: scale.clone().filter(|_| is_on(2)),
+                rotation: rotation.clone().filter(|_| is_on(3)),
+                translation: translation.clone().filter(|_| is_on(4)),
+                ..Augment::default()
+            };
+            let mut expected = image.clone();
+            let Augment { horizontal_flip, vertical_flip, scale, rotation, translation, .. } = &augment;
+            expected = horizontal_flip.iter().fold(expected, |image, stage| run(stage, &image, index));
+            expected = vertical_flip.iter().fold(expected, |image, stage| run(stage, &image, index));
+            expected = scale.iter().fold(expected, |image, stage| run(stage, &image, index));
+            expected = rotation.iter().fold(expected, |image, stage| run(stage, &image, index));
+            expected = translation.iter().fold(expected, |image, stage| run(stage, &image, index));
+            let found = run(&augment, &image, index);
+            assert_eq!((found.width, found.height, found.original), (width, height, image.original));
+            for (found, expected) in found.data.iter().zip(&expected.data) {
+                assert!(found.abs_diff(*expected) <= 1, "{width}x{height} {index} {on:b}");
+                (n, others) = (n + 1, others + usize::from(found != expected));
+            }
+        }
+    }
+    // Of roundings alone.
+    assert!(others * 1000 < n, "{others} of {n}");
+}
+
 #[test]
 fn a_quarter_turn_moves_every_pixel_counter_clockwise() {
     let image = grays(&[[1, 2, 3], [4, 5, 6], [7, 8, 9]]);
-    assert_eq!(rotation::rotate(image.clone(), 90.0, [0; 3]), grays(&[[3, 6, 9], [2, 5, 8], [1, 4, 7]]));
-    assert_eq!(rotation::rotate(image.clone(), 180.0, [0; 3]), grays(&[[9, 8, 7], [6, 5, 4], [3, 2, 1]]));
+    assert_eq!(rotated(image.clone(), 90.0, [0; 3]), grays(&[[3, 6, 9], [2, 5, 8], [1, 4, 7]]));
+    assert_eq!(rotated(image.clone(), 180.0, [0; 3]), grays(&[[9, 8, 7], [6, 5, 4], [3, 2, 1]]));
     let wide = grays(&[[1, 2, 3]]);
-    assert_eq!(rotation::rotate(wide, 90.0, [50; 3]), grays(&[[50, 2, 50]]));
+    assert_eq!(rotated(wide, 90.0, [50; 3]), grays(&[[50, 2, 50]]));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use forebay_datasets::sample::Pixels;
 use serde::{Deserialize, Serialize};
 
-use crate::crop::window;
+use super::affine::{Geometry, Moves};
 use crate::stage::{Draws, Fault, Stage};
 
 /// A shift by whole pixels, so that no pixel is blurred. The size stays; what moves in is `fill`.
@@ -40,14 +40,19 @@ impl Stage for Translation {
     type Out = Pixels;
 
     fn apply(&self, input: Pixels, draws: &Draws) -> Result<Pixels, Fault> {
+        Ok(self.moved(Moves::of(input), draws).pixels())
+    }
+}
+
+impl Geometry for Translation {
+    fn moved(&self, moves: Moves, draws: &Draws) -> Moves {
         let mut stream = draws.of(Self::NAME);
         let mut shift = |side: u32, fraction: f64| {
             let farthest = f64::from(side) * fraction;
             stream.range(-farthest, farthest).round() as i64
         };
-        let right = shift(input.width, self.fraction[0]);
-        let down = shift(input.height, self.fraction[1]);
-        let (width, height) = (input.width, input.height);
-        Ok(window(input, -right, -down, width, height, self.fill))
+        let [width, height] = moves.size();
+        let by = [shift(width, self.fraction[0]), shift(height, self.fraction[1])];
+        moves.shift(by, self.fill)
     }
 }
