@@ -3,7 +3,7 @@
 //! Each augmentation is a stage of its own with draws of its own, so that adding, removing or changing one
 //! changes the draws of no other. [`Augment`] composes those that are on, always in this order: geometry that
 //! chooses what is seen (crop, flips, zoom, rotation, translation), then colour, then noise, then erasing, so
-//! that erased pixels stay flat. What moves pixels and follows each other is one pass ([`Moves`]), where that
+//! that erased pixels stay flat. What moves pixels and follows each other is one pass, where that
 //! gives the same levels as one pass each.
 
 mod affine;
