@@ -28,6 +28,10 @@ for_each_isa! {
         coefficients: &mut Flat
     ) -> Option<()>
 }
+for_each_isa! {
+    /// Goes past blocks that no one sees: of their coefficients only the last ones of the first of each are kept.
+    skip = skip_loop(bits: &mut Bits<'_>, slots: &[Slot<'_>], last: &mut [i32; 3]) -> Option<()>
+}
 
 #[inline(always)]
 fn blocks_loop(
@@ -37,43 +41,62 @@ fn blocks_loop(
     coefficients: &mut Flat,
 ) -> Option<()> {
     let mut reservoir = bits.clone();
-    for Slot { component, tables, index, at } in slots {
-        let coefficients = coefficients[*at..].first_chunk_mut()?;
-        block(&mut reservoir, tables, &component.quantisers, coefficients)?;
-        let last = &mut last[*index];
-        *last += i32::from(coefficients[0]);
-        if last.abs() > component.last_max() {
-            return None;
-        }
-        coefficients[0] = *last as i16;
+    for slot in slots {
+        let coefficients: &mut [i16; 256] = coefficients[slot.at..].first_chunk_mut()?;
+        let put = |at: usize, value| coefficients[usize::from(PLACES[at & 255])] = value;
+        coefficients[0] = block(&mut reservoir, slot, last, put)?;
     }
     *bits = reservoir;
     Some(())
 }
 
 #[inline(always)]
+fn skip_loop(bits: &mut Bits<'_>, slots: &[Slot<'_>], last: &mut [i32; 3]) -> Option<()> {
+    let mut reservoir = bits.clone();
+    for slot in slots {
+        block(&mut reservoir, slot, last, |_, _| ())?;
+    }
+    *bits = reservoir;
+    Some(())
+}
+
+/// Reads a block and says its first coefficient; the others are put to their places.
+#[inline(always)]
 fn block(
+    bits: &mut Bits<'_>,
+    slot: &Slot<'_>,
+    last: &mut [i32; 3],
+    put: impl FnMut(usize, i16),
+) -> Option<i16> {
+    let difference = coefficients(bits, slot.tables, &slot.component.quantisers, put)?;
+    let last = &mut last[slot.index];
+    *last += i32::from(difference);
+    (last.abs() <= slot.component.last_max()).then_some(*last as i16)
+}
+
+/// The difference of the first coefficient; the others are put to their places.
+#[inline(always)]
+fn coefficients(
     bits: &mut Bits<'_>,
     tables: &Pair,
     quantisers: &[[i16; 8]; 8],
-    coefficients: &mut [i16; 256],
-) -> Option<()> {
-    let mut put = |at: usize, value| coefficients[usize::from(PLACES[at & 255])] = value;
+    mut put: impl FnMut(usize, i16),
+) -> Option<i16> {
     bits.refill();
     let peeked = bits.peek();
     let entry = tables.dc(peeked);
-    let mut next;
+    let (first, mut next);
     if entry.bits > 0 {
         bits.consume(u64::from(entry.bits));
         put(usize::from(entry.at[1]), i16::from(entry.second));
-        put(0, entry.value(peeked));
+        first = entry.value(peeked);
         next = usize::from(entry.on);
         if next > 63 {
-            return Some(());
+            return Some(first);
         }
     } else {
         let (_, value, _, n) = tables.whole(false, peeked)?;
-        put(0, value);
+        first = value;
         bits.consume(u64::from(n));
         next = 1;
     }
@@ -90,7 +113,8 @@ fn block(
                 put(next + usize::from(entry.at[0]), entry.value(peeked));
                 next += usize::from(entry.on);
                 if next > 63 {
-                    return end(bits, tables, peeked, entry, next - usize::from(entry.on));
+                    let at = next - usize::from(entry.on);
+                    return end(bits, tables, peeked, entry, at).map(|()| first);
                 }
             } else {
                 bits.refill();
@@ -106,7 +130,7 @@ fn block(
                 bits.refill();
                 next += usize::from(on);
                 if next > 63 {
-                    return (next == 64 || next > 128).then_some(());
+                    return (next == 64 || next > 128).then_some(first);
                 }
             }
         }

@@ -6,11 +6,12 @@
 use std::cell::RefCell;
 
 use super::bits::ScanBytes;
+use super::coefficients::Quads;
 use super::color::Model;
 use super::frame::{Headers, Tables};
 use super::rows::{PixelRows, Region, RowBuffers};
 use super::spectrum::Spectrum;
-use super::units::{self, UnitBuffers};
+use super::units;
 use crate::simd::isa::Isa;
 
 thread_local! {
@@ -23,7 +24,7 @@ thread_local! {
 struct Buffers {
     tables: Tables,
     scan: ScanBytes,
-    units: UnitBuffers,
+    quads: Quads,
     spectrum: Spectrum,
     rows: RowBuffers,
 }
@@ -65,7 +66,7 @@ fn decode(
     isa: Isa,
     buffers: &mut Buffers,
 ) -> Option<Vec<u8>> {
-    let Buffers { tables, scan: scan_bytes, units, spectrum, rows } = buffers;
+    let Buffers { tables, scan: scan_bytes, quads, spectrum, rows } = buffers;
     let mut headers = Headers::default();
     let scan = headers.next_scan(bytes, 2)??;
     let frame = headers.frame()?;
@@ -74,7 +75,7 @@ fn decode(
     if !frame.is_progressive && scan.components.len() == frame.components.len() {
         let pairs = headers.pairs(&scan, tables)?;
         let rows = PixelRows::begin(frame, model, &region, reduced, 1, isa, rows);
-        return units::decode(bytes, (frame, &scan), &pairs, rows, (scan_bytes, units), isa);
+        return units::decode(bytes, (frame, &scan), &pairs, rows, (scan_bytes, quads), isa);
     }
     spectrum.read(bytes, &mut headers, scan, scan_bytes, isa)?;
     let rows = PixelRows::begin(headers.frame()?, model, &region, reduced, Spectrum::ALIGN, isa, rows);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::baseline::{Slot, blocks};
+use super::baseline::{Slot, blocks, skip};
 use super::bits::{Bits, ScanBytes};
 use super::coefficients::{BLOCKS_MAX, Quad, Quads};
 use super::frame::{Frame, Scan};
@@ -11,23 +11,15 @@ use super::huffman::Pair;
 use super::rows::PixelRows;
 use crate::simd::isa::Isa;
 
-/// The coefficients of four units, and those that no one sees.
-#[derive(Debug, Default)]
-pub(super) struct UnitBuffers {
-    quads: Quads,
-    aside: Quads,
-}
-
 /// Decodes what `rows` need. `None` where the bits are not as the standard says.
 pub(super) fn decode(
     bytes: &[u8],
     (frame, scan): (&Frame, &Scan),
     pairs: &[Arc<Pair>],
     mut rows: PixelRows<'_>,
-    (scan_bytes, buffers): (&mut ScanBytes, &mut UnitBuffers),
+    (scan_bytes, quads): (&mut ScanBytes, &mut Quads),
     isa: Isa,
 ) -> Option<Vec<u8>> {
-    let UnitBuffers { quads, aside } = buffers;
     if scan.band != [0, 63] || scan.approximation != [0, 0] {
         return None;
     }
@@ -46,7 +38,7 @@ pub(super) fn decode(
     }
     quads.flat().fill(0);
     let [columns, wanted] = rows.units.clone();
-    let mut units = Units::begin(frame, scan, pairs, scan_bytes, aside, isa, wanted.start * units_across)?;
+    let mut units = Units::begin(frame, scan, pairs, scan_bytes, isa, wanted.start * units_across)?;
     units.skip_to(wanted.start * units_across)?;
     for row in wanted {
         units.row(columns.clone(), units_across, quads, |four, quads| rows.four(row, four, quads.iter()))?;
@@ -65,8 +57,6 @@ pub(super) fn decode(
 struct Units<'a> {
     scan_bytes: &'a ScanBytes,
     restart_interval: usize,
-    /// What no one sees.
-    aside: &'a mut Quads,
     isa: Isa,
     bits: Bits<'a>,
     /// The next unit.
@@ -94,7 +84,6 @@ impl<'a> Units<'a> {
         scan: &Scan,
         pairs: &'a [Arc<Pair>],
         scan_bytes: &'a ScanBytes,
-        aside: &'a mut Quads,
         isa: Isa,
         first: usize,
     ) -> Option<Units<'a>> {
@@ -121,18 +110,7 @@ impl<'a> Units<'a> {
             }
         }
         let last = [0; 3];
-        Some(Units {
-            scan_bytes,
-            restart_interval,
-            aside,
-            isa,
-            bits,
-            at,
-            interval_end,
-            last,
-            slots,
-            blocks: n / 4,
-        })
+        Some(Units { scan_bytes, restart_interval, isa, bits, at, interval_end, last, slots, blocks: n / 4 })
     }
 
     /// Goes past units up to `at`.
@@ -180,8 +158,11 @@ impl<'a> Units<'a> {
         }
         let n = n.min(self.interval_end - self.at);
         let (from, to) = (first * self.blocks, (first + n) * self.blocks);
-        let coefficients = quads.unwrap_or(self.aside).flat();
-        blocks(self.isa, &mut self.bits, &self.slots[from..to], &mut self.last, coefficients)?;
+        let (slots, last) = (&self.slots[from..to], &mut self.last);
+        match quads {
+            Some(quads) => blocks(self.isa, &mut self.bits, slots, last, quads.flat())?,
+            None => skip(self.isa, &mut self.bits, slots, last)?,
+        }
         self.at += n;
         Some(())
     }
