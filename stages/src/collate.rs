@@ -7,7 +7,7 @@ pub use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 use crate::normalize::Normalize;
-use crate::planes::{separate, to_bf16, to_f16, to_f32};
+use crate::planes::{end_stream, separate, stream_f32, to_bf16, to_f16, to_f32};
 use crate::simd::isa::Isa;
 
 /// A batch on the host, as the trainer receives it: grey levels, which the device normalises, or numbers that are normalised.
@@ -93,9 +93,16 @@ pub trait Value: Copy + Default + Send + Sync + 'static {
     fn write(isa: Levels, map: &Self::Map, channel: usize, levels: &[u8], values: &mut [Self]);
 }
 
-/// With which instructions levels become values.
+/// How levels become values.
 #[derive(Clone, Copy, Debug)]
-pub struct Levels(Isa);
+pub struct Levels {
+    isa: Isa,
+    /// Whether numbers of 32 bits go past the caches.
+    is_streamed: bool,
+}
+
+/// What the caches of a core hold, bytes, about: a batch of more would put its own images out of them.
+const CACHE_BYTES: usize = 2 << 20;
 
 impl Value for u8 {
     type Map = ();
@@ -108,24 +115,34 @@ impl Value for u8 {
 /// `level * scale + shift`, per channel: see [`Normalize::scale_shift`].
 type ScaleShift = ([f32; 3], [f32; 3]);
 
+/// By the way that was chosen for the batch.
+fn write_f32(levels: Levels, grey: &[u8], scale: f32, shift: f32, numbers: &mut [f32]) {
+    let write = if levels.is_streamed { stream_f32 } else { to_f32 };
+    write(levels.isa, grey, scale, shift, numbers);
+}
+
 macro_rules! numbers {
-    ($($number:ty: $write:ident),*) => {
+    ($($number:ty: $write:expr),*) => {
         $(impl Value for $number {
             type Map = ScaleShift;
 
             fn write(
-                Levels(isa): Levels,
+                how: Levels,
                 (scale, shift): &ScaleShift,
                 channel: usize,
                 levels: &[u8],
                 values: &mut [$number],
             ) {
-                $write(isa, levels, scale[channel], shift[channel], values);
+                $write(how, levels, scale[channel], shift[channel], values);
             }
         })*
     };
 }
-numbers!(f32: to_f32, f16: to_f16, bf16: to_bf16);
+numbers!(
+    f32: write_f32,
+    f16: |how: Levels, grey, scale, shift, numbers| to_f16(how.isa, grey, scale, shift, numbers),
+    bf16: |how: Levels, grey, scale, shift, numbers| to_bf16(how.isa, grey, scale, shift, numbers)
+);
 
 /// Makes batches of images of one size. What a batch is kept in serves another one after it.
 #[derive(Clone, Debug)]
@@ -163,10 +180,11 @@ impl<T: Value> Collate<T> {
         let n = samples.iter().filter(|sample| sample.payload.is_ok()).count();
         let mut images = self.blocks.lend(n * image_values(self.side));
         let (mut labels, mut ids) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        let how = self.how(images.len());
         let mut places = images.chunks_exact_mut(image_values(self.side));
         for sample in samples {
             let Ok(pixels) = sample.payload else { continue };
-            self.write(&sample.id, &pixels, places.next().expect("one for each"));
+            self.write(how, &sample.id, &pixels, places.next().expect("one for each"));
             labels.push(sample.label);
             ids.push(sample.id);
         }
@@ -181,20 +199,26 @@ impl<T: Value> Collate<T> {
     pub fn views(&self, images: &[(SampleId, Vec<Pixels>)]) -> Batch<T> {
         let per_image = images.first().map_or(0, |(_, views)| views.len());
         let mut values = self.blocks.lend(images.len() * per_image * image_values(self.side));
+        let how = self.how(values.len());
         let mut places = values.chunks_exact_mut(image_values(self.side));
         let mut ids = Vec::with_capacity(images.len() * per_image);
         for (id, views) in images {
             assert_eq!(views.len(), per_image, "the views of {id}");
             for pixels in views {
-                self.write(id, pixels, places.next().expect("one for each"));
+                self.write(how, id, pixels, places.next().expect("one for each"));
                 ids.push(id.clone());
             }
         }
         Batch { images: values, labels: vec![], ids, side: self.side }
     }
 
+    /// How the values of a batch of so many are written.
+    fn how(&self, values: usize) -> Levels {
+        Levels { isa: self.isa, is_streamed: size_of::<T>() * values > CACHE_BYTES }
+    }
+
     /// The planes of an image.
-    fn write(&self, id: &SampleId, pixels: &Pixels, values: &mut [T]) {
+    fn write(&self, how: Levels, id: &SampleId, pixels: &Pixels, values: &mut [T]) {
         assert_eq!((pixels.width, pixels.height), (self.side, self.side), "the size of {id}");
         let n = pixels.data.len() / 3;
         let mut levels = [[0; PIXELS_AT_ONCE]; 3];
@@ -202,8 +226,11 @@ impl<T: Value> Collate<T> {
             let here = rgb.len() / 3;
             separate(self.isa, rgb, levels.each_mut().map(|levels| &mut levels[..here]));
             for (channel, (levels, values)) in levels.iter().zip(values.chunks_exact_mut(n)).enumerate() {
-                T::write(Levels(self.isa), &self.map, channel, &levels[..here], &mut values[at..at + here]);
+                T::write(how, &self.map, channel, &levels[..here], &mut values[at..at + here]);
             }
+        }
+        if how.is_streamed {
+            end_stream(how.isa);
         }
     }
 }
@@ -254,6 +281,11 @@ mod tests {
         let wide = Collate::<f32>::normalized(side, &Normalize::IMAGENET).batch(vec![sample(), sample()]);
         assert_eq!(wide.len(), 2);
         assert!(*wide.images == [&*expected, &*expected].concat());
+        // More than caches hold.
+        let many =
+            Collate::<f32>::normalized(side, &Normalize::IMAGENET).batch((0..64).map(|_| sample()).collect());
+        assert!(size_of_val(&**many.images) > CACHE_BYTES);
+        assert!(many.images.chunks_exact(expected.len()).all(|image| image == expected));
         let half = Collate::<f16>::normalized(side, &Normalize::IMAGENET).batch(vec![sample()]);
         assert!(half.images.iter().zip(&expected).all(|(half, wide)| *half == f16::from_f32(*wide)));
         let brain = Collate::<bf16>::normalized(side, &Normalize::IMAGENET).batch(vec![sample()]);

@@ -5,6 +5,8 @@ use half::{bf16, f16};
 
 use crate::simd::isa::{Isa, for_each_isa};
 use crate::simd::lanes::Lanes;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::stream;
 
 for_each_isa! {
     /// The planes of pixels: `[n, 3]` to three times `[n]`.
@@ -21,6 +23,24 @@ for_each_isa! {
 for_each_isa! {
     /// The same as numbers of 16 bits, of which 8 are the exponent; the nearest one, of two the even one.
     to_bf16 = to_bf16_loop(levels: &[u8], scale: f32, shift: f32, numbers: &mut [bf16])
+}
+
+/// As [`to_f32`], past the caches where the machine can. Whoever lets another thread read the numbers calls [`end_stream`] before.
+pub(super) fn stream_f32(isa: Isa, levels: &[u8], scale: f32, shift: f32, numbers: &mut [f32]) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(has) => stream::to_f32(has, levels, scale, shift, numbers),
+        _ => to_f32(isa, levels, scale, shift, numbers),
+    }
+}
+
+/// Puts what this thread has streamed before what it writes from here on.
+pub(super) fn end_stream(isa: Isa) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(has) => stream::fence(has),
+        _ => (),
+    }
 }
 
 /// The same as numbers of 16 bits, of which 5 are the exponent; the nearest one, of two the even one.
@@ -156,6 +176,14 @@ mod tests {
                 let mut wide = vec![0.0; 256];
                 to_f32(isa, &levels, scale, shift, &mut wide);
                 assert_eq!(wide, expected, "{isa:?}");
+                for (from, to) in [(0, 256), (1, 256), (3, 200), (7, 23), (16, 16), (40, 41)] {
+                    let mut streamed = vec![-1.0; 256];
+                    stream_f32(isa, &levels[from..to], scale, shift, &mut streamed[from..to]);
+                    end_stream(isa);
+                    assert_eq!(streamed[from..to], expected[from..to], "{isa:?} {from} {to}");
+                    let others = streamed[..from].iter().chain(&streamed[to..]);
+                    assert!(others.eq(vec![-1.0; 256 - (to - from)].iter()), "{isa:?} {from} {to}");
+                }
                 let mut half = vec![f16::ZERO; 256];
                 to_f16(isa, &levels, scale, shift, &mut half);
                 assert!(
