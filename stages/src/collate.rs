@@ -7,7 +7,7 @@ pub use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 use crate::normalize::Normalize;
-use crate::planes::{end_stream, separate, stream_f32, to_bf16, to_f16, to_f32};
+use crate::planes::{Stores, separate, store_f32, to_bf16, to_f16, with_stores};
 use crate::simd::isa::Isa;
 
 /// A batch on the host, as the trainer receives it: grey levels, which the device normalises, or numbers that are normalised.
@@ -90,15 +90,18 @@ pub trait Value: Copy + Default + Send + Sync + 'static {
 
     /// The values of grey levels of a channel.
     #[doc(hidden)]
-    fn write(isa: Levels, map: &Self::Map, channel: usize, levels: &[u8], values: &mut [Self]);
+    fn write(how: Writing<'_>, map: &Self::Map, channel: usize, levels: &[u8], values: &mut [Self]);
+
+    /// Whether large batches of them are written past the caches.
+    #[doc(hidden)]
+    const IS_STREAMED: bool = false;
 }
 
-/// How levels become values.
-#[derive(Clone, Copy, Debug)]
-pub struct Levels {
+/// With which instructions levels become values, and how these are stored.
+#[derive(Clone, Copy)]
+pub struct Writing<'a> {
     isa: Isa,
-    /// Whether numbers of 32 bits go past the caches.
-    is_streamed: bool,
+    stores: Stores<'a>,
 }
 
 /// What the caches of a core hold, bytes, about: a batch of more would put its own images out of them.
@@ -107,7 +110,7 @@ const CACHE_BYTES: usize = 2 << 20;
 impl Value for u8 {
     type Map = ();
 
-    fn write(_: Levels, (): &(), _: usize, levels: &[u8], values: &mut [u8]) {
+    fn write(_: Writing<'_>, (): &(), _: usize, levels: &[u8], values: &mut [u8]) {
         values.copy_from_slice(levels);
     }
 }
@@ -115,19 +118,15 @@ impl Value for u8 {
 /// `level * scale + shift`, per channel: see [`Normalize::scale_shift`].
 type ScaleShift = ([f32; 3], [f32; 3]);
 
-/// By the way that was chosen for the batch.
-fn write_f32(levels: Levels, grey: &[u8], scale: f32, shift: f32, numbers: &mut [f32]) {
-    let write = if levels.is_streamed { stream_f32 } else { to_f32 };
-    write(levels.isa, grey, scale, shift, numbers);
-}
-
 macro_rules! numbers {
-    ($($number:ty: $write:expr),*) => {
+    ($($number:ty: $is_streamed:literal, $write:expr;)*) => {
         $(impl Value for $number {
             type Map = ScaleShift;
 
+            const IS_STREAMED: bool = $is_streamed;
+
             fn write(
-                how: Levels,
+                how: Writing<'_>,
                 (scale, shift): &ScaleShift,
                 channel: usize,
                 levels: &[u8],
@@ -138,11 +137,13 @@ macro_rules! numbers {
         })*
     };
 }
-numbers!(
-    f32: write_f32,
-    f16: |how: Levels, grey, scale, shift, numbers| to_f16(how.isa, grey, scale, shift, numbers),
-    bf16: |how: Levels, grey, scale, shift, numbers| to_bf16(how.isa, grey, scale, shift, numbers)
-);
+numbers! {
+    f32: true, |how: Writing<'_>, levels, scale, shift, numbers| {
+        store_f32((how.isa, how.stores), levels, scale, shift, numbers)
+    };
+    f16: false, |how: Writing<'_>, levels, scale, shift, numbers| to_f16(how.isa, levels, scale, shift, numbers);
+    bf16: false, |how: Writing<'_>, levels, scale, shift, numbers| to_bf16(how.isa, levels, scale, shift, numbers);
+}
 
 /// Makes batches of images of one size. What a batch is kept in serves another one after it.
 #[derive(Clone, Debug)]
@@ -180,14 +181,15 @@ impl<T: Value> Collate<T> {
         let n = samples.iter().filter(|sample| sample.payload.is_ok()).count();
         let mut images = self.blocks.lend(n * image_values(self.side));
         let (mut labels, mut ids) = (Vec::with_capacity(n), Vec::with_capacity(n));
-        let how = self.how(images.len());
-        let mut places = images.chunks_exact_mut(image_values(self.side));
-        for sample in samples {
-            let Ok(pixels) = sample.payload else { continue };
-            self.write(how, &sample.id, &pixels, places.next().expect("one for each"));
-            labels.push(sample.label);
-            ids.push(sample.id);
-        }
+        self.writing(images.len(), |how| {
+            let mut places = images.chunks_exact_mut(image_values(self.side));
+            for sample in samples {
+                let Ok(pixels) = sample.payload else { continue };
+                self.write(how, &sample.id, &pixels, places.next().expect("one for each"));
+                labels.push(sample.label);
+                ids.push(sample.id);
+            }
+        });
         Batch { images, labels, ids, side: self.side }
     }
 
@@ -199,26 +201,28 @@ impl<T: Value> Collate<T> {
     pub fn views(&self, images: &[(SampleId, Vec<Pixels>)]) -> Batch<T> {
         let per_image = images.first().map_or(0, |(_, views)| views.len());
         let mut values = self.blocks.lend(images.len() * per_image * image_values(self.side));
-        let how = self.how(values.len());
-        let mut places = values.chunks_exact_mut(image_values(self.side));
         let mut ids = Vec::with_capacity(images.len() * per_image);
-        for (id, views) in images {
-            assert_eq!(views.len(), per_image, "the views of {id}");
-            for pixels in views {
-                self.write(how, id, pixels, places.next().expect("one for each"));
-                ids.push(id.clone());
+        self.writing(values.len(), |how| {
+            let mut places = values.chunks_exact_mut(image_values(self.side));
+            for (id, views) in images {
+                assert_eq!(views.len(), per_image, "the views of {id}");
+                for pixels in views {
+                    self.write(how, id, pixels, places.next().expect("one for each"));
+                    ids.push(id.clone());
+                }
             }
-        }
+        });
         Batch { images: values, labels: vec![], ids, side: self.side }
     }
 
-    /// How the values of a batch of so many are written.
-    fn how(&self, values: usize) -> Levels {
-        Levels { isa: self.isa, is_streamed: size_of::<T>() * values > CACHE_BYTES }
+    /// Lets `write` write the values of a batch of so many.
+    fn writing<R>(&self, values: usize, write: impl FnOnce(Writing<'_>) -> R) -> R {
+        let is_streamed = T::IS_STREAMED && size_of::<T>() * values > CACHE_BYTES;
+        with_stores(self.isa, is_streamed, |stores| write(Writing { isa: self.isa, stores }))
     }
 
     /// The planes of an image.
-    fn write(&self, how: Levels, id: &SampleId, pixels: &Pixels, values: &mut [T]) {
+    fn write(&self, how: Writing<'_>, id: &SampleId, pixels: &Pixels, values: &mut [T]) {
         assert_eq!((pixels.width, pixels.height), (self.side, self.side), "the size of {id}");
         let n = pixels.data.len() / 3;
         let mut levels = [[0; PIXELS_AT_ONCE]; 3];
@@ -228,9 +232,6 @@ impl<T: Value> Collate<T> {
             for (channel, (levels, values)) in levels.iter().zip(values.chunks_exact_mut(n)).enumerate() {
                 T::write(how, &self.map, channel, &levels[..here], &mut values[at..at + here]);
             }
-        }
-        if how.is_streamed {
-            end_stream(how.isa);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Pixels as they lie in an image, `[n, 3]`, and as networks take them, three planes of `[n]`.
 
+use std::marker::PhantomData;
+
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
@@ -25,21 +27,37 @@ for_each_isa! {
     to_bf16 = to_bf16_loop(levels: &[u8], scale: f32, shift: f32, numbers: &mut [bf16])
 }
 
-/// As [`to_f32`], past the caches where the machine can. Whoever lets another thread read the numbers calls [`end_stream`] before.
-pub(super) fn stream_f32(isa: Isa, levels: &[u8], scale: f32, shift: f32, numbers: &mut [f32]) {
+/// How numbers of 32 bits are stored.
+#[derive(Clone, Copy)]
+pub(super) enum Stores<'a> {
+    /// As all else.
+    Cached(PhantomData<&'a ()>),
+    /// Past the caches.
+    #[cfg(target_arch = "x86_64")]
+    Streamed(&'a stream::Stream),
+}
+
+/// Lets `write` store numbers, past the caches where that is wanted and the machine can.
+pub(super) fn with_stores<R>(isa: Isa, is_streamed: bool, write: impl FnOnce(Stores<'_>) -> R) -> R {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(has) => stream::to_f32(has, levels, scale, shift, numbers),
-        _ => to_f32(isa, levels, scale, shift, numbers),
+        Isa::Avx512(has) if is_streamed => stream::streaming(has, |stream| write(Stores::Streamed(stream))),
+        _ => write(Stores::Cached(PhantomData)),
     }
 }
 
-/// Puts what this thread has streamed before what it writes from here on.
-pub(super) fn end_stream(isa: Isa) {
-    match isa {
+/// As [`to_f32`], stored in one way or the other.
+pub(super) fn store_f32(
+    (isa, stores): (Isa, Stores<'_>),
+    levels: &[u8],
+    scale: f32,
+    shift: f32,
+    numbers: &mut [f32],
+) {
+    match stores {
+        Stores::Cached(_) => to_f32(isa, levels, scale, shift, numbers),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(has) => stream::fence(has),
-        _ => (),
+        Stores::Streamed(stream) => stream.to_f32(levels, scale, shift, numbers),
     }
 }
 
@@ -178,8 +196,9 @@ mod tests {
                 assert_eq!(wide, expected, "{isa:?}");
                 for (from, to) in [(0, 256), (1, 256), (3, 200), (7, 23), (16, 16), (40, 41)] {
                     let mut streamed = vec![-1.0; 256];
-                    stream_f32(isa, &levels[from..to], scale, shift, &mut streamed[from..to]);
-                    end_stream(isa);
+                    with_stores(isa, true, |stores| {
+                        store_f32((isa, stores), &levels[from..to], scale, shift, &mut streamed[from..to]);
+                    });
                     assert_eq!(streamed[from..to], expected[from..to], "{isa:?} {from} {to}");
                     let others = streamed[..from].iter().chain(&streamed[to..]);
                     assert!(others.eq(vec![-1.0; 256 - (to - from)].iter()), "{isa:?} {from} {to}");

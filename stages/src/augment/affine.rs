@@ -1,5 +1,5 @@
-//! Moves pixels: mirrored, by a linear map about the centre, by whole pixels; what follows each other is one pass where that gives
-//! the same levels.
+//! Moves pixels: mirrored, by a linear map about the centre, by whole pixels; what follows each other is one pass where that gives,
+//! to a rounding, the same levels.
 
 use std::ops::Range;
 
@@ -156,7 +156,19 @@ fn row_loop(image: &Pixels, map: &Map, [first, y]: [i64; 2], out: &mut [[u8; 3]]
     let place = |x: usize| [xx * ahead(x) + xy * below + centre[0], yx * ahead(x) + yy * below + centre[1]];
     let [start, one] = [place(0), place(1)];
     let inside = [0, 1].map(|axis| within(start[axis], one[axis] - start[axis], size[axis], out.len()));
-    let inside = inside[0].start.max(inside[1].start)..inside[0].end.min(inside[1].end);
+    let mut inside = inside[0].start.max(inside[1].start)..inside[0].end.min(inside[1].end);
+    // Steps are rounded, and where they are very small far from the true ones; places go one way, so that those between two that
+    // are inside are, too.
+    let is_inside = |x: usize| {
+        let place = place(x);
+        (0..2).all(|axis| (0.0..f64::from(size[axis]) - 1.0).contains(&place[axis]))
+    };
+    while inside.start < inside.end && !is_inside(inside.start) {
+        inside.start += 1;
+    }
+    while inside.start < inside.end && !is_inside(inside.end - 1) {
+        inside.end -= 1;
+    }
     let inside = inside.start.min(inside.end)..inside.end;
     for x in (0..inside.start).chain(inside.end..out.len()) {
         out[x] = between(image, place(x), map.fill);
@@ -200,7 +212,7 @@ fn split(place: f64) -> (usize, f32) {
     (pixel as usize, (place - whole) as f32)
 }
 
-/// The steps, of `steps`, at which a place that begins at `start` and goes on by `step` has a pixel of `length` on either side.
+/// The steps, of `steps`, at which a place that begins at `start` and goes on by `step` has a pixel of `length` on either side, about.
 #[inline(always)]
 fn within(start: f64, step: f64, length: u32, steps: usize) -> Range<usize> {
     let last = f64::from(length) - 1.0;
@@ -208,9 +220,8 @@ fn within(start: f64, step: f64, length: u32, steps: usize) -> Range<usize> {
         return if (0.0..last).contains(&start) { 0..steps } else { 0..0 };
     }
     let (a, b) = (-start / step, (last - start) / step);
-    // A step less at both ends, so that roundings reach over neither.
-    let from = (a.min(b).ceil() + 1.0).clamp(0.0, steps as f64);
-    let to = (a.max(b).floor() - 1.0).clamp(from, steps as f64);
+    let from = a.min(b).ceil().clamp(0.0, steps as f64);
+    let to = a.max(b).floor().clamp(from, steps as f64);
     from as usize..to as usize
 }
 
@@ -245,6 +256,41 @@ mod tests {
     use forebay_datasets::seed::Seed;
 
     use super::*;
+
+    #[test]
+    fn the_smallest_turns_of_large_images_reach_over_no_edge() {
+        for (width, height) in [(224, 224), (601, 401), (3001, 16), (16, 3001), (9000, 7), (7, 9000)] {
+            let image = Pixels::new(width, height, vec![100; 3 * (width * height) as usize]);
+            let small = (1..=17).flat_map(|k| [1.0, -1.0, 3.3].map(|by: f64| by * 0.1_f64.powi(k)));
+            let halves = [180.0, -180.0, 179.999_999_999, 90.0, -90.0, 90.000_000_000_1];
+            for degrees in small.chain(halves) {
+                let (sin, cos) = f64::to_radians(degrees).sin_cos();
+                let turned = Moves::of(image.clone()).map([[cos, -sin], [sin, cos]], [100; 3]).pixels();
+                assert!(turned.data.iter().all(|level| *level == 100), "{width}x{height} {degrees}");
+            }
+        }
+    }
+
+    #[test]
+    fn moves_in_another_order_are_passes_of_their_own() {
+        let image = Pixels::new(5, 4, (0..60).collect());
+        let quarter = [[0.0, -1.0], [1.0, 0.0]];
+        let one_by_one = |moves: [&dyn Fn(Moves) -> Moves; 3]| {
+            moves.iter().fold(image.clone(), |image, step| step(Moves::of(image)).pixels())
+        };
+        let at_once = |moves: [&dyn Fn(Moves) -> Moves; 3]| {
+            moves.iter().fold(Moves::of(image.clone()), |moves, step| step(moves)).pixels()
+        };
+        let mirror = |moves: Moves| moves.mirror(0);
+        let map = |moves: Moves| moves.map(quarter, [7; 3]);
+        let shift = |moves: Moves| moves.shift([1, -2], [9; 3]);
+        let steps: [&dyn Fn(Moves) -> Moves; 3] = [&mirror, &map, &shift];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0], [2, 2, 1], [1, 1, 0]]
+        {
+            let steps = order.map(|step| steps[step]);
+            assert_eq!(at_once(steps), one_by_one(steps), "{order:?}");
+        }
+    }
 
     #[test]
     fn a_row_is_what_lies_between_the_pixels_at_its_places() {

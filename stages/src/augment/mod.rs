@@ -4,7 +4,7 @@
 //! changes the draws of no other. [`Augment`] composes those that are on, always in this order: geometry that
 //! chooses what is seen (crop, flips, zoom, rotation, translation), then colour, then noise, then erasing, so
 //! that erased pixels stay flat. What moves pixels and follows each other is one pass, where that
-//! gives the same levels as one pass each.
+//! gives, to a rounding, the same levels as one pass each.
 
 mod affine;
 mod color_jitter;

@@ -29,8 +29,10 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
+use self::bits::ScanBytes;
 pub(super) use self::own::KEPT_BYTES_MAX;
 use self::rows::Region;
+use self::spectrum::Spectrum;
 use super::{
     ColorModel, Decode, DecodeScale, Decoder, StoredColor, exif, fault, oriented, rgb_bytes, stored,
     swaps_sides, turned_bytes,
@@ -78,8 +80,8 @@ enum Route {
     LibjpegTurbo,
 }
 
-/// Scans that libjpeg-turbo-rs may find in a file, each of which takes time by the size of the image; encoders write about
-/// ten. As in the fuzzers of libjpeg-turbo.
+/// Scans that a file may have, each of which takes time by the size of the image; encoders write about ten. As in the fuzzers of
+/// libjpeg-turbo.
 const SCANS_MAX: usize = 500;
 
 impl JpegHeader {
@@ -165,10 +167,17 @@ impl JpegHeader {
             let per_unit = self.components.iter().map(|ComponentHeader { sampling: [h, v], .. }| h * v);
             units * per_unit.map(u64::from).sum::<u64>()
         };
-        // Of several scans all coefficients are held until the last one: two bytes each, and a bit that says whether it is zero;
-        // of four units side by side.
-        let held = units_across.next_multiple_of(4) * u64::from(self.height).div_ceil(8 * v_max);
-        let coefficients = if self.is_one_scan() { 0 } else { 136 * blocks(held) };
+        // Of several scans all coefficients are held until the last one.
+        let size = [units_across, u64::from(self.height).div_ceil(8 * v_max)];
+        let held = self.components.iter().map(|one| Spectrum::bytes_of(size, one.sampling.map(u64::from)));
+        let coefficients = if self.is_one_scan() { 0 } else { held.sum() };
+        // Each restart marker takes two bytes of the file; later scans may have more of them.
+        let markers = match self.restart_interval as u64 {
+            0 if self.is_one_scan() => 0,
+            interval if self.is_one_scan() => units.div_ceil(interval),
+            _ => blocks(units),
+        };
+        let markers = markers.min(bytes.len() as u64 / 2) * ScanBytes::MARKER_BYTES;
         let rgb = rgb_bytes(self.width, self.height);
         let image = coefficients
             + match self.route() {
@@ -178,10 +187,29 @@ impl JpegHeader {
                 Route::JpegDecoder | Route::LibjpegTurbo => 64 * blocks(units) + 2 * rgb,
             };
         // The bits of the scan, without stuffing.
-        let image = image + bytes.len() as u64;
+        let image = image + bytes.len() as u64 + markers;
         // Without an end marker the file is decoded twice, from copies.
         let again = if bytes.ends_with(&[0xff, 0xd9]) { 0 } else { rgb + 2 * bytes.len() as u64 };
         turned_bytes(image + again, self.width, self.height, self.orientation)
+    }
+
+    /// The restart markers of a scan with a header of this body, with so many minimum coded units between two of them.
+    fn restarts(&self, body: &[u8], interval: usize) -> usize {
+        let max = self.sampling_max();
+        let of_one = match *body {
+            [1, id, ..] if self.components.len() > 1 => self.components.iter().find(|one| one.id == id),
+            _ => None,
+        };
+        let across_and_down = [(0, self.width), (1, self.height)].map(|(axis, pixels)| match of_one {
+            // Single blocks, as many as show something.
+            Some(one) => {
+                (pixels * u32::from(one.sampling[axis])).div_ceil(u32::from(max[axis])).div_ceil(8) as usize
+            }
+            None if self.components.len() == 1 => pixels.div_ceil(8) as usize,
+            None => pixels.div_ceil(8 * u32::from(max[axis])) as usize,
+        });
+        let units: usize = across_and_down.iter().product();
+        if interval == 0 { 0 } else { units.div_ceil(interval) - 1 }
     }
 
     /// True where the first scan brings all of the image.
@@ -435,32 +463,37 @@ fn all_coefficients_are_there(bytes: &[u8], layout: &JpegHeader) -> bool {
     missing.iter().all(|&(_, coefficients)| coefficients == 0)
 }
 
-/// Refuses a file whose restart markers are out of order or, where they can be counted, too few: zune-jpeg
-/// would shift the rest of the image.
+/// Refuses a file whose restart markers are out of order, too few or too many: a decoder would shift the rest of the image. One more
+/// may stand at the end of a scan.
 fn check_restarts(bytes: &[u8], layout: &JpegHeader) -> Result<(), Fault> {
-    if layout.restart_interval == 0 {
-        return Ok(());
-    }
-    let mut seen = 0;
+    let mut interval = layout.restart_interval;
+    // Of the scan: its restart markers, and as many as it should have.
+    let (mut seen, mut wanted) = (0, 0);
+    let is_whole = |seen: usize, wanted: usize| {
+        let has_too_many = seen > if wanted == 0 { 0 } else { wanted + 1 };
+        if seen < wanted || has_too_many {
+            return Err(fault(
+                "broken JPEG: restart markers are missing, too many, or the image is cut short",
+            ));
+        }
+        Ok(())
+    };
     let mut at = layout.scan_at;
-    while let Ok(Segment { marker, end, .. }) = segment(bytes, at) {
+    while let Ok(Segment { marker, body, end, .. }) = segment(bytes, at) {
         at = end;
         match marker {
-            0xda => seen = 0,
+            0xda => {
+                is_whole(seen, wanted)?;
+                (seen, wanted) = (0, layout.restarts(body, interval));
+            }
+            0xdd => interval = body.get(..2).map_or(0, |two| usize::from(be16(two))),
             0xd0..=0xd7 if usize::from(marker - 0xd0) == seen % 8 => seen += 1,
             0xd0..=0xd7 => return Err(fault("broken JPEG: a restart marker is missing or out of order")),
             0xd9 => break,
             _ => {}
         }
     }
-    if layout.is_one_scan() && layout.components.len() > 1 {
-        let [h, v] = layout.sampling_max().map(|factor| u32::from(factor) * 8);
-        let units = layout.width.div_ceil(h) as usize * layout.height.div_ceil(v) as usize;
-        if seen + 1 < units.div_ceil(layout.restart_interval) {
-            return Err(fault("broken JPEG: a restart marker is missing, or the image is cut short"));
-        }
-    }
-    Ok(())
+    is_whole(seen, wanted)
 }
 
 fn with_zune(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {

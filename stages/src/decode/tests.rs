@@ -274,6 +274,21 @@ fn a_jpeg_that_no_decoder_gets_right_is_refused() {
 }
 
 #[test]
+fn a_jpeg_with_more_or_fewer_restart_markers_than_it_says_is_refused() {
+    for progressive in [false, true] {
+        let good = jpeg(160, 120, |encoder| encoder.restart_blocks(2).progressive(progressive));
+        assert!(decode(&good).is_ok());
+        let at = good.windows(2).position(|two| two == b"\xff\xdd").expect("it has restarts");
+        let without = [&good[..at], &good[at + 6..]].concat();
+        let with = |interval: u8| [&good[..at + 5], &[interval], &good[at + 6..]].concat();
+        for bytes in [without, with(1), with(3), with(200)] {
+            let reason = refusal(&bytes);
+            assert!(reason.contains("restart marker") || reason.contains("truncated"), "{reason}");
+        }
+    }
+}
+
+#[test]
 fn a_truncated_jpeg_is_refused_wherever_it_is_cut() {
     let files = [
         jpeg(160, 120, |encoder| encoder),

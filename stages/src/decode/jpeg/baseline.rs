@@ -29,7 +29,7 @@ for_each_isa! {
     ) -> Option<()>
 }
 for_each_isa! {
-    /// Goes past blocks that no one sees: of their coefficients only the last ones of the first of each are kept.
+    /// Goes past blocks that no one sees: of their coefficients only the first one is kept, for the next block of its component.
     skip = skip_loop(bits: &mut Bits<'_>, slots: &[Slot<'_>], last: &mut [i32; 3]) -> Option<()>
 }
 
@@ -71,7 +71,7 @@ fn block(
     let difference = coefficients(bits, slot.tables, &slot.component.quantisers, put)?;
     let last = &mut last[slot.index];
     *last += i32::from(difference);
-    (last.abs() <= slot.component.last_max()).then_some(*last as i16)
+    (last.abs() <= slot.component.last_max).then_some(*last as i16)
 }
 
 /// The difference of the first coefficient; the others are put to their places.

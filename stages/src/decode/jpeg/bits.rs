@@ -15,11 +15,14 @@ pub(super) struct ScanBytes {
 
 impl ScanBytes {
     /// Takes the bytes of the scan that begins `file`, up to its first marker that is no restart or to the end of the file,
-    /// and says where that is; `None` where restart markers do not come in their order.
-    pub(super) fn read(&mut self, file: &[u8]) -> Option<usize> {
+    /// and says where that is; `None` where there are not as many restart intervals, or their markers not in their order.
+    pub(super) fn read(&mut self, file: &[u8], intervals: usize) -> Option<usize> {
         self.bytes.clear();
         self.intervals.clear();
-        self.bytes.reserve(file.len() + PADDING);
+        // A marker takes two bytes.
+        let markers = intervals.min(file.len() / 2);
+        self.bytes.reserve_exact(file.len() + PADDING * (markers + 1));
+        self.intervals.reserve_exact(markers + 1);
         let (mut at, mut start) = (0, 0);
         loop {
             let rest = &file[at..];
@@ -28,14 +31,15 @@ impl ScanBytes {
                 None => {
                     self.bytes.extend_from_slice(&rest[..found]);
                     self.end_interval(start);
-                    return Some(file.len());
+                    return (self.intervals.len() == intervals).then_some(file.len());
                 }
                 Some(0x00) => {
                     self.bytes.extend_from_slice(&rest[..=found]);
                     at += found + 2;
                 }
                 Some(marker @ 0xd0..=0xd7) => {
-                    if usize::from(marker - 0xd0) != self.intervals.len() % 8 {
+                    let n = self.intervals.len();
+                    if usize::from(marker - 0xd0) != n % 8 || n + 1 == intervals {
                         return None;
                     }
                     self.bytes.extend_from_slice(&rest[..found]);
@@ -50,7 +54,7 @@ impl ScanBytes {
                 Some(_) => {
                     self.bytes.extend_from_slice(&rest[..found]);
                     self.end_interval(start);
-                    return Some(at + found);
+                    return (self.intervals.len() == intervals).then_some(at + found);
                 }
             }
         }
@@ -63,14 +67,12 @@ impl ScanBytes {
         self.bytes.len()
     }
 
+    /// What a restart marker takes beside its two bytes in the file.
+    pub(super) const MARKER_BYTES: u64 = (PADDING + size_of::<Range<usize>>()) as u64;
+
     /// What the buffers take.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.capacity() + self.intervals.capacity() * size_of::<Range<usize>>()
-    }
-
-    /// The number of restart intervals, at least 1.
-    pub(super) fn intervals(&self) -> usize {
-        self.intervals.len()
     }
 
     /// The bits of an interval.
@@ -143,5 +145,25 @@ impl Bits<'_> {
     /// True where all bytes of the interval were read, and no more.
     pub(super) fn is_spent(&self) -> bool {
         self.position().div_ceil(8) == self.bytes.len() - PADDING
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_beyond_those_of_the_image_take_no_memory() {
+        let markers: Vec<u8> = (0..1u32 << 20).flat_map(|at| [0xff, 0xd0 + (at % 8) as u8]).collect();
+        let mut scan = ScanBytes::default();
+        for intervals in [1, 2, 1000] {
+            assert_eq!(scan.read(&markers, intervals), None);
+            assert!(scan.bytes() < markers.len() + 64 * (intervals + 1), "{}", scan.bytes());
+        }
+        let wanted = (1 << 20) + 1;
+        assert_eq!(scan.read(&markers, wanted + 1), None, "one is missing");
+        assert_eq!(scan.read(&markers, wanted), Some(markers.len()));
+        let most = markers.len() + (wanted + 1) * ScanBytes::MARKER_BYTES as usize;
+        assert!(scan.bytes() <= most, "{} of {most}", scan.bytes());
     }
 }

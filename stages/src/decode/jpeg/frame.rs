@@ -15,7 +15,7 @@ pub(super) struct Frame {
     pub(super) components: Vec<Component>,
     /// The largest sampling factors, horizontal and vertical.
     pub(super) sampling_max: [usize; 2],
-    /// True where scans bring a part of the coefficients or of their bits.
+    /// As its header says (SOF2): scans may bring a part of the coefficients, and of their bits.
     pub(super) is_progressive: bool,
 }
 
@@ -29,13 +29,8 @@ pub(super) struct Component {
     stated_quantisers: usize,
     /// `[8, 8]` in natural order, as they were when its first scan began; zeros before.
     pub(super) quantisers: [[i16; 8]; 8],
-}
-
-impl Component {
     /// The largest DC coefficient, positive or negative: see [`VALUE_MAX`].
-    pub(super) fn last_max(&self) -> i32 {
-        VALUE_MAX / i32::from(self.quantisers[0][0])
-    }
+    pub(super) last_max: i32,
 }
 
 /// Some components of an image, some of their coefficients, some bits of these.
@@ -85,6 +80,50 @@ impl Tables {
     }
 }
 
+impl Scan {
+    /// Columns and rows of its minimum coded units. Those of a scan of one component are single blocks, of which there are no more
+    /// than show something.
+    pub(super) fn units(&self, frame: &Frame) -> [usize; 2] {
+        match self.single() {
+            Some(component) => {
+                let sampling = frame.components[component].sampling;
+                [(0, frame.width), (1, frame.height)].map(|(axis, pixels)| {
+                    (pixels * sampling[axis]).div_ceil(frame.sampling_max[axis]).div_ceil(8)
+                })
+            }
+            None => frame.units(),
+        }
+    }
+
+    /// Its component, where it has but one.
+    pub(super) fn single(&self) -> Option<usize> {
+        if let [component] = self.components[..] { Some(component) } else { None }
+    }
+
+    /// How many minimum coded units lie between two restart markers at most.
+    pub(super) fn interval(&self, frame: &Frame) -> usize {
+        let [across, down] = self.units(frame);
+        if self.restart_interval == 0 { across * down } else { self.restart_interval }
+    }
+
+    /// Its restart intervals.
+    pub(super) fn intervals(&self, frame: &Frame) -> usize {
+        let [across, down] = self.units(frame);
+        (across * down).div_ceil(self.interval(frame))
+    }
+}
+
+/// What comes after the headers of an image, or after a scan.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// The bits of a scan.
+    Scan(Scan),
+    /// The end marker.
+    End,
+    /// The end of the file.
+    Cut,
+}
+
 impl Frame {
     /// Of the body of a frame header; `None` where it is not an image of 8 bits with one component or three, or anything in it is
     /// not as the standard says.
@@ -103,6 +142,7 @@ impl Frame {
                 sampling: if n == 1 { [1, 1] } else { sampling },
                 stated_quantisers: usize::from(stated[2]),
                 quantisers: [[0; 8]; 8],
+                last_max: 0,
             })
         };
         let components = stated.get(..3 * n)?.chunks_exact(3).map(component).collect::<Option<Vec<_>>>()?;
@@ -133,10 +173,10 @@ pub(super) struct Headers {
 }
 
 impl Headers {
-    /// Reads on from the segment at `at` to the bits of the next scan, or to the end marker, where there is `Some(None)`. `None` where
-    /// the image is of a kind that is not decoded here, or anything is not as the standard says.
-    pub(super) fn next_scan(&mut self, bytes: &[u8], mut at: usize) -> Option<Option<Scan>> {
-        loop {
+    /// Reads on from the segment at `at`. `None` where the image is of a kind that is not decoded here, or anything is not as the
+    /// standard says.
+    pub(super) fn next(&mut self, bytes: &[u8], mut at: usize) -> Option<Next> {
+        while at < bytes.len() {
             let Segment { marker, mut body, start, end } = segment(bytes, at).ok()?;
             if start > at {
                 return None;
@@ -144,7 +184,6 @@ impl Headers {
             at = end;
             match marker {
                 0xc0..=0xc2 if self.frame.is_none() => self.frame = Some(Frame::read(body, marker == 0xc2)?),
-                0xc0..=0xc3 | 0xc5..=0xcf | 0xd8 => return None,
                 0xc4 => {
                     while let Some((&kind, rest)) = body.split_first() {
                         let (spec, length) = Spec::read(rest)?;
@@ -161,11 +200,15 @@ impl Headers {
                     }
                 }
                 0xdd => self.restart_interval = usize::from(be16(body.get(..2)?)),
-                0xda => return self.scan(body, end).map(Some),
-                0xd9 => return Some(None),
-                _ => {}
+                0xda => return self.scan(body, end).map(Next::Scan),
+                0xd9 => return Some(Next::End),
+                // Of programs, and comments.
+                0xe0..=0xef | 0xfe => {}
+                // A marker of a kind that is broken may have been a table.
+                _ => return None,
             }
         }
+        Some(Next::Cut)
     }
 
     /// The scan of a header with this body, whose bits begin at `at`.
@@ -193,6 +236,7 @@ impl Headers {
             let component = &mut frame.components[index];
             if component.quantisers[0][0] == 0 {
                 component.quantisers = (*self.quantisers.get(component.stated_quantisers)?)?;
+                component.last_max = VALUE_MAX / i32::from(component.quantisers[0][0]);
             }
             let [h, v] = component.sampling;
             blocks += h * v;

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use super::bits::ScanBytes;
 use super::coefficients::Quads;
 use super::color::Model;
-use super::frame::{Headers, Tables};
+use super::frame::{Headers, Next, Tables};
 use super::rows::{PixelRows, Region, RowBuffers};
 use super::spectrum::Spectrum;
 use super::units;
@@ -68,16 +68,26 @@ fn decode(
 ) -> Option<Vec<u8>> {
     let Buffers { tables, scan: scan_bytes, quads, spectrum, rows } = buffers;
     let mut headers = Headers::default();
-    let scan = headers.next_scan(bytes, 2)??;
+    let Next::Scan(scan) = headers.next(bytes, 2)? else { return None };
     let frame = headers.frame()?;
     let region = region.unwrap_or(Region { columns: 0..frame.width, rows: 0..frame.height });
     let model = if is_rgb { Model::Rgb } else { Model::Ycc };
-    if !frame.is_progressive && scan.components.len() == frame.components.len() {
-        let pairs = headers.pairs(&scan, tables)?;
-        let rows = PixelRows::begin(frame, model, &region, reduced, 1, isa, rows);
-        return units::decode(bytes, (frame, &scan), &pairs, rows, (scan_bytes, quads), isa);
+    let is_whole = !frame.is_progressive && scan.components.len() == frame.components.len();
+    let end = scan.at + scan_bytes.read(&bytes[scan.at..], scan.intervals(frame))?;
+    if !is_whole {
+        spectrum.read(bytes, &mut headers, (scan, end), scan_bytes, isa)?;
+        let frame = headers.frame()?;
+        let rows = PixelRows::begin(frame, model, &region, reduced, Spectrum::ALIGN, isa, rows);
+        return Some(spectrum.pixels(frame, rows));
     }
-    spectrum.read(bytes, &mut headers, scan, scan_bytes, isa)?;
-    let rows = PixelRows::begin(headers.frame()?, model, &region, reduced, Spectrum::ALIGN, isa, rows);
-    Some(spectrum.pixels(headers.frame()?, rows))
+    let pairs = headers.pairs(&scan, tables)?;
+    let is_cut = match headers.next(bytes, end)? {
+        Next::Scan(_) => return None,
+        Next::End => false,
+        // It may lack nothing but its end marker.
+        Next::Cut => true,
+    };
+    let frame = headers.frame()?;
+    let rows = PixelRows::begin(frame, model, &region, reduced, 1, isa, rows);
+    units::decode((frame, &scan), &pairs, rows, (scan_bytes, quads), is_cut, isa)
 }

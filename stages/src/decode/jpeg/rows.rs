@@ -40,7 +40,7 @@ impl RowBuffers {
 struct Plane {
     samples: Vec<u8>,
     stride: usize,
-    /// Rows that are held.
+    /// Rows that are held, a power of two.
     rows: usize,
     /// Column and row of the component that are the first ones here.
     origin: [usize; 2],
@@ -87,7 +87,7 @@ impl Plane {
 
     /// Where a row of the component begins.
     fn start(&self, row: usize) -> usize {
-        (row - self.origin[1]) % self.rows * self.stride + MARGIN
+        ((row - self.origin[1]) & (self.rows - 1)) * self.stride + MARGIN
     }
 
     /// Columns of a row; one column beyond either end of the plane may be among them.

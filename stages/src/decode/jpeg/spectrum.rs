@@ -1,9 +1,10 @@
 //! The coefficients of a whole image, where several scans bring them: of some components, of some coefficients (ITU-T T.81, annex
 //! G: spectral selection), some of their bits (successive approximation).
 
+use super::SCANS_MAX;
 use super::bits::{Bits, ScanBytes};
 use super::coefficients::{PLACES, Quad};
-use super::frame::{Component, Frame, Headers, Scan};
+use super::frame::{Frame, Headers, Next, Scan};
 use super::huffman::{Codes, Symbol, VALUE_MAX, value};
 use super::rows::PixelRows;
 use crate::simd::isa::{Isa, for_each_isa};
@@ -13,7 +14,7 @@ use crate::simd::isa::{Isa, for_each_isa};
 pub(super) struct Spectrum {
     /// By component, by row of blocks and from left to right.
     quads: Vec<Quad>,
-    /// Which coefficients of a block are not zero, by their places in the file; by quad and by column.
+    /// Which coefficients of a block after the first one are not zero, by their places in the file; by quad and by column.
     nonzero: Vec<[u64; 4]>,
     grids: [BlockGrid; 3],
 }
@@ -27,9 +28,6 @@ struct BlockGrid {
     across: usize,
 }
 
-/// The most scans of an image, each of which takes time by its size; encoders write about ten.
-const SCANS_MAX: usize = 500;
-
 /// The lowest bit of a coefficient before any scan brings it.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -37,24 +35,29 @@ impl Spectrum {
     /// Units that begin a row of pixels' columns are multiples of this: a quad does not begin elsewhere.
     pub(super) const ALIGN: usize = 4;
 
+    /// What the blocks of a component take, of so many columns and rows of units.
+    pub(super) fn bytes_of([across, down]: [u64; 2], [h, v]: [u64; 2]) -> u64 {
+        let quads = across.div_ceil(Self::ALIGN as u64) * h * down * v;
+        quads * (size_of::<Quad>() + size_of::<[u64; 4]>()) as u64
+    }
+
     /// What it takes.
     pub(super) fn bytes(&self) -> usize {
         self.quads.capacity() * size_of::<Quad>() + self.nonzero.capacity() * size_of::<[u64; 4]>()
     }
 
-    /// Reads all scans of an image, from the first one on. `None` where they do not bring all coefficients to their last bit, each in
+    /// Reads all scans of an image, from the first one on, whose bytes are read and end where it is said. `None` where they do not bring all coefficients to their last bit, each in
     /// its turn, and nothing else, or the bits are not as the standard says.
     pub(super) fn read(
         &mut self,
         bytes: &[u8],
         headers: &mut Headers,
-        first: Scan,
+        (mut scan, mut end): (Scan, usize),
         scan_bytes: &mut ScanBytes,
         isa: Isa,
     ) -> Option<()> {
         self.begin(headers.frame()?);
         let mut lowest = [[UNKNOWN; 64]; 3];
-        let mut scan = first;
         for _ in 0..SCANS_MAX {
             let frame = headers.frame()?;
             let kind = Kind::of(frame, &scan)?;
@@ -73,17 +76,19 @@ impl Spectrum {
                     return None;
                 }
             }
-            let end = scan.at + scan_bytes.read(&bytes[scan.at..])?;
             let mut codes = Vec::with_capacity(scan.components.len());
             for place in 0..scan.components.len() {
-                codes.push([0, 1].map(|class| headers.spec(&scan, place, class).map(Codes::of)));
+                let codes_of = |class| headers.spec(&scan, place, class).map(Codes::of);
+                codes.push([0, 1].map(|class| if kind.reads(class) { codes_of(class) } else { None }));
             }
             blocks(isa, self, frame, &scan, kind, &codes, scan_bytes)?;
-            // A file that lacks nothing but its end marker is whole.
-            let next = if end == bytes.len() { None } else { headers.next_scan(bytes, end)? };
-            match next {
-                Some(next) => scan = next,
-                None => {
+            match headers.next(bytes, end)? {
+                Next::Scan(next) => {
+                    scan = next;
+                    end = scan.at + scan_bytes.read(&bytes[scan.at..], scan.intervals(headers.frame()?))?;
+                }
+                // A file that lacks nothing but its end marker is whole.
+                Next::End | Next::Cut => {
                     let frame = headers.frame()?;
                     let is_known =
                         lowest[..frame.components.len()].as_flattened().iter().all(|low| *low == 0);
@@ -126,7 +131,7 @@ impl Spectrum {
             let mut limits = [0; 256];
             for (limits, quantisers) in limits.chunks_exact_mut(32).zip(&component.quantisers) {
                 for (limit, quantiser) in limits.iter_mut().zip(quantisers.iter().cycle()) {
-                    *limit = (VALUE_MAX / i32::from(*quantiser)) as u16;
+                    *limit = VALUE_MAX.checked_div(i32::from(*quantiser)).unwrap_or(0) as u16;
                 }
             }
             if !within(isa, &self.quads[*first..end], &limits) {
@@ -186,6 +191,16 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// True where it reads codes of first coefficients (class 0) or of others (1).
+    fn reads(self, class: usize) -> bool {
+        match self {
+            Kind::Sequential => true,
+            Kind::FirstDc => class == 0,
+            Kind::RefineDc => false,
+            Kind::FirstAc | Kind::RefineAc => class == 1,
+        }
+    }
+
     /// `None` where the standard has no such scan.
     fn of(frame: &Frame, scan: &Scan) -> Option<Kind> {
         let [high, low] = scan.approximation;
@@ -259,20 +274,9 @@ fn blocks_loop(
     codes: &[ComponentCodes],
     scan_bytes: &ScanBytes,
 ) -> Option<()> {
-    // The units of a scan of one component are single blocks, of which there are no more than show something.
-    let is_single = scan.components.len() == 1;
-    let [across, down] = if is_single {
-        let Component { sampling, .. } = frame.components[scan.components[0]];
-        [(0, frame.width), (1, frame.height)]
-            .map(|(axis, pixels)| (pixels * sampling[axis]).div_ceil(frame.sampling_max[axis]).div_ceil(8))
-    } else {
-        frame.units()
-    };
-    let units = across * down;
-    let interval = if scan.restart_interval == 0 { units } else { scan.restart_interval };
-    if scan_bytes.intervals() != units.div_ceil(interval) {
-        return None;
-    }
+    let is_single = scan.single().is_some();
+    let [across, down] = scan.units(frame);
+    let (units, interval) = (across * down, scan.interval(frame));
     for (index, start) in (0..units).step_by(interval).enumerate() {
         let mut state = State { bits: scan_bytes.interval(index)?, last: [0; 3], ended: 0 };
         let (mut row, mut column) = (start / across, start % across);
@@ -434,6 +438,7 @@ impl State<'_> {
             self.bits.consume(u64::from(code_bits) + u64::from(size));
             // Past so many zeros; what is not zero on the way is refined.
             loop {
+                // As above.
                 if at > to {
                     return None;
                 }
