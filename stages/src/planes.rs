@@ -39,9 +39,9 @@ pub(super) enum Stores<'a> {
 
 /// Lets `write` store numbers, past the caches where that is wanted and the machine can.
 pub(super) fn with_stores<R>(isa: Isa, is_streamed: bool, write: impl FnOnce(Stores<'_>) -> R) -> R {
-    match isa {
+    match (isa, is_streamed) {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(has) if is_streamed => stream::streaming(has, |stream| write(Stores::Streamed(stream))),
+        (Isa::Avx512(has), true) => stream::streaming(has, |stream| write(Stores::Streamed(stream))),
         _ => write(Stores::Cached(PhantomData)),
     }
 }
