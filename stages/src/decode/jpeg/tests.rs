@@ -419,3 +419,21 @@ fn what_is_seen_of_a_turned_image_is_what_the_whole_image_shows_there() {
         }
     }
 }
+
+#[test]
+fn a_large_image_is_decoded_where_the_one_before_it_was() {
+    let (width, height) = (1500, 1100);
+    let pixels = picture(width, height, &mut Seed(12).stream("large"));
+    for is_progressive in [false, true] {
+        let encoder = Encoder::new(&pixels, width, height, PixelFormat::Rgb).progressive(is_progressive);
+        let encoded = Encoded { bytes: encoder.encode().expect("the picture is encoded").into() };
+        let view = View::of_part([0, 0, width as u32, height as u32], [700, 500], Filter::Bilinear);
+        let decode = || Decode::default().seen(&encoded, &|_| Some(view)).expect("it is good");
+        let first = decode();
+        let place = first.data.as_ptr();
+        let shown = view.of(first);
+        let again = decode();
+        assert!(again.data.as_ptr() == place, "progressive: {is_progressive}");
+        assert!(view.of(again) == shown);
+    }
+}
