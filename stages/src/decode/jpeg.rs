@@ -466,34 +466,30 @@ fn all_coefficients_are_there(bytes: &[u8], layout: &JpegHeader) -> bool {
 /// Refuses a file whose restart markers are out of order, too few or too many: a decoder would shift the rest of the image. One more
 /// may stand at the end of a scan.
 fn check_restarts(bytes: &[u8], layout: &JpegHeader) -> Result<(), Fault> {
+    let wrong = || fault("broken JPEG: restart markers are missing, too many, or the image is cut short");
     let mut interval = layout.restart_interval;
     // Of the scan: its restart markers, and as many as it should have.
     let (mut seen, mut wanted) = (0, 0);
-    let is_whole = |seen: usize, wanted: usize| {
-        let has_too_many = seen > if wanted == 0 { 0 } else { wanted + 1 };
-        if seen < wanted || has_too_many {
-            return Err(fault(
-                "broken JPEG: restart markers are missing, too many, or the image is cut short",
-            ));
-        }
-        Ok(())
-    };
     let mut at = layout.scan_at;
     while let Ok(Segment { marker, body, end, .. }) = segment(bytes, at) {
         at = end;
         match marker {
-            0xda => {
-                is_whole(seen, wanted)?;
-                (seen, wanted) = (0, layout.restarts(body, interval));
-            }
+            0xda if seen < wanted => return Err(wrong()),
+            0xda => (seen, wanted) = (0, layout.restarts(body, interval)),
             0xdd => interval = body.get(..2).map_or(0, |two| usize::from(be16(two))),
-            0xd0..=0xd7 if usize::from(marker - 0xd0) == seen % 8 => seen += 1,
+            0xd0..=0xd7 if usize::from(marker - 0xd0) == seen % 8 => {
+                let ends_scan = matches!(bytes[end..], [] | [0xff] | [0xff, 0x01..=0xcf | 0xd8.., ..]);
+                if seen >= wanted && !ends_scan {
+                    return Err(wrong());
+                }
+                seen += 1;
+            }
             0xd0..=0xd7 => return Err(fault("broken JPEG: a restart marker is missing or out of order")),
             0xd9 => break,
             _ => {}
         }
     }
-    is_whole(seen, wanted)
+    if seen < wanted { Err(wrong()) } else { Ok(()) }
 }
 
 fn with_zune(bytes: &[u8], layout: &JpegHeader) -> Result<Vec<u8>, Fault> {

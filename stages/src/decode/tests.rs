@@ -281,6 +281,18 @@ fn a_jpeg_with_more_or_fewer_restart_markers_than_it_says_is_refused() {
         let at = good.windows(2).position(|two| two == b"\xff\xdd").expect("it has restarts");
         let without = [&good[..at], &good[at + 6..]].concat();
         let with = |interval: u8| [&good[..at + 5], &[interval], &good[at + 6..]].concat();
+        // One more after the last interval is none too many, also where there is but one.
+        for (interval, marker) in [(2, (150_u16 - 1) % 8), (300, 0)] {
+            let whole = jpeg(160, 120, |encoder| encoder.restart_blocks(interval).progressive(progressive));
+            let end = whole.len() - 2;
+            // The last scan of a progressive file is one of single blocks, of which there are as many here.
+            let one_more = [&whole[..end], &[0xff, 0xd0 + marker as u8], &whole[end..]].concat();
+            assert!(decode(&one_more) == decode(&whole), "progressive: {progressive}, {interval}");
+            let other = Decode { decoder: Decoder::Image, ..Decode::default() };
+            assert!(progressive || decode_with(&one_more, &other).is_ok(), "{interval}");
+        }
+        // One too many that is not at the end.
+        assert!(refusal(&with(3)).contains("restart"));
         for bytes in [without, with(1), with(3), with(200)] {
             let reason = refusal(&bytes);
             assert!(reason.contains("restart marker") || reason.contains("truncated"), "{reason}");

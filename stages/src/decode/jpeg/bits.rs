@@ -39,10 +39,16 @@ impl ScanBytes {
                 }
                 Some(marker @ 0xd0..=0xd7) => {
                     let n = self.intervals.len();
-                    if usize::from(marker - 0xd0) != n % 8 || n + 1 == intervals {
+                    if usize::from(marker - 0xd0) != n % 8 {
                         return None;
                     }
                     self.bytes.extend_from_slice(&rest[..found]);
+                    if n + 1 == intervals {
+                        // One more may stand at the end.
+                        self.end_interval(start);
+                        let next = at + found + 2;
+                        return matches!(file[next..], [0xff, 0x01..=0xcf | 0xd8.., ..]).then_some(next);
+                    }
                     start = self.end_interval(start);
                     at += found + 2;
                 }
