@@ -130,7 +130,7 @@ pub(crate) fn resized(
     {
         return None;
     }
-    // Half of this is the rounding of numbers, which the machine of every kind does by a call.
+    // Numbers are rounded by an instruction there, and by a call where the compiler knows of none.
     let isa = Isa::Avx512(has);
     let columns = axis(isa, part_width, left, left + window_width, width);
     let rows = axis(isa, part_height, top, top + window_height, height);

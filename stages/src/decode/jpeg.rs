@@ -161,14 +161,14 @@ impl JpegHeader {
     /// See [`super::Header::decode_bytes`].
     pub(super) fn decode_bytes(&self, bytes: &[u8]) -> u64 {
         let [h_max, v_max] = self.sampling_max().map(u64::from);
-        let units_across = u64::from(self.width).div_ceil(8 * h_max);
-        let units = units_across * u64::from(self.height).div_ceil(8 * v_max);
+        let size = [u64::from(self.width).div_ceil(8 * h_max), u64::from(self.height).div_ceil(8 * v_max)];
+        let [units_across, units_down] = size;
+        let units = units_across * units_down;
         let blocks = |units: u64| -> u64 {
             let per_unit = self.components.iter().map(|ComponentHeader { sampling: [h, v], .. }| h * v);
             units * per_unit.map(u64::from).sum::<u64>()
         };
         // Of several scans all coefficients are held until the last one.
-        let size = [units_across, u64::from(self.height).div_ceil(8 * v_max)];
         let held = self.components.iter().map(|one| Spectrum::bytes_of(size, one.sampling.map(u64::from)));
         let coefficients = if self.is_one_scan() { 0 } else { held.sum() };
         // Each restart marker takes two bytes of the file; later scans may have more of them.

@@ -45,7 +45,7 @@ pub(super) struct Scan {
     /// The lowest bit that scans before brought of them, or 0, and the lowest one that this brings.
     pub(super) approximation: [u32; 2],
     /// Minimum coded units between restart markers; 0 where there are none.
-    pub(super) restart_interval: usize,
+    restart_interval: usize,
     /// Where its bits begin in the file.
     pub(super) at: usize,
 }
@@ -100,7 +100,7 @@ impl Scan {
         if let [component] = self.components[..] { Some(component) } else { None }
     }
 
-    /// How many minimum coded units lie between two restart markers at most.
+    /// Minimum coded units of a restart interval; all of them where there are no markers.
     pub(super) fn interval(&self, frame: &Frame) -> usize {
         let [across, down] = self.units(frame);
         if self.restart_interval == 0 { across * down } else { self.restart_interval }

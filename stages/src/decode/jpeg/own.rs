@@ -40,7 +40,8 @@ impl Buffers {
 pub(in crate::decode) const KEPT_BYTES_MAX: usize = 1 << 21;
 
 /// The pixels of a region, `[height, width, 3]`; of the whole image where none is given. With `reduced` above 1 each is the mean
-/// of a square of so many columns and rows, at most 8; at the right and lower edges what the file holds beyond the image counts, too. `None` where the image is none that is decoded here.
+/// of a square of so many columns and rows, at most 8; at the right and lower edges what the file holds beyond the image counts, too.
+/// `None` where the image is none that is decoded here.
 pub(super) fn pixels(
     bytes: &[u8],
     is_rgb: bool,
@@ -78,7 +79,7 @@ fn decode(
         spectrum.read(bytes, &mut headers, (scan, end), scan_bytes, isa)?;
         let frame = headers.frame()?;
         let rows = PixelRows::begin(frame, model, &region, reduced, Spectrum::ALIGN, isa, rows);
-        return Some(spectrum.pixels(frame, rows));
+        return Some(spectrum.pixels(rows));
     }
     let pairs = headers.pairs(&scan, tables)?;
     let is_cut = match headers.next(bytes, end)? {
@@ -89,5 +90,5 @@ fn decode(
     };
     let frame = headers.frame()?;
     let rows = PixelRows::begin(frame, model, &region, reduced, 1, isa, rows);
-    units::decode((frame, &scan), &pairs, rows, (scan_bytes, quads), is_cut, isa)
+    units::decode(&scan, &pairs, rows, (scan_bytes, quads), is_cut, isa)
 }

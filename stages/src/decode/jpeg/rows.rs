@@ -136,7 +136,7 @@ impl Upsampling {
 
 /// The pixels of a region, `[height, width, 3]`, that come out row by row while its coefficients come in.
 pub(super) struct PixelRows<'a> {
-    frame: &'a Frame,
+    pub(super) frame: &'a Frame,
     model: Model,
     isa: Isa,
     buffers: &'a mut RowBuffers,

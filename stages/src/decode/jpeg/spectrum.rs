@@ -46,8 +46,8 @@ impl Spectrum {
         self.quads.capacity() * size_of::<Quad>() + self.nonzero.capacity() * size_of::<[u64; 4]>()
     }
 
-    /// Reads all scans of an image, from the first one on, whose bytes are read and end where it is said. `None` where they do not bring all coefficients to their last bit, each in
-    /// its turn, and nothing else, or the bits are not as the standard says.
+    /// Reads all scans of an image, from the first one on, whose bytes are read and end where it is said. `None` where they do not
+    /// bring all coefficients to their last bit, each in its turn, and nothing else, or the bits are not as the standard says.
     pub(super) fn read(
         &mut self,
         bytes: &[u8],
@@ -143,7 +143,8 @@ impl Spectrum {
     }
 
     /// The pixels that they make.
-    pub(super) fn pixels(&self, frame: &Frame, mut rows: PixelRows<'_>) -> Vec<u8> {
+    pub(super) fn pixels(&self, mut rows: PixelRows<'_>) -> Vec<u8> {
+        let frame = rows.frame;
         let [columns, wanted] = rows.units.clone();
         for row in wanted {
             for four in 0..columns.len().div_ceil(Self::ALIGN) {
@@ -438,7 +439,7 @@ impl State<'_> {
             self.bits.consume(u64::from(code_bits) + u64::from(size));
             // Past so many zeros; what is not zero on the way is refined.
             loop {
-                // As above.
+                // A run of zeros reaches over the end in no valid file.
                 if at > to {
                     return None;
                 }

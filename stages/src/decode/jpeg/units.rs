@@ -13,7 +13,7 @@ use crate::simd::isa::Isa;
 
 /// Decodes what `rows` need. `None` where the bits are not as the standard says, of a file that is cut also those that no one sees.
 pub(super) fn decode(
-    (frame, scan): (&Frame, &Scan),
+    scan: &Scan,
     pairs: &[Arc<Pair>],
     mut rows: PixelRows<'_>,
     (scan_bytes, quads): (&ScanBytes, &mut Quads),
@@ -23,6 +23,7 @@ pub(super) fn decode(
     if scan.band != [0, 63] || scan.approximation != [0, 0] {
         return None;
     }
+    let frame = rows.frame;
     let [units_across, units_down] = frame.units();
     quads.flat().fill(0);
     let [columns, wanted] = rows.units.clone();
@@ -43,7 +44,8 @@ pub(super) fn decode(
 /// The units of a scan, one after the other.
 struct Units<'a> {
     scan_bytes: &'a ScanBytes,
-    restart_interval: usize,
+    /// Units of a restart interval.
+    interval: usize,
     isa: Isa,
     bits: Bits<'a>,
     /// The next unit.
@@ -74,11 +76,10 @@ impl<'a> Units<'a> {
         isa: Isa,
         first: usize,
     ) -> Option<Units<'a>> {
-        let restart_interval = scan.restart_interval;
-        let interval = first.checked_div(restart_interval).unwrap_or(0);
-        let bits = scan_bytes.interval(interval)?;
-        let at = interval * restart_interval;
-        let interval_end = if restart_interval > 0 { at + restart_interval } else { usize::MAX };
+        let interval = scan.interval(frame);
+        let bits = scan_bytes.interval(first / interval)?;
+        let at = first / interval * interval;
+        let interval_end = at + interval;
         let no_slot = Slot { component: &frame.components[0], tables: &pairs[0], index: 0, at: 0 };
         let mut slots = [no_slot; FOUR_UNITS];
         let mut n = 0;
@@ -97,7 +98,7 @@ impl<'a> Units<'a> {
             }
         }
         let last = [0; 3];
-        Some(Units { scan_bytes, restart_interval, isa, bits, at, interval_end, last, slots, blocks: n / 4 })
+        Some(Units { scan_bytes, interval, isa, bits, at, interval_end, last, slots, blocks: n / 4 })
     }
 
     /// Goes past units up to `at`.
@@ -139,9 +140,9 @@ impl<'a> Units<'a> {
             if !self.bits.is_spent() {
                 return None;
             }
-            self.bits = self.scan_bytes.interval(self.at / self.restart_interval)?;
+            self.bits = self.scan_bytes.interval(self.at / self.interval)?;
             self.last = [0; 3];
-            self.interval_end += self.restart_interval;
+            self.interval_end += self.interval;
         }
         let n = n.min(self.interval_end - self.at);
         let (from, to) = (first * self.blocks, (first + n) * self.blocks);
