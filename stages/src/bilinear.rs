@@ -1,13 +1,16 @@
-//! Bilinear resizing with the byte permutations of AVX-512 (VBMI), to the levels of `fast_image_resize`, which does it on other
-//! machines, with other filters, and where more than two columns become one.
+//! Bilinear resizing to the levels of `fast_image_resize`: rows first, so that they can be summed up while an image is decoded, then
+//! columns, with the byte permutations of AVX-512 (VBMI). That crate does it on other machines, and where more than two columns
+//! become one.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use forebay_datasets::sample::Pixels;
 
 use crate::simd::isa::{Isa, for_each_isa};
-use crate::simd::weigh::{Neighbours, ROW_BYTES_MIN, Weights, across, down};
-use crate::simd::x86::HasAvx512;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::weigh::{Neighbours, ROW_BYTES_MIN, across};
+use crate::simd::weigh::{Rows, Weights, down};
 
 /// Bytes that a thread keeps between two images.
 const KEPT_BYTES_MAX: usize = 1 << 19;
@@ -25,7 +28,7 @@ pub(super) struct Axis {
     /// How many neighbours each has.
     counts: Vec<usize>,
     /// The most of them, or one more: an even number.
-    taps: usize,
+    pub(super) taps: usize,
     /// `[pixels, taps]`.
     weights: Vec<i16>,
 }
@@ -37,8 +40,23 @@ impl Axis {
         (self.starts[0], self.starts[last] + self.counts[last] as u32)
     }
 
+    /// Those of some of the pixels.
+    pub(super) fn weights(&self, pixels: Range<usize>) -> Weights<'_> {
+        Weights {
+            precision: self.precision,
+            starts: &self.starts[pixels.clone()],
+            weights: &self.weights[pixels.start * self.taps..pixels.end * self.taps],
+        }
+    }
+
+    /// The one behind the last of what a pixel is made of.
+    pub(super) fn end(&self, pixel: usize) -> usize {
+        self.starts[pixel] as usize + self.counts[pixel]
+    }
+
     /// Pixels in groups of 16, of which the last may begin within the one before, of rows of `stride` bytes that begin with pixel
     /// `first`. `None` where a group is made of more bytes than two vectors hold.
+    #[cfg(target_arch = "x86_64")]
     fn groups(&self, first: u32, stride: usize) -> Option<Vec<Neighbours>> {
         let width = self.starts.len();
         let mut groups = Vec::with_capacity(width.div_ceil(16));
@@ -63,6 +81,18 @@ impl Axis {
             groups.push(Neighbours { base, pixel, places, weights });
         }
         Some(groups)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Axis {
+    /// Rows of `stride` bytes with these columns, of which `groups` are made.
+    fn summed(&self, rows: &[u8], stride: usize, groups: &[Neighbours]) -> Vec<u8> {
+        let Isa::Avx512(has) = Isa::detect() else { unreachable!("there are no groups without it") };
+        let width = self.starts.len();
+        let mut data = vec![0; rows.len() / stride * 3 * width];
+        across(has, (rows, stride), self.precision, groups, (&mut data, width));
+        data
     }
 }
 
@@ -110,28 +140,33 @@ fn axis_loop(length: u32, start: f64, end: f64, out: u32) -> Axis {
     Axis { precision, starts, counts, taps, weights }
 }
 
+/// Whether both axes of a window (left, top, width, height) change, so that there are two passes.
+pub(super) fn is_resized([left, top, width, height]: [f64; 4], size: [u32; 2]) -> bool {
+    let keeps = |from: f64, length: f64, to: u32| length == f64::from(to) && from == from.round();
+    size.iter().all(|length| *length > 0) && !keeps(left, width, size[0]) && !keeps(top, height, size[1])
+}
+
+/// Whether sixteen pixels may be made of those that two vectors hold: 42.
+#[cfg(target_arch = "x86_64")]
+fn is_narrow(window_width: f64, width: u32) -> bool {
+    width >= 16 && window_width < 2.6 * f64::from(width)
+}
+
 /// A window (left, top, width, height) of a part of an image at another size; nothing outside of the part is seen. `None` where it
 /// is not for this: few pixels, many that become one, or an axis that keeps its pixels.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn resized(
-    has: HasAvx512,
     input: &Pixels,
     [part_left, part_top, part_width, part_height]: [u32; 4],
-    [left, top, window_width, window_height]: [f64; 4],
+    window: [f64; 4],
     [width, height]: [u32; 2],
 ) -> Option<Pixels> {
-    let keeps = |from: f64, length: f64, to: u32| length == f64::from(to) && from == from.round();
-    // Sixteen pixels are made of those that two vectors hold: 42.
-    let is_narrow = window_width < 2.6 * f64::from(width);
-    if width < 16
-        || height == 0
-        || !is_narrow
-        || keeps(left, window_width, width)
-        || keeps(top, window_height, height)
-    {
+    let isa @ Isa::Avx512(_) = Isa::detect() else { return None };
+    let [left, top, window_width, window_height] = window;
+    if !is_narrow(window_width, width) || !is_resized(window, [width, height]) {
         return None;
     }
     // Numbers are rounded by an instruction there, and by a call where the compiler knows of none.
-    let isa = Isa::Avx512(has);
     let columns = axis(isa, part_width, left, left + window_width, width);
     let rows = axis(isa, part_height, top, top + window_height, height);
     let (first, end) = columns.seen();
@@ -141,17 +176,35 @@ pub(crate) fn resized(
     }
     let groups = columns.groups(first, stride)?;
     let source_stride = 3 * input.width as usize;
-    let source = &input.data[part_top as usize * source_stride..];
-    let mut data = vec![0; 3 * width as usize * height as usize];
-    BETWEEN.with_borrow_mut(|between| {
+    let source = Rows {
+        bytes: &input.data[part_top as usize * source_stride..],
+        stride: source_stride,
+        n: part_height as usize,
+        is_ring: false,
+    };
+    let data = BETWEEN.with_borrow_mut(|between| {
         between.resize(stride * height as usize, 0);
-        let by = Weights { precision: rows.precision, starts: &rows.starts, weights: &rows.weights };
         let from = 3 * (part_left + first) as usize;
-        down(has, (source, source_stride, part_height as usize), (from, stride), &by, between);
-        across(has, (between, stride), columns.precision, &groups, (&mut data, width as usize));
+        down(isa, source, (from, stride), &rows.weights(0..height as usize), between);
+        let data = columns.summed(between, stride, &groups);
         if between.len() > KEPT_BYTES_MAX {
             *between = Vec::new();
         }
+        data
     });
     Some(Pixels::new(width, height, data))
+}
+
+/// The second pass alone: `width` pixels of columns `left` to `left + window_width` of rows that have been resized. `None` as of
+/// [`resized`].
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn narrowed(resized: &Pixels, left: f64, window_width: f64, width: u32) -> Option<Pixels> {
+    let isa @ Isa::Avx512(_) = Isa::detect() else { return None };
+    let stride = 3 * resized.width as usize;
+    if !is_narrow(window_width, width) || stride < ROW_BYTES_MIN {
+        return None;
+    }
+    let columns = axis(isa, resized.width, left, left + window_width, width);
+    let groups = columns.groups(0, stride)?;
+    Some(Pixels::new(width, resized.height, columns.summed(&resized.data, stride, &groups)))
 }

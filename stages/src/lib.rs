@@ -6,9 +6,9 @@ mod spare;
 pub mod chain;
 pub mod decode;
 pub mod crop;
-#[cfg(target_arch = "x86_64")]
 mod bilinear;
 pub mod resample;
+mod resized_rows;
 pub mod resize;
 pub mod augment;
 pub mod fingerprint;

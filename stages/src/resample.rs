@@ -1,5 +1,7 @@
 //! A window of an image at another size: what a stage shows of an image, told before the image is decoded.
 
+use std::ops::Range;
+
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{F32x3, U8x3};
 use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeOptions, Resizer};
@@ -10,8 +12,6 @@ use serde::{Deserialize, Serialize};
 #[cfg(target_arch = "x86_64")]
 use crate::bilinear;
 use crate::crop::cut;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::isa::Isa;
 use crate::spare;
 
 /// How pixels are interpolated.
@@ -100,16 +100,28 @@ impl View {
     /// When the view reaches over the edge.
     pub fn of(&self, input: Pixels) -> Pixels {
         let original = input.original;
-        let SeenPart { left, top, reduced } = input.part.unwrap_or(SeenPart { left: 0, top: 0, reduced: 1 });
+        let whole = SeenPart { left: 0, top: 0, reduced: 1, rows_are_resized: false };
+        let part = input.part.unwrap_or(whole);
         let mut input = Pixels { part: None, ..input };
-        if self.is_cut() && reduced == 1 {
-            let [at, down] = [self.window[0] as u32 - left, self.window[1] as u32 - top];
+        if self.is_cut() && part.reduced == 1 {
+            let [at, down] = [self.window[0] as u32 - part.left, self.window[1] as u32 - part.top];
             return cut(input, at, down, self.size[0], self.size[1]);
         }
-        // In pixels that are here.
-        let (origin, here) = ([left, top], [input.width, input.height]);
-        let mut inside = [0; 4];
-        let mut window = [0.0; 4];
+        let Placed { inside, window, ends } = self.placed(part, [input.width, input.height]);
+        let shown = if part.rows_are_resized {
+            self.narrowed(&input, window[0], window[2])
+        } else {
+            weigh_ends(&mut input, inside, ends);
+            self.run(&input, inside, window)
+        };
+        spare::give(input.data);
+        Pixels { original, ..shown }
+    }
+
+    /// Where it is in a part of the image that has so many columns and rows.
+    pub(crate) fn placed(&self, part: SeenPart, here: [u32; 2]) -> Placed {
+        let (origin, reduced) = ([part.left, part.top], part.reduced);
+        let (mut inside, mut window, mut ends) = ([0; 4], [0.0; 4], [[None, None], [None, None]]);
         for axis in 0..2 {
             let (first, length) = (self.inside[axis], self.inside[2 + axis]);
             let from = first.saturating_sub(origin[axis]) / reduced;
@@ -120,52 +132,39 @@ impl View {
             window[axis] = start;
             // A last bit too much would reach over the edge.
             window[2 + axis] = (self.window[2 + axis] / scale).min(f64::from(to - from) - start);
+            ends[axis] = self.ends(axis, from..to, origin[axis], reduced);
         }
-        if reduced > 1 {
-            self.weigh_ends(&mut input, inside, origin, reduced);
-        }
-        let shown = self.run(&input, inside, window);
-        spare::give(input.data);
-        Pixels { original, ..shown }
+        Placed { inside, window, ends }
     }
 
-    /// Lets the first and the last column and row of a part of a reduced image, whose first pixel is `origin` of the image, count as
-    /// much as what they stand for lies within [`View::inside`]: a resize gives them the weight of whole ones. What lies outside is
-    /// replaced with the mean of as many next to it as one pixel of the result is made of, which moves that least.
-    fn weigh_ends(
-        &self,
-        input: &mut Pixels,
-        [part_left, part_top, part_width, part_height]: [u32; 4],
-        origin: [u32; 2],
-        reduced: u32,
-    ) {
-        let strides = [3, 3 * input.width as usize];
-        let (from, lengths) = ([part_left, part_top], [part_width, part_height]);
-        for axis in 0..2 {
-            let (length, stride) = (lengths[axis] as usize, strides[axis]);
-            let (first, end) = (self.inside[axis], self.inside[axis] + self.inside[2 + axis]);
-            let starts = origin[axis] + from[axis] * reduced;
-            let last_starts = starts + (lengths[axis] - 1) * reduced;
-            let one = self.window[2 + axis] / f64::from(self.size[axis] * reduced);
-            let beside = (one.round() as usize).clamp(1, (length - 1).max(1));
-            for (at, has, is_last) in
-                [(0, (starts + reduced).saturating_sub(first), false), (length - 1, end - last_starts, true)]
-            {
-                if has >= reduced || length == 1 {
-                    continue;
-                }
-                let share = has as f32 / reduced as f32;
-                let at = (from[axis] as usize + at) * stride + from[1 - axis] as usize * strides[1 - axis];
-                for line in 0..lengths[1 - axis] as usize {
-                    for at in (at + line * strides[1 - axis]..).take(3) {
-                        let next = |n: usize| if is_last { at - n * stride } else { at + n * stride };
-                        let sum: f32 = (1..=beside).map(|n| f32::from(input.data[next(n)])).sum();
-                        let level = share * f32::from(input.data[at]) + (1.0 - share) * sum / beside as f32;
-                        input.data[at] = level.round() as u8;
-                    }
-                }
-            }
+    /// The first and the last column or row of a part of a reduced image, whose first pixel is `origin` of the image, where what they
+    /// stand for lies in part outside of [`View::inside`].
+    fn ends(&self, axis: usize, here: Range<u32>, origin: u32, reduced: u32) -> [Option<End>; 2] {
+        let length = here.len();
+        let (first, end) = (self.inside[axis], self.inside[axis] + self.inside[2 + axis]);
+        let starts = origin + here.start * reduced;
+        let last_starts = origin + (here.end - 1) * reduced;
+        let one = self.window[2 + axis] / f64::from(self.size[axis] * reduced);
+        let beside = (one.round() as usize).clamp(1, (length - 1).max(1));
+        [
+            (here.start, (starts + reduced).saturating_sub(first), false),
+            (here.end - 1, end - last_starts, true),
+        ]
+        .map(|(at, has, is_last)| {
+            let share = has as f32 / reduced as f32;
+            (has < reduced && length > 1).then_some(End { at: at as usize, share, beside, is_last })
+        })
+    }
+
+    /// Columns `left` to `left + width` of rows that are resized.
+    fn narrowed(&self, rows: &Pixels, left: f64, width: f64) -> Pixels {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(narrowed) = bilinear::narrowed(rows, left, width, self.size[0]) {
+            return narrowed;
         }
+        let image = TypedImageRef::from_buffer(rows.width, rows.height, &rows.data)
+            .expect("pixels hold width * height * 3 bytes");
+        pass(&image, [left, 0.0, width, f64::from(rows.height)], self.size[0], rows.height, self.filter)
     }
 
     /// A window of a part of an image; nothing outside the part is seen. Both are left, top, width and height, the window in
@@ -181,10 +180,10 @@ impl View {
         // changes nothing but roundings.
         if filter == Filter::Bilinear {
             #[cfg(target_arch = "x86_64")]
-            if let Isa::Avx512(has) = Isa::detect() {
+            {
                 let part = [part_left, part_top, part_width, part_height];
                 let window = [left, top, window_width, window_height];
-                if let Some(resized) = bilinear::resized(has, input, part, window, [width, height]) {
+                if let Some(resized) = bilinear::resized(input, part, window, [width, height]) {
                     return resized;
                 }
             }
@@ -233,6 +232,56 @@ impl View {
     }
 }
 
+/// Where a view is in a part of an image.
+pub(crate) struct Placed {
+    /// Left, top, width and height of what nothing is seen outside of, columns and rows of the part.
+    pub(crate) inside: [u32; 4],
+    /// The same of what is shown.
+    pub(crate) window: [f64; 4],
+    /// The first and the last column, the first and the last row, where they are not to count as whole ones.
+    pub(crate) ends: [[Option<End>; 2]; 2],
+}
+
+/// The first or the last column or row of a part of a reduced image. A resize gives it the weight of a whole one, so that it has to
+/// count as much as what it stands for lies within [`View::inside`]. What lies outside is replaced with the mean of as many next to
+/// it as one pixel of the result is made of, which moves that least.
+pub(crate) struct End {
+    at: usize,
+    share: f32,
+    beside: usize,
+    is_last: bool,
+}
+
+impl End {
+    /// How many next to it are looked at.
+    pub(crate) fn reach(&self) -> usize {
+        self.beside
+    }
+
+    /// Replaces its level, of all whose places in `levels` `place` says.
+    pub(crate) fn weigh(&self, levels: &mut [u8], place: impl Fn(usize) -> usize) {
+        let End { at, share, beside, is_last } = *self;
+        let next = |n: usize| if is_last { at - n } else { at + n };
+        let sum: f32 = (1..=beside).map(|n| f32::from(levels[place(next(n))])).sum();
+        let level = &mut levels[place(at)];
+        *level = (share * f32::from(*level) + (1.0 - share) * sum / beside as f32).round() as u8;
+    }
+}
+
+/// Lets the ends of columns, then of rows, of a part of an image count as they should.
+fn weigh_ends(input: &mut Pixels, [left, top, width, height]: [u32; 4], ends: [[Option<End>; 2]; 2]) {
+    let strides = [3, 3 * input.width as usize];
+    let (from, lengths) = ([left, top], [width, height]);
+    for (axis, ends) in ends.iter().enumerate() {
+        let (along, across) = (strides[axis], strides[1 - axis]);
+        for end in ends.iter().flatten() {
+            for line in (0..lengths[1 - axis]).map(|line| (from[1 - axis] + line) as usize * across) {
+                (0..3).for_each(|channel| end.weigh(&mut input.data, |at| line + at * along + channel));
+            }
+        }
+    }
+}
+
 /// Rows that are floats at once.
 pub(crate) const BAND_ROWS: u32 = 64;
 
@@ -266,6 +315,8 @@ fn options([left, top, width, height]: [f64; 4], filter: Filter) -> ResizeOption
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "x86_64")]
+    use crate::simd::isa::Isa;
 
     /// What `fast_image_resize` makes of a window of a part.
     #[cfg(target_arch = "x86_64")]
@@ -283,7 +334,7 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn vectors_resize_to_the_levels_of_single_numbers() {
-        let Isa::Avx512(has) = Isa::detect() else {
+        let Isa::Avx512(_) = Isa::detect() else {
             println!("not compared: this machine has no AVX-512 with VBMI");
             return;
         };
@@ -310,7 +361,7 @@ mod tests {
             };
             let size = [2, 3].map(|axis| (window[axis] * stream.range(0.5, 4.0)).ceil() as u32);
             tried += 1;
-            if let Some(found) = bilinear::resized(has, &input, part, window, size) {
+            if let Some(found) = bilinear::resized(&input, part, window, size) {
                 taken += 1;
                 assert!(
                     found == by_the_crate(&input, part, window, size),

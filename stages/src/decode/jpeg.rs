@@ -38,6 +38,7 @@ use super::{
     swaps_sides, turned_bytes,
 };
 use crate::resample::View;
+use crate::resized_rows::ResizedRows;
 use crate::simd::isa::Isa;
 use crate::stage::Fault;
 
@@ -357,11 +358,19 @@ pub(super) fn decode(
             let [x, y, across, down] = stored(seen, (width, height), orientation).map(|at| at as usize);
             Region { columns: x..x + across, rows: y..y + down }
         });
-        if let Some(data) = own::pixels(bytes, layout.is_rgb, region, reduced as usize, Isa::detect()) {
-            let [left, top, across, down] = seen.unwrap_or([0, 0, size.0, size.1]);
-            let [across, down] = if swaps_sides(orientation) { [down, across] } else { [across, down] };
-            let decoded = Pixels::new(across.div_ceil(reduced), down.div_ceil(reduced), data);
-            let part = seen.map(|_| SeenPart { left, top, reduced });
+        let [left, top, across, down] = seen.unwrap_or([0, 0, size.0, size.1]);
+        let [across, down] = if swaps_sides(orientation) { [down, across] } else { [across, down] };
+        let [across, down] = [across, down].map(|pixels| pixels.div_ceil(reduced));
+        let part = SeenPart { left, top, reduced, rows_are_resized: false };
+        let isa = Isa::detect();
+        let resized = seen_by
+            .filter(|_| orientation == Orientation::NoTransforms)
+            .and_then(|view| ResizedRows::begin(&view, part, [across, down], isa));
+        let rows_are_resized = resized.is_some();
+        if let Some(data) = own::pixels(bytes, layout.is_rgb, region, reduced as usize, resized, isa) {
+            let rows = if rows_are_resized { data.len() as u32 / (3 * across) } else { down };
+            let decoded = Pixels::new(across, rows, data);
+            let part = seen.map(|_| SeenPart { rows_are_resized, ..part });
             return Ok(Pixels { original: size.into(), part, ..oriented(decoded, orientation) });
         }
     }
@@ -391,7 +400,7 @@ pub(super) fn own_alone(
     let region =
         part.map(|[left, top, across, down]| Region { columns: left..left + across, rows: top..top + down });
     let isa = if has_vectors { Isa::detect() } else { Isa::Scalar };
-    Some((width, height, own::pixels(bytes, is_rgb, region, reduced, isa)?))
+    Some((width, height, own::pixels(bytes, is_rgb, region, reduced, None, isa)?))
 }
 
 /// How many columns and rows of an image become one before it is resized. An image that is turned is reduced as it is stored, and

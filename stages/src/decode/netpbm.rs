@@ -50,7 +50,7 @@ impl Ppm {
         };
         let Some(view) = view((width, height)) else { return Ok(Pixels::new(width, height, data.to_vec())) };
         let [left, top, across, down] = view.seen();
-        let part = Some(SeenPart { left, top, reduced: 1 });
+        let part = Some(SeenPart { left, top, reduced: 1, rows_are_resized: false });
         let data = rectangle(data, width, [left, top, across, down]);
         Ok(Pixels { original: (width, height).into(), part, ..Pixels::new(across, down, data) })
     }

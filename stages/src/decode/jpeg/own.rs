@@ -12,6 +12,7 @@ use super::frame::{Headers, Next, Tables};
 use super::rows::{PixelRows, Region, RowBuffers};
 use super::spectrum::Spectrum;
 use super::units;
+use crate::resized_rows::ResizedRows;
 use crate::simd::isa::Isa;
 
 thread_local! {
@@ -41,16 +42,18 @@ pub(in crate::decode) const KEPT_BYTES_MAX: usize = 1 << 21;
 
 /// The pixels of a region, `[height, width, 3]`; of the whole image where none is given. With `reduced` above 1 each is the mean
 /// of a square of so many columns and rows, at most 8; at the right and lower edges what the file holds beyond the image counts, too.
+/// With `resized`, which is for these columns and rows, the rows that it makes of them.
 /// `None` where the image is none that is decoded here.
 pub(super) fn pixels(
     bytes: &[u8],
     is_rgb: bool,
     region: Option<Region>,
     reduced: usize,
+    resized: Option<ResizedRows>,
     isa: Isa,
 ) -> Option<Vec<u8>> {
     BUFFERS.with_borrow_mut(|buffers| {
-        let pixels = decode(bytes, is_rgb, region, reduced, isa, buffers);
+        let pixels = decode(bytes, is_rgb, region, (reduced, resized), isa, buffers);
         if buffers.bytes() > KEPT_BYTES_MAX {
             let tables = std::mem::take(&mut buffers.tables);
             *buffers = Buffers { tables, ..Buffers::default() };
@@ -63,7 +66,7 @@ fn decode(
     bytes: &[u8],
     is_rgb: bool,
     region: Option<Region>,
-    reduced: usize,
+    (reduced, resized): (usize, Option<ResizedRows>),
     isa: Isa,
     buffers: &mut Buffers,
 ) -> Option<Vec<u8>> {
@@ -78,7 +81,7 @@ fn decode(
     if !is_whole {
         spectrum.read(bytes, &mut headers, (scan, end), scan_bytes, isa)?;
         let frame = headers.frame()?;
-        let rows = PixelRows::begin(frame, model, &region, reduced, Spectrum::ALIGN, isa, rows);
+        let rows = PixelRows::begin(frame, model, &region, reduced, Spectrum::ALIGN, isa, rows, resized);
         return Some(spectrum.pixels(rows));
     }
     let pairs = headers.pairs(&scan, tables)?;
@@ -89,6 +92,6 @@ fn decode(
         Next::Cut => true,
     };
     let frame = headers.frame()?;
-    let rows = PixelRows::begin(frame, model, &region, reduced, 1, isa, rows);
+    let rows = PixelRows::begin(frame, model, &region, reduced, 1, isa, rows, resized);
     units::decode(&scan, &pairs, rows, (scan_bytes, quads), is_cut, isa)
 }

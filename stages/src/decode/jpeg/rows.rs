@@ -6,6 +6,7 @@ use super::coefficients::Quad;
 use super::color::{self, Model};
 use super::frame::{Component, Frame};
 use super::idct::{self, Target};
+use crate::resized_rows::ResizedRows;
 use crate::simd::isa::Isa;
 use crate::spare;
 
@@ -149,12 +150,16 @@ pub(super) struct PixelRows<'a> {
     pub(super) units: [Range<usize>; 2],
     /// The next row.
     next: usize,
+    /// Where rows are resized as they come.
+    resized: Option<ResizedRows>,
+    /// Else all of them.
     out: Vec<u8>,
 }
 
 impl<'a> PixelRows<'a> {
     /// Those of a region, or the means of squares of `reduced` columns and rows, of which the region has whole ones as far as the
-    /// image has. The first column of units is a multiple of `align`.
+    /// image has; with `resized` what that makes of them. The first column of units is a multiple of `align`.
+    #[allow(clippy::too_many_arguments, reason = "what rows are made of and where they go")]
     pub(super) fn begin(
         frame: &'a Frame,
         model: Model,
@@ -163,6 +168,7 @@ impl<'a> PixelRows<'a> {
         align: usize,
         isa: Isa,
         buffers: &'a mut RowBuffers,
+        resized: Option<ResizedRows>,
     ) -> PixelRows<'a> {
         let unit = frame.sampling_max.map(|factor| 8 * factor / reduced);
         let [across, down] = [&region.columns, &region.rows]
@@ -178,9 +184,21 @@ impl<'a> PixelRows<'a> {
         for (plane, component) in buffers.planes.iter_mut().zip(&frame.components) {
             plane.begin(frame, component, reduced, [columns.start, rows.start], columns.len());
         }
-        let out = spare::take(3 * across.len() * down.len());
+        let out = if resized.is_some() { Vec::new() } else { spare::take(3 * across.len() * down.len()) };
         let next = down.start;
-        PixelRows { frame, model, isa, buffers, across, down, unit, units: [columns, rows], next, out }
+        PixelRows {
+            frame,
+            model,
+            isa,
+            buffers,
+            across,
+            down,
+            unit,
+            units: [columns, rows],
+            next,
+            resized,
+            out,
+        }
     }
 
     /// Takes four units of a row, the ones of this index among the fours of its columns: their coefficients by component, by row of
@@ -216,17 +234,25 @@ impl<'a> PixelRows<'a> {
             }
         }
         while self.next < until {
-            let at = self.out.len();
-            self.out.resize(at + 3 * self.across.len(), 0);
-            let out = &mut self.out[at..];
-            pixels(frame, self.model, planes, self.next, self.across.clone(), lines, self.isa, out);
+            let row = match &mut self.resized {
+                Some(resized) => resized.next(),
+                None => {
+                    let at = self.out.len();
+                    self.out.resize(at + 3 * self.across.len(), 0);
+                    &mut self.out[at..]
+                }
+            };
+            pixels(frame, self.model, planes, self.next, self.across.clone(), lines, self.isa, row);
+            if let Some(resized) = &mut self.resized {
+                resized.took();
+            }
             self.next += 1;
         }
     }
 
     /// The pixels, after the last row.
     pub(super) fn end(self) -> Vec<u8> {
-        self.out
+        self.resized.map_or(self.out, ResizedRows::end)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Forebay's own decoder against libjpeg-turbo's pixels.
 
-use forebay_datasets::sample::Encoded;
+use forebay_datasets::sample::{Encoded, Pixels, SeenPart};
 use forebay_datasets::seed::{Seed, Stream};
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::{Encoder, PixelFormat, ScanScript};
@@ -10,6 +10,7 @@ use super::rows::Region;
 use crate::decode::{Decode, DecodeScale};
 use crate::resample::View;
 use crate::resize::Filter;
+use crate::resized_rows::ResizedRows;
 use crate::simd::isa::Isa;
 use crate::stage::Stage;
 
@@ -94,10 +95,10 @@ fn every_pixel_is_that_of_libjpeg_turbo() {
             let columns = x..x + 1 + start(&mut stream, width - x);
             let region = Region { columns, rows: y..y + 1 + start(&mut stream, height - y) };
             for isa in Isa::all() {
-                let found = own::pixels(&bytes, false, None, 1, isa);
+                let found = own::pixels(&bytes, false, None, 1, None, isa);
                 let what = format!("{sampling:?} {width}x{height} {isa:?}");
                 assert!(found.as_ref() == Some(&whole), "{what}");
-                let found = own::pixels(&bytes, false, Some(region.clone()), 1, isa);
+                let found = own::pixels(&bytes, false, Some(region.clone()), 1, None, isa);
                 assert!(found == Some(cut(&whole, width, &region)), "{what} {region:?}");
             }
         }
@@ -145,7 +146,7 @@ fn scans_bring_coefficients_and_bits_in_any_order_of_the_standard() {
                 let bytes =
                     encoder.progressive(true).scan_script(script.clone()).encode().expect("a picture");
                 for isa in Isa::all() {
-                    let found = own::pixels(&bytes, false, None, 1, isa);
+                    let found = own::pixels(&bytes, false, None, 1, None, isa);
                     assert!(
                         found.is_some() && found == expected(&bytes),
                         "{sampling:?} {width}x{height} {n_restart} {isa:?}"
@@ -165,7 +166,7 @@ fn a_scan_that_is_missing_or_comes_twice_is_refused() {
     let starts: Vec<usize> =
         (0..bytes.len() - 1).filter(|at| bytes[*at..].starts_with(&[0xff, 0xda])).collect();
     assert!(starts.len() >= 8, "{starts:?}");
-    let is_good = |bytes: &[u8]| own::pixels(bytes, false, None, 1, Isa::Scalar).is_some();
+    let is_good = |bytes: &[u8]| own::pixels(bytes, false, None, 1, None, Isa::Scalar).is_some();
     assert!(is_good(&bytes));
     let ends = starts[1..].iter().copied().chain([bytes.len() - 2]);
     for (start, end) in starts.iter().zip(ends) {
@@ -222,7 +223,7 @@ fn quantisers_are_those_of_when_a_component_begins() {
         let levels = files.each_ref().map(|file| expected(file).expect("a good file"));
         let pixels: Vec<u8> =
             (0..levels[0].len() / 3).flat_map(|at| [0, 1, 2].map(|of| levels[of][3 * at])).collect();
-        let found = own::pixels(&apart(&files, sizes, [(1, 1); 3]), true, None, 1, Isa::detect());
+        let found = own::pixels(&apart(&files, sizes, [(1, 1); 3]), true, None, 1, None, Isa::detect());
         assert!(found == Some(pixels), "{sizes:?}");
     }
 }
@@ -244,9 +245,9 @@ fn components_may_have_a_scan_each() {
             let whole = expected(&bytes).expect("a good file");
             let region = Region { columns: width / 3..width, rows: height / 2..height };
             for isa in Isa::all() {
-                let found = own::pixels(&bytes, false, None, 1, isa);
+                let found = own::pixels(&bytes, false, None, 1, None, isa);
                 assert!(found.as_ref() == Some(&whole), "{sampling:?} {width}x{height} {isa:?}");
-                let found = own::pixels(&bytes, false, Some(region.clone()), 1, isa);
+                let found = own::pixels(&bytes, false, Some(region.clone()), 1, None, isa);
                 assert!(found == Some(cut(&whole, width, &region)), "{sampling:?} {width}x{height} {isa:?}");
             }
             // A table that is lost is not replaced by the one before.
@@ -254,7 +255,7 @@ fn components_may_have_a_scan_each() {
             {
                 let mut broken = bytes.clone();
                 broken[at + 1] ^= 0x40;
-                assert!(own::pixels(&broken, false, None, 1, Isa::Scalar).is_none(), "at {at}");
+                assert!(own::pixels(&broken, false, None, 1, None, Isa::Scalar).is_none(), "at {at}");
             }
         }
     }
@@ -268,8 +269,9 @@ fn a_part_of_a_reduced_image_is_that_part_of_all_of_it() {
             let (width, height) = (16 + stream.below(90) as usize, 16 + stream.below(90) as usize);
             let bytes = file(width, height, sampling, &mut stream);
             for reduced in [2, 4, 8] {
-                let decode =
-                    |region, isa| own::pixels(&bytes, false, region, reduced, isa).expect("a good file");
+                let decode = |region, isa| {
+                    own::pixels(&bytes, false, region, reduced, None, isa).expect("a good file")
+                };
                 let all = decode(None, Isa::Scalar);
                 let (across, down) = (width.div_ceil(reduced), height.div_ceil(reduced));
                 assert_eq!(all.len(), across * down * 3);
@@ -350,6 +352,52 @@ fn the_ends_of_a_reduced_image_count_as_much_as_what_they_stand_for() {
 }
 
 #[test]
+fn rows_that_are_resized_as_they_come_are_those_of_the_whole_part() {
+    let mut stream = Seed(14).stream("rows");
+    let (mut tried, mut taken) = (0, 0);
+    for _ in 0..if cfg!(debug_assertions) { 40 } else { 400 } {
+        let size = [16 + stream.below(300) as u32, 16 + stream.below(300) as u32];
+        let [width, height] = size.map(|side| side as usize);
+        let sampling = SAMPLINGS[stream.below(SAMPLINGS.len() as u64) as usize];
+        let bytes = file(width, height, sampling, &mut stream);
+        for reduced in [1, 2, 4, 8] {
+            // What is seen of a part of it, in squares that lie in part outside of what is.
+            let mut part = |axis: usize| {
+                let from = stream.below(u64::from(size[axis] / 3 + 1)) as u32;
+                (from, size[axis] - from - stream.below(u64::from((size[axis] - from) / 2)) as u32)
+            };
+            let ((left, across), (top, down)) = (part(0), part(1));
+            let whole = super::whole_squares([left, top, across, down], reduced, (size[0], size[1]));
+            let mut smaller = |length: u32| 1 + stream.below(u64::from(length.div_ceil(reduced))) as u32;
+            let view =
+                View::of_part([left, top, across, down], [smaller(across), smaller(down)], Filter::Bilinear);
+            let [x, y, columns, rows] = whole.map(|at| at as usize);
+            let region = Region { columns: x..x + columns, rows: y..y + rows };
+            let here = [whole[2].div_ceil(reduced), whole[3].div_ceil(reduced)];
+            let part = SeenPart { left: whole[0], top: whole[1], reduced, rows_are_resized: false };
+            let shown = |data: Vec<u8>, rows: u32, part: SeenPart| {
+                let original = (size[0], size[1]).into();
+                view.of(Pixels { original, part: Some(part), ..Pixels::new(here[0], rows, data) })
+            };
+            let decode = |resized, isa| {
+                let region = Some(region.clone());
+                own::pixels(&bytes, false, region, reduced as usize, resized, isa).expect("a good file")
+            };
+            let expected = shown(decode(None, Isa::Scalar), here[1], part);
+            for isa in Isa::all() {
+                tried += 1;
+                let Some(resized) = ResizedRows::begin(&view, part, here, isa) else { continue };
+                taken += 1;
+                let part = SeenPart { rows_are_resized: true, ..part };
+                let found = shown(decode(Some(resized), isa), view.size[1], part);
+                assert!(found == expected, "{size:?} / {reduced}: {view:?} {isa:?}");
+            }
+        }
+    }
+    assert!(taken * 2 > tried, "{taken} of {tried}");
+}
+
+#[test]
 fn broken_bytes_give_what_libjpeg_turbo_makes_of_them_or_nothing() {
     let mut stream = Seed(2).stream("mutations");
     let originals: Vec<Vec<u8>> =
@@ -373,14 +421,14 @@ fn broken_bytes_give_what_libjpeg_turbo_makes_of_them_or_nothing() {
         if header.width * header.height > 1 << 14 {
             continue;
         }
-        let found = own::pixels(&bytes, header.is_rgb, None, 1, Isa::detect());
+        let found = own::pixels(&bytes, header.is_rgb, None, 1, None, Isa::detect());
         let region = Region { columns: 0..1, rows: 0..header.height as usize / 2 + 1 };
-        own::pixels(&bytes, header.is_rgb, Some(region), 1, Isa::detect());
+        own::pixels(&bytes, header.is_rgb, Some(region), 1, None, Isa::detect());
         let Some(found) = found else {
             refused += 1;
             continue;
         };
-        assert!(Some(&found) == own::pixels(&bytes, header.is_rgb, None, 1, Isa::Scalar).as_ref());
+        assert!(Some(&found) == own::pixels(&bytes, header.is_rgb, None, 1, None, Isa::Scalar).as_ref());
         match expected(&bytes) {
             Some(pixels) if pixels != found => others += 1,
             Some(_) => same += 1,
@@ -427,7 +475,7 @@ fn a_large_image_is_decoded_where_the_one_before_it_was() {
     for is_progressive in [false, true] {
         let encoder = Encoder::new(&pixels, width, height, PixelFormat::Rgb).progressive(is_progressive);
         let encoded = Encoded { bytes: encoder.encode().expect("the picture is encoded").into() };
-        let view = View::of_part([0, 0, width as u32, height as u32], [700, 500], Filter::Bilinear);
+        let view = View::of_part([0, 0, width as u32, height as u32], [700, 500], Filter::Bicubic);
         let decode = || Decode::default().seen(&encoded, &|_| Some(view)).expect("it is good");
         let first = decode();
         let place = first.data.as_ptr();
