@@ -1,16 +1,13 @@
-//! Bilinear resizing to the levels of `fast_image_resize`: rows first, so that they can be summed up while an image is decoded, then
-//! columns, with the byte permutations of AVX-512 (VBMI). That crate does it on other machines, and where more than two columns
-//! become one.
+//! Bilinear resizing with the byte permutations of AVX-512 (VBMI), to the levels of `fast_image_resize`, which does it on other
+//! machines, with other filters, and where more than two columns become one.
 
 use std::cell::RefCell;
-use std::ops::Range;
 
 use forebay_datasets::sample::Pixels;
 
-use crate::simd::isa::{Isa, for_each_isa};
-#[cfg(target_arch = "x86_64")]
-use crate::simd::weigh::{Neighbours, ROW_BYTES_MIN, across};
-use crate::simd::weigh::{Rows, Weights, down};
+use crate::axis::{Axis, axis, is_resized};
+use crate::simd::isa::Isa;
+use crate::simd::weigh::{Neighbours, ROW_BYTES_MIN, Rows, across, down};
 
 /// Bytes that a thread keeps between two images.
 const KEPT_BYTES_MAX: usize = 1 << 19;
@@ -20,19 +17,6 @@ thread_local! {
     static BETWEEN: RefCell<Vec<u8>> = RefCell::default();
 }
 
-/// The weights of one axis.
-pub(super) struct Axis {
-    precision: u32,
-    /// The first neighbour of each pixel.
-    starts: Vec<u32>,
-    /// How many neighbours each has.
-    counts: Vec<usize>,
-    /// The most of them, or one more: an even number.
-    pub(super) taps: usize,
-    /// `[pixels, taps]`.
-    weights: Vec<i16>,
-}
-
 impl Axis {
     /// What the pixels are made of: the first and the one behind the last.
     fn seen(&self) -> (u32, u32) {
@@ -40,23 +24,8 @@ impl Axis {
         (self.starts[0], self.starts[last] + self.counts[last] as u32)
     }
 
-    /// Those of some of the pixels.
-    pub(super) fn weights(&self, pixels: Range<usize>) -> Weights<'_> {
-        Weights {
-            precision: self.precision,
-            starts: &self.starts[pixels.clone()],
-            weights: &self.weights[pixels.start * self.taps..pixels.end * self.taps],
-        }
-    }
-
-    /// The one behind the last of what a pixel is made of.
-    pub(super) fn end(&self, pixel: usize) -> usize {
-        self.starts[pixel] as usize + self.counts[pixel]
-    }
-
     /// Pixels in groups of 16, of which the last may begin within the one before, of rows of `stride` bytes that begin with pixel
     /// `first`. `None` where a group is made of more bytes than two vectors hold.
-    #[cfg(target_arch = "x86_64")]
     fn groups(&self, first: u32, stride: usize) -> Option<Vec<Neighbours>> {
         let width = self.starts.len();
         let mut groups = Vec::with_capacity(width.div_ceil(16));
@@ -82,10 +51,7 @@ impl Axis {
         }
         Some(groups)
     }
-}
 
-#[cfg(target_arch = "x86_64")]
-impl Axis {
     /// Rows of `stride` bytes with these columns, of which `groups` are made.
     fn summed(&self, rows: &[u8], stride: usize, groups: &[Neighbours]) -> Vec<u8> {
         let Isa::Avx512(has) = Isa::detect() else { unreachable!("there are no groups without it") };
@@ -96,65 +62,13 @@ impl Axis {
     }
 }
 
-for_each_isa! {
-    /// Those of `out` pixels of which each is made of its neighbours among `length` pixels, from `start` to `end`. As Pillow's
-    /// `precompute_coeffs`: triangles of the distance between two pixels that come out, and no narrower than of those that go
-    /// in; as many fractional bits as 16 bits have room for.
-    axis = axis_loop(length: u32, start: f64, end: f64, out: u32) -> Axis
-}
-
-#[inline(always)]
-fn axis_loop(length: u32, start: f64, end: f64, out: u32) -> Axis {
-    let scale = (end - start) / f64::from(out);
-    let radius = scale.max(1.0);
-    let by = 1.0 / radius;
-    let most = 2 * radius.ceil() as usize + 1;
-    let (mut starts, mut counts) = (Vec::with_capacity(out as usize), Vec::with_capacity(out as usize));
-    let mut exact = vec![0.0; most * out as usize];
-    for (pixel, exact) in (0..out).zip(exact.chunks_exact_mut(most)) {
-        let centre = start + (f64::from(pixel) + 0.5) * scale;
-        let first = (centre - radius).floor().max(0.0) as u32;
-        let last = (centre + radius).ceil().min(f64::from(length)) as u32;
-        let weight = |at: u32| (1.0 - ((f64::from(at) - (centre - 0.5)) * by).abs()).max(0.0);
-        let first = (first..last).find(|at| weight(*at) > 0.0).unwrap_or(first);
-        let mut sum = 0.0;
-        for (exact, at) in exact.iter_mut().zip(first..last) {
-            *exact = weight(at);
-            sum += *exact;
-        }
-        exact.iter_mut().for_each(|weight| *weight /= sum);
-        starts.push(first);
-        counts.push(exact.iter().rposition(|weight| *weight > 0.0).map_or(0, |last| last + 1));
-    }
-    let largest = exact.iter().copied().fold(0.0, f64::max);
-    let fits = |precision: &u32| (largest * f64::from(1 << (precision + 1))).round() < f64::from(1 << 15);
-    let precision = (0..21).find(|precision| !fits(precision)).unwrap_or(21);
-    let taps = counts.iter().max().map_or(0, |most| most.next_multiple_of(2));
-    let one = f64::from(1 << precision);
-    let mut weights = vec![0; taps * out as usize];
-    for (weights, exact) in weights.chunks_exact_mut(taps.max(1)).zip(exact.chunks_exact(most)) {
-        for (weight, exact) in weights.iter_mut().zip(exact) {
-            *weight = (exact * one).round() as i16;
-        }
-    }
-    Axis { precision, starts, counts, taps, weights }
-}
-
-/// Whether both axes of a window (left, top, width, height) change, so that there are two passes.
-pub(super) fn is_resized([left, top, width, height]: [f64; 4], size: [u32; 2]) -> bool {
-    let keeps = |from: f64, length: f64, to: u32| length == f64::from(to) && from == from.round();
-    size.iter().all(|length| *length > 0) && !keeps(left, width, size[0]) && !keeps(top, height, size[1])
-}
-
 /// Whether sixteen pixels may be made of those that two vectors hold: 42.
-#[cfg(target_arch = "x86_64")]
 fn is_narrow(window_width: f64, width: u32) -> bool {
     width >= 16 && window_width < 2.6 * f64::from(width)
 }
 
 /// A window (left, top, width, height) of a part of an image at another size; nothing outside of the part is seen. `None` where it
 /// is not for this: few pixels, many that become one, or an axis that keeps its pixels.
-#[cfg(target_arch = "x86_64")]
 pub(crate) fn resized(
     input: &Pixels,
     [part_left, part_top, part_width, part_height]: [u32; 4],
@@ -197,7 +111,6 @@ pub(crate) fn resized(
 
 /// The second pass alone: `width` pixels of columns `left` to `left + window_width` of rows that have been resized. `None` as of
 /// [`resized`].
-#[cfg(target_arch = "x86_64")]
 pub(crate) fn narrowed(resized: &Pixels, left: f64, window_width: f64, width: u32) -> Option<Pixels> {
     let isa @ Isa::Avx512(_) = Isa::detect() else { return None };
     let stride = 3 * resized.width as usize;

@@ -6,6 +6,8 @@ mod spare;
 pub mod chain;
 pub mod decode;
 pub mod crop;
+mod axis;
+#[cfg(target_arch = "x86_64")]
 mod bilinear;
 pub mod resample;
 mod resized_rows;

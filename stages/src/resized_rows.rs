@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use forebay_datasets::sample::SeenPart;
 
-use crate::bilinear::{Axis, axis, is_resized};
+use crate::axis::{Axis, axis, is_resized};
 use crate::resample::{End, Filter, Placed, View};
 use crate::simd::isa::Isa;
 use crate::simd::weigh::{Rows, down};
