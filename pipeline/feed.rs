@@ -26,12 +26,13 @@ use forebay_datasets::split::TrainSamples;
 use forebay_datasets::store::Store;
 use forebay_stages::augment::Augment;
 use forebay_stages::balance::{self, BalanceOptions, BalanceSummary};
+use forebay_stages::batches::Batches;
 use forebay_stages::chain::{Chain, Composed};
 use forebay_stages::collate::{Batch, Collate, Dtype, Value};
 use forebay_stages::decode::Decode;
 use forebay_stages::group::Group;
 use forebay_stages::resize::Resize;
-use forebay_stages::stage::Regroup;
+use forebay_stages::stage::Gather;
 use forebay_stages::weight::{Scales, Step};
 
 use crate::flow::{Chunk, Error, Flow, Room, Run};
@@ -61,8 +62,28 @@ const WINDOW_BYTES_MAX: usize = 64 << 20;
 /// Rows that a balance repeats are kept as they are stored, in so much of the memory that decoded images may take.
 const KEPT_SHARE: u64 = 4;
 
-/// Batches of images that wait to be collated.
-const BATCH_QUEUE: usize = 1;
+/// Batches that are filled or wait, of values of so many bytes: one of f32, and as many of smaller values as take no more memory.
+fn batch_places(value_bytes: usize) -> usize {
+    (size_of::<f32>() / value_bytes).max(1)
+}
+
+/// Batches with their places in a pass.
+struct PassBatches<T: Value>(Batches<(u64, usize), T>);
+
+impl<T: Value> Gather for PassBatches<T> {
+    const NAME: &'static str = Batches::<(u64, usize), T>::NAME;
+    type In = Chunk<Pixels>;
+    type Out = PassBatch<Batch<T>>;
+
+    fn take(&mut self, chunk: Chunk<Pixels>) {
+        self.0.take(chunk);
+    }
+
+    fn fill(&mut self) -> Option<PassBatch<Batch<T>>> {
+        let ((index, planned), batch) = self.0.fill()?;
+        Some(PassBatch { index, planned, batch })
+    }
+}
 
 /// A source of batches, checked. It starts one flow per pass over a split.
 #[derive(Clone)]
@@ -288,12 +309,9 @@ impl Feed {
         parts.push(("buffers that threads keep", self.rooms.kept_bytes()));
         let image = self.image_bytes() as u64;
         let batch = self.batch_size as u64 * image;
-        // A batch is collected, one waits to leave, others wait, and some are collated: of images, a byte a value.
-        let Room { slots, queue } = self.rooms.batch();
-        let of_images = (2 + BATCH_QUEUE + slots) as u64;
-        // Those that were collated wait, and one is in the hands of the consumer.
-        let collated = (slots + queue + 1) as u64 * self.dtype.bytes() as u64;
-        parts.push(("batches", (of_images + collated) * (batch + 2 * image)));
+        // One is in the hands of the consumer.
+        let batches = batch_places(self.dtype.bytes()) as u64 + 1;
+        parts.push(("batches", batches * self.dtype.bytes() as u64 * (batch + 2 * image)));
         parts
     }
 
@@ -332,13 +350,8 @@ impl Feed {
         let window_groups = if pass.epoch().is_some() { self.window_groups() } else { 1 };
         let sizes = epoch.sizes(done, rank).map(|(index, rows)| ((index, rows), rows));
         let images = self.images(run, pass.split(), epoch.clone().windows(done, rank), window_groups);
-        self.squares(images, pass.epoch()).regroup(BATCH_QUEUE, Group::new(sizes)).compute(
-            "collate",
-            self.rooms.batch(),
-            move |((index, planned), samples)| {
-                Ok(PassBatch { index, planned, batch: collate.batch(samples) })
-            },
-        )
+        let batches = PassBatches(Batches::new(sizes, collate));
+        self.squares(images, pass.epoch()).gather(batch_places(size_of::<T>()), batches)
     }
 
     /// The given groups of a split in their own order, each as its samples, rejected ones as tombstones, and the batch of
@@ -380,13 +393,8 @@ impl Feed {
         let mut nodes = self.source.nodes(self.rooms, self.window_groups());
         let scales = self.scales(self.augment.is_some());
         nodes.extend(PlannedNode::of_stages(&scales, &self.chain, self.rooms.compute()));
-        let of_batch = Room { slots: 1, queue: BATCH_QUEUE };
-        nodes.push(PlannedNode::new(
-            Group::<(), ()>::NAME,
-            of_batch,
-            format!("{} planned rows", self.batch_size),
-        ));
-        nodes.push(PlannedNode::new("collate", self.rooms.batch(), "one batch of pixels"));
+        let room = Room { slots: 1, queue: batch_places(self.dtype.bytes()) - 1 };
+        nodes.push(PlannedNode::new("collate", room, format!("batches of {} planned rows", self.batch_size)));
         nodes
     }
 

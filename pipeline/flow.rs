@@ -1,14 +1,15 @@
 //! A dataflow is a source and a chain of nodes, each a task with a bounded window; this room alone starts
 //! tasks and threads.
 //!
-//! Four verbs are enough: [`Flow::io`] waits, [`Flow::compute`] and [`Flow::stage`] work on the one pool,
-//! [`Flow::regroup`] rearranges, [`Flow::drain`] (or [`Flow::collect`]) takes. Order is kept by all of them.
+//! Five verbs are enough: [`Flow::io`] waits, [`Flow::compute`] and [`Flow::stage`] work on the one pool, [`Flow::gather`] makes one
+//! item of many there, [`Flow::regroup`] rearranges, [`Flow::drain`] (or [`Flow::collect`]) takes. Order is kept by all of them.
 //! The end travels down as a closed sender, a consumer that has gone travels up as a closed receiver.
 
 mod bound;
 mod budget;
 mod candle;
 mod error;
+mod gather;
 mod kill_point;
 mod line;
 mod max_rejects;

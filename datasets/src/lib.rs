@@ -17,5 +17,6 @@ pub mod order;
 pub mod columns;
 pub mod shard;
 mod sealed;
+pub mod levels;
 pub mod manifest;
 pub mod formats;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::escape::one_line;
+use crate::levels::{Levels, StoredRows};
 
 /// The name of a sample in its dataset: the path relative to the source with `/` between its parts, or,
 /// in a layout without paths, its key. Never an absolute path.
@@ -147,7 +148,7 @@ pub struct Pixels {
     /// Rows, at least 1.
     pub height: u32,
     /// `[height, width, 3]`, `width * height * 3` bytes.
-    pub data: Vec<u8>,
+    pub data: Levels,
     /// What it was made of.
     pub original: Original,
     /// Which part of the original is here, where the stage after the decoder sees no more. No other stage takes a part.
@@ -174,7 +175,13 @@ impl Pixels {
     /// When `data` is not `width * height * 3` bytes.
     pub fn new(width: u32, height: u32, data: Vec<u8>) -> Pixels {
         assert_eq!(data.len(), width as usize * height as usize * 3, "pixels of a {width}x{height} image");
-        Pixels { width, height, data, original: (width, height).into(), part: None }
+        Pixels { width, height, data: data.into(), original: (width, height).into(), part: None }
+    }
+
+    /// The same of an image that a file holds as it is.
+    pub fn stored(rows: StoredRows) -> Pixels {
+        let [width, height] = rows.size().map(|length| length as u32);
+        Pixels { width, height, data: rows.into(), original: (width, height).into(), part: None }
     }
 
     /// Width and height of the whole image, of which this may be a part.

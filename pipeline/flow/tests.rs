@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use forebay_datasets::sample::Fault;
 use forebay_datasets::seed::Seed;
-use forebay_stages::stage::{Draws, Stage};
+use forebay_stages::stage::{Draws, Gather, Stage};
 
 use super::*;
 
@@ -92,6 +92,39 @@ impl<T: Send + 'static> Regroup for Pass<T> {
 
     fn finish(&mut self, _: &mut Vec<T>) {
         self.finished.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Makes sums of five numbers each; counts those that it has begun.
+#[derive(Default)]
+struct Sums {
+    held: std::collections::VecDeque<u64>,
+    sum: Option<(u64, usize)>,
+    begun: Arc<AtomicUsize>,
+}
+
+impl Gather for Sums {
+    const NAME: &'static str = "sums";
+    type In = u64;
+    type Out = u64;
+
+    fn take(&mut self, number: u64) {
+        assert!(number != u64::MAX, "a number too far");
+        self.held.push_back(number);
+    }
+
+    fn fill(&mut self) -> Option<u64> {
+        while let Some(number) = self.held.pop_front() {
+            let (sum, n) = self.sum.take().unwrap_or_else(|| {
+                self.begun.fetch_add(1, Ordering::SeqCst);
+                (0, 0)
+            });
+            match n {
+                4 => return Some(sum + number),
+                _ => self.sum = Some((sum + number, n + 1)),
+            }
+        }
+        None
     }
 }
 
@@ -436,6 +469,42 @@ fn a_regroup_is_finished_at_the_end_and_not_after_a_failure() {
 }
 
 #[test]
+fn nothing_is_gathered_before_there_is_room_for_it() {
+    for places in [1, 2, 4] {
+        let run = run_with(2, 1 << 20, MaxRejects::Count(0));
+        let (release, released) = sync_channel(1);
+        let sums = Sums::default();
+        let begun = sums.begun.clone();
+        let flow =
+            run.source("numbers", 0..500_u64).weighed(|_| 1).compute("work", ONE, Ok).gather(places, sums);
+        let end = flow.drain("sink", stalled(released, 100));
+        // One in the hands of the consumer.
+        wait_until(&run, "sums that wait", || begun.load(Ordering::SeqCst) == places + 1);
+        let_it_run(&run);
+        assert_eq!(begun.load(Ordering::SeqCst), places + 1);
+        release.send(()).unwrap();
+        assert_eq!(wait(&run, end).unwrap(), 100);
+        // Those that work was done on at once, those that waited for it, and those that were taken for a sum.
+        assert!(run.peak_bytes() <= 3 + 4 + 1, "{}", run.peak_bytes());
+    }
+}
+
+#[test]
+fn what_is_gathered_is_what_came_in_its_order_and_the_end_of_it_ends_the_flow() {
+    for (n, places) in (0..40).map(|n| (n * 3, 1 + n as usize % 3)) {
+        let run = run(2);
+        let flow = run.source("numbers", 0..n).gather(places, Sums::default()).compute("work", ONE, Ok);
+        let expected: Vec<u64> = (0..n / 5).map(|sum| 25 * sum + 10).collect();
+        assert_eq!(wait(&run, flow.collect()).unwrap(), expected);
+        assert_eq!((run.meter().items_in_flight(), run.meter().items("sums")), (0, n / 5));
+    }
+    let run = run(1);
+    let (spring, _, is_dropped) = spring();
+    drop(run.source("spring", spring).compute("work", ONE, |i| Ok(i as u64)).gather(1, Sums::default()));
+    wait_until_dropped(&is_dropped);
+}
+
+#[test]
 fn a_panic_names_the_node_and_the_item() {
     struct Trip;
     impl Regroup for Trip {
@@ -469,6 +538,12 @@ fn a_panic_names_the_node_and_the_item() {
         "cannot run read on item 3: it panicked: no 3",
     );
     check(|flow| flow.regroup(1, Trip), "cannot run trip: it panicked: over a stone");
+    check(
+        |flow| {
+            flow.compute("work", ONE, |i| Ok(if i == 8 { u64::MAX } else { 1 })).gather(1, Sums::default())
+        },
+        "cannot run sums: it panicked: a number too far",
+    );
     check(
         |flow| flow.weighed(|i| u64::from(at_3(*i).unwrap_or(0))).compute("work", ONE, Ok),
         "cannot weigh an item of work: it panicked: no 3",

@@ -84,12 +84,6 @@ impl Rooms {
         Room { slots: 4, queue: 1 }
     }
 
-    /// Batches in the making, which are the largest of all: a thread fills one in a small part of the time that others take for
-    /// its images. None begins before there is room for it, so that of one that is made and one that is used there is no third.
-    pub fn batch(&self) -> Room {
-        Room { slots: (self.threads / 4).max(1), queue: 0 }
-    }
-
     /// Shards in the making are large, so there are few: one encoded, one written.
     pub fn shard(&self) -> Room {
         Room { slots: 1, queue: 1 }

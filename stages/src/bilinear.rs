@@ -67,10 +67,10 @@ fn is_narrow(window_width: f64, width: u32) -> bool {
     width >= 16 && window_width < 2.6 * f64::from(width)
 }
 
-/// A window (left, top, width, height) of a part of an image at another size; nothing outside of the part is seen. `None` where it
-/// is not for this: few pixels, many that become one, or an axis that keeps its pixels.
+/// A window (left, top, width, height) of a part of an image, of which the levels are so many bytes from row to row, at another size;
+/// nothing outside of the part is seen. `None` where it is not for this: few pixels, many that become one, or an axis that keeps its pixels.
 pub(crate) fn resized(
-    input: &Pixels,
+    (levels, row_bytes): (&[u8], usize),
     [part_left, part_top, part_width, part_height]: [u32; 4],
     window: [f64; 4],
     [width, height]: [u32; 2],
@@ -89,10 +89,9 @@ pub(crate) fn resized(
         return None;
     }
     let groups = columns.groups(first, stride)?;
-    let source_stride = 3 * input.width as usize;
     let source = Rows {
-        bytes: &input.data[part_top as usize * source_stride..],
-        stride: source_stride,
+        bytes: &levels[part_top as usize * row_bytes..],
+        stride: row_bytes,
         n: part_height as usize,
         is_ring: false,
     };

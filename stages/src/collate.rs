@@ -7,7 +7,7 @@ pub use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 use crate::normalize::Normalize;
-use crate::planes::{Stores, separate, store_f32, to_bf16, to_f16, with_stores};
+use crate::planes::{Stores, separate, separate_mirrored, store_f32, to_bf16, to_f16, with_stores};
 use crate::simd::isa::Isa;
 
 /// A batch on the host, as the trainer receives it: grey levels, which the device normalises, or numbers that are normalised.
@@ -179,10 +179,10 @@ impl<T: Value> Collate<T> {
     /// When an image is not of the side: the transform before this stage makes them so.
     pub fn batch(&self, samples: Vec<Sample<Pixels>>) -> Batch<T> {
         let n = samples.iter().filter(|sample| sample.payload.is_ok()).count();
-        let mut images = self.blocks.lend(n * image_values(self.side));
+        let mut images = self.lend(n);
         let (mut labels, mut ids) = (Vec::with_capacity(n), Vec::with_capacity(n));
-        self.writing(images.len(), |how| {
-            let mut places = images.chunks_exact_mut(image_values(self.side));
+        self.writing(n, |how| {
+            let mut places = self.places(&mut images);
             for sample in samples {
                 let Ok(pixels) = sample.payload else { continue };
                 self.write(how, &sample.id, &pixels, places.next().expect("one for each"));
@@ -190,7 +190,7 @@ impl<T: Value> Collate<T> {
                 ids.push(sample.id);
             }
         });
-        Batch { images, labels, ids, side: self.side }
+        self.finished(images, labels, ids)
     }
 
     /// Images that are each seen in several views: the batch holds those of the first image, then those of the second, and
@@ -200,10 +200,11 @@ impl<T: Value> Collate<T> {
     /// As [`Collate::batch`], and when one image has more views than another.
     pub fn views(&self, images: &[(SampleId, Vec<Pixels>)]) -> Batch<T> {
         let per_image = images.first().map_or(0, |(_, views)| views.len());
-        let mut values = self.blocks.lend(images.len() * per_image * image_values(self.side));
-        let mut ids = Vec::with_capacity(images.len() * per_image);
-        self.writing(values.len(), |how| {
-            let mut places = values.chunks_exact_mut(image_values(self.side));
+        let n = images.len() * per_image;
+        let mut values = self.lend(n);
+        let mut ids = Vec::with_capacity(n);
+        self.writing(n, |how| {
+            let mut places = self.places(&mut values);
             for (id, views) in images {
                 assert_eq!(views.len(), per_image, "the views of {id}");
                 for pixels in views {
@@ -212,34 +213,74 @@ impl<T: Value> Collate<T> {
                 }
             }
         });
-        Batch { images: values, labels: vec![], ids, side: self.side }
+        self.finished(values, vec![], ids)
     }
 
-    /// Lets `write` write the values of a batch of so many.
-    fn writing<R>(&self, values: usize, write: impl FnOnce(Writing<'_>) -> R) -> R {
-        let is_streamed = T::IS_STREAMED && size_of::<T>() * values > CACHE_BYTES;
+    /// Memory for a batch of so many images, which holds what was there before.
+    pub(crate) fn lend(&self, images: usize) -> Block<T> {
+        self.blocks.lend(images * image_values(self.side))
+    }
+
+    /// The places of the images of a batch.
+    pub(crate) fn places<'b>(
+        &self,
+        images: &'b mut Block<T>,
+    ) -> impl Iterator<Item = &'b mut [T]> + use<'b, T> {
+        images.chunks_exact_mut(image_values(self.side))
+    }
+
+    /// The batch of the images that these are, of the first ones that are there.
+    pub(crate) fn finished(&self, mut images: Block<T>, labels: Vec<Label>, ids: Vec<SampleId>) -> Batch<T> {
+        images.truncate(ids.len() * image_values(self.side));
+        Batch { images, labels, ids, side: self.side }
+    }
+
+    /// Lets `write` write images of a batch of so many.
+    pub(crate) fn writing<R>(&self, images: usize, write: impl FnOnce(Writing<'_>) -> R) -> R {
+        let is_streamed = T::IS_STREAMED && size_of::<T>() * images * image_values(self.side) > CACHE_BYTES;
         with_stores(self.isa, is_streamed, |stores| write(Writing { isa: self.isa, stores }))
     }
 
     /// The planes of an image.
-    fn write(&self, how: Writing<'_>, id: &SampleId, pixels: &Pixels, values: &mut [T]) {
+    pub(crate) fn write(&self, how: Writing<'_>, id: &SampleId, pixels: &Pixels, values: &mut [T]) {
         assert_eq!((pixels.width, pixels.height), (self.side, self.side), "the size of {id}");
         let n = pixels.data.len() / 3;
-        let mut levels = [[0; PIXELS_AT_ONCE]; 3];
-        for (at, rgb) in (0..n).step_by(PIXELS_AT_ONCE).zip(pixels.data.chunks(3 * PIXELS_AT_ONCE)) {
-            let here = rgb.len() / 3;
-            separate(self.isa, rgb, levels.each_mut().map(|levels| &mut levels[..here]));
+        // With room behind them, into which vectors reach.
+        let mut levels = [[0; PIXELS_AT_ONCE + 64]; 3];
+        let mut put = |at: usize, here: usize, levels: &[[u8; PIXELS_AT_ONCE + 64]; 3]| {
             for (channel, (levels, values)) in levels.iter().zip(values.chunks_exact_mut(n)).enumerate() {
                 T::write(how, &self.map, channel, &levels[..here], &mut values[at..at + here]);
             }
+        };
+        if let Some(stored) = pixels.data.stored()
+            && let [columns @ 1..=PIXELS_AT_ONCE, rows] = stored.size()
+        {
+            let separate = if stored.is_mirrored() { separate_mirrored } else { separate };
+            let at_once = PIXELS_AT_ONCE / columns;
+            for first in (0..rows).step_by(at_once) {
+                let here = at_once.min(rows - first);
+                for row in 0..here {
+                    let planes = levels.each_mut().map(|levels| &mut levels[row * columns..]);
+                    separate(self.isa, columns, stored.row(first + row), planes);
+                }
+                put(first * columns, here * columns, &levels);
+            }
+            return;
+        }
+        for at in (0..n).step_by(PIXELS_AT_ONCE) {
+            let here = PIXELS_AT_ONCE.min(n - at);
+            separate(self.isa, here, &pixels.data[3 * at..], levels.each_mut().map(|levels| &mut levels[..]));
+            put(at, here, &levels);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use forebay_datasets::levels::StoredRows;
     use forebay_datasets::sample::Fault;
+
+    use super::*;
 
     #[test]
     fn planes_are_separated_and_tombstones_left_out() {
@@ -249,6 +290,27 @@ mod tests {
         let batch = Collate::levels(2).batch(samples);
         assert_eq!(*batch.images, [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]);
         assert_eq!((batch.len(), &*batch.ids[0], batch.labels[0]), (1, "b", 3));
+    }
+
+    #[test]
+    fn images_in_a_file_become_what_they_become_in_memory_of_their_own() {
+        let mut stream = forebay_datasets::seed::Seed(2).stream("rows");
+        for side in [1, 7, 61, 64, 65, 224, PIXELS_AT_ONCE, PIXELS_AT_ONCE + 1] {
+            let stride = 3 * side + stream.below(40) as usize;
+            let file = (0..stride * side + 5).map(|_| stream.below(256) as u8).collect::<Vec<u8>>().into();
+            let rows = StoredRows::new(file, 5, stride, [side, side]);
+            for by in [[false, false], [true, false], [false, true], [true, true]] {
+                let stored = Pixels::stored(rows.clone());
+                let data = stored.data.mirrored(by).expect("a file holds them");
+                let own = Pixels::new(side as u32, side as u32, data.clone().into_vec());
+                let sample = |payload| Sample { id: "a".into(), copy: 0, label: 0, payload: Ok(payload) };
+                for isa in Isa::all() {
+                    let collate = Collate { isa, ..Collate::levels(side as u32) };
+                    let found = collate.batch(vec![sample(Pixels { data: data.clone(), ..own.clone() })]);
+                    assert!(found == collate.batch(vec![sample(own.clone())]), "{side} {by:?} {isa:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub(crate) fn cut(input: Pixels, left: u32, top: u32, width: u32, height: u32) -
     if (width, height) == (input.width, input.height) {
         return input;
     }
-    let data = rectangle(&input.data, input.width, [left, top, width, height]);
+    let data = rectangle(&input.data, input.width, [left, top, width, height]).into();
     Pixels { width, height, data, ..input }
 }
 
@@ -48,5 +48,5 @@ pub(crate) fn window(input: Pixels, left: i64, top: i64, width: u32, height: u32
         let length = (last - first) as usize * 3;
         line[first as usize * 3..][..length].copy_from_slice(&input.data[start..start + length]);
     }
-    Pixels { width, height, data, ..input }
+    Pixels { width, height, data: data.into(), ..input }
 }

@@ -20,6 +20,7 @@ pub mod balance;
 pub mod shuffle;
 pub mod group;
 pub mod collate;
+pub mod batches;
 mod planes;
 pub mod encode;
 pub mod facts;

@@ -11,8 +11,12 @@ use crate::simd::lanes::Lanes;
 use crate::simd::stream;
 
 for_each_isa! {
-    /// The planes of pixels: `[n, 3]` to three times `[n]`.
-    separate = vector_separate / scalar_separate(rgb: &[u8], planes: [&mut [u8]; 3])
+    /// The planes of `n` pixels: `[n, 3]` to three times `[n]`. What follows them in the planes is written over.
+    separate = vector_separate / scalar_separate(n: usize, rgb: &[u8], planes: [&mut [u8]; 3])
+}
+for_each_isa! {
+    /// The same of the last pixel to the first one.
+    separate_mirrored = vector_separate_mirrored / scalar_separate_mirrored(n: usize, rgb: &[u8], planes: [&mut [u8]; 3])
 }
 for_each_isa! {
     /// The pixels of each row from the last one to the first: `[rows, width, 3]`, twice.
@@ -84,13 +88,12 @@ fn head<'a>(rgb: &'a [u8], read: &'a mut [u8; 192]) -> &'a [u8; 192] {
 }
 
 #[inline(always)]
-fn vector_separate<L: Lanes>(proof: L::Proof, rgb: &[u8], mut planes: [&mut [u8]; 3]) {
-    let n = rgb.len() / 3;
+fn vector_separate<L: Lanes>(proof: L::Proof, n: usize, rgb: &[u8], mut planes: [&mut [u8]; 3]) {
     for at in (0..n).step_by(16 * L::GROUPS) {
         let mut read = [0; 192];
-        let channels = L::load_triples(proof, head(&rgb[3 * at..3 * n], &mut read));
+        let channels = L::load_triples(proof, head(&rgb[3 * at..], &mut read));
         for (channel, plane) in channels.into_iter().zip(&mut planes) {
-            let plane = &mut plane[at..n];
+            let plane = &mut plane[at..];
             match plane.first_chunk_mut() {
                 Some(bytes) => channel.store_bytes(bytes),
                 None => {
@@ -105,9 +108,34 @@ fn vector_separate<L: Lanes>(proof: L::Proof, rgb: &[u8], mut planes: [&mut [u8]
 }
 
 #[inline(always)]
-fn scalar_separate(rgb: &[u8], [red, green, blue]: [&mut [u8]; 3]) {
+fn scalar_separate(n: usize, rgb: &[u8], [red, green, blue]: [&mut [u8]; 3]) {
     let planes = red.iter_mut().zip(green).zip(blue);
-    for (pixel, ((red, green), blue)) in rgb.as_chunks().0.iter().zip(planes) {
+    for (pixel, ((red, green), blue)) in rgb.as_chunks().0[..n].iter().zip(planes) {
+        [*red, *green, *blue] = *pixel;
+    }
+}
+
+#[inline(always)]
+fn vector_separate_mirrored<L: Lanes>(proof: L::Proof, n: usize, rgb: &[u8], mut planes: [&mut [u8]; 3]) {
+    let step = 16 * L::GROUPS;
+    for at in (0..n).step_by(step) {
+        let mut read = [0; 192];
+        let channels = L::load_triples(proof, head(&rgb[3 * at..], &mut read));
+        // The last ones stand first, behind what follows them in the row.
+        let here = (n - at).min(step);
+        let end = n - at;
+        for (channel, plane) in channels.into_iter().zip(&mut planes) {
+            let mut bytes = [0; 64];
+            channel.reversed8().store_bytes(&mut bytes);
+            plane[end - here..end].copy_from_slice(&bytes[step - here..step]);
+        }
+    }
+}
+
+#[inline(always)]
+fn scalar_separate_mirrored(n: usize, rgb: &[u8], [red, green, blue]: [&mut [u8]; 3]) {
+    let planes = red.iter_mut().zip(green).zip(blue);
+    for (pixel, ((red, green), blue)) in rgb.as_chunks().0[..n].iter().rev().zip(planes) {
         [*red, *green, *blue] = *pixel;
     }
 }
@@ -172,9 +200,16 @@ mod tests {
             };
             for isa in Isa::all() {
                 let mut planes = [(); 3].map(|()| vec![0; n]);
-                separate(isa, &rgb, planes.each_mut().map(Vec::as_mut_slice));
+                separate(isa, n, &rgb, planes.each_mut().map(Vec::as_mut_slice));
                 for (channel, plane) in planes.iter().enumerate() {
                     assert!(plane.iter().eq(pixels.iter().map(|pixel| &pixel[channel])), "{n} {isa:?}");
+                }
+                for fewer in [n, n - n / 3] {
+                    separate_mirrored(isa, fewer, &rgb, planes.each_mut().map(Vec::as_mut_slice));
+                    for (channel, plane) in planes.iter().enumerate() {
+                        let expected = pixels[..fewer].iter().rev().map(|pixel| &pixel[channel]);
+                        assert!(plane[..fewer].iter().eq(expected), "{n} {isa:?}");
+                    }
                 }
                 for width in [1, 3, 16, 32, 65, n].into_iter().filter(|width| (1..=n).contains(width)) {
                     let mut reversed = vec![0; n / width * width * 3];

@@ -52,7 +52,7 @@ impl View {
     }
 
     /// True where the window is whole pixels that are shown as they are.
-    fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         let [left, top, width, height] = self.window;
         [width, height] == self.size.map(f64::from) && left.fract() == 0.0 && top.fract() == 0.0
     }
@@ -112,9 +112,11 @@ impl View {
             self.narrowed(&input, window[0], window[2])
         } else {
             weigh_ends(&mut input, inside, ends);
-            self.run(&input, inside, window)
+            self.run(&mut input, inside, window)
         };
-        spare::give(input.data);
+        if input.data.stored().is_none() {
+            spare::give(input.data.into_vec());
+        }
         Pixels { original, ..shown }
     }
 
@@ -171,7 +173,7 @@ impl View {
     /// pixels of the part.
     fn run(
         &self,
-        input: &Pixels,
+        input: &mut Pixels,
         [part_left, part_top, part_width, part_height]: [u32; 4],
         [left, top, window_width, window_height]: [f64; 4],
     ) -> Pixels {
@@ -183,16 +185,23 @@ impl View {
             {
                 let part = [part_left, part_top, part_width, part_height];
                 let window = [left, top, window_width, window_height];
-                if let Some(resized) = bilinear::resized(input, part, window, [width, height]) {
+                let rows = match input.data.stored() {
+                    Some(stored) => stored.in_order(),
+                    None => Some((&*input.data, 3 * input.width as usize)),
+                };
+                let resized = rows.and_then(|rows| bilinear::resized(rows, part, window, [width, height]));
+                if let Some(resized) = resized {
                     return resized;
                 }
             }
+            input.data.settle();
             let whole = TypedImageRef::<U8x3>::from_buffer(input.width, input.height, &input.data)
                 .expect("pixels hold width * height * 3 bytes");
             let part = TypedCroppedImage::from_ref(&whole, part_left, part_top, part_width, part_height)
                 .expect("the part lies within the image");
             return pass(&part, [left, top, window_width, window_height], width, height, filter);
         }
+        input.data.settle();
         // What overshoots is cut off after each pass, so that their order shows: Pillow's is rows, then columns. A
         // level that the first pass rounds the other way may become two in the second, so that it has to be exact.
         // Rows of the source that no row of the result sees are left out.
@@ -361,7 +370,7 @@ mod tests {
             };
             let size = [2, 3].map(|axis| (window[axis] * stream.range(0.5, 4.0)).ceil() as u32);
             tried += 1;
-            if let Some(found) = bilinear::resized(&input, part, window, size) {
+            if let Some(found) = bilinear::resized((&input.data, 3 * width as usize), part, window, size) {
                 taken += 1;
                 assert!(
                     found == by_the_crate(&input, part, window, size),

@@ -1,4 +1,4 @@
-//! The two things that can happen: to one image ([`Stage`]) and to the stream of them ([`Regroup`]).
+//! What can happen: to one image ([`Stage`]), to the stream of them ([`Regroup`]), or that many become one ([`Gather`]).
 
 pub use forebay_datasets::sample::{Fault, Label};
 pub use forebay_datasets::seed::Draws;
@@ -62,4 +62,20 @@ pub trait Regroup: Send + 'static {
 
     /// Releases what is still held. Called at the end of the source, and not when a run is interrupted.
     fn finish(&mut self, _out: &mut Vec<Self::Out>) {}
+}
+
+/// What fills large items with what comes: each is begun when there is room for it, and leaves when it is complete.
+pub trait Gather: Send + 'static {
+    /// Name of the metric, name in errors.
+    const NAME: &'static str;
+    /// What it takes.
+    type In: Send + 'static;
+    /// What it gives.
+    type Out: Send + 'static;
+
+    /// Takes one item.
+    fn take(&mut self, item: Self::In);
+
+    /// Works on what was taken until an item is complete, which leaves, or nothing is left to do.
+    fn fill(&mut self) -> Option<Self::Out>;
 }

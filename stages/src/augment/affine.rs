@@ -99,11 +99,17 @@ impl Moves {
     }
 }
 
-fn mirror_image(mut image: Pixels, [left_to_right, top_to_bottom]: [bool; 2]) -> Pixels {
+fn mirror_image(image: Pixels, mirrored: [bool; 2]) -> Pixels {
+    let [left_to_right, top_to_bottom] = mirrored;
+    // Where a file holds it, whoever takes it from there mirrors it.
+    let mut image = match image.data.mirrored(mirrored) {
+        Ok(data) => return Pixels { data, ..image },
+        Err(data) => Pixels { data, ..image },
+    };
     if left_to_right {
         let mut reversed = vec![0; image.data.len()];
         reverse_rows(Isa::detect(), image.width as usize, &image.data, &mut reversed);
-        image.data = reversed;
+        image.data = reversed.into();
     }
     if top_to_bottom {
         let stride = image.width as usize * 3;
@@ -126,6 +132,8 @@ fn warp(image: Pixels, map: &Map, shift: Option<Shift>) -> Pixels {
     };
     let (columns, rows) = (kept(by[0], image.width), kept(by[1], image.height));
     let mut data = vec![0; image.data.len()];
+    let mut image = image;
+    image.data.settle();
     for (y, line) in data.chunks_exact_mut(3 * image.width as usize).enumerate() {
         let line = line.as_chunks_mut::<3>().0;
         if rows.contains(&y) {
@@ -137,7 +145,7 @@ fn warp(image: Pixels, map: &Map, shift: Option<Shift>) -> Pixels {
             line.fill(fill);
         }
     }
-    Pixels { data, ..image }
+    Pixels { data: data.into(), ..image }
 }
 
 for_each_isa! {

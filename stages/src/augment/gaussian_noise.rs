@@ -43,7 +43,7 @@ impl Stage for GaussianNoise {
             return Ok(input);
         }
         let deviation = self.sigma * 255.0;
-        for value in &mut input.data {
+        for value in input.data.iter_mut() {
             // A cast from float to integer clips.
             *value = (f64::from(*value) + deviation * stream.normal()).round() as u8;
         }

@@ -362,7 +362,7 @@ impl Decode {
                 Format::Png => png::decode(bytes, self),
                 Format::Tiff => tiff::decode(bytes, self),
                 Format::Pnm => match netpbm::Ppm::read(bytes) {
-                    Some(ppm) => ppm.decode(bytes, &self.limits, view),
+                    Some(ppm) => ppm.decode(&input.bytes, &self.limits, view),
                     None => still::decode(bytes, format, self),
                 },
                 Format::WebP | Format::Gif | Format::Bmp => still::decode(bytes, format, self),
@@ -450,7 +450,7 @@ fn oriented(pixels: Pixels, orientation: Orientation) -> Pixels {
     if orientation == Orientation::NoTransforms {
         return pixels;
     }
-    let image = image::RgbImage::from_raw(pixels.width, pixels.height, pixels.data)
+    let image = image::RgbImage::from_raw(pixels.width, pixels.height, pixels.data.into_vec())
         .expect("pixels hold width * height * 3 bytes");
     let mut image = image::DynamicImage::ImageRgb8(image);
     image.apply_orientation(orientation);

@@ -1,9 +1,10 @@
 //! The fast path for binary 8-bit PPM, which raw shards hold: a header of a dozen bytes, then the pixels.
 
+use bytes::Bytes;
+use forebay_datasets::levels::StoredRows;
 use forebay_datasets::sample::{Pixels, SeenPart};
 
 use super::{Limits, fault, rgb_bytes};
-use crate::crop::rectangle;
 use crate::resample::View;
 use crate::stage::Fault;
 
@@ -34,25 +35,33 @@ impl Ppm {
         Some(Ppm { width, height, start: bytes.len() - rest.len() + 1 })
     }
 
-    /// Copies the pixels that are seen. Bytes after them are ignored.
+    /// The pixels that are seen, in the file. Those that are shown as they are and are a small part of it are copied, since they would
+    /// keep all of it. Bytes after them are ignored.
     pub(super) fn decode(
         &self,
-        bytes: &[u8],
+        bytes: &Bytes,
         limits: &Limits,
         view: &dyn Fn((u32, u32)) -> Option<View>,
     ) -> Result<Pixels, Fault> {
         let Ppm { width, height, start } = *self;
         limits.check(width, height, rgb_bytes(width, height))?;
         let length = width as usize * height as usize * 3;
-        let Some(data) = bytes[start..].get(..length) else {
-            let found = bytes.len() - start;
+        let found = bytes.len() - start;
+        if found < length {
             return Err(fault(format_args!("truncated PPM: {found} of {length} bytes of pixels are there")));
-        };
-        let Some(view) = view((width, height)) else { return Ok(Pixels::new(width, height, data.to_vec())) };
-        let [left, top, across, down] = view.seen();
-        let part = Some(SeenPart { left, top, reduced: 1, rows_are_resized: false });
-        let data = rectangle(data, width, [left, top, across, down]);
-        Ok(Pixels { original: (width, height).into(), part, ..Pixels::new(across, down, data) })
+        }
+        let seen_by = view((width, height));
+        let [left, top, across, down] = seen_by.map_or([0, 0, width, height], |view| view.seen());
+        let stride = 3 * width as usize;
+        let first = start + top as usize * stride + 3 * left as usize;
+        let rows = StoredRows::new(bytes.clone(), first, stride, [across, down].map(|side| side as usize));
+        let mut pixels = Pixels::stored(rows);
+        let is_cut = seen_by.is_some_and(|view| view.is_cut());
+        if is_cut && 2 * bytes.len() > 3 * pixels.data.len() {
+            pixels.data.settle();
+        }
+        let part = seen_by.map(|_| SeenPart { left, top, reduced: 1, rows_are_resized: false });
+        Ok(Pixels { original: (width, height).into(), part, ..pixels })
     }
 }
 
@@ -72,6 +81,7 @@ fn skip_space(bytes: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resample::Filter;
 
     fn check(bytes: &[u8], expected: Option<(u32, u32, usize)>) {
         let found = Ppm::read(bytes).map(|ppm| (ppm.width, ppm.height, ppm.start));
@@ -94,7 +104,36 @@ mod tests {
     #[test]
     fn a_pixel_that_looks_like_whitespace_stays_a_pixel() {
         let ppm = Ppm::read(b"P6\n1 1\n255\n\n\n\n").unwrap();
-        let decoded = ppm.decode(b"P6\n1 1\n255\n\n\n\n", &Limits::default(), &|_| None).unwrap();
-        assert_eq!(decoded.data, b"\n\n\n");
+        let decoded =
+            ppm.decode(&Bytes::from_static(b"P6\n1 1\n255\n\n\n\n"), &Limits::default(), &|_| None).unwrap();
+        assert_eq!(*decoded.data, *b"\n\n\n");
+    }
+
+    #[test]
+    fn what_is_a_small_part_of_a_file_does_not_keep_it() {
+        let (header, [width, height]) = (b"P6\n60 50\n255\n".to_vec(), [60, 50]);
+        let pixels: Vec<u8> = (0..width * height * 3).map(|at| (at * 7 % 251) as u8).collect();
+        let file = Bytes::from([header, pixels.clone()].concat());
+        let ppm = Ppm::read(&file).unwrap();
+        let whole = Pixels::new(width, height, pixels);
+        for (inside, size, is_stored) in [
+            ([0, 0, 60, 50], [60, 50], true),
+            ([3, 2, 50, 45], [50, 45], true),
+            ([3, 2, 50, 35], [50, 35], false),
+            // That is resized next, and then let go.
+            ([3, 2, 50, 35], [20, 30], true),
+        ] {
+            for filter in [Filter::Bilinear, Filter::Lanczos3] {
+                let view = View::of_part(inside, size, filter);
+                let seen = ppm.decode(&file, &Limits::default(), &|_| Some(view)).unwrap();
+                assert_eq!(seen.data.stored().is_some(), is_stored, "{inside:?} {size:?}");
+                let expected = view.of(whole.clone());
+                assert_eq!(view.of(seen.clone()), expected, "{inside:?} {size:?}");
+                let upright = seen.data.mirrored([true, true]).and_then(|data| data.mirrored([true, true]));
+                if let Ok(data) = upright {
+                    assert_eq!(view.of(Pixels { data, ..seen }), expected);
+                }
+            }
+        }
     }
 }

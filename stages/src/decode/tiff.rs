@@ -495,7 +495,7 @@ mod tests {
     fn decoded(bytes: &[u8], background: Option<[u8; 3]>) -> Result<Vec<u8>, Fault> {
         let options = Decode { background, ..Decode::default() };
         let encoded = Encoded { bytes: bytes.to_vec().into() };
-        options.apply(encoded, &Seed(0).draws("a", 0, 0)).map(|pixels| pixels.data)
+        options.apply(encoded, &Seed(0).draws("a", 0, 0)).map(|pixels| pixels.data.into_vec())
     }
 
     #[track_caller]
