@@ -174,10 +174,16 @@ fn many_images_are_predicted_in_the_memory_of_a_few() {
 #[test]
 fn what_came_back_serves_the_next_batch_and_the_next_rows() {
     use forebay_datasets::blocks::Blocks;
-    use forebay_datasets::sample::{Pixels, Sample};
+    use forebay_datasets::sample::{Encoded, Pixels, Sample};
+    use forebay_datasets::seed::Seed;
     use forebay_datasets::store::{Store, StoreOptions};
+    use forebay_stages::augment::Augment;
+    use forebay_stages::batches::Batches;
     use forebay_stages::collate::Collate;
+    use forebay_stages::decode::Decode;
     use forebay_stages::normalize::Normalize;
+    use forebay_stages::stage::{Gather, Stage};
+    use forebay_stages::weight::{Scales, Step};
     use futures::executor::block_on;
 
     let side = 64;
@@ -194,6 +200,27 @@ fn what_came_back_serves_the_next_batch_and_the_next_rows() {
     let mut taken = Some(samples());
     let again = peak(&mut || drop(collate.batch(taken.take().expect("once"))));
     assert!(again < 4096, "{again} bytes for a batch after one that came back");
+
+    // Crops of raw images, every second one mirrored, take none between the bytes of their files and the batch.
+    let file = bytes::Bytes::from([b"P6\n72 72\n255\n".as_slice(), &noise(72 * 72 * 3)].concat());
+    let augment: Augment =
+        toml::from_str("[random_crop]\nside = 64\n[horizontal_flip]\n").expect("two changes");
+    let steps = vec![Step::Augment(augment.clone())];
+    let scales = Scales { decode: Decode::default(), steps, encode: None };
+    let decode = scales.decode_seen();
+    let mut batches = Batches::new([((), 32), ((), 32)], collate.clone());
+    let mut crops = || {
+        for copy in 0..32 {
+            let draws = Seed(1).draws("a", copy, 0);
+            let crop = |bytes| augment.apply(decode.apply(Encoded { bytes }, &draws)?, &draws);
+            let sample = Sample { id: "a".into(), copy, label: 0, payload: Ok(file.clone()) };
+            batches.take(vec![sample.map(crop)]);
+            assert_eq!(batches.fill().map(|(_, batch)| batch.len()), (copy == 31).then_some(32));
+        }
+    };
+    peak(&mut crops);
+    let again = peak(&mut crops);
+    assert!(again < 4096, "{again} bytes for a batch of crops");
 
     let place = Place::new();
     place.write("group", &noise(1 << 20));

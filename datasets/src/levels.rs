@@ -1,4 +1,4 @@
-//! The levels of an image: in memory of their own, or where a file holds them as they are.
+//! The levels of an image: in memory of their own, or rows that lie in a file or are to be read backwards.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -8,19 +8,19 @@ use bytes::Bytes;
 
 /// The levels of an image, `[height, width, 3]`, values 0 to 255.
 ///
-/// They are a slice of bytes. Those of [`StoredRows`] are copied the first time that someone asks for them as one: who takes them row
-/// by row asks for [`Levels::stored`] before.
+/// They are a slice of bytes. Those of [`StoredRows`] are copied the first time that someone asks for them as one, which takes as long
+/// as it takes: who can take them row by row asks for [`Levels::stored`] before.
 #[derive(Clone)]
 pub struct Levels {
     own: OnceLock<Vec<u8>>,
     stored: Option<StoredRows>,
 }
 
-/// Rows of levels in a file, which may be mirrored.
+/// Rows of levels in a file, or other memory, which may be mirrored.
 #[derive(Clone)]
 pub struct StoredRows {
-    file: Bytes,
-    /// Where the first row is in the file.
+    memory: Bytes,
+    /// Where the first row is in it.
     start: usize,
     /// Bytes from one row to the next.
     stride: usize,
@@ -34,12 +34,12 @@ impl StoredRows {
     /// So many columns and rows, the first one at `start`, and the others each `stride` bytes further.
     ///
     /// # Panics
-    /// When the file ends before.
-    pub fn new(file: Bytes, start: usize, stride: usize, size: [usize; 2]) -> StoredRows {
+    /// When the memory ends before.
+    pub fn new(memory: Bytes, start: usize, stride: usize, size: [usize; 2]) -> StoredRows {
         let [columns, rows] = size;
         let end = (rows - 1).checked_mul(stride).and_then(|last| last.checked_add(start + 3 * columns));
-        assert!(end.is_some_and(|end| end <= file.len()), "rows of a file that ends before");
-        StoredRows { file, start, stride, size, mirrored: [false; 2] }
+        assert!(end.is_some_and(|end| end <= memory.len()), "rows of a file that ends before");
+        StoredRows { memory, start, stride, size, mirrored: [false; 2] }
     }
 
     /// Columns and rows.
@@ -52,15 +52,15 @@ impl StoredRows {
         self.mirrored[0]
     }
 
-    /// A row of the image as the file holds it, `[columns, 3]`, and what follows it there.
+    /// A row of the image as it is stored, `[columns, 3]`, and what follows it there.
     pub fn row(&self, row: usize) -> &[u8] {
         let row = if self.mirrored[1] { self.size[1] - 1 - row } else { row };
-        &self.file[self.start + row * self.stride..]
+        &self.memory[self.start + row * self.stride..]
     }
 
-    /// What the file holds from the first row on, and how many bytes lie from one row to the next; `None` where they are mirrored.
+    /// What is stored from the first row on, and how many bytes lie from one row to the next; `None` where rows are mirrored.
     pub fn in_order(&self) -> Option<(&[u8], usize)> {
-        (self.mirrored == [false; 2]).then(|| (&self.file[self.start..], self.stride))
+        (self.mirrored == [false; 2]).then(|| (&self.memory[self.start..], self.stride))
     }
 
     fn copied(&self) -> Vec<u8> {
@@ -90,26 +90,28 @@ impl Levels {
         self.len() == 0
     }
 
-    /// Where a file holds them; `None` where they are in memory of their own.
+    /// Where they are, if not in one piece.
     pub fn stored(&self) -> Option<&StoredRows> {
         self.stored.as_ref().filter(|_| self.own.get().is_none())
     }
 
-    /// Mirrors them, left to right and top to bottom, where a file holds them.
+    /// The same mirrored, left to right and top to bottom, of an image of so many columns and rows; nothing is copied.
     ///
-    /// # Errors
-    /// The levels, where they are in memory of their own.
-    pub fn mirrored(self, by: [bool; 2]) -> Result<Levels, Levels> {
-        match self.stored() {
-            Some(stored) => {
-                let mirrored = [0, 1].map(|axis| stored.mirrored[axis] ^ by[axis]);
-                Ok(StoredRows { mirrored, ..stored.clone() }.into())
-            }
-            None => Err(self),
+    /// # Panics
+    /// When they are fewer.
+    pub fn mirrored(mut self, size: [usize; 2], by: [bool; 2]) -> Levels {
+        if by == [false; 2] {
+            return self;
         }
+        let stored = match self.stored.take() {
+            Some(stored) if self.own.get().is_none() => stored,
+            _ => StoredRows::new(self.into_vec().into(), 0, 3 * size[0], size),
+        };
+        let mirrored = [0, 1].map(|axis| stored.mirrored[axis] ^ by[axis]);
+        StoredRows { mirrored, ..stored }.into()
     }
 
-    /// Puts them in memory of their own; the file is let go.
+    /// Puts them in memory of their own; what held them is let go.
     pub fn settle(&mut self) -> &mut Vec<u8> {
         if let Some(stored) = self.stored.take() {
             self.own.get_or_init(|| stored.copied());
@@ -197,13 +199,13 @@ mod tests {
             ([false, true], [rows[1], rows[0]].concat()),
             ([true, true], [back[1], back[0]].concat()),
         ] {
-            let levels = Levels::from(stored()).mirrored(by).expect("a file holds them");
+            let levels = Levels::from(stored()).mirrored([2, 2], by);
             assert_eq!((levels.len(), levels.stored().is_some()), (12, true));
-            assert_eq!(*levels, *expected);
+            assert_eq!(levels, expected);
             assert!(levels.stored().is_none(), "they have been copied");
-            assert_eq!(levels.mirrored([true, true]).expect_err("they are here").into_vec(), expected);
-            let twice = Levels::from(stored()).mirrored(by).and_then(|levels| levels.mirrored(by));
-            assert_eq!(*twice.expect("a file holds them"), *rows.concat());
+            for levels in [levels, Levels::from(stored()).mirrored([2, 2], by)] {
+                assert_eq!(levels.mirrored([2, 2], by), rows.concat());
+            }
         }
     }
 

@@ -301,7 +301,7 @@ mod tests {
             let rows = StoredRows::new(file, 5, stride, [side, side]);
             for by in [[false, false], [true, false], [false, true], [true, true]] {
                 let stored = Pixels::stored(rows.clone());
-                let data = stored.data.mirrored(by).expect("a file holds them");
+                let data = stored.data.mirrored([side, side], by);
                 let own = Pixels::new(side as u32, side as u32, data.clone().into_vec());
                 let sample = |payload| Sample { id: "a".into(), copy: 0, label: 0, payload: Ok(payload) };
                 for isa in Isa::all() {

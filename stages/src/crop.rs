@@ -2,6 +2,24 @@
 
 use forebay_datasets::sample::Pixels;
 
+use crate::planes::reverse_rows;
+use crate::simd::isa::Isa;
+
+/// The same in memory of its own, from which no row is to be read backwards.
+pub(crate) fn in_one_piece(image: Pixels) -> Pixels {
+    let Some(stored) = image.data.stored().filter(|stored| stored.is_mirrored()) else {
+        let mut image = image;
+        image.data.settle();
+        return image;
+    };
+    let [columns, rows] = stored.size();
+    let mut data = vec![0; 3 * columns * rows];
+    for (row, out) in data.chunks_exact_mut(3 * columns).enumerate() {
+        reverse_rows(Isa::detect(), columns, &stored.row(row)[..3 * columns], out);
+    }
+    Pixels { data: data.into(), ..image }
+}
+
 /// Cuts a rectangle out of an image; no copy where it is the whole image.
 ///
 /// # Panics
@@ -10,6 +28,7 @@ pub(crate) fn cut(input: Pixels, left: u32, top: u32, width: u32, height: u32) -
     if (width, height) == (input.width, input.height) {
         return input;
     }
+    let input = in_one_piece(input);
     let data = rectangle(&input.data, input.width, [left, top, width, height]).into();
     Pixels { width, height, data, ..input }
 }
@@ -35,6 +54,7 @@ pub(crate) fn window(input: Pixels, left: i64, top: i64, width: u32, height: u32
     if inside(left, width, input.width) && inside(top, height, input.height) {
         return cut(input, left as u32, top as u32, width, height);
     }
+    let input = in_one_piece(input);
     let mut data = fill.repeat(width as usize * height as usize);
     // The columns of the window that lie within the image.
     let first = (-left).clamp(0, i64::from(width));

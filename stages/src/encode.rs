@@ -9,6 +9,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
 use serde::{Deserialize, Serialize};
 
+use crate::crop::in_one_piece;
 use crate::decode::{Format, Header, probe};
 use crate::stage::{Draws, Fault, Stage, Work};
 
@@ -146,6 +147,7 @@ impl Stage for Encode {
     type Out = Stored;
 
     fn apply(&self, input: Pixels, _draws: &Draws) -> Result<Stored, Fault> {
+        let input = in_one_piece(input);
         let bytes = match self.encoding {
             Encoding::Jpeg { quality, restarts } => jpeg(&input, quality, restarts)?,
             Encoding::Png => png(&input)?,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(target_arch = "x86_64")]
 use crate::bilinear;
-use crate::crop::cut;
+use crate::crop::{cut, in_one_piece};
 use crate::spare;
 
 /// How pixels are interpolated.
@@ -111,6 +111,9 @@ impl View {
         let shown = if part.rows_are_resized {
             self.narrowed(&input, window[0], window[2])
         } else {
+            if input.data.stored().is_some_and(|stored| stored.in_order().is_none()) {
+                input = in_one_piece(input);
+            }
             weigh_ends(&mut input, inside, ends);
             self.run(&mut input, inside, window)
         };

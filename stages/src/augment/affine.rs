@@ -5,8 +5,7 @@ use std::ops::Range;
 
 use forebay_datasets::sample::Pixels;
 
-use crate::crop::window;
-use crate::planes::reverse_rows;
+use crate::crop::{in_one_piece, window};
 use crate::simd::isa::{Isa, for_each_isa};
 use crate::stage::Draws;
 
@@ -100,25 +99,8 @@ impl Moves {
 }
 
 fn mirror_image(image: Pixels, mirrored: [bool; 2]) -> Pixels {
-    let [left_to_right, top_to_bottom] = mirrored;
-    // Where a file holds it, whoever takes it from there mirrors it.
-    let mut image = match image.data.mirrored(mirrored) {
-        Ok(data) => return Pixels { data, ..image },
-        Err(data) => Pixels { data, ..image },
-    };
-    if left_to_right {
-        let mut reversed = vec![0; image.data.len()];
-        reverse_rows(Isa::detect(), image.width as usize, &image.data, &mut reversed);
-        image.data = reversed.into();
-    }
-    if top_to_bottom {
-        let stride = image.width as usize * 3;
-        let (above, below) = image.data.split_at_mut(image.height as usize / 2 * stride);
-        for (upper, lower) in above.chunks_exact_mut(stride).zip(below.rchunks_exact_mut(stride)) {
-            upper.swap_with_slice(lower);
-        }
-    }
-    image
+    let size = [image.width, image.height].map(|side| side as usize);
+    Pixels { data: image.data.mirrored(size, mirrored), ..image }
 }
 
 /// Fills each pixel from where the map says it comes from, interpolating between four neighbours.
@@ -131,9 +113,8 @@ fn warp(image: Pixels, map: &Map, shift: Option<Shift>) -> Pixels {
         by.clamp(0, length) as usize..(length + by).clamp(0, length) as usize
     };
     let (columns, rows) = (kept(by[0], image.width), kept(by[1], image.height));
+    let image = in_one_piece(image);
     let mut data = vec![0; image.data.len()];
-    let mut image = image;
-    image.data.settle();
     for (y, line) in data.chunks_exact_mut(3 * image.width as usize).enumerate() {
         let line = line.as_chunks_mut::<3>().0;
         if rows.contains(&y) {

@@ -35,6 +35,7 @@ pub use self::rotation::Rotation;
 pub use self::scale::Scale;
 pub use self::translation::Translation;
 
+use crate::crop::in_one_piece;
 use crate::resample::View;
 use crate::resize::{Resize, Size};
 use crate::stage::{Draws, Fault, Stage, Work};
@@ -281,6 +282,9 @@ impl Stage for Augment {
         ];
         let moved = moves.into_iter().flatten();
         let pixels = moved.fold(Moves::of(pixels), |moves, stage| stage.moved(moves, draws)).pixels();
+        let is_moved_only =
+            self.color_jitter.is_none() && self.gaussian_noise.is_none() && self.random_erasing.is_none();
+        let pixels = if is_moved_only { pixels } else { in_one_piece(pixels) };
         let pixels = run(&self.color_jitter, pixels, draws)?;
         let pixels = run(&self.gaussian_noise, pixels, draws)?;
         run(&self.random_erasing, pixels, draws)
