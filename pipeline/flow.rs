@@ -288,7 +288,7 @@ struct Parcel<T> {
     hold: Hold,
 }
 
-/// What an item holds until the consumer or a regroup lets go of it.
+/// What an item holds until the consumer, a regroup or a gather lets go of it.
 struct Hold {
     _token: Token,
     loan: Option<Loan>,
@@ -311,8 +311,8 @@ pub struct Flow<T> {
 
 impl<T: Send + 'static> Flow<T> {
     /// Lets the next `io`, `compute` or `stage` take the bytes of each item from the byte budget, in the order
-    /// of the items, before it starts on the item. They are given back when a regroup or the consumer is done
-    /// with it, or exchanged at the next weighed node. An item heavier than the budget runs alone.
+    /// of the items, before it starts on the item. They are given back when a regroup, a gather or the consumer is
+    /// done with it, or exchanged at the next weighed node. An item heavier than the budget runs alone.
     pub fn weighed(self, bytes: impl Fn(&T) -> u64 + Send + Sync + 'static) -> Flow<T> {
         self.weighed_parts(move |item| {
             let bytes = bytes(&item);

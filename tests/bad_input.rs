@@ -32,6 +32,24 @@ fn sources_that_hold_nothing() {
 }
 
 #[test]
+fn an_image_without_pixels_costs_no_other() {
+    let place = Place::new();
+    two_classes(&place);
+    for (name, bytes) in
+        [("wide.ppm", "P6 0 5 255\n"), ("high.ppm", "P6 5 0 255\n"), ("gray.pgm", "P5 0 5 255\n")]
+    {
+        place.write(&format!("in/a/{name}"), bytes.as_bytes());
+    }
+    for fit in ["shortest", "crop", "pad", "squash"] {
+        let prepare = format!("prepare in {fit} --size 8 --fit {fit} --split none --max-rejects 3 --json");
+        let said = place.run(&prepare).done();
+        let done = said.json();
+        assert_eq!((&done["rejected"], &done["written"]), (&3.into(), &8.into()), "{done}");
+    }
+    place.run("bench in --size 8 --seconds 0.05 --repetitions 1 --split none --max-rejects 3").done();
+}
+
+#[test]
 fn one_class_is_prepared_with_a_warning_and_not_trained() {
     let place = Place::new();
     for index in 0..10 {

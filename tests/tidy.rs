@@ -31,7 +31,7 @@ const UNSAFE: [(&str, usize, Option<&str>); 10] = [
     ("stages/src/simd/neon.rs", 19, None),
     ("stages/src/simd/stream.rs", 5, None),
     // A test of resample holds it against fast_image_resize.
-    ("stages/src/simd/weigh.rs", 7, None),
+    ("stages/src/simd/weigh.rs", 4, None),
     ("stages/src/simd/x86.rs", 25, None),
     ("stages/train/src/ops/product.rs", 1, Some("a_product_equals_that_of_scalar_loops")),
     ("stages/train/src/ops/mod.rs", 1, Some("zeros_of_all_threads_are_those_of_one")),

@@ -34,9 +34,13 @@ impl StoredRows {
     /// So many columns and rows, the first one at `start`, and the others each `stride` bytes further.
     ///
     /// # Panics
-    /// When the memory ends before.
+    /// When the memory ends before, there are none, or rows lie in each other.
     pub fn new(memory: Bytes, start: usize, stride: usize, size: [usize; 2]) -> StoredRows {
         let [columns, rows] = size;
+        assert!(
+            columns > 0 && rows > 0 && stride >= 3 * columns,
+            "{columns}x{rows} pixels of rows of {stride} bytes"
+        );
         let end = (rows - 1).checked_mul(stride).and_then(|last| last.checked_add(start + 3 * columns));
         assert!(end.is_some_and(|end| end <= memory.len()), "rows of a file that ends before");
         StoredRows { memory, start, stride, size, mirrored: [false; 2] }
@@ -52,8 +56,25 @@ impl StoredRows {
         self.mirrored[0]
     }
 
+    /// A rectangle of them: its left column and upper row, and so many columns and rows.
+    ///
+    /// # Panics
+    /// When it reaches over the edge.
+    pub fn part(self, from: [usize; 2], size: [usize; 2]) -> StoredRows {
+        let [left, top] = [0, 1].map(|axis| {
+            let behind =
+                self.size[axis].checked_sub(from[axis] + size[axis]).expect("a rectangle within the image");
+            if self.mirrored[axis] { behind } else { from[axis] }
+        });
+        StoredRows { start: self.start + top * self.stride + 3 * left, size, ..self }
+    }
+
     /// A row of the image as it is stored, `[columns, 3]`, and what follows it there.
+    ///
+    /// # Panics
+    /// When there is none.
     pub fn row(&self, row: usize) -> &[u8] {
+        assert!(row < self.size[1], "row {row} of {}", self.size[1]);
         let row = if self.mirrored[1] { self.size[1] - 1 - row } else { row };
         &self.memory[self.start + row * self.stride..]
     }
@@ -90,7 +111,7 @@ impl Levels {
         self.len() == 0
     }
 
-    /// Where they are, if not in one piece.
+    /// Where they are, if not in memory of their own, in their order.
     pub fn stored(&self) -> Option<&StoredRows> {
         self.stored.as_ref().filter(|_| self.own.get().is_none())
     }
@@ -98,7 +119,7 @@ impl Levels {
     /// The same mirrored, left to right and top to bottom, of an image of so many columns and rows; nothing is copied.
     ///
     /// # Panics
-    /// When they are fewer.
+    /// When they are in memory of their own, and fewer.
     pub fn mirrored(mut self, size: [usize; 2], by: [bool; 2]) -> Levels {
         if by == [false; 2] {
             return self;
@@ -203,6 +224,12 @@ mod tests {
             assert_eq!((levels.len(), levels.stored().is_some()), (12, true));
             assert_eq!(levels, expected);
             assert!(levels.stored().is_none(), "they have been copied");
+            for at in 0..4 {
+                let [x, y] = [at % 2, at / 2];
+                let one =
+                    Levels::from(stored()).mirrored([2, 2], by).stored().cloned().expect("as it is stored");
+                assert_eq!(Levels::from(one.part([x, y], [1, 1])), expected[3 * at..3 * at + 3]);
+            }
             for levels in [levels, Levels::from(stored()).mirrored([2, 2], by)] {
                 assert_eq!(levels.mirrored([2, 2], by), rows.concat());
             }
@@ -223,6 +250,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "ends before")]
     fn rows_reach_over_the_end_of_no_file() {
-        StoredRows::new(Bytes::from_iter(0..30), 4, 12, [5, 2]);
+        StoredRows::new(Bytes::from_iter(0..30), 4, 24, [2, 2]);
     }
 }

@@ -164,7 +164,8 @@ pub struct SeenPart {
     pub top: u32,
     /// How many columns and rows of the whole image a column and a row here stand for: 1, 2, 4 or 8.
     pub reduced: u32,
-    /// Whether the rows are already as many as the stage after the decoder makes of them, so that columns are left to it.
+    /// Whether the rows are already as many as the stage after the decoder makes of them, by the view that it told the decoder, so
+    /// that columns are left to it.
     pub rows_are_resized: bool,
 }
 

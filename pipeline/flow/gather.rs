@@ -14,7 +14,7 @@ const TAKEN_MAX: usize = 4;
 
 impl<T: Send + 'static> Flow<T> {
     /// Lets `gather` fill items on the pool. None is begun before there is room for it among `places`, which are those of items that
-    /// wait for the next node and of the one that is filled. What comes is held, with its bytes, until it is in an item.
+    /// wait for the next node and of the one that is filled. The bytes of what comes are given back when all of it is in items.
     #[allow(clippy::disallowed_methods)]
     pub fn gather<G: Gather<In = T>>(self, places: usize, mut gather: G) -> Flow<G::Out> {
         let Flow { run, mut input, truncated, weigh: _ } = self;

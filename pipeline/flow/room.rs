@@ -7,8 +7,7 @@ use serde::Serialize;
 pub struct Room {
     /// Items in work, or done and waiting for their turn to leave. 0 counts as 1.
     pub slots: usize,
-    /// Items that wait for the next node. With 0 no work begins before there is room for what comes of it, and a slot whose item
-    /// waits is starved.
+    /// Items that wait for the next node. 0 counts as 1.
     pub queue: usize,
 }
 
@@ -16,20 +15,24 @@ impl Room {
     pub(super) fn slots(self) -> usize {
         self.slots.max(1)
     }
+
+    pub(super) fn queue(self) -> usize {
+        self.queue.max(1)
+    }
 }
 
 /// The most items that can be in flight in a flow whose nodes have these rooms: one that the source has pulled
 /// and not yet handed over, slots + queue of each node, and one in the hands of the consumer. A regroup is a
 /// room with as many slots as one push releases at most (and at least 1); what it holds back comes on top.
 pub fn peak_items(rooms: &[Room]) -> usize {
-    1 + rooms.iter().map(|room| room.slots() + room.queue).sum::<usize>() + 1
+    1 + rooms.iter().map(|room| room.slots() + room.queue()).sum::<usize>() + 1
 }
 
 /// The most bytes that can be on loan when each item weighs `item_bytes`, for the `rooms` from the weighed node
 /// to the regroup (1 slot, no queue) or consumer that takes the item: as many items as there is room for, and
 /// one in hand, but no more than the budget of `memory_bytes` holds. A heavier item runs alone.
 pub fn peak_bytes(rooms: &[Room], item_bytes: u64, memory_bytes: u64) -> u64 {
-    let n_items = rooms.iter().map(|room| room.slots() + room.queue).sum::<usize>() as u64 + 1;
+    let n_items = rooms.iter().map(|room| room.slots() + room.queue()).sum::<usize>() as u64 + 1;
     let item_bytes = item_bytes.min(memory_bytes);
     if item_bytes == 0 {
         return 0;

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tokio::sync::mpsc::{self, OwnedPermit};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::budget::{Gate, Loan};
 use super::error::Error;
@@ -53,8 +52,7 @@ impl<T: Send + 'static> Flow<T> {
         let Flow { run, mut input, truncated, weigh } = self;
         let shared = run.shared.clone();
         let gate = weigh.is_some().then(|| Gate::new(shared.budget.clone()));
-        let has_queue = room.queue > 0;
-        let (output, next) = mpsc::channel(if has_queue { room.queue } else { room.slots() });
+        let (output, next) = mpsc::channel(room.queue());
         let flow = Flow { run, input: next, truncated, weigh: None };
         flow.run.shared.tasks.spawn(async move {
             let failure = shared.wait_for_failure();
@@ -65,8 +63,6 @@ impl<T: Send + 'static> Flow<T> {
             // What else came of the item that was weighed last.
             let mut parts: VecDeque<(T, u64)> = VecDeque::new();
             let mut ended = false;
-            // Places of the output for what is in the slots, where there is no queue.
-            let mut places: Vec<OwnedPermit<Parcel<U>>> = Vec::new();
             let mut index = 0;
             let mut begin = |window: &mut VecDeque<Work<U>>, value: T, mut slot: Slot, hold: Hold| {
                 slot.to(State::Contended);
@@ -76,8 +72,7 @@ impl<T: Send + 'static> Flow<T> {
                 window.push_back(Work { hold, progress: WindowProgress::Running(answer) });
             };
             while !(ended && window.is_empty() && waiting.is_none() && parts.is_empty()) {
-                let slots = if has_queue { room.slots() } else { places.len() };
-                let has_room = waiting.is_none() && window.len() < slots;
+                let has_room = waiting.is_none() && window.len() < room.slots();
                 if has_room && let Some((value, bytes)) = parts.pop_front() {
                     open.count_in();
                     let mut slot = open.slot();
@@ -92,18 +87,14 @@ impl<T: Send + 'static> Flow<T> {
                     biased;
                     () = &mut failure => return,
                     () = &mut gone => return,
-                    place = place(&output, &mut places), if head_done => {
-                        let Some(place) = place else { return };
+                    place = output.reserve(), if head_done => {
+                        let Ok(place) = place else { return };
                         let work = window.pop_front().expect("the head is done");
                         if let WindowProgress::Done(value, slot) = work.progress {
                             out.count_out();
                             drop(slot);
                             place.send(Parcel { value, hold: work.hold });
                         }
-                    }
-                    place = output.clone().reserve_owned(), if !has_queue && places.len() < room.slots() => {
-                        let Ok(place) = place else { return };
-                        places.push(place);
                     }
                     answer = finished(head), if !head_done => match answer {
                         Some((slot, Ok(value))) => {
@@ -149,17 +140,6 @@ impl<T: Send + 'static> Flow<T> {
             }
         });
         flow
-    }
-}
-
-/// A place of the output, one of those that were taken before where there are any; `None` where the consumer is gone.
-async fn place<U>(
-    output: &mpsc::Sender<Parcel<U>>,
-    places: &mut Vec<OwnedPermit<Parcel<U>>>,
-) -> Option<OwnedPermit<Parcel<U>>> {
-    match places.pop() {
-        Some(place) => Some(place),
-        None => output.clone().reserve_owned().await.ok(),
     }
 }
 

@@ -73,7 +73,7 @@ impl Rooms {
         Room { slots: 2 * self.threads, queue: 2 }
     }
 
-    /// Groups of rows and batches are worth hundreds of images, so two in work and one that waits are enough.
+    /// Groups of rows are worth hundreds of images, so two in work and one that waits are enough.
     pub fn group(&self) -> Room {
         Room { slots: 2, queue: 1 }
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::simd::isa::for_each_isa;
-use crate::simd::weigh::Weights;
+use crate::simd::lanes::Lanes;
 
 /// The weights of one axis.
 pub(super) struct Axis {
@@ -19,13 +19,10 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Those of some of the pixels.
-    pub(super) fn weights(&self, pixels: Range<usize>) -> Weights<'_> {
-        Weights {
-            precision: self.precision,
-            starts: &self.starts[pixels.clone()],
-            weights: &self.weights[pixels.start * self.taps..pixels.end * self.taps],
-        }
+    /// The first neighbour of each of some pixels, and the weights of all of them.
+    fn sums(&self, pixels: Range<usize>) -> impl Iterator<Item = (usize, &[i16])> {
+        let starts = self.starts[pixels.clone()].iter().map(|start| *start as usize);
+        starts.zip(self.weights[pixels.start * self.taps..].chunks_exact(self.taps))
     }
 
     /// The one behind the last of what a pixel is made of.
@@ -82,4 +79,109 @@ fn axis_loop(length: u32, start: f64, end: f64, out: u32) -> Axis {
 pub(super) fn is_resized([left, top, width, height]: [f64; 4], size: [u32; 2]) -> bool {
     let keeps = |from: f64, length: f64, to: u32| length == f64::from(to) && from == from.round();
     size.iter().all(|length| *length > 0) && !keeps(left, width, size[0]) && !keeps(top, height, size[1])
+}
+
+/// Rows of bytes, one behind the other.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Bytes of a row.
+    pub(super) stride: usize,
+    /// How many rows are here.
+    pub(super) n: usize,
+    /// Whether each row has the place of the one that is `n`, a power of two, before it. Else what lies behind the last row is like it.
+    pub(super) is_ring: bool,
+}
+
+impl Rows<'_> {
+    /// Where a row begins.
+    pub(super) fn start(&self, row: usize) -> usize {
+        debug_assert!(!self.is_ring || self.n.is_power_of_two());
+        self.stride * if self.is_ring { row & (self.n - 1) } else { row.min(self.n - 1) }
+    }
+}
+
+for_each_isa! {
+    /// Those of the pixels of an axis that are rows: each of `columns` bytes from byte `first` of a row on, to `[pixels, columns]`.
+    down = vector_down / scalar_down(
+        axis: &Axis,
+        pixels: Range<usize>,
+        rows: Rows<'_>,
+        first: usize,
+        columns: usize,
+        out: &mut [u8]
+    )
+}
+
+#[inline(always)]
+fn vector_down<L: Lanes>(
+    proof: L::Proof,
+    axis: &Axis,
+    pixels: Range<usize>,
+    rows: Rows<'_>,
+    first: usize,
+    columns: usize,
+    out: &mut [u8],
+) {
+    let (zero, half) = (L::splat32(proof, 0), L::splat32(proof, 1 << (axis.precision - 1)));
+    let mut read = [[0; 64]; 2];
+    for ((start, weights), out) in axis.sums(pixels).zip(out.chunks_exact_mut(columns)) {
+        let step = 16 * L::GROUPS;
+        for at in (0..columns).step_by(step) {
+            let mut sums = [half; 4];
+            for (pair, weights) in weights.as_chunks::<2>().0.iter().enumerate() {
+                let row = start + 2 * pair;
+                let from = [row, row + 1].map(|row| &rows.bytes[rows.start(row) + first + at..]);
+                let [upper, lower] = match from.map(|from| from.first_chunk()) {
+                    [Some(upper), Some(lower)] => [upper, lower],
+                    // Vectors are read and written whole; what stands at the end goes through buffers.
+                    _ => {
+                        for (read, from) in read.iter_mut().zip(from) {
+                            let here = from.len().min(64);
+                            read[..here].copy_from_slice(&from[..here]);
+                        }
+                        [&read[0], &read[1]]
+                    }
+                };
+                let (upper, lower) = (L::load_bytes(proof, upper), L::load_bytes(proof, lower));
+                let weights = L::splat_pair(proof, *weights);
+                let (low, high) = (upper.low8(lower), upper.high8(lower));
+                let pairs = [low.low8(zero), low.high8(zero), high.low8(zero), high.high8(zero)];
+                for (sum, pairs) in sums.iter_mut().zip(pairs) {
+                    *sum = sum.add32(pairs.mul_add_pairs(weights));
+                }
+            }
+            let [a, b, c, d] = sums.map(|sum| sum.shift_right32(axis.precision));
+            let levels = a.narrow32(b).narrow_unsigned16(c.narrow32(d));
+            let out = &mut out[at..];
+            match out.first_chunk_mut() {
+                Some(out) => levels.store_bytes(out),
+                None => {
+                    let mut written = [0; 64];
+                    levels.store_bytes(&mut written);
+                    let here = out.len().min(step);
+                    out[..here].copy_from_slice(&written[..here]);
+                }
+            }
+        }
+    }
+}
+
+fn scalar_down(
+    axis: &Axis,
+    pixels: Range<usize>,
+    rows: Rows<'_>,
+    first: usize,
+    columns: usize,
+    out: &mut [u8],
+) {
+    for ((start, weights), out) in axis.sums(pixels).zip(out.chunks_exact_mut(columns)) {
+        let row = |tap: usize| &rows.bytes[rows.start(start + tap) + first..];
+        for (at, out) in out.iter_mut().enumerate() {
+            let products = weights.iter().enumerate();
+            let products = products.map(|(tap, weight)| i32::from(row(tap)[at]) * i32::from(*weight));
+            let sum = (1 << (axis.precision - 1)) + products.sum::<i32>();
+            *out = (sum >> axis.precision).clamp(0, 255) as u8;
+        }
+    }
 }

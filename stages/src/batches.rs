@@ -2,36 +2,33 @@
 
 use std::collections::VecDeque;
 
-use forebay_datasets::blocks::Block;
-use forebay_datasets::sample::{Label, Pixels, Sample, SampleId};
+use forebay_datasets::sample::{Pixels, Sample};
 
-use crate::collate::{Batch, Collate, Value};
+use crate::collate::{Batch, Collate, Filling, Value};
 use crate::stage::Gather;
 
 /// Cuts the stream into batches where the plan does: each leaves when all of its samples have come, as pixels or as tombstones, with
-/// the value that the plan gave it. Tombstones are left out.
+/// the value that the plan gave it. Tombstones are left out. A batch of which samples are missing at the end of the stream is thrown
+/// away, so that an interrupted run gives no part of one.
 pub struct Batches<K, T: Value = u8> {
     plan: VecDeque<(K, usize)>,
     collate: Collate<T>,
     /// What has come and is in no batch.
     held: VecDeque<Sample<Pixels>>,
     /// The first batch of the plan, where it is begun.
-    filling: Option<Filling<T>>,
+    begun: Option<Begun<T>>,
 }
 
-/// A batch of which a part has come.
-struct Filling<T> {
-    images: Block<T>,
-    labels: Vec<Label>,
-    ids: Vec<SampleId>,
-    /// Samples that have come, tombstones too.
+/// A batch of which so many samples have come, tombstones too.
+struct Begun<T> {
+    filling: Filling<T>,
     came: usize,
 }
 
 impl<K, T: Value> Batches<K, T> {
     /// Batches of so many samples each, in the order of the stream.
     pub fn new(plan: impl IntoIterator<Item = (K, usize)>, collate: Collate<T>) -> Batches<K, T> {
-        Batches { plan: plan.into_iter().collect(), collate, held: VecDeque::new(), filling: None }
+        Batches { plan: plan.into_iter().collect(), collate, held: VecDeque::new(), begun: None }
     }
 }
 
@@ -45,43 +42,32 @@ impl<K: Send + 'static, T: Value> Gather for Batches<K, T> {
     }
 
     /// # Panics
-    /// When an image is not of the side: the transform before this stage makes them so.
+    /// When an image is not of the side: the transform before this stage makes them so. When more samples come than are planned.
     fn fill(&mut self) -> Option<(K, Batch<T>)> {
-        let Batches { plan, collate, held, filling } = self;
-        let size = plan.front()?.1;
-        if held.is_empty() && size > 0 {
+        let Batches { plan, collate, held, begun } = self;
+        let Some((_, size)) = plan.front() else {
+            assert!(held.is_empty(), "{} samples are in no planned batch", held.len());
+            return None;
+        };
+        if held.is_empty() && *size > 0 {
             return None;
         }
-        let batch = filling.get_or_insert_with(|| Filling {
-            images: collate.lend(size),
-            labels: Vec::with_capacity(size),
-            ids: Vec::with_capacity(size),
-            came: 0,
-        });
+        let batch = begun.get_or_insert_with(|| Begun { filling: collate.begin(*size), came: 0 });
         let here = held.len().min(size - batch.came);
         batch.came += here;
-        let first = batch.ids.len();
-        let places = collate.places(&mut batch.images);
-        collate.writing(size, |how| {
-            let mut places = places.skip(first);
-            for sample in held.drain(..here) {
-                let Ok(pixels) = sample.payload else { continue };
-                collate.write(how, &sample.id, &pixels, places.next().expect("one for each"));
-                batch.labels.push(sample.label);
-                batch.ids.push(sample.id);
-            }
-        });
-        if batch.came < size {
+        collate.add(&mut batch.filling, held.drain(..here));
+        if batch.came < *size {
             return None;
         }
         let (key, _) = plan.pop_front().expect("it was looked at");
-        let Filling { images, labels, ids, .. } = filling.take().expect("it was begun");
-        Some((key, collate.finished(images, labels, ids)))
+        Some((key, collate.end(begun.take().expect("it was begun").filling)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use forebay_datasets::sample::Label;
+
     use super::*;
     use crate::stage::Fault;
 
@@ -119,6 +105,15 @@ mod tests {
         let mut batches = Batches::new([((), 2), ((), 2)], Collate::levels(1));
         batches.take(samples(0..3, &[]));
         assert!(batches.fill().is_some());
-        assert!(batches.filling.is_none() && batches.held.len() == 1);
+        assert!(batches.begun.is_none() && batches.held.len() == 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "2 samples are in no planned batch")]
+    fn more_samples_than_are_planned_are_no_silence() {
+        let mut batches = Batches::new([((), 2)], Collate::levels(1));
+        batches.take(samples(0..4, &[]));
+        assert!(batches.fill().is_some());
+        batches.fill();
     }
 }

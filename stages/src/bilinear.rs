@@ -5,9 +5,9 @@ use std::cell::RefCell;
 
 use forebay_datasets::sample::Pixels;
 
-use crate::axis::{Axis, axis, is_resized};
+use crate::axis::{Axis, Rows, axis, down, is_resized};
 use crate::simd::isa::Isa;
-use crate::simd::weigh::{Neighbours, ROW_BYTES_MIN, Rows, across, down};
+use crate::simd::weigh::{Neighbours, ROW_BYTES_MIN, across};
 
 /// Bytes that a thread keeps between two images.
 const KEPT_BYTES_MAX: usize = 1 << 19;
@@ -98,7 +98,7 @@ pub(crate) fn resized(
     let data = BETWEEN.with_borrow_mut(|between| {
         between.resize(stride * height as usize, 0);
         let from = 3 * (part_left + first) as usize;
-        down(isa, source, (from, stride), &rows.weights(0..height as usize), between);
+        down(isa, &rows, 0..height as usize, source, from, stride, between);
         let data = columns.summed(between, stride, &groups);
         if between.len() > KEPT_BYTES_MAX {
             *between = Vec::new();

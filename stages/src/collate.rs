@@ -145,6 +145,14 @@ numbers! {
     bf16: false, |how: Writing<'_>, levels, scale, shift, numbers| to_bf16(how.isa, levels, scale, shift, numbers);
 }
 
+/// A batch of which some images are there: the first ones.
+pub(crate) struct Filling<T> {
+    images: Block<T>,
+    size: usize,
+    labels: Vec<Label>,
+    ids: Vec<SampleId>,
+}
+
 /// Makes batches of images of one size. What a batch is kept in serves another one after it.
 #[derive(Clone, Debug)]
 pub struct Collate<T: Value = u8> {
@@ -178,11 +186,25 @@ impl<T: Value> Collate<T> {
     /// # Panics
     /// When an image is not of the side: the transform before this stage makes them so.
     pub fn batch(&self, samples: Vec<Sample<Pixels>>) -> Batch<T> {
-        let n = samples.iter().filter(|sample| sample.payload.is_ok()).count();
-        let mut images = self.lend(n);
-        let (mut labels, mut ids) = (Vec::with_capacity(n), Vec::with_capacity(n));
-        self.writing(n, |how| {
-            let mut places = self.places(&mut images);
+        let mut filling = self.begin(samples.len());
+        self.add(&mut filling, samples);
+        self.end(filling)
+    }
+
+    /// Begins a batch of so many samples.
+    pub(crate) fn begin(&self, size: usize) -> Filling<T> {
+        let (labels, ids) = (Vec::with_capacity(size), Vec::with_capacity(size));
+        Filling { images: self.lend(size), size, labels, ids }
+    }
+
+    /// Adds the next samples; tombstones are left out.
+    ///
+    /// # Panics
+    /// As [`Collate::batch`], and when there are more than were said.
+    pub(crate) fn add(&self, filling: &mut Filling<T>, samples: impl IntoIterator<Item = Sample<Pixels>>) {
+        let Filling { images, size, labels, ids } = filling;
+        self.writing(*size, |how| {
+            let mut places = self.places(images).skip(ids.len());
             for sample in samples {
                 let Ok(pixels) = sample.payload else { continue };
                 self.write(how, &sample.id, &pixels, places.next().expect("one for each"));
@@ -190,6 +212,10 @@ impl<T: Value> Collate<T> {
                 ids.push(sample.id);
             }
         });
+    }
+
+    /// The batch of what was added.
+    pub(crate) fn end(&self, Filling { images, labels, ids, .. }: Filling<T>) -> Batch<T> {
         self.finished(images, labels, ids)
     }
 
@@ -217,32 +243,29 @@ impl<T: Value> Collate<T> {
     }
 
     /// Memory for a batch of so many images, which holds what was there before.
-    pub(crate) fn lend(&self, images: usize) -> Block<T> {
+    fn lend(&self, images: usize) -> Block<T> {
         self.blocks.lend(images * image_values(self.side))
     }
 
     /// The places of the images of a batch.
-    pub(crate) fn places<'b>(
-        &self,
-        images: &'b mut Block<T>,
-    ) -> impl Iterator<Item = &'b mut [T]> + use<'b, T> {
+    fn places<'b>(&self, images: &'b mut Block<T>) -> impl Iterator<Item = &'b mut [T]> + use<'b, T> {
         images.chunks_exact_mut(image_values(self.side))
     }
 
     /// The batch of the images that these are, of the first ones that are there.
-    pub(crate) fn finished(&self, mut images: Block<T>, labels: Vec<Label>, ids: Vec<SampleId>) -> Batch<T> {
+    fn finished(&self, mut images: Block<T>, labels: Vec<Label>, ids: Vec<SampleId>) -> Batch<T> {
         images.truncate(ids.len() * image_values(self.side));
         Batch { images, labels, ids, side: self.side }
     }
 
     /// Lets `write` write images of a batch of so many.
-    pub(crate) fn writing<R>(&self, images: usize, write: impl FnOnce(Writing<'_>) -> R) -> R {
+    fn writing<R>(&self, images: usize, write: impl FnOnce(Writing<'_>) -> R) -> R {
         let is_streamed = T::IS_STREAMED && size_of::<T>() * images * image_values(self.side) > CACHE_BYTES;
         with_stores(self.isa, is_streamed, |stores| write(Writing { isa: self.isa, stores }))
     }
 
     /// The planes of an image.
-    pub(crate) fn write(&self, how: Writing<'_>, id: &SampleId, pixels: &Pixels, values: &mut [T]) {
+    fn write(&self, how: Writing<'_>, id: &SampleId, pixels: &Pixels, values: &mut [T]) {
         assert_eq!((pixels.width, pixels.height), (self.side, self.side), "the size of {id}");
         let n = pixels.data.len() / 3;
         // With room behind them, into which vectors reach.

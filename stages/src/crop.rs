@@ -28,7 +28,11 @@ pub(crate) fn cut(input: Pixels, left: u32, top: u32, width: u32, height: u32) -
     if (width, height) == (input.width, input.height) {
         return input;
     }
-    let input = in_one_piece(input);
+    if let Some(stored) = input.data.stored() {
+        let [from, size] = [[left, top], [width, height]].map(|two| two.map(|length| length as usize));
+        let data = stored.clone().part(from, size).into();
+        return in_one_piece(Pixels { width, height, data, ..input });
+    }
     let data = rectangle(&input.data, input.width, [left, top, width, height]).into();
     Pixels { width, height, data, ..input }
 }

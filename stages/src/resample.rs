@@ -109,6 +109,8 @@ impl View {
         }
         let Placed { inside, window, ends } = self.placed(part, [input.width, input.height]);
         let shown = if part.rows_are_resized {
+            // They are of this view: of the columns alone its place is told.
+            assert_eq!(input.height, self.size[1], "rows that are resized for another view");
             self.narrowed(&input, window[0], window[2])
         } else {
             if input.data.stored().is_some_and(|stored| stored.in_order().is_none()) {

@@ -15,9 +15,10 @@ use crate::stage::{Draws, Fault, Stage, Work};
 ///
 /// In and out: `[height, width, 3]`, u8. Interpolation is that of Pillow: the filter grows with the reduction, so
 /// that nothing aliases, and results differ from Pillow's by at most a grey level, or by two where weights have fewer bits
-/// here and many values lie halfway, as of a checkerboard. Where one side grows and the other one
-/// shrinks, a few pixels may differ by more: rows come first here, as in Pillow 11, and columns first in Pillow 13, and what
-/// is out of range between the two is cut off.
+/// here and many values lie halfway, as of a checkerboard and of some photographs. With bicubic and Lanczos, pixels beside hard edges
+/// may differ by more where Pillow takes the other axis first, since what is out of range between the two passes is cut off: along
+/// rows comes first here, as in Pillow 11, and in Pillow 13 along columns where the height shrinks more than the width, or grows less.
+/// With [`Fit::Pad`] a very thin image keeps a row or column, where Pillow shows the bars alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Resize {

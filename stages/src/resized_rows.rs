@@ -5,10 +5,9 @@ use std::cell::Cell;
 
 use forebay_datasets::sample::SeenPart;
 
-use crate::axis::{Axis, axis, is_resized};
+use crate::axis::{Axis, Rows, axis, down, is_resized};
 use crate::resample::{End, Filter, Placed, View};
 use crate::simd::isa::Isa;
-use crate::simd::weigh::{Rows, down};
 use crate::spare;
 
 /// Bytes that a thread keeps between two images.
@@ -42,7 +41,10 @@ pub(crate) struct ResizedRows {
 
 impl ResizedRows {
     /// For what a view sees of an image, which has that many columns and rows. `None` where it is resized in another order or not at
-    /// all, or where that would take more memory than the part itself.
+    /// all, or where that would take more rows than the part itself has.
+    ///
+    /// Weights are never negative, so that it is no matter which pass comes first: what overshoots with other filters is cut off
+    /// after the first one, which is that of columns there.
     pub(crate) fn begin(view: &View, part: SeenPart, here: [u32; 2], isa: Isa) -> Option<ResizedRows> {
         let Placed { inside, window, ends } = view.placed(part, here);
         if view.filter != Filter::Bilinear
@@ -112,14 +114,18 @@ impl ResizedRows {
             let at = self.out.len();
             self.out.resize(at + ready * stride, 0);
             let rows = Rows { bytes: &self.ring, stride, n: self.held, is_ring: true };
-            let by = self.axis.weights(self.made..self.made + ready);
-            down(self.isa, rows, (0, stride), &by, &mut self.out[at..]);
+            let pixels = self.made..self.made + ready;
+            down(self.isa, &self.axis, pixels, rows, 0, stride, &mut self.out[at..]);
             self.made += ready;
         }
     }
 
     /// The rows, after the last one.
+    ///
+    /// # Panics
+    /// Before.
     pub(crate) fn end(mut self) -> Vec<u8> {
+        assert_eq!((self.came, self.made), (self.rows, self.height), "rows of a part");
         std::mem::take(&mut self.out)
     }
 }

@@ -64,7 +64,8 @@ pub trait Regroup: Send + 'static {
     fn finish(&mut self, _out: &mut Vec<Self::Out>) {}
 }
 
-/// What fills large items with what comes: each is begun when there is room for it, and leaves when it is complete.
+/// What fills large items with what comes: each is begun when there is room for it, and leaves when it is complete. What is in none
+/// at the end of the stream is thrown away.
 pub trait Gather: Send + 'static {
     /// Name of the metric, name in errors.
     const NAME: &'static str;
@@ -76,6 +77,7 @@ pub trait Gather: Send + 'static {
     /// Takes one item.
     fn take(&mut self, item: Self::In);
 
-    /// Works on what was taken until an item is complete, which leaves, or nothing is left to do.
+    /// Works on what was taken until an item is complete, which leaves. Where none does, all that was taken is in the item that is
+    /// begun, and holds nothing else any more.
     fn fill(&mut self) -> Option<Self::Out>;
 }

@@ -268,6 +268,14 @@ impl Stage for Augment {
                 None => Ok(input),
             }
         }
+        /// The same of a stage that changes levels, and so takes them in memory of their own.
+        fn recolored<S: Stage<In = Pixels, Out = Pixels>>(
+            stage: &Option<S>,
+            input: Pixels,
+            draws: &Draws,
+        ) -> Result<Pixels, Fault> {
+            if stage.is_some() { run(stage, in_one_piece(input), draws) } else { Ok(input) }
+        }
         let pixels = run(&self.random_crop, input, draws)?;
         let pixels = run(&self.random_resized_crop, pixels, draws)?;
         fn geometry<G: Geometry>(stage: &Option<G>) -> Option<&dyn Geometry> {
@@ -282,12 +290,9 @@ impl Stage for Augment {
         ];
         let moved = moves.into_iter().flatten();
         let pixels = moved.fold(Moves::of(pixels), |moves, stage| stage.moved(moves, draws)).pixels();
-        let is_moved_only =
-            self.color_jitter.is_none() && self.gaussian_noise.is_none() && self.random_erasing.is_none();
-        let pixels = if is_moved_only { pixels } else { in_one_piece(pixels) };
-        let pixels = run(&self.color_jitter, pixels, draws)?;
-        let pixels = run(&self.gaussian_noise, pixels, draws)?;
-        run(&self.random_erasing, pixels, draws)
+        let pixels = recolored(&self.color_jitter, pixels, draws)?;
+        let pixels = recolored(&self.gaussian_noise, pixels, draws)?;
+        recolored(&self.random_erasing, pixels, draws)
     }
 }
 

@@ -367,8 +367,8 @@ pub(super) fn decode(
             .filter(|_| orientation == Orientation::NoTransforms)
             .and_then(|view| ResizedRows::begin(&view, part, [across, down], isa));
         let rows_are_resized = resized.is_some();
+        let rows = seen_by.filter(|_| rows_are_resized).map_or(down, |view| view.size[1]);
         if let Some(data) = own::pixels(bytes, layout.is_rgb, region, reduced as usize, resized, isa) {
-            let rows = if rows_are_resized { data.len() as u32 / (3 * across) } else { down };
             let decoded = Pixels::new(across, rows, data);
             let part = seen.map(|_| SeenPart { rows_are_resized, ..part });
             return Ok(Pixels { original: size.into(), part, ..oriented(decoded, orientation) });

@@ -99,9 +99,7 @@ impl Default for Limits {
 impl Limits {
     /// Refuses an image that takes `bytes` to decode.
     fn check(&self, width: u32, height: u32, bytes: u64) -> Result<(), Fault> {
-        if width == 0 || height == 0 {
-            return Err(fault(format_args!("the header says {width}x{height} pixels: there is no image")));
-        }
+        check_sides(width, height)?;
         if width.max(height) > self.side_px_max {
             let max = self.side_px_max;
             return Err(fault(format_args!("{width}x{height} pixels are more than decode.max_side {max}")));
@@ -229,9 +227,9 @@ impl fmt::Display for Format {
 pub struct Header {
     /// By content.
     pub format: Format,
-    /// Columns as displayed, the orientation applied.
+    /// Columns as displayed, the orientation applied; at least 1.
     pub width: u32,
-    /// Rows as displayed, the orientation applied.
+    /// Rows as displayed, the orientation applied; at least 1.
     pub height: u32,
     /// The most bytes that decoding holds at once beside the file: the decoder's buffers and the RGB pixels.
     pub decode_bytes: u64,
@@ -283,7 +281,7 @@ impl fmt::Display for StoredColor {
 /// print what is there.
 ///
 /// # Errors
-/// A [`Fault`] of stage `decode` when the content is no known image or its header is broken.
+/// A [`Fault`] of stage `decode` when the content is no known image, its header is broken, or there are no pixels.
 pub fn probe(bytes: &[u8]) -> Result<Header, Fault> {
     guard(|| {
         let format = Format::of(bytes)?;
@@ -317,9 +315,18 @@ pub fn probe(bytes: &[u8]) -> Result<Header, Fault> {
             }
         };
         let (width, height) = if swaps_sides(orientation) { (height, width) } else { (width, height) };
+        check_sides(width, height)?;
         let is_turned = orientation != Orientation::NoTransforms;
         Ok(Header { format, width, height, decode_bytes, color, is_turned })
     })
+}
+
+/// Refuses an image without pixels.
+fn check_sides(width: u32, height: u32) -> Result<(), Fault> {
+    if width.min(height) > 0 {
+        return Ok(());
+    }
+    Err(fault(format_args!("the header says {width}x{height} pixels: there is no image")))
 }
 
 /// The bytes of an image with so many a pixel; a header may say what 64 bits do not hold.

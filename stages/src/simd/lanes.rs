@@ -40,7 +40,7 @@ pub(crate) trait Lanes: Copy {
     fn add32(self, other: Self) -> Self;
     fn sub32(self, other: Self) -> Self;
     /// Arithmetic.
-    fn shift_right32<const N: u32>(self) -> Self;
+    fn shift_right32(self, by: u32) -> Self;
 
     /// 32-bit lanes of both cut to 16 bits, saturating.
     fn narrow32(self, other: Self) -> Self;

@@ -6,6 +6,7 @@ pub(crate) mod lanes;
 pub(crate) mod neon;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod stream;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod weigh;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;

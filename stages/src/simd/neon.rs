@@ -95,10 +95,10 @@ impl Lanes for Neon {
         unsafe { Self(vshlq_s16(self.0, vdupq_n_s16(-(N as i16)))) }
     }
     #[inline(always)]
-    fn shift_right32<const N: u32>(self) -> Self {
+    fn shift_right32(self, by: u32) -> Self {
         // SAFETY: the machine has the instructions.
         unsafe {
-            let lanes = vshlq_s32(vreinterpretq_s32_s16(self.0), vdupq_n_s32(-(N as i32)));
+            let lanes = vshlq_s32(vreinterpretq_s32_s16(self.0), vdupq_n_s32(-(by as i32)));
             Self(vreinterpretq_s16_s32(lanes))
         }
     }

@@ -138,9 +138,9 @@ impl Lanes for Avx2 {
         low64 => _mm256_unpacklo_epi64, high64 => _mm256_unpackhi_epi64,
     }
     #[inline(always)]
-    fn shift_right32<const N: u32>(self) -> Self {
+    fn shift_right32(self, by: u32) -> Self {
         // SAFETY: the machine has the instructions.
-        unsafe { Self(_mm256_sra_epi32(self.0, _mm_cvtsi32_si128(N as i32))) }
+        unsafe { Self(_mm256_sra_epi32(self.0, _mm_cvtsi32_si128(by as i32))) }
     }
     #[inline(always)]
     fn to_unsigned8(self) -> Self {
@@ -284,9 +284,9 @@ impl Lanes for Avx512 {
         low64 => _mm512_unpacklo_epi64, high64 => _mm512_unpackhi_epi64,
     }
     #[inline(always)]
-    fn shift_right32<const N: u32>(self) -> Self {
+    fn shift_right32(self, by: u32) -> Self {
         // SAFETY: the machine has the instructions.
-        unsafe { Self(_mm512_srai_epi32::<N>(self.0)) }
+        unsafe { Self(_mm512_sra_epi32(self.0, _mm_cvtsi32_si128(by as i32))) }
     }
     #[inline(always)]
     fn to_unsigned8(self) -> Self {

@@ -76,8 +76,8 @@ fn ycc16<L: Lanes>(proof: L::Proof, [y, cb, cr]: [L; 3]) -> [L; 3] {
         .add16(cb2)
         .add16(y);
     let (by, half) = (L::splat_pair(proof, [CB_TO_GREEN, CR_TO_GREEN]), L::splat32(proof, 1 << 15));
-    let low = cb.low16(cr).mul_add_pairs(by).add32(half).shift_right32::<16>();
-    let high = cb.high16(cr).mul_add_pairs(by).add32(half).shift_right32::<16>();
+    let low = cb.low16(cr).mul_add_pairs(by).add32(half).shift_right32(16);
+    let high = cb.high16(cr).mul_add_pairs(by).add32(half).shift_right32(16);
     let green = low.narrow32(high).sub16(cr).add16(y);
     [red, green, blue]
 }

@@ -164,7 +164,7 @@ fn pass<L: Lanes, const SHIFT: u32>(proof: L::Proof, v: [L; 8], reduced: usize) 
     };
     let add = |a: [L; 2], b: [L; 2]| [a[0].add32(b[0]), a[1].add32(b[1])];
     let sub = |a: [L; 2], b: [L; 2]| [a[0].sub32(b[0]), a[1].sub32(b[1])];
-    let done = |a: [L; 2]| a[0].shift_right32::<SHIFT>().narrow32(a[1].shift_right32::<SHIFT>());
+    let done = |a: [L; 2]| a[0].shift_right32(SHIFT).narrow32(a[1].shift_right32(SHIFT));
 
     if reduced > 1 {
         let flat = add(times(pairs(v[0], v[4]), [1 << CONST_BITS, 0]), [half; 2]);

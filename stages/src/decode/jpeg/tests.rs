@@ -367,10 +367,18 @@ fn rows_that_are_resized_as_they_come_are_those_of_the_whole_part() {
                 (from, size[axis] - from - stream.below(u64::from((size[axis] - from) / 2)) as u32)
             };
             let ((left, across), (top, down)) = (part(0), part(1));
-            let whole = super::whole_squares([left, top, across, down], reduced, (size[0], size[1]));
             let mut smaller = |length: u32| 1 + stream.below(u64::from(length.div_ceil(reduced))) as u32;
-            let view =
-                View::of_part([left, top, across, down], [smaller(across), smaller(down)], Filter::Bilinear);
+            let inside = [left, top, across, down];
+            let mut view = View::of_part(inside, [smaller(across), smaller(down)], Filter::Bilinear);
+            // Half of them see only what lies between its columns and rows.
+            if stream.below(2) == 0 {
+                for axis in 0..2 {
+                    let length = f64::from(inside[2 + axis]);
+                    view.window[axis] += length * stream.range(0.0, 0.2);
+                    view.window[2 + axis] = length * stream.range(0.5, 0.8);
+                }
+            }
+            let whole = super::whole_squares(view.seen(), reduced, (size[0], size[1]));
             let [x, y, columns, rows] = whole.map(|at| at as usize);
             let region = Region { columns: x..x + columns, rows: y..y + rows };
             let here = [whole[2].div_ceil(reduced), whole[3].div_ceil(reduced)];
@@ -422,6 +430,15 @@ fn broken_bytes_give_what_libjpeg_turbo_makes_of_them_or_nothing() {
             continue;
         }
         let found = own::pixels(&bytes, header.is_rgb, None, 1, None, Isa::detect());
+        // Rows that are resized as they come are refused with the image.
+        let here = [header.width, header.height];
+        let part = SeenPart { left: 0, top: 0, reduced: 1, rows_are_resized: false };
+        let view =
+            View::of_part([0, 0, here[0], here[1]], here.map(|side| side.div_ceil(2)), Filter::Bilinear);
+        if let Some(rows) = ResizedRows::begin(&view, part, here, Isa::detect()) {
+            let resized = own::pixels(&bytes, header.is_rgb, None, 1, Some(rows), Isa::detect());
+            assert_eq!(resized.is_some(), found.is_some());
+        }
         let region = Region { columns: 0..1, rows: 0..header.height as usize / 2 + 1 };
         own::pixels(&bytes, header.is_rgb, Some(region), 1, None, Isa::detect());
         let Some(found) = found else {
