@@ -25,8 +25,9 @@ fuzz_target!(|data: &[u8]| {
     let view = View::of_part([left, top, across, down].map(|at| at as u32), size, Filter::Bilinear);
     let encoded = Encoded { bytes: file.to_vec().into() };
     let decode = Decode { scale: DecodeScale::Exact, ..Decode::default() };
-    let whole = decode.seen(&encoded, &|_| None).expect("it was decoded");
-    if (whole.width as usize, whole.height as usize) == (width, height) {
+    // Other decoders look at the first bytes, too, and turn images.
+    let whole = decode.seen(&encoded, &|_| None).ok();
+    if let Some(whole) = whole.filter(|whole| (whole.width as usize, whole.height as usize) == (width, height)) {
         let shown = view.of(decode.seen(&encoded, &|_| Some(view)).expect("less is seen"));
         assert!(shown == view.of(whole), "rows that are resized as they come differ: {view:?}");
     }
