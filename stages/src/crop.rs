@@ -41,7 +41,7 @@ pub(crate) fn cut(input: Pixels, left: u32, top: u32, width: u32, height: u32) -
 ///
 /// # Panics
 /// When the rectangle reaches over the edge.
-pub(crate) fn rectangle(pixels: &[u8], columns: u32, [left, top, width, height]: [u32; 4]) -> Vec<u8> {
+fn rectangle(pixels: &[u8], columns: u32, [left, top, width, height]: [u32; 4]) -> Vec<u8> {
     let (stride, length) = (columns as usize * 3, width as usize * 3);
     let mut data = Vec::with_capacity(length * height as usize);
     for row in top as usize..top as usize + height as usize {

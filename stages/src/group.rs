@@ -1,4 +1,4 @@
-//! Samples become the planned rows of a batch, and each batch leaves when it is complete.
+//! Samples become the planned groups of rows, and each leaves when it is complete.
 
 use std::collections::VecDeque;
 
