@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 /// The levels of an image, `[height, width, 3]`, values 0 to 255.
 ///
-/// They are a slice of bytes. Those of [`StoredRows`] are copied the first time that someone asks for them as one, which takes as long
-/// as it takes: who can take them row by row asks for [`Levels::stored`] before.
+/// They are a slice of bytes. Those of [`StoredRows`] are copied the first time that someone asks for them as one: who can take them
+/// row by row asks for [`Levels::stored`] before.
 #[derive(Clone)]
 pub struct Levels {
     own: OnceLock<Vec<u8>>,

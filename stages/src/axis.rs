@@ -82,11 +82,11 @@ pub(super) fn is_resized([left, top, width, height]: [f64; 4], size: [u32; 2]) -
 }
 
 /// Rows of bytes, one behind the other.
-#[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) bytes: &'a [u8],
-    /// Bytes of a row.
+    /// Bytes of a row, and those of them that are looked at.
     pub(super) stride: usize,
+    pub(super) columns: Range<usize>,
     /// How many rows are here.
     pub(super) n: usize,
     /// Whether each row has the place of the one that is `n`, a power of two, before it. Else what lies behind the last row is like it.
@@ -94,23 +94,18 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Where a row begins.
-    pub(super) fn start(&self, row: usize) -> usize {
+    /// What of a row is looked at, from its byte `at` on, and what follows it.
+    #[inline(always)]
+    fn row(&self, row: usize, at: usize) -> &[u8] {
         debug_assert!(!self.is_ring || self.n.is_power_of_two());
-        self.stride * if self.is_ring { row & (self.n - 1) } else { row.min(self.n - 1) }
+        let row = if self.is_ring { row & (self.n - 1) } else { row.min(self.n - 1) };
+        &self.bytes[row * self.stride + self.columns.start + at..]
     }
 }
 
 for_each_isa! {
-    /// Those of the pixels of an axis that are rows: each of `columns` bytes from byte `first` of a row on, to `[pixels, columns]`.
-    down = vector_down / scalar_down(
-        axis: &Axis,
-        pixels: Range<usize>,
-        rows: Rows<'_>,
-        first: usize,
-        columns: usize,
-        out: &mut [u8]
-    )
+    /// Some pixels of an axis, each of them a row: `[pixels, columns]`.
+    down = vector_down / scalar_down(axis: &Axis, pixels: Range<usize>, rows: &Rows<'_>, out: &mut [u8])
 }
 
 #[inline(always)]
@@ -118,11 +113,10 @@ fn vector_down<L: Lanes>(
     proof: L::Proof,
     axis: &Axis,
     pixels: Range<usize>,
-    rows: Rows<'_>,
-    first: usize,
-    columns: usize,
+    rows: &Rows<'_>,
     out: &mut [u8],
 ) {
+    let columns = rows.columns.len();
     let (zero, half) = (L::splat32(proof, 0), L::splat32(proof, 1 << (axis.precision - 1)));
     let mut read = [[0; 64]; 2];
     for ((start, weights), out) in axis.sums(pixels).zip(out.chunks_exact_mut(columns)) {
@@ -131,7 +125,7 @@ fn vector_down<L: Lanes>(
             let mut sums = [half; 4];
             for (pair, weights) in weights.as_chunks::<2>().0.iter().enumerate() {
                 let row = start + 2 * pair;
-                let from = [row, row + 1].map(|row| &rows.bytes[rows.start(row) + first + at..]);
+                let from = [row, row + 1].map(|row| rows.row(row, at));
                 let [upper, lower] = match from.map(|from| from.first_chunk()) {
                     [Some(upper), Some(lower)] => [upper, lower],
                     // Vectors are read and written whole; what stands at the end goes through buffers.
@@ -167,19 +161,12 @@ fn vector_down<L: Lanes>(
     }
 }
 
-fn scalar_down(
-    axis: &Axis,
-    pixels: Range<usize>,
-    rows: Rows<'_>,
-    first: usize,
-    columns: usize,
-    out: &mut [u8],
-) {
-    for ((start, weights), out) in axis.sums(pixels).zip(out.chunks_exact_mut(columns)) {
-        let row = |tap: usize| &rows.bytes[rows.start(start + tap) + first..];
+fn scalar_down(axis: &Axis, pixels: Range<usize>, rows: &Rows<'_>, out: &mut [u8]) {
+    for ((start, weights), out) in axis.sums(pixels).zip(out.chunks_exact_mut(rows.columns.len())) {
         for (at, out) in out.iter_mut().enumerate() {
             let products = weights.iter().enumerate();
-            let products = products.map(|(tap, weight)| i32::from(row(tap)[at]) * i32::from(*weight));
+            let products =
+                products.map(|(tap, weight)| i32::from(rows.row(start + tap, at)[0]) * i32::from(*weight));
             let sum = (1 << (axis.precision - 1)) + products.sum::<i32>();
             *out = (sum >> axis.precision).clamp(0, 255) as u8;
         }

@@ -89,16 +89,17 @@ pub(crate) fn resized(
         return None;
     }
     let groups = columns.groups(first, stride)?;
+    let from = 3 * (part_left + first) as usize;
     let source = Rows {
         bytes: &levels[part_top as usize * row_bytes..],
         stride: row_bytes,
+        columns: from..from + stride,
         n: part_height as usize,
         is_ring: false,
     };
     let data = BETWEEN.with_borrow_mut(|between| {
         between.resize(stride * height as usize, 0);
-        let from = 3 * (part_left + first) as usize;
-        down(isa, &rows, 0..height as usize, source, from, stride, between);
+        down(isa, &rows, 0..height as usize, &source, between);
         let data = columns.summed(between, stride, &groups);
         if between.len() > KEPT_BYTES_MAX {
             *between = Vec::new();

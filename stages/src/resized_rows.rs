@@ -113,9 +113,9 @@ impl ResizedRows {
         if ready > 0 {
             let at = self.out.len();
             self.out.resize(at + ready * stride, 0);
-            let rows = Rows { bytes: &self.ring, stride, n: self.held, is_ring: true };
+            let rows = Rows { bytes: &self.ring, stride, columns: 0..stride, n: self.held, is_ring: true };
             let pixels = self.made..self.made + ready;
-            down(self.isa, &self.axis, pixels, rows, 0, stride, &mut self.out[at..]);
+            down(self.isa, &self.axis, pixels, &rows, &mut self.out[at..]);
             self.made += ready;
         }
     }
