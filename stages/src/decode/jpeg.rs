@@ -15,6 +15,7 @@ mod huffman;
 mod idct;
 mod own;
 mod rows;
+mod sparse;
 mod spectrum;
 #[cfg(test)]
 mod tests;

@@ -76,6 +76,11 @@ impl ScanBytes {
     /// What a restart marker takes beside its two bytes in the file.
     pub(super) const MARKER_BYTES: u64 = (PADDING + size_of::<Range<usize>>()) as u64;
 
+    /// How many there are, with some zeros after each interval.
+    pub(super) fn n(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// What the buffers take.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.capacity() + self.intervals.capacity() * size_of::<Range<usize>>()
@@ -129,7 +134,7 @@ impl Bits<'_> {
     }
 
     /// Where the next bit is, counted from the start of the interval.
-    fn position(&self) -> usize {
+    pub(super) fn position(&self) -> usize {
         self.at * 8 - (self.n & 63) as usize
     }
 

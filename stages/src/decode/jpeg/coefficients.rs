@@ -6,8 +6,9 @@ pub(super) const BLOCKS_MAX: usize = 10;
 /// Coefficients of four blocks that stand side by side, `[8, 4, 8]`: a row of all four, then the next one; in natural order.
 pub(super) type Quad = [i16; 256];
 
-/// Coefficients of [`Quads`], one quad after the other; those after the last one mean nothing.
-pub(super) type Flat = [i16; BLOCKS_MAX * 256 + 32];
+/// Coefficients of [`Quads`], one quad after the other; those after the last one mean nothing. Wherever a block begins below 4096, it
+/// is within.
+pub(super) type Flat = [i16; 4096 + 256];
 
 /// Coefficients of four minimum coded units that stand side by side, as quads.
 #[derive(Clone, Debug)]
@@ -16,7 +17,7 @@ pub(super) struct Quads(Flat);
 
 impl Default for Quads {
     fn default() -> Quads {
-        Quads([0; BLOCKS_MAX * 256 + 32])
+        Quads([0; 4096 + 256])
     }
 }
 
@@ -31,6 +32,12 @@ impl Quads {
     #[inline(always)]
     pub(super) fn flat(&mut self) -> &mut Flat {
         &mut self.0
+    }
+
+    /// Makes zeros of the first `n` quads.
+    #[inline(always)]
+    pub(super) fn clear(&mut self, n: usize) {
+        self.0[..256 * n].fill(0);
     }
 }
 

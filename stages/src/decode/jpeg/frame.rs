@@ -33,6 +33,16 @@ pub(super) struct Component {
     pub(super) last_max: i32,
 }
 
+#[cfg(test)]
+impl Component {
+    /// With one quantiser for all.
+    pub(super) fn of_test(id: u8, quantiser: i16) -> Component {
+        let quantisers = [[quantiser; 8]; 8];
+        let last_max = VALUE_MAX / i32::from(quantiser);
+        Component { id, sampling: [1, 1], stated_quantisers: 0, quantisers, last_max }
+    }
+}
+
 /// Some components of an image, some of their coefficients, some bits of these.
 #[derive(Debug)]
 pub(super) struct Scan {

@@ -115,12 +115,12 @@ impl Codes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub(super) struct Entry {
-    /// All the bits it takes; 0 where a look-up does not say it: where it does not see the code and the first bit of the value,
-    /// or takes more bits than [`SEEN_BITS_MAX`], or for a value that may be too large.
+    /// All the bits it takes, and [`END_OF_BLOCK`] where the block ends; 0 where a look-up does not say it: where it does not see the
+    /// code and the first bit of the value, or takes more bits than [`SEEN_BITS_MAX`], or for a value that may be too large.
     pub(super) bits: u8,
     /// Places of the two coefficients after the current one.
     pub(super) at: [u8; 2],
-    /// How far the next symbol goes on; [`END_OF_BLOCK`] more where none follows.
+    /// How far the next symbol goes on; beyond any block where a look-up does not say it.
     pub(super) on: u8,
     /// What added to the code and the bits of the first value, of which these are the lower ones, makes the value.
     offset: i16,
@@ -133,14 +133,14 @@ pub(super) struct Entry {
 /// The most bits of an entry.
 pub(super) const SEEN_BITS_MAX: u32 = 18;
 
-/// Added to the place in a block where the block ends before its last coefficient.
+/// Added where a block ends before its last coefficient: to the bits of an entry, of which 6 count, or to how far a whole symbol goes on.
 pub(super) const END_OF_BLOCK: u8 = 128;
 
 impl Entry {
-    const LONG: Entry = Entry { bits: 0, at: [0, 0], on: 0, offset: 0, shift: 0, second: 0 };
+    const LONG: Entry = Entry { bits: 0, at: [0, 0], on: 64, offset: 0, shift: 0, second: 0 };
 
     /// What each index begins with; values are of `size_max` bits at most.
-    fn all(codes: &Codes, is_ac: bool, size_max: u32) -> [Entry; ENTRIES] {
+    fn all(codes: &Codes, is_ac: bool, size_max: u32) -> Entries {
         let mut all = [Entry::LONG; ENTRIES];
         let mut index = 0;
         // Those of no short code are the last ones; a code and the sign of its value are all that an entry depends on.
@@ -164,9 +164,10 @@ impl Entry {
         let code = (index >> (LOOK_BITS - code_bits)) as i32;
         let is_negative = size > 0 && index >> (LOOK_BITS - code_bits - 1) & 1 == 0;
         let low = if is_negative { (1 << size) - 1 } else { 0 };
-        let (zeros, on) = (byte >> 4, if is_ac && byte == 0 { END_OF_BLOCK } else { (byte >> 4) + 1 });
+        let zeros = byte >> 4;
+        let (ends, on) = if is_ac && byte == 0 { (END_OF_BLOCK, 0) } else { (0, zeros + 1) };
         Entry {
-            bits: (code_bits + size) as u8,
+            bits: (code_bits + size) as u8 + ends,
             at: [zeros, zeros + 1],
             on,
             offset: -((code << size) + low) as i16,
@@ -177,19 +178,29 @@ impl Entry {
 
     /// The same and the next symbol, of `known` bits after this one.
     fn with(self, next: Entry, known: u64) -> Entry {
-        let bits = self.bits + next.bits;
         let second = next.value(known);
-        let is_seen = self.bits > 0 && next.bits > 0 && u32::from(bits) <= LOOK_BITS;
-        if !is_seen || self.on >= END_OF_BLOCK || second.abs() > 127 {
+        let is_seen = self.bits > 0 && next.bits > 0 && self.n() + next.n() <= LOOK_BITS;
+        if !is_seen || self.ends() || second.abs() > 127 {
             return self;
         }
         Entry {
-            bits,
+            bits: self.bits + next.bits,
             at: [self.at[0], self.on + next.at[0]],
             on: self.on + next.on,
             second: second as i8,
             ..self
         }
+    }
+
+    /// The bits that it takes.
+    pub(super) fn n(&self) -> u32 {
+        u32::from(self.bits % 64)
+    }
+
+    /// Whether the block ends.
+    #[inline(always)]
+    pub(super) fn ends(&self) -> bool {
+        self.bits >= END_OF_BLOCK
     }
 
     /// The first value; `bits` are those that gave the entry.
@@ -208,13 +219,17 @@ pub(super) fn value(bits: u64, size: u32) -> i16 {
     (magnitude - low) as i16
 }
 
+/// What each [`LOOK_BITS`] of the next bits say.
+pub(super) type Entries = [Entry; ENTRIES];
+
 /// The tables of a component as they are looked up.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct Pair {
+    /// Of coefficients other than the first one.
+    pub(super) ac: Entries,
     /// Of the difference of the first coefficient to that of the block before, and what comes after it.
-    dc: [Entry; ENTRIES],
-    /// Of the other coefficients.
-    ac: [Entry; ENTRIES],
+    pub(super) dc: Entries,
     codes: [Codes; 2],
 }
 
@@ -228,25 +243,13 @@ impl Pair {
         }
         let codes = [dc, ac].map(Codes::of);
         let (one_dc, one_ac) = (Entry::all(&codes[0], false, 11), Entry::all(&codes[1], true, size_max));
-        let two = |of: &[Entry; ENTRIES]| {
+        let two = |of: &Entries| {
             std::array::from_fn(|index| {
-                let after = index << of[index].bits;
+                let after = index << of[index].n();
                 of[index].with(one_ac[after % ENTRIES], (after as u64) << (64 - LOOK_BITS))
             })
         };
         Some(Pair { dc: two(&one_dc), ac: two(&one_ac), codes })
-    }
-
-    /// What the first [`LOOK_BITS`] of these bits say as those of a first coefficient.
-    #[inline(always)]
-    pub(super) fn dc(&self, bits: u64) -> &Entry {
-        &self.dc[(bits >> (64 - LOOK_BITS)) as usize]
-    }
-
-    /// What the first [`LOOK_BITS`] of these bits say.
-    #[inline(always)]
-    pub(super) fn ac(&self, bits: u64) -> &Entry {
-        &self.ac[(bits >> (64 - LOOK_BITS)) as usize]
     }
 
     /// The symbol that these bits begin with, however long: zeros before its value, the value, how far it goes on and the
@@ -275,11 +278,12 @@ mod tests {
             assert_eq!(pair.whole(false, 0), Some((0, 0, 1, code_bits as u32)));
             assert_eq!(pair.whole(true, 0), Some((0, 0, END_OF_BLOCK, code_bits as u32)));
             let [dc, ac] =
-                [pair.dc(0), pair.ac(0)].map(|entry| (entry.bits as usize, entry.value(0), entry.on));
+                [pair.dc[0], pair.ac[0]].map(|entry| (entry.bits as usize, entry.value(0), entry.on));
             let is_short = code_bits as u32 <= LOOK_BITS;
-            assert_eq!(ac, if is_short { (code_bits, 0, END_OF_BLOCK) } else { (0, 0, 0) });
-            let both = (2 * code_bits, 0, 1 + END_OF_BLOCK);
-            let one = if is_short { (code_bits, 0, 1) } else { (0, 0, 0) };
+            let end = usize::from(END_OF_BLOCK);
+            assert_eq!(ac, if is_short { (code_bits + end, 0, 0) } else { (0, 0, 64) });
+            let both = (2 * code_bits + end, 0, 1);
+            let one = if is_short { (code_bits, 0, 1) } else { (0, 0, 64) };
             assert_eq!(dc, if 2 * code_bits as u32 <= LOOK_BITS { both } else { one });
         }
     }

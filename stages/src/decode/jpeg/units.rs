@@ -3,12 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::baseline::{Slot, blocks, skip};
+use super::baseline::{self, Slot, Slots};
 use super::bits::{Bits, ScanBytes};
 use super::coefficients::{BLOCKS_MAX, Quad, Quads};
 use super::frame::{Frame, Scan};
 use super::huffman::Pair;
 use super::rows::PixelRows;
+use super::sparse;
 use crate::simd::isa::Isa;
 
 /// Decodes what `rows` need. `None` where the bits are not as the standard says, of a file that is cut also those that no one sees.
@@ -25,16 +26,16 @@ pub(super) fn decode(
     }
     let frame = rows.frame;
     let [units_across, units_down] = frame.units();
-    quads.flat().fill(0);
+    quads.clear(BLOCKS_MAX);
     let [columns, wanted] = rows.units.clone();
     let mut units = Units::begin(frame, scan, pairs, scan_bytes, isa, wanted.start * units_across)?;
-    units.skip_to(wanted.start * units_across)?;
+    units.skip_to(wanted.start * units_across, quads)?;
     for row in wanted {
         units.row(columns.clone(), units_across, quads, |four, quads| rows.four(row, four, quads.iter()))?;
         rows.end_row(row);
     }
     if is_cut {
-        units.skip_to(units_across * units_down)?;
+        units.skip_to(units_across * units_down, quads)?;
     }
     let is_good =
         if units.at == units_across * units_down { units.bits.is_spent() } else { !units.bits.is_overrun() };
@@ -55,16 +56,19 @@ struct Units<'a> {
     /// The last DC coefficient of each component.
     last: [i32; 3],
     /// The blocks of four units, unit by unit in the order of the file.
-    slots: [Slot<'a>; FOUR_UNITS],
+    slots: Slots<'a>,
     /// Blocks of a unit.
     blocks: usize,
+    /// Whether these are few bits a block.
+    is_sparse: bool,
 }
+
+/// Bits of a block below which its end is better no branch: see [`sparse`]. Of images that have 29 of them in the mean decoding takes 0.85
+/// to 0.95 of the time, 41 of them 0.99, 54 of them 1.02, 110 of them 1.04 (`benches/results`).
+const SPARSE_BITS: usize = 48;
 
 /// Coefficients of a quad.
 const QUAD: usize = size_of::<Quad>() / size_of::<i16>();
-
-/// The most blocks of four units.
-const FOUR_UNITS: usize = 4 * BLOCKS_MAX;
 
 impl<'a> Units<'a> {
     /// Begins so that `first` can be reached: at the last restart marker before it.
@@ -80,8 +84,9 @@ impl<'a> Units<'a> {
         let bits = scan_bytes.interval(first / interval)?;
         let at = first / interval * interval;
         let interval_end = at + interval;
-        let no_slot = Slot { component: &frame.components[0], tables: &pairs[0], index: 0, at: 0 };
-        let mut slots = [no_slot; FOUR_UNITS];
+        let no_slot =
+            Slot { component: &frame.components[0], tables: &pairs[0], after: &pairs[0].dc, index: 0, at: 0 };
+        let mut slots = [no_slot; 256];
         let mut n = 0;
         for unit in 0..4 {
             let mut first = 0;
@@ -90,21 +95,27 @@ impl<'a> Units<'a> {
                 for down in 0..v {
                     for column in unit * h..(unit + 1) * h {
                         let quad = first + down * h + column / 4;
-                        slots[n] = Slot { component, tables, index, at: quad * QUAD + column % 4 * 8 };
+                        let (index, at) = (index as u32, (quad * QUAD + column % 4 * 8) as u16);
+                        slots[n] = Slot { component, tables, index, at, ..no_slot };
                         n += 1;
                     }
                 }
                 first += h * v;
             }
         }
-        let last = [0; 3];
-        Some(Units { scan_bytes, interval, isa, bits, at, interval_end, last, slots, blocks: n / 4 })
+        for at in 0..n {
+            slots[at].after = &slots[(at + 1) % n].tables.dc;
+        }
+        let (last, blocks) = ([0; 3], n / 4);
+        let [across, down] = frame.units();
+        let is_sparse = 8 * scan_bytes.n() < SPARSE_BITS * blocks * across * down;
+        Some(Units { scan_bytes, interval, isa, bits, at, interval_end, last, slots, blocks, is_sparse })
     }
 
-    /// Goes past units up to `at`.
-    fn skip_to(&mut self, at: usize) -> Option<()> {
+    /// Goes past units up to `at`; the quads are zeros.
+    fn skip_to(&mut self, at: usize, quads: &mut Quads) -> Option<()> {
         while self.at < at {
-            self.read(0, (at - self.at).min(4), None)?;
+            self.read(0, (at - self.at).min(4), quads, false)?;
         }
         Some(())
     }
@@ -119,23 +130,22 @@ impl<'a> Units<'a> {
         mut done: impl FnMut(usize, &[Quad]),
     ) -> Option<()> {
         let start = self.at;
-        self.skip_to(start + columns.start)?;
+        self.skip_to(start + columns.start, quads)?;
         for four in 0..columns.len().div_ceil(4) {
             let end = (columns.start + 4 * four + 4).min(columns.end) + start;
             let first = self.at;
             while self.at < end {
-                self.read(self.at - first, end - self.at, Some(quads))?;
+                self.read(self.at - first, end - self.at, quads, true)?;
             }
             done(four, quads.all());
-            quads.flat()[..self.blocks * QUAD].fill(0);
+            quads.clear(self.blocks);
         }
-        self.skip_to(start + units_across)
+        self.skip_to(start + units_across, quads)
     }
 
-    /// Reads `n` units, or as many as there are up to the next interval, as the ones from `first` on of a four: where no quads
-    /// are given only to go past them.
+    /// Reads `n` units, or as many as there are up to the next interval, as the ones from `first` on of a four, or only goes past them.
     #[inline(always)]
-    fn read(&mut self, first: usize, n: usize, quads: Option<&mut Quads>) -> Option<()> {
+    fn read(&mut self, first: usize, n: usize, quads: &mut Quads, is_seen: bool) -> Option<()> {
         if self.at == self.interval_end {
             if !self.bits.is_spent() {
                 return None;
@@ -145,12 +155,14 @@ impl<'a> Units<'a> {
             self.interval_end += self.interval;
         }
         let n = n.min(self.interval_end - self.at);
-        let (from, to) = (first * self.blocks, (first + n) * self.blocks);
-        let (slots, last) = (&self.slots[from..to], &mut self.last);
-        match quads {
-            Some(quads) => blocks(self.isa, &mut self.bits, slots, last, quads.flat())?,
-            None => skip(self.isa, &mut self.bits, slots, last)?,
-        }
+        let range = (first * self.blocks) as u8..((first + n) * self.blocks) as u8;
+        let read = match (self.is_sparse, is_seen) {
+            (true, true) => sparse::blocks,
+            (true, false) => sparse::skip,
+            (false, true) => baseline::blocks,
+            (false, false) => baseline::skip,
+        };
+        read(self.isa, &mut self.bits, &self.slots, range, &mut self.last, quads.flat())?;
         self.at += n;
         Some(())
     }
