@@ -14,6 +14,10 @@ use crate::bilinear;
 use crate::crop::{cut, in_one_piece};
 use crate::spare;
 
+/// How many times as many columns and rows as are wanted are left of an image that is decoded at a part of its size.
+const GAP: f64 = 4.5;
+const GAP_OF_SMALL: f64 = 8.0;
+
 /// How pixels are interpolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -83,13 +87,15 @@ impl View {
         [from[0], from[1], to[0] - from[0], to[1] - from[1]]
     }
 
-    /// How many columns and rows of the image may become one before it is resized: 1, 2, 4 or 8. At least four times as many as
-    /// are wanted are left: grey levels then differ by 0.2 in the mean from those of the whole image, and by more than 6 only in
-    /// pictures of hard lines that are made very small (`benches/results` has the table).
+    /// How many columns and rows of the image may become one before it is resized: 1, 2, 4 or 8. So many times as many as are wanted
+    /// are left that grey levels differ by 0.2 in the mean from those of the whole image, and by 6 at most but for pictures of harder
+    /// lines than photographs have (`benches/results` has the table): [`GAP`], and [`GAP_OF_SMALL`] where a side becomes less than
+    /// 64 pixels.
     pub(crate) fn reduction(&self) -> u32 {
+        let is_small = self.size.iter().any(|side| *side < 64);
+        let gap = if is_small { GAP_OF_SMALL } else { GAP };
         let fits = |reduced: u32| {
-            let gap = f64::from(4 * reduced);
-            (0..2).all(|axis| self.window[2 + axis] >= gap * f64::from(self.size[axis]))
+            (0..2).all(|axis| self.window[2 + axis] >= gap * f64::from(reduced) * f64::from(self.size[axis]))
         };
         [8, 4, 2].into_iter().find(|reduced| fits(*reduced)).unwrap_or(1)
     }
@@ -472,11 +478,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_reduced_image_is_four_times_what_is_wanted() {
-        for (side, reduced) in [(799, 1), (800, 2), (1599, 2), (1600, 4), (3199, 4), (3200, 8), (9999, 8)] {
+    fn what_is_left_of_a_reduced_image_is_more_than_four_times_what_is_wanted() {
+        for (side, reduced) in [(899, 1), (900, 2), (1799, 2), (1800, 4), (3599, 4), (3600, 8), (9999, 8)] {
             let of = |window| View::of_part(window, [100, 100], Filter::Bilinear).reduction();
             assert_eq!(of([0, 0, side, side]), reduced, "{side}");
             assert_eq!(of([7, 5, 9999, side]), of([0, 0, side, 9999]), "the shorter side decides");
         }
+        let of = |side, small| View::of_part([0, 0, side, 9999], [100, small], Filter::Bilinear).reduction();
+        assert_eq!((of(1599, 63), of(1600, 63), of(1599, 64)), (1, 2, 2));
     }
 }

@@ -296,8 +296,8 @@ fn a_reduced_image_shows_what_the_whole_one_does() {
     let mut stream = Seed(6).stream("views");
     for sampling in SAMPLINGS {
         for reduced in [2, 4, 8] {
-            let size = [20 + stream.below(20) as u32, 20 + stream.below(20) as u32];
-            let [width, height] = size.map(|side| 4 * reduced * side + stream.below(8) as u32);
+            let size = [10 + stream.below(10) as u32, 10 + stream.below(10) as u32];
+            let [width, height] = size.map(|side| 8 * reduced * side + stream.below(8) as u32);
             let pixels = picture(width as usize, height as usize, &mut stream);
             let encoder =
                 Encoder::new(&pixels, width as usize, height as usize, PixelFormat::Rgb).quality(90);
@@ -337,11 +337,15 @@ fn the_ends_of_a_reduced_image_count_as_much_as_what_they_stand_for() {
         // All of it, and a part whose first and last squares see what is outside.
         for inside in [[0, 0, side, side], [3, 5, 1021, side - 10], [764, 1, 257, 999], [1, 764, 999, 257]] {
             for reduced in [2, 4, 8] {
-                let size = [2, 3].map(|axis| inside[axis] / (4 * reduced));
+                let size = [2, 3].map(|axis| inside[axis] / (9 * reduced));
                 let view = View::of_part(inside, size, Filter::Bilinear);
                 let shown = |scale| {
                     let decode = Decode { scale, ..Decode::default() };
-                    view.of(decode.seen(&encoded, &|_| Some(view)).expect("it is good")).data
+                    let seen = decode.seen(&encoded, &|_| Some(view)).expect("it is good");
+                    if scale == DecodeScale::Scaled {
+                        assert_eq!(seen.part.map(|part| part.reduced), Some(reduced));
+                    }
+                    view.of(seen).data
                 };
                 let (exact, scaled) = (shown(DecodeScale::Exact), shown(DecodeScale::Scaled));
                 let most = exact.iter().zip(&scaled).map(|(a, b)| a.abs_diff(*b)).max();
