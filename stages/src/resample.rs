@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(target_arch = "x86_64")]
 use crate::bilinear;
 use crate::crop::{cut, in_one_piece};
+use crate::simd::isa::{Isa, for_each_isa};
 use crate::spare;
 
 /// How many times as many columns and rows as are wanted are left of an image that is decoded at a part of its size.
@@ -88,9 +89,9 @@ impl View {
     }
 
     /// How many columns and rows of the image may become one before it is resized: 1, 2, 4 or 8. So many times as many as are wanted
-    /// are left that grey levels differ by 0.2 in the mean from those of the whole image, and by 6 at most but for pictures of harder
-    /// lines than photographs have (`benches/results` has the table): [`GAP`], and [`GAP_OF_SMALL`] where a side becomes less than
-    /// 64 pixels.
+    /// are left that grey levels differ by 0.2 in the mean from those of the whole image, and by 6 at most in 512 photographs
+    /// (`benches/results` has the table; hard lines and low qualities may differ by more): [`GAP`], and [`GAP_OF_SMALL`] where a side
+    /// becomes less than 64 pixels.
     pub(crate) fn reduction(&self) -> u32 {
         let is_small = self.size.iter().any(|side| *side < 64);
         let gap = if is_small { GAP_OF_SMALL } else { GAP };
@@ -215,7 +216,7 @@ impl View {
         input.data.settle();
         // What overshoots is cut off after each pass, so that their order shows. A level that the first pass rounds the
         // other way may become two in the second, so that it has to be exact.
-        let first_axis = usize::from(self.is_columns_first());
+        let first_axis = usize::from(self.is_down_first());
         let other = 1 - first_axis;
         let (mut inside, mut window) =
             ([part_left, part_top, part_width, part_height], [left, top, window_width, window_height]);
@@ -235,10 +236,10 @@ impl View {
         pass(&image, window, width, height, filter)
     }
 
-    /// Whether columns are resized before rows, which shows with filters that overshoot: where the height loses more than twice the
-    /// pixels that the width loses, as found by trying Pillow 13.0 (before it, rows always came first). What is lost is that of
-    /// [`View::inside`] as a whole, also where only a window of it is shown.
-    pub(crate) fn is_columns_first(&self) -> bool {
+    /// Whether the pass down the columns comes before the one along the rows, which shows with filters that overshoot: where the height
+    /// loses more than twice the pixels that the width loses, as found by trying Pillow 13.0 (before it, rows always came first). What is
+    /// lost is that of [`View::inside`] as a whole, also where only a window of it is shown.
+    fn is_down_first(&self) -> bool {
         let [width, height] = [0, 1].map(|axis| {
             let inside = f64::from(self.inside[2 + axis]);
             inside - (inside * f64::from(self.size[axis]) / self.window[2 + axis]).round()
@@ -246,7 +247,7 @@ impl View {
         height > 0.0 && height > 2.0 * width
     }
 
-    /// Resizes a part of an image along one axis (0: each row, 1: each column), to as many pixels as the view has along it.
+    /// Resizes a part of an image along one axis (0: along each row, 1: down each column), to as many pixels as the view has along it.
     ///
     /// Lines do not see each other in this pass: a band of them at a time takes little memory as floats.
     fn first_pass(&self, input: &Pixels, axis: usize, inside: [u32; 4], window: [f64; 4]) -> Pixels {
@@ -255,19 +256,19 @@ impl View {
         let [width, height] = sides_of(self.size[axis], inside[2 + lines]);
         let (stride, to_stride) = (3 * input.width as usize, 3 * width as usize);
         let mut levels = vec![0; to_stride * height as usize];
-        for start in (0..inside[2 + lines]).step_by(BAND_LINES as usize) {
-            let band = BAND_LINES.min(inside[2 + lines] - start);
+        let (isa, mut pixels) = (Isa::detect(), Vec::new());
+        let band_lines = band_lines(inside[2 + axis], self.size[axis]);
+        for start in (0..inside[2 + lines]).step_by(band_lines as usize) {
+            let band = band_lines.min(inside[2 + lines] - start);
             let [band_width, band_height] = sides_of(inside[2 + axis], band);
             let mut corner = [inside[0], inside[1]];
             corner[lines] += start;
             let [left, top] = corner.map(|place| place as usize);
-            let pixels: Vec<F32x3> = (top..top + band_height as usize)
-                .flat_map(|row| {
-                    let line = &input.data[row * stride + 3 * left..][..3 * band_width as usize];
-                    let (pixels, _) = line.as_chunks();
-                    pixels.iter().map(|pixel: &[u8; 3]| F32x3::new(pixel.map(f32::from)))
-                })
-                .collect();
+            pixels.resize(band_width as usize * band_height as usize, F32x3::new([0.0; 3]));
+            for (row, pixels) in (top..).zip(pixels.chunks_exact_mut(band_width as usize)) {
+                let line = &input.data[row * stride + 3 * left..][..3 * band_width as usize];
+                to_floats(isa, line, pixels);
+            }
             let source = TypedImageRef::new(band_width, band_height, &pixels).expect("as many pixels");
             let [to_width, to_height] = sides_of(self.size[axis], band);
             let mut resized = TypedImage::<F32x3>::new(to_width, to_height);
@@ -279,13 +280,43 @@ impl View {
             let place = start as usize * if axis == 0 { to_stride } else { 3 };
             let rows = levels[place..].chunks_mut(to_stride);
             for (row, pixels) in rows.zip(resized.pixels().chunks_exact(to_width as usize)) {
-                for (levels, pixel) in row.as_chunks_mut().0.iter_mut().zip(pixels) {
-                    // Half is rounded up, and what is below 0 or above 255 is cut off by the conversion.
-                    *levels = pixel.0.map(|level| (level + 0.5) as u8);
-                }
+                to_levels(isa, pixels, row);
             }
         }
         Pixels::new(width, height, levels)
+    }
+}
+
+for_each_isa! {
+    /// Levels as floats.
+    to_floats = floats_loop(levels: &[u8], pixels: &mut [F32x3])
+}
+for_each_isa! {
+    /// Floats as the first of some levels: half is rounded up, and what is below 0 or above 255 is cut off.
+    to_levels = levels_loop(pixels: &[F32x3], levels: &mut [u8])
+}
+
+#[inline(always)]
+fn floats_loop(levels: &[u8], pixels: &mut [F32x3]) {
+    for (pixel, levels) in pixels.iter_mut().zip(levels.as_chunks::<3>().0) {
+        pixel.0 = levels.map(f32::from);
+    }
+}
+
+#[inline(always)]
+fn levels_loop(pixels: &[F32x3], levels: &mut [u8]) {
+    // The conversion of a float to a number asks for those that are none. Between 256 and 512 the 8 bits after the exponent are the
+    // whole ones.
+    let level = |float: f32| (((float + 0.5).clamp(0.0, 255.0) + 256.0).to_bits() >> 15) as u8;
+    let ((some, rest), levels) = (pixels.as_chunks::<16>(), &mut levels[..3 * pixels.len()]);
+    let (to, to_rest) = levels.as_chunks_mut::<48>();
+    for (pixels, levels) in some.iter().zip(to) {
+        let mut floats = [[0.0; 3]; 16];
+        floats.iter_mut().zip(pixels).for_each(|(floats, pixel)| *floats = pixel.0);
+        levels.iter_mut().zip(floats.as_flattened()).for_each(|(to, float)| *to = level(*float));
+    }
+    for (pixel, levels) in rest.iter().zip(to_rest.as_chunks_mut::<3>().0) {
+        *levels = pixel.0.map(level);
     }
 }
 
@@ -339,8 +370,10 @@ fn weigh_ends(input: &mut Pixels, [left, top, width, height]: [u32; 4], ends: [[
     }
 }
 
-/// Rows, or columns, that are floats at once.
-pub(crate) const BAND_LINES: u32 = 64;
+/// How many lines, each of so many pixels before and after, are floats at once: a mebibyte of them, or 64 that are more.
+pub(crate) fn band_lines(from: u32, to: u32) -> u32 {
+    ((1 << 20) / (12 * from.max(to).max(1))).max(64)
+}
 
 // One kind of pixel: a view of any kind would compile every kernel of the resizer for every kind.
 fn pass(
@@ -372,9 +405,6 @@ fn options([left, top, width, height]: [f64; 4], filter: Filter) -> ResizeOption
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "x86_64")]
-    use crate::simd::isa::Isa;
-
     /// What `fast_image_resize` makes of a window of a part.
     #[cfg(target_arch = "x86_64")]
     fn by_the_crate(
@@ -474,6 +504,37 @@ mod tests {
             let found = view.of(image.clone()).data.to_vec();
             let worst = found.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(worst <= Some(1), "{filter} {size:?}: {found:?}, {expected:?}");
+        }
+    }
+
+    #[test]
+    fn columns_are_resized_as_rows_of_the_transposed_image_are() {
+        let mut stream = forebay_datasets::seed::Seed(10).stream("pixels");
+        for filter in [Filter::Bicubic, Filter::Lanczos3] {
+            for _ in 0..20 {
+                // More columns than are floats at once.
+                let [width, height] = [100 + stream.below(100) as usize, 900 + stream.below(200) as usize];
+                let size = [20 + stream.below(150) as u32, 100];
+                let levels: Vec<[u8; 3]> =
+                    (0..width * height).map(|_| [0; 3].map(|_| 255 * stream.below(2) as u8)).collect();
+                let turned: Vec<[u8; 3]> =
+                    (0..width * height).map(|at| levels[at % height * width + at / height]).collect();
+                let of = |levels: Vec<[u8; 3]>, [width, height]: [usize; 2], size: [u32; 2]| {
+                    let sides = [width, height].map(|side| side as u32);
+                    let view = View { size, ..View::of_whole(sides, filter) };
+                    let image = Pixels::new(sides[0], sides[1], levels.into_flattened());
+                    (view.is_down_first(), view.of(image).data.to_vec())
+                };
+                let (is_first, tall) = of(levels, [width, height], size);
+                let (is_first_of_turned, wide) = of(turned, [height, width], [size[1], size[0]]);
+                assert!(is_first && !is_first_of_turned);
+                let [columns, rows] = size.map(|side| side as usize);
+                for (at, pixel) in tall.as_chunks::<3>().0.iter().enumerate() {
+                    let turned = wide.as_chunks::<3>().0[at % columns * rows + at / columns];
+                    // A second pass may round in another way.
+                    assert!((0..3).all(|at| pixel[at].abs_diff(turned[at]) <= 1), "{pixel:?} {turned:?}");
+                }
+            }
         }
     }
 

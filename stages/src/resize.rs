@@ -8,7 +8,7 @@ use forebay_datasets::words;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use crate::resample::Filter;
-use crate::resample::{BAND_LINES, View};
+use crate::resample::{View, band_lines};
 use crate::stage::{Draws, Fault, Stage, Work};
 
 /// The stage that resizes.
@@ -16,8 +16,8 @@ use crate::stage::{Draws, Fault, Stage, Work};
 /// In and out: `[height, width, 3]`, u8. Interpolation is that of Pillow: the filter grows with the reduction, so
 /// that nothing aliases, and results differ from Pillow's by at most a grey level, or by two where weights have fewer bits
 /// here and many values lie halfway, as of a checkerboard and of some photographs. What bicubic and Lanczos overshoot is cut off
-/// between the two passes, so that their order shows: it is that of Pillow 13.0, along columns first where the height loses more than
-/// twice the pixels that the width loses. Pillow before it took rows first in any case, and differs there beside hard edges.
+/// between the two passes, so that their order shows: it is that of Pillow 13.0, down the columns first where the height loses more than
+/// twice the pixels that the width loses. Pillow before it went along the rows first in any case, and differs there beside hard edges.
 /// With [`Fit::Pad`] a very thin image keeps a row or column, where Pillow shows the bars alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -139,11 +139,12 @@ impl Resize {
         let inner = if self.fit == Fit::Pad { out_bytes } else { 0 };
         let band = match self.filter {
             Filter::Bilinear => 0,
-            // Rows come first, or columns do.
-            _ => {
-                4 * (rgb(width, BAND_LINES) + rgb(to_width, BAND_LINES))
-                    .max(rgb(BAND_LINES, height) + rgb(BAND_LINES, to_height))
-            }
+            // Before and after the first pass, which goes along the rows or down the columns. Of a part of the image lines are
+            // shorter and more, and take no more bytes.
+            _ => [(width, to_width), (height, to_height)]
+                .map(|(from, to)| 4 * 2 * rgb(from.max(to), band_lines(from, to)))
+                .into_iter()
+                .fold(0, u64::max),
         };
         Work { width: to_width, height: to_height, out_bytes, work_bytes: between + weights + inner + band }
     }
