@@ -83,6 +83,10 @@ impl<T: Value> Gather for PassBatches<T> {
         let ((index, planned), batch) = self.0.fill()?;
         Some(PassBatch { index, planned, batch })
     }
+
+    fn is_idle(&self) -> bool {
+        self.0.is_idle()
+    }
 }
 
 /// A source of batches, checked. It starts one flow per pass over a split.

@@ -46,7 +46,7 @@ impl<T: Send + 'static> Flow<T> {
                         slot.to(State::Busy);
                         let filled = catch_unwind(AssertUnwindSafe(|| {
                             items.into_iter().for_each(|item| gather.take(item));
-                            gather.fill()
+                            (gather.fill(), gather.is_idle())
                         }));
                         slot.to(State::Starved);
                         // Nobody waits when the run has failed.
@@ -63,8 +63,14 @@ impl<T: Send + 'static> Flow<T> {
                         },
                     };
                     match filled {
-                        Ok(Some(value)) => break value,
-                        Ok(None) => holds.clear(),
+                        Ok((value, is_idle)) => {
+                            if is_idle {
+                                holds.clear();
+                            }
+                            if let Some(value) = value {
+                                break value;
+                            }
+                        }
                         Err(panic) => {
                             return shared.fail(Error::panicked(format!("run {}", G::NAME), &*panic));
                         }

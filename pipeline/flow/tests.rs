@@ -126,6 +126,10 @@ impl Gather for Sums {
         }
         None
     }
+
+    fn is_idle(&self) -> bool {
+        self.held.is_empty()
+    }
 }
 
 /// An endless source that counts its items and tells when it was dropped.

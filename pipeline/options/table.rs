@@ -317,7 +317,7 @@ pub const OPTIONS: &[OptionRow] = options![
 
     "decode.background", "background", "COLOR", Kind::Choice(Background::WORDS), "", PREPARES, Pixels, Read, applies::decodes, more Images, "What shows through transparent pixels: drop keeps their color, as Pillow does [default: drop, or what the shards were prepared with]";
     "decode.decoder", "decoder", "NAME", Kind::Choice(Decoder::WORDS), "forebay", READS, Pixels, Read, applies::decodes, more Images, "Who decodes JPEG: forebay decodes of an image what is seen of it, with libjpeg-turbo's pixels; image is the decoder of the image crate";
-    "decode.scale", "decode", "HOW", Kind::Choice(DecodeScale::WORDS), "scaled", READS, Pixels, Read, applies::scales, more Images, "scaled: large JPEGs at a half, a quarter or an eighth of their size, where at least 4.5 times the columns and rows that are wanted remain, or 8 times fewer than 64; exact: at their full size";
+    "decode.scale", "decode", "HOW", Kind::Choice(DecodeScale::WORDS), "scaled", READS, Pixels, Read, applies::scales, more Images, "scaled: large JPEGs at a half, a quarter or an eighth of their size, where at least 4.5 times the columns and rows that are wanted remain (8 times where a side becomes less than 64); exact: at their full size";
     "decode.max_side", "max-side", "PIXELS", Kind::Integer(1, 65_535), "16384", READS, Pixels, Read, applies::decodes, more Images, "Refuse images wider or higher than this";
     "decode.max_bytes", "max-bytes", "BYTES", Kind::Bytes, "256 MiB", READS, Pixels, Read, applies::decodes, more Images, "Refuse images that take more than this to decode";
 

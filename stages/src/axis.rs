@@ -5,6 +5,9 @@ use std::ops::Range;
 use crate::simd::isa::for_each_isa;
 use crate::simd::lanes::Lanes;
 
+/// Bytes of the rows before the second pass, or of those before the first, that a thread keeps between two images.
+pub(super) const ROWS_KEPT_BYTES_MAX: usize = 1 << 19;
+
 /// The weights of one axis.
 pub(super) struct Axis {
     pub(super) precision: u32,

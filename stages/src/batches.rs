@@ -62,6 +62,10 @@ impl<K: Send + 'static, T: Value> Gather for Batches<K, T> {
         let (key, _) = plan.pop_front().expect("it was looked at");
         Some((key, collate.end(begun.take().expect("it was begun").filling)))
     }
+
+    fn is_idle(&self) -> bool {
+        self.held.is_empty()
+    }
 }
 
 #[cfg(test)]
@@ -97,7 +101,7 @@ mod tests {
             }
         }
         assert_eq!(found, [("a", "0 2".to_string()), ("b", "3 4".into()), ("c", String::new())]);
-        assert_eq!(batches.held.len(), 0, "what has come of the last batch is in it");
+        assert!(batches.is_idle(), "what has come of the last batch is in it");
     }
 
     #[test]
@@ -105,7 +109,7 @@ mod tests {
         let mut batches = Batches::new([((), 2), ((), 2)], Collate::levels(1));
         batches.take(samples(0..3, &[]));
         assert!(batches.fill().is_some());
-        assert!(batches.begun.is_none() && batches.held.len() == 1);
+        assert!(batches.begun.is_none() && !batches.is_idle());
     }
 
     #[test]

@@ -1,16 +1,13 @@
 //! Bilinear resizing with the byte permutations of AVX-512 (VBMI), to the levels of `fast_image_resize`, which does it on other
-//! machines, with other filters, and where more than two columns become one.
+//! machines, with other filters, and where more than 2.6 columns become one.
 
 use std::cell::RefCell;
 
 use forebay_datasets::sample::Pixels;
 
-use crate::axis::{Axis, Rows, axis, down, is_resized};
+use crate::axis::{Axis, ROWS_KEPT_BYTES_MAX, Rows, axis, down, is_resized};
 use crate::simd::isa::Isa;
 use crate::simd::weigh::{Neighbours, ROW_BYTES_MIN, across};
-
-/// Bytes that a thread keeps between two images.
-const KEPT_BYTES_MAX: usize = 1 << 19;
 
 thread_local! {
     /// The rows between the two passes.
@@ -101,7 +98,7 @@ pub(crate) fn resized(
         between.resize(stride * height as usize, 0);
         down(isa, &rows, 0..height as usize, &source, between);
         let data = columns.summed(between, stride, &groups);
-        if between.len() > KEPT_BYTES_MAX {
+        if between.len() > ROWS_KEPT_BYTES_MAX {
             *between = Vec::new();
         }
         data

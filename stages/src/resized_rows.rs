@@ -5,13 +5,10 @@ use std::cell::Cell;
 
 use forebay_datasets::sample::SeenPart;
 
-use crate::axis::{Axis, Rows, axis, down, is_resized};
+use crate::axis::{Axis, ROWS_KEPT_BYTES_MAX, Rows, axis, down, is_resized};
 use crate::resample::{End, Filter, Placed, View};
 use crate::simd::isa::Isa;
 use crate::spare;
-
-/// Bytes that a thread keeps between two images.
-const KEPT_BYTES_MAX: usize = 1 << 19;
 
 thread_local! {
     /// The last rows of an image.
@@ -44,7 +41,7 @@ impl ResizedRows {
     /// all, or where that would take more rows than the part itself has.
     ///
     /// Weights are never negative, so that it is no matter which pass comes first: what overshoots with other filters is cut off
-    /// after the first one, which is that of columns there.
+    /// after the first one, which may be that along the rows there.
     pub(crate) fn begin(view: &View, part: SeenPart, here: [u32; 2], isa: Isa) -> Option<ResizedRows> {
         let Placed { inside, window, ends } = view.placed(part, here);
         if view.filter != Filter::Bilinear
@@ -132,7 +129,7 @@ impl ResizedRows {
 
 impl Drop for ResizedRows {
     fn drop(&mut self) {
-        if self.ring.len() <= KEPT_BYTES_MAX {
+        if self.ring.len() <= ROWS_KEPT_BYTES_MAX {
             RING.set(std::mem::take(&mut self.ring));
         }
     }

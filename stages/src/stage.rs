@@ -78,6 +78,9 @@ pub trait Gather: Send + 'static {
     fn take(&mut self, item: Self::In);
 
     /// Works on what was taken until an item is complete, which leaves. Where none does, all that was taken is in the item that is
-    /// begun, and holds nothing else any more.
+    /// begun.
     fn fill(&mut self) -> Option<Self::Out>;
+
+    /// Whether all that was taken is in items, so that nothing of it is held any more.
+    fn is_idle(&self) -> bool;
 }

@@ -69,7 +69,7 @@ const ROWS_AND_TABLES: usize = 2 << 20;
 #[serde(rename_all = "lowercase")]
 pub enum DecodeScale {
     /// At a half, a quarter or an eighth of its size, where that leaves at least 4.5 times as many columns and rows as are wanted (8 times
-    /// where these are fewer than 64): each pixel is then the mean of those that it stands for, but for chroma that is not smoothed and
+    /// where a side becomes less than 64 pixels): each pixel is then the mean of those that it stands for, but for chroma that is not smoothed and
     /// levels that are not cut off before. Pillow's `reducing_gap` does much the same.
     #[default]
     Scaled,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::bits::Bits;
-use super::coefficients::{Flat, PLACES};
+use super::coefficients::{self, Flat, PLACES};
 use super::frame::Component;
 use super::huffman::{END_OF_BLOCK, Entries, Entry, LOOK_BITS, Pair, VALUE_MAX};
 use crate::simd::isa::for_each_isa;
@@ -63,7 +63,7 @@ fn blocks_loop(
 ) -> Option<()> {
     let mut reservoir = bits.clone();
     for slot in some(slots, &range) {
-        let coefficients: &mut [i16; 256] = coefficients[usize::from(slot.at)..].first_chunk_mut()?;
+        let coefficients = coefficients::block(coefficients, slot.at);
         let put = |at: usize, value| coefficients[usize::from(PLACES[at & 255])] = value;
         let difference = block(&mut reservoir, slot, put)?;
         coefficients[0] = slot.first(difference, last)?;

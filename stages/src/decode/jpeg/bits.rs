@@ -76,9 +76,9 @@ impl ScanBytes {
     /// What a restart marker takes beside its two bytes in the file.
     pub(super) const MARKER_BYTES: u64 = (PADDING + size_of::<Range<usize>>()) as u64;
 
-    /// How many there are, with some zeros after each interval.
+    /// How many there are.
     pub(super) fn n(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - PADDING * self.intervals.len()
     }
 
     /// What the buffers take.

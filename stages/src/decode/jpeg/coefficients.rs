@@ -6,9 +6,20 @@ pub(super) const BLOCKS_MAX: usize = 10;
 /// Coefficients of four blocks that stand side by side, `[8, 4, 8]`: a row of all four, then the next one; in natural order.
 pub(super) type Quad = [i16; 256];
 
-/// Coefficients of [`Quads`], one quad after the other; those after the last one mean nothing. Wherever a block begins below 4096, it
-/// is within.
-pub(super) type Flat = [i16; 4096 + 256];
+/// Blocks begin below it: a power of two.
+const BEGINS: usize = 1 << 12;
+const _: () = assert!(BLOCKS_MAX * size_of::<Quad>() / size_of::<i16>() <= BEGINS);
+
+/// Coefficients of [`Quads`], one quad after the other; those after the last one mean nothing. Wherever a block begins, it is within.
+pub(super) type Flat = [i16; BEGINS + 256];
+
+/// The block that begins at `at`, and what follows: as a [`Quad`] of which it is the first.
+#[inline(always)]
+pub(super) fn block(flat: &mut Flat, at: u16) -> &mut Quad {
+    debug_assert!(usize::from(at) < BEGINS);
+    let at = usize::from(at) % BEGINS;
+    (&mut flat[at..at + 256]).try_into().expect("as long")
+}
 
 /// Coefficients of four minimum coded units that stand side by side, as quads.
 #[derive(Clone, Debug)]
@@ -17,7 +28,7 @@ pub(super) struct Quads(Flat);
 
 impl Default for Quads {
     fn default() -> Quads {
-        Quads([0; 4096 + 256])
+        Quads([0; BEGINS + 256])
     }
 }
 
@@ -25,7 +36,7 @@ impl Quads {
     /// The quads.
     #[inline(always)]
     pub(super) fn all(&self) -> &[Quad] {
-        self.0.as_chunks().0
+        &self.0.as_chunks().0[..BLOCKS_MAX]
     }
 
     /// The coefficients of all quads, one after the other.

@@ -137,6 +137,8 @@ pub(super) const SEEN_BITS_MAX: u32 = 18;
 pub(super) const END_OF_BLOCK: u8 = 128;
 
 impl Entry {
+    /// What a look-up does not say. Where that is not asked before, it is seen by the place of the next symbol, and its value is put to
+    /// the place of the next coefficient alone.
     const LONG: Entry = Entry { bits: 0, at: [0, 0], on: 64, offset: 0, shift: 0, second: 0 };
 
     /// What each index begins with; values are of `size_max` bits at most.

@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use super::baseline::{Slot, Slots, fill, some};
 use super::bits::Bits;
-use super::coefficients::{Flat, PLACES, Quad};
-use super::huffman::{END_OF_BLOCK, Entry, LOOK_BITS};
+use super::coefficients::{Flat, PLACES, block};
+use super::huffman::{Entry, LOOK_BITS};
 use crate::simd::isa::for_each_isa;
 
 for_each_isa! {
@@ -25,7 +25,7 @@ for_each_isa! {
     ) -> Option<()>
 }
 for_each_isa! {
-    /// As that of [`baseline`](super::baseline), with `coefficients` that are zeros before and after it.
+    /// As that of [`baseline`](super::baseline), with `coefficients` that are zeros before it, and after it where it says something.
     skip = skip_loop(
         bits: &mut Bits<'_>,
         slots: &Slots<'_>,
@@ -99,13 +99,11 @@ const UNSEEN: usize = 63;
 /// The coefficient of a block that has this place in the file.
 #[inline(always)]
 fn place<'f>(coefficients: &'f mut Flat, slot: &Slot<'_>, at: usize) -> &'f mut i16 {
-    let block = usize::from(slot.at) % (1 << 12);
-    let block: &mut Quad = (&mut coefficients[block..block + 256]).try_into().expect("as long");
-    &mut block[usize::from(PLACES[at % 256])]
+    &mut block(coefficients, slot.at)[usize::from(PLACES[at % 256])]
 }
 
-/// Reads the symbols of blocks and puts their coefficients to their places, of blocks that are not seen the first one alone; that is a
-/// difference.
+/// Reads the symbols of blocks, of which there is one at least, and puts their coefficients to their places, of blocks that are not seen
+/// the first one to its place and the others to that of [`UNSEEN`]. The first one is a difference.
 #[inline(always)]
 fn symbols<const IS_SEEN: bool>(
     bits: &mut Bits<'_>,
@@ -113,6 +111,7 @@ fn symbols<const IS_SEEN: bool>(
     Range { start, end: stop }: Range<u8>,
     coefficients: &mut Flat,
 ) -> Option<()> {
+    debug_assert!(start < stop, "no block");
     let mut reservoir = bits.clone();
     let mut index = start;
     let mut next = 0;
@@ -139,7 +138,7 @@ fn symbols<const IS_SEEN: bool>(
                 let on = next + usize::from(entry.on);
                 if on > 63 {
                     if IS_SEEN {
-                        // Where nothing is said, that was put here.
+                        // What `Entry::LONG` makes of the bits was put here.
                         *place(coefficients, slot, next) = 0;
                     }
                     let (at, value);
@@ -156,10 +155,10 @@ fn symbols<const IS_SEEN: bool>(
                     (others, after) = (&slot.tables.ac, slot.after);
                     continue;
                 }
-                let ends = entry.bits / END_OF_BLOCK;
-                table = select_unpredictable(ends > 0, after, others);
+                let ends = entry.ends();
+                table = select_unpredictable(ends, after, others);
                 next = on & usize::from(ends).wrapping_sub(1);
-                index += ends;
+                index += u8::from(ends);
                 if index == stop {
                     break 'symbols;
                 }
@@ -251,13 +250,14 @@ mod tests {
         let others: Vec<u8> = [0, 0xf0].into_iter().chain(runs).collect();
         let (mut n_blocks, mut n_refused) = (0, 0);
         for _ in 0..4000 {
-            let components = [0, 1].map(|index| Component::of_test(index, 1 + stream.below(3) as i16));
+            let components =
+                [0, 1, 2].map(|index| Component::of_test(index, [1, 1, 2, 5, 60][stream.below(5) as usize]));
             let pairs = components.each_ref().map(|_| {
                 let specs = [spec(&firsts, &mut stream), spec(&others, &mut stream)];
                 Pair::of(specs.each_ref(), 3 + stream.below(8) as u32).expect("symbols of a baseline scan")
             });
-            // Three of the first, one of the second, and so on.
-            let of = |at: usize| usize::from(at % 4 == 3);
+            // Two of the first, one of each other, and so on.
+            let of = |at: usize| [0, 0, 1, 2][at % 4];
             let slots: Slots<'_> = std::array::from_fn(|at| Slot {
                 component: &components[of(at)],
                 tables: &pairs[of(at)],

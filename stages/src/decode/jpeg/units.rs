@@ -26,6 +26,7 @@ pub(super) fn decode(
     }
     let frame = rows.frame;
     let [units_across, units_down] = frame.units();
+    // An image that was refused may have left some.
     quads.clear(BLOCKS_MAX);
     let [columns, wanted] = rows.units.clone();
     let mut units = Units::begin(frame, scan, pairs, scan_bytes, isa, wanted.start * units_across)?;
@@ -67,6 +68,14 @@ struct Units<'a> {
 /// to 0.95 of the time, 41 of them 0.99, 54 of them 1.02, 110 of them 1.04 (`benches/results`).
 const SPARSE_BITS: usize = 48;
 
+/// Whether blocks have fewer bits than [`SPARSE_BITS`] in the mean.
+pub(super) fn is_sparse(frame: &Frame, scan_bytes: &ScanBytes) -> bool {
+    let blocks: usize =
+        frame.components.iter().map(|component| component.sampling.iter().product::<usize>()).sum();
+    let [across, down] = frame.units();
+    8 * scan_bytes.n() < SPARSE_BITS * blocks * across * down
+}
+
 /// Coefficients of a quad.
 const QUAD: usize = size_of::<Quad>() / size_of::<i16>();
 
@@ -106,9 +115,7 @@ impl<'a> Units<'a> {
         for at in 0..n {
             slots[at].after = &slots[(at + 1) % n].tables.dc;
         }
-        let (last, blocks) = ([0; 3], n / 4);
-        let [across, down] = frame.units();
-        let is_sparse = 8 * scan_bytes.n() < SPARSE_BITS * blocks * across * down;
+        let (last, blocks, is_sparse) = ([0; 3], n / 4, is_sparse(frame, scan_bytes));
         Some(Units { scan_bytes, interval, isa, bits, at, interval_end, last, slots, blocks, is_sparse })
     }
 
