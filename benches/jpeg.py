@@ -40,6 +40,11 @@ def cpu_of(command):
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, done.stdout
 
 
+def jpegs(folder):
+    paths = sorted(path for path in pathlib.Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    return [path.read_bytes() for path in paths]
+
+
 def pillow(files):
     start = time.process_time()
     for file in files:
@@ -121,8 +126,8 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     if asked.levels:
         return levels(asked.forebay, asked.images, work)
-    paths = sorted(path for path in pathlib.Path(asked.images).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-    files, n = [path.read_bytes() for path in paths], len(paths)
+    files = jpegs(asked.images)
+    n = len(files)
     for name, text in [("window", WINDOW), ("crop", CROP), ("padded", PADDED)]:
         (work / f"{name}.toml").write_text(text)
     window, crop, padded = (work / f"{name}.toml" for name in ("window", "crop", "padded"))
@@ -149,7 +154,7 @@ def main():
             plain.write_text("")
             tasks[name + "large photographs"] = lambda f=forebay: bench(f, asked.large, plain, "--fit", "crop", size=256, batch=16)
     if asked.large:
-        large = [path.read_bytes() for path in sorted(pathlib.Path(asked.large).rglob("*.jp*g"))]
+        large = jpegs(asked.large)
         for gap in (4, 2):
             tasks[f"large, draft at {gap} times the pixels"] = lambda gap=gap: (drafts(large, gap), None)
     bare, found, peaks = [], {name: [] for name in tasks}, {}

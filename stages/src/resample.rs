@@ -405,6 +405,7 @@ fn options([left, top, width, height]: [f64; 4], filter: Filter) -> ResizeOption
 #[cfg(test)]
 mod tests {
     use super::*;
+
     /// What `fast_image_resize` makes of a window of a part.
     #[cfg(target_arch = "x86_64")]
     fn by_the_crate(

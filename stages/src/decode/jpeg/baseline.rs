@@ -1,7 +1,5 @@
 //! The blocks of a baseline scan.
 
-use std::ops::Range;
-
 use super::bits::Bits;
 use super::coefficients::{self, Flat, PLACES};
 use super::frame::Component;
@@ -27,63 +25,37 @@ pub(super) type Slots<'a> = [Slot<'a>; 256];
 for_each_isa! {
     /// Reads blocks, one after the other: their coefficients other than zero go to their [`PLACES`] after the first one, among them
     /// some zeros, before what else comes to their place. The first one is stated as the difference to that of the component's
-    /// block before, which is among `last`. `None` where the bits are no blocks.
+    /// block before, which is among `last`. Of blocks that no one sees nothing but that is kept. `None` where the bits are no blocks.
     blocks = blocks_loop(
         bits: &mut Bits<'_>,
-        slots: &Slots<'_>,
-        range: Range<u8>,
+        slots: &[Slot<'_>],
         last: &mut [i32; 3],
-        coefficients: &mut Flat
+        coefficients: &mut Flat,
+        is_seen: bool
     ) -> Option<()>
-}
-for_each_isa! {
-    /// Goes past blocks that no one sees: of their coefficients only the first one is kept, for the next block of its component.
-    skip = skip_loop(
-        bits: &mut Bits<'_>,
-        slots: &Slots<'_>,
-        range: Range<u8>,
-        last: &mut [i32; 3],
-        _coefficients: &mut Flat
-    ) -> Option<()>
-}
-
-/// Those of a range.
-#[inline(always)]
-pub(super) fn some<'s, 'a>(slots: &'s Slots<'a>, range: &Range<u8>) -> &'s [Slot<'a>] {
-    &slots[usize::from(range.start)..usize::from(range.end)]
 }
 
 #[inline(always)]
 fn blocks_loop(
     bits: &mut Bits<'_>,
-    slots: &Slots<'_>,
-    range: Range<u8>,
+    slots: &[Slot<'_>],
     last: &mut [i32; 3],
     coefficients: &mut Flat,
+    is_seen: bool,
 ) -> Option<()> {
     let mut reservoir = bits.clone();
-    for slot in some(slots, &range) {
-        let coefficients = coefficients::block(coefficients, slot.at);
-        let put = |at: usize, value| coefficients[usize::from(PLACES[at & 255])] = value;
-        let difference = block(&mut reservoir, slot, put)?;
-        coefficients[0] = slot.first(difference, last)?;
-    }
-    *bits = reservoir;
-    Some(())
-}
-
-#[inline(always)]
-fn skip_loop(
-    bits: &mut Bits<'_>,
-    slots: &Slots<'_>,
-    range: Range<u8>,
-    last: &mut [i32; 3],
-    _coefficients: &mut Flat,
-) -> Option<()> {
-    let mut reservoir = bits.clone();
-    for slot in some(slots, &range) {
-        let difference = block(&mut reservoir, slot, |_, _| ())?;
-        slot.first(difference, last)?;
+    if is_seen {
+        for slot in slots {
+            let coefficients = coefficients::block(coefficients, slot.at);
+            let put = |at: usize, value| coefficients[usize::from(PLACES[at & 255])] = value;
+            let difference = block(&mut reservoir, slot, put)?;
+            coefficients[0] = slot.first(difference, last)?;
+        }
+    } else {
+        for slot in slots {
+            let difference = block(&mut reservoir, slot, |_, _| ())?;
+            slot.first(difference, last)?;
+        }
     }
     *bits = reservoir;
     Some(())

@@ -8,30 +8,22 @@
 use std::hint::select_unpredictable;
 use std::ops::Range;
 
-use super::baseline::{Slot, Slots, fill, some};
+use super::baseline::{Slot, Slots, fill};
 use super::bits::Bits;
 use super::coefficients::{Flat, PLACES, block};
 use super::huffman::{Entry, LOOK_BITS};
 use crate::simd::isa::for_each_isa;
 
 for_each_isa! {
-    /// As those of [`baseline`](super::baseline).
+    /// As that of [`baseline`](super::baseline), of a range of blocks. Where no one sees them, `coefficients` are zeros before it, and
+    /// after it where it says something.
     blocks = blocks_loop(
         bits: &mut Bits<'_>,
         slots: &Slots<'_>,
         range: Range<u8>,
         last: &mut [i32; 3],
-        coefficients: &mut Flat
-    ) -> Option<()>
-}
-for_each_isa! {
-    /// As that of [`baseline`](super::baseline), with `coefficients` that are zeros before it, and after it where it says something.
-    skip = skip_loop(
-        bits: &mut Bits<'_>,
-        slots: &Slots<'_>,
-        range: Range<u8>,
-        last: &mut [i32; 3],
-        coefficients: &mut Flat
+        coefficients: &mut Flat,
+        is_seen: bool
     ) -> Option<()>
 }
 
@@ -42,29 +34,24 @@ fn blocks_loop(
     range: Range<u8>,
     last: &mut [i32; 3],
     coefficients: &mut Flat,
+    is_seen: bool,
 ) -> Option<()> {
-    symbols::<true>(bits, slots, range.clone(), coefficients)?;
-    firsts(some(slots, &range), last, |slot, difference| {
-        let first = place(coefficients, slot, 0);
-        let sum = difference + i32::from(*first);
-        *first = sum as i16;
-        sum
-    })
-}
-
-#[inline(always)]
-fn skip_loop(
-    bits: &mut Bits<'_>,
-    slots: &Slots<'_>,
-    range: Range<u8>,
-    last: &mut [i32; 3],
-    coefficients: &mut Flat,
-) -> Option<()> {
-    symbols::<false>(bits, slots, range.clone(), coefficients)?;
-    firsts(some(slots, &range), last, |slot, sum| {
-        *place(coefficients, slot, UNSEEN) = 0;
-        sum + i32::from(std::mem::take(place(coefficients, slot, 0)))
-    })
+    let these = &slots[usize::from(range.start)..usize::from(range.end)];
+    if is_seen {
+        symbols::<true>(bits, slots, range, coefficients)?;
+        firsts(these, last, |slot, difference| {
+            let first = place(coefficients, slot, 0);
+            let sum = difference + i32::from(*first);
+            *first = sum as i16;
+            sum
+        })
+    } else {
+        symbols::<false>(bits, slots, range, coefficients)?;
+        firsts(these, last, |slot, sum| {
+            *place(coefficients, slot, UNSEEN) = 0;
+            sum + i32::from(std::mem::take(place(coefficients, slot, 0)))
+        })
+    }
 }
 
 /// Adds up the first coefficients of each component by `add`, from what it was last. `None` where one is too large.
@@ -276,37 +263,16 @@ mod tests {
                     let n = range.len() as u64;
                     let is_seen = stream.below(2) == 0;
                     let [mut quads, mut other_quads] = [Quads::default(), Quads::default()];
-                    let (found, expected) = if is_seen {
-                        (
-                            blocks(isa, &mut one, &slots, range.clone(), &mut last, quads.flat()),
-                            baseline::blocks(
-                                isa,
-                                &mut other,
-                                &slots,
-                                range,
-                                &mut other_last,
-                                other_quads.flat(),
-                            ),
-                        )
-                    } else {
-                        (
-                            skip(isa, &mut one, &slots, range.clone(), &mut last, quads.flat()),
-                            baseline::skip(
-                                isa,
-                                &mut other,
-                                &slots,
-                                range,
-                                &mut other_last,
-                                other_quads.flat(),
-                            ),
-                        )
-                    };
+                    let some = &slots[usize::from(range.start)..usize::from(range.end)];
+                    let found = blocks(isa, &mut one, &slots, range, &mut last, quads.flat(), is_seen);
+                    let (other_last, flat) = (&mut other_last, other_quads.flat());
+                    let expected = baseline::blocks(isa, &mut other, some, other_last, flat, is_seen);
                     assert_eq!(found, expected);
                     if found.is_none() || one.is_overrun() {
                         n_refused += 1;
                         break;
                     }
-                    assert_eq!((one.position(), last), (other.position(), other_last));
+                    assert_eq!((one.position(), last), (other.position(), *other_last));
                     assert!(quads.flat() == other_quads.flat(), "seen: {is_seen}");
                     (at, n_blocks) = (at + n, n_blocks + n);
                 }

@@ -162,14 +162,21 @@ impl<'a> Units<'a> {
             self.interval_end += self.interval;
         }
         let n = n.min(self.interval_end - self.at);
-        let range = (first * self.blocks) as u8..((first + n) * self.blocks) as u8;
-        let read = match (self.is_sparse, is_seen) {
-            (true, true) => sparse::blocks,
-            (true, false) => sparse::skip,
-            (false, true) => baseline::blocks,
-            (false, false) => baseline::skip,
-        };
-        read(self.isa, &mut self.bits, &self.slots, range, &mut self.last, quads.flat())?;
+        let range = first * self.blocks..(first + n) * self.blocks;
+        let Units { isa, bits, slots, last, .. } = self;
+        if self.is_sparse {
+            sparse::blocks(
+                *isa,
+                bits,
+                slots,
+                range.start as u8..range.end as u8,
+                last,
+                quads.flat(),
+                is_seen,
+            )?;
+        } else {
+            baseline::blocks(*isa, bits, &slots[range], last, quads.flat(), is_seen)?;
+        }
         self.at += n;
         Some(())
     }
